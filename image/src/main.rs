@@ -1,0 +1,2 @@
+//! Wires the command line to the library.
+fn main() {}
