@@ -1,1 +1,56 @@
-//! x
+//! What the appliance and the client must agree on, and nothing else.
+//!
+//! Every type here is checked when it is made, also when it is read from JSON, so that the rest of bento never
+//! holds a name, a path, an id or a manifest that breaks the contract. There is no input or output in this crate.
+
+pub mod chroot;
+mod delta;
+mod digest;
+mod host_name;
+pub mod limits;
+mod manifest;
+mod path;
+mod policy;
+mod report;
+mod run;
+mod system_path;
+
+pub use delta::{Delta, DeltaError};
+pub use digest::{Digest, DigestError, GenerationId};
+pub use host_name::{HostName, HostNameError};
+pub use manifest::{File, Manifest, ManifestError};
+pub use path::{Area, FilePath, FilePathError};
+pub use policy::{
+    Attribute, LocalTime, NixArguments, Policy, PolicyError, Reboot, RebootWindow, Terms,
+};
+pub use report::{Outcome, Phase, Report, ReportError, Systems};
+pub use run::{ReportName, ReportNameError, RunId};
+pub use system_path::{SystemPath, SystemPathError};
+
+/// The only version of the wire format that there is so far: `"format": 1` in every JSON document.
+pub const FORMAT: u32 = 1;
+
+/// A `"format"` field that can only hold [`FORMAT`]: a document of another format doesn't parse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Format;
+
+impl TryFrom<u32> for Format {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        if number == FORMAT {
+            Ok(Format)
+        } else {
+            Err(format!(
+                "format {number} is unknown here, only format {FORMAT} is: update the older side"
+            ))
+        }
+    }
+}
+
+impl From<Format> for u32 {
+    fn from(_: Format) -> u32 {
+        FORMAT
+    }
+}

@@ -1,0 +1,293 @@
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, FilePath, Format, GenerationId, HostName, Policy};
+
+/// A file of a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Where it lies, below `config/` or `secrets/`.
+    pub path: FilePath,
+    /// Whether its owner may execute it: the only permission that is published.
+    pub executable: bool,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The digest of its content.
+    pub sha256: Digest,
+}
+
+/// What a generation consists of. Its id always is the one that its host, policy and files give, and its files are
+/// sorted, without doubles, and none is a folder of another: a manifest in which that doesn't hold can't be made,
+/// nor read from JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Document", into = "Document")]
+pub struct Manifest {
+    host: HostName,
+    generation: GenerationId,
+    published: Timestamp,
+    policy: Policy,
+    files: Vec<File>,
+}
+
+/// The JSON document.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    format: Format,
+    host: HostName,
+    generation: GenerationId,
+    published: Timestamp,
+    policy: Policy,
+    files: Vec<File>,
+}
+
+/// Why files don't make a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Not sorted bytewise, or one path twice.
+    #[error("the manifest lists {0} out of order or twice")]
+    Order(FilePath),
+    /// A path is a file and a folder at once.
+    #[error("the manifest lists {0} below a file")]
+    BelowFile(FilePath),
+    /// The id isn't the one that the rest gives.
+    #[error("the manifest names generation {named}, but what it lists is generation {computed}")]
+    Id {
+        /// What the document says.
+        named: GenerationId,
+        /// What host, policy and files give.
+        computed: GenerationId,
+    },
+}
+
+impl Manifest {
+    /// The manifest of these files, in any order. `published` doesn't enter the id.
+    pub fn new(
+        host: HostName,
+        policy: Policy,
+        mut files: Vec<File>,
+        published: Timestamp,
+    ) -> Result<Self, ManifestError> {
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        check_files(&files)?;
+        let generation = generation_id(&host, &policy, &files);
+        Ok(Manifest {
+            host,
+            generation,
+            published,
+            policy,
+            files,
+        })
+    }
+
+    /// The machine for which it is.
+    pub fn host(&self) -> &HostName {
+        &self.host
+    }
+
+    /// The id of the generation.
+    pub fn generation(&self) -> GenerationId {
+        self.generation
+    }
+
+    /// When it was published, by the appliance's clock.
+    pub fn published(&self) -> Timestamp {
+        self.published
+    }
+
+    /// What the client must know beside the files.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The files, sorted bytewise by path.
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    /// The file at a path.
+    pub fn file(&self, path: &FilePath) -> Option<&File> {
+        let index = self
+            .files
+            .binary_search_by(|file| file.path.cmp(path))
+            .ok()?;
+        self.files.get(index)
+    }
+}
+
+fn check_files(files: &[File]) -> Result<(), ManifestError> {
+    if let Some(pair) = files.windows(2).find(|pair| pair[0].path >= pair[1].path) {
+        return Err(ManifestError::Order(pair[1].path.clone()));
+    }
+    // A file and what lies below it needn't be neighbours: "a", "a-b", "a/b" is sorted.
+    let names: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    match files
+        .iter()
+        .find(|file| file.path.folders().any(|folder| names.contains(folder)))
+    {
+        Some(file) => Err(ManifestError::BelowFile(file.path.clone())),
+        None => Ok(()),
+    }
+}
+
+fn generation_id(host: &HostName, policy: &Policy, files: &[File]) -> GenerationId {
+    let mut lines = format!(
+        "bento-generation 1\nhost {host}\npolicy {}\n",
+        policy.canonical()
+    );
+    for file in files {
+        let executable = if file.executable { 'x' } else { '-' };
+        lines += &format!(
+            "file {executable} {} {} {}\n",
+            file.size, file.sha256, file.path
+        );
+    }
+    GenerationId::from_digest(Digest::of(lines))
+}
+
+impl TryFrom<Document> for Manifest {
+    type Error = ManifestError;
+
+    fn try_from(document: Document) -> Result<Self, Self::Error> {
+        let Document {
+            format: Format,
+            host,
+            generation: named,
+            published,
+            policy,
+            files,
+        } = document;
+        check_files(&files)?;
+        let computed = generation_id(&host, &policy, &files);
+        if computed != named {
+            return Err(ManifestError::Id { named, computed });
+        }
+        Ok(Manifest {
+            host,
+            generation: computed,
+            published,
+            policy,
+            files,
+        })
+    }
+}
+
+impl From<Manifest> for Document {
+    fn from(manifest: Manifest) -> Self {
+        let Manifest {
+            host,
+            generation,
+            published,
+            policy,
+            files,
+        } = manifest;
+        Document {
+            format: Format,
+            host,
+            generation,
+            published,
+            policy,
+            files,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn file(path: &str, content: &str) -> File {
+        File {
+            path: path.parse().unwrap(),
+            executable: false,
+            size: content.len() as u64,
+            sha256: Digest::of(content),
+        }
+    }
+
+    pub(crate) fn manifest(files: &[(&str, &str)]) -> Manifest {
+        let files = files
+            .iter()
+            .map(|(path, content)| file(path, content))
+            .collect();
+        Manifest::new(
+            "kikimora".parse().unwrap(),
+            Policy::default(),
+            files,
+            Timestamp::UNIX_EPOCH,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn the_id_is_the_digest_of_the_lines_of_the_contract() {
+        let mut files = vec![file("secrets/s", "key"), file("config/flake.nix", "{}")];
+        files[0].executable = true;
+        let terms = serde_json::from_str(r#"{"reboot":"immediate"}"#).unwrap();
+        let manifest = Manifest::new(
+            "kikimora".parse().unwrap(),
+            terms,
+            files,
+            Timestamp::UNIX_EPOCH,
+        )
+        .unwrap();
+        let lines = format!(
+            "bento-generation 1\nhost kikimora\npolicy {{\"reboot\":\"immediate\"}}\n\
+             file - 2 {} config/flake.nix\nfile x 3 {} secrets/s\n",
+            Digest::of("{}"),
+            Digest::of("key")
+        );
+        assert_eq!(
+            manifest.generation().to_string(),
+            Digest::of(lines).to_string()
+        );
+    }
+
+    #[test]
+    fn a_file_cannot_be_a_folder_too() {
+        let files = ["config/a", "config/a-b", "config/a/b"]
+            .map(|path| file(path, ""))
+            .to_vec();
+        let made = Manifest::new(
+            "a".parse().unwrap(),
+            Policy::default(),
+            files,
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(
+            made,
+            Err(ManifestError::BelowFile("config/a/b".parse().unwrap()))
+        );
+        let twice = vec![file("config/a", ""), file("config/a", "x")];
+        let made = Manifest::new(
+            "a".parse().unwrap(),
+            Policy::default(),
+            twice,
+            Timestamp::UNIX_EPOCH,
+        );
+        assert!(matches!(made, Err(ManifestError::Order(_))));
+    }
+
+    #[test]
+    fn each_changed_field_that_counts_is_noticed() {
+        let json =
+            serde_json::to_string(&manifest(&[("config/a", "1"), ("config/b", "2")])).unwrap();
+        assert!(serde_json::from_str::<Manifest>(&json).is_ok());
+        for (old, new) in [
+            ("kikimora", "kikimore"),
+            ("\"policy\":{}", "\"policy\":{\"self_update\":true}"),
+            ("\"executable\":false", "\"executable\":true"),
+            ("\"size\":1", "\"size\":2"),
+            ("config/a", "config/0"),
+            ("\"format\":1", "\"format\":2"),
+        ] {
+            let tampered = json.replacen(old, new, 1);
+            assert_ne!(tampered, json, "{old} isn't in the document");
+            assert!(
+                serde_json::from_str::<Manifest>(&tampered).is_err(),
+                "{new}"
+            );
+        }
+    }
+}

@@ -1,0 +1,383 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What the client must know beside the files, as a JSON object that holds only what differs from the defaults.
+///
+/// The object is kept as it was received, with keys that this version doesn't know, because the generation's id
+/// covers it. [`Policy::terms`] is what this version understands of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<String, Value>", into = "BTreeMap<String, Value>")]
+pub struct Policy {
+    received: BTreeMap<String, Value>,
+    terms: Terms,
+}
+
+/// The keys of a policy that this version knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// `nixosConfigurations.<attribute>`; none means the host's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribute: Option<Attribute>,
+    /// Whether the machine reboots when its kernel, initrd or modules have changed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reboot: Reboot,
+    /// When it may, with [`Reboot::Window`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_window: Option<RebootWindow>,
+    /// Whether the client also moves its lock file, or its channels, by itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub self_update: bool,
+    /// Further arguments for the build.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub nix_args: NixArguments,
+}
+
+/// The names of the fields of [`Terms`] on the wire.
+const KNOWN: [&str; 5] = [
+    "attribute",
+    "nix_args",
+    "reboot",
+    "reboot_window",
+    "self_update",
+];
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A policy that isn't one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PolicyError(String);
+
+impl Policy {
+    /// What this version understands of it.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The keys that this version doesn't know; a client says so, and goes on.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        self.received
+            .keys()
+            .map(String::as_str)
+            .filter(|key| !KNOWN.contains(key))
+    }
+
+    /// The text that enters the generation's id: keys sorted, no spaces, raw UTF-8, minimal escapes.
+    pub fn canonical(&self) -> String {
+        let mut text = String::new();
+        write_object(
+            &mut text,
+            self.received
+                .iter()
+                .map(|(key, value)| (key.as_str(), value)),
+        );
+        text
+    }
+}
+
+impl From<Terms> for Policy {
+    fn from(terms: Terms) -> Self {
+        let received = match serde_json::to_value(&terms) {
+            Ok(Value::Object(object)) => object.into_iter().collect(),
+            _ => unreachable!("terms are a struct of strings, booleans and lists"),
+        };
+        Policy { received, terms }
+    }
+}
+
+impl TryFrom<BTreeMap<String, Value>> for Policy {
+    type Error = PolicyError;
+
+    fn try_from(received: BTreeMap<String, Value>) -> Result<Self, Self::Error> {
+        let known = received
+            .iter()
+            .filter(|(key, _)| KNOWN.contains(&key.as_str()));
+        let object = known
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let terms = serde_json::from_value(Value::Object(object))
+            .map_err(|error| PolicyError(format!("the policy isn't understood: {error}")))?;
+        Ok(Policy { received, terms })
+    }
+}
+
+impl From<Policy> for BTreeMap<String, Value> {
+    fn from(policy: Policy) -> Self {
+        policy.received
+    }
+}
+
+/// Writes JSON with sorted keys whatever serde_json's features say: a dependency that turns on its
+/// `preserve_order` must not change every generation's id.
+fn write_value(text: &mut String, value: &Value) {
+    match value {
+        Value::Object(object) => {
+            write_object(
+                text,
+                object.iter().map(|(key, value)| (key.as_str(), value)),
+            );
+        }
+        Value::Array(array) => {
+            text.push('[');
+            for (index, value) in array.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_value(text, value);
+            }
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+fn write_object<'a>(text: &mut String, entries: impl Iterator<Item = (&'a str, &'a Value)>) {
+    let sorted: BTreeMap<_, _> = entries.collect();
+    text.push('{');
+    for (index, (key, value)) in sorted.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&Value::from(key).to_string());
+        text.push(':');
+        write_value(text, value);
+    }
+    text.push('}');
+}
+
+/// When a machine reboots by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reboot {
+    /// Never; status shows `reboot-pending`.
+    #[default]
+    Never,
+    /// As soon as the report is delivered.
+    Immediate,
+    /// In the [`RebootWindow`].
+    Window,
+}
+
+/// The hours in which a machine may reboot, in its local time; over midnight when `from` is later than `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebootWindow {
+    /// The first minute.
+    pub from: LocalTime,
+    /// The minute at which it ends.
+    pub to: LocalTime,
+}
+
+/// A time of day to the minute, written `HH:MM`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LocalTime {
+    /// 0 to 23.
+    hour: u8,
+    /// 0 to 59.
+    minute: u8,
+}
+
+impl LocalTime {
+    /// Minutes since midnight.
+    pub fn minutes(self) -> u16 {
+        u16::from(self.hour) * 60 + u16::from(self.minute)
+    }
+}
+
+impl TryFrom<String> for LocalTime {
+    type Error = PolicyError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let parse = || {
+            let (hour, minute) = text.split_once(':')?;
+            let time = LocalTime {
+                hour: hour.parse().ok()?,
+                minute: minute.parse().ok()?,
+            };
+            (time.hour < 24 && time.minute < 60 && String::from(time) == text).then_some(time)
+        };
+        parse()
+            .ok_or_else(|| PolicyError(format!("{text:?} isn't a time of day such as \"02:00\"")))
+    }
+}
+
+impl From<LocalTime> for String {
+    fn from(time: LocalTime) -> String {
+        format!("{:02}:{:02}", time.hour, time.minute)
+    }
+}
+
+/// The name of a system in a flake's `nixosConfigurations`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Attribute(String);
+
+impl Attribute {
+    /// The name as text; safe between double quotes in an installable.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Attribute {
+    type Error = PolicyError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-'.+".contains(byte);
+        if (1..=200).contains(&text.len()) && text.as_bytes().iter().all(allowed) {
+            Ok(Attribute(text))
+        } else {
+            Err(PolicyError(format!(
+                "{text:?} can't be an attribute of nixosConfigurations: use letters, digits and _ - ' . +"
+            )))
+        }
+    }
+}
+
+impl From<Attribute> for String {
+    fn from(attribute: Attribute) -> String {
+        attribute.0
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Further arguments for `nix build` or `nix-build`, such as `--fallback`.
+///
+/// Options that would change *what* is built or *where* its result goes are refused, because the client relies on
+/// them: a system that was built from something else would be reported as this generation's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct NixArguments(Vec<String>);
+
+impl NixArguments {
+    /// The options that the client sets itself, or that would make it read another result.
+    const REFUSED: [&'static str; 24] = [
+        "--attr",
+        "-A",
+        "--dry-run",
+        "--eval-store",
+        "--expr",
+        "-E",
+        "--file",
+        "-f",
+        "--help",
+        "--json",
+        "--no-link",
+        "--no-out-link",
+        "--out-link",
+        "-o",
+        "--add-root",
+        "--profile",
+        "-p",
+        "--rebuild",
+        "--check",
+        "--stdin",
+        "--store",
+        "--version",
+        "--recreate-lock-file",
+        "--commit-lock-file",
+    ];
+
+    /// The arguments in order.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<String>> for NixArguments {
+    type Error = PolicyError;
+
+    fn try_from(arguments: Vec<String>) -> Result<Self, Self::Error> {
+        if let Some(first) = arguments.first().filter(|first| !first.starts_with('-')) {
+            return Err(PolicyError(format!(
+                "nix_args begins with {first:?}, which isn't an option: what is built is bento's to say"
+            )));
+        }
+        for argument in &arguments {
+            let option = argument.split('=').next().unwrap_or_default();
+            if Self::REFUSED.contains(&option) || argument == "--" {
+                return Err(PolicyError(format!(
+                    "nix_args has {option:?}, which bento must set itself: remove it"
+                )));
+            }
+            if argument.is_empty()
+                || argument.len() > 4096
+                || argument.chars().any(char::is_control)
+            {
+                return Err(PolicyError(format!(
+                    "nix_args has {argument:?}, which is empty, too long or has control characters"
+                )));
+            }
+        }
+        Ok(NixArguments(arguments))
+    }
+}
+
+impl From<NixArguments> for Vec<String> {
+    fn from(arguments: NixArguments) -> Vec<String> {
+        arguments.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<Policy, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn the_default_policy_is_empty() {
+        assert_eq!(Policy::from(Terms::default()).canonical(), "{}");
+        assert_eq!(parse("{}").unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn what_was_received_enters_the_id() {
+        let policy = parse(r#" {"z": {"b":1, "a":["ä/\"",null]}, "reboot": "never"} "#).unwrap();
+        assert_eq!(
+            policy.canonical(),
+            r#"{"reboot":"never","z":{"a":["ä/\"",null],"b":1}}"#
+        );
+        assert_eq!(policy.unknown().collect::<Vec<_>>(), ["z"]);
+        assert_eq!(*policy.terms(), Terms::default());
+    }
+
+    #[test]
+    fn terms_survive_the_wire() {
+        let json = r#"{"attribute":"a.b","nix_args":["--option","x","y z"],"reboot":"window","reboot_window":{"from":"22:30","to":"05:00"},"self_update":true}"#;
+        let policy = parse(json).unwrap();
+        assert_eq!(policy.canonical(), json);
+        assert_eq!(Policy::from(policy.terms().clone()), policy);
+    }
+
+    #[test]
+    fn a_policy_cannot_smuggle_anything_into_the_build() {
+        for bad in [
+            r#"{"attribute":"a\"; x"}"#,
+            r#"{"attribute":""}"#,
+            r#"{"nix_args":["nixpkgs#hello"]}"#,
+            r#"{"nix_args":["--fallback","--expr","x"]}"#,
+            r#"{"nix_args":["--store=/x"]}"#,
+            r#"{"nix_args":["--fallback\n"]}"#,
+            r#"{"reboot":"sometimes"}"#,
+            r#"{"reboot_window":{"from":"24:00","to":"05:00"}}"#,
+            r#"{"reboot_window":{"from":"2:00","to":"05:00"}}"#,
+            r#"{"self_update":"yes"}"#,
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Format, GenerationId, RunId, SystemPath, limits};
+
+/// What a machine leaves in its inbox after a run: gzipped JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this document.
+    pub format: Format,
+    /// The run that it reports.
+    pub run: RunId,
+    /// The generation that was polled in that run.
+    pub generation: GenerationId,
+    /// How the run ended.
+    pub outcome: Outcome,
+    /// Whether the machine moved its inputs by itself.
+    pub auto: bool,
+    /// By the machine's clock, which may be wrong: the appliance orders by its own sequence of receipt.
+    pub started: Timestamp,
+    /// By the machine's clock.
+    pub finished: Timestamp,
+    /// How long each phase took, in order.
+    pub phases: Vec<Phase>,
+    /// Which systems the machine had.
+    pub system: Systems,
+    /// Whether a change takes effect only at the next boot.
+    pub reboot_required: bool,
+    /// The time until which its owner asked it to wait.
+    pub held: Option<Timestamp>,
+    /// What failed, for a person.
+    pub error: Option<String>,
+    /// The version of the client.
+    pub client: String,
+    /// The version of Nix, where a build asked for it.
+    pub nix: Option<String>,
+    /// The tail of the build and activation output, at most [`limits::LOG_BYTES`].
+    pub log: String,
+}
+
+/// One phase of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// Such as `pull` or `build`.
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The systems of a machine around a run, as store paths; none where it isn't known or there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Systems {
+    /// What ran when the run began.
+    pub before: Option<SystemPath>,
+    /// What was built, or had been built, from the generation.
+    pub built: Option<SystemPath>,
+    /// What runs at the end.
+    pub running: Option<SystemPath>,
+    /// What was booted.
+    pub booted: Option<SystemPath>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The generation was installed already.
+    Unchanged,
+    /// The new system runs.
+    Switched,
+    /// The new system takes effect at the next boot.
+    Staged,
+    /// There is no new system.
+    BuildFailed,
+    /// The new system couldn't be activated, and wasn't rolled back.
+    ActivationFailed,
+    /// The new system was activated, failed, and the old one runs again.
+    RolledBack,
+    /// The new system failed, and going back did too.
+    RollbackFailed,
+}
+
+impl Outcome {
+    /// Whether the machine came to run, or at the next boot will run, what the generation describes.
+    pub fn is_success(self) -> bool {
+        matches!(
+            self,
+            Outcome::Unchanged | Outcome::Switched | Outcome::Staged
+        )
+    }
+
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Unchanged => "unchanged",
+            Outcome::Switched => "switched",
+            Outcome::Staged => "staged",
+            Outcome::BuildFailed => "build_failed",
+            Outcome::ActivationFailed => "activation_failed",
+            Outcome::RolledBack => "rolled_back",
+            Outcome::RollbackFailed => "rollback_failed",
+        }
+    }
+}
+
+/// Why bytes aren't a report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Not the JSON document of DESIGN.
+    #[error("it isn't a report: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A field beyond its bound.
+    #[error("its {0} is longer than a report's may be")]
+    TooLong(&'static str),
+}
+
+impl Report {
+    /// The most bytes of `error`, and of every other short text.
+    const SHORT: usize = 64 << 10;
+    /// The most phases; a run has about ten.
+    const PHASES: usize = 100;
+
+    /// Reads a report from decompressed JSON and checks the bounds of its fields.
+    pub fn parse(json: &[u8]) -> Result<Self, ReportError> {
+        let report: Report = serde_json::from_slice(json)?;
+        let short = |text: &str| text.len() <= Self::SHORT;
+        let bounds = [
+            ("log", report.log.len() <= limits::LOG_BYTES),
+            ("error", report.error.as_deref().is_none_or(short)),
+            ("client", short(&report.client)),
+            ("nix", report.nix.as_deref().is_none_or(short)),
+            ("list of phases", report.phases.len() <= Self::PHASES),
+            (
+                "phase's name",
+                report.phases.iter().all(|phase| short(&phase.name)),
+            ),
+        ];
+        match bounds.iter().find(|(_, kept)| !kept) {
+            Some((field, _)) => Err(ReportError::TooLong(field)),
+            None => Ok(report),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            format: Format,
+            run: RunId::now(),
+            generation: "0".repeat(64).parse().unwrap(),
+            outcome: Outcome::Switched,
+            auto: false,
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            phases: vec![Phase {
+                name: "build".into(),
+                seconds: 1.5,
+            }],
+            system: Systems::default(),
+            reboot_required: false,
+            held: None,
+            error: None,
+            client: "0.1.0".into(),
+            nix: None,
+            log: "\u{1b}[31mred\u{1b}[0m\n".into(),
+        }
+    }
+
+    #[test]
+    fn a_report_survives_the_wire() {
+        let report = report();
+        let json = serde_json::to_vec(&report).unwrap();
+        assert_eq!(Report::parse(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn outcomes_have_the_names_of_the_contract() {
+        for outcome in [
+            Outcome::Unchanged,
+            Outcome::BuildFailed,
+            Outcome::RollbackFailed,
+        ] {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+    }
+
+    #[test]
+    fn a_report_is_bounded() {
+        let mut long = report();
+        long.log = "x".repeat(limits::LOG_BYTES + 1);
+        assert!(matches!(
+            Report::parse(&serde_json::to_vec(&long).unwrap()),
+            Err(ReportError::TooLong("log"))
+        ));
+        assert!(Report::parse(b"{}").is_err());
+        assert!(Report::parse(b"\xff").is_err());
+    }
+}

@@ -1,0 +1,113 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The id of one run of the client: a UUIDv7, so that ids sort by the time at which the runs began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(Uuid);
+
+impl RunId {
+    /// A new id for a run that begins now.
+    pub fn now() -> Self {
+        RunId(Uuid::now_v7())
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = ReportNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let uuid = Uuid::try_parse(&text)
+            .ok()
+            .filter(|uuid| uuid.get_version_num() == 7);
+        match uuid {
+            // One spelling only, so that one run can't have two file names.
+            Some(uuid) if uuid.hyphenated().to_string() == text => Ok(RunId(uuid)),
+            _ => Err(ReportNameError(text.chars().take(100).collect())),
+        }
+    }
+}
+
+impl From<RunId> for String {
+    fn from(run: RunId) -> String {
+        run.to_string()
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0.hyphenated())
+    }
+}
+
+/// The name of a report's file: `<run id>.<attempt>.report.gz`.
+///
+/// A cut upload can neither be overwritten nor resumed by the machine that made it, so it is repeated under the
+/// next attempt; the first complete one of a run counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReportName {
+    /// The run that it reports.
+    pub run: RunId,
+    /// Counted from 1.
+    pub attempt: u32,
+}
+
+/// A text that isn't a run's id (a UUIDv7 in lower case) or the name of a report.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a run's id (a UUIDv7) nor a report's name (<run>.<attempt>.report.gz)")]
+pub struct ReportNameError(String);
+
+impl std::str::FromStr for ReportName {
+    type Err = ReportNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (run, attempt) = text.strip_suffix(".report.gz")?.split_once('.')?;
+            let name = ReportName {
+                run: run.to_owned().try_into().ok()?,
+                attempt: attempt.parse().ok()?,
+            };
+            // The round trip refuses "+1", "01" and 0.
+            (name.attempt > 0 && name.to_string() == text).then_some(name)
+        };
+        parse().ok_or_else(|| ReportNameError(text.chars().take(100).collect()))
+    }
+}
+
+impl fmt::Display for ReportName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}.report.gz", self.run, self.attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_name_has_one_spelling() {
+        let run = RunId::now();
+        let name = ReportName { run, attempt: 2 };
+        assert_eq!(name.to_string().parse::<ReportName>(), Ok(name));
+        for bad in [
+            format!("{run}.0.report.gz"),
+            format!("{run}.01.report.gz"),
+            format!("{run}.+1.report.gz"),
+            format!("{run}.1.report"),
+            format!("{run}.report.gz"),
+            format!("{}.1.report.gz", run.to_string().to_uppercase()),
+            format!("{}.1.report.gz", Uuid::nil()),
+            format!("../{run}.1.report.gz"),
+        ] {
+            assert!(bad.parse::<ReportName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_time() {
+        let runs: Vec<_> = (0..100).map(|_| RunId::now().to_string()).collect();
+        assert!(runs.is_sorted());
+    }
+}

@@ -1,0 +1,101 @@
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// The store path of a built NixOS system (its toplevel), as a machine reports it.
+///
+/// Stores can lie elsewhere than in `/nix/store`, so this only says: absolute, without `.` or `..`, and printable.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SystemPath(String);
+
+/// A text that isn't the path of a system.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} isn't the absolute store path of a system")]
+pub struct SystemPathError(String);
+
+impl SystemPath {
+    /// The longest path in bytes; Nix allows names of 211 characters after its store and hash.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// The path as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path of a file in the system, such as `bin/switch-to-configuration`.
+    pub fn join(&self, name: &str) -> std::path::PathBuf {
+        Path::new(&self.0).join(name)
+    }
+}
+
+impl TryFrom<String> for SystemPath {
+    type Error = SystemPathError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let good = text.len() <= Self::MAX_BYTES
+            && text.len() > 1
+            && text.starts_with('/')
+            && text[1..]
+                .split('/')
+                .all(|part| !matches!(part, "" | "." | ".."))
+            && !text.chars().any(char::is_control);
+        if good {
+            Ok(SystemPath(text))
+        } else {
+            Err(SystemPathError(text.chars().take(200).collect()))
+        }
+    }
+}
+
+impl std::str::FromStr for SystemPath {
+    type Err = SystemPathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<SystemPath> for String {
+    fn from(path: SystemPath) -> String {
+        path.0
+    }
+}
+
+impl AsRef<Path> for SystemPath {
+    fn as_ref(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl fmt::Display for SystemPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_absolute_paths_are_systems() {
+        assert!(
+            "/nix/store/00000000000000000000000000000000-nixos-system"
+                .parse::<SystemPath>()
+                .is_ok()
+        );
+        for bad in [
+            "",
+            "/",
+            "nix/store/x",
+            "/nix/../x",
+            "/nix//x",
+            "/nix/store/x\n",
+            "/nix/store/x/",
+        ] {
+            assert!(bad.parse::<SystemPath>().is_err(), "{bad:?}");
+        }
+    }
+}
