@@ -1,2 +1,30 @@
-//! Wires the command line to the library.
-fn main() {}
+//! `bento`: the appliance, and the administrator's command.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use bento_appliance::commands::CommandLine;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let mut output = std::io::stdout().lock();
+    let result = CommandLine::parse().run(&mut output).and_then(|code| {
+        output.flush()?;
+        Ok(code)
+    });
+    match result {
+        Ok(code) => code,
+        // Whoever reads only the first lines, as `head` does, has seen what they wanted.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bento: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,1 +1,23 @@
-//! The test ground.
+//! The test ground: what the end-to-end tests and the demonstration stand on.
+//!
+//! Nothing here pretends. [`Appliance`] runs the real image in rootless podman, [`Guest`] is a whole
+//! machine with systemd and Nix, [`Fleet`] writes the folder that an administrator would write, and
+//! [`Proxy`] counts the round trips between the two. [`namespace`] gives them, where the machine
+//! doesn't, what every desktop and server distribution has.
+
+pub mod appliance;
+pub mod artifacts;
+pub mod fleet;
+pub mod guest;
+mod lifeline;
+pub mod namespace;
+pub mod podman;
+pub mod process;
+pub mod proxy;
+pub mod wait;
+
+pub use appliance::{Appliance, Options};
+pub use fleet::Fleet;
+pub use guest::Guest;
+pub use podman::Podman;
+pub use proxy::Proxy;

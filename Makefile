@@ -1,0 +1,30 @@
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test image binaries archive
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## set up what is needed and show the main job on this machine
+	@tests/setup
+	@tests/progress 'binaries' $(MAKE) --no-print-directory binaries
+	@tests/progress 'image' $(MAKE) --no-print-directory archive
+	@tests/progress 'base tree of guests' $(RELEASE)/ground base
+	@$(RELEASE)/ground enter -- $(RELEASE)/demo up
+
+demo-down: ## stop what `make demo` left running
+	@$(RELEASE)/ground enter -- $(RELEASE)/demo down
+
+test: ## set up what is needed and run every check
+	@tests/setup
+	@tests/check
+
+image: binaries archive ## build the image, target/bento.oci.tar, for `podman load -i`
+
+binaries:
+	cargo build --locked --release --workspace --bins
+
+archive:
+	$(RELEASE)/bento-image build --binary $(RELEASE)/bento --output $(TARGET)/bento.oci.tar

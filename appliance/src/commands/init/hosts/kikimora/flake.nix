@@ -1,0 +1,21 @@
+{
+  description = "kikimora";
+
+  inputs = {
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+    # Where you have bento from: put its owner here.
+    bento.url = "github:OWNER/bento";
+  };
+
+  outputs =
+    { nixpkgs, bento, ... }:
+    {
+      nixosConfigurations.kikimora = nixpkgs.lib.nixosSystem {
+        system = "x86_64-linux";
+        modules = [
+          bento.nixosModules.client
+          ./configuration.nix
+        ];
+      };
+    };
+}

@@ -1,0 +1,60 @@
+//! The commands of `bento`, one file each: what it takes, and what it does.
+
+mod check;
+mod fleet_folder;
+mod health;
+mod host;
+mod host_key;
+mod init;
+mod serve;
+mod status;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use fleet_folder::FleetFolderOption;
+
+/// Keep a fleet of NixOS machines up to date by pull
+#[derive(Debug, Parser)]
+#[command(name = "bento", version)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Init(init::Init),
+    Check(check::Check),
+    #[command(subcommand)]
+    Host(host::HostCommand),
+    Status(status::Status),
+    HostKey(host_key::HostKey),
+    Health(health::Health),
+}
+
+impl CommandLine {
+    /// Runs the command that was given; what it prints goes to `output`.
+    ///
+    /// # Errors
+    /// As the command says, in one chain that tells what failed, where, and what to do.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        match &self.command {
+            Command::Serve(serve) => serve.run()?,
+            Command::Init(init) => init.run(output)?,
+            Command::Check(check) => {
+                if !check.run(output)? {
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
+            Command::Host(host) => host.run(output)?,
+            Command::Status(status) => status.run(output)?,
+            Command::HostKey(host_key) => host_key.run(output)?,
+            Command::Health(health) => health.run(output)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

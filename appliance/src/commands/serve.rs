@@ -1,0 +1,60 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::EnvFilter;
+
+use crate::supervisor::{self, Options};
+
+/// Run the appliance: publish the fleet, and take in reports
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The fleet folder
+    #[arg(long, value_name = "DIR", default_value = "/config")]
+    config: PathBuf,
+    /// What the appliance keeps; must persist
+    #[arg(long, value_name = "DIR", default_value = "/state")]
+    state: PathBuf,
+    /// What it needs only while it runs
+    #[arg(long, value_name = "DIR", default_value = "/run/bento")]
+    runtime: PathBuf,
+    /// Where machines connect
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 2222)))]
+    listen: SocketAddr,
+    /// How to log to stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// A line an event
+    Text,
+    /// A JSON object an event
+    Json,
+}
+
+impl Serve {
+    /// Runs until TERM.
+    ///
+    /// # Errors
+    /// When the appliance can't start.
+    pub fn run(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::builder()
+            .with_env_var("BENTO_LOG")
+            .with_default_directive(tracing::Level::INFO.into());
+        let log = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_env_filter(filter.from_env_lossy());
+        match self.log_format {
+            LogFormat::Text => log.with_target(false).with_ansi(false).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+        supervisor::run(&Options {
+            config: self.config.clone(),
+            state: self.state.clone(),
+            runtime: self.runtime.clone(),
+            listen: self.listen,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! `bento status`: what is known of every machine.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use bento_protocol::HostName;
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::state::State;
+use crate::status::{self, table};
+
+/// Print which generation each machine finds, and whether it runs that
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only these machines
+    #[arg(value_name = "NAME")]
+    names: Vec<HostName>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// What the appliance keeps
+    #[arg(long, value_name = "DIR", default_value = "/state")]
+    state: PathBuf,
+}
+
+impl Status {
+    /// Prints the status of the fleet.
+    ///
+    /// # Errors
+    /// When there is no state, or no machine of a given name.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        let mut status = status::Status::read(&State::new(&self.state), Timestamp::now())?;
+        status.retain(&self.names)?;
+        if self.json {
+            writeln!(output, "{}", serde_json::to_string(&status)?)?;
+        } else {
+            output.write_all(table::render(&status, terminal()).as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// The terminal that standard output is, if it is one.
+fn terminal() -> Option<table::Terminal> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    // A terminal that doesn't know its width, such as a serial line, has had 80 columns for fifty years.
+    let columns = if columns == 0 { 80 } else { columns };
+    Some(table::Terminal {
+        columns,
+        colours: !dumb && !is_set("NO_COLOR"),
+    })
+}

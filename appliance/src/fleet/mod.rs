@@ -1,0 +1,90 @@
+//! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
+
+mod key;
+mod settings;
+mod source;
+mod span;
+
+use std::collections::BTreeMap;
+
+use bento_protocol::{HostName, Terms};
+use serde::{Deserialize, Serialize};
+
+pub use key::{PublicKey, PublicKeyError};
+pub use settings::{FILE_NAME, Reading, read};
+pub use source::SourcePath;
+pub use span::Span;
+
+/// A whole fleet, as read from `fleet.toml`, or as it last was good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fleet {
+    /// Where the machines find the appliance.
+    pub server: Server,
+    /// When something is published.
+    pub publish: Publish,
+    /// The machines.
+    pub hosts: BTreeMap<HostName, Host>,
+}
+
+/// Where the machines find the appliance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// The name or address that the clients dial.
+    pub address: String,
+    /// The port that they dial.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// If not empty, the only host keys with which the appliance may run.
+    #[serde(default)]
+    pub host_keys: Vec<PublicKey>,
+    /// How `status`, `logs` and `diff` reach the appliance from the administrator's machine.
+    #[serde(default)]
+    pub admin: Vec<String>,
+}
+
+fn default_port() -> u16 {
+    2222
+}
+
+/// When something is published.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Publish {
+    /// What makes a generation publishable.
+    pub when: When,
+    /// Whether only what was built may be published.
+    pub require_build: bool,
+}
+
+/// What makes a generation publishable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// That it is in the folder, once that has settled.
+    #[default]
+    Change,
+    /// That `bento deploy` approved it.
+    Deploy,
+}
+
+/// One machine, with the defaults applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The keys with which it logs in.
+    pub keys: Vec<PublicKey>,
+    /// Where its configuration lies.
+    pub source: SourcePath,
+    /// Patterns that bring back what `exclude` took.
+    pub include: Vec<String>,
+    /// Patterns that take something from what it gets of its source.
+    pub exclude: Vec<String>,
+    /// What its client must know; the marker files in its folder may add to it.
+    pub terms: Terms,
+    /// The name that it had before.
+    pub renamed_from: Option<HostName>,
+    /// Whether it keeps the generation that it has.
+    pub paused: bool,
+    /// How long no contact is normal.
+    pub silent_after: Span,
+}

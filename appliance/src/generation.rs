@@ -1,0 +1,145 @@
+//! From a host tree to a generation: reads every file once and names the whole by its digest.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+
+use bento_protocol::{Digest, File, HostName, Manifest, Policy, Reboot};
+use jiff::Timestamp;
+use rustix::io::Errno;
+use sha2::Digest as _;
+
+use crate::fleet::Host;
+use crate::problem::Problem;
+use crate::tree::{FleetFolder, HostTree, Stamp, TreeFile};
+
+/// Digests of files that were read before, by stamp: an unchanged fleet costs one stat a file.
+#[derive(Debug, Default)]
+pub struct DigestCache {
+    known: HashMap<Stamp, Digest>,
+    /// What was asked for since the last [`Self::forget_unused`].
+    used: HashMap<Stamp, Digest>,
+}
+
+impl DigestCache {
+    /// Forgets the digests for which nobody asked since the last time.
+    pub fn forget_unused(&mut self) {
+        self.known = std::mem::take(&mut self.used);
+    }
+
+    fn get(&mut self, fleet: &FleetFolder, file: &TreeFile) -> Result<Digest, ReadError> {
+        let known = self
+            .known
+            .get(&file.stamp)
+            .or_else(|| self.used.get(&file.stamp))
+            .copied();
+        let digest = match known {
+            Some(digest) => digest,
+            None => {
+                let mut hasher = sha2::Sha256::new();
+                read(fleet, file, |chunk| {
+                    hasher.update(chunk);
+                    Ok(())
+                })?;
+                Digest::from_hasher(hasher)
+            }
+        };
+        self.used.insert(file.stamp, digest);
+        Ok(digest)
+    }
+}
+
+/// Why a file of a tree couldn't be read as it was found.
+#[derive(Debug)]
+pub enum ReadError {
+    /// It isn't any more what it was when the tree was walked: walk again once it has settled.
+    Changed,
+    /// It can't be read.
+    Unreadable(Problem),
+    /// What was read couldn't be passed on.
+    Output(io::Error),
+}
+
+/// Reads a file of a tree, and makes sure that it was the same from the walk to the last byte.
+pub fn read(
+    fleet: &FleetFolder,
+    file: &TreeFile,
+    mut output: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), ReadError> {
+    let stamp_of = |opened: &std::fs::File| rustix::fs::fstat(opened).map(|stat| Stamp::of(&stat));
+    let mut opened = fleet
+        .read(&file.real)
+        .map_err(|error| unreadable(file, &error))?;
+    let mut length = 0;
+    let mut buffer = [0; 64 << 10];
+    loop {
+        let count = opened
+            .read(&mut buffer)
+            .map_err(|error| unreadable(file, &error))?;
+        length += count as u64;
+        if count == 0 || length > file.stamp.size {
+            break;
+        }
+        output(&buffer[..count]).map_err(ReadError::Output)?;
+    }
+    match stamp_of(&opened) {
+        Ok(stamp) if stamp == file.stamp && length == stamp.size => Ok(()),
+        _ => Err(ReadError::Changed),
+    }
+}
+
+fn unreadable(file: &TreeFile, error: &io::Error) -> ReadError {
+    let place = file.real.to_string_lossy();
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        // Gone, or a symlink by now: the tree is being changed.
+        Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => ReadError::Changed,
+        Some(Errno::ACCESS | Errno::PERM) => ReadError::Unreadable(Problem::new(
+            place,
+            "can't be read by the user who runs the appliance",
+            "let that user read it (chmod, or an ACL)",
+        )),
+        _ => {
+            let advice = "check the disk and the mount";
+            ReadError::Unreadable(Problem::new(
+                place,
+                format!("can't be read: {error}"),
+                advice,
+            ))
+        }
+    }
+}
+
+/// The generation that a host tree makes.
+pub fn manifest(
+    name: &HostName,
+    host: &Host,
+    tree: &HostTree,
+    fleet: &FleetFolder,
+    cache: &mut DigestCache,
+    now: Timestamp,
+) -> Result<Manifest, ReadError> {
+    let mut files = Vec::with_capacity(tree.files.len());
+    for file in &tree.files {
+        files.push(File {
+            path: file.path.clone(),
+            executable: file.stamp.is_executable(),
+            size: file.stamp.size,
+            sha256: cache.get(fleet, file)?,
+        });
+    }
+    Manifest::new(name.clone(), policy(host, tree), files, now).map_err(|error| {
+        let advice = "rename one of them";
+        ReadError::Unreadable(
+            Problem::new(host.source.to_string(), error.to_string(), advice).of(name),
+        )
+    })
+}
+
+/// What the client must know: the host's settings, and the marker files in its folder, which only add.
+fn policy(host: &Host, tree: &HostTree) -> Policy {
+    let mut terms = host.terms.clone();
+    if tree.has_config("REBOOT") {
+        terms.reboot = Reboot::Immediate;
+    }
+    terms.self_update |= tree.has_config("SELF_UPDATE");
+    terms.into()
+}

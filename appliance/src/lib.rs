@@ -1,0 +1,23 @@
+//! The appliance of bento: it publishes each machine's configuration to that machine only, takes in their reports,
+//! and tells the administrator the truth about the fleet.
+//!
+//! The modules follow the data: [`fleet`] → [`tree`] (host tree) → [`generation`] → [`publication`] (chroot), then
+//! over the wire, and back: [`report`] → [`status`]. [`session`] is the wire's end on this side. Only the
+//! [`supervisor`] knows them all.
+
+pub mod commands;
+pub mod durable;
+pub mod enrolment;
+pub mod fleet;
+pub mod generation;
+pub mod privilege;
+pub mod problem;
+pub mod publication;
+pub mod published;
+pub mod ready;
+pub mod report;
+pub mod session;
+pub mod state;
+pub mod status;
+pub mod supervisor;
+pub mod tree;

@@ -1,0 +1,204 @@
+//! Writes what a machine sees. Everything belongs to root and is readable by the machine's group only; `logs/` is
+//! the one folder to which it can write, and can't list.
+
+use std::fs::{self, DirBuilder, FileTimes, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bento_protocol::{Area, Delta, Digest, File, Manifest, chroot};
+use sha2::Digest as _;
+
+use super::archive;
+use crate::generation::{self, ReadError};
+use crate::tree::{FleetFolder, HostTree, TreeFile};
+
+/// Readable and passable for the machine's group.
+const FOLDER: u32 = 0o750;
+const FILE: u32 = 0o440;
+const EXECUTABLE: u32 = 0o550;
+/// The group may create files in it and nothing else: without the group's r bit it can't list it, and sshd is told
+/// to refuse to rename, remove or change what lies there.
+const INBOX: u32 = 0o730;
+
+pub(super) fn inbox(chroot: &Path) -> PathBuf {
+    inside(chroot, chroot::LOGS)
+}
+
+pub(super) fn manifest(chroot: &Path) -> PathBuf {
+    inside(chroot, chroot::MANIFEST)
+}
+
+pub(super) fn last_change_date(chroot: &Path) -> PathBuf {
+    inside(chroot, chroot::LAST_CHANGE_DATE)
+}
+
+/// A path of the chroot as seen from outside of it.
+fn inside(chroot: &Path, absolute: &str) -> PathBuf {
+    chroot.join(absolute.trim_start_matches('/'))
+}
+
+/// A chroot that holds an inbox and nothing else.
+pub(super) fn create_empty(chroot: &Path, gid: u32) -> io::Result<()> {
+    create_folder(chroot, FOLDER, gid)?;
+    create_folder(&inbox(chroot), INBOX, gid)
+}
+
+fn create_folder(path: &Path, mode: u32, gid: u32) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)?;
+    chown(path, None, Some(gid))?;
+    // After chown, and not left to the umask.
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+/// Writes one publication.
+pub(super) struct Writer<'a> {
+    pub(super) chroot: &'a Path,
+    /// Where the secrets lie until they are in the archives; out of the machine's sight, and removed afterwards.
+    pub(super) aside: &'a Path,
+    pub(super) gid: u32,
+    pub(super) manifest: &'a Manifest,
+}
+
+impl Writer<'_> {
+    /// Writes `config/`, and the secrets aside. Files that didn't change are hard links to those of the publication
+    /// before, whose files nobody ever writes to.
+    pub(super) fn files(
+        &self,
+        tree: &HostTree,
+        fleet: &FleetFolder,
+        previous: Option<(&Manifest, &Path)>,
+    ) -> Result<(), ReadError> {
+        let create = || {
+            create_empty(self.chroot, self.gid)?;
+            DirBuilder::new().mode(0o700).create(self.aside)
+        };
+        create().map_err(ReadError::Output)?;
+        // Both are sorted by path and have the same paths, as the manifest was made from the tree.
+        for (file, found) in self.manifest.files().iter().zip(&tree.files) {
+            let target = self.local(file);
+            self.create_parents(file).map_err(ReadError::Output)?;
+            let old = previous.filter(|(manifest, _)| manifest.file(&file.path) == Some(file));
+            let linked = file.path.area() == Area::Config
+                && old.is_some_and(|(_, chroot)| {
+                    fs::hard_link(chroot.join(file.path.as_str()), &target).is_ok()
+                });
+            if !linked {
+                self.copy(fleet, found, file, &target)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a file of the fleet, if it still is what the manifest says.
+    fn copy(
+        &self,
+        fleet: &FleetFolder,
+        found: &TreeFile,
+        file: &File,
+        target: &Path,
+    ) -> Result<(), ReadError> {
+        let mut output = fs::File::create_new(target).map_err(ReadError::Output)?;
+        let mut hasher = sha2::Sha256::new();
+        generation::read(fleet, found, |chunk| {
+            hasher.update(chunk);
+            output.write_all(chunk)
+        })?;
+        if Digest::from_hasher(hasher) != file.sha256 {
+            return Err(ReadError::Changed);
+        }
+        self.seal(&output, file.executable, archive::MODIFIED)
+            .map_err(ReadError::Output)
+    }
+
+    /// Gives a file its owner, mode and time.
+    fn seal(&self, file: &fs::File, executable: bool, modified: u64) -> io::Result<()> {
+        std::os::unix::fs::fchown(file, None, Some(self.gid))?;
+        file.set_permissions(Permissions::from_mode(if executable {
+            EXECUTABLE
+        } else {
+            FILE
+        }))?;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(modified);
+        file.set_times(FileTimes::new().set_modified(time).set_accessed(time))
+    }
+
+    /// Where a file of the manifest lies while the publication is prepared.
+    fn local(&self, file: &File) -> PathBuf {
+        match file.path.area() {
+            Area::Config => self.chroot.join(file.path.as_str()),
+            Area::Secrets => self.aside.join(file.path.rest()),
+        }
+    }
+
+    fn create_parents(&self, file: &File) -> io::Result<()> {
+        if file.path.area() == Area::Secrets {
+            return match self.local(file).parent() {
+                Some(parent) => fs::create_dir_all(parent),
+                None => Ok(()),
+            };
+        }
+        let mut folders: Vec<_> = file.path.folders().collect();
+        folders.reverse();
+        for folder in folders.into_iter().map(|folder| self.chroot.join(folder)) {
+            match create_folder(&folder, FOLDER, self.gid) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the bundle, and the deltas that lead here from these generations.
+    pub(super) fn archives(&self, history: &[Manifest]) -> io::Result<()> {
+        let json = serde_json::to_vec(self.manifest)?;
+        let manifest = manifest(self.chroot);
+        fs::write(&manifest, &json)?;
+        self.seal_path(&manifest)?;
+        let bundle = inside(self.chroot, chroot::BUNDLE);
+        let content = |file: &File| fs::File::open(self.local(file));
+        archive::write(
+            &bundle,
+            (chroot::MANIFEST_ENTRY, &json),
+            self.manifest.files().iter(),
+            content,
+        )?;
+        self.seal_path(&bundle)?;
+        create_folder(&inside(self.chroot, chroot::DELTA), FOLDER, self.gid)?;
+        for old in history
+            .iter()
+            .filter(|old| old.generation() != self.manifest.generation())
+        {
+            let path = inside(self.chroot, &chroot::delta(&old.generation()));
+            if path.exists() {
+                continue;
+            }
+            let delta = Delta::between(old, self.manifest);
+            let json = serde_json::to_vec(&delta)?;
+            archive::write(
+                &path,
+                (chroot::DELTA_ENTRY, &json),
+                delta.changed.iter(),
+                content,
+            )?;
+            self.seal_path(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the clients poll.
+    pub(super) fn signs(&self, last_change: SystemTime) -> io::Result<()> {
+        let generation = inside(self.chroot, chroot::GENERATION);
+        symlink(self.manifest.generation().to_string(), &generation)?;
+        lchown(&generation, None, Some(self.gid))?;
+        let path = last_change_date(self.chroot);
+        let file = fs::File::create_new(&path)?;
+        self.seal(&file, false, archive::MODIFIED)?;
+        file.set_modified(last_change)
+    }
+
+    fn seal_path(&self, path: &Path) -> io::Result<()> {
+        self.seal(&fs::File::open(path)?, false, archive::MODIFIED)
+    }
+}

@@ -1,0 +1,275 @@
+//! From a generation to the chroot that its machine sees: prepared aside, switched to in one step.
+
+mod archive;
+mod chroot;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use bento_protocol::Manifest;
+use jiff::Timestamp;
+
+use crate::durable;
+use crate::generation::ReadError;
+use crate::published::Published;
+use crate::state::HostState;
+use crate::tree::{FleetFolder, HostTree};
+
+/// From how many generations before it a delta leads to a published one. A machine that was away longer pulls the
+/// bundle.
+const DELTAS: usize = 5;
+
+/// The publications of one machine: each has a folder of its own, named by a number that only grows.
+#[derive(Debug)]
+pub struct Publications<'a> {
+    host: &'a HostState,
+}
+
+/// A publication that is complete but not yet to be seen.
+#[derive(Debug)]
+#[must_use = "a prepared publication isn't published until it is switched to"]
+pub struct Prepared {
+    number: u64,
+    partial: PathBuf,
+    manifest: Manifest,
+}
+
+/// The parts of a publication's folder.
+struct Folder(PathBuf);
+
+impl Folder {
+    /// What the machine sees.
+    fn chroot(&self) -> PathBuf {
+        self.0.join("chroot")
+    }
+
+    /// What the appliance knows of it; out of the machine's sight.
+    fn record(&self) -> PathBuf {
+        self.0.join("published.json")
+    }
+}
+
+impl<'a> Publications<'a> {
+    /// Those of a machine.
+    pub fn of(host: &'a HostState) -> Self {
+        Publications { host }
+    }
+
+    /// What is published; none if nothing ever was.
+    pub fn published(&self) -> io::Result<Option<Published>> {
+        Published::read(self.host)
+    }
+
+    /// The manifest of what is published.
+    pub fn manifest(&self) -> io::Result<Option<Manifest>> {
+        match self.current()? {
+            Some(number) => durable::read_json(&chroot::manifest(&self.folder(number).chroot())),
+            None => Ok(None),
+        }
+    }
+
+    /// Gives a machine for which nothing could be published yet an empty chroot, so that its client is told just
+    /// that, instead of being thrown out.
+    pub fn enrol(&self, gid: u32) -> io::Result<()> {
+        if self.current()?.is_some() {
+            return Ok(());
+        }
+        let number = self.next_number()?;
+        let partial = self.partial(number)?;
+        chroot::create_empty(&Folder(partial.clone()).chroot(), gid)?;
+        self.switch_to(number, &partial)
+    }
+
+    /// Writes everything of a publication aside; nothing of it is to be seen yet. The caller must make the
+    /// filesystem durable before it switches.
+    pub fn prepare(
+        &self,
+        manifest: &Manifest,
+        tree: &HostTree,
+        fleet: &FleetFolder,
+        gid: u32,
+    ) -> Result<Prepared, ReadError> {
+        let before = self.manifest().map_err(ReadError::Output)?;
+        let previous = match (&before, self.current().map_err(ReadError::Output)?) {
+            (Some(manifest), Some(number)) => Some((manifest, self.folder(number).chroot())),
+            _ => None,
+        };
+        let number = self.next_number().map_err(ReadError::Output)?;
+        let partial = self.partial(number).map_err(ReadError::Output)?;
+        let folder = Folder(partial.clone());
+        let aside = partial.join("secrets");
+        let writer = chroot::Writer {
+            chroot: &folder.chroot(),
+            aside: &aside,
+            gid,
+            manifest,
+        };
+        writer.files(
+            tree,
+            fleet,
+            previous
+                .as_ref()
+                .map(|(manifest, chroot)| (*manifest, chroot.as_path())),
+        )?;
+        let last_change = self.last_change_after(manifest.published());
+        let finish = || {
+            writer.archives(&self.history()?)?;
+            writer.signs(last_change)?;
+            fs::remove_dir_all(&aside)?;
+            let published = Published::new(manifest.generation(), manifest.published());
+            fs::write(folder.record(), serde_json::to_vec(&published)?)
+        };
+        finish().map_err(ReadError::Output)?;
+        Ok(Prepared {
+            number,
+            partial,
+            manifest: manifest.clone(),
+        })
+    }
+
+    /// Publishes: from one moment to the next, new sessions see the new generation.
+    pub fn switch(&self, prepared: Prepared) -> io::Result<()> {
+        let manifests = self.host.manifests();
+        durable::write_json(
+            &manifests.join(format!("{}.json", prepared.number)),
+            &prepared.manifest,
+        )?;
+        self.switch_to(prepared.number, &prepared.partial)?;
+        let old: Vec<_> = numbered(&manifests, ".json")?
+            .into_values()
+            .rev()
+            .skip(DELTAS + 1)
+            .collect();
+        old.iter().try_for_each(fs::remove_file)
+    }
+
+    /// The number of what is published.
+    pub fn current(&self) -> io::Result<Option<u64>> {
+        match fs::read_link(self.host.current()) {
+            Ok(target) => Ok(target.parent().and_then(number_of)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The publications whose folders are still there, the published one included.
+    pub fn numbers(&self) -> io::Result<Vec<u64>> {
+        Ok(numbered(&self.host.publications(), "")?
+            .into_keys()
+            .collect())
+    }
+
+    /// Where the machine leaves reports, in a session that began while this was the published one.
+    pub fn inbox(&self, number: u64) -> PathBuf {
+        chroot::inbox(&self.folder(number).chroot())
+    }
+
+    /// Removes a publication that is no longer the published one, and in which no session stands.
+    pub fn remove(&self, number: u64) -> io::Result<()> {
+        fs::remove_dir_all(&self.folder(number).0)
+    }
+
+    /// Removes what an interrupted preparation left behind.
+    pub fn remove_debris(&self) -> io::Result<()> {
+        let partial = numbered(&self.host.publications(), PARTIAL)?;
+        partial.values().try_for_each(fs::remove_dir_all)?;
+        durable::remove(&aside_of(&self.host.current()))
+    }
+
+    fn switch_to(&self, number: u64, partial: &Path) -> io::Result<()> {
+        let folder = self.folder(number);
+        durable::rename(partial, &folder.0)?;
+        let current = self.host.current();
+        let aside = aside_of(&current);
+        durable::remove(&aside)?;
+        symlink(format!("publications/{number}/chroot"), &aside)?;
+        durable::rename(&aside, &current)
+    }
+
+    fn folder(&self, number: u64) -> Folder {
+        Folder(self.host.publications().join(number.to_string()))
+    }
+
+    /// A new folder in which to prepare a publication.
+    fn partial(&self, number: u64) -> io::Result<PathBuf> {
+        let partial = self.host.publications().join(format!("{number}{PARTIAL}"));
+        fs::create_dir_all(self.host.publications())?;
+        fs::create_dir_all(self.host.manifests())?;
+        if partial.exists() {
+            fs::remove_dir_all(&partial)?;
+        }
+        fs::create_dir(&partial)?;
+        Ok(partial)
+    }
+
+    fn next_number(&self) -> io::Result<u64> {
+        let published = numbered(&self.host.publications(), "")?
+            .into_keys()
+            .next_back();
+        let recorded = numbered(&self.host.manifests(), ".json")?
+            .into_keys()
+            .next_back();
+        Ok(published.max(recorded).map_or(1, |number| number + 1))
+    }
+
+    /// The manifests of the last few generations.
+    fn history(&self) -> io::Result<Vec<Manifest>> {
+        let newest = numbered(&self.host.manifests(), ".json")?
+            .into_values()
+            .rev()
+            .take(DELTAS);
+        let manifests: io::Result<Vec<Option<Manifest>>> =
+            newest.map(|path| durable::read_json(&path)).collect();
+        Ok(manifests?.into_iter().flatten().collect())
+    }
+
+    /// A bento 2022 client compares minutes, so two publications are at least 60 s apart for it.
+    fn last_change_after(&self, now: Timestamp) -> std::time::SystemTime {
+        let minute = std::time::Duration::from_secs(60);
+        let before = self.current().ok().flatten().and_then(|number| {
+            let file = chroot::last_change_date(&self.folder(number).chroot());
+            fs::metadata(file)
+                .and_then(|metadata| metadata.modified())
+                .ok()
+        });
+        let now = std::time::SystemTime::from(now);
+        before.map_or(now, |before| now.max(before + minute))
+    }
+}
+
+const PARTIAL: &str = ".partial";
+
+fn aside_of(path: &Path) -> PathBuf {
+    path.with_added_extension("new")
+}
+
+fn number_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+/// The entries of a folder that are named by a number and a suffix, by number; empty if there is no such folder.
+fn numbered(folder: &Path, suffix: &str) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = BTreeMap::new();
+    for entry in entries {
+        let entry = entry?;
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_suffix(suffix)?.parse().ok());
+        if let Some(number) = number {
+            found.insert(number, entry.path());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,314 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use bento_protocol::{Delta, HostName, chroot as names};
+use tempfile::TempDir;
+
+use super::*;
+use crate::fleet::{self, Host};
+use crate::generation::{self, DigestCache};
+use crate::state::State;
+
+/// A group that needs no privilege to give files to.
+fn gid() -> u32 {
+    rustix::process::getgid().as_raw()
+}
+
+struct World {
+    folder: TempDir,
+    state: TempDir,
+    host: HostState,
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let host = State::new(state.path()).host(&name());
+        let world = World {
+            folder: tempfile::tempdir().unwrap(),
+            state,
+            host,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        world.write("hosts/a/flake.nix", "{}");
+        fs::create_dir_all(world.host.root()).unwrap();
+        world
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn publications(&self) -> Publications<'_> {
+        Publications::of(&self.host)
+    }
+
+    fn read(&self) -> (FleetFolder, HostTree, Manifest) {
+        let fleet = FleetFolder::open(self.folder.path()).unwrap();
+        let host = host();
+        let tree = HostTree::walk(&fleet, &name(), &host).unwrap();
+        let manifest = generation::manifest(
+            &name(),
+            &host,
+            &tree,
+            &fleet,
+            &mut DigestCache::default(),
+            self.now,
+        )
+        .unwrap();
+        (fleet, tree, manifest)
+    }
+
+    fn prepare(&self) -> Prepared {
+        let (fleet, tree, manifest) = self.read();
+        self.publications()
+            .prepare(&manifest, &tree, &fleet, gid())
+            .unwrap()
+    }
+
+    fn publish(&self) -> Manifest {
+        let prepared = self.prepare();
+        self.publications().switch(prepared).unwrap();
+        self.publications().manifest().unwrap().unwrap()
+    }
+
+    fn chroot(&self) -> PathBuf {
+        self.host.current()
+    }
+}
+
+fn name() -> HostName {
+    "a".parse().unwrap()
+}
+
+fn host() -> Host {
+    let reading = fleet::read("[server]\naddress = \"x\"\n[hosts.a]\n").unwrap();
+    reading.fleet.hosts.into_values().next().unwrap()
+}
+
+/// The entries of an archive: name, mode, time, content.
+fn entries(path: &Path) -> Vec<(String, u32, u64, String)> {
+    let mut archive =
+        tar::Archive::new(flate2::read::GzDecoder::new(fs::File::open(path).unwrap()));
+    let read = |entry: io::Result<tar::Entry<'_, _>>| {
+        let mut entry = entry.unwrap();
+        let mut text = String::new();
+        io::Read::read_to_string(&mut entry, &mut text).unwrap();
+        let header = entry.header();
+        let (mode, time) = (header.mode().unwrap(), header.mtime().unwrap());
+        (
+            entry.path().unwrap().to_string_lossy().into_owned(),
+            mode,
+            time,
+            text,
+        )
+    };
+    archive.entries().unwrap().map(read).collect()
+}
+
+#[test]
+fn a_machine_sees_what_the_contract_says() {
+    let world = World::new();
+    world.write("bento-secrets/a/wifi", "password");
+    world.write("hosts/a/bin/run", "#!");
+    let run = world.folder.path().join("hosts/a/bin/run");
+    fs::set_permissions(run, fs::Permissions::from_mode(0o755)).unwrap();
+    let manifest = world.publish();
+    let chroot = world.chroot();
+    assert_eq!(
+        fs::read_link(chroot.join("generation"))
+            .unwrap()
+            .to_str()
+            .unwrap(),
+        manifest.generation().to_string()
+    );
+    let mut seen: Vec<_> = fs::read_dir(&chroot)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    seen.sort();
+    assert_eq!(
+        seen,
+        [
+            "bundle.tar.gz",
+            "config",
+            "delta",
+            "generation",
+            "last_change_date",
+            "logs",
+            "manifest.json"
+        ],
+        "no secrets in plain sight, and nothing that the contract doesn't name"
+    );
+    let bundle = entries(&chroot.join("bundle.tar.gz"));
+    let listed: Vec<_> = bundle
+        .iter()
+        .map(|(name, mode, time, _)| (name.as_str(), *mode, *time))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("manifest.json", 0o644, 1),
+            ("config/bin/run", 0o755, 1),
+            ("config/flake.nix", 0o644, 1),
+            ("secrets/wifi", 0o644, 1)
+        ]
+    );
+    assert_eq!(
+        serde_json::from_str::<Manifest>(&bundle[0].3).unwrap(),
+        manifest
+    );
+    assert_eq!(bundle[3].3, "password");
+    let mode = |path: &str| fs::metadata(chroot.join(path)).unwrap().mode() & 0o7777;
+    assert_eq!(mode("."), 0o750);
+    assert_eq!(mode("config"), 0o750);
+    assert_eq!(mode("config/flake.nix"), 0o440);
+    assert_eq!(mode("config/bin/run"), 0o550);
+    assert_eq!(mode("bundle.tar.gz"), 0o440);
+    assert_eq!(mode("logs"), 0o730);
+    assert_eq!(
+        fs::metadata(chroot.join("config/flake.nix"))
+            .unwrap()
+            .mtime(),
+        1
+    );
+    assert_eq!(
+        world
+            .publications()
+            .published()
+            .unwrap()
+            .unwrap()
+            .generation,
+        manifest.generation()
+    );
+}
+
+#[test]
+fn nothing_is_seen_before_the_switch_and_all_of_it_after() {
+    let world = World::new();
+    let first = world.publish();
+    world.write("hosts/a/flake.nix", "{ }");
+    let prepared = world.prepare();
+    assert_eq!(world.publications().manifest().unwrap().unwrap(), first);
+    let before = fs::canonicalize(world.chroot()).unwrap();
+    world.publications().switch(prepared).unwrap();
+    assert_ne!(world.publications().manifest().unwrap().unwrap(), first);
+    assert_eq!(
+        fs::read_to_string(before.join("config/flake.nix")).unwrap(),
+        "{}",
+        "a session stays where it began"
+    );
+    assert!(fs::symlink_metadata(before.parent().unwrap().join("secrets")).is_err());
+}
+
+#[test]
+fn deltas_lead_from_the_last_few_generations() {
+    let mut world = World::new();
+    world.write("hosts/a/same.nix", "same");
+    world.write("bento-secrets/a/key", "one");
+    let mut manifests = vec![world.publish()];
+    for turn in 0..DELTAS + 2 {
+        world.now += jiff::SignedDuration::from_secs(1);
+        world.write("hosts/a/flake.nix", &format!("{{ turn = {turn}; }}"));
+        manifests.push(world.publish());
+    }
+    let newest = manifests.pop().unwrap();
+    let deltas = fs::read_dir(world.chroot().join("delta")).unwrap().count();
+    assert_eq!(deltas, DELTAS);
+    for old in manifests.iter().rev().take(DELTAS) {
+        let path = world
+            .chroot()
+            .join(names::delta(&old.generation()).trim_start_matches('/'));
+        let entries = entries(&path);
+        let names: Vec<_> = entries.iter().map(|entry| entry.0.as_str()).collect();
+        assert_eq!(names, ["delta.json", "config/flake.nix"]);
+        let delta: Delta = serde_json::from_str(&entries[0].3).unwrap();
+        assert_eq!(delta.apply(old).unwrap(), newest);
+    }
+}
+
+#[test]
+fn unchanged_files_are_shared_between_publications() {
+    let world = World::new();
+    world.write("hosts/a/same.nix", "same");
+    world.publish();
+    let inode = |file: &str| {
+        fs::metadata(world.chroot().join("config").join(file))
+            .unwrap()
+            .ino()
+    };
+    let (same, flake) = (inode("same.nix"), inode("flake.nix"));
+    world.write("hosts/a/flake.nix", "{ }");
+    world.publish();
+    assert_eq!(inode("same.nix"), same);
+    assert_ne!(inode("flake.nix"), flake);
+}
+
+#[test]
+fn the_time_of_publication_moves_by_a_minute_at_least() {
+    let world = World::new();
+    let changed = |world: &World| {
+        fs::metadata(world.chroot().join("last_change_date"))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    world.publish();
+    assert_eq!(changed(&world), SystemTime::UNIX_EPOCH);
+    world.write("hosts/a/flake.nix", "{ }");
+    world.publish();
+    assert_eq!(
+        changed(&world),
+        SystemTime::UNIX_EPOCH + Duration::from_secs(60)
+    );
+}
+
+#[test]
+fn what_changes_while_it_is_read_is_not_published() {
+    let world = World::new();
+    let (fleet, tree, manifest) = world.read();
+    world.write("hosts/a/flake.nix", "[]");
+    let refused = world
+        .publications()
+        .prepare(&manifest, &tree, &fleet, gid());
+    assert!(matches!(refused, Err(ReadError::Changed)), "{refused:?}");
+    fs::remove_file(world.folder.path().join("hosts/a/flake.nix")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", world.folder.path().join("hosts/a/flake.nix"))
+        .unwrap();
+    let refused = world
+        .publications()
+        .prepare(&manifest, &tree, &fleet, gid());
+    assert!(matches!(refused, Err(ReadError::Changed)), "{refused:?}");
+}
+
+#[test]
+fn an_interrupted_preparation_leaves_nothing_behind() {
+    let world = World::new();
+    world.publish();
+    world.write("hosts/a/flake.nix", "{ }");
+    let _abandoned = world.prepare();
+    assert_eq!(fs::read_dir(world.host.publications()).unwrap().count(), 2);
+    world.publications().remove_debris().unwrap();
+    assert_eq!(world.publications().numbers().unwrap(), [1]);
+    assert_eq!(fs::read_dir(world.host.publications()).unwrap().count(), 1);
+    assert!(world.state.path().exists());
+}
+
+#[test]
+fn a_machine_without_a_publication_has_an_inbox_only() {
+    let world = World::new();
+    world.publications().enrol(gid()).unwrap();
+    world.publications().enrol(gid()).unwrap();
+    assert_eq!(world.publications().numbers().unwrap(), [1]);
+    assert_eq!(fs::read_dir(world.chroot()).unwrap().count(), 1);
+    assert_eq!(world.publications().published().unwrap(), None);
+    assert_eq!(world.publications().manifest().unwrap(), None);
+    world.publish();
+    assert_eq!(world.publications().numbers().unwrap(), [1, 2]);
+    assert!(world.publications().inbox(1).is_dir());
+}

@@ -1,0 +1,99 @@
+//! The inbox as a folder: names, and files opened so that nothing is followed and nothing blocks.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+/// The most entries that are listed at a time: bounds the memory that a machine can make the appliance use.
+const LISTED: usize = 4096;
+
+/// The folder of an inbox, held open.
+pub(super) struct Inbox(OwnedFd);
+
+/// One entry of the inbox.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    /// The last time at which something was written, by the appliance's clock: the machine can't set it.
+    modified: (i64, i64),
+    /// Its name, which may hold anything but `/`.
+    pub(super) name: CString,
+}
+
+impl Inbox {
+    pub(super) fn open(logs: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Inbox(open(logs, flags, Mode::empty())?))
+    }
+
+    /// What is in it, in the order in which it was completed; runs tie where the clock can't tell.
+    pub(super) fn entries(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for found in Dir::read_from(&self.0)? {
+            let found = found?;
+            if matches!(found.file_name().to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if entries.len() == LISTED {
+                break;
+            }
+            match statat(&self.0, found.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => entries.push(Entry {
+                    modified: modified(&stat),
+                    name: found.file_name().to_owned(),
+                }),
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        entries.sort_unstable();
+        Ok(entries)
+    }
+
+    /// The content of an entry, at most `limit` bytes and one more; none when it isn't a regular file.
+    pub(super) fn read(&self, entry: &Entry, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
+        // Looked at before it is opened, because opening a device can do something; and after, because only then
+        // is it sure what was opened. NONBLOCK: a FIFO would wait for a writer for ever.
+        if !is_file(&statat(&self.0, &entry.name, AtFlags::SYMLINK_NOFOLLOW)?) {
+            return Ok(None);
+        }
+        let flags =
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = openat(&self.0, &entry.name, flags, Mode::empty())?;
+        if !is_file(&fstat(&file)?) {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        File::from(file).take(limit + 1).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    /// Removes an entry.
+    pub(super) fn remove(&self, name: &CStr) -> io::Result<()> {
+        match unlinkat(&self.0, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?),
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Entry {
+    /// Its name for a log.
+    pub(super) fn shown(&self) -> String {
+        self.name.to_bytes().escape_ascii().to_string()
+    }
+}
+
+// The types of the fields differ between architectures.
+#[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap)]
+fn modified(stat: &Stat) -> (i64, i64) {
+    (stat.st_mtime as i64, stat.st_mtime_nsec as i64)
+}

@@ -1,0 +1,185 @@
+//! One report that was taken in.
+
+use bento_protocol::{GenerationId, Outcome, Report, SystemPath};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{LegacyLog, one_line};
+
+/// A report that was taken in, without its log, which is kept beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The place in the order of receipt: counted from 1 for each machine, never used twice.
+    pub sequence: u64,
+    /// When it was taken in, by the appliance's clock.
+    pub received: Timestamp,
+    /// What the machine said.
+    pub content: Content,
+}
+
+/// What a machine said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// A report; its `log` is empty here.
+    Report(Box<Report>),
+    /// A log of a bento 2022 client.
+    Legacy(LegacyLog),
+}
+
+impl Record {
+    /// The longest error that [`Self::brief`] keeps, in characters.
+    const BRIEF_ERROR: usize = 500;
+    /// The longest version that [`Self::brief`] keeps, in characters.
+    const BRIEF_VERSION: usize = 50;
+
+    /// The generation that was polled in the run.
+    pub fn generation(&self) -> Option<GenerationId> {
+        match &self.content {
+            Content::Report(report) => Some(report.generation),
+            Content::Legacy(_) => None,
+        }
+    }
+
+    /// The system that the machine built from it.
+    pub fn built(&self) -> Option<&SystemPath> {
+        match &self.content {
+            Content::Report(report) => report.system.built.as_ref(),
+            Content::Legacy(log) => log.system.as_ref().filter(|_| log.outcome.is_success()),
+        }
+    }
+
+    /// The system that ran at the end.
+    pub fn running(&self) -> Option<&SystemPath> {
+        match &self.content {
+            Content::Report(report) => report.system.running.as_ref(),
+            Content::Legacy(log) => log.system.as_ref(),
+        }
+    }
+
+    /// How the run ended; none for a bento 2022 log, which doesn't tell enough for that.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match &self.content {
+            Content::Report(report) => Some(report.outcome),
+            Content::Legacy(_) => None,
+        }
+    }
+
+    /// How the run ended, in the words of the report or of the log's name.
+    pub fn outcome_name(&self) -> &'static str {
+        match &self.content {
+            Content::Report(report) => report.outcome.as_str(),
+            Content::Legacy(log) => log.outcome.as_str(),
+        }
+    }
+
+    /// Whether the machine moved its inputs by itself.
+    pub fn is_auto(&self) -> bool {
+        match &self.content {
+            Content::Report(report) => report.auto,
+            Content::Legacy(log) => log.outcome == super::LegacyOutcome::Autoupdate,
+        }
+    }
+
+    /// Whether the machine came to run, or will run at the next boot, what it built.
+    pub fn is_success(&self) -> bool {
+        match &self.content {
+            Content::Report(report) => report.outcome.is_success(),
+            Content::Legacy(log) => log.outcome.is_success(),
+        }
+    }
+
+    /// Whether a change takes effect only at the next boot.
+    pub fn reboot_required(&self) -> bool {
+        matches!(&self.content, Content::Report(report) if report.reboot_required)
+    }
+
+    /// The time until which the machine's owner asked it to wait.
+    pub fn held(&self) -> Option<Timestamp> {
+        match &self.content {
+            Content::Report(report) => report.held,
+            Content::Legacy(_) => None,
+        }
+    }
+
+    /// What failed, for a person; as the machine wrote it, so escape it before a terminal.
+    pub fn error(&self) -> Option<&str> {
+        match &self.content {
+            Content::Report(report) => report.error.as_deref(),
+            Content::Legacy(_) => None,
+        }
+    }
+
+    /// What it says, as one line for a log: no text of the machine reaches it raw.
+    pub fn line(&self) -> String {
+        let of = match &self.content {
+            Content::Report(report) => format!(
+                "run {} of generation {}",
+                report.run,
+                report.generation.short()
+            ),
+            Content::Legacy(log) => one_line(&format!("bento 2022 log {log}"), Self::BRIEF_ERROR),
+        };
+        let auto = if self.is_auto() { " (self-update)" } else { "" };
+        let error = self
+            .error()
+            .map(|error| format!(": {}", one_line(error, Self::BRIEF_ERROR)));
+        let outcome = self.outcome_name();
+        format!(
+            "report {}: {outcome}{auto}, {of}{}",
+            self.sequence,
+            error.unwrap_or_default()
+        )
+    }
+
+    /// The same within 8 KiB, for the ledger: a machine can fill a report with 8 MiB, and status reads a
+    /// thousand ledgers.
+    #[must_use]
+    pub fn brief(&self) -> Record {
+        let mut brief = self.clone();
+        if let Content::Report(report) = &mut brief.content {
+            report.phases.clear();
+            report.error = report
+                .error
+                .as_deref()
+                .map(|error| one_line(error, Self::BRIEF_ERROR));
+            report.client = one_line(&report.client, Self::BRIEF_VERSION);
+            report.nix = report
+                .nix
+                .as_deref()
+                .map(|version| one_line(version, Self::BRIEF_VERSION));
+        }
+        brief
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bento_protocol::Outcome;
+
+    use super::*;
+    use crate::report::fixture::{failure, record, second};
+
+    #[test]
+    fn a_line_says_what_happened_and_steers_no_terminal() {
+        let mut failed = failure('b', Outcome::BuildFailed, 'a');
+        failed.auto = true;
+        failed.error = Some("error:\n\u{1b}[2J".into());
+        let run = failed.run;
+        let expected = format!(
+            r"report 3: build_failed (self-update), run {run} of generation bbbbbbbb: error: \u{{1b}}[2J"
+        );
+        assert_eq!(record(3, failed).line(), expected);
+
+        let name = "20220912-0000_x_rollback.log.gz";
+        let log = Record {
+            sequence: 1,
+            received: second(0),
+            content: Content::Legacy(name.parse().unwrap()),
+        };
+        assert_eq!(
+            log.line(),
+            format!("report 1: rollback, bento 2022 log {name}")
+        );
+    }
+}

@@ -1,0 +1,281 @@
+//! The reports that are kept of one machine.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::{Record, gzip};
+use crate::durable;
+use crate::state::HostState;
+
+/// How much is kept of one machine; the oldest go first.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most reports.
+    pub reports: usize,
+    /// The most bytes, logs included.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            reports: 200,
+            bytes: 64 << 20,
+        }
+    }
+}
+
+/// The folder of one machine's reports: for each a `<sequence>.<identity>.json` without the log, and, written before
+/// it, a `<sequence>.<identity>.log.gz`. The identity is the id of the run, so that listing the folder is enough to
+/// know a report that was taken in before.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    limits: Limits,
+    kept: BTreeMap<u64, Kept>,
+    identities: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    identity: String,
+    bytes: u64,
+}
+
+/// What the name of a file in the folder says.
+struct Name<'a> {
+    sequence: u64,
+    identity: &'a str,
+    extension: &'a str,
+}
+
+const RECORD: &str = "json";
+const LOG: &str = "log.gz";
+
+impl Store {
+    /// Opens a machine's store to read it; an empty one if there is none.
+    pub fn read(keep: &HostState, limits: Limits) -> io::Result<Self> {
+        let mut store = Store {
+            folder: keep.reports(),
+            limits,
+            kept: BTreeMap::new(),
+            identities: HashSet::new(),
+        };
+        let names = store.names()?;
+        for name in names
+            .iter()
+            .filter_map(|name| Name::parse(name))
+            .filter(|name| name.extension == RECORD)
+        {
+            let bytes = store.bytes(name.sequence, name.identity);
+            store.keep(name.sequence, name.identity.to_owned(), bytes);
+        }
+        Ok(store)
+    }
+
+    /// Opens a machine's store to add to it: makes the folder, and removes what a crash left half-written.
+    pub(super) fn open(keep: &HostState, limits: Limits) -> io::Result<Self> {
+        fs::create_dir_all(keep.reports())?;
+        durable::sync_folder_of(&keep.reports())?;
+        let store = Store::read(keep, limits)?;
+        for name in store.names()? {
+            let whole =
+                Name::parse(&name).is_some_and(|name| store.kept.contains_key(&name.sequence));
+            if !whole {
+                fs::remove_file(store.folder.join(name))?;
+            }
+        }
+        Ok(store)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        match fs::read_dir(&self.folder) {
+            Ok(entries) => entries
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&mut self, sequence: u64, identity: String, bytes: u64) {
+        self.identities.insert(identity.clone());
+        self.kept.insert(sequence, Kept { identity, bytes });
+    }
+
+    fn path(&self, sequence: u64, identity: &str, extension: &str) -> PathBuf {
+        self.folder
+            .join(format!("{sequence:010}.{identity}.{extension}"))
+    }
+
+    fn bytes(&self, sequence: u64, identity: &str) -> u64 {
+        let size = |extension| {
+            fs::metadata(self.path(sequence, identity, extension)).map_or(0, |data| data.len())
+        };
+        size(RECORD) + size(LOG)
+    }
+
+    /// How many reports there are.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// The sequence number of the newest report.
+    pub fn newest(&self) -> Option<u64> {
+        self.kept.keys().next_back().copied()
+    }
+
+    /// Whether a report with this identity is there.
+    pub(super) fn contains(&self, identity: &str) -> bool {
+        self.identities.contains(identity)
+    }
+
+    /// Keeps a report, so that it survives a power loss.
+    pub(super) fn add(&mut self, record: &Record, identity: &str, log: &[u8]) -> io::Result<()> {
+        // The record last: it is what makes the report count.
+        durable::write(&self.path(record.sequence, identity, LOG), log)?;
+        durable::write_json(&self.path(record.sequence, identity, RECORD), record)?;
+        self.keep(
+            record.sequence,
+            identity.to_owned(),
+            self.bytes(record.sequence, identity),
+        );
+        Ok(())
+    }
+
+    /// Removes the oldest reports until the limits are kept, except the essential ones; returns how many.
+    pub(super) fn prune(&mut self, essential: &[Option<u64>]) -> io::Result<usize> {
+        let before = self.len();
+        let mut bytes: u64 = self.kept.values().map(|kept| kept.bytes).sum();
+        let removable: Vec<u64> = self
+            .kept
+            .keys()
+            .copied()
+            .filter(|sequence| !essential.contains(&Some(*sequence)))
+            .collect();
+        for sequence in removable {
+            if self.len() <= self.limits.reports && bytes <= self.limits.bytes {
+                break;
+            }
+            bytes -= self.remove(sequence)?;
+        }
+        Ok(before - self.len())
+    }
+
+    /// Removes a report; returns its bytes.
+    fn remove(&mut self, sequence: u64) -> io::Result<u64> {
+        let Some(Kept { identity, bytes }) = self.kept.get(&sequence) else {
+            return Ok(0);
+        };
+        let bytes = *bytes;
+        // The record first: a log without one is swept at the next opening.
+        for extension in [RECORD, LOG] {
+            remove_if_there(&self.path(sequence, identity, extension))?;
+        }
+        if let Some(kept) = self.kept.remove(&sequence) {
+            self.identities.remove(&kept.identity);
+        }
+        Ok(bytes)
+    }
+
+    /// The reports from the oldest to the newest, read one by one; one that can't be read is left out, with a line
+    /// in the log.
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = Record> {
+        self.kept.iter().filter_map(|(sequence, kept)| {
+            let path = self.path(*sequence, &kept.identity, RECORD);
+            durable::read_json(&path)
+                .inspect_err(|error| {
+                    tracing::warn!(report = %path.display(), %error, "a kept report can't be read: left out");
+                })
+                .ok()
+                .flatten()
+        })
+    }
+
+    /// The log of a report, decompressed; none when there is no such report.
+    pub fn log(&self, sequence: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(kept) = self.kept.get(&sequence) else {
+            return Ok(None);
+        };
+        let compressed = fs::read(self.path(sequence, &kept.identity, LOG))?;
+        gzip::decompress(&compressed, bento_protocol::limits::REPORT_JSON_BYTES)
+            .map(Some)
+            .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+    }
+}
+
+impl<'a> Name<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
+        let (sequence, rest) = name.split_once('.')?;
+        let (identity, extension) = rest.split_once('.')?;
+        let known = extension == RECORD || extension == LOG;
+        let sequence = sequence.parse().ok().filter(|_| known)?;
+        Some(Name {
+            sequence,
+            identity,
+            extension,
+        })
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture::{Machine, record, report};
+
+    fn store(machine: &Machine) -> Store {
+        Store::open(&machine.keep, Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn what_a_crash_left_half_written_is_removed() {
+        let machine = Machine::new();
+        let sent = report('a');
+        let identity = sent.run.to_string();
+        store(&machine)
+            .add(&record(1, sent), &identity, b"")
+            .unwrap();
+        for debris in [
+            "0000000002.x.log.gz",
+            "0000000002.x.json.new",
+            "0000000001.x.log.gz.new",
+            "0000000003.x",
+        ] {
+            fs::write(machine.keep.reports().join(debris), "half").unwrap();
+        }
+        assert_eq!(store(&machine).newest(), Some(1));
+        assert_eq!(fs::read_dir(machine.keep.reports()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_read_hides_no_other() {
+        let machine = Machine::new();
+        let mut store = store(&machine);
+        for sequence in 1..=3 {
+            store
+                .add(
+                    &record(sequence, report('a')),
+                    &format!("run{sequence}"),
+                    b"",
+                )
+                .unwrap();
+        }
+        fs::write(machine.keep.reports().join("0000000002.run2.json"), "{").unwrap();
+        assert!(store.records().map(|record| record.sequence).eq([1, 3]));
+        assert_eq!(store.log(4).unwrap(), None);
+    }
+}

@@ -1,0 +1,156 @@
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::durable;
+use crate::fleet::PublicKey;
+use crate::state::State;
+
+/// The key by which machines know the appliance. Every client has it pinned, so it is made once and never replaced
+/// by accident: a key that is there but no good is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKey {
+    public: PublicKey,
+}
+
+impl HostKey {
+    /// Reads the key of this state.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged or can't be read.
+    pub fn read(state: &State) -> Result<Self> {
+        let path = state.host_key();
+        let private = path.display();
+        // ssh-keygen checks the file's mode and its checksum, and derives the public key from the private one.
+        let text = run(&["-y", "-P", ""].map(OsStr::new), &path).with_context(|| {
+            format!(
+                "the host key {private} is no good; put back the one that the machines know from a copy of /state, \
+                 or, if it is lost, remove {private} and {private}.pub and tell every machine the new key"
+            )
+        })?;
+        let public: PublicKey = text
+            .parse()
+            .with_context(|| format!("the host key {private}"))?;
+        ensure!(
+            public.authorized_line().starts_with("ssh-ed25519 "),
+            "the host key {private} isn't of the kind ssh-ed25519, the only one that the appliance uses"
+        );
+        Ok(HostKey { public })
+    }
+
+    /// Reads the key of this state, or makes one if this state never had any.
+    ///
+    /// # Errors
+    /// When the key is damaged, half of it is missing, or it can't be read or written.
+    pub fn read_or_create(state: &State) -> Result<Self> {
+        let path = state.host_key();
+        let public = public_path(&path);
+        if !exists(&path)? {
+            ensure!(
+                !exists(&public)?,
+                "the host key {} is gone, but {} is there: put the private key back from a copy of /state, or, if \
+                 it is lost, remove the public one and tell every machine the new key",
+                path.display(),
+                public.display()
+            );
+            create(&path).with_context(|| format!("can't make the host key {}", path.display()))?;
+        }
+        let key = Self::read(state)?;
+        // Derived from the private key, which is the one that counts: it may be missing after a crash.
+        let line = format!("{}\n", key.public);
+        if !fs::read_to_string(&public).is_ok_and(|old| old == line) {
+            durable::write(&public, line.as_bytes())
+                .with_context(|| format!("can't write {}", public.display()))?;
+        }
+        Ok(key)
+    }
+
+    /// Its public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Checks it against the only keys with which the appliance may run; an empty list allows any.
+    ///
+    /// # Errors
+    /// When it is none of them.
+    pub fn require(&self, allowed: &[PublicKey]) -> Result<()> {
+        if allowed.is_empty() || allowed.contains(&self.public) {
+            return Ok(());
+        }
+        let wanted: Vec<_> = allowed.iter().map(PublicKey::fingerprint).collect();
+        bail!(
+            "the host key of this /state, {}, is none of host_keys in fleet.toml ({}): mount the /state to which one of \
+             those belongs, or correct host_keys",
+            self.public.fingerprint(),
+            wanted.join(", ")
+        )
+    }
+}
+
+fn public_path(private: &Path) -> PathBuf {
+    private.with_added_extension("pub")
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    // Not Path::exists, which takes a dangling symlink for nothing.
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("can't look for {}", path.display())),
+    }
+}
+
+/// Makes a key aside and moves it into place: the private half first, because the public half alone is taken for a
+/// loss.
+fn create(path: &Path) -> Result<()> {
+    let folder = path.parent().context("the key has no folder")?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let aside = path.with_added_extension("new");
+    for leftover in [&aside, &public_path(&aside)] {
+        durable::remove(leftover)?;
+    }
+    run(
+        &["-q", "-t", "ed25519", "-N", "", "-C", "bento"].map(OsStr::new),
+        &aside,
+    )?;
+    for half in [path.to_owned(), public_path(path)] {
+        let new = if half == path {
+            aside.clone()
+        } else {
+            public_path(&aside)
+        };
+        File::open(&new)?.sync_all()?;
+        durable::rename(&new, &half)?;
+    }
+    durable::sync_folder_of(folder)?;
+    Ok(())
+}
+
+/// Runs ssh-keygen on a key file, and gives what it prints.
+fn run(arguments: &[&OsStr], key: &Path) -> Result<String> {
+    let program = super::sshd::find("ssh-keygen")?;
+    let output = Command::new(&program)
+        .args(arguments)
+        .arg("-f")
+        .arg(key)
+        .env_clear()
+        .stdin(std::process::Stdio::null())
+        .output()
+        .with_context(|| format!("can't run {}", program.display()))?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "ssh-keygen: {}",
+        super::log::one_line(&message)
+    );
+    String::from_utf8(output.stdout).context("ssh-keygen printed something else than text")
+}

@@ -1,0 +1,100 @@
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bento_protocol::limits;
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process_group, prlimit};
+
+use super::log::Log;
+
+/// The most files that one session can have open. sshd itself needs a dozen.
+const OPEN_FILES: u64 = 256;
+
+/// The sshd of one connection. It isn't waited for: the process that runs the sessions reaps it, see
+/// [`super::reap`].
+#[derive(Debug)]
+pub(super) struct Process {
+    group: Pid,
+    connection: TcpStream,
+    pub(super) log: Log,
+}
+
+impl Process {
+    /// Gives a connection to an sshd of its own.
+    pub(super) fn start(
+        program: &Path,
+        configuration: &Path,
+        connection: &TcpStream,
+    ) -> io::Result<Self> {
+        let (log, theirs) = Log::open()?;
+        let kept = connection.try_clone()?;
+        let stream = || {
+            connection
+                .try_clone()
+                .map(|socket| Stdio::from(OwnedFd::from(socket)))
+        };
+        // What the appliance is told by podman is none of a session's business: the environment is empty.
+        let child = Command::new(program)
+            .args(["-i", "-e", "-f"])
+            .arg(configuration)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(stream()?)
+            .stdout(stream()?)
+            .stderr(theirs)
+            .spawn()?;
+        let process = Process {
+            group: Pid::from_child(&child),
+            connection: kept,
+            log,
+        };
+        if let Err(error) = process.limit() {
+            process.kill();
+            return Err(error);
+        }
+        Ok(process)
+    }
+
+    /// Bounds what the session can do to the disk; sshd's children inherit it. In time, as sshd can't have answered
+    /// its client yet.
+    fn limit(&self) -> io::Result<()> {
+        let limits = [
+            (Resource::Fsize, limits::REPORT_BYTES),
+            (Resource::Core, 0),
+            (Resource::Nofile, OPEN_FILES),
+        ];
+        for (resource, most) in limits {
+            let limit = Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            };
+            prlimit(Some(self.group), resource, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the wire in both directions. That ends sshd and its children whatever they are doing: each of them reads
+    /// the end of the connection, or of its pipe to the one that did. TERM and KILL have to find the right one of
+    /// them: KILL to the wrong one leaves a transfer running.
+    pub(super) fn hang_up(&self) {
+        // It may be cut already.
+        let _ = self.connection.shutdown(Shutdown::Both);
+    }
+
+    /// For an sshd that doesn't notice that its wire is cut. Only while its log is open: as long as some process of
+    /// the group is alive, the kernel gives the group's number to nobody else.
+    pub(super) fn kill(&self) {
+        let _ = kill_process_group(self.group, Signal::KILL);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Our copy of the socket must not outlive sshd's, and what might still hold one must lose it.
+        self.hang_up();
+    }
+}

@@ -1,0 +1,436 @@
+//! Which sessions there are, whose they are, and which must end: the rules, without any effect.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::accounts::SSHD_UID;
+
+/// How much the sessions may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections that have an sshd and haven't proved yet whose they are. Each costs about 3 MB and 25 ms of a CPU.
+    pub unauthenticated: usize,
+    /// Connections that have no sshd yet; further ones wait in the kernel's queue. Each costs one file descriptor.
+    pub guests: usize,
+    /// How long a connection may take to introduce itself, and from then on to authenticate.
+    pub grace: Duration,
+    /// After how long a connection that says nothing at all may have an sshd: there are clients, such as
+    /// `ssh-keyscan`, that wait for the server to speak first.
+    pub patience: Duration,
+    /// Sessions of one machine at a time.
+    pub per_account: usize,
+    /// How long a session may last once it is authenticated.
+    pub session: Duration,
+    /// How long an sshd may take to notice that its wire is cut, before it is killed.
+    pub hang_up: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            unauthenticated: 100,
+            guests: 1000,
+            grace: Duration::from_secs(15),
+            patience: Duration::from_secs(1),
+            per_account: 4,
+            session: Duration::from_secs(60 * 60),
+            hang_up: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Sessions of the appliance's own health check that don't need a slot: it must not take strangers for a failure.
+const OWN_SESSIONS: usize = 4;
+
+/// Why a session is ended by the appliance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// It didn't authenticate in time.
+    Grace,
+    /// It lasted too long.
+    Length,
+    /// Its machine has enough others.
+    Number,
+    /// Its account isn't one of those that may have sessions.
+    Account,
+    /// Its account's keys were changed after it began.
+    Keys,
+    /// All sessions are ended.
+    Stop,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Reason::Grace => "it took too long to authenticate",
+            Reason::Length => "it lasted too long",
+            Reason::Number => "its machine has too many sessions",
+            Reason::Account => "its machine isn't enrolled any more",
+            Reason::Keys => "its machine's keys have changed",
+            Reason::Stop => "the appliance stops",
+        })
+    }
+}
+
+/// What has to be done to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Cut its wire.
+    HangUp(u64, Reason),
+    /// Kill what is left of it: cutting the wire didn't help.
+    Kill(u64),
+}
+
+#[derive(Debug)]
+struct Session {
+    own: bool,
+    uid: Option<u32>,
+    deadline: Instant,
+    end: Option<End>,
+}
+
+#[derive(Debug)]
+struct End {
+    reason: Reason,
+    /// When its processes must be gone; none until its wire was cut.
+    deadline: Option<Instant>,
+}
+
+/// The sessions, each known by a number that only grows.
+#[derive(Debug)]
+pub(super) struct Registry {
+    limits: Limits,
+    next: u64,
+    sessions: BTreeMap<u64, Session>,
+    allowed: BTreeSet<u32>,
+    /// For an account whose keys were changed: the first session that can only know the new ones.
+    renewed: BTreeMap<u32, u64>,
+}
+
+impl Registry {
+    pub(super) fn new(limits: Limits) -> Self {
+        Registry {
+            limits,
+            next: 1,
+            sessions: BTreeMap::new(),
+            allowed: BTreeSet::new(),
+            renewed: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The number that the next session will have.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// The oldest session that is this account's, or may turn out to be.
+    pub(super) fn oldest_of(&self, uid: u32) -> Option<u64> {
+        let may_be = |session: &Session| session.uid.is_none_or(|other| other == uid);
+        self.sessions
+            .iter()
+            .find(|(_, session)| may_be(session))
+            .map(|(number, _)| *number)
+    }
+
+    /// How many more connections may have an sshd now.
+    pub(super) fn free_slots(&self) -> usize {
+        let taken = |session: &&Session| session.uid.is_none() && !session.own;
+        let taken = self.sessions.values().filter(taken).count();
+        self.limits.unauthenticated.saturating_sub(taken)
+    }
+
+    /// Whether the appliance's own connection may have an sshd without a slot.
+    pub(super) fn own_is_free(&self) -> bool {
+        self.sessions.values().filter(|session| session.own).count() < OWN_SESSIONS
+    }
+
+    /// A connection gets an sshd.
+    pub(super) fn begin(&mut self, own: bool, now: Instant) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let deadline = now + self.limits.grace;
+        self.sessions.insert(
+            number,
+            Session {
+                own,
+                uid: None,
+                deadline,
+                end: None,
+            },
+        );
+        number
+    }
+
+    pub(super) fn is_own(&self, number: u64) -> bool {
+        self.sessions
+            .get(&number)
+            .is_some_and(|session| session.own)
+    }
+
+    /// Some process of a session runs as this user. Says whether a machine has authenticated by that and is welcome.
+    pub(super) fn identify(&mut self, number: u64, uid: u32, now: Instant) -> bool {
+        if matches!(uid, 0 | SSHD_UID) {
+            return false;
+        }
+        let refusal = self.refusal(number, uid);
+        let Some(session) = self
+            .sessions
+            .get_mut(&number)
+            .filter(|it| it.uid != Some(uid))
+        else {
+            return false;
+        };
+        session.uid = Some(uid);
+        session.deadline = now + self.limits.session;
+        session.end_for(refusal);
+        session.end.is_none()
+    }
+
+    fn refusal(&self, number: u64, uid: u32) -> Option<Reason> {
+        let others = |session: &&Session| session.uid == Some(uid) && session.end.is_none();
+        if !self.allowed.contains(&uid) {
+            Some(Reason::Account)
+        } else if self.renewed.get(&uid).is_some_and(|first| number < *first) {
+            Some(Reason::Keys)
+        } else if self.sessions.values().filter(others).count() >= self.limits.per_account {
+            Some(Reason::Number)
+        } else {
+            None
+        }
+    }
+
+    /// Only these accounts may have sessions from now on.
+    pub(super) fn allow(&mut self, uids: BTreeSet<u32>) {
+        self.allowed = uids;
+        for session in self.sessions.values_mut() {
+            if session.uid.is_some_and(|uid| !self.allowed.contains(&uid)) {
+                session.end_for(Some(Reason::Account));
+            }
+        }
+    }
+
+    /// Every session of this account that has begun must end, also those that don't know yet that they are its.
+    pub(super) fn end_account(&mut self, uid: u32) {
+        let oldest = self.sessions.keys().next().copied().unwrap_or(self.next);
+        self.renewed.retain(|_, first| *first > oldest);
+        self.renewed.insert(uid, self.next);
+        for session in self
+            .sessions
+            .values_mut()
+            .filter(|session| session.uid == Some(uid))
+        {
+            session.end_for(Some(Reason::Keys));
+        }
+    }
+
+    /// Every session must end.
+    pub(super) fn end_all(&mut self) {
+        for session in self.sessions.values_mut() {
+            session.end_for(Some(Reason::Stop));
+        }
+    }
+
+    /// The last process of a session has gone; gives whose it was.
+    pub(super) fn ended(&mut self, number: u64) -> Option<u32> {
+        self.sessions
+            .remove(&number)
+            .and_then(|session| session.uid)
+    }
+
+    /// What has to be done by now. Taken as done.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<Action> {
+        let patience = self.limits.hang_up;
+        let actions = self.sessions.iter_mut().filter_map(|(number, session)| {
+            if session.deadline <= now {
+                let reason = if session.uid.is_some() {
+                    Reason::Length
+                } else {
+                    Reason::Grace
+                };
+                session.end_for(Some(reason));
+            }
+            let end = session.end.as_mut()?;
+            let action = match end.deadline {
+                None => Action::HangUp(*number, end.reason),
+                Some(deadline) if deadline <= now => Action::Kill(*number),
+                Some(_) => return None,
+            };
+            end.deadline = Some(now + patience);
+            Some(action)
+        });
+        actions.collect()
+    }
+
+    /// When [`Self::due`] will next have something to do, if nothing else happens.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let due = |session: &Session| match &session.end {
+            Some(end) => end.deadline,
+            None => Some(session.deadline),
+        };
+        self.sessions.values().filter_map(due).min()
+    }
+}
+
+impl Session {
+    /// The first reason stands.
+    fn end_for(&mut self, reason: Option<Reason>) {
+        if let (None, Some(reason)) = (&self.end, reason) {
+            self.end = Some(End {
+                reason,
+                deadline: None,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: u32 = 10_000;
+    const B: u32 = 10_001;
+
+    fn registry() -> (Registry, Instant) {
+        let mut registry = Registry::new(Limits {
+            unauthenticated: 2,
+            ..Limits::default()
+        });
+        registry.allow([A, B].into());
+        (registry, Instant::now())
+    }
+
+    #[test]
+    fn only_who_has_not_authenticated_takes_a_slot() {
+        let (mut registry, now) = registry();
+        let first = registry.begin(false, now);
+        registry.begin(false, now);
+        assert_eq!(registry.free_slots(), 0);
+        assert!(!registry.identify(first, 0, now));
+        assert!(!registry.identify(first, SSHD_UID, now));
+        assert_eq!(registry.free_slots(), 0);
+        assert!(registry.identify(first, A, now));
+        assert!(!registry.identify(first, A, now), "once is enough");
+        assert_eq!(registry.free_slots(), 1);
+        registry.begin(true, now);
+        assert_eq!(registry.free_slots(), 1, "the health check needs no slot");
+        assert!(registry.own_is_free());
+    }
+
+    #[test]
+    fn a_machine_has_four_sessions_and_no_fifth() {
+        let (mut registry, now) = registry();
+        let numbers: Vec<_> = (0..5).map(|_| registry.begin(false, now)).collect();
+        for number in &numbers[..4] {
+            assert!(registry.identify(*number, A, now));
+        }
+        assert!(!registry.identify(numbers[4], A, now));
+        assert_eq!(
+            registry.due(now),
+            [Action::HangUp(numbers[4], Reason::Number)]
+        );
+        assert_eq!(registry.due(now), []);
+        let other = registry.begin(false, now);
+        assert!(
+            registry.identify(other, B, now),
+            "another machine has its own four"
+        );
+        assert_eq!(registry.ended(numbers[0]), Some(A));
+        let sixth = registry.begin(false, now);
+        assert!(registry.identify(sixth, A, now), "a place is free again");
+    }
+
+    #[test]
+    fn sessions_have_deadlines() {
+        let (mut registry, now) = registry();
+        let limits = registry.limits().clone();
+        let stranger = registry.begin(false, now);
+        let machine = registry.begin(false, now);
+        registry.identify(machine, A, now);
+        assert_eq!(registry.next_due(), Some(now + limits.grace));
+        assert_eq!(
+            registry.due(now + limits.grace),
+            [Action::HangUp(stranger, Reason::Grace)]
+        );
+        let late = now + limits.grace + limits.hang_up;
+        assert_eq!(registry.next_due(), Some(late));
+        assert_eq!(registry.due(late), [Action::Kill(stranger)]);
+        assert_eq!(registry.ended(stranger), None);
+        assert_eq!(registry.next_due(), Some(now + limits.session));
+        assert_eq!(
+            registry.due(now + limits.session),
+            [Action::HangUp(machine, Reason::Length)]
+        );
+        registry.ended(machine);
+        assert!(registry.is_empty());
+        assert_eq!(registry.next_due(), None);
+    }
+
+    #[test]
+    fn who_is_not_enrolled_is_ended_now_or_later() {
+        let (mut registry, now) = registry();
+        let [open, other, authenticating] = [(); 3].map(|()| registry.begin(false, now));
+        registry.identify(open, A, now);
+        registry.identify(other, B, now);
+        registry.allow([B].into());
+        assert_eq!(registry.due(now), [Action::HangUp(open, Reason::Account)]);
+        assert!(!registry.identify(authenticating, A, now));
+        assert_eq!(
+            registry.due(now),
+            [Action::HangUp(authenticating, Reason::Account)]
+        );
+    }
+
+    #[test]
+    fn new_keys_end_what_began_with_the_old_ones() {
+        let (mut registry, now) = registry();
+        let [open, other, authenticating] = [(); 3].map(|()| registry.begin(false, now));
+        registry.identify(open, A, now);
+        registry.identify(other, B, now);
+        registry.end_account(A);
+        assert_eq!(registry.due(now), [Action::HangUp(open, Reason::Keys)]);
+        assert!(!registry.identify(authenticating, A, now));
+        assert_eq!(
+            registry.due(now),
+            [Action::HangUp(authenticating, Reason::Keys)]
+        );
+        registry.end_account(B);
+        assert_eq!(registry.due(now), [Action::HangUp(other, Reason::Keys)]);
+        let renewed = registry.begin(false, now);
+        assert!(
+            registry.identify(renewed, A, now),
+            "it can only have used the new key"
+        );
+    }
+
+    #[test]
+    fn an_old_session_is_anybodys_until_it_is_known() {
+        let (mut registry, now) = registry();
+        let [first, second] = [(); 2].map(|()| registry.begin(false, now));
+        assert_eq!(registry.oldest_of(A), Some(first));
+        registry.identify(first, B, now);
+        assert_eq!(registry.oldest_of(A), Some(second));
+        assert_eq!(registry.oldest_of(B), Some(first));
+        registry.ended(second);
+        assert_eq!(registry.oldest_of(A), None);
+        assert_eq!(registry.next(), second + 1);
+    }
+
+    #[test]
+    fn stopping_ends_all() {
+        let (mut registry, now) = registry();
+        let [first, second] = [(); 2].map(|()| registry.begin(false, now));
+        registry.identify(second, A, now);
+        registry.end_all();
+        let all = [first, second].map(|number| Action::HangUp(number, Reason::Stop));
+        assert_eq!(registry.due(now), all);
+    }
+}

@@ -1,0 +1,367 @@
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::time::SystemTime;
+
+use bento_protocol::{Outcome, Report};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::report::fixture::{failure, generation, record, report, second, system};
+
+const FLEET: &str = r#"
+[server]
+address = "bento.example.org"
+[defaults]
+keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJoSYHl9Ce83HLUrMBPH3qq3USOEYtxY42IjwTAYFhyN"]
+[hosts.kikimora]
+[hosts.domovoi]
+keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMFHVLXNFhgJyHUu3o1uMVrHwuWFWvC/4mHL5cUxL7XK"]
+paused = true
+silent_after = "1h"
+"#;
+
+/// The state of an appliance, with the fleet above.
+struct Appliance {
+    state: State,
+    _folder: tempfile::TempDir,
+}
+
+impl Appliance {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path());
+        let reading = crate::fleet::read(FLEET).unwrap();
+        assert_eq!((reading.problems, reading.faulty), (Vec::new(), Vec::new()));
+        durable::write_json(&state.fleet(), &reading.fleet).unwrap();
+        Appliance {
+            state,
+            _folder: folder,
+        }
+    }
+
+    fn host(&self, name: &str) -> HostState {
+        self.state.host(&name.parse().unwrap())
+    }
+
+    fn publish(&self, name: &str, published: &Published) {
+        let host = self.host(name);
+        let chroot = host.publications().join("1/chroot");
+        fs::create_dir_all(&chroot).unwrap();
+        symlink(chroot, host.current()).unwrap();
+        fs::write(host.published(), serde_json::to_vec(published).unwrap()).unwrap();
+    }
+
+    /// The ledger of a machine that reported these.
+    fn report(&self, name: &str, reports: &[Report]) {
+        let mut ledger = Ledger::default();
+        for report in reports {
+            ledger.note(&record(ledger.next, report.clone()));
+        }
+        fs::create_dir_all(self.host(name).root()).unwrap();
+        durable::write_json(&self.host(name).ledger(), &ledger).unwrap();
+    }
+
+    fn contact(&self, name: &str, time: Timestamp) {
+        fs::create_dir_all(self.host(name).root()).unwrap();
+        File::create(self.host(name).seen())
+            .unwrap()
+            .set_modified(SystemTime::from(time))
+            .unwrap();
+    }
+
+    fn read(&self, now: Timestamp) -> Status {
+        Status::read(&self.state, now).unwrap()
+    }
+
+    fn machine(&self, name: &str, now: Timestamp) -> MachineStatus {
+        self.read(now)
+            .hosts
+            .into_iter()
+            .find(|host| host.name.as_str() == name)
+            .unwrap()
+    }
+}
+
+fn published(digit: char) -> Published {
+    Published::new(generation(digit), second(5))
+}
+
+fn problem(place: &str) -> Problem {
+    Problem::new(place, "leads out of the fleet", "use a link that doesn't")
+        .of(&"kikimora".parse().unwrap())
+}
+
+#[test]
+fn the_document_is_that_of_the_contract() {
+    let appliance = Appliance::new();
+    appliance.publish(
+        "kikimora",
+        &Published {
+            expected_system: Some(system("system-a")),
+            ..published('a')
+        },
+    );
+    let fraction = Timestamp::new(second(9).as_second(), 123_456_789).unwrap();
+    appliance.report(
+        "kikimora",
+        &[failure('a', Outcome::BuildFailed, '0'), report('a')],
+    );
+    appliance.contact("kikimora", fraction);
+    let status = serde_json::to_value(appliance.read(second(10))).unwrap();
+    let (id, path) = ("a".repeat(64), "/nix/store/system-a");
+    let expected = json!({
+        "format": 1,
+        "at": "2026-01-01T00:00:10Z",
+        "problems": [],
+        "hosts": [{
+            "name": "domovoi", "state": "unpublished", "published": null, "reported": null, "expected_system": null,
+            "seen": null, "silent": null, "paused": true, "held": null, "runs": 0, "error": null,
+        }, {
+            "name": "kikimora",
+            "state": "up-to-date",
+            "published": {"generation": id, "at": "2026-01-01T00:00:05Z"},
+            "reported": {
+                "generation": id, "outcome": "switched", "auto": false, "at": "2026-01-01T00:00:02Z",
+                "built": path, "running": path,
+            },
+            "expected_system": path,
+            "seen": "2026-01-01T00:00:09Z",
+            "silent": false,
+            "paused": false,
+            "held": null,
+            "runs": 2,
+            "error": null,
+        }],
+    });
+    assert_eq!(status, expected);
+}
+
+#[test]
+fn what_runs_is_told_by_the_generation_that_it_was_built_from() {
+    let version = |reports: &[Report]| {
+        let appliance = Appliance::new();
+        appliance.report("kikimora", reports);
+        appliance.machine("kikimora", second(10)).version
+    };
+    let short = |digit: &str| Some(digit.repeat(8));
+    assert_eq!(version(&[report('a')]), short("a"));
+    assert_eq!(
+        version(&[report('a'), failure('b', Outcome::RolledBack, 'a')]),
+        short("a")
+    );
+    assert_eq!(
+        version(&[report('a'), failure('b', Outcome::ActivationFailed, 'x')]),
+        None
+    );
+    assert_eq!(version(&[]), None);
+}
+
+#[test]
+fn a_bento_2022_log_is_shown_as_it_speaks() {
+    let appliance = Appliance::new();
+    appliance.publish("kikimora", &published('a'));
+    let log = "20220912-0000_0c5mc9c6lbpjbs6xk8wqm1mxwrfbwyzz-nixos_rollback.log.gz"
+        .parse()
+        .unwrap();
+    let mut ledger = Ledger::default();
+    ledger.note(&Record {
+        sequence: 1,
+        received: second(1),
+        content: Content::Legacy(log),
+    });
+    durable::write_json(&appliance.host("kikimora").ledger(), &ledger).unwrap();
+    let machine = appliance.machine("kikimora", second(10));
+    assert_eq!(machine.state, HostStatus::Legacy);
+    assert_eq!(machine.version.as_deref(), Some("0c5mc9c6"));
+    assert_eq!(
+        machine.error.as_deref(),
+        Some("rollback: the report doesn't say why, its log may")
+    );
+    let reported = machine.reported.unwrap();
+    assert_eq!(
+        (reported.generation, reported.outcome, reported.built),
+        (None, "rollback", None)
+    );
+}
+
+#[test]
+fn the_error_is_what_stops_the_publication_or_else_the_failure_of_a_run() {
+    let appliance = Appliance::new();
+    appliance.publish("kikimora", &published('b'));
+    let lines = Report {
+        error: Some("error:\n  \u{1b}[31mno luck".into()),
+        ..failure('b', Outcome::BuildFailed, 'a')
+    };
+    appliance.report("kikimora", &[report('a'), lines.clone()]);
+    let machine = appliance.machine("kikimora", second(10));
+    assert_eq!(machine.error.as_deref(), Some(r"error: \u{1b}[31mno luck"));
+    assert!(machine.problems.is_empty());
+
+    durable::write_json(
+        &appliance.host("kikimora").problems(),
+        &[problem("x"), problem("y\u{7}")],
+    )
+    .unwrap();
+    let machine = appliance.machine("kikimora", second(10));
+    let told = |place| format!("{place}: leads out of the fleet: use a link that doesn't");
+    assert_eq!(machine.problems, [told("x"), told(r"y\u{7}")]);
+    assert_eq!(machine.error.unwrap(), machine.problems.join("; "));
+    assert_eq!(machine.state, HostStatus::Failing);
+
+    fs::remove_file(appliance.host("kikimora").problems()).unwrap();
+    appliance.report("kikimora", &[lines, report('b')]);
+    assert_eq!(
+        appliance.machine("kikimora", second(10)).error,
+        None,
+        "mended"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_fleet_stands_above_all() {
+    let appliance = Appliance::new();
+    let fault = Problem::new("fleet.toml:3", "unknown key \u{1b}", "remove it");
+    durable::write_json(&appliance.state.problems(), &[fault]).unwrap();
+    assert_eq!(
+        appliance.read(second(0)).problems,
+        [r"fleet.toml:3: unknown key \u{1b}: remove it"]
+    );
+}
+
+#[test]
+fn a_machine_is_silent_after_its_time() {
+    let appliance = Appliance::new();
+    let silent = |after| appliance.machine("domovoi", second(after)).silent;
+    assert_eq!(silent(0), None, "never seen");
+    appliance.contact("domovoi", second(0));
+    assert_eq!(silent(3600), Some(false));
+    assert_eq!(silent(3601), Some(true));
+    assert_eq!(silent(-3601), Some(false), "the clock was set back");
+}
+
+#[test]
+fn a_hold_that_is_over_is_no_hold() {
+    let appliance = Appliance::new();
+    appliance.report(
+        "kikimora",
+        &[Report {
+            held: Some(second(100)),
+            ..report('a')
+        }],
+    );
+    assert_eq!(
+        appliance.machine("kikimora", second(99)).held,
+        Some(second(100))
+    );
+    assert_eq!(appliance.machine("kikimora", second(100)).held, None);
+}
+
+#[test]
+fn a_name_that_is_enrolled_again_begins_anew() {
+    let appliance = Appliance::new();
+    appliance.publish("kikimora", &published('a'));
+    appliance.report("kikimora", &[failure('a', Outcome::BuildFailed, '0')]);
+    appliance.contact("kikimora", second(1));
+    assert_eq!(
+        appliance.machine("kikimora", second(10)).state,
+        HostStatus::Failing
+    );
+    let mut enrolments = Enrolments::default();
+    enrolments.enrol(&"kikimora".parse().unwrap(), second(2));
+    enrolments.write(&appliance.state).unwrap();
+    let machine = appliance.machine("kikimora", second(10));
+    assert_eq!((machine.state, machine.runs), (HostStatus::New, 0));
+    assert_eq!(
+        (
+            machine.error,
+            machine.reported,
+            machine.version,
+            machine.seen
+        ),
+        (None, None, None, None)
+    );
+}
+
+#[test]
+fn a_damaged_file_of_one_machine_is_its_own_error() {
+    let appliance = Appliance::new();
+    appliance.publish("domovoi", &published('a'));
+    appliance.report("domovoi", &[report('a')]);
+    appliance.publish("kikimora", &published('a'));
+    fs::write(appliance.host("kikimora").published(), "{").unwrap();
+    fs::write(appliance.host("kikimora").problems(), "{").unwrap();
+    let machine = appliance.machine("kikimora", second(10));
+    assert_eq!(machine.state, HostStatus::Unpublished);
+    assert_eq!(machine.problems.len(), 2);
+    assert!(
+        machine
+            .error
+            .unwrap()
+            .contains("published.json can't be read")
+    );
+    assert_eq!(
+        appliance.machine("domovoi", second(10)).state,
+        HostStatus::UpToDate
+    );
+}
+
+#[test]
+fn reports_are_not_opened_while_there_is_a_ledger() {
+    let appliance = Appliance::new();
+    appliance.publish("kikimora", &published('a'));
+    appliance.report("kikimora", &[report('a')]);
+    // Listing this as a folder would fail, and be told.
+    fs::write(appliance.host("kikimora").reports(), "").unwrap();
+    let machine = appliance.machine("kikimora", second(10));
+    assert_eq!((machine.state, machine.error), (HostStatus::UpToDate, None));
+    fs::remove_file(appliance.host("kikimora").ledger()).unwrap();
+    assert!(
+        appliance
+            .machine("kikimora", second(10))
+            .error
+            .unwrap()
+            .contains("ledger.json can't be read")
+    );
+}
+
+#[test]
+fn one_can_ask_for_some_machines() {
+    let appliance = Appliance::new();
+    let names = |status: &Status| {
+        status
+            .hosts
+            .iter()
+            .map(|host| host.name.to_string())
+            .collect::<Vec<_>>()
+    };
+    let mut status = appliance.read(second(0));
+    status.retain(&[]).unwrap();
+    assert_eq!(names(&status), ["domovoi", "kikimora"]);
+    status.retain(&["kikimora".parse().unwrap()]).unwrap();
+    assert_eq!(names(&status), ["kikimora"]);
+    let error = status.retain(&["leshy".parse().unwrap()]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("there is no machine leshy in the fleet"),
+        "{error}"
+    );
+}
+
+#[test]
+fn no_state_is_an_error_and_no_fleet_is_none() {
+    let appliance = Appliance::new();
+    let missing = State::new(appliance.state.root().join("missing"));
+    assert!(
+        Status::read(&missing, second(0))
+            .unwrap_err()
+            .to_string()
+            .contains("--state")
+    );
+    fs::remove_file(appliance.state.fleet()).unwrap();
+    assert!(appliance.read(second(0)).hosts.is_empty());
+    assert_eq!(
+        serde_json::to_value(appliance.read(second(0))).unwrap()["hosts"],
+        Value::Array(Vec::new())
+    );
+}

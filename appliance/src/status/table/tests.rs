@@ -1,0 +1,185 @@
+use super::*;
+use crate::report::fixture::{generation, second};
+use crate::status::PublishedVersion;
+
+fn machine(name: &str, state: HostStatus) -> MachineStatus {
+    MachineStatus {
+        name: name.parse().unwrap(),
+        state,
+        published: Some(PublishedVersion {
+            generation: generation('b'),
+            at: second(0),
+        }),
+        reported: None,
+        expected_system: None,
+        seen: Some(second(0)),
+        silent: Some(false),
+        paused: false,
+        held: None,
+        runs: 1,
+        error: None,
+        problems: Vec::new(),
+        version: Some("aaaaaaaa".into()),
+    }
+}
+
+fn status(hosts: Vec<MachineStatus>) -> Status {
+    Status {
+        format: bento_protocol::Format,
+        at: second(90),
+        problems: Vec::new(),
+        hosts,
+    }
+}
+
+fn plain(columns: usize) -> Option<Terminal> {
+    Some(Terminal {
+        columns,
+        colours: false,
+    })
+}
+
+#[test]
+fn a_plain_table_is_aligned() {
+    let failing = MachineStatus {
+        error: Some("error: no such file".into()),
+        ..machine("a", HostStatus::Failing)
+    };
+    let new = MachineStatus {
+        published: None,
+        version: None,
+        seen: None,
+        ..machine("kikimora", HostStatus::New)
+    };
+    assert_eq!(
+        render(&status(vec![failing, new]), None),
+        "\
+MACHINE   STATE    PUBLISHED  RUNS      CONTACT    ERROR
+a         failing  bbbbbbbb   aaaaaaaa  1 min ago  error: no such file
+kikimora  new      -          -         -
+"
+    );
+}
+
+#[test]
+fn what_is_shown_beside_the_state() {
+    let all = MachineStatus {
+        paused: true,
+        held: Some(second(3600)),
+        silent: Some(true),
+        ..machine("a", HostStatus::UpToDate)
+    };
+    let text = render(&status(vec![all]), None);
+    assert!(
+        text.contains("up-to-date, paused, held until 2026-01-01 01:00Z, silent  "),
+        "{text}"
+    );
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_and_what_was_cut_is_below() {
+    let error = format!("日本{}", "x".repeat(100));
+    let failing = MachineStatus {
+        error: Some(error.clone()),
+        ..machine("a", HostStatus::Failing)
+    };
+    for columns in [63, 64, 80, 100] {
+        let text = render(&status(vec![failing.clone()]), plain(columns));
+        let (table, below) = text.split_once("\n\n").unwrap();
+        assert!(
+            table.lines().all(|line| line.width() <= columns),
+            "{columns}: {text}"
+        );
+        assert!(
+            columns == 63 || table.contains("日本xx"),
+            "{columns}: {text}"
+        );
+        assert_eq!(below, format!("a: {error}\n"));
+    }
+    assert!(render(&status(vec![failing]), None).contains(&error));
+}
+
+#[test]
+fn problems_can_be_read_in_full() {
+    let problems = vec![
+        "hosts/a/utils: leads out".to_owned(),
+        "hosts/a/x: is a FIFO".to_owned(),
+    ];
+    let unpublished = MachineStatus {
+        error: Some(problems.join("; ")),
+        problems,
+        ..machine("a", HostStatus::Unpublished)
+    };
+    let text = render(
+        &Status {
+            problems: vec!["fleet.toml:3: bad".into()],
+            ..status(vec![unpublished])
+        },
+        plain(80),
+    );
+    assert!(text.starts_with("✗ fleet.toml:3: bad\n\nMACHINE"), "{text}");
+    assert!(
+        text.ends_with("\n\na: hosts/a/utils: leads out\na: hosts/a/x: is a FIFO\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nothing_raw_reaches_a_terminal() {
+    let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\rup-to-date\u{202e}";
+    let hostile = MachineStatus {
+        error: Some(evil.into()),
+        problems: vec![evil.into()],
+        version: Some(evil.into()),
+        ..machine("a", HostStatus::Failing)
+    };
+    let fleet = Status {
+        problems: vec![evil.into()],
+        ..status(vec![hostile.clone()])
+    };
+    let cut = MachineStatus {
+        problems: Vec::new(),
+        ..hostile
+    };
+    for status in [fleet, status(vec![cut])] {
+        for terminal in [None, plain(70), plain(200)] {
+            let text = render(&status, terminal);
+            assert!(
+                text.chars()
+                    .all(|character| character == '\n' || !character.is_control()),
+                "{text:?}"
+            );
+            assert!(!text.contains('\u{202e}'));
+            assert!(text.contains(r"\u{1b}]0;owned"), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn colours_and_symbols_only_where_they_are_wanted() {
+    let status = status(vec![machine("a", HostStatus::UpToDate)]);
+    assert!(!render(&status, None).contains('✓'));
+    assert!(render(&status, plain(80)).contains("✓ up-to-date"));
+    assert!(!render(&status, plain(80)).contains('\u{1b}'));
+    let coloured = render(
+        &status,
+        Some(Terminal {
+            columns: 80,
+            colours: true,
+        }),
+    );
+    assert!(
+        coloured.contains("\u{1b}[32m✓ up-to-date  \u{1b}[0mbbbbbbbb"),
+        "{coloured:?}"
+    );
+}
+
+#[test]
+fn ages_are_short() {
+    let ages = [-5, 0, 59, 60, 3599, 3600, 172_799, 172_800]
+        .map(|seconds| age(second(0), second(seconds)));
+    assert_eq!(
+        ages.join(", "),
+        "0 s ago, 0 s ago, 59 s ago, 1 min ago, 59 min ago, 1 h ago, 47 h ago, 2 d ago"
+    );
+}

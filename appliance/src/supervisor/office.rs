@@ -1,0 +1,200 @@
+//! The thread that publishes: it looks at the fleet folder when something moves there, and now and then anyway.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bento_protocol::HostName;
+use jiff::Timestamp;
+use tracing::{error, warn};
+
+use super::clerk::Clerk;
+use super::publisher::{Cycle, Publisher};
+use super::settle::SETTLE_TIME;
+use crate::enrolment::Enrolments;
+use crate::publication::Publications;
+use crate::session::{Account, Sessions, accounts};
+use crate::state::{Runtime, State};
+
+/// How often the fleet folder is looked at when no event came: events are missed on some filesystems.
+const RESCAN: Duration = Duration::from_secs(30);
+/// The least time between two looks, so that a copy in progress isn't looked at for each of its files.
+const PAUSE: Duration = Duration::from_millis(300);
+/// How long the first publication may take to settle before the appliance calls itself ready without it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Publishes, and clears away what nobody stands in any more.
+pub(super) struct Office {
+    pub(super) publisher: Publisher,
+    pub(super) state: State,
+    pub(super) runtime: Runtime,
+    pub(super) sessions: Sessions,
+    pub(super) clerk: Arc<Clerk>,
+    /// Whose session is whose, for the supervisor.
+    pub(super) directory: Arc<Mutex<Enrolments>>,
+    accounts: Option<Vec<Account>>,
+    /// Publications that aren't the published ones any more, with the first session that can't stand in them.
+    superseded: BTreeMap<(HostName, u64), u64>,
+    /// Machines that were removed, with their accounts: their folders go when their last session has ended.
+    removed: BTreeMap<HostName, u32>,
+}
+
+impl Office {
+    pub(super) fn new(
+        publisher: Publisher,
+        state: State,
+        runtime: Runtime,
+        sessions: Sessions,
+        clerk: Arc<Clerk>,
+        directory: Arc<Mutex<Enrolments>>,
+    ) -> Self {
+        let (superseded, removed) = Default::default();
+        Office {
+            publisher,
+            state,
+            runtime,
+            sessions,
+            clerk,
+            directory,
+            accounts: None,
+            superseded,
+            removed,
+        }
+    }
+
+    /// Works until nobody can send hints any more. Calls `ready` once, when the first publication is done.
+    pub(super) fn work(&mut self, hints: &Receiver<()>, ready: impl FnOnce()) {
+        let started = Instant::now();
+        let mut ready = Some(ready);
+        loop {
+            let unsettled = match self.look() {
+                Ok(unsettled) => unsettled,
+                Err(error) => {
+                    error!("{error:#}; it is tried again");
+                    true
+                }
+            };
+            let settled = !unsettled || started.elapsed() > PATIENCE;
+            if settled
+                && self.publisher.fleet().is_some()
+                && let Some(ready) = ready.take()
+            {
+                ready();
+            }
+            std::thread::sleep(PAUSE);
+            match hints.recv_timeout(if unsettled { SETTLE_TIME } else { RESCAN }) {
+                Ok(()) => while hints.try_recv().is_ok() {},
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// One look at everything. True if something hasn't settled.
+    fn look(&mut self) -> anyhow::Result<bool> {
+        let Cycle {
+            unsettled,
+            accounts,
+        } = self.publisher.cycle(Timestamp::now(), Instant::now())?;
+        if self.accounts.as_ref() != Some(&accounts) {
+            self.admit(accounts)?;
+        }
+        self.clear_away()?;
+        Ok(unsettled)
+    }
+
+    /// Lets these accounts in, and nobody else: whoever lost their account or a key is thrown out.
+    fn admit(&mut self, accounts: Vec<Account>) -> anyhow::Result<()> {
+        accounts::write(&self.runtime, &accounts)?;
+        if let Ok(mut directory) = self.directory.lock() {
+            *directory = self.publisher.enrolments().clone();
+        }
+        self.sessions
+            .allow(accounts.iter().map(|account| account.uid).collect());
+        for old in self.accounts.replace(accounts).into_iter().flatten() {
+            let new = self
+                .accounts
+                .iter()
+                .flatten()
+                .find(|account| account.uid == old.uid);
+            match new {
+                None => _ = self.removed.insert(old.name, old.uid),
+                Some(new) if !old.keys.iter().all(|key| new.keys.contains(key)) => {
+                    self.sessions.end_account(old.uid)
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes publications and machines that are gone, once the sessions that may stand there have ended.
+    fn clear_away(&mut self) -> anyhow::Result<()> {
+        let folder = self.state.hosts();
+        for entry in fs::read_dir(&folder)
+            .with_context(|| format!("{} can't be listed", folder.display()))?
+        {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str()?.parse::<HostName>().ok());
+            let Some(name) = name else {
+                warn!("{} isn't the appliance's: it is left alone", path.display());
+                continue;
+            };
+            let cleared = match self
+                .publisher
+                .enrolments()
+                .get(&name)
+                .map(|enrolment| enrolment.uid)
+            {
+                Some(uid) => self.clear_host(&name, uid),
+                None => self.remove_host(&name, &path),
+            };
+            cleared.with_context(|| format!("{} can't be cleared", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn clear_host(&mut self, name: &HostName, uid: u32) -> io::Result<()> {
+        let state = self.state.host(name);
+        let publications = Publications::of(&state);
+        let current = publications.current()?;
+        for number in publications
+            .numbers()?
+            .into_iter()
+            .filter(|number| Some(*number) != current)
+        {
+            let key = (name.clone(), number);
+            let first_elsewhere = *self
+                .superseded
+                .entry(key.clone())
+                .or_insert(self.sessions.next_session());
+            if self
+                .sessions
+                .oldest_session_of(uid)
+                .is_none_or(|oldest| oldest >= first_elsewhere)
+            {
+                self.clerk.empty(name, number);
+                publications.remove(number)?;
+                self.superseded.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_host(&mut self, name: &HostName, path: &Path) -> io::Result<()> {
+        let is_open = |uid: &u32| self.sessions.oldest_session_of(*uid).is_some();
+        if !self.removed.get(name).is_some_and(is_open) {
+            fs::remove_dir_all(path)?;
+            self.removed.remove(name);
+            self.superseded.retain(|(of, _), _| of != name);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! What a `.gitignore` or `.bentoignore` of the fleet names, and what is never published whatever they say.
+
+use std::path::{Path, PathBuf};
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+/// Names that are never published: the administrator's own, version control, results of builds, editors' leavings.
+pub fn is_never_published(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "fleet.toml",
+        ".bento",
+        "bento-secrets",
+        ".git",
+        ".direnv",
+        "result",
+        ".DS_Store",
+        ".bentoignore",
+    ];
+    NAMES.contains(&name)
+        || name.starts_with("result-")
+        || name.ends_with('~')
+        || (name.starts_with('.') && name.ends_with(".swp"))
+}
+
+/// The ignore files of a folder and of those above it, outermost first.
+#[derive(Debug, Clone, Default)]
+pub struct Chain(Vec<Level>);
+
+#[derive(Debug, Clone)]
+struct Level {
+    /// Relative to the fleet folder.
+    folder: PathBuf,
+    patterns: Gitignore,
+}
+
+/// A line of an ignore file that isn't a pattern.
+#[derive(Debug)]
+pub struct BadPattern {
+    /// The pattern.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl Chain {
+    /// The chain of a folder below, of which these are the texts of its ignore files.
+    pub fn below(&self, folder: &Path, texts: &[String]) -> Result<Self, BadPattern> {
+        let mut chain = self.clone();
+        if !texts.is_empty() {
+            let lines = texts.iter().flat_map(|text| text.lines());
+            chain.0.push(Level {
+                folder: folder.to_owned(),
+                patterns: patterns(lines)?,
+            });
+        }
+        Ok(chain)
+    }
+
+    /// Whether a path, relative to the fleet folder, is ignored, supposing that no folder above it is. The innermost
+    /// file that says something about it decides, as in git.
+    pub fn ignores(&self, path: &Path, is_folder: bool) -> bool {
+        let verdict = self.0.iter().rev().find_map(|level| {
+            let below = path.strip_prefix(&level.folder).ok()?;
+            match level.patterns.matched(below, is_folder) {
+                Match::None => None,
+                Match::Ignore(_) => Some(true),
+                Match::Whitelist(_) => Some(false),
+            }
+        });
+        verdict.unwrap_or(false)
+    }
+}
+
+/// What a host gets of its source: `exclude` takes away, `include` brings back.
+#[derive(Debug)]
+pub struct Narrowing {
+    exclude: Gitignore,
+    include: Gitignore,
+}
+
+impl Narrowing {
+    /// From the patterns of a host's table.
+    pub fn new(exclude: &[String], include: &[String]) -> Result<Self, BadPattern> {
+        let compile = |lines: &[String]| patterns(lines.iter().map(String::as_str));
+        Ok(Narrowing {
+            exclude: compile(exclude)?,
+            include: compile(include)?,
+        })
+    }
+
+    /// Whether the host gets a file, at a path relative to its source. A folder that is excluded doesn't hide what
+    /// `include` names below it, unlike in git, where "everything but this" takes a line for each folder.
+    pub fn keeps(&self, path: &Path) -> bool {
+        let names = |patterns: &Gitignore| {
+            patterns
+                .matched_path_or_any_parents(path, false)
+                .is_ignore()
+        };
+        !names(&self.exclude) || names(&self.include)
+    }
+}
+
+fn patterns<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Gitignore, BadPattern> {
+    // The empty root: all paths are given relative to where the patterns stand.
+    let mut builder = GitignoreBuilder::new("");
+    for line in lines {
+        let bad = |error: ignore::Error| BadPattern {
+            pattern: line.to_owned(),
+            what: error.to_string(),
+        };
+        builder.add_line(None, line).map_err(bad)?;
+    }
+    builder.build().map_err(|error| BadPattern {
+        pattern: String::new(),
+        what: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn editors_leavings_and_results_are_never_published() {
+        for name in [
+            "fleet.toml",
+            ".git",
+            "result",
+            "result-2",
+            "a~",
+            ".a.swp",
+            "bento-secrets",
+            ".bento",
+        ] {
+            assert!(is_never_published(name), "{name}");
+        }
+        for name in [
+            "flake.nix",
+            "results",
+            ".gitignore",
+            "swp",
+            "a.swp",
+            "fleet.toml.nix",
+        ] {
+            assert!(!is_never_published(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_innermost_ignore_file_decides() {
+        let outer = Chain::default()
+            .below(Path::new(""), &["*.log\n/hosts/a/tmp/\n".into()])
+            .unwrap();
+        let inner = outer
+            .below(Path::new("hosts/a"), &["!keep.log\n# note\n".into()])
+            .unwrap();
+        assert!(inner.ignores(Path::new("hosts/a/x.log"), false));
+        assert!(!inner.ignores(Path::new("hosts/a/keep.log"), false));
+        assert!(outer.ignores(Path::new("hosts/a/keep.log"), false));
+        assert!(inner.ignores(Path::new("hosts/a/tmp"), true));
+        assert!(!inner.ignores(Path::new("hosts/b/tmp"), true));
+    }
+
+    #[test]
+    fn include_brings_back_what_exclude_took() {
+        let list = |items: &[&str]| {
+            items
+                .iter()
+                .map(|item| (*item).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let narrowing =
+            Narrowing::new(&list(&["/hosts/*", "*.md"]), &list(&["/hosts/a/"])).unwrap();
+        for (path, kept) in [
+            ("flake.nix", true),
+            ("hosts/a/default.nix", true),
+            ("hosts/b/default.nix", false),
+            ("README.md", false),
+            ("hosts/a/README.md", true),
+        ] {
+            assert_eq!(narrowing.keeps(Path::new(path)), kept, "{path}");
+        }
+        let everything_but =
+            Narrowing::new(&list(&["*"]), &list(&["/flake.nix", "/hosts/a/"])).unwrap();
+        assert!(
+            everything_but.keeps(Path::new("hosts/a/x"))
+                && !everything_but.keeps(Path::new("hosts/b/x"))
+        );
+    }
+
+    #[test]
+    fn a_bad_pattern_is_told() {
+        assert_eq!(
+            Narrowing::new(&["[z-a]".into()], &[]).unwrap_err().pattern,
+            "[z-a]"
+        );
+    }
+}

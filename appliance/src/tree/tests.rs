@@ -1,0 +1,249 @@
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::fleet;
+
+/// A fleet folder with `hosts/a/flake.nix`.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "hosts/a/flake.nix", "{}");
+    folder
+}
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn host(table: &str) -> Host {
+    let text = format!("[server]\naddress = \"x\"\n[hosts.a]\n{table}");
+    let reading = fleet::read(&text).unwrap();
+    assert!(reading.problems.is_empty(), "{:?}", reading.problems);
+    reading.fleet.hosts.into_values().next().unwrap()
+}
+
+fn walk(folder: &Path, table: &str) -> Result<Vec<String>, Vec<String>> {
+    let fleet = FleetFolder::open(folder).unwrap();
+    let tree = HostTree::walk(&fleet, &"a".parse().unwrap(), &host(table));
+    tree.map(|tree| {
+        tree.files
+            .iter()
+            .map(|file| file.path.to_string())
+            .collect()
+    })
+    .map_err(|problems| problems.iter().map(Problem::to_string).collect())
+}
+
+#[test]
+fn a_host_gets_its_folder_and_its_secrets() {
+    let folder = folder();
+    write(folder.path(), "hosts/a/modules/x.nix", "");
+    write(folder.path(), "hosts/b/flake.nix", "");
+    write(folder.path(), "bento-secrets/a/wifi", "");
+    write(folder.path(), "bento-secrets/b/wifi", "");
+    fs::set_permissions(
+        folder.path().join("hosts/a/flake.nix"),
+        fs::Permissions::from_mode(0o745),
+    )
+    .unwrap();
+    assert_eq!(
+        walk(folder.path(), "").unwrap(),
+        ["config/flake.nix", "config/modules/x.nix", "secrets/wifi"]
+    );
+    let fleet = FleetFolder::open(folder.path()).unwrap();
+    let tree = HostTree::walk(&fleet, &"a".parse().unwrap(), &host("")).unwrap();
+    let executable: Vec<_> = tree
+        .files
+        .iter()
+        .map(|file| file.stamp.is_executable())
+        .collect();
+    assert_eq!(
+        executable,
+        [true, false, false],
+        "executable is the owner's x bit"
+    );
+}
+
+#[test]
+fn ignored_files_stay_behind() {
+    let folder = folder();
+    for path in [
+        "hosts/a/x.log",
+        "hosts/a/tmp/y",
+        "hosts/a/result/z",
+        "hosts/a/.git/config",
+        "hosts/a/a.nix~",
+        "hosts/a/sub/drafts/n",
+        "hosts/a/fleet.toml",
+    ] {
+        write(folder.path(), path, "");
+    }
+    write(folder.path(), ".gitignore", "*.log\n/hosts/a/tmp/\n");
+    write(folder.path(), "hosts/a/sub/.bentoignore", "drafts\n");
+    write(folder.path(), "hosts/a/sub/kept", "");
+    assert_eq!(
+        walk(folder.path(), "").unwrap(),
+        ["config/flake.nix", "config/sub/kept"]
+    );
+}
+
+#[test]
+fn a_flake_at_the_root_is_narrowed() {
+    let folder = folder();
+    write(folder.path(), "flake.nix", "");
+    write(folder.path(), "fleet.toml", "");
+    write(folder.path(), "bento-secrets/a/wifi", "");
+    write(folder.path(), "hosts/b/secret.nix", "");
+    let files = walk(
+        folder.path(),
+        "source = \".\"\nexclude = [\"/hosts/*\"]\ninclude = [\"/hosts/a\"]\n",
+    )
+    .unwrap();
+    assert_eq!(
+        files,
+        [
+            "config/flake.nix",
+            "config/hosts/a/flake.nix",
+            "secrets/wifi"
+        ]
+    );
+}
+
+#[test]
+fn links_inside_the_fleet_are_followed() {
+    let folder = folder();
+    write(folder.path(), "utils/common.nix", "");
+    write(folder.path(), "utils/private/key", "");
+    write(folder.path(), "utils/.gitignore", "private\n");
+    symlink("../../utils", folder.path().join("hosts/a/utils")).unwrap();
+    symlink("utils/common.nix", folder.path().join("hosts/a/common.nix")).unwrap();
+    let files = walk(folder.path(), "").unwrap();
+    assert_eq!(
+        files,
+        [
+            "config/common.nix",
+            "config/flake.nix",
+            "config/utils/.gitignore",
+            "config/utils/common.nix"
+        ]
+    );
+}
+
+#[test]
+fn a_link_to_what_is_ignored_where_it_lies_is_left_out() {
+    let folder = folder();
+    write(folder.path(), ".gitignore", "/private/\n");
+    write(folder.path(), "private/key", "");
+    symlink("../../private", folder.path().join("hosts/a/p")).unwrap();
+    symlink("../../private/key", folder.path().join("hosts/a/k")).unwrap();
+    assert_eq!(walk(folder.path(), "").unwrap(), ["config/flake.nix"]);
+}
+
+#[test]
+fn every_bad_entry_is_told_at_once() {
+    let folder = folder();
+    let a = folder.path().join("hosts/a");
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("shadow"), "").unwrap();
+    write(folder.path(), "bento-secrets/b/key", "");
+    symlink("/etc/passwd", a.join("absolute")).unwrap();
+    symlink(
+        format!(
+            "../../../{}",
+            outside.path().file_name().unwrap().to_string_lossy()
+        ),
+        a.join("leaving"),
+    )
+    .unwrap();
+    symlink("loop", a.join("loop")).unwrap();
+    symlink("nowhere", a.join("dangling")).unwrap();
+    symlink("../a", a.join("again")).unwrap();
+    symlink("../../bento-secrets/b/key", a.join("theft")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        a.join("fifo"),
+        FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    fs::write(a.join(std::ffi::OsStr::from_bytes(b"latin-\xe9")), "").unwrap();
+    fs::write(a.join("new\nline"), "").unwrap();
+    let mut problems = walk(folder.path(), "").unwrap_err();
+    problems.sort();
+    let expected = [
+        ("hosts/a/absolute: ", "absolute path /etc/passwd"),
+        ("hosts/a/again: ", "leads back to a folder"),
+        ("hosts/a/dangling: ", "isn't there"),
+        ("hosts/a/fifo: ", "a device, a socket or a FIFO"),
+        ("hosts/a/latin-\u{fffd}: ", "isn't in UTF-8"),
+        ("hosts/a/leaving: ", "leaves the fleet folder"),
+        ("hosts/a/loop: ", "leads to itself"),
+        ("hosts/a/new\\nline: ", "control character"),
+        ("hosts/a/theft: ", "leads into bento-secrets"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, (place, what)) in problems.iter().zip(expected) {
+        assert!(
+            problem.starts_with(place) && problem.contains(what),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_link_cannot_name_another_machines_secrets() {
+    let folder = folder();
+    write(folder.path(), "bento-secrets/b/key", "");
+    write(folder.path(), "bento-secrets/a/own", "");
+    symlink("own", folder.path().join("bento-secrets/a/alias")).unwrap();
+    assert_eq!(
+        walk(folder.path(), "").unwrap()[1..],
+        ["secrets/alias", "secrets/own"]
+    );
+    symlink("../b/key", folder.path().join("bento-secrets/a/theft")).unwrap();
+    assert!(walk(folder.path(), "").unwrap_err()[0].contains("leads into bento-secrets"));
+    fs::remove_dir_all(folder.path().join("bento-secrets/a")).unwrap();
+    symlink("b", folder.path().join("bento-secrets/a")).unwrap();
+    assert!(walk(folder.path(), "").unwrap_err()[0].contains("isn't a folder of its own"));
+}
+
+#[test]
+fn a_missing_or_empty_source_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(walk(folder.path(), "").unwrap_err()[0].starts_with("hosts/a: a: isn't there"));
+    fs::create_dir_all(folder.path().join("hosts/a")).unwrap();
+    assert!(
+        walk(folder.path(), "").unwrap_err()[0].starts_with("hosts/a: a: holds nothing to publish")
+    );
+    symlink("/etc", folder.path().join("hosts/b")).unwrap();
+    assert!(
+        walk(folder.path(), "source = \"hosts/b\"").unwrap_err()[0]
+            .contains("leaves the fleet folder")
+    );
+}
+
+#[test]
+fn any_change_of_a_file_changes_its_stamp() {
+    let folder = folder();
+    let fleet = FleetFolder::open(folder.path()).unwrap();
+    let tree = || HostTree::walk(&fleet, &"a".parse().unwrap(), &host("")).unwrap();
+    let before = tree();
+    assert_eq!(tree(), before);
+    let path = folder.path().join("hosts/a/flake.nix");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, "[]").unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(modified)
+        .unwrap();
+    assert_ne!(tree(), before, "the same size and mtime, but another ctime");
+}

@@ -1,0 +1,301 @@
+//! Reads an archive that a server gave, and lets nothing pass that its manifest doesn't list.
+
+use std::cell::Cell;
+use std::io::{self, BufReader, Read, Write};
+use std::rc::Rc;
+
+use anyhow::Context;
+use bento_protocol::{Delta, Digest, File, GenerationId, HostName, Manifest, chroot, limits};
+use flate2::read::GzDecoder;
+use serde::de::DeserializeOwned;
+use sha2::Digest as _;
+
+use crate::partial::{Partial, the_time};
+
+/// What an archive must turn out to be.
+pub struct Wanted<'a> {
+    /// The machine that it is for.
+    pub host: &'a HostName,
+    /// The generation that was polled.
+    pub generation: GenerationId,
+    /// The generation from which a delta leads there; none for the bundle.
+    pub base: Option<&'a Manifest>,
+}
+
+/// Why an archive wasn't unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// It isn't what it must be, or couldn't be read to its end.
+    #[error("{0:#}")]
+    Invalid(anyhow::Error),
+    /// This machine's disk didn't take a file.
+    #[error("{0:#}")]
+    Disk(anyhow::Error),
+}
+
+/// What came out of an archive.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The generation's, of which a delta carries only some files.
+    pub manifest: Manifest,
+    /// The files of a delta; none when all of them came.
+    carried: Option<Vec<File>>,
+}
+
+impl Unpacked {
+    /// The files that the archive carried.
+    pub fn carried(&self) -> &[File] {
+        self.carried.as_deref().unwrap_or(self.manifest.files())
+    }
+
+    /// The files that must be taken from the generation before.
+    pub fn missing(&self) -> impl Iterator<Item = &File> {
+        let carried = self.carried();
+        let is_missing = |file: &&File| {
+            carried
+                .binary_search_by(|other| other.path.cmp(&file.path))
+                .is_err()
+        };
+        self.manifest.files().iter().filter(is_missing)
+    }
+}
+
+/// How many bytes of files were written, of how many.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// What the archive format may use between two files: padding, a header, and a long name with headers of its own.
+const BETWEEN_FILES: u64 = 16 << 10;
+/// What may follow the last file: the format's end and the padding to a full record, all zeros.
+const AFTER_FILES: u64 = 64 << 10;
+/// How much of a file is hashed and written at a time.
+const PIECE: usize = 64 << 10;
+
+/// Unpacks a bundle, or a delta, into `partial`. Every file in it was checked against the manifest when this
+/// succeeds, and the manifest is that of the generation wanted.
+pub fn unpack(
+    archive: impl Read,
+    wanted: &Wanted<'_>,
+    partial: &Partial,
+    progress: Progress<'_>,
+) -> Result<Unpacked, ArchiveError> {
+    let invalid = ArchiveError::Invalid;
+    let allowance = Rc::new(Cell::new(0));
+    let bounded = Bounded {
+        inner: GzDecoder::new(archive),
+        allowance: Rc::clone(&allowance),
+    };
+    let mut archive = tar::Archive::new(bounded);
+    let mut entries = Entries {
+        entries: archive.entries().map_err(|error| invalid(error.into()))?,
+        allowance: Rc::clone(&allowance),
+        count: 0,
+    };
+    let unpacked = entries.head(wanted).map_err(invalid)?;
+    let total = unpacked.carried().iter().map(|file| file.size).sum();
+    let mut written = 0;
+    for file in unpacked.carried() {
+        entries.file(file, partial, &mut |bytes| {
+            written += bytes;
+            progress(written, total);
+        })?;
+    }
+    entries.end().map_err(invalid)?;
+    allowance.set(AFTER_FILES);
+    drain(archive.into_inner()).map_err(invalid)?;
+    Ok(unpacked)
+}
+
+struct Entries<'a, R: Read> {
+    entries: tar::Entries<'a, Bounded<R>>,
+    allowance: Rc<Cell<u64>>,
+    count: usize,
+}
+
+type Entry<'a, R> = tar::Entry<'a, Bounded<R>>;
+
+impl<'a, R: Read> Entries<'a, R> {
+    /// The first entry: the manifest of the generation wanted, or what leads to it.
+    fn head(&mut self, wanted: &Wanted<'_>) -> anyhow::Result<Unpacked> {
+        let (manifest, carried) = match wanted.base {
+            None => (self.document::<Manifest>(chroot::MANIFEST_ENTRY)?, None),
+            Some(base) => {
+                let delta: Delta = self.document(chroot::DELTA_ENTRY)?;
+                // Otherwise one file could be carried twice, with another content.
+                anyhow::ensure!(
+                    delta.changed.is_sorted_by(|one, next| one.path < next.path),
+                    "its list of changed files isn't sorted"
+                );
+                (delta.apply(base)?, Some(delta.changed))
+            }
+        };
+        anyhow::ensure!(
+            manifest.host() == wanted.host,
+            "it is for the machine {}, and this one is {}",
+            manifest.host(),
+            wanted.host
+        );
+        anyhow::ensure!(
+            manifest.generation() == wanted.generation,
+            "it holds generation {}, but {} was polled",
+            manifest.generation(),
+            wanted.generation
+        );
+        Ok(Unpacked { manifest, carried })
+    }
+
+    fn document<T: DeserializeOwned>(&mut self, name: &str) -> anyhow::Result<T> {
+        let entry = self.next(name)?;
+        let size = entry.size();
+        anyhow::ensure!(
+            size <= limits::MANIFEST_BYTES,
+            "its {name} has {size} bytes, more than the {} that are allowed",
+            limits::MANIFEST_BYTES
+        );
+        self.allowance.set(size);
+        serde_json::from_reader(BufReader::new(entry))
+            .with_context(|| format!("its {name} isn't understood"))
+    }
+
+    /// The next entry, which must be a regular file with this name.
+    fn next(&mut self, name: &str) -> anyhow::Result<Entry<'a, R>> {
+        self.allowance.set(BETWEEN_FILES);
+        self.count += 1;
+        let entry = match self.entries.next() {
+            Some(entry) => {
+                entry.with_context(|| format!("its entry {} can't be read", self.count))?
+            }
+            None => anyhow::bail!("it ends where {name:?} must follow"),
+        };
+        let found = entry.path_bytes();
+        anyhow::ensure!(
+            *found == *name.as_bytes(),
+            "its entry {} is {:?}, where {name:?} must be",
+            self.count,
+            String::from_utf8_lossy(&found)
+        );
+        let kind = entry.header().entry_type();
+        anyhow::ensure!(
+            kind.is_file(),
+            "its entry {name:?} is of type {kind:?}, not a regular file"
+        );
+        drop(found);
+        Ok(entry)
+    }
+
+    fn file(
+        &mut self,
+        file: &File,
+        partial: &Partial,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), ArchiveError> {
+        let entry = self
+            .next(file.path.as_str())
+            .map_err(ArchiveError::Invalid)?;
+        if entry.size() != file.size {
+            return Err(ArchiveError::Invalid(anyhow::anyhow!(
+                "its {} has {} bytes, and the manifest says {}",
+                file.path,
+                entry.size(),
+                file.size
+            )));
+        }
+        self.allowance.set(file.size);
+        let mut target = partial.create(file).map_err(ArchiveError::Disk)?;
+        let digest = copy(entry, &mut target, file, progress)?;
+        if digest != file.sha256 {
+            return Err(ArchiveError::Invalid(anyhow::anyhow!(
+                "its {} has the digest {digest}, and the manifest says {}",
+                file.path,
+                file.sha256
+            )));
+        }
+        target
+            .set_modified(the_time())
+            .with_context(|| format!("can't set the time of {}", file.path))
+            .map_err(ArchiveError::Disk)
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.allowance.set(BETWEEN_FILES);
+        match self.entries.next() {
+            None => Ok(()),
+            Some(Ok(entry)) => anyhow::bail!(
+                "it has an entry {:?}, which the manifest doesn't list",
+                String::from_utf8_lossy(&entry.path_bytes())
+            ),
+            Some(Err(error)) => Err(error).context("its end can't be read"),
+        }
+    }
+}
+
+/// Copies the content of a file of known size, and gives its digest.
+fn copy(
+    mut from: impl Read,
+    to: &mut impl Write,
+    file: &File,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Digest, ArchiveError> {
+    let mut hasher = sha2::Sha256::new();
+    let mut piece = [0; PIECE];
+    let mut missing = file.size;
+    while missing > 0 {
+        let most = piece
+            .len()
+            .min(usize::try_from(missing).unwrap_or(usize::MAX));
+        let count = from
+            .read(&mut piece[..most])
+            .with_context(|| format!("its {} can't be read", file.path))
+            .map_err(ArchiveError::Invalid)?;
+        if count == 0 {
+            return Err(ArchiveError::Invalid(anyhow::anyhow!(
+                "it ends within {}",
+                file.path
+            )));
+        }
+        hasher.update(&piece[..count]);
+        to.write_all(&piece[..count])
+            .with_context(|| format!("can't write {}", file.path))
+            .map_err(ArchiveError::Disk)?;
+        missing -= count as u64;
+        progress(count as u64);
+    }
+    Ok(Digest::from_hasher(hasher))
+}
+
+/// Reads to the end of the compressed data, so that its checksum is looked at.
+fn drain(mut rest: impl Read) -> anyhow::Result<()> {
+    let mut piece = [0; 4096];
+    loop {
+        let count = rest.read(&mut piece).context("its end can't be read")?;
+        if count == 0 {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            piece[..count].iter().all(|byte| *byte == 0),
+            "it has data after its last file"
+        );
+    }
+}
+
+/// Gives out only as many bytes as were allowed, so that no header can make its reader allocate, or skip, without
+/// bounds.
+struct Bounded<R> {
+    inner: R,
+    allowance: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let allowed = usize::try_from(self.allowance.get()).unwrap_or(usize::MAX);
+        if allowed == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("there is more than the manifest allows"));
+        }
+        let most = buffer.len().min(allowed);
+        let count = self.inner.read(&mut buffer[..most])?;
+        self.allowance.set(self.allowance.get() - count as u64);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests;

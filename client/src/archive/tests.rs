@@ -1,0 +1,379 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use bento_protocol::Policy;
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use tar::EntryType;
+
+use super::*;
+use crate::publisher::{Archive, Content, Generation};
+use crate::state::State;
+
+struct Ground {
+    folder: tempfile::TempDir,
+    state: State,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path()).unwrap();
+        state.prepare().unwrap();
+        Ground { folder, state }
+    }
+
+    fn unpack(
+        &self,
+        archive: &[u8],
+        wanted: &Generation,
+        base: Option<&Manifest>,
+    ) -> Result<(Unpacked, Partial), String> {
+        let id = wanted.manifest.generation();
+        let wanted = Wanted {
+            host: wanted.manifest.host(),
+            generation: id,
+            base,
+        };
+        let partial = Partial::new(&self.state, &id).unwrap();
+        let unpacked = unpack(archive, &wanted, &partial, &mut |_, _| {});
+        Ok((unpacked.map_err(|error| error.to_string())?, partial))
+    }
+
+    fn error(&self, archive: &[u8], wanted: &Generation) -> String {
+        let error = self.unpack(archive, wanted, None).map(|_| ()).unwrap_err();
+        assert!(
+            !self
+                .state
+                .generation(&wanted.manifest.generation())
+                .exists()
+        );
+        for folder in ["generations", "secrets.d"] {
+            let left = fs::read_dir(self.folder.path().join(folder))
+                .unwrap()
+                .count();
+            assert_eq!(left, 0, "something was left in {folder}");
+        }
+        error
+    }
+}
+
+/// Whether what was unpacked is the generation, byte for byte.
+fn holds(partial: &Partial, generation: &Generation) -> bool {
+    let mut files = generation.manifest.files().iter();
+    files.all(|file| fs::read(partial.path(&file.path)).unwrap() == generation.bytes(file))
+}
+
+fn generation(contents: &[Content]) -> Generation {
+    Generation::new(
+        &"kikimora".parse().unwrap(),
+        Policy::default(),
+        contents.to_vec(),
+    )
+}
+
+fn small() -> Generation {
+    generation(&[
+        Content::new("config/flake.nix", "{ outputs = _: { }; }"),
+        Content::executable("config/sub/run.sh", "#!/bin/sh\n"),
+        Content::new("secrets/token", "hush"),
+    ])
+}
+
+fn with(change: impl FnOnce(&mut Archive, &Generation)) -> Vec<u8> {
+    let generation = small();
+    let mut archive = Archive::new();
+    archive.add(
+        "manifest.json",
+        &serde_json::to_vec(&generation.manifest).unwrap(),
+    );
+    change(&mut archive, &generation);
+    archive.finish()
+}
+
+fn add_files(archive: &mut Archive, generation: &Generation, count: usize) {
+    for file in &generation.manifest.files()[..count] {
+        archive.add(file.path.as_str(), generation.bytes(file));
+    }
+}
+
+#[test]
+fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
+    let ground = Ground::new();
+    let long = format!("config/{}/end", "a".repeat(150));
+    let generation = generation(&[
+        Content::new("config/flake.nix", "{ }"),
+        Content::new("config/big", vec![7; 300_000]),
+        Content::new("config/empty", ""),
+        Content::new(&long, "far down"),
+        Content::executable("config/sub/run.sh", "#!/bin/sh\n"),
+        Content::new("secrets/a/token", "hush"),
+    ]);
+    let (unpacked, partial) = ground
+        .unpack(&generation.bundle(), &generation, None)
+        .unwrap();
+    assert!(holds(&partial, &generation));
+    partial
+        .put_in_place(&ground.state, &unpacked.manifest)
+        .unwrap();
+
+    let id = generation.manifest.generation();
+    let place = ground.state.generation(&id);
+    let look = |path: &std::path::Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (
+            metadata.permissions().mode() & 0o7777,
+            metadata.modified().unwrap() == the_time(),
+        )
+    };
+    for (path, mode) in [
+        ("", 0o755),
+        ("config", 0o755),
+        ("config/sub", 0o755),
+        ("config/sub/run.sh", 0o755),
+        ("config/flake.nix", 0o644),
+        ("manifest.json", 0o644),
+    ] {
+        assert_eq!(look(&place.join(path)), (mode, true), "{path:?}");
+    }
+    let secrets = ground.state.secrets_of(&id);
+    assert_eq!(look(&secrets.join("a/token")), (0o600, true));
+    assert_eq!(look(&secrets.join("a")), (0o700, true));
+    assert_eq!(look(&secrets).0, 0o700);
+}
+
+#[test]
+fn no_byte_can_be_changed_without_notice() {
+    let ground = Ground::new();
+    let generation = small();
+    let mut plain = Vec::new();
+    GzDecoder::new(generation.bundle().as_slice())
+        .read_to_end(&mut plain)
+        .unwrap();
+    let mut refused = 0;
+    for index in 0..plain.len() {
+        let mut tampered = plain.clone();
+        tampered[index] ^= 0x21;
+        let mut archive = Vec::new();
+        GzEncoder::new(tampered.as_slice(), Compression::fast())
+            .read_to_end(&mut archive)
+            .unwrap();
+        match ground.unpack(&archive, &generation, None) {
+            // Padding means nothing, and so what comes of it is the same.
+            Ok((_, partial)) => {
+                assert!(holds(&partial, &generation), "byte {index} changed a file")
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    let contents: usize = generation
+        .manifest
+        .files()
+        .iter()
+        .map(|file| file.size as usize)
+        .sum();
+    assert!(
+        refused > contents + 4 * 400,
+        "only {refused} changes were noticed"
+    );
+}
+
+#[test]
+fn an_archive_that_is_cut_anywhere_is_refused() {
+    let ground = Ground::new();
+    let generation = small();
+    let bundle = generation.bundle();
+    for length in 0..bundle.len() {
+        ground.error(&bundle[..length], &generation);
+    }
+}
+
+#[test]
+fn nothing_but_the_files_of_the_manifest_passes() {
+    let ground = Ground::new();
+    let generation = small();
+    let says = |archive: Vec<u8>, expected: &str| {
+        let error = ground.error(&archive, &generation);
+        assert!(error.contains(expected), "{expected:?} isn't in {error:?}");
+    };
+    says(
+        with(|archive, generation| add_files(archive, generation, 2)),
+        "where \"secrets/token\" must follow",
+    );
+    says(
+        with(|archive, generation| {
+            add_files(archive, generation, 3);
+            archive.add("secrets/zzz", b"more");
+        }),
+        "\"secrets/zzz\", which the manifest doesn't list",
+    );
+    says(
+        with(|archive, generation| {
+            add_files(archive, generation, 1);
+            archive.add("secrets/token", b"hush");
+        }),
+        "is \"secrets/token\", where \"config/sub/run.sh\" must be",
+    );
+    says(
+        with(|archive, _| archive.add("config/flake.nix", b"{ }")),
+        "has 3 bytes, and the manifest says 21",
+    );
+    says(
+        with(|archive, _| {
+            archive.add("config/flake.nix", b"{ outputs = _: { x}; }"[..21].as_ref())
+        }),
+        "has the digest",
+    );
+    says(
+        with(|archive, _| archive.add("config/../../etc/passwd", b"x")),
+        "where \"config/flake.nix\" must be",
+    );
+    says(
+        with(|archive, _| archive.add("/config/flake.nix", b"x")),
+        "where \"config/flake.nix\" must be",
+    );
+    for kind in [
+        EntryType::Symlink,
+        EntryType::Link,
+        EntryType::Directory,
+        EntryType::Fifo,
+        EntryType::Char,
+    ] {
+        let archive = with(|archive, _| archive.add_as("config/flake.nix", 0, kind, b""));
+        says(archive, "not a regular file");
+    }
+    says(b"not an archive".to_vec(), "can't be read");
+    says(
+        Archive::new().finish(),
+        "where \"manifest.json\" must follow",
+    );
+}
+
+#[test]
+fn an_archive_for_somebody_or_something_else_is_refused() {
+    let ground = Ground::new();
+    let wanted = small();
+    let contents = [Content::new("config/flake.nix", "{ outputs = _: { }; }")];
+    let other_machine = Generation::new(
+        &"baba".parse().unwrap(),
+        Policy::default(),
+        contents.to_vec(),
+    );
+    let error = ground.error(&other_machine.bundle(), &wanted);
+    assert!(
+        error.contains("for the machine baba, and this one is kikimora"),
+        "{error}"
+    );
+    let error = ground.error(&generation(&contents).bundle(), &wanted);
+    assert!(error.contains("was polled"), "{error}");
+    // The id in the document isn't believed.
+    let mut archive = Archive::new();
+    let json = serde_json::to_string(&wanted.manifest).unwrap();
+    archive.add(
+        "manifest.json",
+        json.replacen("\"executable\":false", "\"executable\":true", 1)
+            .as_bytes(),
+    );
+    let error = ground.error(&archive.finish(), &wanted);
+    assert!(error.contains("what it lists is generation"), "{error}");
+}
+
+#[test]
+fn nothing_makes_the_reader_swallow_more_than_it_should() {
+    let ground = Ground::new();
+    let generation = small();
+    let mut huge = Archive::new();
+    huge.add_as(
+        "manifest.json",
+        limits::MANIFEST_BYTES + 1,
+        EntryType::Regular,
+        b"{",
+    );
+    let error = ground.error(&huge.finish(), &generation);
+    assert!(error.contains("more than the"), "{error}");
+
+    let mut long_name = Archive::new();
+    long_name.add_as(
+        "././@LongLink",
+        1 << 20,
+        EntryType::GNULongName,
+        &vec![b'a'; 1 << 20],
+    );
+    let error = ground.error(&long_name.finish(), &generation);
+    assert!(error.contains("can't be read"), "{error}");
+
+    let bomb = with(|archive, generation| {
+        add_files(archive, generation, 3);
+        archive.add_as("x", 0, EntryType::Regular, &vec![0; 1 << 20]);
+    });
+    ground.error(&bomb, &generation);
+}
+
+#[test]
+fn a_delta_brings_what_changed_and_names_what_is_missing() {
+    let ground = Ground::new();
+    let old = small();
+    let new = generation(&[
+        Content::new("config/flake.nix", "{ outputs = _: { new = 1; }; }"),
+        Content::new("config/sub/other", "new"),
+        Content::new("secrets/token", "hush"),
+    ]);
+    let partial = Partial::new(&ground.state, &new.manifest.generation()).unwrap();
+    let wanted = Wanted {
+        host: new.manifest.host(),
+        generation: new.manifest.generation(),
+        base: Some(&old.manifest),
+    };
+    let unpacked = unpack(
+        new.delta_from(&old).as_slice(),
+        &wanted,
+        &partial,
+        &mut |_, _| {},
+    )
+    .unwrap();
+    let names = |files: Vec<&File>| {
+        files
+            .iter()
+            .map(|file| file.path.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        names(unpacked.carried().iter().collect()),
+        ["config/flake.nix", "config/sub/other"]
+    );
+    assert_eq!(names(unpacked.missing().collect()), ["secrets/token"]);
+    assert_eq!(unpacked.manifest, new.manifest);
+
+    let elsewhere = generation(&[]);
+    let error = ground
+        .unpack(&new.delta_from(&old), &new, Some(&elsewhere.manifest))
+        .map(|_| ())
+        .unwrap_err();
+    assert!(error.contains("isn't what is here"), "{error}");
+    let error = ground
+        .unpack(&new.delta_from(&new), &new, Some(&old.manifest))
+        .map(|_| ())
+        .unwrap_err();
+    assert!(error.contains("isn't what is here"), "{error}");
+    let error = ground
+        .unpack(&new.bundle(), &new, Some(&old.manifest))
+        .map(|_| ())
+        .unwrap_err();
+    assert!(error.contains("where \"delta.json\" must be"), "{error}");
+}
+
+#[test]
+fn a_delta_cannot_bring_a_file_twice() {
+    let ground = Ground::new();
+    let old = generation(&[]);
+    let new = generation(&[Content::new("config/a", "1")]);
+    let mut delta = Delta::between(&old.manifest, &new.manifest);
+    delta.changed.push(delta.changed[0].clone());
+    let mut archive = Archive::new();
+    archive.add("delta.json", &serde_json::to_vec(&delta).unwrap());
+    let error = ground
+        .unpack(&archive.finish(), &new, Some(&old.manifest))
+        .map(|_| ())
+        .unwrap_err();
+    assert!(error.contains("isn't sorted"), "{error}");
+}

@@ -1,0 +1,219 @@
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bento_protocol::HostName;
+use clap::Args;
+use toml_edit::Value;
+
+use super::place::Place;
+use crate::connection::{Connection, ConnectionError, Greeted};
+use crate::durable;
+use crate::exit::{Because, ExitReason, Failure};
+use crate::host_key::HostKey;
+use crate::identity::Identity;
+use crate::poll;
+use crate::run;
+use crate::settings::{IDENTITY_FILE, Server, Settings, Timeouts};
+
+/// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet.
+#[derive(Debug, Args)]
+pub struct Bootstrap {
+    /// This machine's name in the fleet
+    #[arg(long)]
+    name: HostName,
+    /// The appliance: HOST or HOST:PORT
+    #[arg(long)]
+    server: Server,
+    /// The appliance's host key, as `bento host-key` prints it there: "ssh-ed25519 AAAA…"
+    #[arg(long, value_name = "KEY")]
+    host_key: Option<HostKey>,
+    /// Pin whatever host key the appliance shows now; compare the fingerprint that this prints
+    #[arg(long, conflicts_with = "host_key")]
+    accept_new_host_key: bool,
+    /// Wait until the appliance lets this machine in and has something for it, then update
+    #[arg(long)]
+    wait: bool,
+    /// This machine's private key; made if it isn't there
+    #[arg(long, value_name = "FILE", default_value = IDENTITY_FILE)]
+    identity_file: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// How long to wait between two attempts to log in.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Bootstrap {
+    /// Carries it out.
+    pub fn run(&self) -> Result<(), Failure> {
+        let settings = match self.place.config.exists() {
+            true => self.existing_settings().because(ExitReason::Usage)?,
+            false => self.new_settings()?,
+        };
+        let identity = self
+            .identity(&settings.identity_file)
+            .because(ExitReason::Usage)?;
+        println!(
+            "Enrol this machine on the appliance's side:\n\n    bento host add {} --key \"{}\"\n",
+            settings.name,
+            identity.public_key().because(ExitReason::Usage)?
+        );
+        if !self.wait {
+            println!("Once that is done: bento-client update");
+            return Ok(());
+        }
+        wait_for_admission(&settings, &identity).because(ExitReason::Server)?;
+        run::update(&settings, &self.place.state()?, &self.place.machine())
+    }
+
+    /// The settings that are there, if they say the same: others aren't overwritten.
+    fn existing_settings(&self) -> anyhow::Result<Settings> {
+        let file = &self.place.config;
+        let settings = Settings::read(file)?;
+        let same_server = settings.servers.iter().any(|server| {
+            server.address == self.server.address
+                && server.port == self.server.port
+                && self
+                    .host_key
+                    .as_ref()
+                    .is_none_or(|key| server.host_keys.contains(key))
+        });
+        ensure!(
+            settings.name == self.name && same_server,
+            "{} is there already and names another machine, server or host key: edit it, or remove it first",
+            file.display()
+        );
+        Ok(settings)
+    }
+
+    fn new_settings(&self) -> Result<Settings, Failure> {
+        let host_key = match &self.host_key {
+            Some(key) => key.clone(),
+            None => self.shown_host_key()?,
+        };
+        let text = self.settings_text(&host_key);
+        let write = || {
+            let settings = Settings::parse(&text)?;
+            let file = &self.place.config;
+            if let Some(folder) = file.parent() {
+                fs::create_dir_all(folder)
+                    .with_context(|| format!("can't make the folder {}", folder.display()))?;
+            }
+            durable::write(file, text.as_bytes(), 0o644)?;
+            println!("Wrote {}.", file.display());
+            Ok(settings)
+        };
+        let written: anyhow::Result<Settings> = write();
+        written.because(ExitReason::Usage)
+    }
+
+    fn shown_host_key(&self) -> Result<HostKey, Failure> {
+        if !self.accept_new_host_key {
+            let refuse = || {
+                bail!(
+                    "how is {} to be told from another? Run `bento host-key` on the appliance, and give what it \
+                     prints: --host-key \"ssh-ed25519 …\". Or take the key that it shows now, unseen: \
+                     --accept-new-host-key",
+                    self.server
+                )
+            };
+            return refuse().because(ExitReason::Usage);
+        }
+        let greeted =
+            Greeted::meet(&self.server, None, &Timeouts::default()).because(ExitReason::Server)?;
+        let key = greeted.host_key().clone();
+        println!(
+            "Pinned the host key that {} shows: {}. Compare it with what `bento host-key` prints there.",
+            self.server,
+            key.fingerprint()
+        );
+        Ok(key)
+    }
+
+    fn settings_text(&self, host_key: &HostKey) -> String {
+        let quoted = |text: &str| Value::from(text).to_string();
+        format!(
+            "# Written by `bento-client bootstrap`.\n\
+             name = {}\n\
+             identity_file = {}\n\
+             \n\
+             [[servers]]\n\
+             address = {}\n\
+             port = {}\n\
+             host_keys = [{}]\n",
+            quoted(self.name.as_str()),
+            quoted(&self.identity_file.to_string_lossy()),
+            quoted(self.server.address.as_str()),
+            self.server.port,
+            quoted(&host_key.to_string())
+        )
+    }
+
+    /// The machine's key; a new one where there is none.
+    fn identity(&self, file: &Path) -> anyhow::Result<Identity> {
+        if !file.exists() {
+            make_key(file, &format!("root@{}", self.name))?;
+            println!("Made the key {}.", file.display());
+        }
+        Identity::read(file)
+    }
+}
+
+fn make_key(file: &Path, comment: &str) -> anyhow::Result<()> {
+    if let Some(folder) = file.parent() {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("can't make the folder {}", folder.display()))?;
+    }
+    // It makes the file with mode 0600.
+    let output = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(file)
+        .output()
+        .context("can't run ssh-keygen: install OpenSSH's client")?;
+    if !output.status.success() {
+        bail!(
+            "ssh-keygen couldn't make {}: {}",
+            file.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// Waits until a server lets this machine in and publishes something for it.
+fn wait_for_admission(settings: &Settings, identity: &Identity) -> anyhow::Result<()> {
+    let mut said = String::new();
+    loop {
+        let error = match admission(settings, identity) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        // Waiting doesn't turn another server into the pinned one.
+        if matches!(error.downcast_ref(), Some(ConnectionError::HostKey { .. })) {
+            return Err(error);
+        }
+        let text = format!("{error:#}");
+        if text != said {
+            println!("Waiting: {text}");
+            said = text;
+        }
+        thread::sleep(PATIENCE);
+    }
+}
+
+fn admission(settings: &Settings, identity: &Identity) -> anyhow::Result<()> {
+    let server = settings
+        .servers
+        .first()
+        .context("the settings name no server")?;
+    let connection = Connection::open(server, settings, identity)?;
+    poll::published(&connection).map(|_| ())
+}

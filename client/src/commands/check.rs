@@ -1,0 +1,203 @@
+use std::io::{self, Write};
+
+use anyhow::anyhow;
+use bento_protocol::GenerationId;
+use clap::Args;
+use serde::Serialize;
+
+use super::place::Place;
+use crate::connection::Greeted;
+use crate::exit::{Because, ExitReason, Failure};
+use crate::generations;
+use crate::identity::Identity;
+use crate::poll;
+use crate::record::{self, Installed};
+use crate::settings::{Server, Settings};
+use crate::state::State;
+
+/// Find out whether an update could work, and what it would do; changes nothing.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    place: Place,
+    /// Print the findings as a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// Something that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    subject: String,
+    good: bool,
+    says: String,
+    #[serde(skip)]
+    reason: ExitReason,
+}
+
+impl Check {
+    /// Carries it out. Whatever was found is printed; the failure only says that something isn't good.
+    pub fn run(&self) -> Result<(), Failure> {
+        let settings = Settings::read(&self.place.config).because(ExitReason::Usage)?;
+        let state = self.place.state()?;
+        let mut findings = vec![good(
+            "settings",
+            format!("{}, for {}", self.place.config.display(), settings.name),
+        )];
+        let identity = Identity::read(&settings.identity_file);
+        findings.push(look_at_identity(&settings, &identity));
+        let mut published = None;
+        for server in &settings.servers {
+            let found = look_at_server(server, &settings, identity.as_ref().ok(), &mut findings);
+            published = published.or(found);
+        }
+        let installed: Option<Installed> =
+            record::read(&state.installed()).because(ExitReason::Usage)?;
+        let running = self.place.machine().situation().running;
+        findings.push(good(
+            "running",
+            running.map_or("no known system".to_owned(), |system| system.to_string()),
+        ));
+        findings.push(good("installed", installed_text(installed.as_ref())));
+        findings.push(good(
+            "update",
+            would_do(&state, published, installed.as_ref()),
+        ));
+        self.print(&findings).because(ExitReason::Usage)?;
+        match findings.iter().find(|finding| !finding.good) {
+            None => Ok(()),
+            Some(bad) => Err(anyhow!("{} isn't good: see above", bad.subject)).because(bad.reason),
+        }
+    }
+
+    fn print(&self, findings: &[Finding]) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer_pretty(&mut out, findings)?;
+            writeln!(out)?;
+            return Ok(());
+        }
+        let width = findings
+            .iter()
+            .map(|finding| finding.subject.len())
+            .max()
+            .unwrap_or(0);
+        for Finding {
+            subject,
+            good,
+            says,
+            ..
+        } in findings
+        {
+            let mark = if *good { "ok" } else { "BAD" };
+            writeln!(out, "{mark:<4} {subject:<width$}  {says}")?;
+        }
+        Ok(())
+    }
+}
+
+fn good(subject: &str, says: String) -> Finding {
+    Finding {
+        subject: subject.to_owned(),
+        good: true,
+        says,
+        reason: ExitReason::Done,
+    }
+}
+
+fn bad(subject: &str, reason: ExitReason, error: &anyhow::Error) -> Finding {
+    Finding {
+        subject: subject.to_owned(),
+        good: false,
+        says: format!("{error:#}"),
+        reason,
+    }
+}
+
+fn look_at_identity(settings: &Settings, identity: &anyhow::Result<Identity>) -> Finding {
+    let file = settings.identity_file.display();
+    let look = || {
+        let identity = identity.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        let mode = identity.mode()?;
+        if mode & 0o077 != 0 {
+            return Err(anyhow!(
+                "others may read {file} (mode {mode:04o}): `chmod 600 {file}`, and if they could have, make a new key"
+            ));
+        }
+        Ok(format!(
+            "{file}, mode {mode:04o}, {}",
+            identity.fingerprint()
+        ))
+    };
+    match look() {
+        Ok(says) => good("identity", says),
+        Err(error) => bad("identity", ExitReason::Usage, &error),
+    }
+}
+
+/// Goes as far as it can with a server, and gives the generation that it publishes.
+fn look_at_server(
+    server: &Server,
+    settings: &Settings,
+    identity: Option<&Identity>,
+    findings: &mut Vec<Finding>,
+) -> Option<GenerationId> {
+    let subject = format!("server {server}");
+    let mut look = || {
+        let greeted = Greeted::meet(
+            server,
+            settings.proxy_command.as_deref(),
+            &settings.timeouts,
+        )?;
+        greeted.verify(&server.host_keys)?;
+        let shown = greeted.host_key().fingerprint();
+        findings.push(good(
+            &subject,
+            format!("answers with the pinned host key {shown}"),
+        ));
+        let Some(identity) = identity else {
+            return Ok(None);
+        };
+        let connection = greeted.log_in(
+            &server.host_keys,
+            &settings.name,
+            identity,
+            &settings.timeouts,
+        )?;
+        findings.push(good(&subject, format!("lets {} in", settings.name)));
+        let generation = poll::published(&connection)?;
+        findings.push(good(&subject, format!("publishes generation {generation}")));
+        Ok(Some(generation))
+    };
+    let result: anyhow::Result<_> = look();
+    result.unwrap_or_else(|error| {
+        findings.push(bad(&subject, ExitReason::Server, &error));
+        None
+    })
+}
+
+fn installed_text(installed: Option<&Installed>) -> String {
+    match installed {
+        Some(installed) => format!("generation {}, {}", installed.generation, installed.system),
+        None => "nothing by bento yet".to_owned(),
+    }
+}
+
+fn would_do(
+    state: &State,
+    published: Option<GenerationId>,
+    installed: Option<&Installed>,
+) -> String {
+    let Some(published) = published else {
+        return "would find no usable server".to_owned();
+    };
+    if installed.is_some_and(|installed| installed.generation == published) {
+        return "would do nothing".to_owned();
+    }
+    let is_staged = generations::find(state, &published).is_ok_and(|staged| staged.is_some());
+    let pull = if is_staged { "" } else { "pull, " };
+    format!(
+        "would {pull}build and activate generation {}",
+        published.short()
+    )
+}

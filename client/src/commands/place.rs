@@ -1,0 +1,33 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::exit::{Because, ExitReason, Failure};
+use crate::machine::Machine;
+use crate::settings::SETTINGS_FILE;
+use crate::state::{STATE_FOLDER, State};
+
+/// Where the client finds and keeps its things.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// The settings
+    #[arg(long, value_name = "FILE", default_value = SETTINGS_FILE)]
+    pub(super) config: PathBuf,
+    /// The folder for what the client keeps: staged generations, secrets, reports that wait
+    #[arg(long, value_name = "DIR", default_value = STATE_FOLDER)]
+    state: PathBuf,
+    /// The root of the machine to update: /run/current-system and the system profile are looked for below it. For a
+    /// NixOS that lies in a folder, and for tests; Nix has variables of its own for where its store is
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    root: PathBuf,
+}
+
+impl Place {
+    pub(super) fn state(&self) -> Result<State, Failure> {
+        State::new(&self.state).because(ExitReason::Usage)
+    }
+
+    pub(super) fn machine(&self) -> Machine {
+        Machine::new(&self.root)
+    }
+}

@@ -1,0 +1,79 @@
+//! What a run tells the person at the terminal, or the journal: a line for everything that is worth one.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use bento_protocol::Phase;
+
+/// Where a run's lines go: progress and the build's output to standard output, warnings to standard error.
+#[derive(Debug)]
+pub struct Console {
+    is_terminal: bool,
+    progress: Option<Instant>,
+}
+
+impl Console {
+    /// How often a progress line is drawn anew.
+    const REDRAW: Duration = Duration::from_millis(100);
+
+    /// The console of this process.
+    pub fn new() -> Self {
+        Console {
+            is_terminal: io::stdout().is_terminal(),
+            progress: None,
+        }
+    }
+
+    /// A phase that has ended, and what came of it.
+    pub fn phase(&mut self, phase: &Phase, note: &str) {
+        self.line(&format!(
+            "{:<9}{:>7.1} s  {note}",
+            phase.name, phase.seconds
+        ));
+    }
+
+    /// A line of output.
+    pub fn line(&mut self, line: &str) {
+        self.clear_progress();
+        // A closed terminal must not end an update halfway.
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    }
+
+    /// Something that went wrong and didn't stop the run.
+    pub fn warn(&mut self, warning: &str) {
+        self.clear_progress();
+        let _ = writeln!(io::stderr().lock(), "bento-client: warning: {warning}");
+    }
+
+    /// How far a transfer is; only a terminal shows it.
+    pub fn progress(&mut self, name: &str, done: u64, total: u64) {
+        let now = Instant::now();
+        let is_due = self.progress.is_none_or(|last| now - last >= Self::REDRAW) || done == total;
+        if !self.is_terminal || !is_due || total == 0 {
+            return;
+        }
+        self.progress = Some(now);
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let percent = done.saturating_mul(100) / total;
+        let mut out = io::stdout().lock();
+        let _ = write!(
+            out,
+            "\r\x1b[K{name:<9}{percent:>6} %  {:.1} of {:.1} MiB",
+            mebibytes(done),
+            mebibytes(total)
+        );
+        let _ = out.flush();
+    }
+
+    fn clear_progress(&mut self) {
+        if self.progress.take().is_some() {
+            let _ = write!(io::stdout().lock(), "\r\x1b[K");
+        }
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
+    }
+}

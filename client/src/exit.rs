@@ -1,0 +1,58 @@
+//! How a command ends.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why `bento-client` ended as it did: its exit code, which is a contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitReason {
+    /// Done, or nothing to do. A report that still waits for delivery is only a warning.
+    Done = 0,
+    /// The rebuild failed, or this generation is known to have failed.
+    RebuildFailed = 1,
+    /// Wrong usage, or a configuration that can't be used. The command line's parser exits with this code, too.
+    Usage = 2,
+    /// Rolled back, or the rollback failed.
+    RolledBack = 3,
+    /// The server is unreachable, refused, or what it gave doesn't verify.
+    Server = 4,
+    /// Another run holds the lock.
+    Locked = 5,
+}
+
+impl From<ExitReason> for ExitCode {
+    fn from(reason: ExitReason) -> ExitCode {
+        ExitCode::from(reason as u8)
+    }
+}
+
+/// A command that didn't succeed: what to print, once, and what to exit with.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub reason: ExitReason,
+    /// What failed, where, and what to do.
+    pub error: anyhow::Error,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:#}", self.error)
+    }
+}
+
+/// Says what an error means for the exit code.
+pub trait Because<T> {
+    /// The same result, with the reason for which the program would exit.
+    fn because(self, reason: ExitReason) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> Because<T> for Result<T, E> {
+    fn because(self, reason: ExitReason) -> Result<T, Failure> {
+        self.map_err(|error| Failure {
+            reason,
+            error: error.into(),
+        })
+    }
+}

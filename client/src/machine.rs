@@ -1,0 +1,116 @@
+//! What of this machine lies outside of bento's own folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bento_protocol::SystemPath;
+use jiff::Timestamp;
+
+/// The paths of a machine, all below one root: `/`, unless it is a tree that was prepared elsewhere.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    root: PathBuf,
+}
+
+/// What a machine runs, as far as its owner could have changed it without bento.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Situation {
+    /// What runs.
+    pub running: Option<SystemPath>,
+    /// What was booted.
+    pub booted: Option<SystemPath>,
+    /// Whether kernel, initrd or kernel modules of what runs differ from the booted ones.
+    pub reboot_required: bool,
+    /// Until when its owner asked it to wait.
+    pub held: Option<Timestamp>,
+}
+
+impl Machine {
+    /// The parts of a system that only a boot replaces.
+    const BOOTED_PARTS: [&'static str; 3] = ["initrd", "kernel", "kernel-modules"];
+
+    /// The machine whose file system begins at `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Machine { root: root.into() }
+    }
+
+    /// The profile whose newest version is booted.
+    pub fn profile(&self) -> PathBuf {
+        self.root.join("nix/var/nix/profiles/system")
+    }
+
+    /// Whether systemd is what runs this machine's services.
+    pub fn has_systemd(&self) -> bool {
+        // sd_booted(3) asks the same.
+        self.root.join("run/systemd/system").is_dir()
+    }
+
+    /// What the machine runs now.
+    pub fn situation(&self) -> Situation {
+        let running = self.system("run/current-system");
+        let booted = self.system("run/booted-system");
+        let reboot_required = match (&running, &booted) {
+            (Some(running), Some(booted)) => differ_at_boot(running, booted),
+            // A container wasn't booted by NixOS and has nothing to reboot into.
+            _ => false,
+        };
+        Situation {
+            running,
+            booted,
+            reboot_required,
+            held: None,
+        }
+    }
+
+    fn system(&self, link: &str) -> Option<SystemPath> {
+        let path = fs::canonicalize(self.root.join(link)).ok()?;
+        path.to_str()?.parse().ok()
+    }
+}
+
+fn differ_at_boot(one: &SystemPath, other: &SystemPath) -> bool {
+    let part = |system: &SystemPath, name: &str| {
+        fs::canonicalize(Path::new(system.as_str()).join(name)).ok()
+    };
+    Machine::BOOTED_PARTS
+        .iter()
+        .any(|name| part(one, name) != part(other, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_new_kernel_wants_a_reboot_and_a_new_service_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for (system, kernel) in [
+            ("old", "kernel-1"),
+            ("same-kernel", "kernel-1"),
+            ("new-kernel", "kernel-2"),
+        ] {
+            fs::create_dir_all(path(system)).unwrap();
+            fs::write(path(kernel), "").unwrap();
+            symlink(path(kernel), path(system).join("kernel")).unwrap();
+        }
+        fs::create_dir(path("run")).unwrap();
+        let machine = Machine::new(root.path());
+        assert_eq!(machine.situation(), Situation::default());
+
+        symlink(path("old"), path("run/booted-system")).unwrap();
+        for (running, reboot_required) in
+            [("old", false), ("same-kernel", false), ("new-kernel", true)]
+        {
+            symlink(path(running), path("run/current-system")).unwrap();
+            assert_eq!(
+                machine.situation().reboot_required,
+                reboot_required,
+                "{running}"
+            );
+            fs::remove_file(path("run/current-system")).unwrap();
+        }
+    }
+}

@@ -1,0 +1,155 @@
+/// The most lines that are taken over from Nix's output: enough for an error with its place in the source.
+const LINES: usize = 30;
+/// The most lines of a builder's log that are taken over.
+const LOG_LINES: usize = 10;
+
+/// What Nix says went wrong: the last error that isn't merely the consequence of another, with the end of the log of
+/// the builder that failed. Without any error, the last lines.
+pub(crate) fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    let lines: Vec<&str> = lines.collect();
+    let starts: Vec<usize> = (0..lines.len())
+        .filter(|index| lines[*index].trim_start().starts_with("error:"))
+        .collect();
+    let ends = starts.iter().skip(1).copied().chain([lines.len()]);
+    let blocks: Vec<_> = starts.iter().copied().zip(ends).collect();
+    let is_cause = |block: &&(usize, usize)| !is_consequence(&lines[block.0..block.1]);
+    let Some((start, end)) = blocks
+        .iter()
+        .rev()
+        .find(is_cause)
+        .or(blocks.last())
+        .copied()
+    else {
+        return outdented(&lines[lines.len().saturating_sub(LOG_LINES)..]);
+    };
+    let error = &lines[start..end.min(start + LINES)];
+    let mut essence = outdented(error);
+    for line in log_before(&lines[..start], error) {
+        essence += "\n> ";
+        essence += line;
+    }
+    essence
+}
+
+fn outdented(lines: &[&str]) -> String {
+    let indent = lines
+        .first()
+        .map_or(0, |line| line.len() - line.trim_start().len());
+    let lines = lines.iter().map(|line| match line.get(indent..) {
+        Some(rest) if line[..indent].trim().is_empty() => rest,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}
+
+/// The end of the log of the builder whose failure this error is. Nix puts it into the error itself, unless the log
+/// was shown while it ran, as we let it.
+fn log_before<'a>(before: &[&'a str], error: &[&str]) -> Vec<&'a str> {
+    let has_log = error.iter().any(|line| line.contains("log lines:"));
+    let is_builders = error
+        .iter()
+        .any(|line| line.contains("builder") && line.contains("failed"));
+    if has_log || !is_builders {
+        return Vec::new();
+    }
+    // `nix build` puts the derivation's name before each line, `nix-build` doesn't.
+    let prefix = derivation(error[0]).map(|name| format!("{name}> "));
+    let own = |line: &&'a str| {
+        prefix
+            .as_ref()
+            .and_then(|prefix| line.strip_prefix(prefix.as_str()))
+    };
+    let mut log: Vec<&str> = before.iter().filter_map(own).collect();
+    if log.is_empty() {
+        let begun = before
+            .iter()
+            .rposition(|line| line.starts_with("building '"));
+        log = before[begun.map_or(0, |index| index + 1)..].to_vec();
+    }
+    log.split_off(log.len().saturating_sub(LOG_LINES))
+}
+
+/// The name in `… '/nix/store/<32 digits>-<name>.drv' …`.
+fn derivation(line: &str) -> Option<&str> {
+    let path = line.split('\'').find(|part| part.ends_with(".drv"))?;
+    let (_, name) = path.rsplit_once('/')?.1.split_once('-')?;
+    name.strip_suffix(".drv")
+}
+
+/// Whether an error only says that something on which it depends has failed, or only begins a trace.
+fn is_consequence(block: &[&str]) -> bool {
+    let first = block.first().map_or("", |line| line.trim());
+    first == "error:"
+        || first.contains("of derivation") && first.contains("failed to build")
+        || first.starts_with("error: build of ")
+        || block
+            .iter()
+            .any(|line| line.trim_start().starts_with("Reason: ") && line.contains("dependenc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_builder_is_named_rather_than_what_depends_on_it() {
+        let old = "building '/nix/store/x-broken.drv'...\n\
+                   error: builder for '/nix/store/x-broken.drv' failed with exit code 1;\n       \
+                   last 1 log lines:\n       > no such thing\n       \
+                   For full logs, run 'nix log /nix/store/x-broken.drv'.\n\
+                   error: 1 dependencies of derivation '/nix/store/y-system.drv' failed to build";
+        let said = essence(old.lines());
+        assert!(
+            said.starts_with("error: builder for '/nix/store/x-broken.drv' failed"),
+            "{said}"
+        );
+        assert!(said.contains("> no such thing"), "{said}");
+        assert!(!said.contains("y-system"), "{said}");
+
+        let new = "error: Cannot build '/nix/store/x-broken.drv'.\n       \
+                   Reason: builder failed with exit code 1.\n       Last 1 log lines:\n       > no such thing\n\
+                   error: Cannot build '/nix/store/y-system.drv'.\n       Reason: 1 dependency failed.\n       \
+                   Output paths:\n         /nix/store/y-system";
+        let said = essence(new.lines());
+        assert!(
+            said.starts_with("error: Cannot build '/nix/store/x-broken.drv'"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn an_evaluation_error_comes_without_its_trace() {
+        let output = "warning: something\nerror:\n       … while calling the 'derivationStrict' builtin\n\n         \
+                      at <nix/derivation-internal.nix>:34:12:\n\n       error: undefined variable 'pkgz'\n\n       \
+                      at /nix/store/x-source/configuration.nix:3:5:\n\n            2| {\n            3|   pkgz\n";
+        let said = essence(output.lines());
+        assert!(
+            said.starts_with("error: undefined variable 'pkgz'\n\nat /nix/store/x-source"),
+            "{said}"
+        );
+        assert!(said.ends_with("     3|   pkgz"), "{said}");
+    }
+
+    #[test]
+    fn the_log_that_was_shown_already_is_added_to_the_error() {
+        let flake = "system> compiling\nother> fine\nsystem> no such thing\n\
+                     error: builder for '/nix/store/x-system.drv' failed with exit code 3";
+        assert!(
+            essence(flake.lines())
+                .ends_with("failed with exit code 3\n> compiling\n> no such thing"),
+            "{}",
+            essence(flake.lines())
+        );
+        let classic = "these 1 derivations will be built:\nbuilding '/nix/store/x-system.drv'...\nno such thing\n\
+                       error: builder for '/nix/store/x-system.drv' failed with exit code 3";
+        assert!(essence(classic.lines()).ends_with("failed with exit code 3\n> no such thing"));
+    }
+
+    #[test]
+    fn without_an_error_the_last_lines_are_all_there_is() {
+        let output: Vec<String> = (0..20).map(|number| format!("line {number}")).collect();
+        let said = essence(output.iter().map(String::as_str));
+        assert_eq!(said.lines().next(), Some("line 10"));
+        assert_eq!(essence(std::iter::empty()), "");
+    }
+}

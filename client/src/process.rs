@@ -1,0 +1,205 @@
+//! Runs programs whose output is to be seen while they run.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// The longest line that is passed on as one, in bytes: output without a newline must not fill the memory.
+const LINE_BYTES: usize = 64 << 10;
+/// How often a file is looked at for more.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long output is waited for after the program has ended: what it started may hold its output open for ever.
+const LINGER: Duration = Duration::from_secs(1);
+
+enum Event {
+    Line(String),
+    Ended(io::Result<ExitStatus>),
+}
+
+/// Runs a program to its end and passes each line that it writes, to either output, to `line`. Where its output goes
+/// to a file, that file is `followed`.
+pub(crate) fn run(
+    mut command: Command,
+    followed: Option<&Path>,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<ExitStatus> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("can't run {program}: is it installed, and in PATH?"))?;
+    let (sender, receiver) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        read_in_background(stdout, sender.clone());
+    }
+    if let Some(stderr) = child.stderr.take() {
+        read_in_background(stderr, sender.clone());
+    }
+    let ended = Arc::new(AtomicBool::new(false));
+    if let Some(path) = followed {
+        follow_in_background(path.to_owned(), Arc::clone(&ended), sender.clone());
+    }
+    thread::spawn(move || sender.send(Event::Ended(child.wait())));
+    pass_on(&receiver, &ended, line).with_context(|| format!("can't wait for {program}"))
+}
+
+fn pass_on(
+    receiver: &Receiver<Event>,
+    ended: &AtomicBool,
+    line: &mut dyn FnMut(&str),
+) -> io::Result<ExitStatus> {
+    let status = loop {
+        match receiver.recv() {
+            Ok(Event::Line(text)) => line(&text),
+            Ok(Event::Ended(status)) => break status?,
+            Err(_) => return Err(io::Error::other("nobody waited for it")),
+        }
+    };
+    ended.store(true, Ordering::Release);
+    loop {
+        match receiver.recv_timeout(LINGER) {
+            Ok(Event::Line(text)) => line(&text),
+            Ok(Event::Ended(_)) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(status),
+        }
+    }
+}
+
+fn read_in_background(mut from: impl Read + Send + 'static, sender: Sender<Event>) {
+    thread::spawn(move || {
+        let mut lines = Lines::new(sender);
+        let mut piece = [0; 8192];
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            lines.add(&piece[..count]);
+        }
+        lines.finish();
+    });
+}
+
+fn follow_in_background(path: PathBuf, ended: Arc<AtomicBool>, sender: Sender<Event>) {
+    thread::spawn(move || {
+        let Ok(mut file) = File::open(&path) else {
+            return;
+        };
+        let mut lines = Lines::new(sender);
+        let mut piece = [0; 8192];
+        loop {
+            // Asked before the read: what was written until the end is read in any case.
+            let is_last_look = ended.load(Ordering::Acquire);
+            while let Ok(count @ 1..) = file.read(&mut piece) {
+                lines.add(&piece[..count]);
+            }
+            if is_last_look {
+                return lines.finish();
+            }
+            thread::sleep(LOOK);
+        }
+    });
+}
+
+/// Puts lines together.
+struct Lines {
+    sender: Sender<Event>,
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    fn new(sender: Sender<Event>) -> Self {
+        Lines {
+            sender,
+            begun: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, is_whole) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            self.begun.extend_from_slice(text);
+            if is_whole || self.begun.len() >= LINE_BYTES {
+                self.send();
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        if !self.begun.is_empty() {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let text = String::from_utf8_lossy(&self.begun)
+            .trim_end_matches('\r')
+            .to_owned();
+        self.begun.clear();
+        // Nobody listens any more once the program's output has lingered too long.
+        let _ = self.sender.send(Event::Line(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_shell(script: &str, followed: Option<&Path>) -> (ExitStatus, Vec<String>) {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        let mut lines = Vec::new();
+        let status = run(command, followed, &mut |line| lines.push(line.to_owned())).unwrap();
+        (status, lines)
+    }
+
+    #[test]
+    fn both_outputs_are_passed_on_in_lines() {
+        let (status, mut lines) =
+            run_shell("printf 'one\\ntwo'; printf 'three\\n\\n' >&2; exit 7", None);
+        lines.sort();
+        assert_eq!(lines, ["", "one", "three", "two"]);
+        assert_eq!(status.code(), Some(7));
+    }
+
+    #[test]
+    fn a_file_is_followed_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "before\n").unwrap();
+        let script = format!(
+            "echo while >> {0}; sleep 0.3; printf last >> {0}",
+            path.display()
+        );
+        let (_, lines) = run_shell(&script, Some(&path));
+        assert_eq!(lines, ["before", "while", "last"]);
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_does_not_hold_us_up() {
+        let (status, lines) = run_shell("sleep 1000 & echo $!", None);
+        assert!(status.success());
+        let number = lines[0]
+            .parse()
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .unwrap();
+        rustix::process::kill_process(number, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_cut() {
+        let (_, lines) = run_shell("head -c 200000 /dev/zero | tr '\\0' x", None);
+        assert!(lines.iter().all(|line| line.len() <= LINE_BYTES + 8192));
+        assert_eq!(lines.iter().map(String::len).sum::<usize>(), 200_000);
+    }
+}

@@ -1,0 +1,118 @@
+//! Fetches a generation as one archive, into folders aside; what comes is checked while it is written.
+
+use std::io::{self, Read};
+
+use bento_protocol::{GenerationId, HostName, chroot};
+
+use crate::archive::{self, ArchiveError, Unpacked, Wanted};
+use crate::connection::{Connection, ConnectionError, RemoteFile};
+use crate::generations::Staged;
+use crate::partial::Partial;
+use crate::state::State;
+
+/// The archive that is fetched.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// All files.
+    Bundle,
+    /// What differs from a generation that is staged here.
+    Delta(Box<Staged>),
+}
+
+/// What came: the files of the archive are checked, those that a delta leaves out aren't there yet.
+#[derive(Debug)]
+pub struct Pulled {
+    pub(crate) partial: Partial,
+    pub(crate) unpacked: Unpacked,
+    pub(crate) source: Source,
+}
+
+/// Why a generation didn't come.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The server has no such archive.
+    #[error("{0} isn't there")]
+    Missing(String),
+    /// The connection didn't hold.
+    #[error("{0:#}")]
+    Lost(anyhow::Error),
+    /// What came isn't the generation that was polled.
+    #[error("{0:#}")]
+    Unverified(anyhow::Error),
+    /// This machine couldn't keep it.
+    #[error("{0:#}")]
+    Local(anyhow::Error),
+}
+
+/// Fetches a generation.
+pub(crate) fn pull(
+    connection: &Connection,
+    state: &State,
+    host: &HostName,
+    generation: GenerationId,
+    source: Source,
+    progress: archive::Progress<'_>,
+) -> Result<Pulled, PullError> {
+    let path = match &source {
+        Source::Bundle => chroot::BUNDLE.to_owned(),
+        Source::Delta(base) => chroot::delta(&base.manifest.generation()),
+    };
+    let opened = connection
+        .open_file(&path)
+        .map_err(|error| PullError::Lost(error.into()))?;
+    let Some(mut file) = opened else {
+        return Err(PullError::Missing(format!(
+            "{path} on {}",
+            connection.server()
+        )));
+    };
+    let wanted = Wanted {
+        host,
+        generation,
+        base: match &source {
+            Source::Bundle => None,
+            Source::Delta(base) => Some(&base.manifest),
+        },
+    };
+    let partial = Partial::new(state, &generation).map_err(PullError::Local)?;
+    let mut lost = None;
+    let wire = Wire {
+        file: &mut file,
+        lost: &mut lost,
+    };
+    let unpacked = archive::unpack(wire, &wanted, &partial, progress);
+    match (unpacked, lost) {
+        (Ok(unpacked), _) => {
+            file.leave_open();
+            Ok(Pulled {
+                partial,
+                unpacked,
+                source,
+            })
+        }
+        (Err(_), Some(cause)) => {
+            let error: ConnectionError = connection.failed(&format!("reading {path}"), cause);
+            Err(PullError::Lost(error.into()))
+        }
+        (Err(ArchiveError::Disk(error)), None) => Err(PullError::Local(error)),
+        (Err(ArchiveError::Invalid(error)), None) => Err(PullError::Unverified(error.context(
+            format!("{path} on {} isn't to be trusted", connection.server()),
+        ))),
+    }
+}
+
+/// Remembers whether it was the connection that failed: to who reads the archive, that looks like a damaged one.
+struct Wire<'a, 'c> {
+    file: &'a mut RemoteFile<'c>,
+    lost: &'a mut Option<io::Error>,
+}
+
+impl Read for Wire<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer).map_err(|error| {
+            let kind = error.kind();
+            *self.lost = Some(error);
+            kind.into()
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! Delivers the reports that wait.
+
+use anyhow::bail;
+use bento_protocol::chroot;
+
+use crate::connection::{Connection, Created};
+use crate::record::{self, Told};
+use crate::spool::{Spool, Waiting};
+use crate::state::State;
+
+/// How many names are tried for one report in one run. An upload that was cut leaves one name taken; more taken ones
+/// mean that the server refuses for a reason of its own, which it doesn't tell apart.
+const ATTEMPTS: u32 = 3;
+
+/// Delivers the reports that wait, in the order of their runs; the first that can't be delivered stops the rest.
+/// Those that can't even be read are dropped, and told to `complain`.
+pub(crate) fn deliver(
+    connection: &Connection,
+    state: &State,
+    complain: &mut dyn FnMut(anyhow::Error),
+) -> anyhow::Result<()> {
+    let spool = Spool::new(state);
+    for waiting in spool.waiting()? {
+        match spool.report(&waiting) {
+            Ok(report) => {
+                let delivered = upload(connection, &spool, waiting)?;
+                record::write(&state.delivered(), &Told::by(&report))?;
+                spool.remove(&delivered)?;
+            }
+            Err(error) => {
+                complain(error.context("a report is lost"));
+                spool.remove(&waiting)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn upload(connection: &Connection, spool: &Spool, mut waiting: Waiting) -> anyhow::Result<Waiting> {
+    let content = spool.content(&waiting)?;
+    for _ in 0..ATTEMPTS {
+        match connection.create(&format!("{}/{}", chroot::LOGS, waiting.name), &content) {
+            Ok(Created::Written) => return Ok(waiting),
+            // Left by an upload that was cut in a run before.
+            Ok(Created::Exists) => waiting = spool.next_attempt(&waiting)?,
+            Err(error) => {
+                // The name may be taken now, by a part of the report.
+                spool.next_attempt(&waiting)?;
+                return Err(error.into());
+            }
+        }
+    }
+    bail!(
+        "{} doesn't take the report of run {}: its {} may be full",
+        connection.server(),
+        waiting.name.run,
+        chroot::LOGS
+    )
+}

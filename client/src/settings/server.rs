@@ -1,0 +1,129 @@
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::host_key::HostKey;
+
+/// One of the servers in the settings.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// A name or an IP address.
+    pub address: Address,
+    /// The port of its SSH.
+    #[serde(default = "port")]
+    pub port: u16,
+    /// The keys of which it must show one; several, while one replaces another.
+    #[serde(default)]
+    pub host_keys: Vec<HostKey>,
+}
+
+/// The port on which the appliance is published.
+const PORT: u16 = 2222;
+
+fn port() -> u16 {
+    PORT
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.address.as_str().contains(':') {
+            write!(formatter, "[{}]:{}", self.address, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.address, self.port)
+        }
+    }
+}
+
+/// A server without keys, from `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address.
+impl std::str::FromStr for Server {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || AddressError(text.to_owned());
+        let number = |port: &str| {
+            port.parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or_else(wrong)
+        };
+        let (address, port) = if let Some(rest) = text.strip_prefix('[') {
+            match rest.split_once(']').ok_or_else(wrong)? {
+                (address, "") => (address, PORT),
+                (address, port) => (address, number(port.strip_prefix(':').ok_or_else(wrong)?)?),
+            }
+        } else {
+            match text.split_once(':') {
+                Some((address, port)) if !port.contains(':') => (address, number(port)?),
+                _ => (text, PORT),
+            }
+        };
+        Ok(Server {
+            address: address.to_owned().try_into()?,
+            port,
+            host_keys: Vec::new(),
+        })
+    }
+}
+
+/// A name or an IP address, of characters that also mean nothing to a shell, which a proxy command passes through.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Address(String);
+
+/// A text that isn't the address of a server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} isn't a server such as \"bento.example.org\", \"192.0.2.1\" or \"2001:db8::1\"")]
+pub struct AddressError(String);
+
+impl Address {
+    /// The address as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
+        let good =
+            (1..=255).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-');
+        if good {
+            Ok(Address(text))
+        } else {
+            Err(AddressError(text))
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_written_as_people_write_it() {
+        for (text, shown) in [
+            ("bento.example.org", "bento.example.org:2222"),
+            ("bento.example.org:22", "bento.example.org:22"),
+            ("192.0.2.1:2022", "192.0.2.1:2022"),
+            ("2001:db8::1", "[2001:db8::1]:2222"),
+            ("[2001:db8::1]:22", "[2001:db8::1]:22"),
+            ("[2001:db8::1]", "[2001:db8::1]:2222"),
+        ] {
+            assert_eq!(text.parse::<Server>().unwrap().to_string(), shown);
+        }
+        for bad in [
+            "", ":22", "a:b", "a:0", "a:65536", "[::1", "[::1]22", "-oProxy", "a b", "a;b", "$(a)",
+        ] {
+            assert!(bad.parse::<Server>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Puts a verified generation in place, and its secrets beside it.
+
+use bento_protocol::GenerationId;
+
+use crate::generations::{self, Staged};
+use crate::state::State;
+use crate::verify::Verified;
+
+/// Puts a generation in place in one step. What is there beside it and `installed` goes.
+pub(crate) fn stage(
+    state: &State,
+    verified: Verified,
+    installed: Option<GenerationId>,
+) -> anyhow::Result<Staged> {
+    let Verified { partial, manifest } = verified;
+    let id = manifest.generation();
+    partial.put_in_place(state, &manifest)?;
+    let keep: Vec<_> = installed.into_iter().chain([id]).collect();
+    generations::remove_all_but(state, &keep)?;
+    Ok(Staged {
+        manifest,
+        config: state.generation(&id).join("config"),
+    })
+}

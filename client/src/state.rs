@@ -1,0 +1,195 @@
+//! `/var/lib/bento`: every path that there is in it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bento_protocol::GenerationId;
+
+/// Where the client keeps its state unless a command is told otherwise.
+pub const STATE_FOLDER: &str = "/var/lib/bento";
+
+/// The paths of the client's state.
+#[derive(Debug, Clone)]
+pub struct State {
+    folder: PathBuf,
+}
+
+/// The right to change the state: one run at a time has it.
+#[derive(Debug)]
+pub struct Lock {
+    /// The lock goes when this closes, also when the run is killed.
+    _file: File,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another run has it.
+    #[error("another run{0} holds the lock {1}: wait until it has ended")]
+    Held(String, PathBuf),
+    /// The lock's file can't be used.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl State {
+    /// The state in a folder. It must be absolute and plain, because its path stands in a flake reference and in a
+    /// systemd property, where other characters have a meaning.
+    pub fn new(folder: &Path) -> anyhow::Result<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+        match folder.to_str() {
+            Some(text) if folder.is_absolute() && text.bytes().all(plain) => Ok(State {
+                folder: folder.to_owned(),
+            }),
+            _ => bail!(
+                "the state folder {:?} isn't an absolute path of letters, digits and . _ - + only",
+                folder.display().to_string()
+            ),
+        }
+    }
+
+    /// Makes the folders that are missing.
+    pub fn prepare(&self) -> anyhow::Result<()> {
+        // An existing folder keeps its permissions: the administrator may want others to look into it.
+        for folder in [self.folder.clone(), self.secrets_folder()] {
+            make_folder(&folder, 0o700)?;
+        }
+        make_folder(&self.generations_folder(), 0o755)?;
+        make_folder(&self.spool(), 0o700)
+    }
+
+    /// Takes the lock, or says who has it.
+    pub fn lock(&self) -> Result<Lock, LockError> {
+        let path = self.folder.join("lock");
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+        };
+        let mut file = open().with_context(|| format!("can't open the lock {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Without a number the message still says what to do.
+                let _ = file.read_to_string(&mut holder);
+                let number: Option<u32> = holder.trim().parse().ok();
+                let who = number.map_or(String::new(), |number| format!(" (process {number})"));
+                return Err(LockError::Held(who, path));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(anyhow::Error::new(error)
+                    .context(format!("can't lock {}", path.display()))
+                    .into());
+            }
+        }
+        let mut write = || {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write().with_context(|| format!("can't write to the lock {}", path.display()))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// What is installed.
+    pub fn installed(&self) -> PathBuf {
+        self.folder.join("installed.json")
+    }
+
+    /// What the appliance was told last.
+    pub fn delivered(&self) -> PathBuf {
+        self.folder.join("delivered.json")
+    }
+
+    /// Reports that wait for delivery.
+    pub fn spool(&self) -> PathBuf {
+        self.folder.join("spool")
+    }
+
+    /// The folder of staged generations.
+    pub fn generations_folder(&self) -> PathBuf {
+        self.folder.join("generations")
+    }
+
+    /// A staged generation: `manifest.json` and `config/`.
+    pub fn generation(&self, id: &GenerationId) -> PathBuf {
+        self.generations_folder().join(id.to_string())
+    }
+
+    /// The folder of the secrets of staged generations.
+    pub fn secrets_folder(&self) -> PathBuf {
+        self.folder.join("secrets.d")
+    }
+
+    /// The secrets of a staged generation.
+    pub fn secrets_of(&self, id: &GenerationId) -> PathBuf {
+        self.secrets_folder().join(id.to_string())
+    }
+
+    /// Where services find their secrets: a link to those of the generation that is to run.
+    pub fn secrets(&self) -> PathBuf {
+        self.folder.join("secrets")
+    }
+
+    /// The result of the last build: a link into the store, which keeps Nix from collecting it as garbage.
+    pub fn result(&self) -> PathBuf {
+        self.folder.join("result")
+    }
+
+    /// The system whose activation was begun; gone when it came to a good end.
+    pub fn activating(&self) -> PathBuf {
+        self.folder.join("activating.json")
+    }
+
+    /// The output of the last activation, while it goes on in a unit of its own.
+    pub fn activation_log(&self) -> PathBuf {
+        self.folder.join("activation.log")
+    }
+}
+
+fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)
+            .with_context(|| format!("can't make the folder {}", parent.display()))?;
+    }
+    DirBuilder::new()
+        .mode(mode)
+        .create(path)
+        .with_context(|| format!("can't make the folder {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path()).unwrap();
+        let lock = state.lock().unwrap();
+        let held = state.lock().unwrap_err().to_string();
+        assert!(
+            held.contains(&format!("process {}", std::process::id())),
+            "{held}"
+        );
+        drop(lock);
+        state.lock().unwrap();
+    }
+
+    #[test]
+    fn a_path_that_means_something_else_to_nix_is_refused() {
+        for bad in ["state", "/var/lib/be nto", "/a?b", "/a#b", "/a%b"] {
+            assert!(State::new(Path::new(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

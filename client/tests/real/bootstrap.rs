@@ -1,0 +1,106 @@
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use crate::ground::{Ended, Ground, flake};
+use crate::server;
+
+fn bootstrap(ground: &Ground, arguments: &[&str]) -> Command {
+    let mut command = ground.client("bootstrap");
+    command
+        .args(["--name", "kikimora", "--server"])
+        .arg(format!("127.0.0.1:{}", ground.server.port))
+        .arg("--identity-file")
+        .arg(ground.path("new/key"))
+        .args(arguments);
+    command
+}
+
+fn run(ground: &Ground, arguments: &[&str]) -> Ended {
+    Ended::of(bootstrap(ground, arguments).output().unwrap())
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_is_refused() {
+    let ground = Ground::without_settings();
+    run(&ground, &[])
+        .with(2)
+        .complaining("bento host-key")
+        .complaining("--accept-new-host-key");
+    assert!(!ground.path("client.toml").exists());
+    assert!(!ground.path("new").exists());
+}
+
+#[test]
+fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
+    let ground = Ground::without_settings();
+    let host_key = ground.server.host_key.clone();
+    let ended = run(&ground, &["--host-key", &host_key])
+        .with(0)
+        .without_complaint();
+    let public = server::public_key(&ground.path("new/key"));
+    let paste = format!("bento host add kikimora --key \"{public}\"");
+    assert!(public.ends_with(" root@kikimora"), "{public}");
+    assert!(ended.stdout.contains(&paste), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("bento-client update"),
+        "{}",
+        ended.stdout
+    );
+    let mode = fs::metadata(ground.path("new/key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o7777, 0o600);
+
+    // Again: the same key, the same line.
+    let settings = fs::read_to_string(ground.path("client.toml")).unwrap();
+    let ended = run(&ground, &["--host-key", &host_key]).with(0);
+    assert!(ended.stdout.contains(&paste), "{}", ended.stdout);
+    server::make_key(&ground.path("other"));
+    run(
+        &ground,
+        &["--host-key", &server::public_key(&ground.path("other"))],
+    )
+    .with(2)
+    .complaining("is there already");
+    assert_eq!(
+        fs::read_to_string(ground.path("client.toml")).unwrap(),
+        settings
+    );
+}
+
+#[test]
+fn a_key_that_is_taken_unseen_is_shown_and_stays_pinned() {
+    let ground = Ground::without_settings();
+    let ended = run(&ground, &["--accept-new-host-key"]).with(0);
+    assert!(ended.stdout.contains("SHA256:"), "{}", ended.stdout);
+    let settings = fs::read_to_string(ground.path("client.toml")).unwrap();
+    let pinned = ground.server.host_key.rsplit_once(' ').unwrap().0;
+    assert!(settings.contains(pinned), "{settings}");
+}
+
+#[test]
+fn a_machine_that_waits_is_updated_once_it_is_let_in() {
+    let mut ground = Ground::without_settings();
+    ground.publish(flake("1"), &[]);
+    let host_key = ground.server.host_key.clone();
+    let mut waiting = bootstrap(&ground, &["--host-key", &host_key, "--wait"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(waiting.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("Waiting: ") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it didn't wait");
+    }
+    assert!(line.contains("bento host add kikimora"), "{line}");
+    ground.enrol(&server::public_key(&ground.path("new/key")));
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert!(waiting.wait().unwrap().success(), "{rest}");
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert_eq!(ground.reports().len(), 1);
+}

@@ -1,0 +1,81 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::ground::{Ended, Ground, flake};
+use crate::server;
+
+fn check(ground: &Ground) -> Ended {
+    Ended::of(ground.client("check").output().unwrap())
+}
+
+#[test]
+fn a_machine_that_could_be_updated_is_told_what_would_happen() {
+    let mut ground = Ground::new();
+    let generation = ground.publish(flake("1"), &[]);
+    let ended = check(&ground).with(0).without_complaint();
+    for said in [
+        "mode 0600",
+        "answers with the pinned host key SHA256:",
+        "lets kikimora in",
+        &format!("publishes generation {}", generation.manifest.generation()),
+        "nothing by bento yet",
+        "would pull, build and activate",
+    ] {
+        assert!(
+            ended.stdout.contains(said),
+            "{said:?} isn't in {}",
+            ended.stdout
+        );
+    }
+    assert!(
+        !ground.path("state").exists(),
+        "check has changed something"
+    );
+    ground.update().with(0);
+    let ended = check(&ground).with(0);
+    assert!(
+        ended.stdout.contains("would do nothing"),
+        "{}",
+        ended.stdout
+    );
+
+    let json = ground.client("check").arg("--json").output().unwrap();
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(
+        findings.iter().all(|finding| finding["good"] == true),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn what_is_not_good_decides_the_exit_code() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    fs::set_permissions(ground.path("key"), Permissions::from_mode(0o644)).unwrap();
+    let ended = check(&ground).with(2).complaining("identity isn't good");
+    assert!(ended.stdout.contains("chmod 600"), "{}", ended.stdout);
+    // It goes on nevertheless.
+    assert!(
+        ended.stdout.contains("lets kikimora in"),
+        "{}",
+        ended.stdout
+    );
+    fs::remove_file(ground.path("key")).unwrap();
+    let ended = check(&ground).with(2);
+    assert!(
+        ended.stdout.contains("answers with the pinned host key"),
+        "{}",
+        ended.stdout
+    );
+
+    server::make_key(&ground.path("other"));
+    fs::rename(ground.path("other"), ground.path("key")).unwrap();
+    let ended = check(&ground).with(4);
+    assert!(
+        ended.stdout.contains("bento host add kikimora"),
+        "{}",
+        ended.stdout
+    );
+    ground.write_settings("name = 1");
+    check(&ground).with(2).complaining("line 1");
+}

@@ -1,0 +1,15 @@
+//! The real `bento-client` against a real sshd and real Nix.
+//!
+//! These tests need root, OpenSSH's server and Nix, and fail where one of them is missing. Everything that they make
+//! lies in folders of their own; the accounts on the server exist only in a mount namespace.
+
+mod ground;
+mod publisher;
+mod server;
+
+mod bootstrap;
+mod check;
+mod failures;
+mod pull;
+mod reports;
+mod update;

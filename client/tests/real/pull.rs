@@ -1,0 +1,197 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use bento_protocol::Outcome;
+
+use crate::ground::{Ground, flake, generation, with};
+use crate::publisher::{Archive, Generation};
+
+/// A machine that has version 1.
+fn updated() -> (Ground, Generation) {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    (ground, first)
+}
+
+fn only_a_delta(publication: &Path, old: &Generation, delta: &[u8]) {
+    let name = format!("delta/{}.tar.gz", old.manifest.generation());
+    fs::write(publication.join(name), delta).unwrap();
+}
+
+#[test]
+fn a_delta_is_enough() {
+    let (mut ground, first) = updated();
+    let second = generation(with(
+        with(flake("2"), "config/new", "new"),
+        "secrets/token",
+        "hush",
+    ));
+    let delta = second.delta_from(&first);
+    let build = format!(
+        "generations/{}/config/build.sh",
+        first.manifest.generation()
+    );
+    let inode = fs::metadata(ground.state(&build)).unwrap().ino();
+    ground.server.publish_as(&second, |publication| {
+        only_a_delta(publication, &first, &delta)
+    });
+    let ended = ground.update().with(0).without_complaint();
+    assert!(ended.stdout.contains("as a delta"), "{}", ended.stdout);
+    assert_eq!(ground.running().as_deref(), Some("2"));
+    let config = ground.state(&format!(
+        "generations/{}/config",
+        second.manifest.generation()
+    ));
+    assert_eq!(fs::metadata(config.join("build.sh")).unwrap().ino(), inode);
+    for (name, mode) in [("", 0o755), ("build.sh", 0o755), ("new", 0o644)] {
+        let metadata = fs::metadata(config.join(name)).unwrap();
+        assert_eq!(
+            (metadata.mtime(), metadata.mode() & 0o7777),
+            (1, mode),
+            "{name:?}"
+        );
+    }
+    // A file that goes, and a secret that stays.
+    let third = generation(with(flake("2"), "secrets/token", "hush"));
+    let delta = third.delta_from(&second);
+    ground.server.publish_as(&third, |publication| {
+        only_a_delta(publication, &second, &delta)
+    });
+    ground.update().with(0).without_complaint();
+    assert!(
+        !ground
+            .state(&format!(
+                "generations/{}/config/new",
+                third.manifest.generation()
+            ))
+            .exists()
+    );
+    assert_eq!(
+        fs::read_to_string(ground.state("secrets/token")).unwrap(),
+        "hush"
+    );
+}
+
+#[test]
+fn without_a_delta_the_bundle_is_taken() {
+    let (mut ground, _) = updated();
+    ground.publish(flake("2"), &[]);
+    let ended = ground.update().with(0).without_complaint();
+    assert!(ended.stdout.contains("as a bundle"), "{}", ended.stdout);
+    assert_eq!(ground.running().as_deref(), Some("2"));
+}
+
+#[test]
+fn a_file_that_was_damaged_here_does_not_survive_a_delta() {
+    let (mut ground, first) = updated();
+    let damaged = format!(
+        "generations/{}/config/build.sh",
+        first.manifest.generation()
+    );
+    let original = fs::read_to_string(ground.state(&damaged)).unwrap();
+    // Of the same size, as a failing disk would do it.
+    fs::write(
+        ground.state(&damaged),
+        original.replacen("nixos-version", "nixos-vers10n", 1),
+    )
+    .unwrap();
+    let second = ground.publish(flake("2"), &[&first]);
+    ground
+        .update()
+        .with(0)
+        .complaining("the bundle is fetched: ")
+        .complaining("was changed");
+    let whole = ground.state(&format!(
+        "generations/{}/config/build.sh",
+        second.manifest.generation()
+    ));
+    assert_eq!(fs::read_to_string(whole).unwrap(), original);
+    assert_eq!(ground.running().as_deref(), Some("2"));
+}
+
+#[test]
+fn a_delta_that_was_tampered_with_is_replaced_by_the_bundle() {
+    let (mut ground, first) = updated();
+    let second = generation(flake("2"));
+    let other = generation(flake("3"));
+    let bundle = second.bundle();
+    let delta = other.delta_from(&first);
+    ground.server.publish_as(&second, |publication| {
+        only_a_delta(publication, &first, &delta);
+        fs::write(publication.join("bundle.tar.gz"), &bundle).unwrap();
+    });
+    ground.update().with(0).complaining("was polled");
+    assert_eq!(ground.running().as_deref(), Some("2"));
+}
+
+#[test]
+fn a_bundle_that_was_tampered_with_changes_nothing_and_is_reported() {
+    let (mut ground, first) = updated();
+    let second = generation(flake("2"));
+    let mut tampered = Archive::new();
+    tampered.add(
+        "manifest.json",
+        &serde_json::to_vec(&second.manifest).unwrap(),
+    );
+    for file in second.manifest.files() {
+        let bytes = second.bytes(file);
+        let evil = bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+        let is_target = file.path.as_str() == "config/version";
+        tampered.add(file.path.as_str(), if is_target { &evil } else { bytes });
+    }
+    let tampered = tampered.finish();
+    ground.server.publish_as(&second, |publication| {
+        fs::write(publication.join("bundle.tar.gz"), &tampered).unwrap();
+    });
+    ground
+        .update()
+        .with(4)
+        .complaining("config/version has the digest");
+    assert_eq!(
+        ground.state_names("generations"),
+        [first.manifest.generation().to_string()]
+    );
+    assert_eq!(
+        ground.state_names("secrets.d"),
+        [first.manifest.generation().to_string()]
+    );
+    let report = ground.last_report();
+    assert_eq!(report.outcome, Outcome::BuildFailed);
+    assert_eq!(report.generation, second.manifest.generation());
+    assert!(report.error.unwrap().contains("has the digest"));
+    assert_eq!(ground.running().as_deref(), Some("1"));
+}
+
+#[test]
+fn a_transfer_that_is_cut_changes_nothing() {
+    let (mut ground, first) = updated();
+    let mut contents = flake("2");
+    let noise: String = (0..200_000_u64)
+        .map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_string())
+        .collect();
+    contents = with(contents, "config/data", &noise);
+    ground.publish(contents, &[]);
+    let cut =
+        "exec bash -c 'exec 3<>/dev/tcp/%h/%p; cat >&3 & dd bs=1 count=300000 status=none <&3'";
+    let settings = ground.settings(
+        &ground.server.host_key,
+        &format!("proxy_command = \"{cut}\""),
+    );
+    ground.write_settings(&settings);
+    ground
+        .update()
+        .with(4)
+        .complaining("reading /bundle.tar.gz failed");
+    assert_eq!(
+        ground.state_names("generations"),
+        [first.manifest.generation().to_string()]
+    );
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert_eq!(ground.reports().len(), 1);
+
+    ground.write_settings(&ground.settings(&ground.server.host_key, ""));
+    ground.update().with(0);
+    assert_eq!(ground.running().as_deref(), Some("2"));
+}

@@ -1,0 +1,95 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use bento_protocol::{Outcome, ReportName};
+
+use crate::ground::{Ground, NAME, flake, with};
+
+/// Lets the inbox take reports, or not.
+fn open_inbox(ground: &Ground, open: bool) -> PathBuf {
+    let inbox = ground.server.publication(NAME).join("logs");
+    let mode = if open { 0o730 } else { 0o700 };
+    fs::set_permissions(&inbox, Permissions::from_mode(mode)).unwrap();
+    inbox
+}
+
+#[test]
+fn reports_wait_and_arrive_in_order() {
+    let mut ground = Ground::new();
+    ground.publish(with(flake("1"), "config/switch-ends-with", "1"), &[]);
+    open_inbox(&ground, false);
+    for _ in 0..2 {
+        ground
+            .update()
+            .with(1)
+            .complaining("waits for the next run");
+    }
+    ground.publish(flake("2"), &[]);
+    open_inbox(&ground, false);
+    // A report that waits is no reason to call a success a failure.
+    ground
+        .update()
+        .with(0)
+        .complaining("waits for the next run");
+    // Nothing changed since, so there is nothing more to tell.
+    ground
+        .update()
+        .with(0)
+        .complaining("waits for the next run");
+    assert_eq!(ground.state_names("spool").len(), 3);
+    assert_eq!(ground.reports().len(), 0);
+
+    open_inbox(&ground, true);
+    ground.update().with(0).without_complaint();
+    let outcomes: Vec<_> = ground
+        .reports()
+        .iter()
+        .map(|report| report.outcome)
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            Outcome::ActivationFailed,
+            Outcome::ActivationFailed,
+            Outcome::Switched
+        ]
+    );
+    assert_eq!(ground.state_names("spool"), [""; 0]);
+    ground.update().with(0);
+    assert_eq!(ground.reports().len(), 3);
+}
+
+#[test]
+fn a_report_whose_name_is_taken_by_a_cut_upload_is_sent_again_under_the_next() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    let inbox = open_inbox(&ground, false);
+    ground.update().with(0);
+    let spooled = ground.state_names("spool");
+    let waiting: ReportName = spooled[0].split_once('-').unwrap().1.parse().unwrap();
+    fs::write(inbox.join(waiting.to_string()), "half").unwrap();
+    open_inbox(&ground, true);
+    ground.update().with(0).without_complaint();
+    let reports = ground.server.reports(NAME);
+    assert_eq!(reports.len(), 1);
+    let expected = ReportName {
+        attempt: waiting.attempt + 1,
+        ..waiting
+    };
+    assert_eq!(reports[0].0, expected);
+    assert_eq!(fs::read(inbox.join(waiting.to_string())).unwrap(), b"half");
+}
+
+#[test]
+fn a_report_that_was_damaged_here_holds_nothing_up() {
+    let mut ground = Ground::new();
+    ground.publish(with(flake("1"), "config/switch-ends-with", "1"), &[]);
+    open_inbox(&ground, false);
+    ground.update().with(1);
+    let spooled = &ground.state_names("spool")[0];
+    fs::write(ground.state("spool").join(spooled), "noise").unwrap();
+    open_inbox(&ground, true);
+    ground.update().with(1).complaining("a report is lost");
+    assert_eq!(ground.reports().len(), 1);
+}

@@ -1,0 +1,222 @@
+//! An sshd that serves chroots as the appliance does.
+
+use std::fs::{self, File, Permissions};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bento_protocol::{Report, ReportName};
+use flate2::read::GzDecoder;
+
+use crate::publisher::Generation;
+
+/// The user and group of the machine's account.
+const ACCOUNT: u32 = 23_456;
+
+pub(crate) struct Server {
+    folder: PathBuf,
+    pub(crate) port: u16,
+    /// As `bento host-key` would print it.
+    pub(crate) host_key: String,
+    sshd: Child,
+    publications: u32,
+}
+
+impl Server {
+    /// Starts a server that knows one machine by its name, but no key of it yet.
+    pub(crate) fn start(folder: &Path, name: &str) -> Self {
+        let folder = folder.join("server");
+        for made in ["keys", "hosts"] {
+            fs::create_dir_all(folder.join(made)).unwrap();
+        }
+        fs::create_dir_all(folder.join("hosts").join(name)).unwrap();
+        make_key(&folder.join("host_key"));
+        let host_key = public_key(&folder.join("host_key"));
+        let account = format!("{name}:*:{ACCOUNT}:{ACCOUNT}::/:/bin/false\n");
+        let passwd = fs::read_to_string("/etc/passwd").unwrap() + &account;
+        fs::write(folder.join("passwd"), passwd).unwrap();
+        fs::write(folder.join("sshd_config"), configuration(&folder)).unwrap();
+        let (port, sshd) = start_sshd(&folder);
+        Server {
+            folder,
+            port,
+            host_key,
+            sshd,
+            publications: 0,
+        }
+    }
+
+    /// Lets the machine in with this key, and no other.
+    pub(crate) fn enrol(&self, name: &str, public_key: &str) {
+        fs::write(self.folder.join("keys").join(name), public_key).unwrap();
+    }
+
+    /// Publishes a generation, with a delta from each of the others.
+    pub(crate) fn publish(&mut self, generation: &Generation, from: &[&Generation]) {
+        let bundle = generation.bundle();
+        let deltas: Vec<_> = from
+            .iter()
+            .map(|old| (old.manifest.generation(), generation.delta_from(old)))
+            .collect();
+        self.publish_as(generation, |publication| {
+            fs::write(publication.join("bundle.tar.gz"), &bundle).unwrap();
+            for (old, delta) in &deltas {
+                fs::write(publication.join(format!("delta/{old}.tar.gz")), delta).unwrap();
+            }
+        });
+    }
+
+    /// Publishes a generation's id, with whatever archives.
+    pub(crate) fn publish_as(
+        &mut self,
+        generation: &Generation,
+        write_archives: impl FnOnce(&Path),
+    ) {
+        self.publications += 1;
+        let host = self
+            .folder
+            .join("hosts")
+            .join(generation.manifest.host().as_str());
+        let name = self.publications.to_string();
+        let publication = host.join(&name);
+        let inbox = publication.join("logs");
+        for made in [&publication.join("delta"), &inbox] {
+            fs::create_dir_all(made).unwrap();
+        }
+        chown(&inbox, Some(0), Some(ACCOUNT)).unwrap();
+        fs::set_permissions(&inbox, Permissions::from_mode(0o730)).unwrap();
+        symlink(
+            generation.manifest.generation().to_string(),
+            publication.join("generation"),
+        )
+        .unwrap();
+        write_archives(&publication);
+        let next = host.join("next");
+        symlink(&name, &next).unwrap();
+        fs::rename(&next, host.join("current")).unwrap();
+    }
+
+    /// What the machine's session sees now.
+    pub(crate) fn publication(&self, name: &str) -> PathBuf {
+        fs::canonicalize(self.folder.join("hosts").join(name).join("current")).unwrap()
+    }
+
+    /// The reports in all inboxes, in the order of their runs.
+    pub(crate) fn reports(&self, name: &str) -> Vec<(ReportName, Report)> {
+        let host = self.folder.join("hosts").join(name);
+        let mut reports = Vec::new();
+        for publication in 1..=self.publications {
+            for entry in fs::read_dir(host.join(publication.to_string()).join("logs")).unwrap() {
+                let entry = entry.unwrap();
+                let name: ReportName = entry.file_name().to_str().unwrap().parse().unwrap();
+                let mut json = Vec::new();
+                let decoder = GzDecoder::new(File::open(entry.path()).unwrap());
+                // Half of one is what a cut upload leaves.
+                if std::io::copy(&mut { decoder }, &mut json).is_ok() {
+                    reports.push((name, Report::parse(&json).unwrap()));
+                }
+            }
+        }
+        reports.sort_by_key(|(name, _)| *name);
+        reports
+    }
+
+    /// What sshd has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.sshd.kill().unwrap();
+        self.sshd.wait().unwrap();
+    }
+}
+
+fn configuration(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "ListenAddress 127.0.0.1\n\
+         HostKey {folder}/host_key\n\
+         AuthorizedKeysFile {folder}/keys/%u\n\
+         PidFile none\n\
+         UsePAM no\n\
+         PasswordAuthentication no\n\
+         KbdInteractiveAuthentication no\n\
+         LogLevel VERBOSE\n\
+         Subsystem sftp internal-sftp\n\
+         ChrootDirectory {folder}/hosts/%u/current\n\
+         ForceCommand internal-sftp -u 0777 -P fsetstat,setstat,lsetstat,remove,rename,posix-rename,rmdir,mkdir,\
+         symlink,hardlink,copy-data,statvfs,fstatvfs\n\
+         AllowTcpForwarding no\n"
+    )
+}
+
+/// Starts sshd on a free port, in a mount namespace of its own that has the machine's account.
+fn start_sshd(folder: &Path) -> (u16, Child) {
+    let script = "mount --bind \"$1/passwd\" /etc/passwd && mount -t tmpfs none /run && mkdir /run/sshd && \
+                  exec /usr/sbin/sshd -D -e -f \"$1/sshd_config\" -p \"$2\"";
+    for _ in 0..5 {
+        let port = free_port();
+        let log = File::create(folder.join("log")).unwrap();
+        let mut sshd = Command::new("unshare")
+            .args(["--mount", "/bin/sh", "-c", script, "sshd"])
+            .arg(folder)
+            .arg(port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("unshare (of util-linux) can't be run");
+        if answers(port, &mut sshd) {
+            return (port, sshd);
+        }
+        // Somebody else may have taken the port meanwhile.
+        let _ = sshd.kill();
+        sshd.wait().unwrap();
+    }
+    panic!(
+        "sshd didn't start: {}",
+        fs::read_to_string(folder.join("log")).unwrap()
+    );
+}
+
+fn answers(port: u16, sshd: &mut Child) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline && sshd.try_wait().unwrap().is_none() {
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    false
+}
+
+/// A port on which nobody listens now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Makes a key, as a person would.
+pub(crate) fn make_key(file: &Path) {
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "root@kikimora", "-f"])
+        .arg(file)
+        .status();
+    assert!(
+        status
+            .expect("ssh-keygen (of OpenSSH) can't be run")
+            .success()
+    );
+}
+
+/// The public half of a key.
+pub(crate) fn public_key(file: &Path) -> String {
+    let text = fs::read_to_string(file.with_extension("pub")).unwrap();
+    text.trim_end().to_owned()
+}

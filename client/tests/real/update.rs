@@ -1,0 +1,282 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+
+use bento_protocol::{Outcome, Policy, Terms};
+
+use crate::ground::{Ground, classic, flake, generation, host, is_anywhere, with};
+use crate::publisher::{Content, Generation};
+
+#[test]
+fn a_machine_comes_to_run_what_is_published_and_says_so() {
+    let mut ground = Ground::new();
+    let generation = ground.publish(flake("1"), &[]);
+    let ended = ground.update().with(0).without_complaint();
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert_eq!(ground.switches(), ["switch 1"]);
+    for phase in [
+        "poll", "pull", "verify", "stage", "build", "activate", "report",
+    ] {
+        assert!(
+            ended.stdout.lines().any(|line| line.starts_with(phase)),
+            "{phase} isn't in {}",
+            ended.stdout
+        );
+    }
+    assert!(
+        ended.stdout.contains("system> building version 1"),
+        "{}",
+        ended.stdout
+    );
+
+    let report = ground.last_report();
+    let running = fs::canonicalize(ground.path("machine/run/current-system")).unwrap();
+    assert_eq!(report.outcome, Outcome::Switched);
+    assert_eq!(report.generation, generation.manifest.generation());
+    assert_eq!(report.system.before, None);
+    assert_eq!(report.system.built, report.system.running);
+    assert_eq!(
+        report.system.built.unwrap().as_str(),
+        running.to_str().unwrap()
+    );
+    assert_eq!(report.error, None);
+    assert!(
+        report.log.contains("switching to version 1\n"),
+        "{}",
+        report.log
+    );
+    assert!(report.nix.is_some());
+    let profile = fs::canonicalize(ground.path("machine/nix/var/nix/profiles/system")).unwrap();
+    assert_eq!(profile, running);
+}
+
+#[test]
+fn nothing_new_does_nothing_and_tells_nothing() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let ended = ground.update().with(0).without_complaint();
+    assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("is installed already"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(ground.switches(), ["switch 1"]);
+    assert_eq!(ground.reports().len(), 1);
+}
+
+#[test]
+fn a_switch_by_hand_stays_and_is_told_once() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    ground.publish(flake("2"), &[&first]);
+    ground.update().with(0);
+    let first_system = ground.reports()[0].system.built.clone().unwrap();
+    let current = ground.path("machine/run/current-system");
+    fs::remove_file(&current).unwrap();
+    symlink(first_system.as_str(), &current).unwrap();
+    for _ in 0..2 {
+        ground.update().with(0);
+    }
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert_eq!(ground.switches(), ["switch 1", "switch 2"]);
+    assert_eq!(ground.reports().len(), 3);
+    let report = ground.last_report();
+    assert_eq!(report.outcome, Outcome::Unchanged);
+    assert_eq!(report.system.running, Some(first_system));
+    assert_ne!(report.system.built, report.system.running);
+}
+
+#[test]
+fn what_comes_to_the_same_system_is_not_activated_again() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let second = ground.publish(with(flake("1"), "secrets/token", "hush"), &[&first]);
+    ground.update().with(0);
+    assert_eq!(ground.switches(), ["switch 1"]);
+    let report = ground.last_report();
+    assert_eq!(report.generation, second.manifest.generation());
+    assert_eq!(report.outcome, Outcome::Switched);
+}
+
+#[test]
+fn a_machine_without_a_flake_is_built_from_its_channels() {
+    let mut ground = Ground::new();
+    ground.publish(classic("1"), &[]);
+    ground.update().with(0).without_complaint();
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    // Without its channels it can't be: they are what the settings say, not what the environment has.
+    ground.publish(classic("2"), &[]);
+    let settings = ground.settings(&ground.server.host_key, "");
+    ground.write_settings(&settings.replace("nixpkgs=", "other="));
+    let ended = ground.update().with(1);
+    assert!(ended.stderr.contains("nixpkgs"), "{}", ended.stderr);
+}
+
+#[test]
+fn the_policy_names_the_attribute_and_arguments() {
+    let mut ground = Ground::new();
+    let terms = Terms {
+        attribute: Some("web.1".to_owned().try_into().unwrap()),
+        nix_args: vec!["--option".into(), "cores".into(), "7".into()]
+            .try_into()
+            .unwrap(),
+        ..Terms::default()
+    };
+    let renamed = include_str!("fixtures/flake.nix").replace("kikimora", "\"web.1\"");
+    let build = format!(
+        "{}\necho \"$NIX_BUILD_CORES cores\"\n",
+        include_str!("fixtures/build.sh")
+    );
+    let contents = with(
+        with(flake("1"), "config/flake.nix", &renamed),
+        "config/build.sh",
+        &build,
+    );
+    ground
+        .server
+        .publish(&Generation::new(&host(), terms.into(), contents), &[]);
+    let ended = ground.update().with(0).without_complaint();
+    assert!(ended.stdout.contains("7 cores"), "{}", ended.stdout);
+
+    let policy: Policy =
+        serde_json::from_str(r#"{"attribute":"web.1","colour\u001b":"red"}"#).unwrap();
+    let contents = with(
+        with(flake("2"), "config/flake.nix", &renamed),
+        "config/build.sh",
+        &build,
+    );
+    ground
+        .server
+        .publish(&Generation::new(&host(), policy, contents), &[]);
+    ground.update().with(0).complaining(r#""colour\u{1b}""#);
+}
+
+#[test]
+fn secrets_lie_at_a_stable_path_and_never_in_the_store() {
+    let mut ground = Ground::new();
+    let first = ground.publish(with(flake("1"), "secrets/wg/key", "the first secret"), &[]);
+    ground.update().with(0);
+    let key = ground.state("secrets/wg/key");
+    assert_eq!(fs::read_to_string(&key).unwrap(), "the first secret");
+    assert_eq!(fs::metadata(&key).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(
+        fs::metadata(ground.state("secrets/")).unwrap().mode() & 0o7777,
+        0o700
+    );
+    assert_eq!(
+        fs::metadata(ground.state("secrets.d")).unwrap().mode() & 0o7777,
+        0o700
+    );
+
+    // A build that fails takes them back.
+    let broken = with(flake("2"), "config/flake.nix", "{ outputs = _: nonsense; }");
+    let second = ground.publish(
+        with(broken, "secrets/wg/key", "the second secret"),
+        &[&first],
+    );
+    ground.update().with(1);
+    assert_eq!(fs::read_to_string(&key).unwrap(), "the first secret");
+
+    ground.publish(
+        with(flake("3"), "secrets/wg/key", "the third secret"),
+        &[&second],
+    );
+    ground.update().with(0);
+    assert_eq!(fs::read_to_string(&key).unwrap(), "the third secret");
+    ground.publish(flake("4"), &[]);
+    ground.update().with(0);
+    assert!(!key.exists());
+    assert!(!is_anywhere(&ground.path("nix/store"), " secret"));
+    assert!(!is_anywhere(&ground.path("state"), " secret"));
+}
+
+#[test]
+fn what_is_not_installed_any_more_is_not_kept() {
+    let mut ground = Ground::new();
+    let mut before: Option<Generation> = None;
+    for version in ["1", "2", "3"] {
+        let next = ground.publish(flake(version), &before.iter().collect::<Vec<_>>());
+        ground.update().with(0);
+        let id = next.manifest.generation().to_string();
+        assert_eq!(ground.state_names("generations"), [id.as_str()]);
+        assert_eq!(ground.state_names("secrets.d"), [id.as_str()]);
+        before = Some(next);
+    }
+    // What failed stays beside what is installed, so that it needn't be pulled again.
+    let broken = ground.publish(
+        with(flake("4"), "config/flake.nix", "{ outputs = _: nonsense; }"),
+        &[],
+    );
+    fs::create_dir(ground.state("generations/left.partial")).unwrap();
+    ground.update().with(1);
+    let ids =
+        [before.unwrap(), broken].map(|generation| generation.manifest.generation().to_string());
+    let mut expected = ids.to_vec();
+    expected.sort();
+    assert_eq!(ground.state_names("generations"), expected);
+    assert_eq!(ground.state_names("spool"), [""; 0]);
+}
+
+#[test]
+fn a_generation_that_is_staged_is_not_pulled_again_unless_it_was_changed() {
+    let mut ground = Ground::new();
+    let contents = with(flake("1"), "config/switch-ends-with", "1");
+    let contents = generation(contents);
+    ground.server.publish(&contents, &[]);
+    ground.update().with(1);
+    let publication = ground.server.publication("kikimora");
+    let bundle = publication.join("bundle.tar.gz");
+    let aside = publication.join("aside");
+    fs::rename(&bundle, &aside).unwrap();
+    let ended = ground.update().with(1);
+    assert!(!ended.stdout.contains("pull"), "{}", ended.stdout);
+
+    let staged = ground.state(&format!(
+        "generations/{}/config/extra.nix",
+        contents.manifest.generation()
+    ));
+    fs::write(&staged, "{ }").unwrap();
+    fs::rename(&aside, &bundle).unwrap();
+    let ended = ground.update().with(1).complaining("is pulled again");
+    assert!(ended.stdout.contains("as a bundle"), "{}", ended.stdout);
+    assert!(!staged.exists());
+}
+
+#[test]
+fn a_proxy_command_is_another_way_to_the_server() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    let proxy = "exec bash -c 'exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'";
+    ground.write_settings(&ground.settings(
+        &ground.server.host_key,
+        &format!("proxy_command = \"{proxy}\""),
+    ));
+    ground.update().with(0).without_complaint();
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    // It is really used.
+    ground.write_settings(&ground.settings(&ground.server.host_key, "proxy_command = \"false\""));
+    ground.update().with(4).complaining("no SSH connection");
+}
+
+#[test]
+fn a_large_generation_comes_whole() {
+    let mut ground = Ground::new();
+    let mut contents = flake("1");
+    let mut noise = 1_u32;
+    let mut bytes = vec![0; 3 << 20];
+    for byte in &mut bytes {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (noise >> 24) as u8;
+    }
+    contents.push(Content::new("config/data", bytes.clone()));
+    let published = ground.publish(contents, &[]);
+    ground.update().with(0);
+    let data = ground.state(&format!(
+        "generations/{}/config/data",
+        published.manifest.generation()
+    ));
+    assert!(fs::read(data).unwrap() == bytes);
+}

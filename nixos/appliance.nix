@@ -1,0 +1,172 @@
+# services.bento-appliance: the appliance's container, run without root by a user of its own.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) literalExpression mkOption types;
+
+  cfg = config.services.bento-appliance;
+  # There is no user session here whose systemd could make cgroups.
+  podman = "${config.virtualisation.podman.package}/bin/podman --cgroup-manager=cgroupfs";
+  home = "/var/lib/bento-appliance";
+  runtime = "/run/bento-appliance";
+  container = "bento";
+
+  environment = {
+    HOME = home;
+    XDG_RUNTIME_DIR = runtime;
+  };
+
+  # What the appliance needs to run sshd for other accounts, and to end their sessions.
+  capabilities = [
+    "SETUID"
+    "SETGID"
+    "SYS_CHROOT"
+    "CHOWN"
+    "FOWNER"
+    "DAC_OVERRIDE"
+    "KILL"
+  ];
+
+  # Paths and names that mean the same to a shell, to systemd and to podman.
+  plain = types.strMatching "[A-Za-z0-9_./-]+";
+  flags = [
+    "--name=${container}"
+    "--replace"
+    "--rm"
+    "--detach"
+    "--pull=never"
+    # All of it stays in this unit's cgroup, and `podman exec` can come from any other.
+    "--cgroups=disabled"
+    "--sdnotify=container"
+    "--log-driver=passthrough"
+    "--read-only"
+    "--cap-drop=all"
+  ]
+  ++ map (name: "--cap-add=${name}") capabilities
+  ++ [
+    "--security-opt=no-new-privileges"
+    "--publish=${toString cfg.port}:2222"
+    "--volume=${cfg.fleet}:/config:ro"
+    "--volume=${cfg.stateVolume}:/state"
+  ];
+
+  # `bento status` and its kin run inside the container, which only its user reaches.
+  command = pkgs.writeShellScriptBin "bento-appliance" ''
+    exec ${pkgs.util-linux}/bin/runuser --user ${cfg.user} -- \
+      ${pkgs.coreutils}/bin/env --chdir=/ PATH=${config.security.wrapperDir} \
+      ${lib.concatStringsSep " " (lib.mapAttrsToList (name: value: "${name}=${value}") environment)} \
+      ${podman} exec --interactive ${container} bento "$@"
+  '';
+in
+{
+  options.services.bento-appliance = {
+    enable = lib.mkEnableOption "the bento appliance, which publishes a fleet's configurations to its machines";
+
+    image = mkOption {
+      type = types.package;
+      default = pkgs.bento-appliance-image or (pkgs.callPackage ./image.nix { });
+      defaultText = literalExpression "pkgs.bento-appliance-image or (pkgs.callPackage ./image.nix { })";
+      description = "The container's image: an OCI archive that holds `localhost/bento`.";
+    };
+
+    user = mkOption {
+      type = plain;
+      default = "bento";
+      description = "The user who runs the container. It is made, with subordinate ids of its own.";
+    };
+
+    fleet = mkOption {
+      type = plain;
+      example = "/srv/fleet";
+      description = ''
+        The fleet folder. The container gets it read-only as `/config`. {option}`user` must be able
+        to read all of it, secrets included; nobody else needs to.
+      '';
+    };
+
+    port = mkOption {
+      type = types.port;
+      default = 2222;
+      description = "The port on which machines reach the appliance.";
+    };
+
+    stateVolume = mkOption {
+      type = plain;
+      default = "bento-state";
+      description = ''
+        The podman volume, or the absolute path of a folder of {option}`user`'s, that the container
+        gets as `/state`: host keys, generations and reports. It must persist.
+      '';
+    };
+
+    openFirewall = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Whether to open {option}`port` in the firewall.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = lib.hasPrefix "/" cfg.fleet && !lib.hasPrefix builtins.storeDir cfg.fleet;
+        message = ''
+          services.bento-appliance.fleet is "${cfg.fleet}". It must be an absolute path outside the
+          Nix store: every user can read the store, and a change of the fleet would not reach it.'';
+      }
+    ];
+
+    virtualisation.podman.enable = true;
+    networking.firewall.allowedTCPPorts = lib.optional cfg.openFirewall cfg.port;
+    environment.systemPackages = [ command ];
+
+    users.users.${cfg.user} = {
+      isSystemUser = true;
+      group = cfg.user;
+      inherit home;
+      createHome = true;
+      autoSubUidGidRange = true;
+    };
+    users.groups.${cfg.user} = { };
+
+    systemd.services.bento-appliance = {
+      description = "The bento appliance";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "network-online.target" ];
+      wants = [ "network-online.target" ];
+      unitConfig.RequiresMountsFor = [ home cfg.fleet ];
+
+      inherit environment;
+      # newuidmap and newgidmap have to be setuid, and so are wrappers.
+      path = [ (dirOf config.security.wrapperDir) ];
+
+      serviceConfig = {
+        User = cfg.user;
+        Type = "notify";
+        # READY=1 comes from inside the container.
+        NotifyAccess = "all";
+        # Made anew at each start, so that what podman noted about killed processes is gone.
+        RuntimeDirectory = baseNameOf runtime;
+        RuntimeDirectoryMode = "0700";
+        ExecStartPre = [
+          "${podman} load --quiet --input=${cfg.image}"
+          # The images that earlier versions left without a name.
+          "-${podman} image prune --force"
+        ];
+        ExecStart = "${podman} run ${toString flags} localhost/bento:latest";
+        # The appliance lets running sessions end for 8 s.
+        ExecStop = "${podman} stop --ignore --time=10 ${container}";
+        ExecStopPost = "${podman} rm --force --ignore ${container}";
+        KillMode = "mixed";
+        Restart = "always";
+        RestartSec = "5s";
+        TimeoutStartSec = "2min";
+        TimeoutStopSec = "30s";
+      };
+    };
+  };
+}

@@ -1,0 +1,248 @@
+# services.bento-client: keeps this machine on the configuration that its appliance publishes.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) literalExpression mkOption types;
+
+  cfg = config.services.bento-client;
+  toml = pkgs.formats.toml { };
+
+  server = types.submodule {
+    options = {
+      address = mkOption {
+        type = types.nonEmptyStr;
+        example = "bento.example.org";
+        description = "The name or the address at which the appliance is reached.";
+      };
+      port = mkOption {
+        type = types.port;
+        default = 2222;
+        description = "The appliance's port.";
+      };
+      hostKeys = mkOption {
+        # The 51 bytes of an ed25519 key: 25 characters that they all share, and 43 of its own.
+        type = types.listOf (types.strMatching "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI[A-Za-z0-9+/]{43}( .*)?");
+        default = [ ];
+        example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…" ];
+        description = ''
+          The host keys that this server may have, as `bento host-key` prints them. Several allow
+          a key to be replaced: first list the old and the new one, then only the new one.
+        '';
+      };
+    };
+  };
+
+  withoutKeys = lib.filter (one: one.hostKeys == [ ]) cfg.servers;
+in
+{
+  options.services.bento-client = {
+    enable = lib.mkEnableOption "the bento client, which keeps this machine on the configuration that its appliance publishes";
+
+    package = mkOption {
+      type = types.package;
+      default = pkgs.bento-client or (pkgs.callPackage ./package.nix { });
+      defaultText = literalExpression "pkgs.bento-client or (pkgs.callPackage ./package.nix { })";
+      description = "The package that has `bin/bento-client`.";
+    };
+
+    name = mkOption {
+      type = types.str;
+      default = config.networking.hostName;
+      defaultText = literalExpression "config.networking.hostName";
+      example = "kikimora";
+      description = "This machine's name in the fleet: the name after `hosts.` in the fleet's `fleet.toml`.";
+    };
+
+    servers = mkOption {
+      type = types.listOf server;
+      default = [ ];
+      example = literalExpression ''
+        [
+          {
+            address = "bento.example.org";
+            hostKeys = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…" ];
+          }
+        ]
+      '';
+      description = "The appliances that know this machine, tried in this order.";
+    };
+
+    identityFile = mkOption {
+      type = types.str;
+      default = "/var/lib/bento/id_ed25519";
+      description = ''
+        The private key with which this machine shows who it is. `bento-client bootstrap` makes
+        it; its public half stands in the fleet's `fleet.toml`.
+      '';
+    };
+
+    interval = mkOption {
+      type = types.nonEmptyStr;
+      default = "*:0/15";
+      example = "hourly";
+      description = ''
+        When to look for a new generation, as an `OnCalendar=` expression of
+        {manpage}`systemd.time(7)`. A time that passed while the machine was off or asleep is made up for.
+      '';
+    };
+
+    jitter = mkOption {
+      type = types.nonEmptyStr;
+      default = "15min";
+      example = "0";
+      description = ''
+        The longest time by which this machine is late at each {option}`interval`, as a time span
+        of {manpage}`systemd.time(7)`. Every machine keeps a delay of its own, so that a fleet
+        doesn't come all at once.
+      '';
+    };
+
+    nixArgs = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [
+        "--max-jobs"
+        "1"
+      ];
+      description = ''
+        This machine's own arguments for the Nix command that builds its system, besides the
+        `nix_args` that the fleet gives it.
+      '';
+    };
+
+    nixPath = mkOption {
+      type = types.nullOr types.nonEmptyStr;
+      default =
+        if config.nix.nixPath == [ ] then null else lib.concatStringsSep ":" config.nix.nixPath;
+      defaultText = literalExpression ''lib.concatStringsSep ":" config.nix.nixPath'';
+      example = "nixpkgs=/srv/nixpkgs:/nix/var/nix/profiles/per-user/root/channels";
+      description = ''
+        The `NIX_PATH` with which a `configuration.nix` is built; a flake needs none. `null`, as
+        where {option}`nix.nixPath` is empty, leaves it to the client: root's channels.
+      '';
+    };
+
+    proxyCommand = mkOption {
+      type = types.nullOr types.nonEmptyStr;
+      default = null;
+      example = "nc -X 5 -x 127.0.0.1:9050 %h %p";
+      description = ''
+        A command whose standard input and output are the connection to the server, where no
+        direct one can be had. `%h` and `%p` stand for the server's address and port.
+      '';
+    };
+
+    settings = mkOption {
+      type = toml.type;
+      default = { };
+      example = {
+        timeouts.transfer = "30m";
+      };
+      description = ''
+        Anything else that `client.toml` knows. What has an option of its own above is set there;
+        a key that the client doesn't know makes it stop with exit code 2.
+      '';
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.servers != [ ];
+        message = ''
+          services.bento-client.servers is empty: without a server this machine would never be
+          updated again. Give at least one, with its address and host keys.'';
+      }
+      {
+        assertion = withoutKeys == [ ];
+        message = ''
+          services.bento-client.servers: no hostKeys for ${
+            lib.concatMapStringsSep ", " (one: "${one.address}:${toString one.port}") withoutKeys
+          }. The client refuses a server
+          that it can't recognise. `bento host-key` prints the appliance's key; put it there.'';
+      }
+      {
+        assertion = builtins.match "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?" cfg.name != null;
+        message = ''
+          services.bento-client.name is "${cfg.name}", which can't be a name in a fleet: 1 to 32
+          characters of a-z, 0-9 and -, with no - at either end. Set it to what fleet.toml calls
+          this machine; by default it is networking.hostName.'';
+      }
+      {
+        assertion = lib.hasPrefix "/" cfg.identityFile && !lib.hasPrefix builtins.storeDir cfg.identityFile;
+        message = ''
+          services.bento-client.identityFile is "${cfg.identityFile}". It must be an absolute path
+          outside the Nix store, which every user of this machine can read.'';
+      }
+    ];
+
+    services.bento-client.settings = {
+      inherit (cfg) name;
+      identity_file = cfg.identityFile;
+      servers = map (one: {
+        inherit (one) address port;
+        host_keys = one.hostKeys;
+      }) cfg.servers;
+    }
+    // lib.optionalAttrs (cfg.nixArgs != [ ]) { nix_args = cfg.nixArgs; }
+    // lib.optionalAttrs (cfg.nixPath != null) { nix_path = cfg.nixPath; }
+    // lib.optionalAttrs (cfg.proxyCommand != null) { proxy_command = cfg.proxyCommand; };
+
+    environment.etc."bento/client.toml".source = toml.generate "client.toml" cfg.settings;
+    environment.systemPackages = [ cfg.package ];
+
+    systemd.services.bento-update = {
+      description = "Update this machine from its bento appliance";
+      after = [ "network-online.target" ];
+      wants = [ "network-online.target" ];
+
+      # This unit carries out the switch that may change or remove it. Stopped halfway, it would
+      # leave a machine that is neither old nor new, and no report.
+      restartIfChanged = false;
+      stopIfChanged = false;
+      unitConfig.X-StopOnRemoval = false;
+
+      # As for NixOS' own nixos-upgrade.service.
+      environment =
+        config.nix.envVars
+        // {
+          inherit (config.environment.sessionVariables) NIX_PATH;
+          HOME = "/root";
+        }
+        // config.networking.proxy.envVars;
+      path = [
+        config.nix.package
+        config.programs.ssh.package
+        config.systemd.package
+        pkgs.coreutils
+        pkgs.gitMinimal
+      ];
+
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${cfg.package}/bin/bento-client update";
+        # Another run holds the lock, and does what this one would have done.
+        SuccessExitStatus = 5;
+        StateDirectory = "bento";
+        StateDirectoryMode = "0700";
+      };
+    };
+
+    systemd.timers.bento-update = {
+      description = "Look for a new generation of this machine";
+      wantedBy = [ "timers.target" ];
+      timerConfig = {
+        OnCalendar = cfg.interval;
+        Persistent = true;
+        # After a boot the appliance should soon learn which system it led to.
+        OnBootSec = "1min";
+        RandomizedDelaySec = cfg.jitter;
+        FixedRandomDelay = true;
+      };
+    };
+  };
+}

@@ -1,0 +1,62 @@
+# config.system.build.toplevel: a folder with everything that a client of NixOS looks at.
+{ config, lib, pkgs, ... }:
+let
+  inherit (lib) concatMapStrings escapeShellArg;
+
+  failed = builtins.filter (one: !one.assertion) config.assertions;
+  checked = value:
+    if failed != [ ] then throw "\nFailed assertions:${concatMapStrings (one: "\n- ${one.message}") failed}"
+    else builtins.foldl' (rest: text: builtins.trace "warning: ${text}" rest) value config.warnings;
+
+  # As on NixOS, a file that isn't a symlink has its mode in a file beside it.
+  install = entry:
+    let file = "$out/etc/${escapeShellArg entry.target}"; in
+    ''
+      mkdir -p "$(dirname ${file})"
+      ln -s ${escapeShellArg "${entry.source}"} ${file}
+    ''
+    + lib.optionalString (entry.mode != "symlink") "echo ${escapeShellArg entry.mode} > ${file}.mode\n";
+
+  snippet = name: one: ''
+    (
+    set -e
+    ${one.text}
+    )
+    [ $? = 0 ] || { echo "Activation script snippet '${name}' failed" >&2; status=1; }
+  '';
+
+  kernel = pkgs.runCommand "linux-${config.standIn.kernel}" { } ''
+    mkdir -p "$out/modules"
+    echo ${escapeShellArg config.standIn.kernel} | tee "$out/bzImage" "$out/initrd" > "$out/modules/version"
+  '';
+  version = "${config.system.stateVersion}.stand-in";
+in
+{
+  config.environment.etc = {
+    NIXOS.text = "";
+    hostname.text = config.networking.hostName + "\n";
+    # Debian's shells have no /run/current-system/sw on their PATH.
+    "profile.d/system-packages.sh".text =
+      "PATH=${lib.makeBinPath (lib.unique config.environment.systemPackages)}:$PATH\n";
+  };
+
+  config.system.build.toplevel = checked (
+    pkgs.runCommand "nixos-system-${config.networking.hostName}-${version}" {
+      snippets = lib.concatStrings (lib.mapAttrsToList snippet config.system.activationScripts);
+      passAsFile = [ "snippets" ];
+    } ''
+      mkdir -p "$out/bin" "$out/etc"
+      install -m 0755 ${./switch-to-configuration.sh} "$out/bin/switch-to-configuration"
+      cat ${./activate-before.sh} "$snippetsPath" ${./activate-after.sh} > "$out/activate"
+      chmod 0755 "$out/activate"
+      ln -s activate "$out/init"
+      ln -s ${kernel}/bzImage "$out/kernel"
+      ln -s ${kernel}/initrd "$out/initrd"
+      ln -s ${kernel}/modules "$out/kernel-modules"
+      printf %s ${pkgs.system} > "$out/system"
+      printf %s ${version} > "$out/nixos-version"
+      echo ${toString config.standIn.exitCode} > "$out/exit-code"
+      ${concatMapStrings install (builtins.filter (entry: entry.enable) (lib.attrValues config.environment.etc))}
+    ''
+  );
+}

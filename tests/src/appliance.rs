@@ -1,0 +1,295 @@
+//! The real image in rootless podman, run as the README tells an administrator to run it.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{self as system, Command};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::lifeline::Lifeline;
+use crate::process::{self, Output};
+use crate::{Podman, artifacts, wait};
+
+/// What the image is told to do without; the README's `podman run` says the same.
+pub const CONFINEMENT: [&str; 5] = [
+    "--read-only",
+    "--cap-drop=all",
+    "--cap-add=SETUID,SETGID,SYS_CHROOT,CHOWN,FOWNER,DAC_OVERRIDE,KILL",
+    "--security-opt",
+    "no-new-privileges",
+];
+/// The port on which the appliance listens in its container.
+const PORT: u16 = 2222;
+/// What the image is called in podman's store, with the archive's digest for a tag: tests that run
+/// at once never run different images under one name.
+const REPOSITORY: &str = "localhost/bento-ground";
+/// It should be ready within a second; a machine that is busy with other tests needs more.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+static COUNT: AtomicU32 = AtomicU32::new(1);
+static LOADED: Mutex<Option<String>> = Mutex::new(None);
+
+/// How an appliance differs from the one that the README starts.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The container's name, also its volume's; by default one that nothing else has.
+    pub name: Option<String>,
+    /// The port on 127.0.0.1; by default one that is free.
+    pub port: Option<u16>,
+    /// More options for `podman run`.
+    pub podman: Vec<String>,
+    /// Arguments for the image instead of its own, e.g. `["serve", "--log-format", "json"]`.
+    pub command: Vec<String>,
+}
+
+/// A running appliance. The container and its state go when this value is dropped, or when this
+/// process dies, unless it is kept.
+#[derive(Debug)]
+pub struct Appliance {
+    podman: Podman,
+    name: String,
+    port: u16,
+    lifeline: Option<Lifeline>,
+}
+
+impl Appliance {
+    /// Starts the image over a fleet folder and waits until `bento health` succeeds in it.
+    ///
+    /// # Errors
+    /// If the image hasn't been built, the container can't be started, or it isn't healthy in half
+    /// a minute: then the error carries its log.
+    pub fn start(fleet: &Path, options: Options) -> Result<Self> {
+        let podman = Podman::new()?;
+        let image = load(&podman)?;
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = options
+            .name
+            .unwrap_or_else(|| format!("bento-test-{}-{number}", system::id()));
+        let port = options.port.map_or_else(free_port, Ok)?;
+        let lifeline = Lifeline::tie(&removal(&podman, &name))?;
+        let appliance = Self {
+            podman,
+            name,
+            port,
+            lifeline: Some(lifeline),
+        };
+        let mut run = vec!["run".to_owned(), "--detach".to_owned()];
+        run.extend(CONFINEMENT.map(str::to_owned));
+        run.extend(
+            appliance
+                .podman
+                .run_options()
+                .iter()
+                .map(ToString::to_string),
+        );
+        run.extend([
+            format!("--name={}", appliance.name),
+            format!("--publish=127.0.0.1:{port}:{PORT}"),
+            format!("--volume={}:/config:ro", fleet.display()),
+            format!("--volume={}:/state", appliance.name),
+        ]);
+        run.extend(options.podman);
+        run.push(image);
+        run.extend(options.command);
+        appliance.podman.run(run)?;
+        appliance.await_health()?;
+        Ok(appliance)
+    }
+
+    /// The container's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port on 127.0.0.1 that leads to it.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where clients on this machine connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Runs `bento` with arguments in the container, as `podman exec … bento …` does.
+    ///
+    /// # Errors
+    /// If podman can't be run. A command that fails is no error here; see [`Output::success`].
+    pub fn exec<I>(&self, arguments: I) -> Result<Output>
+    where
+        I: IntoIterator<Item: AsRef<OsStr>>,
+    {
+        let mut command = self.podman.command();
+        command.args(["exec", &self.name, "bento"]).args(arguments);
+        process::run(&mut command, process::SHORT)
+    }
+
+    /// What `bento status --json` says.
+    ///
+    /// # Errors
+    /// If it fails, or doesn't print JSON.
+    pub fn status_json(&self) -> Result<serde_json::Value> {
+        let output = self.exec(["status", "--json"])?.success()?;
+        serde_json::from_str(&output.stdout)
+            .with_context(|| format!("`bento status --json` printed: {}", output.stdout))
+    }
+
+    /// The server's public host key, as `bento host-key` prints it.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn host_key(&self) -> Result<String> {
+        Ok(self.exec(["host-key"])?.success()?.stdout.trim().to_owned())
+    }
+
+    /// All that the container has logged.
+    ///
+    /// # Errors
+    /// If podman can't tell.
+    pub fn logs(&self) -> Result<String> {
+        let mut command = self.podman.command();
+        command.args(["logs", &self.name]);
+        let output = process::run(&mut command, process::SHORT)?.success()?;
+        Ok(output.stdout + &output.stderr)
+    }
+
+    /// Stops the container with TERM, as an administrator or a shutdown does, and gives its exit code.
+    ///
+    /// # Errors
+    /// If podman fails.
+    pub fn stop(&self) -> Result<i32> {
+        self.podman.run(["stop", &self.name])?;
+        self.exit_code()
+    }
+
+    /// Kills all of the container's processes at once, as a power cut would.
+    ///
+    /// # Errors
+    /// If it doesn't run, or podman fails.
+    pub fn kill_hard(&self) -> Result<()> {
+        self.podman.run(["kill", "--signal=KILL", &self.name])?;
+        self.exit_code().map(drop)
+    }
+
+    /// Starts the container again, with the same state, and waits until it is healthy. One that
+    /// still runs is stopped first.
+    ///
+    /// # Errors
+    /// As [`Appliance::start`].
+    pub fn restart(&self) -> Result<()> {
+        self.podman.run(["restart", &self.name])?;
+        self.await_health()
+    }
+
+    /// Leaves the container running when this process ends.
+    pub fn keep(mut self) {
+        if let Some(lifeline) = self.lifeline.take() {
+            lifeline.cut();
+        }
+    }
+
+    /// Removes a container that an earlier process kept, and its state; that there is none is no error.
+    ///
+    /// # Errors
+    /// If podman fails.
+    pub fn remove(name: &str) -> Result<()> {
+        let podman = Podman::new()?;
+        process::run(&mut removal(&podman, name), process::SHORT)?.success()?;
+        Ok(())
+    }
+
+    fn exit_code(&self) -> Result<i32> {
+        let code = self.podman.run(["wait", &self.name])?;
+        code.parse()
+            .with_context(|| format!("podman calls {code:?} an exit code"))
+    }
+
+    fn await_health(&self) -> Result<()> {
+        let mut last = Ok(());
+        wait::until("the appliance to be healthy", READY_LIMIT, || {
+            last = self.exec(["health"]).and_then(Output::success).map(drop);
+            (last.is_ok() || !self.is_running()).then_some(())
+        })
+        .and(last)
+        .with_context(|| {
+            let log = self.logs().unwrap_or_else(|error| format!("{error:#}"));
+            format!("the appliance {} isn't healthy; its log:\n{log}", self.name)
+        })
+    }
+
+    fn is_running(&self) -> bool {
+        self.podman
+            .run(["inspect", "--format={{.State.Running}}", &self.name])
+            .is_ok_and(|running| running == "true")
+    }
+}
+
+/// The image in podman's store, loaded from the archive unless just that archive was loaded before.
+fn load(podman: &Podman) -> Result<String> {
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(image) = &*loaded {
+        return Ok(image.clone());
+    }
+    let archive = artifacts::image()?;
+    let content = fs::read(&archive)
+        .with_context(|| format!("cannot read the image {}", archive.display()))?;
+    let digest: String = Sha256::digest(content)[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let image = format!("{REPOSITORY}:{digest}");
+    if podman.run(["image", "exists", &image]).is_err() {
+        let said = podman.load(&archive)?;
+        let name = said
+            .lines()
+            .find_map(|line| line.strip_prefix("Loaded image: "))
+            .with_context(|| format!("podman doesn't say what it loaded: {said}"))?;
+        remove_older(podman)?;
+        podman.run(["tag", name, &image])?;
+    }
+    *loaded = Some(image.clone());
+    Ok(image)
+}
+
+/// Forgets the images of earlier builds; one that still runs is kept by podman itself.
+fn remove_older(podman: &Podman) -> Result<()> {
+    let names = podman.run(["images", "--format={{.Repository}}:{{.Tag}}", REPOSITORY])?;
+    for name in names.lines() {
+        podman.run(["rmi", name]).ok();
+    }
+    Ok(())
+}
+
+fn removal(podman: &Podman, name: &str) -> Command {
+    let mut command = podman.as_user("sh");
+    let remove = r#"podman rm --force --time=0 --ignore "$1"
+        ! podman volume exists "$1" || podman volume rm "$1""#;
+    command.args(["-c", remove, "sh", name]);
+    command
+}
+
+/// A port that nobody listens on, out of the range from which the kernel takes the ports of
+/// outgoing connections. Each call of this process tries others.
+fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = (system::id() % 100) as u16 * 100;
+    for _ in 0..100 {
+        let port = 20_000 + start + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!(
+        "none of the ports {start} to {} above 20000 is free",
+        start + 99
+    )
+}

@@ -1,0 +1,44 @@
+//! Where the things under test lie: the release binaries and the image.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// A release binary: `bento`, `bento-client` or `bento-image`.
+///
+/// # Errors
+/// If it hasn't been built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    built(target().join("release").join(name))
+}
+
+/// The image as an archive, for `podman load`.
+///
+/// # Errors
+/// If it hasn't been built.
+pub fn image() -> Result<PathBuf> {
+    built(target().join("bento.oci.tar"))
+}
+
+fn target() -> PathBuf {
+    // Relative to where cargo was started, as cargo itself reads it: the root of the repository.
+    env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || repository().join("target"),
+        |folder| repository().join(folder),
+    )
+}
+
+fn built(path: PathBuf) -> Result<PathBuf> {
+    if !path.exists() {
+        bail!("{} doesn't exist: `make test` builds it", path.display());
+    }
+    Ok(path)
+}

@@ -1,0 +1,201 @@
+//! Runs a command to its end, within a time limit, and keeps what it said.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::wait;
+
+/// For commands that take a moment: podman's, a client's poll.
+pub const SHORT: Duration = Duration::from_secs(60);
+/// For commands that do real work: a system build, loading an image, making a base tree.
+pub const LONG: Duration = Duration::from_secs(300);
+
+/// How long a finished command's output may stay open: it has left a child that holds it.
+const OUTPUT_GRACE: Duration = Duration::from_secs(5);
+
+/// What a command that ran to its end left.
+#[derive(Debug, Clone)]
+pub struct Output {
+    command: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output; what isn't UTF-8 is replaced.
+    pub stdout: String,
+    /// Its standard error, likewise.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The same output, if the command succeeded.
+    ///
+    /// # Errors
+    /// If it didn't: the command, how it ended, and all that it said.
+    pub fn success(self) -> Result<Self> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        bail!(
+            "`{}` ended with {}\n{}{}",
+            self.command,
+            self.status,
+            self.stderr,
+            self.stdout
+        );
+    }
+
+    /// The exit code, or 128 and the signal's number, as a shell counts.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+}
+
+/// Runs a command with nothing on its standard input.
+///
+/// # Errors
+/// If it can't be started, or is still running after `limit`: then it is killed, with its children.
+/// A command that fails is no error here; see [`Output::success`].
+pub fn run(command: &mut Command, limit: Duration) -> Result<Output> {
+    finish(command.stdin(Stdio::null()), None, limit)
+}
+
+/// Runs a command with `input` on its standard input.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> Result<Output> {
+    finish(command.stdin(Stdio::piped()), Some(input.to_vec()), limit)
+}
+
+/// Runs a command whose standard input was set by the caller, e.g. to a file.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as_set_up(command: &mut Command, limit: Duration) -> Result<Output> {
+    finish(command, None, limit)
+}
+
+fn finish(command: &mut Command, input: Option<Vec<u8>>, limit: Duration) -> Result<Output> {
+    let line = line(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own, so that a limit that has passed ends the children too.
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+        // A command that ends without having read everything is its own affair: its exit code tells.
+        thread::spawn(move || pipe.write_all(&input).ok());
+    }
+    let stdout = gather(child.stdout.take());
+    let stderr = gather(child.stderr.take());
+    let status = match end(&mut child, &line, limit) {
+        Ok(status) => status,
+        Err(error) => {
+            let said = stderr.recv_timeout(OUTPUT_GRACE).unwrap_or_default();
+            return Err(error.context(format!("`{line}` was killed; it had said: {said}")));
+        }
+    };
+    let text = |from: mpsc::Receiver<String>| {
+        from.recv_timeout(OUTPUT_GRACE)
+            .with_context(|| format!("`{line}` ended, but left a child that holds its output"))
+    };
+    Ok(Output {
+        status,
+        stdout: text(stdout)?,
+        stderr: text(stderr)?,
+        command: line.clone(),
+    })
+}
+
+/// Waits for a child; kills its group when it takes too long.
+fn end(child: &mut Child, line: &str, limit: Duration) -> Result<ExitStatus> {
+    let ended = wait::until(&format!("`{line}` to end"), limit, || {
+        child.try_wait().transpose()
+    });
+    match ended {
+        Ok(status) => status.context("cannot wait for a child"),
+        Err(error) => {
+            let group = Pid::from_raw(i32::try_from(child.id())?);
+            killpg(group, Signal::SIGKILL).ok();
+            child.wait().ok();
+            Err(error)
+        }
+    }
+}
+
+fn gather(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            pipe.read_to_end(&mut bytes).ok();
+        }
+        sender.send(String::from_utf8_lossy(&bytes).into_owned())
+    });
+    receiver
+}
+
+/// A command as it would be typed, for messages.
+fn line(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn keeps_both_outputs_and_the_code() {
+        let output = run(&mut shell("echo out; echo err >&2; exit 3"), SHORT).unwrap();
+        assert_eq!(
+            (
+                output.stdout.as_str(),
+                output.stderr.as_str(),
+                output.code()
+            ),
+            ("out\n", "err\n", 3)
+        );
+        let error = output.success().unwrap_err().to_string();
+        assert!(error.contains("err") && error.contains("exit 3"), "{error}");
+    }
+
+    #[test]
+    fn hands_over_more_input_than_a_pipe_holds() {
+        let input = vec![b'x'; 1 << 20];
+        let output = run_with_input(&mut shell("wc -c"), &input, SHORT).unwrap();
+        assert_eq!(output.stdout.trim(), "1048576");
+    }
+
+    #[test]
+    fn kills_what_takes_too_long_and_its_children() {
+        let error = run(
+            &mut shell("echo busy >&2; sleep 600 & wait"),
+            Duration::from_millis(300),
+        )
+        .unwrap_err();
+        assert!(format!("{error:#}").contains("busy"), "{error:#}");
+    }
+}
