@@ -112,11 +112,14 @@ impl<R: Fn(Event)> Acceptor<R> {
     pub(super) fn run(mut self) {
         let mut happened = Vec::with_capacity(256);
         loop {
+            if self.shared.is_closed() {
+                self.close();
+                if self.processes.is_empty() {
+                    return;
+                }
+            }
             if let Err(error) = self.turn(&mut happened) {
                 error!("no connection can be accepted any more: {error}");
-                return;
-            }
-            if self.listener.is_none() && self.processes.is_empty() {
                 return;
             }
         }
@@ -125,9 +128,6 @@ impl<R: Fn(Event)> Acceptor<R> {
     /// Does what is due, then waits for something to happen, and takes note of it.
     fn turn(&mut self, happened: &mut Vec<epoll::Event>) -> io::Result<()> {
         let now = Instant::now();
-        if self.shared.is_closed() {
-            self.close();
-        }
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
