@@ -141,7 +141,9 @@ fn run_time() -> Result<Config> {
         (ANNOTATION_LICENSES, env!("CARGO_PKG_LICENSE")),
     ];
     Ok(ConfigBuilder::default()
-        .entrypoint(["/usr/bin/bento", "serve"].map(String::from))
+        // Apart, so that `podman run … localhost/bento init …` works where there is no other bento.
+        .entrypoint(["/usr/bin/bento".to_owned()])
+        .cmd(["serve".to_owned()])
         // So that `podman exec <container> bento status` finds it.
         .env(["PATH=/usr/bin".to_owned()])
         .exposed_ports(["2222/tcp".to_owned()])
@@ -227,7 +229,8 @@ mod tests {
                 "os": "linux",
                 "created": "1970-01-01T00:00:01Z",
                 "config": {
-                    "Entrypoint": ["/usr/bin/bento", "serve"],
+                    "Cmd": ["serve"],
+                    "Entrypoint": ["/usr/bin/bento"],
                     "Env": ["PATH=/usr/bin"],
                     "ExposedPorts": {"2222/tcp": {}},
                     "StopSignal": "SIGTERM",

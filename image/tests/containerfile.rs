@@ -42,6 +42,7 @@ fn both_images_run_the_same_way() {
             "EXPOSE" => configuration["ExposedPorts"] = json!({ argument: {} }),
             "STOPSIGNAL" => configuration["StopSignal"] = argument.into(),
             "ENTRYPOINT" => configuration["Entrypoint"] = serde_json::from_str(&argument).unwrap(),
+            "CMD" => configuration["Cmd"] = serde_json::from_str(&argument).unwrap(),
             other => panic!("bento-image has no counterpart of {other}"),
         }
     }
