@@ -141,10 +141,7 @@ fn open_sessions(
     runtime: &Runtime,
     sender: &Sender<Message>,
 ) -> anyhow::Result<Sessions> {
-    let last_fleet: Option<crate::fleet::Fleet> = crate::durable::read_json(&state.fleet())?;
-    let host_keys = last_fleet
-        .map(|fleet| fleet.server.host_keys)
-        .unwrap_or_default();
+    let host_keys = settings::host_keys(&options.config, state)?;
     close_to_others(runtime)
         .with_context(|| format!("{} can't be prepared", runtime.root().display()))?;
     let sshd = Sshd::prepare(state, runtime, &host_keys)?;

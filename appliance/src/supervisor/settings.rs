@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::durable;
-use crate::fleet::{self, FILE_NAME, Fleet};
+use crate::fleet::{self, FILE_NAME, Fleet, PublicKey};
 use crate::problem::Problem;
 use crate::state::State;
 use crate::tree::{FleetFolder, Stamp};
@@ -24,6 +24,18 @@ pub(super) struct Settings {
     pub(super) problems: Vec<Problem>,
     settling: Settling<Stamp>,
     read: Option<Stamp>,
+}
+
+/// The host keys with which the appliance may run, as the fleet in the folder says, or else the last good one.
+pub(super) fn host_keys(config: &Path, state: &State) -> io::Result<Vec<PublicKey>> {
+    let written = std::fs::read_to_string(config.join(FILE_NAME)).ok();
+    let fleet = match written.and_then(|text| fleet::read(&text).ok()) {
+        Some(reading) => Some(reading.fleet),
+        None => durable::read_json::<Fleet>(&state.fleet())?,
+    };
+    Ok(fleet
+        .map(|fleet| fleet.server.host_keys)
+        .unwrap_or_default())
 }
 
 impl Settings {
