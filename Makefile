@@ -12,10 +12,10 @@ demo: ## set up what is needed and show the main job on this machine
 	@tests/progress 'binaries' $(MAKE) --no-print-directory binaries
 	@tests/progress 'image' $(MAKE) --no-print-directory archive
 	@tests/progress 'base tree of guests' $(RELEASE)/ground base
-	@$(RELEASE)/ground enter -- $(RELEASE)/demo up
+	@$(RELEASE)/demo up
 
 demo-down: ## stop what `make demo` left running
-	@$(RELEASE)/ground enter -- $(RELEASE)/demo down
+	@$(RELEASE)/demo down
 
 test: ## set up what is needed and run every check
 	@tests/setup

@@ -113,10 +113,10 @@ fn unit(run: RunId, system: &SystemPath, log: &Path) -> Command {
     for output in ["StandardOutput", "StandardError"] {
         command.arg(format!("--property={output}=append:{}", log.display()));
     }
-    // A unit starts with an empty environment; these two are what nixos-rebuild hands on.
-    for variable in ["LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER"] {
-        let value = std::env::var(variable).unwrap_or_default();
-        command.arg(format!("--setenv={variable}={value}"));
+    // A unit starts with an empty environment; this is what nixos-rebuild gives it.
+    command.arg("--setenv=NIXOS_INSTALL_BOOTLOADER=");
+    if let Ok(archive) = std::env::var("LOCALE_ARCHIVE") {
+        command.arg(format!("--setenv=LOCALE_ARCHIVE={archive}"));
     }
     command
         .arg(system.join("bin/switch-to-configuration"))

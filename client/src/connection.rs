@@ -1,5 +1,7 @@
 //! A session on a server: its host key is known before anything is told to it.
 
+mod error;
+
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -7,84 +9,12 @@ use std::path::Path;
 use bento_protocol::HostName;
 use ssh2::{ErrorCode, MethodType, OpenFlags, OpenType, Session, Sftp};
 
+pub use error::ConnectionError;
+
 use crate::host_key::HostKey;
 use crate::identity::Identity;
 use crate::settings::{Server, Settings, Timeouts};
 use crate::transport::Transport;
-
-/// Why a server can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// No stream of bytes to it.
-    #[error(
-        "{server} can't be reached: {cause}. Does the appliance run there, and is this its address and port?"
-    )]
-    Unreachable {
-        /// Its address and port.
-        server: String,
-        /// What the system says.
-        cause: io::Error,
-    },
-    /// It doesn't speak SSH, or not as we do.
-    #[error("{server} answers, but there is no SSH connection: {}", cause.message())]
-    Handshake {
-        /// Its address and port.
-        server: String,
-        /// What libssh2 says.
-        cause: ssh2::Error,
-    },
-    /// It isn't the server that was pinned.
-    #[error(
-        "{server} shows the host key {shown}, but pinned is {pinned}. Either its key was replaced: then put the one \
-         that `bento host-key` prints on the appliance into host_keys. Or this is another server, which was told \
-         nothing"
-    )]
-    HostKey {
-        /// Its address and port.
-        server: String,
-        /// The fingerprint of the key that it shows.
-        shown: String,
-        /// The fingerprints of those that it should show.
-        pinned: String,
-    },
-    /// It doesn't know the machine.
-    #[error(
-        "{server} doesn't let {name} in with the key {fingerprint}: `bento host add {name} --key \"{key}\"` on the \
-         appliance's side enrols it"
-    )]
-    Refused {
-        /// Its address and port.
-        server: String,
-        /// The machine.
-        name: HostName,
-        /// The fingerprint of the machine's key.
-        fingerprint: String,
-        /// The machine's public key.
-        key: String,
-    },
-    /// It let the machine in, but there is nothing for it.
-    #[error(
-        "{server} let this machine in, but gives it no files ({}). Perhaps nothing is published for it yet: see \
-         `bento status` there",
-        cause.message()
-    )]
-    NoFiles {
-        /// Its address and port.
-        server: String,
-        /// What libssh2 says.
-        cause: ssh2::Error,
-    },
-    /// It was there, and isn't any more, or refuses something.
-    #[error("{server}: {doing} failed: {cause}")]
-    Failed {
-        /// Its address and port.
-        server: String,
-        /// What was asked of it.
-        doing: String,
-        /// What libssh2 says.
-        cause: io::Error,
-    },
-}
 
 /// What is offered to a server, best first: names that this libssh2 doesn't know are left out. AES comes before
 /// ChaCha20, because it has instructions of its own on nearly every machine.

@@ -69,7 +69,9 @@ pub(crate) fn remove_all_but(state: &State, keep: &[GenerationId]) -> anyhow::Re
             let entry = entry.with_context(|| format!("can't list {}", folder.display()))?;
             let name = entry.file_name();
             let id = name.to_str().and_then(|name| name.parse().ok());
-            if !id.is_some_and(|id| keep.contains(&id)) {
+            let is_kept = id.is_some_and(|id| keep.contains(&id));
+            // A file in there is somebody else's.
+            if !is_kept && entry.path().is_dir() {
                 durable::remove_folder_if_there(&entry.path())
                     .with_context(|| format!("can't remove {}", entry.path().display()))?;
             }

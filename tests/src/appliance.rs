@@ -3,13 +3,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self as system, Command};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 use crate::lifeline::Lifeline;
@@ -38,7 +39,7 @@ static LOADED: Mutex<Option<String>> = Mutex::new(None);
 /// How an appliance differs from the one that the README starts.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The container's name, also its volume's; by default one that nothing else has.
+    /// The container's name; by default one that nothing else has.
     pub name: Option<String>,
     /// The port on 127.0.0.1; by default one that is free.
     pub port: Option<u16>,
@@ -46,6 +47,12 @@ pub struct Options {
     pub podman: Vec<String>,
     /// Arguments for the image instead of its own, e.g. `["serve", "--log-format", "json"]`.
     pub command: Vec<String>,
+    /// Another image of podman's store than the one that was built here.
+    pub image: Option<String>,
+    /// Another appliance's name, for its state instead of one of its own.
+    pub state_of: Option<String>,
+    /// The socket that systemd would give podman, which then lets the container send to it.
+    pub notify_socket: Option<PathBuf>,
 }
 
 /// A running appliance. The container and its state go when this value is dropped, or when this
@@ -65,8 +72,18 @@ impl Appliance {
     /// If the image hasn't been built, the container can't be started, or it isn't healthy in half
     /// a minute: then the error carries its log.
     pub fn start(fleet: &Path, options: Options) -> Result<Self> {
+        let appliance = Self::launch(fleet, options)?;
+        appliance.await_health()?;
+        Ok(appliance)
+    }
+
+    /// Starts the image over a fleet folder and waits for nothing.
+    ///
+    /// # Errors
+    /// If the image hasn't been built, or podman can't start the container.
+    pub fn launch(fleet: &Path, options: Options) -> Result<Self> {
         let podman = Podman::new()?;
-        let image = load(&podman)?;
+        let image = options.image.map_or_else(|| load(&podman), Ok)?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = options
             .name
@@ -92,14 +109,37 @@ impl Appliance {
             format!("--name={}", appliance.name),
             format!("--publish=127.0.0.1:{port}:{PORT}"),
             format!("--volume={}:/config:ro", fleet.display()),
-            format!("--volume={}:/state", appliance.name),
+            format!(
+                "--volume={}:/state",
+                volume(options.state_of.as_ref().unwrap_or(&appliance.name))
+            ),
         ]);
+        let mut podman = appliance.podman.command();
+        if let Some(socket) = options.notify_socket {
+            run.push("--sdnotify=container".to_owned());
+            podman = appliance.podman.command_with("NOTIFY_SOCKET", &socket);
+        }
         run.extend(options.podman);
         run.push(image);
         run.extend(options.command);
-        appliance.podman.run(run)?;
-        appliance.await_health()?;
+        process::run(podman.args(run), process::LONG)?.success()?;
         Ok(appliance)
+    }
+
+    /// An appliance whose container somebody else is about to start: from now on it goes as if it had
+    /// been started here.
+    ///
+    /// # Errors
+    /// If podman can't run here.
+    pub fn adopt(name: &str, port: u16) -> Result<Self> {
+        let podman = Podman::new()?;
+        let lifeline = Lifeline::tie(&removal(&podman, name))?;
+        Ok(Self {
+            podman,
+            name: name.to_owned(),
+            port,
+            lifeline: Some(lifeline),
+        })
     }
 
     /// The container's name.
@@ -190,6 +230,27 @@ impl Appliance {
         self.await_health()
     }
 
+    /// The container's first process, by its number here.
+    ///
+    /// # Errors
+    /// If podman can't tell.
+    pub fn first_process(&self) -> Result<Pid> {
+        let number = self
+            .podman
+            .run(["inspect", "--format={{.State.Pid}}", &self.name])?;
+        Ok(Pid::from_raw(number.parse()?))
+    }
+
+    /// What the appliance sees as /state, as a folder of this machine.
+    ///
+    /// # Errors
+    /// If podman can't tell.
+    pub fn state_folder(&self) -> Result<PathBuf> {
+        let volume = volume(&self.name);
+        let inspect = ["volume", "inspect", "--format={{.Mountpoint}}", &volume];
+        Ok(self.podman.run(inspect)?.into())
+    }
+
     /// Leaves the container running when this process ends.
     pub fn keep(mut self) {
         if let Some(lifeline) = self.lifeline.take() {
@@ -207,13 +268,21 @@ impl Appliance {
         Ok(())
     }
 
-    fn exit_code(&self) -> Result<i32> {
+    /// Waits until the container has ended, and gives its exit code.
+    ///
+    /// # Errors
+    /// If it is still running after [`process::LONG`].
+    pub fn exit_code(&self) -> Result<i32> {
         let code = self.podman.run(["wait", &self.name])?;
         code.parse()
             .with_context(|| format!("podman calls {code:?} an exit code"))
     }
 
-    fn await_health(&self) -> Result<()> {
+    /// Waits until `bento health` succeeds in it.
+    ///
+    /// # Errors
+    /// If it ends, or doesn't become healthy in half a minute: then the error carries its log.
+    pub fn await_health(&self) -> Result<()> {
         let mut last = Ok(());
         wait::until("the appliance to be healthy", READY_LIMIT, || {
             last = self.exec(["health"]).and_then(Output::success).map(drop);
@@ -272,9 +341,15 @@ fn remove_older(podman: &Podman) -> Result<()> {
 fn removal(podman: &Podman, name: &str) -> Command {
     let mut command = podman.as_user("sh");
     let remove = r#"podman rm --force --time=0 --ignore "$1"
-        ! podman volume exists "$1" || podman volume rm "$1""#;
-    command.args(["-c", remove, "sh", name]);
+        ! podman volume exists "$2" || podman volume rm "$2""#;
+    command.args(["-c", remove, "sh", name, &volume(name)]);
     command
+}
+
+/// What the volume with an appliance's state is called.
+#[must_use]
+pub fn volume(name: &str) -> String {
+    format!("{name}-state")
 }
 
 /// A port that nobody listens on, out of the range from which the kernel takes the ports of

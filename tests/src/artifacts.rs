@@ -28,7 +28,9 @@ pub fn image() -> Result<PathBuf> {
     built(target().join("bento.oci.tar"))
 }
 
-fn target() -> PathBuf {
+/// The folder for all that is built.
+#[must_use]
+pub fn target() -> PathBuf {
     // Relative to where cargo was started, as cargo itself reads it: the root of the repository.
     env::var_os("CARGO_TARGET_DIR").map_or_else(
         || repository().join("target"),

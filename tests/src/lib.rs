@@ -7,6 +7,7 @@
 
 pub mod appliance;
 pub mod artifacts;
+pub mod demo;
 pub mod fleet;
 pub mod guest;
 mod lifeline;

@@ -67,11 +67,24 @@ impl Podman {
     /// The command `podman` without arguments, for callers with wishes of their own.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = self.as_user("podman");
-        if !self.delegated {
-            command.arg("--cgroup-manager=cgroupfs");
-        }
+        self.for_this_place(self.as_user("podman"))
+    }
+
+    /// The same, with a variable in its environment.
+    #[must_use]
+    pub fn command_with(&self, variable: &str, value: &Path) -> Command {
+        let mut command = self.as_user("env");
         command
+            .arg(format!("{variable}={}", value.display()))
+            .arg("podman");
+        self.for_this_place(command)
+    }
+
+    fn for_this_place(&self, mut podman: Command) -> Command {
+        if !self.delegated {
+            podman.arg("--cgroup-manager=cgroupfs");
+        }
+        podman
     }
 
     /// Any program, run as podman's user.
@@ -125,6 +138,12 @@ impl Podman {
             .arg(path);
         process::run(&mut chown, process::SHORT)?.success()?;
         Ok(())
+    }
+
+    /// The home of the user that was made to run podman; none where it runs as who started this.
+    #[must_use]
+    pub fn home(&self) -> Option<&'static Path> {
+        self.user.as_ref().map(|_| Path::new(HOME))
     }
 
     /// The ids of podman's user, which are those of root in its containers.

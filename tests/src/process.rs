@@ -1,11 +1,11 @@
 //! Runs a command to its end, within a time limit, and keeps what it said.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
@@ -18,6 +18,8 @@ pub const SHORT: Duration = Duration::from_secs(60);
 /// For commands that do real work: a system build, loading an image, making a base tree.
 pub const LONG: Duration = Duration::from_secs(300);
 
+/// How often [`follow`] says that a command is silent.
+const TICK: Duration = Duration::from_millis(100);
 /// How long a finished command's output may stay open: it has left a child that holds it.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
@@ -86,6 +88,72 @@ pub fn run_as_set_up(command: &mut Command, limit: Duration) -> Result<Output> {
     finish(command, None, limit)
 }
 
+/// Runs a command with nothing on its standard input, and tells of it while it runs: each line of its
+/// standard output and standard error as it comes, and nothing, ten times a second, while none comes.
+///
+/// Gives all of these lines as its standard output.
+///
+/// # Errors
+/// As [`run`].
+pub fn follow(
+    mut command: Command,
+    limit: Duration,
+    tell: &mut dyn FnMut(Option<&str>),
+) -> Result<Output> {
+    let line = line(&command);
+    let deadline = Instant::now() + limit;
+    // One pipe for both, as on a terminal: what was said first comes first.
+    let (reader, writer) = io::pipe()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    // It holds the pipe's writing end open.
+    drop(command);
+    let lines = gather_lines(reader);
+    let mut said = String::new();
+    loop {
+        match lines.recv_timeout(TICK) {
+            Ok(text) => {
+                tell(Some(&text));
+                said += &text;
+                said.push('\n');
+            }
+            Err(RecvTimeoutError::Timeout) => tell(None),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if Instant::now() > deadline {
+            break;
+        }
+    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    let status = end(&mut child, &line, left)
+        .with_context(|| format!("`{line}` was killed; it had said: {said}"))?;
+    Ok(Output {
+        command: line,
+        status,
+        stdout: said,
+        stderr: String::new(),
+    })
+}
+
+fn gather_lines(pipe: PipeReader) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = BufReader::new(pipe).split(b'\n');
+        while let Some(Ok(line)) = lines.next() {
+            let text = String::from_utf8_lossy(&line);
+            if sender.send(text.trim_end_matches('\r').to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
 fn finish(command: &mut Command, input: Option<Vec<u8>>, limit: Duration) -> Result<Output> {
     let line = line(command);
     let mut child = command
@@ -148,13 +216,20 @@ fn gather(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// A command as it would be typed, for messages.
+/// A command as it would be typed, for messages: without what only says as whom and where it is run,
+/// which all ends with `env -i` and the variables.
 fn line(command: &Command) -> String {
-    std::iter::once(command.get_program())
+    let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+        .collect();
+    let wrapped = words.windows(2).position(|pair| *pair == ["env", "-i"]);
+    let typed = wrapped.and_then(|at| {
+        let variables = &words[at + 2..];
+        let end = variables.iter().position(|word| !word.contains('='))?;
+        Some(&variables[end..])
+    });
+    typed.unwrap_or(&words).join(" ")
 }
 
 #[cfg(test)]
@@ -183,10 +258,51 @@ mod tests {
     }
 
     #[test]
+    fn names_a_command_without_its_wrapping() {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=1000",
+            "--",
+            "env",
+            "-i",
+            "HOME=/home",
+            "podman",
+            "--log=a",
+            "ps",
+        ]);
+        assert_eq!(line(&command), "podman --log=a ps");
+        assert_eq!(line(&shell("true")), "sh -c true");
+    }
+
+    #[test]
     fn hands_over_more_input_than_a_pipe_holds() {
         let input = vec![b'x'; 1 << 20];
         let output = run_with_input(&mut shell("wc -c"), &input, SHORT).unwrap();
         assert_eq!(output.stdout.trim(), "1048576");
+    }
+
+    #[test]
+    fn tells_what_is_said_in_order_and_that_nothing_is() {
+        let (mut lines, mut silences) = (Vec::new(), 0);
+        let script = shell("echo out; echo err >&2; sleep 0.5; printf last; exit 3");
+        let output = follow(script, SHORT, &mut |line| match line {
+            Some(line) => lines.push(line.to_owned()),
+            None => silences += 1,
+        });
+        let output = output.unwrap();
+        assert_eq!(lines, ["out", "err", "last"]);
+        assert!(silences > 0);
+        assert_eq!(
+            (output.stdout.as_str(), output.code()),
+            ("out\nerr\nlast\n", 3)
+        );
+    }
+
+    #[test]
+    fn kills_what_is_followed_for_too_long() {
+        let limit = Duration::from_millis(300);
+        let error = follow(shell("echo busy; sleep 600"), limit, &mut |_| ()).unwrap_err();
+        assert!(format!("{error:#}").contains("busy"), "{error:#}");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+/// How much is read at once.
+const PIECE: usize = 64 * 1024;
+
 /// What has passed, as a client sees it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
@@ -19,21 +22,48 @@ pub struct Count {
     pub sent: u64,
     /// Bytes from the server to clients.
     pub received: u64,
-    /// How often a client spoke after it had heard something since it last spoke. With the opening
-    /// of the connection (one more), that is how many round trips it has waited for.
+    /// How often a client spoke after it had heard something since it last spoke, at most once in
+    /// the time that a round trip takes: what it is told at once may come in pieces, and it may
+    /// speak after each. With the opening of the connection (one more), that is how many round trips
+    /// it has waited for.
     pub turns: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tally {
     count: Count,
     heard: bool,
+    /// How long no answer can take less.
+    round_trip: Duration,
+    /// When the last turn of this connection was.
+    turned: Option<Instant>,
 }
 
 impl Tally {
+    fn new(round_trip: Duration) -> Self {
+        Tally {
+            count: Count::default(),
+            heard: false,
+            round_trip,
+            turned: None,
+        }
+    }
+
+    fn connected(&mut self) {
+        self.count.connections += 1;
+        self.heard = false;
+        self.turned = None;
+    }
+
     fn sent(&mut self, bytes: usize) {
         self.count.sent += bytes as u64;
-        self.count.turns += u64::from(self.heard);
+        let is_answer = self
+            .turned
+            .is_none_or(|turned| turned.elapsed() >= self.round_trip);
+        if self.heard && is_answer {
+            self.count.turns += 1;
+            self.turned = Some(Instant::now());
+        }
         self.heard = false;
     }
 
@@ -61,7 +91,7 @@ impl Proxy {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot start a proxy")?;
         let address = listener.local_addr()?;
-        let tally = Arc::new(Mutex::new(Tally::default()));
+        let tally = Arc::new(Mutex::new(Tally::new(one_way * 2)));
         let ended = Arc::new(AtomicBool::new(false));
         let proxy = Self {
             address,
@@ -97,7 +127,7 @@ impl Proxy {
     /// What has passed since the last call of this, or since the start; then counts from nothing.
     #[must_use]
     pub fn take_count(&self) -> Count {
-        std::mem::take(&mut *lock(&self.tally)).count
+        std::mem::take(&mut lock(&self.tally).count)
     }
 }
 
@@ -124,7 +154,7 @@ fn join(
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
     }
-    lock(tally).count.connections += 1;
+    lock(tally).connected();
     let (sent, received) = (Arc::clone(tally), Arc::clone(tally));
     pass(
         (client.try_clone()?, server.try_clone()?),
@@ -150,7 +180,7 @@ fn pass(
 ) {
     let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
     thread::spawn(move || {
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; PIECE];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             on_read(length);
             if sender
@@ -178,21 +208,25 @@ fn pass(
 mod tests {
     use super::*;
 
-    /// Answers each byte with one byte, until the client stops sending.
+    /// Answers with what it is sent, until the client stops sending.
     fn echo() -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                thread::spawn(move || {
-                    let mut byte = [0];
-                    while let Ok(1..) = stream.read(&mut byte) {
-                        stream.write_all(&byte).unwrap();
-                    }
-                });
+                let mut answers = stream.try_clone().unwrap();
+                thread::spawn(move || std::io::copy(&mut stream, &mut answers));
             }
         });
         address
+    }
+
+    fn connect(proxy: &Proxy) -> TcpStream {
+        let stream = TcpStream::connect(proxy.address()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream
     }
 
     fn ask(stream: &mut TcpStream, question: &[u8]) {
@@ -203,7 +237,7 @@ mod tests {
     #[test]
     fn counts_a_question_after_an_answer_as_a_turn() {
         let proxy = Proxy::start(echo(), Duration::ZERO).unwrap();
-        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        let mut stream = connect(&proxy);
         for question in [b"a", b"b", b"c"] {
             ask(&mut stream, question);
         }
@@ -218,28 +252,37 @@ mod tests {
     }
 
     #[test]
-    fn questions_asked_at_once_cost_one_turn_on_a_long_way() {
-        let proxy = Proxy::start(echo(), Duration::from_millis(100)).unwrap();
-        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+    fn a_long_question_is_one_turn_however_many_pieces_it_comes_in() {
+        let proxy = Proxy::start(echo(), Duration::from_millis(250)).unwrap();
+        let mut stream = connect(&proxy);
         ask(&mut stream, b"a");
-        ask(&mut stream, b"many at once");
+        ask(&mut stream, &[b'b'; 5 * PIECE]);
         assert_eq!(proxy.take_count().turns, 1);
-        ask(&mut stream, b"b");
-        assert_eq!(
-            proxy.count(),
-            Count {
-                connections: 0,
-                sent: 1,
-                received: 1,
-                turns: 0
-            }
-        );
+        ask(&mut stream, b"c");
+        let count = proxy.count();
+        assert_eq!((count.sent, count.received), (1, 1));
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_one_turn_even_for_a_client_that_speaks_after_each() {
+        let proxy = Proxy::start(echo(), Duration::from_millis(500)).unwrap();
+        let mut stream = connect(&proxy);
+        let mut piece = [0];
+        stream.write_all(b"a").unwrap();
+        thread::sleep(Duration::from_millis(20));
+        stream.write_all(b"b").unwrap();
+        for word in [b"c", b"d"] {
+            stream.read_exact(&mut piece).unwrap();
+            stream.write_all(word).unwrap();
+        }
+        stream.read_exact(&mut [0; 2]).unwrap();
+        assert_eq!(proxy.count().turns, 1);
     }
 
     #[test]
     fn passes_the_end_of_a_connection_on() {
         let proxy = Proxy::start(echo(), Duration::ZERO).unwrap();
-        let mut stream = TcpStream::connect(proxy.address()).unwrap();
+        let mut stream = connect(&proxy);
         stream.write_all(b"last words").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();

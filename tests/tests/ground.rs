@@ -60,6 +60,8 @@ fn builds_and_keeps(guest: &mut Guest) -> Result<()> {
 #[test]
 fn a_guest_of_systemd_runs_units_and_reboots_itself() -> Result<()> {
     let mut guest = Guest::boot_as(Kind::Systemd)?;
+    let state = guest.run(["systemctl", "is-system-running"])?;
+    assert_eq!(state.stdout, "running\n", "{}", guest.console());
     let unit = guest
         .shell("systemd-run --quiet --pipe --wait cat /proc/self/cgroup")?
         .success()?;
@@ -122,7 +124,9 @@ fn podman_runs_an_image_from_scratch_for_an_ordinary_user() -> Result<()> {
     run.extend(podman.run_options());
     run.extend(CONFINEMENT);
     run.extend(["localhost/bento-show-ids", "/show-ids"]);
-    let map = podman.run(run)?;
+    let map = podman.run(run);
+    podman.run(["rmi", "--force", "localhost/bento-show-ids"])?;
+    let map = map?;
     let outside = map
         .split_whitespace()
         .nth(1)

@@ -167,8 +167,8 @@ impl<R: Fn(Event)> Acceptor<R> {
         let registry = self.shared.registry();
         let lobby = self
             .lobby
-            .next_due(registry.free_slots(), registry.limits(), now);
-        [registry.next_due(), lobby, self.paused_until]
+            .next_due(registry.slots(now), registry.limits(), now);
+        [registry.next_due(now), lobby, self.paused_until]
             .into_iter()
             .flatten()
             .min()
@@ -290,8 +290,9 @@ impl<R: Fn(Event)> Acceptor<R> {
     fn admit(&mut self, now: Instant) {
         while self.paused_until.is_none() {
             let mut registry = self.shared.registry();
-            let free = (registry.free_slots(), registry.own_is_free());
-            let guest = self.lobby.next_guest(free, registry.limits(), now);
+            let guest = self
+                .lobby
+                .next_guest(registry.slots(now), registry.limits().patience, now);
             let Some((number, guest)) = guest else { return };
             let session = registry.begin(guest.own, now);
             drop(registry);

@@ -49,7 +49,6 @@ KbdInteractiveAuthentication no
 HostbasedAuthentication no
 PermitEmptyPasswords no
 PermitRootLogin no
-AuthorizedKeysCommand none
 AuthorizedPrincipalsFile none
 TrustedUserCAKeys none
 StrictModes yes

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::registry::Limits;
+use super::registry::{Limits, Slots};
 
 /// The longest identification line in bytes, its end included (RFC 4253, section 4.2).
 pub(super) const IDENTIFICATION_BYTES: usize = 255;
@@ -116,26 +116,20 @@ impl<C> Lobby<C> {
         self.guests.remove(&number)
     }
 
-    /// Who gets an sshd next: the appliance itself, then who has introduced itself, in turn, and then, as long as
-    /// half of the slots are free, who waits for the server to speak first.
+    /// Who gets an sshd next: the appliance itself, then who has introduced itself, in turn, and then who waits for the
+    /// server to speak first.
     pub(super) fn next_guest(
         &self,
-        (free, own_is_free): (usize, bool),
-        limits: &Limits,
+        slots: Slots,
+        patience: Duration,
         now: Instant,
     ) -> Option<(u64, &Guest<C>)> {
         let mut queue = self.queue.values().filter_map(|number| self.find(*number));
-        let own = queue.clone().find(|(_, guest)| guest.own && own_is_free);
-        let first = own.or_else(|| queue.next().filter(|_| free > 0));
-        first.or_else(|| {
-            let waits =
-                |guest: &Guest<C>| guest.is_silent() && guest.arrived + limits.patience <= now;
-            let generous = free > limits.unauthenticated / 2;
-            let mut guests = self.guests.iter().filter(|_| generous);
-            guests
-                .find(|(_, guest)| waits(guest))
-                .map(|(number, guest)| (*number, guest))
-        })
+        let own = queue.clone().find(|(_, guest)| guest.own && slots.own);
+        let waits = |guest: &Guest<C>| guest.is_silent() && guest.arrived + patience <= now;
+        let mut guests = self.guests.iter().map(|(number, guest)| (*number, guest));
+        own.or_else(|| queue.next().filter(|_| slots.free))
+            .or_else(|| guests.find(|(_, guest)| slots.silent && waits(guest)))
     }
 
     fn find(&self, number: u64) -> Option<(u64, &Guest<C>)> {
@@ -153,19 +147,19 @@ impl<C> Lobby<C> {
     }
 
     /// When something changes here by the passing of time alone.
-    pub(super) fn next_due(&self, free: usize, limits: &Limits, now: Instant) -> Option<Instant> {
-        let graces = self
+    pub(super) fn next_due(&self, slots: Slots, limits: &Limits, now: Instant) -> Option<Instant> {
+        let hurried = self.guests.values().filter(|guest| guest.must_hurry());
+        let silent = self
             .guests
             .values()
-            .filter(|guest| guest.must_hurry())
-            .map(|guest| guest.arrived + limits.grace);
-        let patience = self
-            .guests
-            .values()
-            .filter(|guest| guest.is_silent() && free > limits.unauthenticated / 2)
+            .filter(|guest| guest.is_silent() && slots.silent);
+        let patience = silent
             .map(|guest| guest.arrived + limits.patience)
             .filter(|due| *due > now);
-        graces.chain(patience).min()
+        hurried
+            .map(|guest| guest.arrived + limits.grace)
+            .chain(patience)
+            .min()
     }
 }
 
@@ -184,19 +178,25 @@ impl<C> Guest<C> {
 mod tests {
     use super::*;
 
-    const FREE: (usize, bool) = (2, true);
+    const FREE: Slots = Slots {
+        free: true,
+        silent: true,
+        own: true,
+    };
+    const HALF: Slots = Slots {
+        silent: false,
+        ..FREE
+    };
+    const FULL: Slots = Slots {
+        free: false,
+        silent: false,
+        own: true,
+    };
 
-    fn next<C>(lobby: &Lobby<C>, free: (usize, bool), now: Instant) -> Option<u64> {
+    fn next<C>(lobby: &Lobby<C>, slots: Slots, now: Instant) -> Option<u64> {
         lobby
-            .next_guest(free, &limits(), now)
+            .next_guest(slots, Limits::default().patience, now)
             .map(|(number, _)| number)
-    }
-
-    fn limits() -> Limits {
-        Limits {
-            unauthenticated: 2,
-            ..Limits::default()
-        }
     }
 
     #[test]
@@ -233,10 +233,10 @@ mod tests {
         lobby.hear(first, Introduction::Partial);
         lobby.hear(first, Introduction::Complete);
         lobby.hear(second, Introduction::Complete);
-        assert_eq!(next(&lobby, (0, true), now), None, "no slot is free");
-        assert_eq!(next(&lobby, (1, true), now), Some(second));
+        assert_eq!(next(&lobby, FULL, now), None, "no slot is free");
+        assert_eq!(next(&lobby, HALF, now), Some(second));
         assert_eq!(lobby.leave(second).unwrap().connection, "second");
-        assert_eq!(next(&lobby, (1, true), now), Some(first));
+        assert_eq!(next(&lobby, HALF, now), Some(first));
         lobby.leave(first);
         assert_eq!(next(&lobby, FREE, now), None);
         assert_eq!(lobby.len(), 0);
@@ -248,28 +248,28 @@ mod tests {
         let [other, own] = [false, true].map(|own| lobby.enter((), own, now));
         lobby.hear(other, Introduction::Complete);
         lobby.hear(own, Introduction::Complete);
-        assert_eq!(next(&lobby, (0, true), now), Some(own));
-        assert_eq!(next(&lobby, (0, false), now), None);
-        assert_eq!(next(&lobby, (1, false), now), Some(other));
+        assert_eq!(next(&lobby, FULL, now), Some(own));
+        assert_eq!(next(&lobby, Slots { own: false, ..FULL }, now), None);
+        assert_eq!(next(&lobby, Slots { own: false, ..HALF }, now), Some(other));
     }
 
     #[test]
     fn who_says_nothing_gets_at_most_half_of_the_slots() {
-        let (mut lobby, now, limits) = (Lobby::new(), Instant::now(), limits());
+        let (mut lobby, now, limits) = (Lobby::new(), Instant::now(), Limits::default());
         let silent = lobby.enter((), false, now);
         let slow = lobby.enter((), false, now);
         lobby.hear(slow, Introduction::Partial);
         let later = now + limits.patience;
-        assert_eq!(lobby.next_due(2, &limits, now), Some(later));
+        assert_eq!(lobby.next_due(FREE, &limits, now), Some(later));
         assert_eq!(next(&lobby, FREE, now), None);
         assert_eq!(next(&lobby, FREE, later), Some(silent));
-        assert_eq!(next(&lobby, (1, true), later), None);
-        assert_eq!(lobby.next_due(1, &limits, now), Some(now + limits.grace));
+        assert_eq!(next(&lobby, HALF, later), None);
+        assert_eq!(lobby.next_due(HALF, &limits, now), Some(now + limits.grace));
     }
 
     #[test]
     fn only_who_waits_for_us_has_no_deadline() {
-        let (mut lobby, now, limits) = (Lobby::new(), Instant::now(), limits());
+        let (mut lobby, now, limits) = (Lobby::new(), Instant::now(), Limits::default());
         let [silent, slow, waiting] = [(); 3].map(|()| lobby.enter((), false, now));
         lobby.hear(slow, Introduction::Partial);
         lobby.hear(waiting, Introduction::Complete);
@@ -278,6 +278,6 @@ mod tests {
         assert_eq!(lobby.overdue(limits.grace, late), [silent, slow]);
         lobby.leave(silent);
         lobby.leave(slow);
-        assert_eq!(lobby.next_due(0, &limits, late), None);
+        assert_eq!(lobby.next_due(FULL, &limits, late), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The appliance's end of the wire: accounts, and one sshd for each connection.
 //!
-//! The appliance accepts connections itself. Each is first a guest in the [`lobby`], where it costs one file
+//! The appliance accepts connections itself. Each is first a guest in the lobby, where it costs one file
 //! descriptor, and gets an sshd of its own once it has introduced itself and a slot is free: it is a session then.
 //! Whose session it is, the kernel tells: every line that sshd logs arrives with the user id of the process that
 //! wrote it, and sshd's child for a machine runs as that machine's account. The text of a line decides nothing.

@@ -9,8 +9,11 @@ use super::accounts::SSHD_UID;
 /// How much the sessions may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections that have an sshd and haven't proved yet whose they are. Each costs about 3 MB and 25 ms of a CPU.
+    /// Connections that have an sshd and haven't proved yet whose they are. Each costs about 1 MB and 25 ms of a CPU.
     pub unauthenticated: usize,
+    /// How many of them are in their first moments at a time, before it is known how fast they go: key exchanges share
+    /// the CPU, and none would be in time if all ran at once.
+    pub newcomers: usize,
     /// Connections that have no sshd yet; further ones wait in the kernel's queue. Each costs one file descriptor.
     pub guests: usize,
     /// How long a connection may take to introduce itself, and from then on to authenticate.
@@ -30,8 +33,9 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             unauthenticated: 100,
+            newcomers: 32,
             guests: 1000,
-            grace: Duration::from_secs(15),
+            grace: Duration::from_secs(20),
             patience: Duration::from_secs(1),
             per_account: 4,
             session: Duration::from_secs(60 * 60),
@@ -42,6 +46,20 @@ impl Default for Limits {
 
 /// Sessions of the appliance's own health check that don't need a slot: it must not take strangers for a failure.
 const OWN_SESSIONS: usize = 4;
+
+/// The fewest newcomers at a time, however slow they are.
+const FEWEST_NEWCOMERS: usize = 8;
+
+/// Who may have an sshd now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slots {
+    /// A connection that has introduced itself.
+    pub(super) free: bool,
+    /// One that hasn't: these get at most half of the slots.
+    pub(super) silent: bool,
+    /// The appliance's own, which needs no slot.
+    pub(super) own: bool,
+}
 
 /// Why a session is ended by the appliance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +104,7 @@ pub(super) enum Action {
 struct Session {
     own: bool,
     uid: Option<u32>,
+    began: Instant,
     deadline: Instant,
     end: Option<End>,
 }
@@ -101,6 +120,8 @@ struct End {
 #[derive(Debug)]
 pub(super) struct Registry {
     limits: Limits,
+    /// How many newcomers there may be, by how long machines lately took to authenticate.
+    newcomers: usize,
     next: u64,
     sessions: BTreeMap<u64, Session>,
     allowed: BTreeSet<u32>,
@@ -111,6 +132,7 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new(limits: Limits) -> Self {
         Registry {
+            newcomers: limits.newcomers,
             limits,
             next: 1,
             sessions: BTreeMap::new(),
@@ -141,20 +163,40 @@ impl Registry {
             .map(|(number, _)| *number)
     }
 
-    /// How many more connections may have an sshd now.
-    pub(super) fn free_slots(&self) -> usize {
-        let taken = |session: &&Session| session.uid.is_none() && !session.own;
-        let taken = self.sessions.values().filter(taken).count();
-        self.limits.unauthenticated.saturating_sub(taken)
+    /// Who may have an sshd now.
+    pub(super) fn slots(&self, now: Instant) -> Slots {
+        let most = self.limits.unauthenticated;
+        let taken = self.strangers().count();
+        let new = self
+            .strangers()
+            .filter(|session| now < self.settled(session))
+            .count();
+        let free = taken < most && new < self.newcomers;
+        let own = self.sessions.values().filter(|session| session.own).count();
+        Slots {
+            free,
+            silent: free && taken < most.div_ceil(2),
+            own: own < OWN_SESSIONS,
+        }
     }
 
-    /// Whether the appliance's own connection may have an sshd without a slot.
-    pub(super) fn own_is_free(&self) -> bool {
-        self.sessions.values().filter(|session| session.own).count() < OWN_SESSIONS
+    /// Who takes a slot.
+    fn strangers(&self) -> impl Iterator<Item = &Session> {
+        let sessions = self.sessions.values();
+        sessions.filter(|session| session.uid.is_none() && !session.own)
+    }
+
+    /// When a session that hasn't authenticated stops to be a newcomer. A machine is much faster as a rule.
+    fn settled(&self, session: &Session) -> Instant {
+        session.began + self.limits.grace / 4
     }
 
     /// A connection gets an sshd.
     pub(super) fn begin(&mut self, own: bool, now: Instant) -> u64 {
+        if self.strangers().next().is_none() {
+            // What was learned may be long out of date.
+            self.newcomers = self.limits.newcomers;
+        }
         let number = self.next;
         self.next += 1;
         let deadline = now + self.limits.grace;
@@ -163,6 +205,7 @@ impl Registry {
             Session {
                 own,
                 uid: None,
+                began: now,
                 deadline,
                 end: None,
             },
@@ -189,10 +232,23 @@ impl Registry {
         else {
             return false;
         };
+        let in_good_time = now < session.began + self.limits.grace / 4;
         session.uid = Some(uid);
         session.deadline = now + self.limits.session;
         session.end_for(refusal);
-        session.end.is_none()
+        let welcome = session.end.is_none();
+        self.pace(in_good_time);
+        welcome
+    }
+
+    /// One more at a time as long as machines authenticate in good time, and one less when they don't. Strangers, who
+    /// never do, have no say in it.
+    fn pace(&mut self, in_good_time: bool) {
+        self.newcomers = if in_good_time {
+            (self.newcomers + 1).min(self.limits.unauthenticated)
+        } else {
+            (self.newcomers - 1).max(FEWEST_NEWCOMERS.min(self.limits.newcomers))
+        };
     }
 
     fn refusal(&self, number: u64, uid: u32) -> Option<Reason> {
@@ -270,13 +326,15 @@ impl Registry {
         actions.collect()
     }
 
-    /// When [`Self::due`] will next have something to do, if nothing else happens.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    /// When time alone will change something: [`Self::due`] or [`Self::slots`].
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let due = |session: &Session| match &session.end {
             Some(end) => end.deadline,
             None => Some(session.deadline),
         };
-        self.sessions.values().filter_map(due).min()
+        let settled = self.strangers().map(|session| self.settled(session));
+        let settled = settled.filter(|settled| *settled > now);
+        self.sessions.values().filter_map(due).chain(settled).min()
     }
 }
 
@@ -312,17 +370,85 @@ mod tests {
     fn only_who_has_not_authenticated_takes_a_slot() {
         let (mut registry, now) = registry();
         let first = registry.begin(false, now);
+        assert_eq!(
+            registry.slots(now),
+            Slots {
+                free: true,
+                silent: false,
+                own: true
+            }
+        );
         registry.begin(false, now);
-        assert_eq!(registry.free_slots(), 0);
+        assert!(!registry.slots(now).free);
         assert!(!registry.identify(first, 0, now));
         assert!(!registry.identify(first, SSHD_UID, now));
-        assert_eq!(registry.free_slots(), 0);
+        assert!(!registry.slots(now).free);
         assert!(registry.identify(first, A, now));
         assert!(!registry.identify(first, A, now), "once is enough");
-        assert_eq!(registry.free_slots(), 1);
-        registry.begin(true, now);
-        assert_eq!(registry.free_slots(), 1, "the health check needs no slot");
-        assert!(registry.own_is_free());
+        assert!(registry.slots(now).free);
+        for _ in 0..OWN_SESSIONS {
+            assert!(registry.slots(now).own);
+            registry.begin(true, now);
+        }
+        assert!(!registry.slots(now).own);
+        assert!(registry.slots(now).free, "the health check needs no slot");
+    }
+
+    /// Lets in as many as there is room for now.
+    fn fill(registry: &mut Registry, now: Instant) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while registry.slots(now).free {
+            numbers.push(registry.begin(false, now));
+        }
+        numbers
+    }
+
+    #[test]
+    fn a_crowd_is_let_in_at_the_pace_of_machines() {
+        let limits = Limits {
+            unauthenticated: 20,
+            newcomers: 9,
+            per_account: 100,
+            ..Limits::default()
+        };
+        let [good, settled, slow] = [5, 4, 2].map(|part| limits.grace / part);
+        let mut registry = Registry::new(limits);
+        registry.allow([A].into());
+        let start = Instant::now();
+        let strangers = fill(&mut registry, start);
+        assert_eq!(strangers.len(), 9);
+        let now = start + settled;
+        let machines = fill(&mut registry, now);
+        assert_eq!(
+            machines.len(),
+            9,
+            "strangers hold the pace up only at first"
+        );
+        assert_eq!(
+            fill(&mut registry, now + settled).len(),
+            2,
+            "but there are only so many slots"
+        );
+        for machine in machines {
+            registry.identify(machine, A, now + good);
+        }
+        assert_eq!(registry.newcomers, 18, "machines are fast: more at a time");
+        for _ in 0..30 {
+            let machine = registry.begin(false, now);
+            registry.identify(machine, A, now + slow);
+        }
+        assert_eq!(
+            registry.newcomers, FEWEST_NEWCOMERS,
+            "they are slow: fewer at a time"
+        );
+        for number in 0..registry.next() {
+            registry.ended(number);
+        }
+        assert_eq!(
+            fill(&mut registry, now).len(),
+            9,
+            "nobody was there: as at first"
+        );
     }
 
     #[test]
@@ -355,23 +481,27 @@ mod tests {
         let stranger = registry.begin(false, now);
         let machine = registry.begin(false, now);
         registry.identify(machine, A, now);
-        assert_eq!(registry.next_due(), Some(now + limits.grace));
+        assert_eq!(registry.next_due(now), Some(now + limits.grace / 4));
+        assert_eq!(
+            registry.next_due(now + limits.grace / 4),
+            Some(now + limits.grace)
+        );
         assert_eq!(
             registry.due(now + limits.grace),
             [Action::HangUp(stranger, Reason::Grace)]
         );
         let late = now + limits.grace + limits.hang_up;
-        assert_eq!(registry.next_due(), Some(late));
+        assert_eq!(registry.next_due(now + limits.grace), Some(late));
         assert_eq!(registry.due(late), [Action::Kill(stranger)]);
         assert_eq!(registry.ended(stranger), None);
-        assert_eq!(registry.next_due(), Some(now + limits.session));
+        assert_eq!(registry.next_due(late), Some(now + limits.session));
         assert_eq!(
             registry.due(now + limits.session),
             [Action::HangUp(machine, Reason::Length)]
         );
         registry.ended(machine);
         assert!(registry.is_empty());
-        assert_eq!(registry.next_due(), None);
+        assert_eq!(registry.next_due(now), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::machine::Situation;
 
 /// A machine in memory: what happens to it is written down, and anything can be made to fail.
 #[derive(Default)]

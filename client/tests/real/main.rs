@@ -3,6 +3,11 @@
 //! These tests need root, OpenSSH's server and Nix, and fail where one of them is missing. Everything that they make
 //! lies in folders of their own; the accounts on the server exist only in a mount namespace.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that can't get its value should stop there, with its line"
+)]
+
 mod ground;
 mod publisher;
 mod server;

@@ -173,8 +173,9 @@ fn a_transfer_that_is_cut_changes_nothing() {
         .collect();
     contents = with(contents, "config/data", &noise);
     ground.publish(contents, &[]);
-    let cut =
-        "exec bash -c 'exec 3<>/dev/tcp/%h/%p; cat >&3 & dd bs=1 count=300000 status=none <&3'";
+    // After so many bytes the proxy kills its own process group, which is all of it.
+    let cut = "exec bash -c 'exec 3<>/dev/tcp/%h/%p; \
+               (dd bs=1 count=300000 status=none <&3; kill -9 0) & cat >&3'";
     let settings = ground.settings(
         &ground.server.host_key,
         &format!("proxy_command = \"{cut}\""),

@@ -164,7 +164,9 @@ fn start_sshd(folder: &Path) -> (u16, Child) {
         let port = free_port();
         let log = File::create(folder.join("log")).unwrap();
         let mut sshd = Command::new("unshare")
-            .args(["--mount", "/bin/sh", "-c", script, "sshd"])
+            // In a PID namespace, so that no session outlives the server.
+            .args(["--mount", "--pid", "--fork", "--kill-child"])
+            .args(["/bin/sh", "-c", script, "sshd"])
             .arg(folder)
             .arg(port.to_string())
             .stdin(Stdio::null())

@@ -33,7 +33,10 @@ experimental-features = nix-command flakes
 ";
 
 /// The folder of the ground's lasting files: `$BENTO_GROUND_CACHE`, or where the system keeps such.
-pub(super) fn cache() -> Result<PathBuf> {
+///
+/// # Errors
+/// If there is no such variable, and nothing tells where this user's caches are.
+pub fn cache() -> Result<PathBuf> {
     if let Some(folder) = env::var_os("BENTO_GROUND_CACHE") {
         return Ok(folder.into());
     }

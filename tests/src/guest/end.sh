@@ -6,13 +6,18 @@ if [ -e "$cgroup/cgroup.kill" ]; then
     until grep -q '^populated 0' "$cgroup/cgroup.events"; do sleep 0.02; done
 fi
 if [ -e "$folder/keeper" ]; then
-    keeper=$(cat "$folder/keeper")
-    # Its only child is the guest's first process; that one's end is the end of all others, and then the keeper's.
-    first=$(cat "/proc/$keeper/task/$keeper/children" 2>/dev/null)
-    # shellcheck disable=SC2086 # one number, or none yet
-    kill -KILL ${first:-$keeper} 2>/dev/null
-    # A zombie waits for nothing but its parent.
-    while grep -q '^State:.[^ZX]' "/proc/$keeper/status" 2>/dev/null; do sleep 0.02; done
+    read -r keeper start <"$folder/keeper"
+    stat=$(cat "/proc/$keeper/stat" 2>/dev/null)
+    fields=${stat##*) }
+    # Another process may have its number by now.
+    if [ "$(echo "$fields" | cut -d ' ' -f 20)" = "$start" ]; then
+        # Its only child is the guest's first process; that one's end is the end of all others, and then the keeper's.
+        first=$(cat "/proc/$keeper/task/$keeper/children" 2>/dev/null)
+        # shellcheck disable=SC2086 # one number, or none yet
+        kill -KILL ${first:-$keeper} 2>/dev/null
+        # A zombie waits for nothing but its parent.
+        while grep -q '^State:.[^ZX]' "/proc/$keeper/status" 2>/dev/null; do sleep 0.02; done
+    fi
     rm -f "$folder/keeper"
 fi
 [ "$then" = remove ] || exit 0

@@ -6,27 +6,28 @@
 
 mod base;
 mod elevation;
+mod family;
+mod furnish;
+mod inside;
+mod kind;
 
-use std::env;
-use std::ffi::OsStr;
-use std::fmt;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self as system, Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
-pub use base::base_tree;
+pub use base::{base_tree, cache};
 use elevation::Elevation;
+pub use kind::Kind;
 
 use crate::lifeline::Lifeline;
-use crate::process::{self, Output};
-use crate::{artifacts, namespace, wait};
+use crate::{namespace, process, wait};
 
-const CGROUPS: &str = "/sys/fs/cgroup/bento-ground";
 /// Booting takes half a second; a machine that is busy with other tests needs more.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// systemd gives a unit 90 s to stop; no unit of a guest should need more than a moment.
@@ -35,49 +36,20 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 const BOOT_SYSTEMD: &str = concat!(include_str!("tree.sh"), include_str!("systemd.sh"));
 const BOOT_ROOT: &str = concat!(include_str!("tree.sh"), include_str!("root.sh"));
 const END: &str = include_str!("end.sh");
+/// Notes which process holds the guest, for `end.sh` and [`Guest::find`]: its number, and its start
+/// time, because numbers are given again.
+const HOLD: &str = r#"
+    stat=$(cat "/proc/$$/stat")
+    fields=${stat##*) }
+    echo "$$ $(echo "$fields" | cut -d ' ' -f 20)" >"$1"
+    shift
+    exec "$@"
+"#;
 
 static COUNT: AtomicU32 = AtomicU32::new(1);
 
-/// What a guest is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A whole machine: systemd-nspawn, systemd, Nix. Needs root.
-    Systemd,
-    /// A root folder and process ids of its own, with real Nix, but without systemd.
-    Root,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Systemd => "systemd-nspawn",
-            Self::Root => "pivot_root, without systemd",
-        })
-    }
-}
-
-impl Kind {
-    /// The best kind that can run here, or the one that `BENTO_GROUND_GUEST` (`systemd`, `root`) asks for.
-    ///
-    /// # Errors
-    /// If the variable holds anything else.
-    pub fn here() -> Result<Self> {
-        match env::var("BENTO_GROUND_GUEST").as_deref() {
-            Ok("systemd") => Ok(Self::Systemd),
-            Ok("root") => Ok(Self::Root),
-            Ok(other) => {
-                bail!("BENTO_GROUND_GUEST is {other:?}; it may be \"systemd\" or \"root\"")
-            }
-            // Only real root may boot a machine; its cgroups show whether it is that.
-            Err(_) if Uid::effective().is_root() && fs::create_dir_all(CGROUPS).is_ok() => {
-                Ok(Self::Systemd)
-            }
-            Err(_) => Ok(Self::Root),
-        }
-    }
-}
-
-/// A machine to update. It and all of its files go when this value is dropped, or when this process dies.
+/// A machine to update. It and all of its files go when this value is dropped, or when this process
+/// dies, unless it is kept.
 #[derive(Debug)]
 pub struct Guest {
     kind: Kind,
@@ -86,13 +58,13 @@ pub struct Guest {
     folder: PathBuf,
     elevation: Elevation,
     machine: Option<Child>,
-    _lifeline: Lifeline,
+    lifeline: Option<Lifeline>,
 }
 
 impl Guest {
     /// Makes and boots a new machine of the best kind that can run here.
     ///
-    /// `bento-client` is at /opt/bento/bin, the stand-in for nixpkgs at /srv/nixpkgs-stand-in.
+    /// In it are `bento-client` and the stand-in for nixpkgs, where that one's README says.
     ///
     /// # Errors
     /// If it can't be made, or doesn't boot in time: then the error carries its console.
@@ -105,29 +77,83 @@ impl Guest {
     /// # Errors
     /// As [`Guest::boot`].
     pub fn boot_as(kind: Kind) -> Result<Self> {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::boot_named(kind, &format!("bento-guest-{}-{number}", system::id()))
+    }
+
+    /// Makes and boots a new machine of one kind and with a host name of its own.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`], or if there is a guest of that name.
+    pub fn boot_named(kind: Kind, name: &str) -> Result<Self> {
         namespace::check()?;
         if kind == Kind::Systemd && !Uid::effective().is_root() {
             bail!("only root can boot a guest with systemd: run this as root");
         }
         let elevation = Elevation::new()?;
         let base = base_tree()?;
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bento-guest-{}-{number}", system::id());
-        let folder = base::cache()?.join("guests").join(&name);
+        let folder = folder(name)?;
+        if folder.exists() {
+            bail!("there is a guest {name} already: {}", folder.display());
+        }
         // Tied first, so that a tree that is half made goes too.
-        let lifeline = Lifeline::tie(&end(&elevation, &folder, &cgroup(&name), "remove"))?;
+        let lifeline = Lifeline::tie(&end(&elevation, &folder, &cgroup(name), "remove"))?;
         let mut guest = Self {
             kind,
-            name,
+            name: name.to_owned(),
             base,
             folder,
             elevation,
             machine: None,
-            _lifeline: lifeline,
+            lifeline: Some(lifeline),
         };
         guest.furnish().context("cannot make the tree of a guest")?;
         guest.start()?;
         Ok(guest)
+    }
+
+    /// The guest of that name that an earlier process kept. It can be used, and goes when it is removed.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn find(name: &str) -> Result<Self> {
+        namespace::check()?;
+        let guest = Self {
+            kind: if cgroup(name).exists() {
+                Kind::Systemd
+            } else {
+                Kind::Root
+            },
+            name: name.to_owned(),
+            base: base_tree()?,
+            folder: folder(name)?,
+            elevation: Elevation::new()?,
+            machine: None,
+            lifeline: None,
+        };
+        guest.keeper()?;
+        Ok(guest)
+    }
+
+    /// Leaves the machine running when this process ends.
+    pub fn keep(mut self) {
+        if let Some(lifeline) = self.lifeline.take() {
+            lifeline.cut();
+        }
+    }
+
+    /// Removes a guest that an earlier process kept, and its files. False if there is none.
+    ///
+    /// # Errors
+    /// If something of it can't be ended or removed.
+    pub fn remove(name: &str) -> Result<bool> {
+        let folder = folder(name)?;
+        if !folder.exists() {
+            return Ok(false);
+        }
+        let mut command = end(&Elevation::new()?, &folder, &cgroup(name), "remove");
+        process::run(&mut command, process::SHORT)?.success()?;
+        Ok(true)
     }
 
     /// What this guest is.
@@ -149,7 +175,9 @@ impl Guest {
         command
             .stdin(Stdio::null())
             .stdout(console.try_clone()?)
-            .stderr(console);
+            .stderr(console)
+            // A Ctrl-C is for this process, which may mean to keep the machine.
+            .process_group(0);
         self.machine = Some(command.spawn().context("cannot start a guest")?);
         let started = self.await_boot();
         started.with_context(|| {
@@ -214,7 +242,7 @@ impl Guest {
                     .success()?
                     .stdout
             }
-            Kind::Root => self.leader()?.to_string(),
+            Kind::Root => self.first_process()?.to_string(),
         })
     }
 
@@ -229,75 +257,6 @@ impl Guest {
         self.await_boot()
     }
 
-    /// Runs a command as the guest's root, in an environment of a login and in the folder `/`.
-    ///
-    /// # Errors
-    /// If the guest doesn't run, or the command is still running after [`process::LONG`].
-    pub fn run<I>(&self, command: I) -> Result<Output>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        process::run(&mut self.command(command)?, process::LONG)
-    }
-
-    /// Runs a shell script as the guest's root; it stops at the first command that fails.
-    ///
-    /// # Errors
-    /// As [`Guest::run`].
-    pub fn shell(&self, script: &str) -> Result<Output> {
-        self.run(["sh", "-ec", script])
-    }
-
-    /// The command that runs a command in the guest, for callers with wishes of their own.
-    ///
-    /// # Errors
-    /// If the guest doesn't run.
-    pub fn command<I>(&self, command: I) -> Result<Command>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
-        let leader = self.leader()?.to_string();
-        let mut entered = match self.kind {
-            Kind::Systemd => {
-                // In the guest's cgroup, so that it ends when the guest does.
-                let mut shell = Command::new("sh");
-                let join = r#"echo $$ >"$1"; shift; exec "$@""#;
-                shell.args(["-ec", join, "sh"]);
-                shell.arg(cgroup(&self.name).join("visitors/cgroup.procs"));
-                shell.args(["nsenter", "--target", &leader, "--all"]);
-                shell
-            }
-            Kind::Root => {
-                let mut nsenter = self.elevation.command("nsenter");
-                nsenter.args(["--target", &leader, "--mount", "--pid", "--uts", "--ipc"]);
-                nsenter
-            }
-        };
-        entered
-            .args(["env", "-i", "HOME=/root", "USER=root", "LANG=C.UTF-8"])
-            .arg("PATH=/opt/bento/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .args(command);
-        Ok(entered)
-    }
-
-    /// Writes a file in the guest, and the folders that lead to it. `mode` is as for chmod, e.g. `"600"`.
-    ///
-    /// # Errors
-    /// If the guest doesn't run, or the file can't be written.
-    pub fn put_file(&self, path: &str, mode: &str, content: impl AsRef<[u8]>) -> Result<()> {
-        let mut command = self.command(["install", "-D", "-m", mode, "/dev/stdin", path])?;
-        process::run_with_input(&mut command, content.as_ref(), process::SHORT)?.success()?;
-        Ok(())
-    }
-
-    /// Reads a file in the guest.
-    ///
-    /// # Errors
-    /// If the guest doesn't run, or the file can't be read.
-    pub fn read_file(&self, path: &str) -> Result<String> {
-        Ok(self.run(["cat", path])?.success()?.stdout)
-    }
-
     /// All that the machine has printed on its console since it was started.
     #[must_use]
     pub fn console(&self) -> String {
@@ -308,56 +267,19 @@ impl Guest {
         self.folder.join("console")
     }
 
-    /// Lays what is this guest's own over the base tree.
-    fn furnish(&self) -> Result<()> {
-        for folder in [
-            "work",
-            "root",
-            "upper/etc",
-            "upper/opt/bento/bin",
-            "upper/srv",
-        ] {
-            fs::create_dir_all(self.folder.join(folder))?;
-        }
-        let upper = self.folder.join("upper");
-        // Without one, systemd takes this for a first boot and asks for a root password.
-        let machine_id = fs::read_to_string("/proc/sys/kernel/random/uuid")?.replace('-', "");
-        fs::write(upper.join("etc/machine-id"), machine_id)?;
-        fs::write(upper.join("etc/hostname"), format!("{}\n", self.name))?;
-        fs::copy(
-            artifacts::binary("bento-client")?,
-            upper.join("opt/bento/bin/bento-client"),
-        )?;
-        let mut copy = Command::new("cp");
-        copy.args(["--recursive", "--no-dereference"])
-            .arg(artifacts::repository().join("tests/nixpkgs-stand-in"))
-            .arg(upper.join("srv"));
-        process::run(&mut copy, process::SHORT)?.success()?;
-        Ok(())
-    }
-
     fn boot_command(&self) -> Command {
         let mut command = self.elevation.command("sh");
-        // The process that holds the guest; `end.sh` finds it by this file.
-        let hold = r#"[ -z "$1" ] || echo $$ >"$1"; shift; exec "$@""#;
-        command.args(["-ec", hold, "sh"]);
+        command.args(["-ec", HOLD, "sh"]);
+        command.arg(self.keeper_path());
         match self.kind {
             Kind::Systemd => {
-                command.args(["", "unshare", "--mount", "--propagation", "slave"]);
+                command.args(["unshare", "--mount", "--propagation", "slave"]);
                 command.args(["sh", "-c", BOOT_SYSTEMD, "sh"]);
                 command.args([&self.folder, &self.base, &cgroup(&self.name)]);
             }
             Kind::Root => {
-                command.arg(self.folder.join("keeper"));
-                command.args([
-                    "unshare",
-                    "--mount",
-                    "--propagation",
-                    "slave",
-                    "--uts",
-                    "--ipc",
-                ]);
-                command.args(["--pid", "--fork", "--kill-child"]);
+                command.args(["unshare", "--mount", "--propagation", "slave"]);
+                command.args(["--uts", "--ipc", "--pid", "--fork", "--kill-child"]);
                 command.args(["sh", "-c", BOOT_ROOT, "sh"]);
                 command.args([&self.folder, &self.base]);
             }
@@ -366,40 +288,24 @@ impl Guest {
         command
     }
 
+    /// Waits until the boot is done. That a unit has failed is for the tests to judge.
     fn await_boot(&mut self) -> Result<()> {
-        let mut state = String::new();
+        let mut up = false;
         wait::until("the guest to be up", BOOT_LIMIT, || {
-            state = self.state().unwrap_or_else(|error| format!("{error:#}"));
-            let ended = self.has_ended();
-            (ended || ["running", "degraded"].contains(&state.as_str())).then_some(())
-        })
-        .with_context(|| state.clone())?;
-        match state.as_str() {
-            "running" => Ok(()),
-            "degraded" => {
-                let failed = self.run(["systemctl", "--failed", "--no-legend"])?;
-                bail!("some of its units failed: {}", failed.stdout)
-            }
-            _ => Err(anyhow!("it ended before it was up")),
-        }
+            up = self.is_up();
+            (up || self.has_ended()).then_some(())
+        })?;
+        up.then_some(()).context("it ended before it was up")
     }
 
-    /// How far the boot has come, in the words of `systemctl is-system-running`.
-    fn state(&self) -> Result<String> {
-        Ok(match self.kind {
-            Kind::Systemd => self
-                .run(["systemctl", "is-system-running"])?
-                .stdout
-                .trim()
-                .to_owned(),
-            // Until the root is the guest's, this machine's own tree would answer.
-            Kind::Root => self
-                .run(["cat", "/etc/hostname"])?
-                .stdout
-                .replace(&self.name, "running")
-                .trim()
-                .to_owned(),
-        })
+    fn is_up(&self) -> bool {
+        let (question, answers): (_, &[&str]) = match self.kind {
+            Kind::Systemd => (["systemctl", "is-system-running"], &["running", "degraded"]),
+            // Until the guest has its own root, this machine's answers.
+            Kind::Root => (["cat", "/etc/hostname"], &[&self.name]),
+        };
+        self.run(question)
+            .is_ok_and(|output| answers.contains(&output.stdout.trim()))
     }
 
     fn has_ended(&mut self) -> bool {
@@ -409,28 +315,43 @@ impl Guest {
     }
 
     /// The process that is number 1 in the guest, by its number here.
-    fn leader(&self) -> Result<u32> {
-        let machine = self.machine.as_ref().context("the guest doesn't run")?;
-        let mut family = vec![machine.id()];
-        while let Some(process) = family.pop() {
-            if is_first_of_a_namespace(process) {
-                return Ok(process);
-            }
-            family.extend(children(process));
-        }
-        bail!("the guest {} has no first process yet", self.name)
+    fn first_process(&self) -> Result<u32> {
+        family::first_of_a_namespace(self.keeper()?)
+            .with_context(|| format!("the guest {} has no first process yet", self.name))
+    }
+
+    /// The process that holds the machine, by its number here.
+    fn keeper(&self) -> Result<u32> {
+        let note = fs::read_to_string(self.keeper_path()).unwrap_or_default();
+        note.trim()
+            .split_once(' ')
+            .and_then(|(number, start)| Some((number.parse().ok()?, start)))
+            // Another process may have its number by now.
+            .filter(|(number, start)| family::start_time(*number).as_deref() == Some(*start))
+            .map(|(number, _)| number)
+            .with_context(|| format!("the guest {} doesn't run", self.name))
+    }
+
+    fn keeper_path(&self) -> PathBuf {
+        self.folder.join("keeper")
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // The lifeline removes the rest; ended here, so that the child is waited for.
-        self.cut_power().ok();
+        if self.lifeline.is_some() {
+            // The lifeline removes the rest; ended here, so that the child is waited for.
+            self.cut_power().ok();
+        }
     }
 }
 
+fn folder(name: &str) -> Result<PathBuf> {
+    Ok(base::cache()?.join("guests").join(name))
+}
+
 fn cgroup(name: &str) -> PathBuf {
-    Path::new(CGROUPS).join(name)
+    Path::new(kind::CGROUPS).join(name)
 }
 
 fn end(elevation: &Elevation, folder: &Path, cgroup: &Path, then: &str) -> Command {
@@ -441,28 +362,4 @@ fn end(elevation: &Elevation, folder: &Path, cgroup: &Path, then: &str) -> Comma
         .arg(cgroup)
         .arg(then);
     command
-}
-
-fn is_first_of_a_namespace(process: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    status
-        .lines()
-        .filter_map(|line| line.strip_prefix("NSpid:"))
-        // One number for each nested namespace, the innermost last.
-        .any(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
-}
-
-fn children(process: u32) -> Vec<u32> {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-        return Vec::new();
-    };
-    threads
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|list| {
-            list.split_whitespace()
-                .filter_map(|word| word.parse().ok())
-                .collect::<Vec<_>>()
-        })
-        .collect()
 }

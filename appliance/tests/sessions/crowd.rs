@@ -1,0 +1,111 @@
+//! Many at once: machines and strangers.
+
+use std::io::Write;
+
+use bento_appliance::session::Limits;
+
+use crate::ground::{DAY, SECOND, inside, until};
+use crate::server::{Session, printed, wait_for_close};
+
+#[test]
+fn a_machine_has_at_most_four_sessions() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let other = ground.machine("domovoi", 10_001);
+        let server = ground.open(Limits::default(), &[&machine, &other]);
+        let mut open: Vec<_> = (0..4).map(|_| server.log_in(&machine)).collect();
+        Session::begin(server.sftp_command(&machine, "kikimora")).wait_for_end();
+        assert!(open.iter_mut().all(Session::works));
+        assert!(
+            server.sftp(&other, "ls").status.success(),
+            "another machine isn't concerned"
+        );
+        open.pop().unwrap().log_out();
+        until("a place is free again", || {
+            server.sftp(&machine, "ls").status.success().then_some(())
+        });
+    });
+}
+
+#[test]
+fn strangers_who_say_nothing_keep_nobody_out() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        // Without a deadline for them, they would stay for ever.
+        let limits = Limits {
+            grace: DAY,
+            newcomers: 100,
+            ..Limits::default()
+        };
+        let server = ground.open(limits, &[&machine]);
+        let strangers: Vec<_> = (0..300).map(|_| server.stranger("")).collect();
+        let slow = server.stranger("SSH-2.");
+        until("some strangers have an sshd", || {
+            (server.sessions.next_session() > 50).then_some(())
+        });
+        let output = server.sftp(&machine, "ls");
+        assert!(output.status.success(), "{}", printed(&output));
+        assert_eq!(
+            server.sessions.next_session(),
+            52,
+            "no stranger had another slot"
+        );
+        drop((strangers, slow));
+        server.wait_until_quiet();
+    });
+}
+
+#[test]
+fn strangers_who_only_introduce_themselves_are_sent_away() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let limits = Limits {
+            unauthenticated: 2,
+            grace: SECOND,
+            ..Limits::default()
+        };
+        let server = ground.open(limits, &[&machine]);
+        let strangers: Vec<_> = (0..6)
+            .map(|_| server.stranger("SSH-2.0-stranger\r\n"))
+            .collect();
+        let garbage = server.stranger("GET / HTTP/1.1\r\n");
+        // The client, too, may be too slow for this limit, if this machine is.
+        until("a machine is served", || {
+            server.sftp(&machine, "ls").status.success().then_some(())
+        });
+        strangers
+            .into_iter()
+            .chain([garbage])
+            .for_each(wait_for_close);
+        server.wait_until_quiet();
+    });
+}
+
+#[test]
+fn a_fleet_that_wakes_at_once_waits_and_is_served() {
+    inside(|ground| {
+        let machines: Vec<_> = (0..6)
+            .map(|number| ground.machine(&format!("m{number}"), 10_000 + number))
+            .collect();
+        let limits = Limits {
+            unauthenticated: 2,
+            guests: 3,
+            grace: DAY,
+            ..Limits::default()
+        };
+        let server = ground.open(limits, &machines.iter().collect::<Vec<_>>());
+        let clients: Vec<_> = machines
+            .iter()
+            .cycle()
+            .take(24)
+            .map(|machine| server.sftp_command(machine, machine.account.name.as_str()))
+            .map(|mut command| command.spawn().unwrap())
+            .collect();
+        for mut client in clients {
+            client.stdin.take().unwrap().write_all(b"ls\n").unwrap();
+            let output = client.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", printed(&output));
+        }
+        server.wait_until_quiet();
+    });
+}

@@ -1,0 +1,102 @@
+//! How sessions end.
+
+use std::net::TcpStream;
+
+use bento_appliance::session::{Event, Limits, reap};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::ground::{SECOND, inside, others, until};
+use crate::server::{Session, wait_for_close};
+
+#[test]
+fn a_session_has_a_longest_length() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let server = ground.open(
+            Limits {
+                session: SECOND,
+                ..Limits::default()
+            },
+            &[&machine],
+        );
+        Session::begin(server.sftp_command(&machine, "kikimora")).wait_for_end();
+        server.wait_until_quiet();
+    });
+}
+
+#[test]
+fn a_client_that_dies_leaves_nothing_behind() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let server = ground.open(
+            Limits {
+                unauthenticated: 1,
+                ..Limits::default()
+            },
+            &[&machine],
+        );
+        for _ in 0..6 {
+            server.log_in(&machine).die();
+        }
+        server.wait_until_quiet();
+        assert!(server.sftp(&machine, "ls").status.success());
+        server.wait_until_quiet();
+        let mut reaped = 0;
+        until("no process is left", || {
+            reaped += reap().len();
+            others().is_empty().then_some(())
+        });
+        assert!(reaped >= 7, "{reaped}");
+    });
+}
+
+#[test]
+fn an_sshd_that_hangs_is_killed() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let server = ground.open(Limits::default(), &[&machine]);
+        let session = server.log_in(&machine);
+        for (number, stat) in others() {
+            if stat.contains("(sshd") {
+                kill(Pid::from_raw(number.try_into().unwrap()), Signal::SIGSTOP).unwrap();
+            }
+        }
+        server.sessions.end_account(10_000);
+        session.wait_for_end();
+        server.wait_until_quiet();
+    });
+}
+
+#[test]
+fn a_stop_lets_sessions_finish() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let server = ground.open(Limits::default(), &[&machine]);
+        let [mut open, other] = [(); 2].map(|()| server.log_in(&machine));
+        let waiting = server.stranger("");
+        server.sessions.close();
+        until("nothing is accepted", || {
+            TcpStream::connect(server.address).is_err().then_some(())
+        });
+        wait_for_close(waiting);
+        assert!(open.works());
+        other.log_out();
+        assert!(!server.sessions.is_empty());
+        server.sessions.end_all();
+        open.wait_for_end();
+        until("the acceptor stops", || {
+            (server.event() == Event::Stopped).then_some(())
+        });
+        assert!(server.sessions.is_empty());
+    });
+}
+
+#[test]
+fn a_stop_with_nobody_there_is_immediate() {
+    inside(|ground| {
+        let server = ground.open(Limits::default(), &[]);
+        server.sessions.close();
+        assert_eq!(server.event(), Event::Stopped);
+    });
+}

@@ -1,0 +1,219 @@
+//! Where the tests run: a real sshd and real clients, in mount and process namespaces of their own, where `/etc` and
+//! `/run` are as bare as in the container and the test is process 1.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bento_appliance::privilege;
+use bento_appliance::session::{Account, Limits, accounts};
+use bento_appliance::state::{Runtime, State};
+use nix::mount::{MsFlags, mount};
+
+use crate::server::Server;
+
+const MARK: &str = "BENTO_SESSION_TEST";
+/// Where a file system in memory is mounted; root's, and nobody else can write to it, as sshd demands.
+const ROOT: &str = "/mnt";
+/// Longer than any test lasts.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Short, but never waited for.
+pub const SECOND: Duration = Duration::from_secs(1);
+/// Whatever the tests wait for comes much sooner.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a test in namespaces of its own: this binary once more, for that test alone.
+pub fn inside<F: FnOnce(Ground)>(body: F) {
+    if std::env::var_os(MARK).is_some() {
+        return body(Ground::prepare());
+    }
+    // The closure's name holds the test's: sessions::module::test::{{closure}}.
+    let closure = std::any::type_name::<F>();
+    let (_, test) = closure
+        .trim_end_matches("::{{closure}}")
+        .split_once("::")
+        .unwrap();
+    let output = Command::new("unshare")
+        .args([
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+            "--",
+        ])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", test])
+        .env(MARK, "1")
+        .output()
+        .expect("unshare, of util-linux");
+    let [stdout, stderr] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    print!("{stdout}{stderr}");
+    assert!(
+        output.status.success(),
+        "{test} failed in its namespaces; it must be run as root"
+    );
+    assert!(stdout.contains("1 passed"), "there is no test {test}");
+}
+
+/// Waits for something that must come, however slow this machine is.
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Makes a key pair; gives the private file.
+pub fn make_key(path: &Path) -> PathBuf {
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(path)
+        .status()
+        .expect("ssh-keygen, of openssh-client");
+    assert!(status.success());
+    path.to_owned()
+}
+
+/// The public half of a private key.
+pub fn public(key: &Path) -> String {
+    fs::read_to_string(key.with_added_extension("pub"))
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+/// A prepared, empty appliance.
+pub struct Ground {
+    pub state: State,
+    pub runtime: Runtime,
+    home: PathBuf,
+}
+
+impl Ground {
+    fn prepare() -> Self {
+        let memory = |target: &str| {
+            mount(
+                Some("tmpfs"),
+                target,
+                Some("tmpfs"),
+                MsFlags::empty(),
+                Some("mode=755"),
+            )
+            .unwrap();
+        };
+        memory("/run");
+        memory(ROOT);
+        let root = Path::new(ROOT);
+        let runtime = Runtime::new(root.join("run"));
+        let etc = root.join("etc");
+        fs::create_dir(&etc).unwrap();
+        fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache")).unwrap();
+        for (path, name) in [
+            (runtime.passwd(), "passwd"),
+            (runtime.group(), "group"),
+            (runtime.shadow(), "shadow"),
+        ] {
+            symlink(path, etc.join(name)).unwrap();
+        }
+        mount(
+            Some(&etc),
+            "/etc",
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .unwrap();
+        let home = root.join("home");
+        fs::create_dir(&home).unwrap();
+        // The clients and ssh-keygen want to know who they are.
+        accounts::write(&runtime, &[]).unwrap();
+        privilege::check().unwrap();
+        privilege::drop_the_rest().unwrap();
+        Ground {
+            state: State::new(root.join("state")),
+            runtime,
+            home,
+        }
+    }
+
+    /// A place for the clients' files.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.home.join(name)
+    }
+
+    /// A machine with a key and a publication, which can't log in yet.
+    pub fn machine(&self, name: &str, uid: u32) -> Machine {
+        let key = make_key(&self.path(name));
+        let account = Account {
+            name: name.parse().unwrap(),
+            uid,
+            keys: vec![public(&key).parse().unwrap()],
+        };
+        let host = self.state.host(&account.name);
+        let chroot = host.publications().join("1");
+        let inbox = chroot.join("logs");
+        fs::create_dir_all(&inbox).unwrap();
+        for (folder, mode) in [(&chroot, 0o750), (&inbox, 0o730)] {
+            chown(folder, None, Some(uid)).unwrap();
+            fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::write(chroot.join("secret"), format!("only for {name}")).unwrap();
+        fs::set_permissions(chroot.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+        symlink(format!("generation-of-{name}"), chroot.join("generation")).unwrap();
+        symlink("publications/1", host.current()).unwrap();
+        Machine {
+            account,
+            key,
+            inbox,
+        }
+    }
+
+    /// Starts to serve these machines.
+    pub fn open(&self, limits: Limits, machines: &[&Machine]) -> Server {
+        Server::open(self, limits, machines)
+    }
+}
+
+/// A machine of the fleet.
+pub struct Machine {
+    pub account: Account,
+    pub key: PathBuf,
+    pub inbox: PathBuf,
+}
+
+impl Machine {
+    /// A report, or what passes for one, as it arrived.
+    pub fn received(&self, name: &str) -> Vec<u8> {
+        fs::read(self.inbox.join(name)).unwrap()
+    }
+}
+
+/// All processes but this one: their number, and what `/proc` tells of them.
+pub fn others() -> Vec<(u32, String)> {
+    let numbers = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
+    let others = numbers.filter(|number| *number != std::process::id());
+    others
+        .filter_map(|number| {
+            Some((
+                number,
+                fs::read_to_string(format!("/proc/{number}/stat")).ok()?,
+            ))
+        })
+        .collect()
+}
+
+/// A file of this many bytes.
+pub fn make_file(path: &Path, bytes: u64) {
+    File::create(path).unwrap().set_len(bytes).unwrap();
+}

@@ -1,0 +1,85 @@
+//! A machine's life with real Nix, as its status shows it.
+
+use anyhow::Result;
+use bento_tests::{Appliance, Fleet, Options};
+
+use crate::computer::{Computer, configuration, exits, flake};
+use crate::machine::Machine;
+use crate::states;
+
+#[test]
+fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<()> {
+    let mut fleet = Fleet::new()?;
+    for name in ["domovoi", "kikimora"] {
+        fleet.host(name, |host| {
+            host.file("flake.nix", flake(name))?;
+            host.file("configuration.nix", configuration("1", ""))?;
+            Ok(())
+        })?;
+    }
+    let appliance = Appliance::start(fleet.path(), Options::default())?;
+    let machine = Machine::of(&fleet, "kikimora", &appliance);
+    let edit = |text: String| -> Result<()> {
+        let before = machine.pull()?.id();
+        fleet.write("hosts/kikimora/configuration.nix", text)?;
+        machine.await_other_than(before).map(drop)
+    };
+    let computer = Computer::boot(&fleet, "kikimora", &appliance)?;
+    assert_eq!(states::word(&appliance, "kikimora")?, "new");
+
+    let first = computer.update()?;
+    exits(&first, 0);
+    assert!(first.stdout.contains("as a bundle"), "{}", first.stdout);
+    let told = states::await_word(&appliance, "kikimora", "up-to-date")?;
+    assert_eq!(
+        told["reported"]["generation"],
+        told["published"]["generation"]
+    );
+    assert_eq!(told["reported"]["running"], computer.system()?);
+    assert_eq!(computer.version()?, "1");
+    let first_system = computer.system()?;
+
+    edit(configuration("2", ""))?;
+    assert_eq!(states::word(&appliance, "kikimora")?, "rebuild-pending");
+    let second = computer.update()?;
+    exits(&second, 0);
+    assert!(second.stdout.contains("as a delta"), "{}", second.stdout);
+    states::await_word(&appliance, "kikimora", "up-to-date")?;
+    assert_eq!(computer.version()?, "2");
+    let second_system = computer.system()?;
+
+    edit(configuration(
+        "3",
+        "environment.etc.broken.text = pkgz.hello;",
+    ))?;
+    for _ in 0..2 {
+        let failed = computer.update()?;
+        exits(&failed, 1);
+        assert!(
+            failed.stderr.contains("undefined variable 'pkgz'"),
+            "{}",
+            failed.stderr
+        );
+    }
+    let told = states::await_word(&appliance, "kikimora", "failing")?;
+    let error = told["error"].as_str().unwrap_or_default();
+    assert!(error.contains("undefined variable 'pkgz'"), "{error}");
+    let table = appliance.exec(["status"])?.success()?.stdout;
+    assert!(table.contains("undefined variable 'pkgz'"), "{table}");
+    assert_eq!(computer.system()?, second_system);
+
+    edit(configuration("3", ""))?;
+    exits(&computer.update()?, 0);
+    states::await_word(&appliance, "kikimora", "up-to-date")?;
+
+    // Somebody goes back by hand; nothing is published meanwhile.
+    let by_hand = format!("{first_system}/bin/switch-to-configuration switch");
+    computer.guest.shell(&by_hand)?.success()?;
+    exits(&computer.update()?, 0);
+    let told = states::await_word(&appliance, "kikimora", "drifted")?;
+    assert_eq!(told["reported"]["running"], first_system);
+    assert_eq!(computer.version()?, "1");
+
+    assert_eq!(states::word(&appliance, "domovoi")?, "new");
+    Ok(())
+}

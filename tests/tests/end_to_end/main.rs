@@ -1,0 +1,23 @@
+//! bento end to end: the real image in rootless podman, a real sshd, OpenSSH's own clients, `bento-client` on whole
+//! machines with real Nix.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that can't get its value should stop there"
+)]
+
+mod generation;
+mod machine;
+mod reports;
+mod states;
+
+mod bad_input;
+mod computer;
+mod container;
+mod isolation;
+mod life;
+mod nixos;
+mod publication;
+mod truth;
+mod wholeness;
+mod wire;

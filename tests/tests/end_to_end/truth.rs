@@ -1,0 +1,188 @@
+//! Promise 3: status tells the truth. The reports are a machine's word, so here they also lie.
+
+use anyhow::Result;
+use bento_protocol::{GenerationId, Report, RunId};
+use bento_tests::{Appliance, Fleet, Options};
+
+use crate::machine::Machine;
+use crate::{reports, states};
+
+struct Ground {
+    fleet: Fleet,
+    appliance: Appliance,
+    sent: u64,
+}
+
+impl Ground {
+    fn new() -> Result<Self> {
+        let mut fleet = Fleet::new()?;
+        for name in ["domovoi", "kikimora"] {
+            fleet.host(name, |host| {
+                host.file("configuration.nix", name)?;
+                Ok(())
+            })?;
+        }
+        let appliance = Appliance::start(fleet.path(), Options::default())?;
+        Ok(Ground {
+            fleet,
+            appliance,
+            sent: 0,
+        })
+    }
+
+    fn kikimora(&self) -> Machine {
+        Machine::of(&self.fleet, "kikimora", &self.appliance)
+    }
+
+    fn published(&self) -> Result<GenerationId> {
+        self.kikimora().log_in()?.poll()
+    }
+
+    /// The state of kikimora after it has left a report.
+    fn state_after(&mut self, report: &Report) -> Result<String> {
+        self.kikimora().log_in()?.leave(report)?;
+        self.sent += 1;
+        states::await_runs(&self.appliance, "kikimora", self.sent)?;
+        states::word(&self.appliance, "kikimora")
+    }
+}
+
+#[test]
+fn up_to_date_is_who_runs_what_it_built_from_exactly_the_published_generation() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let published = ground.published()?;
+    let success = || {
+        let mut report = reports::success(published);
+        report.run = RunId::now();
+        report
+    };
+    assert_eq!(states::word(&ground.appliance, "kikimora")?, "new");
+
+    let another = reports::success("0123456789abcdef".repeat(4).parse()?);
+    assert_eq!(ground.state_after(&another)?, "rebuild-pending");
+    let mut other_system = success();
+    other_system.system.running = Some(reports::system("switched-to-by-hand"));
+    assert_eq!(ground.state_after(&other_system)?, "drifted");
+    let mut unknown = success();
+    unknown.system.running = None;
+    assert_eq!(ground.state_after(&unknown)?, "drifted");
+    let mut nothing_built = success();
+    nothing_built.system.built = None;
+    assert_eq!(ground.state_after(&nothing_built)?, "drifted");
+    let mut new_kernel = success();
+    new_kernel.reboot_required = true;
+    assert_eq!(ground.state_after(&new_kernel)?, "reboot-pending");
+    assert_eq!(ground.state_after(&success())?, "up-to-date");
+    // Nobody else's word counts for a machine.
+    assert_eq!(states::word(&ground.appliance, "domovoi")?, "new");
+
+    let domovoi = Machine::of(&ground.fleet, "domovoi", &ground.appliance);
+    domovoi.log_in()?.leave(&success())?;
+    states::await_word(&ground.appliance, "domovoi", "rebuild-pending")?;
+    Ok(())
+}
+
+#[test]
+fn an_edit_makes_who_was_up_to_date_pending() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let first = ground.published()?;
+    assert_eq!(ground.state_after(&reports::success(first))?, "up-to-date");
+    ground
+        .fleet
+        .write("hosts/kikimora/configuration.nix", "changed")?;
+    let second = ground.kikimora().await_other_than(first)?.id();
+    let status = states::of(&ground.appliance, "kikimora")?;
+    assert_eq!(status["state"], "rebuild-pending");
+    assert_eq!(status["published"]["generation"], second.to_string());
+    assert_eq!(status["reported"]["generation"], first.to_string());
+    assert_eq!(ground.state_after(&reports::success(second))?, "up-to-date");
+    Ok(())
+}
+
+#[test]
+fn a_failed_build_is_failing_with_its_own_error_until_one_succeeds() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let published = ground.published()?;
+    let error = "error: undefined variable 'pkgz'\n\u{1b}[2Jat configuration.nix:3:5";
+    let failure = reports::build_failure(published, error);
+    assert_eq!(ground.state_after(&failure)?, "failing");
+    let status = states::of(&ground.appliance, "kikimora")?;
+    let told = status["error"].as_str().unwrap_or_default();
+    assert!(told.contains("undefined variable 'pkgz'"), "{told}");
+    // What a machine sent must not steer the administrator's terminal.
+    let table = ground.appliance.exec(["status"])?.success()?.stdout;
+    assert!(table.contains("undefined variable 'pkgz'"), "{table}");
+    assert!(
+        !table.contains('\u{1b}') && !told.contains('\u{1b}'),
+        "{table}{told}"
+    );
+
+    assert_eq!(
+        ground.state_after(&reports::success(published))?,
+        "up-to-date"
+    );
+    let status = states::of(&ground.appliance, "kikimora")?;
+    assert!(status["error"].is_null(), "{status}");
+    Ok(())
+}
+
+#[test]
+fn what_is_no_report_and_what_was_told_before_changes_nothing() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let published = ground.published()?;
+    let success = reports::success(published);
+    assert_eq!(ground.state_after(&success)?, "up-to-date");
+    let kikimora = ground.kikimora();
+    let failure = reports::build_failure(published, "error");
+    let session = kikimora.log_in()?;
+    let mut same_run = failure.clone();
+    same_run.run = success.run;
+    for (name, content) in [
+        ("notes.txt".to_owned(), b"hello".to_vec()),
+        (
+            format!("{}.1.report.gz", RunId::now()),
+            b"not gzip".to_vec(),
+        ),
+        (
+            format!("{}.1.report.gz", RunId::now()),
+            reports::packed(&failure)?,
+        ),
+        (
+            format!("{}.2.report.gz", success.run),
+            reports::packed(&same_run)?,
+        ),
+    ] {
+        session.put(&format!("/logs/{name}"), &content)?;
+    }
+    drop(session);
+    states::await_log(&ground.appliance, "notes.txt")?;
+    // Sent last and taken in last; everything before it has been looked at.
+    assert_eq!(
+        ground.state_after(&reports::success(published))?,
+        "up-to-date"
+    );
+    let status = states::of(&ground.appliance, "kikimora")?;
+    assert_eq!(
+        (&status["runs"], &status["error"]),
+        (&2.into(), &serde_json::Value::Null)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_comes_back_under_its_name_is_new() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let published = ground.published()?;
+    assert_eq!(
+        ground.state_after(&reports::success(published))?,
+        "up-to-date"
+    );
+    ground.fleet.forget("kikimora")?;
+    ground.kikimora().await_dismissal()?;
+    ground.fleet.host("kikimora", |_| Ok(()))?;
+    ground.kikimora().await_admission()?;
+    let status = states::await_word(&ground.appliance, "kikimora", "new")?;
+    assert_eq!(status["runs"], 0);
+    assert!(status["reported"].is_null(), "{status}");
+    Ok(())
+}
