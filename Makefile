@@ -15,6 +15,7 @@ demo: ## set up what is needed and show the main job on this machine
 	@$(RELEASE)/demo up
 
 demo-down: ## stop what `make demo` left running
+	@test -x $(RELEASE)/demo || tests/progress 'binaries' cargo build --locked --release -p bento-tests --bins
 	@$(RELEASE)/demo down
 
 test: ## set up what is needed and run every check

@@ -180,14 +180,11 @@ fn a_machine_joins_and_is_from_then_on_updated_by_its_own_unit() -> Result<()> {
     );
 
     // A new generation changes the very unit that installs it.
-    let marked = "  system.stateVersion = \"25.11\";\n  systemd.services.bento-update.environment.MARK = \"second\";";
     let configuration = "hosts/kikimora/configuration.nix";
-    example.publish(
-        "kikimora",
-        configuration,
-        "  system.stateVersion = \"25.11\";",
-        marked,
-    )?;
+    let plain = "  system.stateVersion = \"25.11\";\n";
+    let mark = "  systemd.services.bento-update.environment.MARK = \"second\";\n";
+    let marked = format!("{plain}{mark}");
+    example.publish("kikimora", configuration, plain, &marked)?;
     assert_eq!(status()?["state"], "rebuild-pending");
     start_unit(&guest)?;
     assert_eq!(
@@ -198,12 +195,9 @@ fn a_machine_joins_and_is_from_then_on_updated_by_its_own_unit() -> Result<()> {
     states::await_word(&example.appliance, "kikimora", "up-to-date")?;
 
     // One that removes it doesn't stop it, either: it ends well, and its report arrives.
-    example.publish(
-        "kikimora",
-        "utils/bento.nix",
-        "enable = true",
-        "enable = false",
-    )?;
+    example.edit(configuration, mark, "")?;
+    let (on, off) = ("enable = true", "enable = false");
+    example.publish("kikimora", "utils/bento.nix", on, off)?;
     start_unit(&guest)?;
     states::await_word(&example.appliance, "kikimora", "up-to-date")?;
     assert_ne!(

@@ -60,7 +60,6 @@ fn a_poll_with_nothing_new_takes_few_round_trips_and_changes_nothing() -> Result
     exits(&poll, 0);
     assert_eq!(poll.stderr, "");
     let count = proxy.take_count();
-    eprintln!("DEBUG {count:?}");
     assert_eq!(count.connections, 1);
     assert!(round_trips(count) <= POLL, "{count:?}");
     assert_eq!(looks()?, before);
@@ -92,7 +91,6 @@ fn many_files_take_no_more_round_trips_than_few() -> Result<()> {
             assert!(update.stdout.contains(how), "{}", update.stdout);
             counts.push(proxy.take_count());
         }
-        eprintln!("DEBUG {how} {counts:?}");
         assert!(
             round_trips(counts[1]) <= round_trips(counts[0]),
             "{how}: {counts:?}"

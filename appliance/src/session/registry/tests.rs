@@ -1,0 +1,211 @@
+use super::*;
+
+const A: u32 = 10_000;
+const B: u32 = 10_001;
+
+fn registry() -> (Registry, Instant) {
+    let mut registry = Registry::new(Limits {
+        unauthenticated: 2,
+        ..Limits::default()
+    });
+    registry.allow([A, B].into());
+    (registry, Instant::now())
+}
+
+#[test]
+fn only_who_has_not_authenticated_takes_a_slot() {
+    let (mut registry, now) = registry();
+    let first = registry.begin(false, now);
+    assert_eq!(
+        registry.slots(now),
+        Slots {
+            free: true,
+            silent: false,
+            own: true
+        }
+    );
+    registry.begin(false, now);
+    assert!(!registry.slots(now).free);
+    assert!(!registry.identify(first, 0, now));
+    assert!(!registry.identify(first, SSHD_UID, now));
+    assert!(!registry.slots(now).free);
+    assert!(registry.identify(first, A, now));
+    assert!(!registry.identify(first, A, now), "once is enough");
+    assert!(registry.slots(now).free);
+    for _ in 0..OWN_SESSIONS {
+        assert!(registry.slots(now).own);
+        registry.begin(true, now);
+    }
+    assert!(!registry.slots(now).own);
+    assert!(registry.slots(now).free, "the health check needs no slot");
+}
+
+/// Lets in as many as there is room for now.
+fn fill(registry: &mut Registry, now: Instant) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while registry.slots(now).free {
+        numbers.push(registry.begin(false, now));
+    }
+    numbers
+}
+
+#[test]
+fn a_crowd_is_let_in_at_the_pace_of_machines() {
+    let limits = Limits {
+        unauthenticated: 20,
+        newcomers: 9,
+        per_account: 100,
+        ..Limits::default()
+    };
+    let [good, settled, slow] = [5, 4, 2].map(|part| limits.grace / part);
+    let mut registry = Registry::new(limits);
+    registry.allow([A].into());
+    let start = Instant::now();
+    let strangers = fill(&mut registry, start);
+    assert_eq!(strangers.len(), 9);
+    let now = start + settled;
+    let machines = fill(&mut registry, now);
+    assert_eq!(
+        machines.len(),
+        9,
+        "strangers hold the pace up only at first"
+    );
+    assert_eq!(
+        fill(&mut registry, now + settled).len(),
+        2,
+        "but there are only so many slots"
+    );
+    for machine in machines {
+        registry.identify(machine, A, now + good);
+    }
+    assert_eq!(registry.newcomers, 18, "machines are fast: more at a time");
+    for _ in 0..30 {
+        let machine = registry.begin(false, now);
+        registry.identify(machine, A, now + slow);
+    }
+    assert_eq!(
+        registry.newcomers, FEWEST_NEWCOMERS,
+        "they are slow: fewer at a time"
+    );
+    for number in 0..registry.next() {
+        registry.ended(number);
+    }
+    assert_eq!(
+        fill(&mut registry, now).len(),
+        9,
+        "nobody was there: as at first"
+    );
+}
+
+#[test]
+fn a_machine_has_four_sessions_and_no_fifth() {
+    let (mut registry, now) = registry();
+    let numbers: Vec<_> = (0..5).map(|_| registry.begin(false, now)).collect();
+    for number in &numbers[..4] {
+        assert!(registry.identify(*number, A, now));
+    }
+    assert!(!registry.identify(numbers[4], A, now));
+    assert_eq!(
+        registry.due(now),
+        [Action::HangUp(numbers[4], Reason::Number)]
+    );
+    assert_eq!(registry.due(now), []);
+    let other = registry.begin(false, now);
+    assert!(
+        registry.identify(other, B, now),
+        "another machine has its own four"
+    );
+    assert_eq!(registry.ended(numbers[0]), Some(A));
+    let sixth = registry.begin(false, now);
+    assert!(registry.identify(sixth, A, now), "a place is free again");
+}
+
+#[test]
+fn sessions_have_deadlines() {
+    let (mut registry, now) = registry();
+    let limits = registry.limits().clone();
+    let stranger = registry.begin(false, now);
+    let machine = registry.begin(false, now);
+    registry.identify(machine, A, now);
+    assert_eq!(registry.next_due(now), Some(now + limits.grace / 4));
+    assert_eq!(
+        registry.next_due(now + limits.grace / 4),
+        Some(now + limits.grace)
+    );
+    assert_eq!(
+        registry.due(now + limits.grace),
+        [Action::HangUp(stranger, Reason::Grace)]
+    );
+    let late = now + limits.grace + limits.hang_up;
+    assert_eq!(registry.next_due(now + limits.grace), Some(late));
+    assert_eq!(registry.due(late), [Action::Kill(stranger)]);
+    assert_eq!(registry.ended(stranger), None);
+    assert_eq!(registry.next_due(late), Some(now + limits.session));
+    assert_eq!(
+        registry.due(now + limits.session),
+        [Action::HangUp(machine, Reason::Length)]
+    );
+    registry.ended(machine);
+    assert!(registry.is_empty());
+    assert_eq!(registry.next_due(now), None);
+}
+
+#[test]
+fn who_is_not_enrolled_is_ended_now_or_later() {
+    let (mut registry, now) = registry();
+    let [open, other, authenticating] = [(); 3].map(|()| registry.begin(false, now));
+    registry.identify(open, A, now);
+    registry.identify(other, B, now);
+    registry.allow([B].into());
+    assert_eq!(registry.due(now), [Action::HangUp(open, Reason::Account)]);
+    assert!(!registry.identify(authenticating, A, now));
+    assert_eq!(
+        registry.due(now),
+        [Action::HangUp(authenticating, Reason::Account)]
+    );
+}
+
+#[test]
+fn new_keys_end_what_began_with_the_old_ones() {
+    let (mut registry, now) = registry();
+    let [open, other, authenticating] = [(); 3].map(|()| registry.begin(false, now));
+    registry.identify(open, A, now);
+    registry.identify(other, B, now);
+    registry.end_account(A);
+    assert_eq!(registry.due(now), [Action::HangUp(open, Reason::Keys)]);
+    assert!(!registry.identify(authenticating, A, now));
+    assert_eq!(
+        registry.due(now),
+        [Action::HangUp(authenticating, Reason::Keys)]
+    );
+    registry.end_account(B);
+    assert_eq!(registry.due(now), [Action::HangUp(other, Reason::Keys)]);
+    let renewed = registry.begin(false, now);
+    assert!(
+        registry.identify(renewed, A, now),
+        "it can only have used the new key"
+    );
+}
+
+#[test]
+fn an_old_session_is_anybodys_until_it_is_known() {
+    let (mut registry, now) = registry();
+    let [first, second] = [(); 2].map(|()| registry.begin(false, now));
+    assert_eq!(registry.oldest_of(A), Some(first));
+    registry.identify(first, B, now);
+    assert_eq!(registry.oldest_of(A), Some(second));
+    assert_eq!(registry.oldest_of(B), Some(first));
+    registry.ended(second);
+    assert_eq!(registry.oldest_of(A), None);
+    assert_eq!(registry.next(), second + 1);
+}
+
+#[test]
+fn stopping_ends_all() {
+    let (mut registry, now) = registry();
+    let [first, second] = [(); 2].map(|()| registry.begin(false, now));
+    registry.identify(second, A, now);
+    registry.end_all();
+    let all = [first, second].map(|number| Action::HangUp(number, Reason::Stop));
+    assert_eq!(registry.due(now), all);
+}
