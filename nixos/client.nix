@@ -140,7 +140,7 @@ in
       type = toml.type;
       default = { };
       example = {
-        timeouts.transfer = "30m";
+        timeouts.connect = "1m";
       };
       description = ''
         Anything else that `client.toml` knows. What has an option of its own above is set there;

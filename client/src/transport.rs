@@ -143,9 +143,11 @@ mod tests {
 
     #[test]
     fn a_proxy_command_is_the_connection_and_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let outlived = folder.path().join("outlived");
+        let command = format!("cat; sleep 2; touch {}", outlived.display());
         let server = "localhost:1".parse().unwrap();
-        let limit = Duration::from_secs(1);
-        let transport = Transport::open(&server, Some("cat; sleep 1000"), limit).unwrap();
+        let transport = Transport::open(&server, Some(&command), Duration::from_secs(1)).unwrap();
         let Socket::Unix(stream) = &transport.socket else {
             panic!("there is a proxy command");
         };
@@ -153,7 +155,8 @@ mod tests {
         let mut back = [0; 14];
         (&*stream).read_exact(&mut back).unwrap();
         assert_eq!(&back, b"there and back");
-        // Would wait for the sleep if it weren't ended.
+        // It is waited for: were it not ended, it would have come to its end by itself.
         drop(transport);
+        assert!(!outlived.exists());
     }
 }
