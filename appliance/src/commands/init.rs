@@ -96,10 +96,7 @@ impl Init {
             output,
             "{folder} now holds a fleet: kikimora, alice and bob are flake machines, pi is a classic one."
         )?;
-        writeln!(
-            output,
-            "Next: read {folder}/README.md, then run `bento check --fleet {folder}`."
-        )?;
+        writeln!(output, "Next: read README.md there.")?;
         Ok(())
     }
 

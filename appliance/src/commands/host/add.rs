@@ -123,7 +123,7 @@ impl Add {
         };
         write!(
             output,
-            "\nOn {name}, once, as root, until its first update:\n\n    \
+            "\nOn {name}, as root, unless it was done before, and then `bento-client update`:\n\n    \
              bento-client bootstrap --name {name} --server {address}:{port} --host-key \"{key}\"\n\n\
              In its NixOS configuration:\n\n    \
              services.bento-client = {{\n      enable = true;\n      name = \"{name}\";\n      \
