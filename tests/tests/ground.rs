@@ -94,6 +94,31 @@ fn a_power_cut_ends_what_runs_and_keeps_what_was_written() -> Result<()> {
 }
 
 #[test]
+fn a_guest_can_be_kept_found_again_and_removed() -> Result<()> {
+    let kept = kept_found_again_and_removed(Kind::here()?, "bento-kept");
+    // Without this, a test that fails would leave a machine running.
+    Guest::remove("bento-kept")?;
+    kept
+}
+
+fn kept_found_again_and_removed(kind: Kind, name: &str) -> Result<()> {
+    Guest::remove(name)?;
+    Guest::boot_named(kind, name)?.keep();
+    assert!(
+        Guest::boot_named(kind, name).is_err(),
+        "two guests with one name"
+    );
+    let found = Guest::find(name)?;
+    assert_eq!(found.run(["hostname"])?.success()?.stdout.trim(), name);
+    drop(found);
+    assert_eq!(Guest::find(name)?.kind(), kind);
+    assert!(Guest::remove(name)?);
+    assert!(Guest::find(name).is_err());
+    assert!(!Guest::remove(name)?, "nothing is left to remove");
+    Ok(())
+}
+
+#[test]
 fn podman_runs_an_image_from_scratch_for_an_ordinary_user() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (program, archive) = (

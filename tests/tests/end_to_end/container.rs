@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -11,13 +11,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bento_tests::{Appliance, Fleet, Options, artifacts, wait};
-use flate2::read::GzDecoder;
 use serde_json::Value;
-use tar::Archive;
 use tempfile::TempDir;
 
 use crate::machine::Machine;
-use crate::{reports, states};
+use crate::{image, reports, states};
 
 /// What DESIGN lets it have, at most.
 const CAPABILITIES: [&str; 7] = [
@@ -48,65 +46,7 @@ fn the_image_is_at_most_ten_megabytes() -> Result<()> {
 
 #[test]
 fn the_image_holds_bento_openssh_and_libraries_and_nothing_else() -> Result<()> {
-    let files = files_of_image()?;
-    for program in ["usr/bin/bento", "usr/sbin/sshd", "usr/bin/ssh-keygen"] {
-        assert!(
-            files.iter().any(|file| file == program),
-            "{program} isn't in {files:?}"
-        );
-    }
-    let is_expected = |path: &str| {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let library = (name.starts_with("lib") || name.starts_with("ld-")) && name.contains(".so");
-        let part_of_sshd = ["sshd-session", "sshd-auth"].contains(&name);
-        let named = [
-            "usr/bin/bento",
-            "usr/sbin/sshd",
-            "usr/bin/ssh-keygen",
-            "etc/nsswitch.conf",
-        ];
-        library || part_of_sshd || named.contains(&path)
-    };
-    let strange: Vec<_> = files.iter().filter(|file| !is_expected(file)).collect();
-    assert!(strange.is_empty(), "{strange:?}");
-    Ok(())
-}
-
-/// The paths of all regular files in the image's layers.
-fn files_of_image() -> Result<Vec<String>> {
-    let parts = files_of(fs::File::open(artifacts::image()?)?)?;
-    let document = |path: &str| -> Result<Value> {
-        let content = parts
-            .get(path)
-            .with_context(|| format!("the image has no {path}"))?;
-        Ok(serde_json::from_slice(content)?)
-    };
-    let blob = |descriptor: &Value| {
-        let digest = descriptor["digest"].as_str().unwrap();
-        format!("blobs/{}", digest.replace(':', "/"))
-    };
-    let index = document("index.json")?;
-    let manifest = document(&blob(&index["manifests"][0]))?;
-    let mut files = Vec::new();
-    for layer in manifest["layers"].as_array().context("it has no layers")? {
-        let layer = parts.get(&blob(layer)).context("a layer is missing")?;
-        files.extend(files_of(GzDecoder::new(layer.as_slice()))?.into_keys());
-    }
-    Ok(files)
-}
-
-/// The regular files of a tar archive.
-fn files_of(tar: impl Read) -> Result<BTreeMap<String, Vec<u8>>> {
-    let mut files = BTreeMap::new();
-    for entry in Archive::new(tar).entries()? {
-        let mut entry = entry?;
-        let mut content = Vec::new();
-        if entry.header().entry_type().is_file() {
-            entry.read_to_end(&mut content)?;
-            files.insert(entry.path()?.to_string_lossy().into_owned(), content);
-        }
-    }
-    Ok(files)
+    image::holds_only_what_it_needs(&artifacts::image()?)
 }
 
 #[test]

@@ -7,17 +7,20 @@
 )]
 
 mod generation;
+mod image;
 mod machine;
 mod reports;
 mod states;
 
+mod atomicity;
 mod bad_input;
 mod computer;
 mod container;
+mod containerfile;
 mod isolation;
 mod life;
+mod modules;
 mod nixos;
 mod publication;
 mod truth;
-mod wholeness;
 mod wire;

@@ -10,7 +10,6 @@ use bento_tests::process::{self, Output};
 use bento_tests::{Appliance, Fleet, Guest, Options, artifacts};
 
 use crate::computer::exits;
-use crate::machine::Machine;
 use crate::states;
 
 /// What a machine that isn't on the network says for its first update; the module says it for the others.
