@@ -110,6 +110,13 @@ impl Demo {
             "the server has the pinned key, and lets kikimora in",
             check.code() == 0 && check.stdout.contains("lets kikimora in"),
             format!("exit code {}", check.code()),
+        )?;
+        administrator.bento(screen, &["status"])?.success()?;
+        let machine = administrator.machine()?;
+        screen.check(
+            "kikimora is still new, but has made contact",
+            machine["state"] == "new" && !machine["seen"].is_null(),
+            machine,
         )
     }
 

@@ -207,6 +207,22 @@ fn of_two_appliances_with_one_state_the_second_refuses_to_start() -> Result<()> 
 }
 
 #[test]
+fn with_another_host_key_than_fleet_toml_names_it_refuses_to_start() -> Result<()> {
+    let mut fleet = fleet()?;
+    let another = fs::read_to_string(fleet.key("kikimora").with_added_extension("pub"))?;
+    let address = "address = \"127.0.0.1\"";
+    fleet.server(&format!("{address}\nhost_keys = [\"{}\"]", another.trim()))?;
+    let appliance = Appliance::launch(fleet.path(), Options::default())?;
+    assert_eq!(appliance.exit_code()?, 1);
+    let log = appliance.logs()?;
+    assert!(
+        log.contains("host_keys") && log.contains("SHA256:"),
+        "{log}"
+    );
+    Ok(())
+}
+
+#[test]
 fn its_log_can_be_a_json_object_an_event() -> Result<()> {
     let options = Options {
         command: ["serve", "--log-format", "json"]

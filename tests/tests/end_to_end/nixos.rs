@@ -84,6 +84,12 @@ impl Example {
         let enrol = enrol.with_context(|| said.clone())?;
         let answer = self.type_in(enrol)?.success()?.stdout;
         assert!(answer.contains(&self.host_key), "{answer}");
+        let listed = self.type_in("bento host list")?.success()?.stdout;
+        let line = listed.lines().find(|line| line.starts_with(name));
+        assert!(
+            line.is_some_and(|line| line.contains("SHA256:")),
+            "{listed}"
+        );
 
         let settings = guest.read_file("/etc/bento/client.toml")?;
         guest.put_file(

@@ -4,8 +4,11 @@ mod content;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bento_tests::{Appliance, Fleet, Options};
 
 use crate::generation::Generation;
@@ -81,6 +84,69 @@ fn what_is_touched_but_not_changed_is_not_published_again() -> Result<()> {
     assert_eq!(domovoi.pull()?, old);
     assert_eq!(states::of(&appliance, "domovoi")?["published"], published);
     Ok(())
+}
+
+#[test]
+fn what_is_still_being_copied_is_not_published() -> Result<()> {
+    let fleet = fleet(&["clock", "copied"])?;
+    let appliance = start(&fleet)?;
+    let (clock, copied) = (
+        Machine::of(&fleet, "clock", &appliance),
+        Machine::of(&fleet, "copied", &appliance),
+    );
+    // A machine that is too busy makes pauses in which the folder really does look settled.
+    for attempt in ["first", "second", "third"] {
+        let before = copied.pull()?.id();
+        let (longest_pause, meanwhile) = while_copying(&fleet, "copied", || {
+            // When another machine's edit was published twice, a copy that had come to rest would have been, too.
+            for text in ["once", "twice"] {
+                let old = clock.pull()?.id();
+                fleet.write(&configuration("clock"), format!("{attempt} {text}"))?;
+                clock.await_other_than(old)?;
+            }
+            Ok(copied.pull()?.id())
+        })?;
+        let after = copied.await_other_than(before)?;
+        let last = after.text("config/last").to_owned();
+        if longest_pause < Duration::from_secs(1) {
+            assert_eq!(meanwhile, before);
+            assert_eq!(after.text(&format!("config/{last}")), last);
+            return Ok(());
+        }
+    }
+    bail!("this machine was too busy to copy files without long pauses");
+}
+
+/// Does something while files come into a machine's folder, one after the other; `last` names the newest. Gives also
+/// the longest pause between two of them.
+fn while_copying<T>(
+    fleet: &Fleet,
+    name: &str,
+    act: impl FnOnce() -> Result<T>,
+) -> Result<(Duration, T)> {
+    let done = AtomicBool::new(false);
+    let folder = fleet.path().join("hosts").join(name);
+    let copy = || -> Result<Duration> {
+        let (mut longest, mut written) = (Duration::ZERO, Instant::now());
+        for number in 0.. {
+            if done.load(Ordering::Relaxed) {
+                break;
+            }
+            fs::write(folder.join(number.to_string()), number.to_string())?;
+            fs::write(folder.join("last"), number.to_string())?;
+            longest = longest.max(written.elapsed());
+            written = Instant::now();
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(longest)
+    };
+    thread::scope(|scope| {
+        let copying = scope.spawn(copy);
+        let acted = act();
+        done.store(true, Ordering::Relaxed);
+        let longest_pause = copying.join().unwrap()?;
+        Ok((longest_pause, acted?))
+    })
 }
 
 #[test]

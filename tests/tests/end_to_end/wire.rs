@@ -71,6 +71,9 @@ fn a_poll_with_nothing_new_takes_few_round_trips_and_changes_nothing() -> Result
 fn many_files_take_no_more_round_trips_than_few() -> Result<()> {
     const FEW: usize = 5;
     const MANY: usize = 500;
+    const ATTEMPTS: usize = 3;
+    /// Without a generation from which a delta could lead, all of it is pulled.
+    const FORGET: &str = "rm -rf /var/lib/bento/generations /var/lib/bento/installed.json";
     let mut fleet = Fleet::new()?;
     for name in ["few", "many"] {
         add(&mut fleet, name)?;
@@ -83,24 +86,27 @@ fn many_files_take_no_more_round_trips_than_few() -> Result<()> {
     for computer in [&few, &many] {
         computer.go_through(proxy.address())?;
     }
-    for (how, next) in [("as a bundle", "second"), ("as a delta", "third")] {
-        let mut counts = Vec::new();
-        for computer in [&few, &many] {
-            let update = computer.update()?;
-            exits(&update, 0);
-            assert!(update.stdout.contains(how), "{}", update.stdout);
-            counts.push(proxy.take_count());
+    for how in ["as a bundle", "as a delta"] {
+        // On a busy machine a question may cross with an answer and look like one more; so the fewest count.
+        let mut fewest = [u64::MAX; 2];
+        for attempt in 0..ATTEMPTS {
+            for (computer, fewest) in [&few, &many].into_iter().zip(&mut fewest) {
+                if how == "as a bundle" {
+                    computer.guest.shell(FORGET)?.success()?;
+                }
+                let update = computer.update()?;
+                exits(&update, 0);
+                assert!(update.stdout.contains(how), "{}", update.stdout);
+                *fewest = round_trips(proxy.take_count()).min(*fewest);
+            }
+            let machines = ["few", "many"].map(|name| Machine::of(&fleet, name, &appliance));
+            let before = [machines[0].pull()?.id(), machines[1].pull()?.id()];
+            write_files(&fleet, FEW, MANY, &format!("{how} {attempt}"))?;
+            for (machine, before) in machines.iter().zip(before) {
+                machine.await_other_than(before)?;
+            }
         }
-        assert!(
-            round_trips(counts[1]) <= round_trips(counts[0]),
-            "{how}: {counts:?}"
-        );
-        let machines = ["few", "many"].map(|name| Machine::of(&fleet, name, &appliance));
-        let before = [machines[0].pull()?.id(), machines[1].pull()?.id()];
-        write_files(&fleet, FEW, MANY, next)?;
-        for (machine, before) in machines.iter().zip(before) {
-            machine.await_other_than(before)?;
-        }
+        assert!(fewest[1] <= fewest[0], "{how}: {fewest:?}");
     }
     Ok(())
 }
