@@ -173,14 +173,17 @@ fn join(handle: &Path) -> Result<()> {
 }
 
 /// Rootless podman has a process that keeps the namespaces in which it was first started; it must
-/// be ended once for each new mount namespace.
+/// be ended once for each new mount namespace. Where it was killed together with its containers,
+/// podman refuses every command until it was told to begin anew.
 fn renew_podman(handle: &Path) -> Result<()> {
     let stamp = Path::new(FOLDER).join("podman");
     let namespace = fs::metadata(handle)?.ino().to_string();
-    if fs::read_to_string(&stamp).is_ok_and(|known| known == namespace) {
+    let podman = Podman::new()?;
+    let is_of_this_namespace = fs::read_to_string(&stamp).is_ok_and(|known| known == namespace);
+    if is_of_this_namespace && podman.run(["unshare", "true"]).is_ok() {
         return Ok(());
     }
-    Podman::new()?.run(["system", "migrate"])?;
+    podman.run(["system", "migrate"])?;
     fs::write(&stamp, namespace).context("cannot note that podman was renewed")
 }
 
