@@ -45,7 +45,7 @@ pub(crate) fn build(
     // A link that an earlier build left must not pass for this one's.
     durable::remove_if_there(&result)
         .with_context(|| format!("can't remove {}", result.display()))?;
-    let command = command(&kind, settings, staged.manifest.policy(), &result);
+    let command = command(&kind, settings, staged.policy(), &result);
     let program = command.get_program().to_string_lossy().into_owned();
     let status = process::run(command, None, &mut |text| {
         tail.push(text);

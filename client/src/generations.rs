@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use bento_protocol::{GenerationId, Manifest, chroot};
+use bento_protocol::{GenerationId, Manifest, Policy, chroot};
 
 use crate::durable;
 use crate::state::State;
@@ -16,6 +16,18 @@ pub struct Staged {
     pub manifest: Manifest,
     /// The folder that Nix builds.
     pub config: PathBuf,
+}
+
+impl Staged {
+    /// Which generation it is.
+    pub fn id(&self) -> GenerationId {
+        self.manifest.generation()
+    }
+
+    /// What the fleet says about its use.
+    pub fn policy(&self) -> &Policy {
+        self.manifest.policy()
+    }
 }
 
 /// The generation with this id, if it is in place. Only its manifest is read.
