@@ -60,6 +60,16 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a file that may be missing, and waits until the disk knows.
+pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
+    let remove = || match fs::remove_file(path) {
+        Ok(()) => sync_folder_of(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    remove().with_context(|| format!("can't remove {}", path.display()))
+}
+
 /// Removes a folder that may be missing, with all that is in it.
 pub(crate) fn remove_folder_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::SystemPath;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// The paths of a machine, all below one root: `/`, unless it is a tree that was prepared elsewhere.
 #[derive(Debug, Clone)]
@@ -19,13 +20,31 @@ pub struct Situation {
     pub running: Option<SystemPath>,
     /// What was booted.
     pub booted: Option<SystemPath>,
+    /// The newest version of the profile: what a boot leads to.
+    pub profile: Option<SystemPath>,
+    /// Which boot this is.
+    pub boot: BootId,
     /// Whether kernel, initrd or kernel modules of what runs differ from the booted ones.
     pub reboot_required: bool,
     /// Until when its owner asked it to wait.
     pub held: Option<Timestamp>,
 }
 
+/// The kernel's name for the time between two boots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(String);
+
+impl BootId {
+    /// A boot of that name.
+    pub fn new(name: &str) -> Self {
+        BootId(name.trim().to_owned())
+    }
+}
+
 impl Machine {
+    /// Where the kernel gives the id of its boot.
+    const BOOT_ID: &'static str = "proc/sys/kernel/random/boot_id";
     /// The parts of a system that only a boot replaces.
     const BOOTED_PARTS: [&'static str; 3] = ["initrd", "kernel", "kernel-modules"];
 
@@ -57,9 +76,18 @@ impl Machine {
         Situation {
             running,
             booted,
+            profile: self.system("nix/var/nix/profiles/system"),
+            boot: self.boot(),
             reboot_required,
             held: None,
         }
+    }
+
+    fn boot(&self) -> BootId {
+        // A root that is no whole machine has no /proc of its own, and boots with the one that it is on.
+        let own = fs::read_to_string(self.root.join(Self::BOOT_ID));
+        let id = own.or_else(|_| fs::read_to_string(Path::new("/").join(Self::BOOT_ID)));
+        BootId::new(&id.unwrap_or_default())
     }
 
     fn system(&self, link: &str) -> Option<SystemPath> {
@@ -98,7 +126,8 @@ mod tests {
         }
         fs::create_dir(path("run")).unwrap();
         let machine = Machine::new(root.path());
-        assert_eq!(machine.situation(), Situation::default());
+        assert_eq!(machine.situation().running, None);
+        assert!(!machine.situation().reboot_required);
 
         symlink(path("old"), path("run/booted-system")).unwrap();
         for (running, reboot_required) in

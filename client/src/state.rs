@@ -24,6 +24,12 @@ pub struct Lock {
     _file: File,
 }
 
+/// The right to go back to the old system: one process at a time has it.
+#[derive(Debug)]
+pub struct RollbackLock {
+    _file: File,
+}
+
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -58,6 +64,7 @@ impl State {
             make_folder(&folder, 0o700)?;
         }
         make_folder(&self.generations_folder(), 0o755)?;
+        make_folder(&self.armed_folder(), 0o700)?;
         make_folder(&self.spool(), 0o700)
     }
 
@@ -96,6 +103,18 @@ impl State {
         };
         write().with_context(|| format!("can't write to the lock {}", path.display()))?;
         Ok(Lock { _file: file })
+    }
+
+    /// Waits for the right to go back to the old system. It is apart from the lock of runs: a run that hangs while it
+    /// holds that one mustn't keep the machine from going back.
+    pub fn lock_rollback(&self) -> anyhow::Result<RollbackLock> {
+        let path = self.folder.join("rollback.lock");
+        let lock = || {
+            let file = File::create(&path)?;
+            file.lock()?;
+            Ok::<_, std::io::Error>(RollbackLock { _file: file })
+        };
+        lock().with_context(|| format!("can't lock {}", path.display()))
     }
 
     /// What is installed.
@@ -143,9 +162,49 @@ impl State {
         self.folder.join("result")
     }
 
-    /// The system whose activation was begun; gone when it came to a good end.
-    pub fn activating(&self) -> PathBuf {
-        self.folder.join("activating.json")
+    /// What a run is about to do.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.join("transaction.json")
+    }
+
+    /// What awaits a boot.
+    pub fn awaiting(&self) -> PathBuf {
+        self.folder.join("awaiting.json")
+    }
+
+    /// What failed last.
+    pub fn failed(&self) -> PathBuf {
+        self.folder.join("failed.json")
+    }
+
+    /// The last runs.
+    pub fn history(&self) -> PathBuf {
+        self.folder.join("history.json")
+    }
+
+    /// The last reboot that was asked for.
+    pub fn rebooted(&self) -> PathBuf {
+        self.folder.join("rebooted.json")
+    }
+
+    /// When the last self-update was made.
+    pub fn self_updated(&self) -> PathBuf {
+        self.folder.join("self-updated.json")
+    }
+
+    /// What is armed, and what was decided about it.
+    pub fn armed_folder(&self) -> PathBuf {
+        self.folder.join("armed")
+    }
+
+    /// A link to the system to go back to, which keeps Nix from collecting it as garbage while it is needed.
+    pub fn previous(&self) -> PathBuf {
+        self.folder.join("previous")
+    }
+
+    /// Which processes carry out a switch, where no unit does.
+    pub fn switching(&self) -> PathBuf {
+        self.folder.join("switching")
     }
 
     /// The output of the last activation, while it goes on in a unit of its own.

@@ -1,0 +1,211 @@
+use anyhow::anyhow;
+use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
+
+use super::knowledge::Knowledge;
+use super::{Transaction, Unsuccessful, Wish, World};
+use crate::exit::{ExitReason, Failure};
+use crate::record::{Awaiting, Before, Journal, PhaseName};
+use crate::switch::Action;
+
+/// After a boot: proves the system that awaited it, or goes back and reboots.
+pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
+    let Some(awaiting) = world.awaiting() else {
+        return Ok(());
+    };
+    let situation = world.situation();
+    if situation.boot == awaiting.boot {
+        return match &awaiting.failure {
+            None => Ok(()),
+            Some(error) => world.reboot().map_err(|failure| Failure {
+                reason: ExitReason::RolledBack,
+                error: super::rollback::both(&anyhow!(error.clone()), &failure),
+            }),
+        };
+    }
+    let started = world.now();
+    let journal = Journal {
+        auto: awaiting.auto,
+        built: Some(awaiting.installed.system.clone()),
+        mark: awaiting.installed.mark,
+        ..Journal::begun(
+            RunId::now(),
+            awaiting.installed.generation,
+            started,
+            awaiting.before.clone(),
+        )
+    };
+    let mut transaction = Transaction {
+        world,
+        wish: Wish::default(),
+        journal,
+    };
+    let came_up = situation.running.as_ref() == Some(&awaiting.installed.system);
+    match &awaiting.failure {
+        None if came_up => transaction.prove_boot(awaiting),
+        None => {
+            let running = situation.running.map_or("another system".to_owned(), |it| it.to_string());
+            transaction.give_up_boot(&awaiting, format!(
+                "the machine booted {running}, not {}: the boot loader went back because that one didn't boot, or \
+                 somebody chose so",
+                awaiting.installed.system
+            ));
+            Ok(())
+        }
+        Some(error) => {
+            let error = error.clone();
+            transaction.give_up_boot(&awaiting, error);
+            Ok(())
+        }
+    }
+}
+
+impl<W: World> Transaction<'_, W> {
+    /// Makes a system the one that boots, and nothing more: it is proven after the boot.
+    pub(super) fn stage_for_boot(&mut self, system: &SystemPath) -> Result<Outcome, Unsuccessful> {
+        self.journal.at_boot = true;
+        self.journal.was_reachable = true;
+        self.begin(PhaseName::Commit).map_err(Unsuccessful::local)?;
+        if let Err(error) = self.make_bootable(system) {
+            let before = self.journal.before.clone();
+            if let Err(failure) = self.boot_what_was(&before) {
+                let error = super::rollback::both(&error, &failure);
+                return Err(Unsuccessful::rolled_back(Outcome::RollbackFailed, error, false));
+            }
+            return Err(Unsuccessful::activation(error, false));
+        }
+        let awaiting = self.new_awaiting(system);
+        self.world
+            .set_awaiting(Some(&awaiting))
+            .map_err(Unsuccessful::local)?;
+        self.or_warn(|world| world.set_failed(None));
+        Ok(Outcome::Staged)
+    }
+
+    fn new_awaiting(&self, system: &SystemPath) -> Awaiting {
+        Awaiting {
+            installed: self.new_installed(system),
+            auto: self.journal.auto,
+            before: self.journal.before.clone(),
+            boot: self.journal.before.boot.clone(),
+            was_reachable: self.journal.was_reachable,
+            failure: None,
+        }
+    }
+
+    /// A run died while it staged a system for the next boot.
+    pub(super) fn complete_staging(&mut self, system: &SystemPath, cut_short: String) {
+        self.world.stop_switch(self.journal.run);
+        match self.stage_for_boot(system) {
+            Ok(outcome) => self.finish(outcome),
+            Err(unsuccessful) => {
+                let why = format!("{:#}; {cut_short}", unsuccessful.failure.error);
+                self.journal.error = Some(why);
+                let outcome = unsuccessful.outcome.unwrap_or(Outcome::ActivationFailed);
+                self.remember_failure(outcome, true);
+                self.finish(outcome);
+            }
+        }
+    }
+
+    /// A system that awaits a boot makes way for another generation.
+    pub(super) fn unstage(
+        &mut self,
+        knowledge: &mut Knowledge,
+        generation: GenerationId,
+    ) -> Result<(), Failure> {
+        let Some(awaiting) = knowledge
+            .awaiting
+            .take_if(|awaiting| awaiting.installed.generation != generation)
+        else {
+            return Ok(());
+        };
+        let unstage = self
+            .boot_what_was(&awaiting.before)
+            .and_then(|()| self.world.set_awaiting(None));
+        unstage.map_err(|error| Failure {
+            reason: ExitReason::RebuildFailed,
+            error: error.context("what awaits the next boot can't be taken back"),
+        })?;
+        self.journal.before.profile = awaiting.before.profile;
+        Ok(())
+    }
+
+    fn boot_what_was(&mut self, before: &Before) -> anyhow::Result<()> {
+        let Some(profile) = &before.profile else {
+            return Ok(());
+        };
+        self.world.set_profile(profile)?;
+        let booted = self.world.switch(self.journal.run, profile, Action::Boot);
+        booted.map(drop).map_err(|error| {
+            anyhow!(error).context(format!("can't make {profile} the system that boots again"))
+        })
+    }
+
+    /// The system that awaited the boot runs: does it work?
+    fn prove_boot(&mut self, awaiting: Awaiting) -> Result<(), Failure> {
+        self.switch_secrets_quietly(Some(awaiting.installed.generation));
+        let begun = std::time::Instant::now();
+        match self.world.confirm(awaiting.was_reachable) {
+            Ok(warnings) => {
+                self.ended(PhaseName::Confirm, begun, "the machine works");
+                if !warnings.is_empty() {
+                    self.journal.error = Some(warnings.join("; "));
+                }
+                self.or_warn(|world| world.set_installed(&awaiting.installed));
+                self.or_warn(|world| world.set_failed(None));
+                self.report_outcome(Outcome::Switched);
+                self.or_warn(|world| world.set_awaiting(None));
+                Ok(())
+            }
+            Err(unconfirmed) => {
+                self.ended(PhaseName::Confirm, begun, "failed");
+                self.go_back_by_boot(awaiting, &unconfirmed.error)
+            }
+        }
+    }
+
+    fn go_back_by_boot(
+        &mut self,
+        mut awaiting: Awaiting,
+        error: &anyhow::Error,
+    ) -> Result<(), Failure> {
+        let before = awaiting.before.clone();
+        let back = self.boot_what_was(&before);
+        awaiting.failure = Some(format!("{error:#}"));
+        awaiting.boot = self.world.situation().boot;
+        let back = back.and_then(|()| self.world.set_awaiting(Some(&awaiting)));
+        let back = back.and_then(|()| self.world.reboot());
+        let reason = ExitReason::RolledBack;
+        match back {
+            Ok(()) => Err(Failure {
+                reason,
+                error: anyhow!("the machine reboots into the old system: {error:#}"),
+            }),
+            Err(failure) => {
+                let error = super::rollback::both(error, &failure);
+                self.journal.error = Some(format!("{error:#}"));
+                self.remember_failure(Outcome::RollbackFailed, false);
+                self.report_outcome(Outcome::RollbackFailed);
+                Err(Failure { reason, error })
+            }
+        }
+    }
+
+    /// The machine isn't on the system that awaited the boot: it is told whether it is on the one before.
+    fn give_up_boot(&mut self, awaiting: &Awaiting, error: String) {
+        let situation = self.world.situation();
+        let is_back = situation.running == awaiting.before.running;
+        let mut error = error;
+        if situation.profile != awaiting.before.profile
+            && let Err(failure) = self.boot_what_was(&awaiting.before)
+        {
+            error = format!("{:#}", super::rollback::both(&anyhow!(error), &failure));
+        }
+        self.switch_secrets_quietly(awaiting.before.generation);
+        self.journal.error = Some(error);
+        let outcome = if is_back { Outcome::RolledBack } else { Outcome::RollbackFailed };
+        self.remember_failure(outcome, false);
+        self.report_outcome(outcome);
+        self.or_warn(|world| world.set_awaiting(None));
+    }
+}

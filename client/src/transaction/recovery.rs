@@ -1,0 +1,165 @@
+use anyhow::anyhow;
+use bento_protocol::{GenerationId, Outcome, RunId};
+
+use super::{Transaction, Wish, World, rollback};
+use crate::arm::Decision;
+use crate::machine::Situation;
+use crate::record::{Awaiting, Before, Installed, Journal, PhaseName};
+
+/// Completes what a run left undone that was cut short: the machine is wholly old or wholly new afterwards, nothing is
+/// armed, and a report says which. If the machine can't be brought back, what it should be is returned.
+pub fn recover(world: &mut impl World) -> Option<Before> {
+    let journal = world.journal()?;
+    let mut transaction = Transaction {
+        world,
+        wish: Wish::default(),
+        journal,
+    };
+    match transaction.journal.outcome {
+        Some(Outcome::RollbackFailed) => transaction.roll_back_again(),
+        Some(outcome) => {
+            // The report may be on its way already: a run's second report counts for nothing.
+            if transaction.journal.phase == PhaseName::Report {
+                transaction.finish(outcome);
+            } else {
+                transaction.close();
+            }
+        }
+        None => transaction.complete(),
+    }
+    let journal = transaction.journal;
+    (journal.outcome == Some(Outcome::RollbackFailed)).then_some(journal.before)
+}
+
+/// The generation whose secrets belong to the system that was booted, whatever a run was about to do.
+pub fn secrets_of_boot(
+    installed: Option<&Installed>,
+    awaiting: Option<&Awaiting>,
+    journal: Option<&Journal>,
+    situation: &Situation,
+) -> Option<GenerationId> {
+    let (new, before) = match (journal, awaiting) {
+        (Some(journal), _) if journal.outcome.is_none() => (
+            journal.built.as_ref().map(|built| (built, journal.generation)),
+            journal.before.generation,
+        ),
+        (_, Some(awaiting)) => (
+            Some((&awaiting.installed.system, awaiting.installed.generation)),
+            awaiting.before.generation,
+        ),
+        _ => (None, installed.map(|installed| installed.generation)),
+    };
+    match new {
+        Some((system, generation)) if situation.running.as_ref() == Some(system) => Some(generation),
+        _ => before,
+    }
+}
+
+impl<W: World> Transaction<'_, W> {
+    /// A run died in the phase that its journal names.
+    fn complete(&mut self) {
+        let phase = self.journal.phase;
+        self.world.warn(&format!(
+            "the last run was cut short in its phase {phase}; what it left is completed"
+        ));
+        let cut_short = format!(
+            "the run was cut short in its phase {phase}: it was killed, or the machine stopped"
+        );
+        match phase {
+            PhaseName::Poll
+            | PhaseName::Pull
+            | PhaseName::Verify
+            | PhaseName::Stage
+            | PhaseName::Build => self.give_up(Outcome::BuildFailed, cut_short),
+            PhaseName::Arm | PhaseName::Activate | PhaseName::Confirm => {
+                self.bring_back(phase, cut_short);
+            }
+            PhaseName::Commit => self.complete_commit(cut_short),
+            PhaseName::Report | PhaseName::Reboot => self.close(),
+        }
+    }
+
+    fn give_up(&mut self, outcome: Outcome, why: String) {
+        self.journal.error = Some(why);
+        self.remember_failure(outcome, true);
+        self.finish(outcome);
+    }
+
+    fn bring_back(&mut self, phase: PhaseName, why: String) {
+        // What isn't armed has nothing to go back to.
+        if !self.journal.is_armed {
+            return self.give_up(Outcome::ActivationFailed, why);
+        }
+        match rollback::ensure(self.world, &self.journal) {
+            Ok(()) if phase == PhaseName::Arm => self.give_up(Outcome::ActivationFailed, why),
+            Ok(()) => self.give_up(Outcome::RolledBack, why),
+            Err(failure) => {
+                let both = rollback::both(&anyhow!(why), &failure);
+                self.give_up(Outcome::RollbackFailed, format!("{both:#}"));
+            }
+        }
+    }
+
+    /// The new system was proven to work; unless the rollback has come since, it is there to stay.
+    fn complete_commit(&mut self, cut_short: String) {
+        let Some(system) = self.journal.built.clone() else {
+            return self.give_up(Outcome::ActivationFailed, cut_short);
+        };
+        if self.journal.at_boot {
+            return self.complete_staging(&system, cut_short);
+        }
+        let decision = match self.world.decision(self.journal.run) {
+            Ok(decision) => decision,
+            Err(error) => return self.bring_back(PhaseName::Commit, format!("{error:#}")),
+        };
+        let runs = self.world.situation().running.as_ref() == Some(&system);
+        match decision {
+            Some(Decision::RollingBack | Decision::RolledBack) => {
+                return self.bring_back(PhaseName::Commit, cut_short);
+            }
+            Some(Decision::Armed) if !runs => {
+                return self.bring_back(PhaseName::Commit, cut_short);
+            }
+            Some(Decision::Armed) => {
+                self.world.stop_switch(self.journal.run);
+                let bootable = self.make_bootable(&system);
+                let decided = bootable
+                    .and_then(|()| self.world.decide(self.journal.run, Decision::Committed));
+                match decided {
+                    Ok(true) => {}
+                    Ok(false) => return self.bring_back(PhaseName::Commit, cut_short),
+                    Err(error) => return self.bring_back(PhaseName::Commit, format!("{error:#}")),
+                }
+            }
+            // It was decided that it stays, or there was nothing to go back to.
+            Some(Decision::Committed) => {}
+            None => {
+                self.world.stop_switch(self.journal.run);
+                if let Err(error) = self.make_bootable(&system) {
+                    return self.give_up(Outcome::ActivationFailed, format!("{error:#}"));
+                }
+            }
+        }
+        self.remember_installed(&system);
+        self.finish(Outcome::Switched);
+    }
+
+    fn roll_back_again(&mut self) {
+        self.world
+            .warn("the last rollback failed; it is tried again");
+        let why = self.journal.error.clone().unwrap_or_default();
+        self.journal.error = Some(why.clone());
+        if rollback::ensure(self.world, &self.journal).is_err() {
+            return;
+        }
+        // A run's second report counts for nothing: this one tells of another run.
+        let armed = self.journal.run;
+        self.journal.run = RunId::now();
+        self.journal.started = self.world.now();
+        self.journal.phases.clear();
+        self.journal.error = Some(format!("a later start brought the machine back. {why}"));
+        self.remember_failure(Outcome::RolledBack, false);
+        self.finish(Outcome::RolledBack);
+        self.world.disarm(armed);
+    }
+}
