@@ -8,7 +8,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bento_protocol::{RunId, SystemPath};
@@ -16,6 +17,9 @@ use bento_protocol::{RunId, SystemPath};
 use crate::durable;
 use crate::machine::Machine;
 use crate::state::State;
+
+/// How often a process that waits looks whether it still has to.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What was decided about a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +202,18 @@ fn start_detached(
         .spawn()
         .context("can't start the process that would bring the old system back")?;
     Ok(())
+}
+
+/// In the process that stands in for a timer: waits until the time is over, or nothing is armed any more. A signal to
+/// those who started it doesn't reach it.
+pub(crate) fn wait_detached(state: &State, run: RunId, time: Duration) {
+    // It fails only if this process leads a session already.
+    let _ = rustix::process::setsid();
+    // A monotonic time, which stands still while the machine is suspended.
+    let begun = Instant::now();
+    while begun.elapsed() < time && matches!(decision(state, run), Ok(Some(Decision::Armed))) {
+        thread::sleep(LOOK);
+    }
 }
 
 /// Removes all that was armed for a run.

@@ -1,10 +1,11 @@
 //! The generations that are staged on this machine.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use bento_protocol::{GenerationId, Manifest, Policy, chroot};
+use bento_protocol::{Area, Digest, FilePath, GenerationId, Manifest, Policy, chroot};
 
 use crate::durable;
 use crate::state::State;
@@ -22,6 +23,15 @@ impl Staged {
     /// Which generation it is.
     pub fn id(&self) -> GenerationId {
         self.manifest.generation()
+    }
+
+    /// Its secrets and their content.
+    pub fn secrets(&self) -> anyhow::Result<BTreeMap<FilePath, Digest>> {
+        let files = self.manifest.files().iter();
+        let secrets = files.filter(|file| file.path.area() == Area::Secrets);
+        Ok(secrets
+            .map(|file| (file.path.clone(), file.sha256))
+            .collect())
     }
 
     /// What the fleet says about its use.

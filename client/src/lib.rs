@@ -1,16 +1,18 @@
 //! The client of bento: polls, pulls, rebuilds, and reports.
 //!
-//! [`transaction`] says which phase follows which; each phase is a module with its name: `poll`, `pull`, `verify`,
-//! `stage`, `build`, `activate`, `report`. [`run`] carries them out on this machine.
+//! [`transaction`] says which phase follows which, and what follows when one fails; what they do is in modules of their
+//! names, or of what they use. [`run`] carries them out on this machine.
 
 // What an update does, phase by phase.
-mod activate;
+mod arm;
 mod build;
+mod confirm;
 mod poll;
 mod pull;
 mod report;
 pub mod run;
 mod stage;
+mod switch;
 pub mod transaction;
 mod verify;
 

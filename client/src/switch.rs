@@ -28,6 +28,14 @@ impl Action {
             Action::Boot => "boot",
         }
     }
+
+    /// What it is for, in words for a message.
+    pub(crate) fn meaning(self) -> &'static str {
+        match self {
+            Action::Test => "switch to",
+            Action::Boot => "boot from now on into",
+        }
+    }
 }
 
 /// What a switch came to, when it did.

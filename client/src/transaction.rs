@@ -22,7 +22,7 @@ use bento_protocol::{
 
 pub use recovery::{recover, secrets_of_boot};
 pub use reboot::reboot_if_needed;
-pub use rollback::roll_back;
+pub use rollback::{roll_back, roll_back_by_hand};
 pub use world::{Unconfirmed, World};
 
 use crate::build::BuildError;

@@ -18,6 +18,7 @@ use crate::host_key::HostKey;
 use crate::identity::Identity;
 use crate::poll;
 use crate::run;
+use crate::transaction::Wish;
 use crate::settings::{IDENTITY_FILE, Server, Settings, Timeouts};
 
 /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet.
@@ -68,7 +69,7 @@ impl Bootstrap {
             return Ok(());
         }
         wait_for_admission(&settings, &identity).because(ExitReason::Server)?;
-        run::update(&settings, &self.place.state()?, &self.place.machine())
+        run::update(&self.place.site()?, Wish::default(), false)
     }
 
     /// The settings that are there, if they say the same: others aren't overwritten.

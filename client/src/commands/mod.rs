@@ -3,6 +3,10 @@
 mod bootstrap;
 mod check;
 mod place;
+mod reboot_if_needed;
+mod rollback;
+mod settle_secrets;
+mod status;
 mod update;
 
 use clap::Subcommand;
@@ -18,6 +22,15 @@ pub enum Command {
     Update(update::Update),
     /// Find out whether an update could work, and what it would do; changes nothing
     Check(check::Check),
+    /// Show what this machine is on, what is going on, and what comes next
+    Status(status::Status),
+    /// Go back to the system that ran before the last update
+    Rollback(rollback::Rollback),
+    /// Reboot, if the system that was installed wants that and its policy allows it now
+    RebootIfNeeded(reboot_if_needed::RebootIfNeeded),
+    /// Let the secrets be those of the system that was booted
+    #[command(hide = true)]
+    SettleSecrets(settle_secrets::SettleSecrets),
 }
 
 impl Command {
@@ -27,6 +40,10 @@ impl Command {
             Command::Bootstrap(bootstrap) => bootstrap.run(),
             Command::Update(update) => update.run(),
             Command::Check(check) => check.run(),
+            Command::Status(status) => status.run(),
+            Command::Rollback(rollback) => rollback.run(),
+            Command::RebootIfNeeded(reboot) => reboot.run(),
+            Command::SettleSecrets(settle) => settle.run(),
         }
     }
 }

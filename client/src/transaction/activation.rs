@@ -256,11 +256,7 @@ impl<W: World> Transaction<'_, W> {
     }
 
     pub(super) fn make_bootable(&mut self, system: &SystemPath) -> anyhow::Result<()> {
-        self.world.set_profile(system)?;
-        let booted = self.world.switch(self.journal.run, system, Action::Boot);
-        booted.map(drop).map_err(|error| {
-            anyhow!(error).context(format!("{system} can't be made the system that boots"))
-        })
+        rollback::boot(self.world, self.journal.run, system)
     }
 
     pub(super) fn remember_installed(&mut self, system: &SystemPath) {

@@ -2,10 +2,9 @@ use anyhow::anyhow;
 use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
 
 use super::knowledge::Knowledge;
-use super::{Transaction, Unsuccessful, Wish, World};
+use super::{Transaction, Unsuccessful, Wish, World, rollback};
 use crate::exit::{ExitReason, Failure};
 use crate::record::{Awaiting, Before, Journal, PhaseName};
-use crate::switch::Action;
 
 /// After a boot: proves the system that awaited it, or goes back and reboots.
 pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
@@ -18,7 +17,7 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
             None => Ok(()),
             Some(error) => world.reboot().map_err(|failure| Failure {
                 reason: ExitReason::RolledBack,
-                error: super::rollback::both(&anyhow!(error.clone()), &failure),
+                error: rollback::both(&anyhow!(error.clone()), &failure),
             }),
         };
     }
@@ -68,7 +67,7 @@ impl<W: World> Transaction<'_, W> {
         if let Err(error) = self.make_bootable(system) {
             let before = self.journal.before.clone();
             if let Err(failure) = self.boot_what_was(&before) {
-                let error = super::rollback::both(&error, &failure);
+                let error = rollback::both(&error, &failure);
                 return Err(Unsuccessful::rolled_back(Outcome::RollbackFailed, error, false));
             }
             return Err(Unsuccessful::activation(error, false));
@@ -131,14 +130,10 @@ impl<W: World> Transaction<'_, W> {
     }
 
     fn boot_what_was(&mut self, before: &Before) -> anyhow::Result<()> {
-        let Some(profile) = &before.profile else {
-            return Ok(());
-        };
-        self.world.set_profile(profile)?;
-        let booted = self.world.switch(self.journal.run, profile, Action::Boot);
-        booted.map(drop).map_err(|error| {
-            anyhow!(error).context(format!("can't make {profile} the system that boots again"))
-        })
+        match &before.profile {
+            Some(profile) => rollback::boot(self.world, self.journal.run, profile),
+            None => Ok(()),
+        }
     }
 
     /// The system that awaited the boot runs: does it work?
@@ -182,7 +177,7 @@ impl<W: World> Transaction<'_, W> {
                 error: anyhow!("the machine reboots into the old system: {error:#}"),
             }),
             Err(failure) => {
-                let error = super::rollback::both(error, &failure);
+                let error = rollback::both(error, &failure);
                 self.journal.error = Some(format!("{error:#}"));
                 self.remember_failure(Outcome::RollbackFailed, false);
                 self.report_outcome(Outcome::RollbackFailed);
@@ -199,7 +194,7 @@ impl<W: World> Transaction<'_, W> {
         if situation.profile != awaiting.before.profile
             && let Err(failure) = self.boot_what_was(&awaiting.before)
         {
-            error = format!("{:#}", super::rollback::both(&anyhow!(error), &failure));
+            error = format!("{:#}", rollback::both(&anyhow!(error), &failure));
         }
         self.switch_secrets_quietly(awaiting.before.generation);
         self.journal.error = Some(error);

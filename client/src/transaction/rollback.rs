@@ -1,9 +1,10 @@
 use anyhow::{Context, anyhow, ensure};
 
-use bento_protocol::SystemPath;
+use bento_protocol::{RunId, SystemPath};
 
 use super::World;
 use crate::arm::Decision;
+use crate::exit::{ExitReason, Failure};
 use crate::record::{Journal, PhaseName};
 use crate::switch::Action;
 
@@ -41,37 +42,44 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
     let touched_boot =
         journal.phase >= PhaseName::Commit || situation.profile != before.profile;
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
-        world.set_profile(profile)?;
-        switch(world, journal, profile, Action::Boot)?;
+        boot(world, journal.run, profile)?;
     }
     // A boot since then started the old system afresh; otherwise it may run only half.
     let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
     if journal.phase >= PhaseName::Activate && !is_fresh {
-        switch(world, journal, old, Action::Test)?;
+        switch(world, journal.run, old, Action::Test)?;
         if let Some(generation) = before.generation {
             world.restart_units(Some(journal.generation), generation);
         }
     }
-    let running = world.situation().running;
-    ensure!(
-        running.as_ref() == Some(old),
-        "{} runs after the rollback, not {old}",
-        running.map_or("nothing known".to_owned(), |running| running.to_string())
-    );
-    Ok(())
+    check_running(world, old)
+}
+
+/// Makes a system the one that boots, through the profile and the boot loader.
+pub(super) fn boot(world: &mut impl World, run: RunId, system: &SystemPath) -> anyhow::Result<()> {
+    world.set_profile(system)?;
+    switch(world, run, system, Action::Boot)
 }
 
 fn switch(
     world: &mut impl World,
-    journal: &Journal,
+    run: RunId,
     system: &SystemPath,
     action: Action,
 ) -> anyhow::Result<()> {
-    match world.switch(journal.run, system, action) {
-        // Units that fail are no reason to stop halfway.
-        Ok(_) => Ok(()),
-        Err(error) => Err(anyhow!(error).context(format!("can't go back to {system}"))),
-    }
+    // Units that fail are no reason to stop halfway.
+    let switched = world.switch(run, system, action).map(drop);
+    switched.map_err(|error| anyhow!(error).context(format!("can't {} {system}", action.meaning())))
+}
+
+fn check_running(world: &mut impl World, system: &SystemPath) -> anyhow::Result<()> {
+    let running = world.situation().running;
+    ensure!(
+        running.as_ref() == Some(system),
+        "{} runs after the rollback, not {system}",
+        running.map_or("nothing known".to_owned(), |running| running.to_string())
+    );
+    Ok(())
 }
 
 /// Why the new system was given up, and why the old one didn't come back.
@@ -80,4 +88,24 @@ pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Er
         "THE ROLLBACK FAILED, and this machine needs a look: {failure:#}. It is tried again at the next start. The \
          update was given up because: {error:#}"
     )
+}
+
+/// Goes back to what ran before the last update, because somebody wants it.
+pub fn roll_back_by_hand(world: &mut impl World) -> Result<(), Failure> {
+    super::recover(world);
+    let failed = |error| Failure {
+        reason: ExitReason::RolledBack,
+        error,
+    };
+    let previous = world.installed().and_then(|installed| installed.previous);
+    let previous = previous
+        .context("nothing is known that ran before the last update")
+        .map_err(failed)?;
+    let run = RunId::now();
+    let go_back = |world: &mut _| {
+        switch(world, run, &previous, Action::Test)?;
+        check_running(world, &previous)?;
+        boot(world, run, &previous)
+    };
+    go_back(world).map_err(failed)
 }
