@@ -71,7 +71,8 @@ impl fmt::Display for CheckName {
     }
 }
 
-/// A program, by its path or as it is found in `PATH`, and its arguments.
+/// A program, by its path or as it is found in the client's `PATH`, and its arguments. Under NixOS the client's unit
+/// has few programs in its `PATH`; the others have paths such as `/run/current-system/sw/bin/curl`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct CheckCommand {
