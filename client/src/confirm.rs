@@ -20,44 +20,42 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is asked of a system that has just begun to run.
-pub(crate) struct Proof {
-    settings: Settings,
-    identity: Identity,
+pub(crate) struct Proof<'a> {
+    /// Those that the new system brought.
+    new: Option<(Settings, Identity)>,
+    old: &'a (Settings, Identity),
     /// What is not as it should be, and no reason to go back.
     pub(crate) warnings: Vec<String>,
 }
 
-impl Proof {
+impl<'a> Proof<'a> {
     /// By the settings that are there now: they are those by which the machine will look for its next generation.
-    pub(crate) fn of(config: &Path, settings: &Settings, identity: &Identity) -> Self {
-        let new = Settings::read(config).and_then(|settings| {
-            let identity = Identity::read(&settings.identity_file)?;
-            Ok((settings, identity))
-        });
-        match new {
-            Ok((settings, identity)) => Proof {
-                settings,
-                identity,
-                warnings: Vec::new(),
-            },
-            // Another version of the client may understand them.
-            Err(error) => Proof {
-                settings: settings.clone(),
-                identity: identity.clone(),
-                warnings: vec![format!(
-                    "the new settings couldn't be used for the checks: {error:#}"
-                )],
-            },
+    pub(crate) fn of(config: &Path, old: &'a (Settings, Identity)) -> Self {
+        let new = Identity::with_settings(config);
+        // Another version of the client may understand those that this one doesn't.
+        let warning = new
+            .as_ref()
+            .err()
+            .map(|error| format!("the new settings couldn't be used for the checks: {error:#}"));
+        Proof {
+            new: new.ok(),
+            old,
+            warnings: warning.into_iter().collect(),
         }
     }
 
+    fn known(&self) -> &(Settings, Identity) {
+        self.new.as_ref().unwrap_or(self.old)
+    }
+
     /// Reaches the appliance, with several tries over the grace time: the switch may have restarted the network.
-    pub(crate) fn reach(&mut self) -> Result<Connection, Unconfirmed> {
-        let grace = self.settings.confirm.grace.duration();
+    pub(crate) fn reach(&self) -> Result<Connection, Unconfirmed> {
+        let (settings, identity) = self.known();
+        let grace = settings.confirm.grace.duration();
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            match poll::poll(&self.settings, &self.identity) {
+            match poll::poll(settings, identity) {
                 Ok((connection, _)) => return Ok(connection),
                 Err(error) if begun.elapsed() + pause >= grace => {
                     return Err(Unconfirmed {
@@ -80,7 +78,7 @@ impl Proof {
         machine: &Machine,
         line: &mut dyn FnMut(&str),
     ) -> Result<(), Unconfirmed> {
-        let findings = health::check(&self.settings.health, &machine.health_checks(), line);
+        let findings = health::check(&self.known().0.health, &machine.health_checks(), line);
         let mut required = Vec::new();
         for finding in findings {
             let text = format!("health check {}: {}", finding.name, finding.problem);

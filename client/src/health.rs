@@ -15,7 +15,7 @@ use crate::settings::Health;
 
 /// Where programs lie that check the health of a system: in `required/` those without which it doesn't stay, in
 /// `wanted/` those that only warn.
-pub const HEALTH_FOLDER: &str = "/etc/bento/health.d";
+pub const HEALTH_FOLDER: &str = "etc/bento/health.d";
 
 /// A check that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use bento_protocol::SystemPath;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::health::HEALTH_FOLDER;
+
 /// The paths of a machine, all below one root: `/`, unless it is a tree that was prepared elsewhere.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -62,6 +64,11 @@ impl Machine {
     pub fn has_systemd(&self) -> bool {
         // sd_booted(3) asks the same.
         self.root.join("run/systemd/system").is_dir()
+    }
+
+    /// The folder of health checks that anything on the machine may add to.
+    pub fn health_checks(&self) -> PathBuf {
+        self.root.join(HEALTH_FOLDER)
     }
 
     /// What the machine runs now.

@@ -1,9 +1,11 @@
 //! Runs programs whose output is to be seen while they run.
 
+mod group;
 mod limited;
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
+pub(crate) use group::Group;
 pub(crate) use limited::{Limited, run_limited};
 
 /// The longest line that is passed on as one, in bytes: output without a newline must not fill the memory.
@@ -35,9 +38,30 @@ enum Event {
 /// Runs a program to its end and passes each line that it writes, to either output, to `line`. Where its output goes
 /// to a file, that file is `followed`.
 pub(crate) fn run(
+    command: Command,
+    followed: Option<&Path>,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<ExitStatus> {
+    run_noted(command, followed, line, &mut |_| Ok(()))
+}
+
+/// The same in a process group of its own, which `note` is told while it runs.
+pub(crate) fn run_group(
+    mut command: Command,
+    line: &mut dyn FnMut(&str),
+    note: &mut dyn FnMut(Group) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitStatus> {
+    command.process_group(0);
+    run_noted(command, None, line, &mut |leader| {
+        Group::of(leader).map_or(Ok(()), &mut *note)
+    })
+}
+
+fn run_noted(
     mut command: Command,
     followed: Option<&Path>,
     line: &mut dyn FnMut(&str),
+    note: &mut dyn FnMut(Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
@@ -57,10 +81,13 @@ pub(crate) fn run(
     if let Some(path) = followed {
         follow_in_background(path.to_owned(), Arc::clone(&ended), sender.clone());
     }
-    wait_in_background(Pid::from_child(&child), sender);
-    pass_on(&receiver, &ended, line)
+    let leader = Pid::from_child(&child);
+    wait_in_background(leader, sender);
+    let noted = note(leader);
+    let status = pass_on(&receiver, &ended, line)
         .and_then(|()| child.wait())
-        .with_context(|| format!("can't wait for {program}"))
+        .with_context(|| format!("can't wait for {program}"))?;
+    noted.map(|()| status)
 }
 
 fn pass_on(

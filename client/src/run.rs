@@ -18,7 +18,7 @@ use crate::poll;
 use crate::record::{self, Journal};
 use crate::report;
 use crate::secrets;
-use crate::settings::Settings;
+use crate::settings::{Operation, Settings};
 use crate::spool::Spool;
 use crate::state::{Lock, LockError, State};
 use crate::tail::Tail;
@@ -40,24 +40,22 @@ pub struct Site {
 /// Brings this machine to the generation that is published for it, and reports. With `force`, also to one that wouldn't
 /// carry on.
 pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
-    let settings = Settings::read(&site.config).because(ExitReason::Usage)?;
-    let identity = Identity::read(&settings.identity_file).because(ExitReason::Usage)?;
+    let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
     let _lock = prepare(site)?;
     let wish = Wish {
-        at_boot: wish.at_boot || settings.operation == crate::settings::Operation::Boot,
+        at_boot: wish.at_boot || known.0.operation == Operation::Boot,
         ..wish
     };
-    let mut here = Here::new(site, Some((settings, identity)));
+    let mut here = Here::new(site, Some(known));
     here.force = force;
     transaction::update(&mut here, wish)
 }
 
 /// Restarts this machine if that is wanted and allowed now.
 pub fn reboot_if_needed(site: &Site) -> Result<(), Failure> {
-    let settings = Settings::read(&site.config).because(ExitReason::Usage)?;
-    let identity = Identity::read(&settings.identity_file).because(ExitReason::Usage)?;
+    let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
     let _lock = prepare(site)?;
-    let mut here = Here::new(site, Some((settings, identity)));
+    let mut here = Here::new(site, Some(known));
     transaction::reboot_if_needed(&mut here)
 }
 
@@ -88,10 +86,7 @@ fn tell_at_once(site: &Site) {
     let Ok(_lock) = site.state.lock() else {
         return;
     };
-    let known = Settings::read(&site.config).and_then(|settings| {
-        let identity = Identity::read(&settings.identity_file)?;
-        Ok((settings, identity))
-    });
+    let known = Identity::with_settings(&site.config);
     // Without them the report waits for the next start.
     if let Ok(known) = known {
         transaction::recover(&mut Here::new(site, Some(known)));
@@ -101,10 +96,7 @@ fn tell_at_once(site: &Site) {
 /// Goes back by hand to what ran before the last update.
 pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
     let _lock = prepare(site)?;
-    let known = Settings::read(&site.config).and_then(|settings| {
-        let identity = Identity::read(&settings.identity_file)?;
-        Ok((settings, identity))
-    });
+    let known = Identity::with_settings(&site.config);
     let mut here = Here::new(site, known.ok());
     transaction::roll_back_by_hand(&mut here)
 }

@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use disk::{Disk, KeptSystems, KeptSystemsError};
+pub(crate) use duration::parse as parse_duration;
 pub use duration::{Interval, Limit, LimitError, TransferLimit};
 pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};

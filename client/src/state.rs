@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -70,7 +70,7 @@ impl State {
 
     /// Takes the lock, or says who has it.
     pub fn lock(&self) -> Result<Lock, LockError> {
-        let path = self.folder.join("lock");
+        let path = self.lock_file();
         let open = || {
             OpenOptions::new()
                 .read(true)
@@ -117,6 +117,24 @@ impl State {
         lock().with_context(|| format!("can't lock {}", path.display()))
     }
 
+    /// The process that has the lock, if one has.
+    pub fn holder(&self) -> Option<u32> {
+        // To try the lock would take it for a moment, and turn away a run that begins just then. A line of proc_locks(5)
+        // is "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF".
+        let inode = fs::metadata(self.lock_file()).ok()?.ino().to_string();
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let file = fields.get(5)?.rsplit(':').next();
+            (fields.get(1) == Some(&"FLOCK") && file == Some(inode.as_str()))
+                .then(|| fields.get(4)?.parse().ok())?
+        })
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
     /// What is installed.
     pub fn installed(&self) -> PathBuf {
         self.folder.join("installed.json")
@@ -125,6 +143,11 @@ impl State {
     /// What the appliance was told last.
     pub fn delivered(&self) -> PathBuf {
         self.folder.join("delivered.json")
+    }
+
+    /// Until when the machine's owner wants no updates.
+    pub fn hold(&self) -> PathBuf {
+        self.folder.join("hold.json")
     }
 
     /// Reports that wait for delivery.
@@ -241,7 +264,9 @@ mod tests {
             held.contains(&format!("process {}", std::process::id())),
             "{held}"
         );
+        assert_eq!(state.holder(), Some(std::process::id()));
         drop(lock);
+        assert_eq!(state.holder(), None);
         state.lock().unwrap();
     }
 

@@ -177,7 +177,7 @@ impl<W: World> Transaction<'_, W> {
             // Nobody is taken back to older packages than the machine moved to by itself.
             self.world.move_inputs(&mut staged)
         } else {
-            Ok(self.world.mark(&staged))
+            self.world.mark(&staged).map_err(BuildError::from)
         };
         self.journal.mark = Some(mark.map_err(|failed| self.build_failed(begun, failed))?);
         self.build_and_activate(&staged, begun, &policy)

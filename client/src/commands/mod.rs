@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod check;
+mod hold;
 mod place;
 mod reboot_if_needed;
 mod rollback;
@@ -31,6 +32,8 @@ pub enum Command {
     /// Let the secrets be those of the system that was booted
     #[command(hide = true)]
     SettleSecrets(settle_secrets::SettleSecrets),
+    /// Leave this machine in peace for a while: it asks and reports as always, and isn't updated
+    Hold(hold::Hold),
 }
 
 impl Command {
@@ -44,6 +47,7 @@ impl Command {
             Command::Rollback(rollback) => rollback.run(),
             Command::RebootIfNeeded(reboot) => reboot.run(),
             Command::SettleSecrets(settle) => settle.run(),
+            Command::Hold(hold) => hold.run(),
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use bento_protocol::{Digest, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
@@ -221,7 +221,7 @@ impl World for Here<'_> {
         Ok(moved.mark)
     }
 
-    fn mark(&mut self, source: &Source) -> Digest {
+    fn mark(&mut self, source: &Source) -> anyhow::Result<Digest> {
         inputs::mark_of(&source.config)
     }
 
@@ -370,23 +370,23 @@ impl World for Here<'_> {
     }
 
     fn confirm(&mut self, was_reachable: bool) -> Result<Vec<String>, Unconfirmed> {
-        let (settings, identity) = self.known().map_err(|error| Unconfirmed {
-            error,
+        let known = self.known.as_ref().ok_or_else(|| Unconfirmed {
+            error: anyhow!("there are no settings"),
             is_passing: true,
         })?;
-        let mut new = confirm::Proof::of(&self.site.config, settings, identity);
+        let mut proof = confirm::Proof::of(&self.site.config, known);
         let (console, tail) = (&mut self.console, &mut self.tail);
         let mut line = |text: &str| {
             tail.push(text);
             console.line(text);
         };
         let connection = match was_reachable {
-            true => Some(new.reach()?),
+            true => Some(proof.reach()?),
             false => None,
         };
-        new.check_health(self.machine, &mut line)?;
+        proof.check_health(self.machine, &mut line)?;
         self.connection = connection;
-        Ok(new.warnings)
+        Ok(proof.warnings)
     }
 
     fn report(&mut self, report: Report) -> bool {

@@ -85,7 +85,7 @@ impl TryFrom<String> for Interval {
 }
 
 /// Reads a length of time as people write it. Months and years have no fixed length and aren't any.
-fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let span: Span = text.parse().ok()?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     Duration::try_from(duration).ok()

@@ -87,7 +87,7 @@ pub trait World {
     /// Moves the inputs of a generation, and gives the mark of what will be built.
     fn move_inputs(&mut self, staged: &mut Self::Staged) -> Result<Digest, BuildError>;
     /// The mark of the inputs as they are.
-    fn mark(&mut self, staged: &Self::Staged) -> Digest;
+    fn mark(&mut self, staged: &Self::Staged) -> anyhow::Result<Digest>;
     /// Sees to it that there is room for a build.
     fn make_room(&mut self) -> anyhow::Result<()>;
     /// Builds the system.
