@@ -60,6 +60,19 @@ impl Machine {
         self.root.join("nix/var/nix/profiles/system")
     }
 
+    /// The Nix store.
+    pub fn store(&self) -> PathBuf {
+        match std::env::var_os("NIX_STORE_DIR") {
+            Some(store) => store.into(),
+            None => self.root.join("nix/store"),
+        }
+    }
+
+    /// Where disks may be mounted from which the machine boots; `/boot` comes first.
+    pub fn boot_folders(&self) -> [PathBuf; 3] {
+        ["boot", "boot/efi", "efi"].map(|folder| self.root.join(folder))
+    }
+
     /// Whether systemd is what runs this machine's services.
     pub fn has_systemd(&self) -> bool {
         // sd_booted(3) asks the same.
