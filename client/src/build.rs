@@ -95,10 +95,16 @@ pub(crate) fn nix_version() -> Option<String> {
     Some(version.to_owned())
 }
 
+/// Whether a configuration is a flake. A flake wins over a configuration.nix.
+pub(crate) fn is_flake(config: &Path) -> bool {
+    config.join("flake.nix").is_file()
+}
+
 /// Whether all that a configuration is built from is pinned: a flake with its lock file. What else there is may move
 /// by itself, so that what failed may succeed later.
+#[cfg_attr(not(test), expect(dead_code, reason = "the transaction is to ask it"))]
 pub(crate) fn has_lock(config: &Path) -> bool {
-    config.join("flake.nix").is_file() && config.join("flake.lock").is_file()
+    is_flake(config) && config.join("flake.lock").is_file()
 }
 
 /// Builds, and gives the store path of the system. The result stays linked from the state folder.
@@ -147,9 +153,9 @@ pub(crate) fn run(
     })
 }
 
-/// Finds out what there is to build: a flake wins over a configuration.nix.
+/// Finds out what there is to build.
 fn kind(config: &Path) -> anyhow::Result<Kind> {
-    if config.join("flake.nix").is_file() {
+    if is_flake(config) {
         return Ok(Kind::Flake(config.to_owned()));
     }
     let classic = config.join("configuration.nix");

@@ -142,7 +142,8 @@ pub(crate) fn the_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1)
 }
 
-fn settle(path: &Path, mode: u32) -> std::io::Result<()> {
+/// Gives a file or a folder its permissions, and [`the_time`].
+pub(crate) fn settle(path: &Path, mode: u32) -> std::io::Result<()> {
     let file = File::open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.set_modified(the_time())

@@ -180,6 +180,11 @@ impl State {
         self.folder.join("secrets")
     }
 
+    /// A copy of the installed generation's `config/`, in which its inputs are moved on.
+    pub fn working_copy(&self) -> PathBuf {
+        self.folder.join("working")
+    }
+
     /// The result of the last build: a link into the store, which keeps Nix from collecting it as garbage.
     pub fn result(&self) -> PathBuf {
         self.folder.join("result")
