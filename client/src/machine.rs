@@ -84,6 +84,16 @@ impl Machine {
         self.root.join(HEALTH_FOLDER)
     }
 
+    /// The folders in which systemd-boot may have its entries: NixOS mounts the boot partition at one of these.
+    pub(crate) fn boot_entries(&self) -> [PathBuf; 3] {
+        ["boot", "efi", "boot/efi"].map(|boot| self.root.join(boot).join("loader/entries"))
+    }
+
+    /// Says `1` when a kernel is loaded into which kexec would jump.
+    pub(crate) fn kexec_loaded(&self) -> PathBuf {
+        self.root.join("sys/kernel/kexec_loaded")
+    }
+
     /// What the machine runs now.
     pub fn situation(&self) -> Situation {
         let running = self.system("run/current-system");
