@@ -58,12 +58,11 @@ impl<'a> Source<'a> {
 
 /// Why there is no system.
 #[derive(Debug)]
-pub(crate) struct BuildError {
+pub struct BuildError {
     /// What failed, and where.
-    pub(crate) error: anyhow::Error,
+    pub error: anyhow::Error,
     /// Whether the same may succeed later, though nothing changes in the generation.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the transaction is to ask it"))]
-    pub(crate) is_passing: bool,
+    pub is_passing: bool,
 }
 
 impl BuildError {
@@ -102,7 +101,6 @@ pub(crate) fn is_flake(config: &Path) -> bool {
 
 /// Whether all that a configuration is built from is pinned: a flake with its lock file. What else there is may move
 /// by itself, so that what failed may succeed later.
-#[cfg_attr(not(test), expect(dead_code, reason = "the transaction is to ask it"))]
 pub(crate) fn has_lock(config: &Path) -> bool {
     is_flake(config) && config.join("flake.lock").is_file()
 }

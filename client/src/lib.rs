@@ -32,7 +32,6 @@ pub mod identity;
 mod transport;
 
 // What lies on this machine.
-pub mod disk;
 mod durable;
 mod generations;
 pub mod machine;

@@ -84,7 +84,9 @@ impl Overview {
                 failed,
             }),
             held: hold::until(state, Timestamp::now()),
-            waiting_reports: Spool::new(state).waiting().map_or(0, |waiting| waiting.len()),
+            waiting_reports: Spool::new(state)
+                .waiting()
+                .map_or(0, |waiting| waiting.len()),
             runs: record::read(&state.history())?.unwrap_or_default(),
         })
     }
@@ -109,7 +111,8 @@ impl Overview {
 
 impl fmt::Display for Overview {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |name: &str, value: &dyn fmt::Display| writeln!(formatter, "{name:<12}{value}");
+        let mut row =
+            |name: &str, value: &dyn fmt::Display| writeln!(formatter, "{name:<12}{value}");
         let or_none = |system: &Option<SystemPath>| {
             system
                 .as_ref()
@@ -126,7 +129,10 @@ impl fmt::Display for Overview {
         if let Some(generation) = &self.awaiting {
             row("next boot", &format!("generation {}", generation.short()))?;
         } else if self.reboot_required {
-            row("next boot", &"wanted: kernel, initrd or modules have changed")?;
+            row(
+                "next boot",
+                &"wanted: kernel, initrd or modules have changed",
+            )?;
         }
         row("going on", &self.going_on())?;
         if let Some(Failure { failed, retry_at }) = &self.failed {
@@ -144,10 +150,16 @@ impl fmt::Display for Overview {
             }
         }
         if let Some(until) = &self.held {
-            row("held", &format!("until {until:.0}; `bento-client hold off` ends that"))?;
+            row(
+                "held",
+                &format!("until {until:.0}; `bento-client hold off` ends that"),
+            )?;
         }
         if self.waiting_reports > 0 {
-            row("reports", &format!("{} wait for delivery", self.waiting_reports))?;
+            row(
+                "reports",
+                &format!("{} wait for delivery", self.waiting_reports),
+            )?;
         }
         for (index, run) in self.runs.iter().rev().take(5).enumerate() {
             let name = if index == 0 { "last runs" } else { "" };

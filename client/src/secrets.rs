@@ -38,7 +38,9 @@ pub(crate) fn changed(
 ) -> anyhow::Result<BTreeSet<FilePath>> {
     let of = |id: Option<&GenerationId>| -> anyhow::Result<BTreeMap<FilePath, Digest>> {
         let staged = id.map(|id| generations::find(state, id)).transpose()?;
-        staged.flatten().map_or(Ok(BTreeMap::new()), |staged| staged.secrets())
+        staged
+            .flatten()
+            .map_or(Ok(BTreeMap::new()), |staged| staged.secrets())
     };
     let (from, to) = (of(from)?, of(Some(to))?);
     let paths = from.keys().chain(to.keys());

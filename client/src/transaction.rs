@@ -20,8 +20,8 @@ use bento_protocol::{
     Format, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath, Systems,
 };
 
-pub use recovery::{recover, secrets_of_boot};
 pub use reboot::reboot_if_needed;
+pub use recovery::{recover, secrets_of_boot};
 pub use rollback::{roll_back, roll_back_by_hand};
 pub use world::{Unconfirmed, World};
 
@@ -277,7 +277,11 @@ impl<W: World> Transaction<'_, W> {
     fn remember_failure(&mut self, outcome: Outcome, is_passing: bool) {
         let (generation, auto) = (self.journal.generation, self.journal.auto);
         let same = |failed: &Failed| failed.generation == generation && failed.auto == auto;
-        let count = self.world.failed().filter(same).map_or(0, |failed| failed.count);
+        let count = self
+            .world
+            .failed()
+            .filter(same)
+            .map_or(0, |failed| failed.count);
         let failed = Failed {
             generation,
             auto,

@@ -18,8 +18,8 @@ use crate::host_key::HostKey;
 use crate::identity::Identity;
 use crate::poll;
 use crate::run;
-use crate::transaction::Wish;
 use crate::settings::{IDENTITY_FILE, Server, Settings, Timeouts};
+use crate::transaction::Wish;
 
 /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet.
 #[derive(Debug, Args)]

@@ -54,7 +54,12 @@ impl Group {
 
 impl fmt::Display for Group {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.leader.as_raw_nonzero(), self.started)
+        write!(
+            formatter,
+            "{} {}",
+            self.leader.as_raw_nonzero(),
+            self.started
+        )
     }
 }
 
@@ -67,7 +72,11 @@ mod tests {
 
     #[test]
     fn a_group_is_ended_and_one_of_the_same_number_is_not() {
-        let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .process_group(0)
+            .spawn()
+            .unwrap();
         let group = Group::of(Pid::from_child(&child)).unwrap();
         assert_eq!(Group::parse(&group.to_string()), Some(group));
         let other = Group {

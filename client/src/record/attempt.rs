@@ -45,8 +45,7 @@ impl Failed {
 
     /// Whether it is to be tried now. A clock that was set back since doesn't make it wait for longer.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.retry_at()
-            .is_some_and(|at| at <= now || now < self.at)
+        self.retry_at().is_some_and(|at| at <= now || now < self.at)
     }
 }
 

@@ -107,12 +107,7 @@ pub struct Before {
 
 impl Journal {
     /// That of a run which has polled, and changed nothing yet.
-    pub fn begun(
-        run: RunId,
-        generation: GenerationId,
-        started: Timestamp,
-        before: Before,
-    ) -> Self {
+    pub fn begun(run: RunId, generation: GenerationId, started: Timestamp, before: Before) -> Self {
         Journal {
             run,
             generation,

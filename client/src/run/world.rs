@@ -194,7 +194,10 @@ impl World for Here<'_> {
     }
 
     fn self_update_is_due(&mut self) -> bool {
-        let every = self.known.as_ref().and_then(|(settings, _)| settings.self_update.every);
+        let every = self
+            .known
+            .as_ref()
+            .and_then(|(settings, _)| settings.self_update.every);
         let path = self.state.self_updated();
         let now = Timestamp::now();
         let last = self.read(&path);
@@ -314,7 +317,8 @@ impl World for Here<'_> {
 
     fn secrets_differ(&mut self, from: Option<GenerationId>, to: GenerationId) -> bool {
         let changed = secrets::changed(self.state, from.as_ref(), &to);
-        self.warn_of(changed).is_none_or(|changed| !changed.is_empty())
+        self.warn_of(changed)
+            .is_none_or(|changed| !changed.is_empty())
     }
 
     fn restart_units(&mut self, from: Option<GenerationId>, to: GenerationId) {
@@ -325,7 +329,9 @@ impl World for Here<'_> {
         }
         // Those of the system that has just begun to run.
         let settings = Settings::read(&self.site.config).ok();
-        let settings = settings.as_ref().or(self.known.as_ref().map(|known| &known.0));
+        let settings = settings
+            .as_ref()
+            .or(self.known.as_ref().map(|known| &known.0));
         let Some(settings) = settings else {
             return;
         };
@@ -342,17 +348,10 @@ impl World for Here<'_> {
         action: Action,
     ) -> Result<Switched, SwitchError> {
         let (console, tail) = (&mut self.console, &mut self.tail);
-        switch::switch(
-            self.machine,
-            self.state,
-            run,
-            system,
-            action,
-            &mut |line| {
-                tail.push(line);
-                console.line(line);
-            },
-        )
+        switch::switch(self.machine, self.state, run, system, action, &mut |line| {
+            tail.push(line);
+            console.line(line);
+        })
     }
 
     fn stop_switch(&mut self, run: RunId) {
@@ -419,7 +418,7 @@ impl World for Here<'_> {
     }
 
     fn may_reboot(&mut self, policy: &Policy) -> bool {
-        reboot::may(policy.terms(), jiff::Zoned::now().time())
+        reboot::may(policy.terms(), reboot::local_time())
     }
 
     fn wait(&mut self, time: Duration) {

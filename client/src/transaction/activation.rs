@@ -167,7 +167,8 @@ impl<W: World> Transaction<'_, W> {
         if switched == Switched::Wholly || self.newly_failed(failed_before).is_empty() {
             return Ok(switched);
         }
-        self.world.warn("some units failed: the switch is tried again");
+        self.world
+            .warn("some units failed: the switch is tried again");
         let again = self.world.switch(run, system, Action::Test);
         // Whatever it says: the first one has changed the machine.
         again.map_err(|error| SwitchError::Failed(anyhow!(error)))
@@ -188,7 +189,11 @@ impl<W: World> Transaction<'_, W> {
         self.begin(PhaseName::Confirm).map_err(Stop::local)?;
         let begun = Instant::now();
         let confirmed = self.look(system, switched, failed_before);
-        let note = if confirmed.is_ok() { "the machine works" } else { "failed" };
+        let note = if confirmed.is_ok() {
+            "the machine works"
+        } else {
+            "failed"
+        };
         self.ended(PhaseName::Confirm, begun, note);
         let warnings = confirmed?;
         for warning in &warnings {
@@ -223,7 +228,9 @@ impl<W: World> Transaction<'_, W> {
                 )));
             }
             warnings.push(match failed_before {
-                [] => "switch-to-configuration says that units failed; none is failed now".to_owned(),
+                [] => {
+                    "switch-to-configuration says that units failed; none is failed now".to_owned()
+                }
                 units => format!(
                     "the new system runs; these units fail as they did before: {}",
                     units.join(", ")

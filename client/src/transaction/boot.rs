@@ -42,7 +42,9 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
     match &awaiting.failure {
         None if came_up => transaction.prove_boot(awaiting),
         None => {
-            let running = situation.running.map_or("another system".to_owned(), |it| it.to_string());
+            let running = situation
+                .running
+                .map_or("another system".to_owned(), |it| it.to_string());
             transaction.give_up_boot(&awaiting, format!(
                 "the machine booted {running}, not {}: the boot loader went back because that one didn't boot, or \
                  somebody chose so",
@@ -68,7 +70,11 @@ impl<W: World> Transaction<'_, W> {
             let before = self.journal.before.clone();
             if let Err(failure) = self.boot_what_was(&before) {
                 let error = rollback::both(&error, &failure);
-                return Err(Unsuccessful::rolled_back(Outcome::RollbackFailed, error, false));
+                return Err(Unsuccessful::rolled_back(
+                    Outcome::RollbackFailed,
+                    error,
+                    false,
+                ));
             }
             return Err(Unsuccessful::activation(error, false));
         }
@@ -198,7 +204,11 @@ impl<W: World> Transaction<'_, W> {
         }
         self.switch_secrets_quietly(awaiting.before.generation);
         self.journal.error = Some(error);
-        let outcome = if is_back { Outcome::RolledBack } else { Outcome::RollbackFailed };
+        let outcome = if is_back {
+            Outcome::RolledBack
+        } else {
+            Outcome::RollbackFailed
+        };
         self.remember_failure(outcome, false);
         self.report_outcome(outcome);
         self.or_warn(|world| world.set_awaiting(None));

@@ -22,9 +22,8 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
     let situation = world.situation();
     let awaiting = world.awaiting();
     // What is on its way back has asked for its reboot.
-    let awaits = awaiting.filter(|awaiting| {
-        awaiting.failure.is_none() && awaiting.boot == situation.boot
-    });
+    let awaits =
+        awaiting.filter(|awaiting| awaiting.failure.is_none() && awaiting.boot == situation.boot);
     let wanted = situation.reboot_required || awaits.is_some();
     if !wanted || situation.held.is_some() || world.journal().is_some() {
         return Ok(());
@@ -52,9 +51,7 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
         return Ok(());
     }
     await_delivery(world);
-    let reboot = world
-        .set_rebooted(&rebooted)
-        .and_then(|()| world.reboot());
+    let reboot = world.set_rebooted(&rebooted).and_then(|()| world.reboot());
     reboot.map_err(|error| Failure {
         reason: ExitReason::RebuildFailed,
         error: error.context("the machine can't be rebooted"),

@@ -40,7 +40,10 @@ pub fn secrets_of_boot(
 ) -> Option<GenerationId> {
     let (new, before) = match (journal, awaiting) {
         (Some(journal), _) if journal.outcome.is_none() => (
-            journal.built.as_ref().map(|built| (built, journal.generation)),
+            journal
+                .built
+                .as_ref()
+                .map(|built| (built, journal.generation)),
             journal.before.generation,
         ),
         (_, Some(awaiting)) => (
@@ -50,7 +53,9 @@ pub fn secrets_of_boot(
         _ => (None, installed.map(|installed| installed.generation)),
     };
     match new {
-        Some((system, generation)) if situation.running.as_ref() == Some(system) => Some(generation),
+        Some((system, generation)) if situation.running.as_ref() == Some(system) => {
+            Some(generation)
+        }
         _ => before,
     }
 }

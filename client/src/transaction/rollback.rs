@@ -39,8 +39,7 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
     world.stop_switch(journal.run);
     world.switch_secrets(before.generation)?;
     let situation = world.situation();
-    let touched_boot =
-        journal.phase >= PhaseName::Commit || situation.profile != before.profile;
+    let touched_boot = journal.phase >= PhaseName::Commit || situation.profile != before.profile;
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
         boot(world, journal.run, profile)?;
     }
