@@ -14,6 +14,21 @@ pub(super) fn first_of_a_namespace(ancestor: u32) -> Option<u32> {
     None
 }
 
+/// The number, here, of the descendant that strace runs, once it is the command that strace was given.
+pub(super) fn traced(ancestor: u32) -> Option<u32> {
+    let mut family = vec![ancestor];
+    while let Some(process) = family.pop() {
+        // strace itself forks, to try what the kernel can.
+        let is_strace = fs::read_link(format!("/proc/{process}/exe"))
+            .is_ok_and(|program| program.ends_with("strace"));
+        if !is_strace && is_traced(process) {
+            return Some(process);
+        }
+        family.extend(children(process));
+    }
+    None
+}
+
 /// When a process was started, in the kernel's ticks since it booted; together with its number that
 /// names no other process.
 pub(super) fn start_time(process: u32) -> Option<String> {
@@ -30,6 +45,14 @@ fn is_first(process: u32) -> bool {
         .filter_map(|line| line.strip_prefix("NSpid:"))
         // One number for each nested namespace, the innermost last.
         .any(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
+}
+
+fn is_traced(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    status
+        .lines()
+        .filter_map(|line| line.strip_prefix("TracerPid:"))
+        .any(|tracer| tracer.trim() != "0")
 }
 
 fn children(process: u32) -> Vec<u32> {

@@ -1,15 +1,21 @@
 //! A whole machine to update: Debian with real systemd and real Nix, booted by systemd-nspawn.
 //!
 //! A guest has a writable tree of its own over one common base tree, so that making one costs next
-//! to nothing. It shares the network of this machine: the appliance is at 127.0.0.1 for it too. Its
-//! Nix needs no network.
+//! to nothing. Unless it is asked for one of its own, it shares the network of this machine: the
+//! appliance is at 127.0.0.1 for it too. Its Nix needs no network.
 
 mod base;
+mod clock;
+mod disk;
 mod elevation;
 mod family;
+mod features;
 mod furnish;
+mod halt;
 mod inside;
 mod kind;
+mod leftovers;
+mod network;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -22,7 +28,10 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::Uid;
 
 pub use base::{base_tree, cache};
+pub use disk::Disk;
 use elevation::Elevation;
+pub use features::Features;
+pub use halt::Halted;
 pub use kind::Kind;
 
 use crate::lifeline::Lifeline;
@@ -53,6 +62,7 @@ static COUNT: AtomicU32 = AtomicU32::new(1);
 #[derive(Debug)]
 pub struct Guest {
     kind: Kind,
+    features: Features,
     name: String,
     base: PathBuf,
     folder: PathBuf,
@@ -77,8 +87,15 @@ impl Guest {
     /// # Errors
     /// As [`Guest::boot`].
     pub fn boot_as(kind: Kind) -> Result<Self> {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self::boot_named(kind, &format!("bento-guest-{}-{number}", system::id()))
+        Self::make(kind, Features::default(), &unused_name())
+    }
+
+    /// Makes and boots a new machine with systemd, and with more than others have.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`], and if this isn't root.
+    pub fn boot_with(features: Features) -> Result<Self> {
+        Self::make(Kind::Systemd, features, &unused_name())
     }
 
     /// Makes and boots a new machine of one kind and with a host name of its own.
@@ -86,6 +103,10 @@ impl Guest {
     /// # Errors
     /// As [`Guest::boot`], or if there is a guest of that name.
     pub fn boot_named(kind: Kind, name: &str) -> Result<Self> {
+        Self::make(kind, Features::default(), name)
+    }
+
+    fn make(kind: Kind, features: Features, name: &str) -> Result<Self> {
         namespace::check()?;
         if kind == Kind::Systemd && !Uid::effective().is_root() {
             bail!("only root can boot a guest with systemd: run this as root");
@@ -100,6 +121,7 @@ impl Guest {
         let lifeline = Lifeline::tie(&end(&elevation, &folder, &cgroup(name), "remove"))?;
         let mut guest = Self {
             kind,
+            features,
             name: name.to_owned(),
             base,
             folder,
@@ -124,6 +146,7 @@ impl Guest {
             } else {
                 Kind::Root
             },
+            features: Features::default(),
             name: name.to_owned(),
             base: base_tree()?,
             folder: folder(name)?,
@@ -344,6 +367,11 @@ impl Drop for Guest {
             self.cut_power().ok();
         }
     }
+}
+
+fn unused_name() -> String {
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("bento-guest-{}-{number}", system::id())
 }
 
 fn folder(name: &str) -> Result<PathBuf> {
