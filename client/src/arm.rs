@@ -308,7 +308,10 @@ mod tests {
                     .into_iter()
                     .cycle()
                     .take(8)
-                    .map(|verdict| scope.spawn(|| decide(&state, run, verdict).unwrap()))
+                    .map(|verdict| {
+                        let state = &state;
+                        scope.spawn(move || decide(state, run, verdict).unwrap())
+                    })
                     .collect();
                 threads
                     .into_iter()

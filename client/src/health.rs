@@ -200,7 +200,7 @@ mod tests {
             [[health.checks]]
             name = "slow"
             command = ["sh", "-c", "echo waiting; exec sleep 1000"]
-            timeout = "1s"
+            timeout = "2s"
             [[health.checks]]
             name = "missing"
             command = ["bento-has-no-such-program"]
@@ -221,7 +221,7 @@ mod tests {
         let bad = format!("ended with exit code 7{last}");
         assert_eq!(found(0), ("bad", true, bad.as_str()));
         assert_eq!(found(1), ("ended", false, "was ended by signal 9"));
-        assert_eq!(found(2), ("slow", true, "timed out after 1 s\n> waiting"));
+        assert_eq!(found(2), ("slow", true, "timed out after 2 s\n> waiting"));
         let (name, _, problem) = found(3);
         assert_eq!(name, "missing");
         assert!(

@@ -402,6 +402,3 @@ impl<W: World> Transaction<'_, W> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

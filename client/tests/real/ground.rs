@@ -81,7 +81,7 @@ impl Ground {
     /// Settings that name this server, with more at their beginning.
     pub(crate) fn settings(&self, host_key: &str, more: &str) -> String {
         format!(
-            "name = \"{NAME}\"\nidentity_file = \"{}\"\nnix_path = \"nixpkgs={}\"\n{more}\n\
+            "name = \"{NAME}\"\nidentity_file = \"{}\"\nnix_path = \"nixpkgs={}\"\nguard = false\n{more}\n\
              [[servers]]\naddress = \"127.0.0.1\"\nport = {}\nhost_keys = [\"{host_key}\"]\n",
             self.path("key").display(),
             self.path("nixpkgs").display(),
