@@ -38,7 +38,8 @@ pub(crate) fn may(terms: &Terms, local: Time) -> bool {
 /// whole day, as it is to NixOS's `system.autoUpgrade.rebootWindow`: for no time at all there is `never`.
 fn is_in(window: &RebootWindow, local: Time) -> bool {
     let (from, to) = (window.from.minutes(), window.to.minutes());
-    let now = local.hour().unsigned_abs() as u16 * 60 + local.minute().unsigned_abs() as u16;
+    let now =
+        u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
     if from < to {
         (from..to).contains(&now)
     } else {

@@ -18,7 +18,7 @@ use crate::exit::Failure;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet
-    Bootstrap(bootstrap::Bootstrap),
+    Bootstrap(Box<bootstrap::Bootstrap>),
     /// Ask for a new generation, build it, switch to it, and report
     Update(update::Update),
     /// Find out whether an update could work, and what it would do; changes nothing

@@ -82,6 +82,41 @@ fn a_key_that_is_taken_unseen_is_shown_and_stays_pinned() {
 }
 
 #[test]
+fn a_machine_behind_a_proxy_goes_through_it_from_the_first_contact_on() {
+    let mut ground = Ground::without_settings();
+    ground.publish(flake("1"), &[]);
+    // The server's name means something only to the proxy; quotes and backslashes must survive the settings.
+    let used = ground.path("used");
+    let command = format!(
+        "echo '%h' \"\\\"%p\\\"\" >> {}; exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3 & cat >&3'",
+        used.display(),
+        ground.server.port
+    );
+    let bootstrap = |more: &[&str]| {
+        let mut bootstrap = ground.client("bootstrap");
+        bootstrap
+            .args(["--name", "kikimora", "--server", "bento.invalid:2222"])
+            .arg("--identity-file")
+            .arg(ground.path("new/key"))
+            .args(more);
+        Ended::of(bootstrap.output().unwrap())
+    };
+    bootstrap(&["--accept-new-host-key", "--proxy-command", &command]).with(0);
+    assert_eq!(
+        fs::read_to_string(&used).unwrap(),
+        "bento.invalid \"2222\"\n"
+    );
+    bootstrap(&["--proxy-command", "another"])
+        .with(2)
+        .complaining("proxy command");
+
+    ground.enrol(&server::public_key(&ground.path("new/key")));
+    ground.update().with(0);
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert!(fs::read_to_string(&used).unwrap().lines().count() > 1);
+}
+
+#[test]
 fn a_machine_that_waits_is_updated_once_it_is_let_in() {
     let mut ground = Ground::without_settings();
     ground.publish(flake("1"), &[]);
