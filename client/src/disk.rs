@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 pub use boot::boot_has_room;
-pub use store::make_room;
+pub use store::{make_room, remove_old_systems};
 
 use crate::settings::ByteSize;
 

@@ -27,10 +27,10 @@ pub(crate) struct Moved {
     pub(crate) mark: Digest,
 }
 
-/// Whether the inputs are to be moved on again. `every` is none where nobody wants it.
-pub(crate) fn is_due(every: Option<Duration>, last: Option<Timestamp>, now: Timestamp) -> bool {
-    let (Some(every), Some(last)) = (every, last) else {
-        return every.is_some();
+/// Whether it is time to move the inputs on again. Zero: at every run.
+pub(crate) fn is_due(every: Duration, last: Option<Timestamp>, now: Timestamp) -> bool {
+    let Some(last) = last else {
+        return true;
     };
     match Duration::try_from(now.duration_since(last)) {
         Ok(since) => since >= every,
@@ -83,6 +83,7 @@ pub(crate) fn move_on(
             // Otherwise an answer of the last hour would do.
             update.args(["--update", "--option", "tarball-ttl", "0"]);
             build::run(with_options(update, source, settings), tail, line)?;
+            build::run(without_old_channels(), tail, line)?;
         }
         source.config.to_owned()
     };
@@ -90,7 +91,18 @@ pub(crate) fn move_on(
     Ok(Moved { config, mark })
 }
 
+/// How many versions of root's channels stay: each is a root of Nix' garbage collector.
+const KEPT_CHANNELS: &str = "+5";
 const LOCK_FILE: &str = "flake.lock";
+
+fn without_old_channels() -> Command {
+    let mut command = Command::new("nix-env");
+    command
+        .arg("-p")
+        .arg(channels_profile(std::env::var_os("NIX_STATE_DIR")))
+        .args(["--delete-generations", KEPT_CHANNELS]);
+    command
+}
 
 /// Root's channels, in Nix's state folder if it was moved elsewhere.
 fn channels_profile(state_folder: Option<OsString>) -> PathBuf {

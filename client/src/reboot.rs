@@ -16,10 +16,6 @@ use crate::machine::Machine;
 const KEXEC_LOADER: &str = "prepare-kexec.service";
 
 /// The time of day where this machine is.
-#[cfg_attr(
-    test,
-    expect(dead_code, reason = "the decision is tested at times of its own")
-)]
 pub(crate) fn local_time() -> Time {
     Zoned::now().time()
 }

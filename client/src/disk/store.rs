@@ -21,6 +21,16 @@ pub fn make_room(disk: &Disk, machine: &Machine, line: &mut dyn FnMut(&str)) -> 
     make_room_in(&machine.store(), &nix, disk, machine, line)
 }
 
+/// Removes the systems of the profile that are too many by the settings. Called at each change of the profile, it keeps
+/// their number, and so that of the roots of Nix' garbage collector, from growing.
+pub fn remove_old_systems(
+    disk: &Disk,
+    machine: &Machine,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<()> {
+    remove_systems(&|program| Command::new(program), disk, machine, line).map(drop)
+}
+
 /// Does so in a store whose Nix is at hand as `nix`.
 fn make_room_in(
     store: &Path,

@@ -201,7 +201,11 @@ impl World for Here<'_> {
         let path = self.state.self_updated();
         let now = Timestamp::now();
         let last = self.read(&path);
-        let is_due = inputs::is_due(every.map(|every| every.duration()), last, now);
+        let is_due = inputs::is_due(
+            every.map_or(Duration::ZERO, |every| every.duration()),
+            last,
+            now,
+        );
         if is_due {
             let remembered = record::write(&path, &now);
             self.warn_of(remembered);
@@ -365,7 +369,15 @@ impl World for Here<'_> {
 
     fn set_profile(&mut self, system: &SystemPath) -> anyhow::Result<()> {
         let console = &mut self.console;
-        switch::set_profile(self.machine, system, &mut |line| console.line(line))
+        let mut line = |line: &str| console.line(line);
+        switch::set_profile(self.machine, system, &mut line)?;
+        let Some((settings, _)) = &self.known else {
+            return Ok(());
+        };
+        let removed = disk::remove_old_systems(&settings.disk, self.machine, &mut line);
+        // They go the next time.
+        self.warn_of(removed);
+        Ok(())
     }
 
     fn confirm(&mut self, was_reachable: bool) -> Result<Vec<String>, Unconfirmed> {

@@ -11,7 +11,8 @@ pub struct Disk {
     pub store_free: ByteSize,
     /// Whether Nix' garbage may be collected for it, besides removing old systems from the profile; true by default.
     pub collect_garbage: bool,
-    /// How many generations of the system profile always stay, the newest ones: at least 2, 5 by default.
+    /// How many generations of the system profile stay at most, beside those that run, were booted or are booted next:
+    /// the newest ones, at least 2, 5 by default.
     pub keep_systems: KeptSystems,
 }
 
