@@ -22,5 +22,6 @@ mod life;
 mod modules;
 mod nixos;
 mod publication;
+mod stand_in;
 mod truth;
 mod wire;
