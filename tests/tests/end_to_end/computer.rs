@@ -64,7 +64,6 @@ impl Computer {
 
     /// Boots such a machine with more than others have. With a network of its own it reaches nothing until it is
     /// told to go through a proxy at [`Guest::host_address`].
-    #[expect(dead_code, reason = "for the proof of updates")]
     pub(crate) fn boot_with(
         features: Features,
         fleet: &Fleet,
@@ -118,6 +117,21 @@ impl Computer {
     /// Goes through a proxy from now on.
     pub(crate) fn go_through(&self, proxy: SocketAddr) -> Result<()> {
         self.point_at(proxy, &self.host_key)
+    }
+
+    /// What `nix flake lock` makes of a flake here. Without such a file a generation that has failed is built again at
+    /// each run, because its inputs may be others by then. With it no other server can be pointed at any more: that is
+    /// an input too.
+    pub(crate) fn lock(&self, flake: &str) -> Result<String> {
+        let folder = "/root/lock";
+        self.guest
+            .put_file(&format!("{folder}/flake.nix"), "644", flake)?;
+        self.guest
+            .shell(&format!(
+                "cd {folder}; rm -f flake.lock; nix flake lock path:{folder}"
+            ))?
+            .success()?;
+        self.guest.read_file(&format!("{folder}/flake.lock"))
     }
 
     /// Runs an update by hand.

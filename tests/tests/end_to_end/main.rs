@@ -7,6 +7,7 @@
 )]
 
 mod generation;
+mod halted;
 mod image;
 mod machine;
 mod reports;
