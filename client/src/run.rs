@@ -67,7 +67,10 @@ pub fn roll_back_armed(site: &Site, run: RunId) -> Result<(), Failure> {
     }
     let mut here = Here::new(site, None);
     let journal: Journal = record::read(&site.state.journal())
-        .and_then(|journal| journal.context("there is no journal of the update"))
+        .and_then(|journal: Option<Journal>| {
+            let journal = journal.filter(|journal| journal.run == run);
+            journal.with_context(|| format!("there is no journal of the run {run}"))
+        })
         .because(ExitReason::RolledBack)?;
     let was_brought_back = transaction::roll_back(&mut here, &journal)
         .context("THE ROLLBACK FAILED, and this machine needs a look; it is tried again at the next start")

@@ -19,6 +19,14 @@ pub struct Spool {
     folder: PathBuf,
 }
 
+/// A report as the appliance takes it.
+pub(crate) fn compressed(report: &Report) -> anyhow::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    serde_json::to_writer(&mut encoder, report).context("the report can't be written as JSON")?;
+    encoder.flush().context("the report can't be compressed")?;
+    encoder.finish().context("the report can't be compressed")
+}
+
 /// A report that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Waiting {
@@ -37,9 +45,14 @@ impl Spool {
         }
     }
 
-    /// Adds a report behind all others. When there are too many, the oldest go; their number is returned.
+    /// Adds a report behind all others, unless there is one of its run. When there are too many, the oldest go; their
+    /// number is returned.
     pub fn add(&self, report: &Report) -> anyhow::Result<usize> {
         let mut waiting = self.waiting()?;
+        // A run that was cut short after it had added its report adds it again when it is completed.
+        if waiting.iter().any(|waiting| waiting.name.run == report.run) {
+            return Ok(0);
+        }
         let added = Waiting {
             sequence: waiting.last().map_or(1, |last| last.sequence + 1),
             name: ReportName {
@@ -47,12 +60,7 @@ impl Spool {
                 attempt: 1,
             },
         };
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        serde_json::to_writer(&mut encoder, report)
-            .context("the report can't be written as JSON")?;
-        encoder.flush().context("the report can't be compressed")?;
-        let content = encoder.finish().context("the report can't be compressed")?;
-        durable::write(&self.path(&added), &content, 0o600)?;
+        durable::write(&self.path(&added), &compressed(report)?, 0o600)?;
         waiting.push(added);
         let too_many = waiting.len().saturating_sub(limits::SPOOLED_REPORTS);
         for oldest in &waiting[..too_many] {

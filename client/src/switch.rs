@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, anyhow, bail};
 use bento_protocol::{RunId, SystemPath};
@@ -61,6 +62,8 @@ pub enum SwitchError {
     Failed(anyhow::Error),
 }
 
+/// How long a switch may take, in seconds: one that never ended would keep the machine from every further update.
+const LONGEST: u32 = 3600;
 /// Exit codes of NixOS' switch-to-configuration.
 const SOME_UNITS_FAILED: i32 = 4;
 const BUSY: i32 = 11;
@@ -96,9 +99,9 @@ pub(crate) fn switch(
 /// Ends a switch that was left going on, and waits until it has ended.
 pub(crate) fn stop(machine: &Machine, state: &State, run: RunId) -> anyhow::Result<()> {
     if machine.has_systemd() {
-        // A unit that isn't there any more has been stopped.
+        // Units that aren't there any more have been stopped.
         Command::new("systemctl")
-            .args(["stop", "--quiet", &unit_name(run)])
+            .args(["stop", "--quiet", &format!("{}*", unit_prefix(run))])
             .stderr(Stdio::null())
             .status()
             .context("can't run systemctl")?;
@@ -140,8 +143,19 @@ pub(crate) fn set_profile(
     Ok(())
 }
 
+fn unit_prefix(run: RunId) -> String {
+    format!("bento-activate-{run}-")
+}
+
+/// A name that no unit of this run has had: systemd may not have forgotten the last one yet.
 fn unit_name(run: RunId) -> String {
-    format!("bento-activate-{run}.service")
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "{}{}-{number}.service",
+        unit_prefix(run),
+        std::process::id()
+    )
 }
 
 /// In a unit of its own: whatever becomes of the client, whose own unit the switch may change, the switch goes on.
@@ -171,7 +185,8 @@ fn unit(run: RunId, system: &SystemPath, action: Action, log: &Path) -> Command 
             "--service-type=exec",
         ])
         .arg(format!("--unit={}", unit_name(run)))
-        .arg("--description=Switch to the system that bento built");
+        .arg("--description=Switch to the system that bento built")
+        .arg(format!("--property=RuntimeMaxSec={LONGEST}"));
     // To a file and not through a pipe: a pipe closes with the client, and the switch dies of that (nixpkgs#39118).
     for output in ["StandardOutput", "StandardError"] {
         command.arg(format!("--property={output}=append:{}", log.display()));
@@ -257,7 +272,12 @@ mod tests {
             .get_args()
             .map(|argument| argument.to_str().unwrap())
             .collect();
-        assert!(arguments.contains(&format!("--unit=bento-activate-{run}.service").as_str()));
+        let prefix = format!("--unit=bento-activate-{run}-");
+        assert!(
+            arguments
+                .iter()
+                .any(|argument| argument.starts_with(&prefix))
+        );
         assert!(
             arguments.contains(&"--property=StandardError=append:/var/lib/bento/activation.log")
         );

@@ -73,6 +73,13 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
     result
 }
 
+/// An error of a length that a report may have, with room to spare.
+fn shortened(error: &str) -> String {
+    const LONGEST: usize = 16 << 10;
+    let end = error.floor_char_boundary(LONGEST);
+    error[..end].to_owned()
+}
+
 /// One run, from its poll on.
 struct Transaction<'w, W: World> {
     world: &'w mut W,
@@ -141,7 +148,11 @@ impl<W: World> Transaction<'_, W> {
         let generation = self.journal.generation;
         match knowledge.standing(generation, is_held, self.wish.retry, self.world.now()) {
             Standing::New => self.carry_out(|this| this.update()),
-            Standing::Held(None) => Ok(()),
+            Standing::Held(last) => {
+                self.world
+                    .warn("updates are held: `bento-client hold off` ends that");
+                last.map_or(Ok(()), |last| self.tell(&Standing::Held(Some(last))))
+            }
             Standing::Installed(installed) => {
                 self.switch_secrets_quietly(Some(generation));
                 if is_held || !self.moves_by_itself(knowledge) {
@@ -301,8 +312,9 @@ impl<W: World> Transaction<'_, W> {
         if let Err(error) = self.begin(PhaseName::Report) {
             self.world.warn(&format!("{error:#}"));
         }
-        self.report_outcome(outcome);
-        if outcome != Outcome::RollbackFailed {
+        let is_told = self.report_outcome(outcome);
+        // Otherwise the next start finds the journal, and completes it.
+        if is_told && outcome != Outcome::RollbackFailed {
             self.close();
         }
     }
@@ -337,7 +349,7 @@ impl<W: World> Transaction<'_, W> {
         }
     }
 
-    fn report_outcome(&mut self, outcome: Outcome) {
+    fn report_outcome(&mut self, outcome: Outcome) -> bool {
         let begun = Instant::now();
         let situation = self.world.situation();
         let journal = &self.journal;
@@ -358,13 +370,14 @@ impl<W: World> Transaction<'_, W> {
             },
             reboot_required: situation.reboot_required || outcome == Outcome::Staged,
             held: situation.held,
-            error: journal.error.clone(),
+            error: journal.error.as_deref().map(shortened),
             client: env!("CARGO_PKG_VERSION").to_owned(),
             nix: self.world.nix_version(),
             log: self.world.log(),
         };
-        self.world.report(report);
+        let is_told = self.world.report(report);
         self.ended(PhaseName::Report, begun, outcome.as_str());
+        is_told
     }
 
     /// Says on disk which phase begins, before it does.

@@ -18,6 +18,7 @@ use crate::poll;
 use crate::pull::{self, PullError, Pulled};
 use crate::reboot;
 use crate::record::{self, Awaiting, Failed, Installed, Journal, PastRun, Rebooted, Told};
+use crate::report;
 use crate::secrets;
 use crate::settings::Settings;
 use crate::spool::Spool;
@@ -401,10 +402,10 @@ impl World for Here<'_> {
     }
 
     fn report(&mut self, report: Report) -> bool {
-        let dropped = Spool::new(self.state).add(&report).unwrap_or_else(|error| {
-            self.warn(&format!("the report is lost: {error:#}"));
-            0
-        });
+        let dropped = match Spool::new(self.state).add(&report) {
+            Ok(dropped) => dropped,
+            Err(error) => return self.tell_without_keeping(&report, &error),
+        };
         if dropped > 0 {
             self.warn(&format!(
                 "too many reports wait: the {dropped} oldest were dropped"
@@ -416,7 +417,8 @@ impl World for Here<'_> {
         loop {
             let is_over = !is_patient || begun.elapsed() >= NETWORK_COMES_BACK;
             if is_over || self.try_to_deliver().is_ok() {
-                return self.deliver();
+                self.deliver();
+                return true;
             }
             self.hang_up();
             std::thread::sleep(LOOK);
@@ -464,6 +466,21 @@ impl From<Staged> for Source {
 }
 
 impl Here<'_> {
+    /// A disk that is full is no reason to be silent, unless older reports wait: they come first.
+    fn tell_without_keeping(&mut self, report: &Report, error: &anyhow::Error) -> bool {
+        self.warn(&format!("the report can't be kept: {error:#}"));
+        if !self.deliver() {
+            return false;
+        }
+        let mut told = || {
+            let known = self.known.as_ref().context("there are no settings")?;
+            let connection = connection(&mut self.connection, known)?;
+            report::tell(connection, report)
+        };
+        let told: anyhow::Result<()> = told();
+        self.warn_of(told).is_some()
+    }
+
     fn remember_run(&mut self, report: &Report) {
         let path = self.state.history();
         let mut runs: Vec<PastRun> = self.read(&path).unwrap_or_default();

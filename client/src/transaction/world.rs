@@ -134,7 +134,8 @@ pub trait World {
     /// Finds out whether the machine works. What is only wanted comes back as warnings.
     fn confirm(&mut self, was_reachable: bool) -> Result<Vec<String>, Unconfirmed>;
 
-    /// Keeps a report, and delivers it if it can; a failure is only a warning. Whether none waits any more.
+    /// Keeps a report, and delivers it if it can; a failure is only a warning. Whether it is kept or delivered, and not
+    /// lost.
     fn report(&mut self, report: Report) -> bool;
     /// Restarts the machine.
     fn reboot(&mut self) -> anyhow::Result<()>;
