@@ -72,6 +72,10 @@ in
     systemd.services.bento-reboot = survivesSwitch // {
       description = "Reboot this machine if an update wants it and the fleet allows it now";
       inherit environment path;
+      # Without a key this machine was never updated.
+      unitConfig = survivesSwitch.unitConfig // {
+        ConditionPathExists = cfg.identityFile;
+      };
       serviceConfig = run "reboot-if-needed" // {
         # An update is going on, and reboots by itself if it should.
         SuccessExitStatus = 5;

@@ -100,6 +100,7 @@ fn a_power_cut_ends_what_runs_and_keeps_what_was_written() -> Result<()> {
 /// Notes phases as the client does, skips one, renames something else in between, and works in each.
 const STEPS: &str = r#"
     my $folder = "/var/lib/bento";
+    rename "$folder/done", "$folder/doing"; rename "$folder/doing", "$folder/done";
     for my $phase (qw(poll pull stage build)) {
         open(my $aside, ">", "$folder/aside"); print $aside qq({"phase":"$phase"}); close $aside;
         rename "$folder/aside", "$folder/transaction.json";
