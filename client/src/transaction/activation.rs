@@ -237,11 +237,19 @@ impl<W: World> Transaction<'_, W> {
                 ),
             });
         }
-        let confirmed = self.world.confirm(self.journal.was_reachable);
-        warnings.extend(confirmed.map_err(|unconfirmed| Stop {
-            error: unconfirmed.error,
-            is_passing: unconfirmed.is_passing,
-        })?);
+        match self.world.confirm(self.journal.was_reachable) {
+            Ok(confirmed) => warnings.extend(confirmed),
+            // With nothing to go back to, an appliance that is away is no reason to stop halfway.
+            Err(unconfirmed) if unconfirmed.is_passing && !self.journal.is_armed => {
+                warnings.push(format!("{:#}", unconfirmed.error));
+            }
+            Err(unconfirmed) => {
+                return Err(Stop {
+                    error: unconfirmed.error,
+                    is_passing: unconfirmed.is_passing,
+                });
+            }
+        }
         Ok(warnings)
     }
 
