@@ -289,10 +289,11 @@ impl<W: World> Transaction<'_, W> {
             return Unsuccessful::activation(error, is_passing);
         }
         match rollback::ensure(self.world, &self.journal) {
-            Ok(()) => Unsuccessful::rolled_back(
+            // Where it was decided that the time was over, what failed may have done so because the old system came.
+            Ok(was_decided) => Unsuccessful::rolled_back(
                 Outcome::RolledBack,
                 error.context("the new system was rolled back"),
-                is_passing,
+                is_passing || !was_decided,
             ),
             Err(failure) => Unsuccessful::rolled_back(
                 Outcome::RollbackFailed,

@@ -96,8 +96,8 @@ impl<W: World> Transaction<'_, W> {
             return self.give_up(Outcome::ActivationFailed, why);
         }
         match rollback::ensure(self.world, &self.journal) {
-            Ok(()) if phase == PhaseName::Arm => self.give_up(Outcome::ActivationFailed, why),
-            Ok(()) => self.give_up(Outcome::RolledBack, why),
+            Ok(_) if phase == PhaseName::Arm => self.give_up(Outcome::ActivationFailed, why),
+            Ok(_) => self.give_up(Outcome::RolledBack, why),
             Err(failure) => {
                 let both = rollback::both(&anyhow!(why), &failure);
                 self.give_up(Outcome::RollbackFailed, format!("{both:#}"));

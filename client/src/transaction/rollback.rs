@@ -8,17 +8,17 @@ use crate::exit::{ExitReason, Failure};
 use crate::record::{Journal, PhaseName};
 use crate::switch::Action;
 
-/// Decides that the old system comes back, unless somebody has, and sees to it that it is back.
+/// Decides that the old system comes back, unless somebody has, and sees to it that it is back. Whether it was decided
+/// here.
 ///
-/// Whoever decided: it is done once, and a rollback that died halfway is done again.
-pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
-    world.decide(journal.run, Decision::RollingBack)?;
+/// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
+/// the new system or made it bootable after it.
+pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> anyhow::Result<bool> {
+    let was_decided = world.decide(journal.run, Decision::RollingBack)?;
     let _lock = world.lock_rollback()?;
-    if world.decision(journal.run)? == Some(Decision::RolledBack) {
-        return Ok(());
-    }
     bring_back(world, journal)?;
-    world.note_rolled_back(journal.run)
+    world.note_rolled_back(journal.run)?;
+    Ok(was_decided)
 }
 
 /// What the armed timer does: goes back, unless the new system was confirmed in time. Whether it went back.
@@ -26,7 +26,7 @@ pub fn roll_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<bo
     if !world.decide(journal.run, Decision::RollingBack)? {
         return Ok(false);
     }
-    ensure(world, journal).map(|()| true)
+    ensure(world, journal).map(|_| true)
 }
 
 /// Restores what the machine was before the update. Doing it twice does no harm.
