@@ -111,10 +111,12 @@ impl<W: World> Transaction<'_, W> {
         Ok(())
     }
 
-    /// Nothing of the machine was changed: what was armed goes.
+    /// Nothing of the machine was changed but the secrets: they go back, and what was armed goes.
     fn disarm_untouched(&mut self) -> Result<(), Unsuccessful> {
         let before = self.journal.before.generation;
-        self.switch_secrets_quietly(before);
+        if let Err(error) = self.world.switch_secrets(before) {
+            return Err(self.go_back(Stop::local(error)));
+        }
         if self.journal.is_armed {
             let decided = self.world.decide(self.journal.run, Decision::Committed);
             if !matches!(decided, Ok(true)) {
