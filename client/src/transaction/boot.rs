@@ -86,12 +86,16 @@ impl<W: World> Transaction<'_, W> {
         Ok(Outcome::Staged)
     }
 
-    fn new_awaiting(&self, system: &SystemPath) -> Awaiting {
+    fn new_awaiting(&mut self, system: &SystemPath) -> Awaiting {
+        let now = self.world.situation();
+        // A run that was cut short may be completed after a boot. If that led to the new system, it is the one awaited.
+        let has_come = now.running.as_ref() == Some(system);
+        let before = self.journal.before.clone();
         Awaiting {
             installed: self.new_installed(system),
             auto: self.journal.auto,
-            before: self.journal.before.clone(),
-            boot: self.journal.before.boot.clone(),
+            boot: if has_come { before.boot.clone() } else { now.boot },
+            before,
             was_reachable: self.journal.was_reachable,
             failure: None,
         }
