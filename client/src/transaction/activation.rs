@@ -259,7 +259,10 @@ impl<W: World> Transaction<'_, W> {
     fn commit(&mut self, system: &SystemPath) -> Result<(), Stop> {
         self.begin(PhaseName::Commit).map_err(Stop::local)?;
         let begun = Instant::now();
-        self.make_bootable(system).map_err(Stop::failed)?;
+        self.make_bootable(system).map_err(|error| Stop {
+            is_passing: rollback::may_pass(&error),
+            error,
+        })?;
         if self.journal.is_armed {
             let decided = self.world.decide(self.journal.run, Decision::Committed);
             if !decided.map_err(Stop::local)? {

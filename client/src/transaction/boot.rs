@@ -76,7 +76,8 @@ impl<W: World> Transaction<'_, W> {
                     false,
                 ));
             }
-            return Err(Unsuccessful::activation(error, false));
+            let is_passing = rollback::may_pass(&error);
+            return Err(Unsuccessful::activation(error, is_passing));
         }
         let awaiting = self.new_awaiting(system);
         self.world

@@ -6,7 +6,7 @@ use super::World;
 use crate::arm::Decision;
 use crate::exit::{ExitReason, Failure};
 use crate::record::{Journal, PhaseName};
-use crate::switch::Action;
+use crate::switch::{Action, SwitchError};
 
 /// Decides that the old system comes back, unless somebody has, and sees to it that it is back. Whether it was decided
 /// here.
@@ -58,6 +58,11 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
 pub(super) fn boot(world: &mut impl World, run: RunId, system: &SystemPath) -> anyhow::Result<()> {
     world.set_profile(system)?;
     switch(world, run, system, Action::Boot)
+}
+
+/// Whether what kept a system from being made bootable may pass: the disk or another switch, and not its boot loader.
+pub(super) fn may_pass(error: &anyhow::Error) -> bool {
+    !matches!(error.downcast_ref(), Some(SwitchError::Failed(_)))
 }
 
 fn switch(
