@@ -15,10 +15,8 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
     if situation.boot == awaiting.boot {
         return match &awaiting.failure {
             None => Ok(()),
-            Some(error) => world.reboot().map_err(|failure| Failure {
-                reason: ExitReason::RolledBack,
-                error: rollback::both(&anyhow!(error.clone()), &failure),
-            }),
+            // The machine goes down, and what it is now is of no use to anybody.
+            Some(error) => Err(reboot_into_old(world, &anyhow!(error.clone()))),
         };
     }
     let started = world.now();
@@ -45,18 +43,33 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
             let running = situation
                 .running
                 .map_or("another system".to_owned(), |it| it.to_string());
-            transaction.give_up_boot(&awaiting, format!(
+            let error = anyhow!(
                 "the machine booted {running}, not {}: the boot loader went back because that one didn't boot, or \
                  somebody chose so",
                 awaiting.installed.system
-            ));
-            Ok(())
+            );
+            transaction.give_up_boot(&awaiting, error)
         }
-        Some(error) => {
-            let error = error.clone();
-            transaction.give_up_boot(&awaiting, error);
-            Ok(())
-        }
+        Some(error) => transaction.give_up_boot(&awaiting, anyhow!(error.clone())),
+    }
+}
+
+/// Why the run ends: the machine reboots, or can't.
+fn reboot_into_old(world: &mut impl World, error: &anyhow::Error) -> Failure {
+    Failure {
+        reason: ExitReason::RolledBack,
+        error: match world.reboot() {
+            Ok(()) => anyhow!("the machine reboots into the old system: {error:#}"),
+            Err(failure) => rollback::both(error, &failure),
+        },
+    }
+}
+
+/// This machine couldn't remember what came of the boot: the next start looks at it again.
+fn unremembered(error: anyhow::Error) -> Failure {
+    Failure {
+        reason: ExitReason::RebuildFailed,
+        error: error.context("what came of the boot can't be remembered"),
     }
 }
 
@@ -157,11 +170,11 @@ impl<W: World> Transaction<'_, W> {
                 if !warnings.is_empty() {
                     self.journal.error = Some(warnings.join("; "));
                 }
-                self.or_warn(|world| world.set_installed(&awaiting.installed));
+                let installed = self.world.set_installed(&awaiting.installed);
+                installed.map_err(unremembered)?;
                 self.or_warn(|world| world.set_failed(None));
                 self.report_outcome(Outcome::Switched);
-                self.or_warn(|world| world.set_awaiting(None));
-                Ok(())
+                self.world.set_awaiting(None).map_err(unremembered)
             }
             Err(unconfirmed) => {
                 self.ended(PhaseName::Confirm, begun, "failed");
@@ -179,43 +192,52 @@ impl<W: World> Transaction<'_, W> {
         let back = self.boot_what_was(&before);
         awaiting.failure = Some(format!("{error:#}"));
         awaiting.boot = self.world.situation().boot;
-        let back = back.and_then(|()| self.world.set_awaiting(Some(&awaiting)));
-        let back = back.and_then(|()| self.world.reboot());
-        let reason = ExitReason::RolledBack;
-        match back {
-            Ok(()) => Err(Failure {
-                reason,
-                error: anyhow!("the machine reboots into the old system: {error:#}"),
-            }),
+        match back.and_then(|()| self.world.set_awaiting(Some(&awaiting))) {
+            Ok(()) => Err(reboot_into_old(self.world, error)),
             Err(failure) => {
                 let error = rollback::both(error, &failure);
                 self.journal.error = Some(format!("{error:#}"));
                 self.remember_failure(Outcome::RollbackFailed, false);
                 self.report_outcome(Outcome::RollbackFailed);
-                Err(Failure { reason, error })
+                Err(Failure {
+                    reason: ExitReason::RolledBack,
+                    error,
+                })
             }
         }
     }
 
     /// The machine isn't on the system that awaited the boot: it is told whether it is on the one before.
-    fn give_up_boot(&mut self, awaiting: &Awaiting, error: String) {
+    fn give_up_boot(&mut self, awaiting: &Awaiting, error: anyhow::Error) -> Result<(), Failure> {
+        let before = &awaiting.before;
+        self.switch_secrets_quietly(before.generation);
         let situation = self.world.situation();
-        let is_back = situation.running == awaiting.before.running;
-        let mut error = error;
-        if situation.profile != awaiting.before.profile
-            && let Err(failure) = self.boot_what_was(&awaiting.before)
-        {
-            error = format!("{:#}", rollback::both(&anyhow!(error), &failure));
+        // Where the profile is still what it was, the boot loader may not be.
+        let is_ours = situation.profile.as_ref() == Some(&awaiting.installed.system)
+            || situation.profile == before.profile;
+        let bootable = match is_ours {
+            true => self.boot_what_was(before),
+            false => Ok(()),
+        };
+        if let Err(failure) = bootable {
+            let error = rollback::both(&error, &failure);
+            self.journal.error = Some(format!("{error:#}"));
+            self.remember_failure(Outcome::RollbackFailed, false);
+            // Its journal stays: the next start tries again.
+            self.finish(Outcome::RollbackFailed);
+            self.world.set_awaiting(None).map_err(unremembered)?;
+            return Err(Failure {
+                reason: ExitReason::RolledBack,
+                error,
+            });
         }
-        self.switch_secrets_quietly(awaiting.before.generation);
-        self.journal.error = Some(error);
-        let outcome = if is_back {
-            Outcome::RolledBack
-        } else {
-            Outcome::RollbackFailed
+        self.journal.error = Some(format!("{error:#}"));
+        let outcome = match situation.running == before.running {
+            true => Outcome::RolledBack,
+            false => Outcome::RollbackFailed,
         };
         self.remember_failure(outcome, false);
         self.report_outcome(outcome);
-        self.or_warn(|world| world.set_awaiting(None));
+        self.world.set_awaiting(None).map_err(unremembered)
     }
 }
