@@ -44,7 +44,16 @@ pub struct Awaiting {
     /// Whether the appliance was reachable when it was staged.
     pub was_reachable: bool,
     /// Why it isn't to be kept: the next boot goes back.
-    pub failure: Option<String>,
+    pub failure: Option<Unkept>,
+}
+
+/// Why a system that was booted isn't to be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unkept {
+    /// What doesn't work.
+    pub error: String,
+    /// Whether it may be the network's or the appliance's fault rather than the system's.
+    pub is_passing: bool,
 }
 
 /// What the last report said about the machine: as long as this stays true, there is nothing to tell.

@@ -2,9 +2,9 @@ use anyhow::anyhow;
 use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
 
 use super::knowledge::Knowledge;
-use super::{Transaction, Unsuccessful, Wish, World, rollback};
+use super::{Transaction, Unconfirmed, Unsuccessful, Wish, World, rollback};
 use crate::exit::{ExitReason, Failure};
-use crate::record::{Awaiting, Before, Journal, PhaseName};
+use crate::record::{Awaiting, Before, Journal, PhaseName, Unkept};
 
 /// After a boot: proves the system that awaited it, or goes back and reboots.
 pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
@@ -16,7 +16,7 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
         return match &awaiting.failure {
             None => Ok(()),
             // The machine goes down, and what it is now is of no use to anybody.
-            Some(error) => Err(reboot_into_old(world, &anyhow!(error.clone()))),
+            Some(unkept) => Err(reboot_into_old(world, &anyhow!(unkept.error.clone()))),
         };
     }
     let started = world.now();
@@ -48,9 +48,16 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
                  somebody chose so",
                 awaiting.installed.system
             );
-            transaction.give_up_boot(&awaiting, error)
+            let is_passing = false;
+            transaction.give_up_boot(&awaiting, Unconfirmed { error, is_passing })
         }
-        Some(error) => transaction.give_up_boot(&awaiting, anyhow!(error.clone())),
+        Some(unkept) => {
+            let unconfirmed = Unconfirmed {
+                error: anyhow!(unkept.error.clone()),
+                is_passing: unkept.is_passing,
+            };
+            transaction.give_up_boot(&awaiting, unconfirmed)
+        }
     }
 }
 
@@ -178,7 +185,7 @@ impl<W: World> Transaction<'_, W> {
             }
             Err(unconfirmed) => {
                 self.ended(PhaseName::Confirm, begun, "failed");
-                self.go_back_by_boot(awaiting, &unconfirmed.error)
+                self.go_back_by_boot(awaiting, &unconfirmed)
             }
         }
     }
@@ -186,11 +193,15 @@ impl<W: World> Transaction<'_, W> {
     fn go_back_by_boot(
         &mut self,
         mut awaiting: Awaiting,
-        error: &anyhow::Error,
+        unconfirmed: &Unconfirmed,
     ) -> Result<(), Failure> {
+        let Unconfirmed { error, is_passing } = unconfirmed;
         let before = awaiting.before.clone();
         let back = self.boot_what_was(&before);
-        awaiting.failure = Some(format!("{error:#}"));
+        awaiting.failure = Some(Unkept {
+            error: format!("{error:#}"),
+            is_passing: *is_passing,
+        });
         awaiting.boot = self.world.situation().boot;
         match back.and_then(|()| self.world.set_awaiting(Some(&awaiting))) {
             Ok(()) => Err(reboot_into_old(self.world, error)),
@@ -208,7 +219,11 @@ impl<W: World> Transaction<'_, W> {
     }
 
     /// The machine isn't on the system that awaited the boot: it is told whether it is on the one before.
-    fn give_up_boot(&mut self, awaiting: &Awaiting, error: anyhow::Error) -> Result<(), Failure> {
+    fn give_up_boot(
+        &mut self,
+        awaiting: &Awaiting,
+        Unconfirmed { error, is_passing }: Unconfirmed,
+    ) -> Result<(), Failure> {
         let before = &awaiting.before;
         self.switch_secrets_quietly(before.generation);
         let situation = self.world.situation();
@@ -236,7 +251,7 @@ impl<W: World> Transaction<'_, W> {
             true => Outcome::RolledBack,
             false => Outcome::RollbackFailed,
         };
-        self.remember_failure(outcome, false);
+        self.remember_failure(outcome, is_passing);
         self.report_outcome(outcome);
         self.world.set_awaiting(None).map_err(unremembered)
     }
