@@ -52,11 +52,17 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
         error,
     })?;
     let mut knowledge = Knowledge::of(world);
-    let before = unreturned.unwrap_or_else(|| Before::now(&situation, knowledge.secrets()));
+    let before = match &unreturned {
+        Some(unreturned) => unreturned.before.clone(),
+        None => Before::now(&situation, knowledge.secrets()),
+    };
     let mut transaction = Transaction {
         world,
         wish,
-        journal: Journal::begun(run, generation, started, before),
+        journal: Journal {
+            unreturned: unreturned.map(Box::new),
+            ..Journal::begun(run, generation, started, before)
+        },
     };
     let note = knowledge.note(generation);
     transaction.ended(
@@ -319,12 +325,22 @@ impl<W: World> Transaction<'_, W> {
         }
     }
 
-    /// Removes what was armed, and the journal.
+    /// Removes what was armed, and the journal. What an earlier run couldn't bring back is still to be, unless this one
+    /// came to one system or the other.
     fn close(&mut self) {
         if self.journal.is_armed {
             self.world.disarm(self.journal.run);
         }
-        self.or_warn(|world| world.set_journal(None));
+        let mut unreturned = self.journal.unreturned.take();
+        if let Some(Outcome::Switched | Outcome::Staged | Outcome::RolledBack) =
+            self.journal.outcome
+        {
+            while let Some(journal) = unreturned {
+                self.world.disarm(journal.run);
+                unreturned = journal.unreturned;
+            }
+        }
+        self.or_warn(|world| world.set_journal(unreturned.as_deref()));
     }
 
     /// There is nothing to do; but the appliance should know if the machine isn't what it was told.

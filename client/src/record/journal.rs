@@ -90,6 +90,8 @@ pub struct Journal {
     pub outcome: Option<Outcome>,
     /// What failed.
     pub error: Option<String>,
+    /// That of an earlier run whose rollback failed: as long as no run has made that good, the machine isn't `before`.
+    pub unreturned: Option<Box<Journal>>,
 }
 
 /// What a machine was before an update: what a rollback restores.
@@ -123,6 +125,7 @@ impl Journal {
             was_reachable: false,
             outcome: None,
             error: None,
+            unreturned: None,
         }
     }
 }

@@ -78,13 +78,14 @@ impl<W: World> Transaction<'_, W> {
         }
     }
 
-    /// Whether there is nothing to activate: the system runs and boots. Other secrets want their units restarted and
-    /// the machine proven, as another system does.
+    /// Whether there is nothing to activate: the system runs and boots, and wholly, as far as is known. Other secrets want
+    /// their units restarted and the machine proven, as another system does.
     fn is_in_place(&mut self, system: &SystemPath) -> bool {
         let situation = self.world.situation();
         let is_same = |path: Option<&SystemPath>| path == Some(system);
         let generations = (self.journal.before.generation, self.journal.generation);
-        is_same(situation.running.as_ref())
+        self.journal.unreturned.is_none()
+            && is_same(situation.running.as_ref())
             && is_same(situation.profile.as_ref())
             && !self.world.secrets_differ(generations.0, generations.1)
     }

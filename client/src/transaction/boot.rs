@@ -115,7 +115,11 @@ impl<W: World> Transaction<'_, W> {
         Awaiting {
             installed: self.new_installed(system),
             auto: self.journal.auto,
-            boot: if has_come { before.boot.clone() } else { now.boot },
+            boot: if has_come {
+                before.boot.clone()
+            } else {
+                now.boot
+            },
             before,
             was_reachable: self.journal.was_reachable,
             failure: None,

@@ -4,11 +4,11 @@ use bento_protocol::{GenerationId, Outcome, RunId};
 use super::{Transaction, Wish, World, rollback};
 use crate::arm::Decision;
 use crate::machine::Situation;
-use crate::record::{Awaiting, Before, Installed, Journal, PhaseName};
+use crate::record::{Awaiting, Installed, Journal, PhaseName};
 
 /// Completes what a run left undone that was cut short: the machine is wholly old or wholly new afterwards, nothing is
-/// armed, and a report says which. If the machine can't be brought back, what it should be is returned.
-pub fn recover(world: &mut impl World) -> Option<Before> {
+/// armed, and a report says which. If the machine can't be brought back, the journal is returned that says to what.
+pub fn recover(world: &mut impl World) -> Option<Journal> {
     let journal = world.journal()?;
     let mut transaction = Transaction {
         world,
@@ -27,8 +27,9 @@ pub fn recover(world: &mut impl World) -> Option<Before> {
         }
         None => transaction.complete(),
     }
-    let journal = transaction.journal;
-    (journal.outcome == Some(Outcome::RollbackFailed)).then_some(journal.before)
+    world
+        .journal()
+        .filter(|journal| journal.outcome == Some(Outcome::RollbackFailed))
 }
 
 /// The generation whose secrets belong to the system that was booted, whatever a run was about to do.
@@ -157,14 +158,14 @@ impl<W: World> Transaction<'_, W> {
         if rollback::ensure(self.world, &self.journal).is_err() {
             return;
         }
+        // Before the journal forgets the run: if this is cut short, it is done again.
+        self.world.disarm(self.journal.run);
         // A run's second report counts for nothing: this one tells of another run.
-        let armed = self.journal.run;
         self.journal.run = RunId::now();
         self.journal.started = self.world.now();
         self.journal.phases.clear();
         self.journal.error = Some(format!("a later start brought the machine back. {why}"));
         self.remember_failure(Outcome::RolledBack, false);
         self.finish(Outcome::RolledBack);
-        self.world.disarm(armed);
     }
 }
