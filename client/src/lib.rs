@@ -33,7 +33,9 @@ mod transport;
 
 // What lies on this machine.
 mod durable;
+mod folders;
 mod generations;
+mod list;
 pub mod machine;
 mod partial;
 mod record;

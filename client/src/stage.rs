@@ -12,13 +12,10 @@ pub(crate) fn stage(
     verified: Verified,
     keep: &[GenerationId],
 ) -> anyhow::Result<Staged> {
-    let Verified { partial, manifest } = verified;
-    let id = manifest.generation();
-    partial.put_in_place(state, &manifest)?;
+    let Verified { partial, head } = verified;
+    let id = head.generation;
+    partial.put_in_place(state, &head)?;
     let keep: Vec<_> = keep.iter().copied().chain([id]).collect();
     generations::remove_all_but(state, &keep)?;
-    Ok(Staged {
-        manifest,
-        config: state.generation(&id).join("config"),
-    })
+    Ok(Staged::new(state, head))
 }

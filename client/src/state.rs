@@ -160,7 +160,7 @@ impl State {
         self.folder.join("generations")
     }
 
-    /// A staged generation: `manifest.json` and `config/`.
+    /// A staged generation: `head.json`, `files` and `config/`.
     pub fn generation(&self, id: &GenerationId) -> PathBuf {
         self.generations_folder().join(id.to_string())
     }

@@ -15,6 +15,7 @@ mod server;
 mod bootstrap;
 mod check;
 mod failures;
+mod memory;
 mod private;
 mod pull;
 mod reports;
