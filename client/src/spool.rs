@@ -1,10 +1,10 @@
 //! Reports that wait for delivery, on disk.
 
-use std::fs;
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use bento_protocol::{Report, ReportName, limits};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -90,20 +90,14 @@ impl Spool {
 
     /// What a report says.
     pub fn report(&self, waiting: &Waiting) -> anyhow::Result<Report> {
-        let content = self.content(waiting)?;
-        let mut json = Vec::new();
-        let decoder = GzDecoder::new(content.as_slice());
-        decoder
-            .take(limits::REPORT_JSON_BYTES)
-            .read_to_end(&mut json)
-            .map_err(|error| anyhow!(error))
-            .and_then(|_| Ok(Report::parse(&json)?))
-            .with_context(|| {
-                format!(
-                    "{} isn't what the client wrote there",
-                    self.path(waiting).display()
-                )
-            })
+        let path = self.path(waiting);
+        let read = || {
+            let file = BufReader::new(File::open(&path)?);
+            let json = GzDecoder::new(file).take(limits::REPORT_JSON_BYTES);
+            // Not all of it in memory at once: that could be half of what the client may have.
+            anyhow::Ok(serde_json::from_reader(BufReader::new(json))?)
+        };
+        read().with_context(|| format!("{} isn't what the client wrote there", path.display()))
     }
 
     /// Gives a report the name of its next attempt, on disk too: the name before may stand for half a report.
