@@ -101,7 +101,12 @@ pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
     let _lock = prepare(site)?;
     let known = Identity::with_settings(&site.config);
     let mut here = Here::new(site, known.ok());
-    transaction::roll_back_by_hand(&mut here)
+    let old = transaction::roll_back_by_hand(&mut here)?;
+    here.console.line(&format!(
+        "{old} runs again, and is what boots. The generation that was installed stays out until it changes; the \
+         appliance is told at the next run."
+    ));
+    Ok(())
 }
 
 /// Lets the secrets be those of the system that was booted.

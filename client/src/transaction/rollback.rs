@@ -94,8 +94,8 @@ pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Er
     )
 }
 
-/// Goes back to what ran before the last update, because somebody wants it.
-pub fn roll_back_by_hand(world: &mut impl World) -> Result<(), Failure> {
+/// Goes back to what ran before the last update, because somebody wants it, and says what that is.
+pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> {
     super::recover(world);
     let failed = |error| Failure {
         reason: ExitReason::RolledBack,
@@ -111,5 +111,6 @@ pub fn roll_back_by_hand(world: &mut impl World) -> Result<(), Failure> {
         check_running(world, &previous)?;
         boot(world, run, &previous)
     };
-    go_back(world).map_err(failed)
+    go_back(world).map_err(failed)?;
+    Ok(previous)
 }
