@@ -47,12 +47,24 @@ fn is_first(process: u32) -> bool {
         .any(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
 }
 
+/// Whether the strace of a process sleeps: it has nothing to do until that process goes on.
+pub(super) fn tracer_waits(process: u32) -> bool {
+    tracer(process).is_some_and(|tracer| {
+        let status = fs::read_to_string(format!("/proc/{tracer}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:\tS"))
+    })
+}
+
 fn is_traced(process: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    tracer(process).is_some()
+}
+
+fn tracer(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status
         .lines()
-        .filter_map(|line| line.strip_prefix("TracerPid:"))
-        .any(|tracer| tracer.trim() != "0")
+        .find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok())
+        .filter(|tracer| *tracer != 0)
 }
 
 fn children(process: u32) -> Vec<u32> {

@@ -163,7 +163,8 @@ impl Halted {
         let strace = self.strace.as_mut().context("it was waited for already")?;
         wait::until("the client to halt or to end", process::LONG, || {
             let notes = fs::read_to_string(&self.notes).unwrap_or_default();
-            if notes.matches(STOPPED).count() > self.passed {
+            // strace notes it first and then leaves the client halted; a SIGCONT in between is lost.
+            if notes.matches(STOPPED).count() > self.passed && family::tracer_waits(self.client) {
                 return Some(true);
             }
             strace.has_ended().then_some(false)
