@@ -9,11 +9,15 @@
 )]
 
 mod ground;
+mod processes;
 mod publisher;
 mod server;
 
+mod activation;
 mod bootstrap;
 mod check;
+mod confirm;
+mod cut_short;
 mod failures;
 mod memory;
 mod private;
