@@ -267,9 +267,7 @@ impl<W: World> Transaction<'_, W> {
         if self.journal.is_armed {
             let decided = self.world.decide(self.journal.run, Decision::Committed);
             if !decided.map_err(Stop::local)? {
-                return Err(Stop::local(anyhow!(
-                    "nothing had confirmed the new system in time"
-                )));
+                return Err(Stop::local(anyhow!("the commit came too late")));
             }
         }
         self.ended(PhaseName::Commit, begun, "the new system is there to stay");
@@ -298,7 +296,10 @@ impl<W: World> Transaction<'_, W> {
             // Where it was decided that the time was over, what failed may have done so because the old system came.
             Ok(was_decided) => Unsuccessful::rolled_back(
                 Outcome::RolledBack,
-                error.context("the new system was rolled back"),
+                error.context(match was_decided {
+                    true => "the new system was rolled back",
+                    false => "nothing had confirmed the new system in time, and it was rolled back",
+                }),
                 is_passing || !was_decided,
             ),
             Err(failure) => Unsuccessful::rolled_back(
