@@ -243,4 +243,4 @@ impl<R: Read> Read for Bounded<R> {
 
 mod manifest;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

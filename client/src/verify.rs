@@ -151,3 +151,89 @@ fn digest_of(file: &mut File) -> std::io::Result<Digest> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::archive::tests::{Ground, small};
+
+    #[test]
+    fn a_staged_generation_is_kept_only_if_nothing_was_done_to_it() {
+        let ground = Ground::new();
+        let id = ground.stage(&small()).id();
+        let found = |complaint: &mut String| {
+            staged(&ground.state, &id, &mut |error| {
+                *complaint = format!("{error:#}");
+            })
+            .unwrap()
+        };
+        let mut complaint = String::new();
+        assert!(found(&mut complaint).is_some(), "{complaint}");
+
+        type Harm = fn(&Path, &Path) -> std::io::Result<()>;
+        let harms: [(Harm, &str); 10] = [
+            (|config, _| fs::write(config.join("more"), ""), "not 2"),
+            (|config, _| fs::create_dir(config.join("sub/more")), "not 1"),
+            (|_, secrets| fs::write(secrets.join("more"), ""), "not 1"),
+            (
+                |config, _| fs::remove_file(config.join("flake.nix")),
+                "can't open",
+            ),
+            (
+                |config, _| fs::write(config.join("flake.nix"), "{ outputs = _: {x}; }"),
+                "has another content",
+            ),
+            (
+                |config, _| {
+                    fs::rename(config.join("sub"), config.with_file_name("sub"))?;
+                    symlink("../sub", config.join("sub"))
+                },
+                "isn't a folder",
+            ),
+            (
+                |_, secrets| {
+                    let elsewhere = secrets.with_file_name("elsewhere");
+                    fs::rename(secrets, &elsewhere)?;
+                    symlink(elsewhere, secrets)
+                },
+                "isn't a folder",
+            ),
+            (
+                |config, _| {
+                    let permissions = fs::Permissions::from_mode(0o644);
+                    fs::set_permissions(config.join("sub/run.sh"), permissions)
+                },
+                "has the permissions",
+            ),
+            (
+                |config, _| {
+                    let list = config.with_file_name("files");
+                    let text = fs::read_to_string(&list)?;
+                    fs::write(&list, text.replacen("file x", "file -", 1))
+                },
+                "with its list it is",
+            ),
+            (
+                |config, _| {
+                    let head = config.with_file_name("head.json");
+                    let text = fs::read_to_string(&head)?;
+                    fs::write(&head, text.replacen("kikimora", "kikimore", 1))
+                },
+                "with its list it is",
+            ),
+        ];
+        for (harm, expected) in harms {
+            harm(
+                &ground.state.generation(&id).join("config"),
+                &ground.state.secrets_of(&id),
+            )
+            .unwrap();
+            let mut complaint = String::new();
+            assert!(found(&mut complaint).is_none(), "{expected}");
+            assert!(complaint.contains(expected), "{expected}: {complaint}");
+            ground.stage(&small());
+        }
+    }
+}

@@ -10,13 +10,13 @@ use super::*;
 use crate::publisher::{Archive, Content, Generation};
 use crate::state::State;
 
-struct Ground {
+pub(crate) struct Ground {
     folder: tempfile::TempDir,
-    state: State,
+    pub(crate) state: State,
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path()).unwrap();
         state.prepare().unwrap();
@@ -41,7 +41,7 @@ impl Ground {
     }
 
     /// Puts a generation in place.
-    fn stage(&self, generation: &Generation) -> Staged {
+    pub(crate) fn stage(&self, generation: &Generation) -> Staged {
         let (head, partial) = self.unpack(&generation.bundle(), generation, None).unwrap();
         partial.put_in_place(&self.state, &head).unwrap();
         let id = generation.manifest.generation();
@@ -80,7 +80,7 @@ fn generation(contents: &[Content]) -> Generation {
     )
 }
 
-fn small() -> Generation {
+pub(crate) fn small() -> Generation {
     generation(&[
         Content::new("config/flake.nix", "{ outputs = _: { }; }"),
         Content::executable("config/sub/run.sh", "#!/bin/sh\n"),
