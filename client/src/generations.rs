@@ -1,12 +1,11 @@
 //! The generations that are staged on this machine.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use bento_protocol::stream::Head;
-use bento_protocol::{Area, Digest, File, FilePath, GenerationHasher, GenerationId, Policy};
+use bento_protocol::{Area, File, GenerationHasher, GenerationId, Policy};
 use jiff::Timestamp;
 
 use crate::state::State;
@@ -65,15 +64,14 @@ impl Staged {
         list::read(&self.files)
     }
 
-    /// Its secrets and their content.
-    pub fn secrets(&self) -> anyhow::Result<BTreeMap<FilePath, Digest>> {
-        self.files()?
-            .filter(|file| {
-                file.as_ref()
-                    .map_or(true, |file| file.path.area() == Area::Secrets)
-            })
-            .map(|file| file.map(|file| (file.path, file.sha256)))
-            .collect()
+    /// Its secrets, sorted, read one by one.
+    pub(crate) fn secrets(
+        &self,
+    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<File>> + use<>> {
+        let is_secret = |file: &File| file.path.area() == Area::Secrets;
+        Ok(self
+            .files()?
+            .filter(move |file| file.as_ref().map_or(true, is_secret)))
     }
 
     /// The id that its head and its list give.

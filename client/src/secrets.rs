@@ -1,11 +1,12 @@
 //! The stable path at which services find their secrets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use bento_protocol::{Digest, FilePath, GenerationId};
+use bento_protocol::{File, FilePath, GenerationId};
 
 use crate::durable;
 use crate::generations;
@@ -36,18 +37,36 @@ pub(crate) fn changed(
     from: Option<&GenerationId>,
     to: &GenerationId,
 ) -> anyhow::Result<BTreeSet<FilePath>> {
-    let of = |id: Option<&GenerationId>| -> anyhow::Result<BTreeMap<FilePath, Digest>> {
+    let of = |id: Option<&GenerationId>| -> anyhow::Result<_> {
         let staged = id.map(|id| generations::find(state, id)).transpose()?;
-        staged
+        let secrets = staged
             .flatten()
-            .map_or(Ok(BTreeMap::new()), |staged| staged.secrets())
+            .map(|staged| staged.secrets())
+            .transpose()?;
+        Ok(secrets.into_iter().flatten())
     };
-    let (from, to) = (of(from)?, of(Some(to))?);
-    let paths = from.keys().chain(to.keys());
-    Ok(paths
-        .filter(|path| from.get(*path) != to.get(*path))
-        .cloned()
-        .collect())
+    let (mut from, mut to) = (of(from)?, of(Some(to))?);
+    let (mut old, mut new) = (from.next().transpose()?, to.next().transpose()?);
+    let mut changed = BTreeSet::new();
+    // Both lists are sorted, and may be too long for the memory.
+    loop {
+        let (order, path) = match (&old, &new) {
+            (None, None) => return Ok(changed),
+            (Some(old), None) => (Ordering::Less, &old.path),
+            (None, Some(new)) => (Ordering::Greater, &new.path),
+            (Some(old), Some(new)) => (old.path.cmp(&new.path), (&old.path).min(&new.path)),
+        };
+        let digest = |file: &Option<File>| file.as_ref().map(|file| file.sha256);
+        if order.is_ne() || digest(&old) != digest(&new) {
+            changed.insert(path.clone());
+        }
+        if order.is_le() {
+            old = from.next().transpose()?;
+        }
+        if order.is_ge() {
+            new = to.next().transpose()?;
+        }
+    }
 }
 
 /// Restarts the units that are named for any of these secrets, where they run.
@@ -75,4 +94,49 @@ pub(crate) fn restart_units(
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::tests::{Ground, generation};
+    use crate::publisher::Content;
+
+    #[test]
+    fn secrets_that_come_go_or_differ_have_changed() {
+        let ground = Ground::new();
+        let stage = |contents: &[(&str, &str)]| {
+            let contents = contents
+                .iter()
+                .map(|(path, bytes)| Content::new(path, *bytes));
+            ground
+                .stage(&generation(&contents.collect::<Vec<_>>()))
+                .id()
+        };
+        let old = stage(&[
+            ("config/a", "1"),
+            ("secrets/a", "1"),
+            ("secrets/b", "1"),
+            ("secrets/c", "1"),
+            ("secrets/e", "1"),
+        ]);
+        let new = stage(&[
+            ("config/a", "2"),
+            ("secrets/0", "1"),
+            ("secrets/b", "2"),
+            ("secrets/c", "1"),
+            ("secrets/d/e", "1"),
+            ("secrets/e", "1"),
+            ("secrets/f", "1"),
+        ]);
+        let changed = |from, to| {
+            let changed = changed(&ground.state, from, to).unwrap();
+            changed.iter().map(FilePath::to_string).collect::<Vec<_>>()
+        };
+        let all = ["0", "a", "b", "d/e", "f"].map(|name| format!("secrets/{name}"));
+        assert_eq!(changed(Some(&old), &new), all);
+        assert_eq!(changed(Some(&new), &old), all);
+        assert_eq!(changed(Some(&old), &old), [""; 0]);
+        assert_eq!(changed(None, &old).len(), 4);
+    }
 }

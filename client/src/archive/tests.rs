@@ -72,7 +72,7 @@ fn holds(partial: &Partial, generation: &Generation) -> bool {
     files.all(|file| fs::read(partial.path(&file.path)).unwrap() == generation.bytes(file))
 }
 
-fn generation(contents: &[Content]) -> Generation {
+pub(crate) fn generation(contents: &[Content]) -> Generation {
     Generation::new(
         &"kikimora".parse().unwrap(),
         Policy::default(),
