@@ -10,8 +10,11 @@ use bento_protocol::limits;
 use crate::ground::{Ended, Ground, generation};
 use crate::publisher::{Content, Generation};
 
-/// The contract: the most memory that the client may ever have had, in KiB.
+/// The contract: the most memory that the client may ever have had, in KiB. Unoptimised, its code alone takes 5 MiB more
+/// than what is installed, so there only the next number says anything.
 const MOST: u64 = 16 << 10;
+/// How much more a large pull may take than a small one, in KiB: what libssh2 asks ahead, and little else.
+const MOST_FOR_SIZE: u64 = 5 << 10;
 
 /// Files with long names, of which those that leave `rest` when divided by ten have another content.
 fn many_files(rest: usize, content: &str) -> Vec<Content> {
@@ -83,6 +86,10 @@ fn in_place(ground: &Ground, generation: &Generation) -> bool {
 #[test]
 fn no_pull_needs_more_memory_than_the_contract_says() {
     let mut ground = Ground::new();
+    ground.publish(vec![Content::new("config/small", "")], &[]);
+    let (ended, small) = update(&ground);
+    ended.with(1);
+
     let mut first = many_files(0, "first");
     first.push(Content::new("config/large", noise(32 << 20)));
     let first = ground.publish(first, &[]);
@@ -105,11 +112,11 @@ fn no_pull_needs_more_memory_than_the_contract_says() {
     assert!(ended.with(1).stdout.contains("as a delta"));
     assert!(in_place(&ground, &second));
 
-    println!("KiB: bundle {bundle}, staged before {again}, delta {delta}");
+    let all = format!("small {small}, bundle {bundle}, staged before {again}, delta {delta} KiB");
+    println!("{all}");
     for measured in [bundle, again, delta] {
-        assert!(
-            (1..=MOST).contains(&measured),
-            "bundle {bundle}, staged before {again}, delta {delta} KiB"
-        );
+        assert!(measured <= small + MOST_FOR_SIZE, "{all}");
+        assert!(cfg!(debug_assertions) || measured <= MOST, "{all}");
     }
+    assert!(small > 0, "{all}");
 }
