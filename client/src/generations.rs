@@ -84,6 +84,17 @@ impl Staged {
     }
 }
 
+/// The policy of a generation, if that is in place. Nothing else of it is read.
+pub(crate) fn policy(state: &State, id: &GenerationId) -> anyhow::Result<Option<Policy>> {
+    let path = state.generation(id).join(HEAD);
+    let Some(json) = durable::read_if_there(&path)? else {
+        return Ok(None);
+    };
+    let head: Head =
+        serde_json::from_slice(&json).with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(Some(head.policy))
+}
+
 /// The generation with this id, if it is in place. Only its head and its list are read.
 pub(crate) fn find(state: &State, id: &GenerationId) -> anyhow::Result<Option<Staged>> {
     let path = state.generation(id).join(HEAD);

@@ -186,8 +186,7 @@ impl World for Here<'_> {
     }
 
     fn policy_of(&mut self, generation: GenerationId) -> Option<Policy> {
-        let found = generations::find(self.state, &generation).ok().flatten();
-        found.map(|staged| staged.policy().clone())
+        generations::policy(self.state, &generation).ok().flatten()
     }
 
     fn is_pinned(&mut self, source: &Source) -> bool {

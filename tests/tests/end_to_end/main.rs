@@ -20,6 +20,7 @@ mod container;
 mod containerfile;
 mod isolation;
 mod life;
+mod limits;
 mod modules;
 mod nixos;
 mod publication;
