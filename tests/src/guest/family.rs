@@ -18,10 +18,10 @@ pub(super) fn first_of_a_namespace(ancestor: u32) -> Option<u32> {
 pub(super) fn traced(ancestor: u32) -> Option<u32> {
     let mut family = vec![ancestor];
     while let Some(process) = family.pop() {
-        // strace itself forks, to try what the kernel can.
-        let is_strace = fs::read_link(format!("/proc/{process}/exe"))
-            .is_ok_and(|program| program.ends_with("strace"));
-        if !is_strace && is_traced(process) {
+        // strace itself forks, to try what the kernel can; of a child that has ended nobody can say what it ran.
+        let is_command = fs::read_link(format!("/proc/{process}/exe"))
+            .is_ok_and(|program| !program.ends_with("strace"));
+        if is_command && is_traced(process) {
             return Some(process);
         }
         family.extend(children(process));
