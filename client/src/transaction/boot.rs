@@ -86,7 +86,11 @@ impl<W: World> Transaction<'_, W> {
         self.journal.at_boot = true;
         self.journal.was_reachable = true;
         self.begin(PhaseName::Commit).map_err(Unsuccessful::local)?;
-        if let Err(error) = self.make_bootable(system) {
+        let awaiting = self.new_awaiting(system);
+        let staged = self
+            .make_bootable(system)
+            .and_then(|()| self.world.set_awaiting(Some(&awaiting)));
+        if let Err(error) = staged {
             let before = self.journal.before.clone();
             if let Err(failure) = self.boot_what_was(&before) {
                 let error = rollback::both(&error, &failure);
@@ -99,10 +103,6 @@ impl<W: World> Transaction<'_, W> {
             let is_passing = rollback::may_pass(&error);
             return Err(Unsuccessful::activation(error, is_passing));
         }
-        let awaiting = self.new_awaiting(system);
-        self.world
-            .set_awaiting(Some(&awaiting))
-            .map_err(Unsuccessful::local)?;
         self.or_warn(|world| world.set_failed(None));
         Ok(Outcome::Staged)
     }
