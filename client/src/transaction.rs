@@ -318,11 +318,26 @@ impl<W: World> Transaction<'_, W> {
         if let Err(error) = self.begin(PhaseName::Report) {
             self.world.warn(&format!("{error:#}"));
         }
+        let is_remembered = outcome != Outcome::Switched || self.remember_installed();
         let is_told = self.report_outcome(outcome);
-        // Otherwise the next start finds the journal, and completes it.
-        if is_told && outcome != Outcome::RollbackFailed {
+        // The next start remembers and tells what this one couldn't, and rolls back again.
+        if is_remembered && is_told && outcome != Outcome::RollbackFailed {
             self.close();
         }
+    }
+
+    fn remember_installed(&mut self) -> bool {
+        let Some(system) = self.journal.built.clone() else {
+            return true;
+        };
+        let installed = self.new_installed(&system);
+        let result = self.world.set_installed(&installed);
+        if let Err(error) = &result {
+            self.world.warn(&format!("{error:#}"));
+        }
+        self.or_warn(|world| world.set_awaiting(None));
+        self.or_warn(|world| world.set_failed(None));
+        result.is_ok()
     }
 
     /// Removes what was armed, and the journal. What an earlier run couldn't bring back is still to be, unless this one

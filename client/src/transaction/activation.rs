@@ -50,7 +50,6 @@ impl<W: World> Transaction<'_, W> {
             .map_err(|error| Unsuccessful::activation(error, true))?;
         if self.is_in_place(system) {
             self.switch_secrets_quietly(Some(self.journal.generation));
-            self.remember_installed(system);
             return Ok(Outcome::Switched);
         }
         if self.wish.at_boot {
@@ -60,10 +59,7 @@ impl<W: World> Transaction<'_, W> {
         self.arm()
             .map_err(|error| Unsuccessful::activation(error, true))?;
         match self.switch_and_prove(system, &failed_before) {
-            Ok(Way::Runs) => {
-                self.remember_installed(system);
-                Ok(Outcome::Switched)
-            }
+            Ok(Way::Runs) => Ok(Outcome::Switched),
             Ok(Way::NeedsBoot) => {
                 self.disarm_untouched()?;
                 self.world
@@ -276,14 +272,6 @@ impl<W: World> Transaction<'_, W> {
 
     pub(super) fn make_bootable(&mut self, system: &SystemPath) -> anyhow::Result<()> {
         rollback::boot(self.world, self.journal.run, system)
-    }
-
-    pub(super) fn remember_installed(&mut self, system: &SystemPath) {
-        let installed = self.new_installed(system);
-        // The new system runs and boots: not to remember that costs only another build, which finds it in place.
-        self.or_warn(|world| world.set_installed(&installed));
-        self.or_warn(|world| world.set_awaiting(None));
-        self.or_warn(|world| world.set_failed(None));
     }
 
     /// Brings the machine back, and says whether that worked.

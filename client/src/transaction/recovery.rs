@@ -40,13 +40,19 @@ pub fn secrets_of_boot(
     situation: &Situation,
 ) -> Option<GenerationId> {
     let (new, before) = match (journal, awaiting) {
-        (Some(journal), _) if journal.outcome.is_none() => (
+        (Some(journal), _) if journal.outcome.is_none_or(has_a_new_system) => (
             journal
                 .built
                 .as_ref()
                 .map(|built| (built, journal.generation)),
             journal.before.generation,
         ),
+        // Only its secrets may be new: then the system doesn't tell that the machine is back.
+        (_, Some(awaiting))
+            if awaiting.failure.is_some() && situation.running == awaiting.before.running =>
+        {
+            (None, awaiting.before.generation)
+        }
         (_, Some(awaiting)) => (
             Some((&awaiting.installed.system, awaiting.installed.generation)),
             awaiting.before.generation,
@@ -59,6 +65,11 @@ pub fn secrets_of_boot(
         }
         _ => before,
     }
+}
+
+/// Whether a run that ended so may have left its own system to be booted.
+fn has_a_new_system(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Switched | Outcome::RollbackFailed)
 }
 
 impl<W: World> Transaction<'_, W> {
@@ -146,7 +157,6 @@ impl<W: World> Transaction<'_, W> {
                 }
             }
         }
-        self.remember_installed(&system);
         self.finish(Outcome::Switched);
     }
 
