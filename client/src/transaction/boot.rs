@@ -92,7 +92,8 @@ impl<W: World> Transaction<'_, W> {
             .and_then(|()| self.world.set_awaiting(Some(&awaiting)));
         if let Err(error) = staged {
             let before = self.journal.before.clone();
-            if let Err(failure) = self.boot_what_was(&before) {
+            let back = self.boot_what_was(&before);
+            if let Err(failure) = back.and_then(|()| rollback::await_nothing(self.world)) {
                 let error = rollback::both(&error, &failure);
                 return Err(Unsuccessful::rolled_back(
                     Outcome::RollbackFailed,
@@ -155,7 +156,7 @@ impl<W: World> Transaction<'_, W> {
         };
         let unstage = self
             .boot_what_was(&awaiting.before)
-            .and_then(|()| self.world.set_awaiting(None));
+            .and_then(|()| rollback::await_nothing(self.world));
         unstage.map_err(|error| Failure {
             reason: ExitReason::RebuildFailed,
             error: error.context("what awaits the next boot can't be taken back"),
@@ -175,12 +176,19 @@ impl<W: World> Transaction<'_, W> {
     fn prove_boot(&mut self, awaiting: Awaiting) -> Result<(), Failure> {
         self.switch_secrets_quietly(Some(awaiting.installed.generation));
         let begun = std::time::Instant::now();
-        match self.world.confirm(awaiting.was_reachable) {
+        // A run that died since may have proven it, and what the machine would go back to isn't kept any more.
+        let is_proven = self.world.installed().as_ref() == Some(&awaiting.installed);
+        let confirmed = match is_proven {
+            true => Ok(Vec::new()),
+            false => self.world.confirm(awaiting.was_reachable),
+        };
+        match confirmed {
             Ok(warnings) => {
                 self.ended(PhaseName::Confirm, begun, "the machine works");
                 if !warnings.is_empty() {
                     self.journal.error = Some(warnings.join("; "));
                 }
+                self.keep_booting(&awaiting.installed.system)?;
                 let installed = self.world.set_installed(&awaiting.installed);
                 installed.map_err(unremembered)?;
                 self.or_warn(|world| world.set_failed(None));
@@ -191,6 +199,22 @@ impl<W: World> Transaction<'_, W> {
                 self.ended(PhaseName::Confirm, begun, "failed");
                 self.go_back_by_boot(awaiting, &unconfirmed)
             }
+        }
+    }
+
+    /// A run that took the system back may have died halfway, before the boot or since.
+    fn keep_booting(&mut self, system: &SystemPath) -> Result<(), Failure> {
+        let profile = self.world.situation().profile;
+        match self.make_bootable(system) {
+            Err(error) if profile.as_ref() != Some(system) => Err(Failure {
+                reason: ExitReason::RebuildFailed,
+                error: error.context("the system that was booted may not be booted again"),
+            }),
+            Err(error) => {
+                self.world.warn(&format!("{error:#}"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -229,8 +253,12 @@ impl<W: World> Transaction<'_, W> {
         Unconfirmed { error, is_passing }: Unconfirmed,
     ) -> Result<(), Failure> {
         let before = &awaiting.before;
-        self.switch_secrets_quietly(before.generation);
         let situation = self.world.situation();
+        if situation.running == before.running
+            || situation.running.as_ref() != Some(&awaiting.installed.system)
+        {
+            self.switch_secrets_quietly(before.generation);
+        }
         // Where the profile is still what it was, the boot loader may not be.
         let is_ours = situation.profile.as_ref() == Some(&awaiting.installed.system)
             || situation.profile == before.profile;

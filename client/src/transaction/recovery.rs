@@ -1,5 +1,5 @@
 use anyhow::anyhow;
-use bento_protocol::{GenerationId, Outcome, RunId};
+use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
 
 use super::{Transaction, Wish, World, rollback};
 use crate::arm::Decision;
@@ -39,37 +39,39 @@ pub fn secrets_of_boot(
     journal: Option<&Journal>,
     situation: &Situation,
 ) -> Option<GenerationId> {
-    let (new, before) = match (journal, awaiting) {
-        (Some(journal), _) if journal.outcome.is_none_or(has_a_new_system) => (
-            journal
-                .built
-                .as_ref()
-                .map(|built| (built, journal.generation)),
-            journal.before.generation,
+    let journal = journal.filter(|journal| may_boot_its_own(journal));
+    let (new, before, is_given_up) = match (journal, awaiting) {
+        (Some(journal), _) => (
+            (journal.built.as_ref(), journal.generation),
+            &journal.before,
+            journal.outcome == Some(Outcome::RollbackFailed),
         ),
-        // Only its secrets may be new: then the system doesn't tell that the machine is back.
-        (_, Some(awaiting))
-            if awaiting.failure.is_some() && situation.running == awaiting.before.running =>
-        {
-            (None, awaiting.before.generation)
-        }
-        (_, Some(awaiting)) => (
-            Some((&awaiting.installed.system, awaiting.installed.generation)),
-            awaiting.before.generation,
+        (None, Some(awaiting)) => (
+            (
+                Some(&awaiting.installed.system),
+                awaiting.installed.generation,
+            ),
+            &awaiting.before,
+            awaiting.failure.is_some(),
         ),
-        _ => (None, installed.map(|installed| installed.generation)),
+        (None, None) => return installed.map(|installed| installed.generation),
     };
-    match new {
-        Some((system, generation)) if situation.running.as_ref() == Some(system) => {
-            Some(generation)
-        }
-        _ => before,
+    let (system, generation) = new;
+    let runs = |system: Option<&SystemPath>| {
+        system.is_some() && system == situation.running.as_ref()
+    };
+    // Where only the secrets are new, the system doesn't tell.
+    let is_back = is_given_up && runs(before.running.as_ref());
+    match runs(system) && !is_back {
+        true => Some(generation),
+        false => before.generation,
     }
 }
 
-/// Whether a run that ended so may have left its own system to be booted.
-fn has_a_new_system(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Switched | Outcome::RollbackFailed)
+/// Whether a run came so far that its system may be booted.
+fn may_boot_its_own(journal: &Journal) -> bool {
+    let is_told = |outcome| !matches!(outcome, Outcome::Switched | Outcome::RollbackFailed);
+    journal.phase >= PhaseName::Commit && !journal.outcome.is_some_and(is_told)
 }
 
 impl<W: World> Transaction<'_, W> {

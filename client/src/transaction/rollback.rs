@@ -42,16 +42,28 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
     let touched_boot = journal.phase >= PhaseName::Commit || situation.profile != before.profile;
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
         boot(world, journal.run, profile)?;
+        await_nothing(world)?;
     }
     // A boot since then started the old system afresh; otherwise it may run only half.
     let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
     if journal.phase >= PhaseName::Activate && !is_fresh {
         switch(world, journal.run, old, Action::Test)?;
-        if let Some(generation) = before.generation {
-            world.restart_units(Some(journal.generation), generation);
-        }
+    }
+    // That boot may have started their units with the new ones, where only secrets are new.
+    if journal.phase >= PhaseName::Activate
+        && let Some(generation) = before.generation
+    {
+        world.restart_units(Some(journal.generation), generation);
     }
     check_running(world, old)
+}
+
+/// Sees to it that no boot is awaited that leads elsewhere now: a run that was cut short may have noted one.
+pub(super) fn await_nothing(world: &mut impl World) -> anyhow::Result<()> {
+    match world.awaiting() {
+        Some(_) => world.set_awaiting(None),
+        None => Ok(()),
+    }
 }
 
 /// Makes a system the one that boots, through the profile and the boot loader.
