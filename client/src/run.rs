@@ -44,7 +44,8 @@ pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
     let _lock = prepare(site)?;
     let wish = Wish {
         at_boot: wish.at_boot || known.0.operation == Operation::Boot,
-        ..wish
+        // What the guard has refused is known to have failed.
+        retry: wish.retry || force,
     };
     let mut here = Here::new(site, Some(known));
     here.force = force;
