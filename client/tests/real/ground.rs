@@ -77,7 +77,7 @@ impl Ground {
         ] {
             fs::create_dir_all(ground.path(made)).unwrap();
         }
-        let conf = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\n";
+        let conf = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\ndownload-attempts = 1\n";
         fs::write(ground.path("nix/conf/nix.conf"), conf).unwrap();
         fs::write(
             ground.path("nixpkgs/nixos/default.nix"),
@@ -120,10 +120,14 @@ impl Ground {
 
     /// Plays a boot: into what the profile leads to.
     pub(crate) fn reboot(&self) {
-        let system = fs::canonicalize(self.profile()).unwrap();
+        self.reboot_into(&fs::canonicalize(self.profile()).unwrap());
+    }
+
+    /// Plays a boot whose loader chose this system.
+    pub(crate) fn reboot_into(&self, system: &Path) {
         for link in [CURRENT, BOOTED] {
             fs::remove_file(self.path(link)).unwrap();
-            symlink(&system, self.path(link)).unwrap();
+            symlink(system, self.path(link)).unwrap();
         }
         self.begin_boot();
     }
@@ -222,6 +226,19 @@ impl Ground {
         let version = Some(version.to_owned());
         assert_eq!(is_on, (version.clone(), version));
         self.nothing_is_left();
+    }
+
+    /// What keeps Nix from collecting something as garbage, without processes.
+    pub(crate) fn roots(&self) -> Vec<String> {
+        let output = self
+            .environment("nix-store")
+            .args(["--gc", "--print-roots"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let roots = text.lines().filter(|line| line.starts_with('/'));
+        let roots = roots.filter(|line| !line.starts_with("/proc/"));
+        roots.map(str::to_owned).collect()
     }
 
     /// No run is unfinished, and nothing armed.
