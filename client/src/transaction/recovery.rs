@@ -57,9 +57,8 @@ pub fn secrets_of_boot(
         (None, None) => return installed.map(|installed| installed.generation),
     };
     let (system, generation) = new;
-    let runs = |system: Option<&SystemPath>| {
-        system.is_some() && system == situation.running.as_ref()
-    };
+    let runs =
+        |system: Option<&SystemPath>| system.is_some() && system == situation.running.as_ref();
     // Where only the secrets are new, the system doesn't tell.
     let is_back = is_given_up && runs(before.running.as_ref());
     match runs(system) && !is_back {

@@ -4,7 +4,7 @@ use std::fs;
 
 use bento_protocol::Outcome;
 
-use crate::ground::{Ground, flake, with};
+use crate::ground::{CURRENT, Ground, broken, flake, with};
 
 fn outcomes(ground: &Ground) -> Vec<Outcome> {
     ground.reports().iter().map(|it| it.outcome).collect()
@@ -44,6 +44,25 @@ fn a_system_is_staged_for_the_next_boot_and_proven_after_it() {
     assert!(!report.reboot_required);
     ground.update().with(0);
     assert_eq!(outcomes(&ground), [Outcome::Staged, Outcome::Switched]);
+}
+
+#[test]
+fn secrets_are_those_of_the_system_that_was_booted_before_any_client_runs() {
+    let mut ground = Ground::new();
+    let first = ground.publish(with(flake("1"), "secrets/token", "one"), &[]);
+    ground.update().with(0);
+    let old = fs::read_link(ground.path(CURRENT)).unwrap();
+    ground.publish(with(flake("2"), "secrets/token", "two"), &[&first]);
+    ground.update_with(&["--at-boot"]).with(0);
+    let token_after_boot = || {
+        ground.ask("settle-secrets", &[]).with(0);
+        fs::read_to_string(ground.state("secrets/token")).unwrap()
+    };
+    assert_eq!(token_after_boot(), "one");
+    ground.reboot();
+    assert_eq!(token_after_boot(), "two");
+    ground.reboot_into(&old);
+    assert_eq!(token_after_boot(), "one");
 }
 
 #[test]
@@ -101,7 +120,7 @@ fn a_boot_that_ends_in_the_old_system_is_told() {
     let mut ground = Ground::new();
     ground.publish(flake("1"), &[]);
     ground.update_with(&["--at-boot"]).with(0);
-    let old = fs::read_link(ground.path(crate::ground::CURRENT)).unwrap();
+    let old = fs::read_link(ground.path(CURRENT)).unwrap();
     ground.reboot_into(&old);
     ground
         .update()
@@ -127,7 +146,7 @@ fn a_newer_generation_takes_the_place_of_what_awaits_a_boot() {
     ground.publish(flake("3"), &[]);
     ground.update_with(&["--at-boot"]).with(0);
     assert_eq!(ground.bootable().as_deref(), Some("3"));
-    ground.publish(crate::ground::broken("4"), &[]);
+    ground.publish(broken("4"), &[]);
     ground.update().with(1);
     ground.is_wholly_on("2");
 }

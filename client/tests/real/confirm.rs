@@ -143,3 +143,74 @@ fn a_system_that_cannot_reach_the_appliance_goes_and_is_tried_again_ever_more_ra
         .complaining("can't be reached from the new system");
     assert_eq!(ground.reports().len(), 3);
 }
+
+/// Settings with which the appliance is reached unless a file is there.
+fn through_a_network_that_fails(ground: &Ground, grace: &str) -> String {
+    let down = ground.path("down");
+    format!(
+        "proxy_command = \"[ ! -e {} ] && exec bash -c 'exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'\"\n\
+         confirm.grace = \"{grace}\"\n",
+        down.display()
+    )
+}
+
+#[test]
+fn a_system_that_kills_the_network_goes_and_the_report_arrives_with_the_old_one() {
+    let mut ground = Ground::new();
+    let settings = through_a_network_that_fails(&ground, "2s");
+    ground.configure(&settings);
+    let down = ground.path("down").display().to_string();
+    let works = with(
+        with_token("1"),
+        "config/activation.sh",
+        &format!("activate; rm -f {down}"),
+    );
+    ground.publish(works, &[]);
+    ground.update().with(0);
+    let kills = with(
+        with_token("2"),
+        "config/activation.sh",
+        &format!("activate; touch {down}"),
+    );
+    ground.publish(kills, &[]);
+    ground
+        .update()
+        .with(3)
+        .complaining("can't be reached from the new system within 2 s");
+    is_back(&ground);
+    assert_eq!(ground.reports().len(), 2);
+    assert_eq!(ground.state_names("spool"), [""; 0]);
+}
+
+#[test]
+fn a_network_that_the_switch_restarts_is_waited_for() {
+    let mut ground = Ground::new();
+    let settings = through_a_network_that_fails(&ground, "30s");
+    ground.configure(&settings);
+    let down = ground.path("down").display().to_string();
+    let restarts = format!("activate; touch {down}; {{ sleep 1; rm {down}; }} > /dev/null 2>&1 &");
+    ground.publish(with(flake("1"), "config/activation.sh", &restarts), &[]);
+    ground.update().with(0).without_complaint();
+    ground.is_wholly_on("1");
+}
+
+#[test]
+fn an_appliance_that_was_away_before_the_switch_is_no_reason_to_go_back() {
+    let mut ground = Ground::new();
+    let settings = through_a_network_that_fails(&ground, "1s");
+    ground.configure(&settings);
+    let down = ground.path("down");
+    let build = include_str!("fixtures/build.sh");
+    let build = format!("{build}\ntouch {}\n", down.display());
+    ground.publish(with(flake("1"), "config/build.sh", &build), &[]);
+    ground
+        .update()
+        .with(0)
+        .complaining("what was to be reported waits for the next run");
+    ground.is_wholly_on("1");
+    assert_eq!(ground.reports().len(), 0);
+    fs::remove_file(down).unwrap();
+    ground.update().with(0).without_complaint();
+    assert_eq!(ground.reports().len(), 1);
+    assert_eq!(ground.last_report().outcome, Outcome::Switched);
+}

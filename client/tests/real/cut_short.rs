@@ -27,8 +27,8 @@ fn halted(place: &Place, settings: &str) -> (Ground, Gate, Running) {
     let gate = Gate::new(&ground);
     let (wait, token) = (gate.wait(), "secrets/token");
     let first = ground.publish(with(flake("1"), token, "one"), &[]);
-    ground.configure(settings);
     ground.update().with(0);
+    ground.configure(settings);
     let next = with(flake("2"), token, "two");
     let next = match place {
         Place::Build => {
@@ -142,6 +142,23 @@ fn a_commit_that_was_cut_short_is_completed_by_the_next_start() {
     ground.is_wholly_on("2");
     let outcomes: Vec<_> = ground.reports().iter().map(|it| it.outcome).collect();
     assert_eq!(outcomes, [Outcome::Switched, Outcome::Switched]);
+}
+
+#[test]
+fn a_staging_for_the_next_boot_that_was_cut_short_is_completed_by_the_next_start() {
+    let (ground, gate, running) = halted(&Place::BootLoader, "operation = \"boot\"\n");
+    running.kill();
+    gate.open();
+    ground
+        .update()
+        .with(0)
+        .complaining("the last run was cut short in its phase commit");
+    ground.nothing_is_left();
+    assert_eq!(ground.last_report().outcome, Outcome::Staged);
+    assert_eq!(ground.bootable().as_deref(), Some("2"));
+    ground.reboot();
+    ground.update().with(0);
+    ground.is_wholly_on("2");
 }
 
 /// A client that can't go on until the old system is back, and then does: it must not have its way.

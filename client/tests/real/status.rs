@@ -3,7 +3,8 @@
 use bento_protocol::Outcome;
 use serde_json::Value;
 
-use crate::ground::{Ground, broken, flake};
+use crate::ground::{Ground, broken, flake, with};
+use crate::processes::{Gate, Running};
 use crate::publisher::Generation;
 
 fn status(ground: &Ground) -> Value {
@@ -85,6 +86,36 @@ fn status_says_what_the_machine_is_on_and_what_comes_next() {
         &ground,
         &[&format!("next boot generation {}", short(&third))],
     );
+}
+
+#[test]
+fn status_says_what_is_going_on_and_what_was_cut_short() {
+    let mut ground = Ground::new();
+    let gate = Gate::new(&ground);
+    let slow = format!("{}\nactivate", gate.wait());
+    ground.publish(with(flake("1"), "config/activation.sh", &slow), &[]);
+    let running = Running::start(ground.client("update"));
+    gate.await_arrival();
+    let now = status(&ground);
+    assert_eq!(now["holder"], running.number());
+    assert_eq!(now["phase"], "activate");
+    assert_eq!(now["armed"], true);
+    let process = format!("(process {})", running.number());
+    says(&ground, &["an update is in its phase activate", &process]);
+
+    running.kill();
+    assert_eq!(status(&ground)["holder"], Value::Null);
+    says(
+        &ground,
+        &[
+            "a run was cut short in its phase activate",
+            "the old system comes back unless",
+        ],
+    );
+    gate.open();
+    ground.update().with(0);
+    assert_eq!(status(&ground)["armed"], false);
+    says(&ground, &["going on nothing"]);
 }
 
 #[test]
