@@ -121,7 +121,8 @@ pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> 
     let go_back = |world: &mut _| {
         switch(world, run, &previous, Action::Test)?;
         check_running(world, &previous)?;
-        boot(world, run, &previous)
+        boot(world, run, &previous)?;
+        await_nothing(world)
     };
     go_back(world).map_err(failed)?;
     Ok(previous)
