@@ -446,3 +446,6 @@ impl<W: World> Transaction<'_, W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,12 @@
+//! The transaction, driven through a machine in memory.
+
+mod crashes;
+mod effects;
+mod failures;
+mod fake;
+mod invariant;
+mod machine;
+mod orders;
+mod random;
+mod reboots;
+mod world;
