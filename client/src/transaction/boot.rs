@@ -130,6 +130,14 @@ impl<W: World> Transaction<'_, W> {
     /// A run died while it staged a system for the next boot.
     pub(super) fn complete_staging(&mut self, system: &SystemPath, cut_short: String) {
         self.world.stop_switch(self.journal.run);
+        let awaiting = self.new_awaiting(system);
+        if awaiting.boot != self.world.situation().boot {
+            // It was booted already: what remains is to prove it.
+            if self.world.awaiting().is_none() {
+                self.or_warn(|world| world.set_awaiting(Some(&awaiting)));
+            }
+            return self.finish(Outcome::Staged);
+        }
         match self.stage_for_boot(system) {
             Ok(outcome) => self.finish(outcome),
             Err(unsuccessful) => {
