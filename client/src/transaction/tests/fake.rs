@@ -66,7 +66,7 @@ pub(super) struct Fake {
     pub(super) effects: Vec<usize>,
     /// What goes wrong in the next run, and at which effect.
     pub(super) fault: Option<(usize, Fault)>,
-    /// Whether an error that was made up is the published generation's own fault.
+    /// Whether an error was made up that looks like a generation's own fault.
     pub(super) is_slandered: bool,
     pub(super) is_connected: bool,
     pub(super) is_rollback_locked: Rc<Cell<bool>>,
@@ -132,14 +132,12 @@ impl Fake {
         change(&mut generation);
         self.server.generations.push(generation);
         self.server.published = self.server.generations.len() - 1;
-        self.is_slandered = false;
         id(self.server.published)
     }
 
     /// The generation before the last is published again.
     pub(super) fn publish_again(&mut self) {
         self.server.published = self.server.generations.len().saturating_sub(2);
-        self.is_slandered = true;
     }
 
     /// The newest system has another kernel than those before.

@@ -128,6 +128,22 @@ fn a_boot_that_cuts_a_staging_short_is_not_the_one_that_is_awaited() {
 }
 
 #[test]
+fn a_staged_system_that_runs_before_its_staging_was_told_is_only_proven() {
+    let dies = Fault::Death {
+        when: When::Before,
+        reboots: true,
+    };
+    let mut fake = Fake::with(Nature::NeedsBoot).with_fault_at("note failed -", dies);
+    assert_eq!(fake.update(), None);
+    assert_eq!(fake.machine.running, system(1, 0));
+    let mut fake = fake.with_fault_at("boot 1", Fault::Error(1));
+    // Its profile leads there already.
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+#[test]
 fn a_boot_loader_that_cannot_be_taken_back_is_told_and_taken_back_by_the_next_start() {
     let fake = booted(Nature::NeverBoots);
     let mut fake = fake.with_fault_at("boot 0", Fault::Error(1));
