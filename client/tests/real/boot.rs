@@ -98,7 +98,15 @@ fn a_system_that_fails_its_health_checks_after_the_boot_is_taken_back() {
         .complaining("health check web: ended with exit code 1")
         .complaining("this machine can't reboot by itself");
     assert_eq!(ground.bootable().as_deref(), Some("1"));
-    assert_eq!(ground.last_report().outcome, Outcome::RollbackFailed);
+    let report = ground.last_report();
+    assert_eq!(report.outcome, Outcome::RollbackFailed);
+    assert_eq!(report.system.running, report.system.built);
+    let reports = ground.reports().len();
+    ground
+        .update()
+        .with(3)
+        .complaining("this machine can't reboot by itself");
+    assert_eq!(ground.reports().len(), reports);
 
     ground.reboot();
     ground

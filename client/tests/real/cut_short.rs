@@ -71,9 +71,6 @@ fn comes_back_by_itself(place: &Place, phase: &str) {
     wait_until("the report of the dead run arrives", || {
         ground.reports().len() == 2
     });
-    wait_until("nothing is armed", || {
-        ground.state_names("armed").is_empty()
-    });
     wait_until("the rollback is over", || {
         !ground.state("transaction.json").exists()
     });
@@ -162,7 +159,7 @@ fn a_staging_for_the_next_boot_that_was_cut_short_is_completed_by_the_next_start
 }
 
 /// A client that can't go on until the old system is back, and then does: it must not have its way.
-fn wakes_up_too_late(place: &Place) -> Ground {
+fn wakes_up_too_late(place: &Place) {
     let (ground, gate, running) = halted(place, SOON);
     running.signal(Signal::STOP);
     let armed = || ground.state_names("armed");
@@ -175,27 +172,22 @@ fn wakes_up_too_late(place: &Place) -> Ground {
     running.end().with(3);
     is_back(&ground, "nothing had confirmed the new system in time");
     assert_eq!(ground.reports().len(), 2);
-    ground
-}
-
-#[test]
-fn a_client_that_hangs_while_it_confirms_wakes_up_to_the_old_system() {
-    let ground = wakes_up_too_late(&Place::HealthCheck);
     // The machine may be to blame: it is tried again.
     ground.update().with(0);
     ground.is_wholly_on("2");
 }
 
 #[test]
+fn a_client_that_hangs_while_it_confirms_wakes_up_to_the_old_system() {
+    wakes_up_too_late(&Place::HealthCheck);
+}
+
+#[test]
 fn a_client_that_hangs_while_it_commits_wakes_up_to_the_old_system() {
-    let ground = wakes_up_too_late(&Place::BootLoader);
-    ground.update().with(0);
-    ground.is_wholly_on("2");
+    wakes_up_too_late(&Place::BootLoader);
 }
 
 #[test]
 fn a_client_that_hangs_while_the_system_switches_wakes_up_to_the_old_system() {
-    let ground = wakes_up_too_late(&Place::Activation);
-    ground.update().with(0);
-    ground.is_wholly_on("2");
+    wakes_up_too_late(&Place::Activation);
 }
