@@ -15,8 +15,17 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
     if situation.boot == awaiting.boot {
         return match &awaiting.failure {
             None => Ok(()),
-            // The machine goes down, and what it is now is of no use to anybody.
-            Some(unkept) => Err(reboot_into_old(world, &anyhow!(unkept.error.clone()))),
+            Some(unkept) => {
+                let error = anyhow!(unkept.error.clone());
+                Err(match world.reboot() {
+                    // What the machine is now is of no use to anybody.
+                    Ok(()) => reboots_into_old(&error),
+                    Err(failure) => Failure {
+                        reason: ExitReason::RolledBack,
+                        error: rollback::both(&error, &failure),
+                    },
+                })
+            }
         };
     }
     let started = world.now();
@@ -61,14 +70,11 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
     }
 }
 
-/// Why the run ends: the machine reboots, or can't.
-fn reboot_into_old(world: &mut impl World, error: &anyhow::Error) -> Failure {
+/// Why the run ends: the machine goes down.
+fn reboots_into_old(error: &anyhow::Error) -> Failure {
     Failure {
         reason: ExitReason::RolledBack,
-        error: match world.reboot() {
-            Ok(()) => anyhow!("the machine reboots into the old system: {error:#}"),
-            Err(failure) => rollback::both(error, &failure),
-        },
+        error: anyhow!("the machine reboots into the old system: {error:#}"),
     }
 }
 
@@ -239,8 +245,10 @@ impl<W: World> Transaction<'_, W> {
             is_passing: *is_passing,
         });
         awaiting.boot = self.world.situation().boot;
-        match back.and_then(|()| self.world.set_awaiting(Some(&awaiting))) {
-            Ok(()) => Err(reboot_into_old(self.world, error)),
+        let back = back.and_then(|()| self.world.set_awaiting(Some(&awaiting)));
+        match back.and_then(|()| self.world.reboot()) {
+            Ok(()) => Err(reboots_into_old(error)),
+            // Somebody may keep the machine from going down for long: the appliance should know what runs until then.
             Err(failure) => {
                 let error = rollback::both(error, &failure);
                 self.journal.error = Some(format!("{error:#}"));
