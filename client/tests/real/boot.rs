@@ -160,6 +160,23 @@ fn a_newer_generation_takes_the_place_of_what_awaits_a_boot() {
 }
 
 #[test]
+fn what_awaits_a_boot_goes_when_the_installed_generation_is_published_again() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    ground.publish(flake("2"), &[&first]);
+    ground.update_with(&["--at-boot"]).with(0);
+    is_staged(&ground, "1", "2");
+    ground.server.publish(&first, &[]);
+    ground.update().with(0).without_complaint();
+    ground.is_wholly_on("1");
+    let report = ground.last_report();
+    assert_eq!(report.outcome, Outcome::Unchanged);
+    assert_eq!(report.generation, first.manifest.generation());
+    assert!(!report.reboot_required);
+}
+
+#[test]
 fn a_new_kernel_wants_a_reboot_and_says_so() {
     let mut ground = Ground::new();
     ground.publish(with(flake("1"), "config/kernel", "another"), &[]);

@@ -81,6 +81,13 @@ fn a_health_check_that_hangs_is_ended() {
 }
 
 #[test]
+fn a_health_check_that_leaves_something_running_is_over_when_it_ends() {
+    let ground = about_to_update(&failing_on_2_with("sleep 600 & exit 0"));
+    ground.update().with(0).without_complaint();
+    ground.is_wholly_on("2");
+}
+
+#[test]
 fn a_new_systems_own_required_check_decides_and_its_wanted_one_only_warns() {
     let bringing = |version: &str, kind: &str| {
         let mut contents = with_token(version);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bento_protocol::Outcome;
+use bento_protocol::{Outcome, RunId};
 use rustix::process::Signal;
 
 use crate::ground::{Ground, flake, with};
@@ -156,6 +156,63 @@ fn a_staging_for_the_next_boot_that_was_cut_short_is_completed_by_the_next_start
     ground.reboot();
     ground.update().with(0);
     ground.is_wholly_on("2");
+}
+
+#[test]
+fn a_proof_after_a_boot_that_was_cut_short_is_made_by_the_next_start() {
+    let mut ground = Ground::new();
+    let gate = Gate::new(&ground);
+    ground.publish(flake("1"), &[]);
+    ground.update_with(&["--at-boot"]).with(0);
+    ground.reboot();
+    let check = "[[health.checks]]\nname = \"slow\"\ncommand = ";
+    ground.configure(&format!("{check}[\"sh\", \"-c\", \"{}\"]\n", gate.wait()));
+    let running = Running::start(ground.client("update"));
+    gate.await_arrival();
+    running.kill();
+    assert_eq!(ground.reports().len(), 1);
+    gate.open();
+    ground.update().with(0);
+    ground.is_wholly_on("1");
+    assert_eq!(ground.reports().len(), 2);
+    assert_eq!(ground.last_report().outcome, Outcome::Switched);
+}
+
+#[test]
+fn a_client_that_dies_after_the_old_system_is_back_is_reported_once() {
+    let (ground, gate, running) = halted(&Place::HealthCheck, SOON);
+    running.signal(Signal::STOP);
+    wait_until("the old system is back", || {
+        let armed = ground.state_names("armed");
+        armed.iter().any(|name| name.ends_with(".rolled-back"))
+    });
+    running.kill();
+    gate.open();
+    // What brought it back may tell of it, if the client is dead in time.
+    wait_until("no other client holds the lock", || {
+        ground.update().code == 0
+    });
+    let outcomes: Vec<_> = ground.reports().iter().map(|it| it.outcome).collect();
+    let expected = [Outcome::Switched, Outcome::RolledBack, Outcome::Switched];
+    assert_eq!(outcomes, expected);
+    ground.is_wholly_on("2");
+}
+
+#[test]
+fn what_was_armed_for_a_run_brings_no_other_one_back() {
+    let (ground, gate, running) = halted(&Place::HealthCheck, LATE);
+    let armed = ground.state_names("armed").pop().unwrap();
+    let other = RunId::now().to_string();
+    fs::write(ground.state("armed").join(format!("{other}.armed")), "").unwrap();
+    ground
+        .ask("rollback", &["--armed", &other])
+        .with(3)
+        .complaining("there is no journal");
+    assert!(ground.state_names("armed").contains(&armed));
+    gate.open();
+    running.end().with(0);
+    assert_eq!(ground.running().as_deref(), Some("2"));
+    assert_eq!(ground.last_report().outcome, Outcome::Switched);
 }
 
 /// A client that can't go on until the old system is back, and then does: it must not have its way.
