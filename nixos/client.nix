@@ -185,6 +185,10 @@ in
       }
     ];
 
+    warnings = lib.optional (config.system.autoUpgrade.enable or false) ''
+      system.autoUpgrade and services.bento-client are both enabled: each would replace the system that
+      the other installed. Switch one of them off.'';
+
     services.bento-client.settings = {
       inherit (cfg) name;
       identity_file = cfg.identityFile;

@@ -17,11 +17,13 @@ let
   };
 
   # What the client calls: Nix and git to build, ssh for a proxy command, systemd to switch, to be
-  # undisturbed meanwhile and to reboot.
+  # undisturbed meanwhile and to reboot; and the shells that health checks are written for, because
+  # `#!/usr/bin/env bash` is how a script begins that should run on NixOS.
   path = [
     config.nix.package
     config.programs.ssh.package
     config.systemd.package
+    pkgs.bash
     pkgs.coreutils
     pkgs.gitMinimal
   ];
@@ -35,6 +37,14 @@ let
     }
     // config.networking.proxy.envVars;
 
+  # A time zone isn't known where systems are built, and so can't be checked there.
+  withoutZone =
+    calendar:
+    let
+      zoned = builtins.match "(.*[^ ]) +[A-Z][A-Za-z0-9_+/-]*" calendar;
+    in
+    if zoned == null then calendar else builtins.head zoned;
+
   # No TimeoutStartSec: for a oneshot unit that is infinity, and a build may take a day.
   run = command: {
     Type = "oneshot";
@@ -45,6 +55,22 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
+    # systemd ignores a time that it can't read. Without OnCalendar= the machine would be updated after
+    # a boot and never again, and nothing that a new system must prove would show it.
+    system.checks = [
+      (pkgs.runCommand "bento-client-times" { nativeBuildInputs = [ config.systemd.package ]; } ''
+        if ! systemd-analyze calendar ${lib.escapeShellArg (withoutZone cfg.interval)}; then
+          echo "error: services.bento-client.interval isn't a calendar expression of systemd.time(7)" >&2
+          exit 1
+        fi
+        if ! systemd-analyze timespan ${lib.escapeShellArg cfg.jitter}; then
+          echo "error: services.bento-client.jitter isn't a time span of systemd.time(7)" >&2
+          exit 1
+        fi
+        touch "$out"
+      '')
+    ];
+
     systemd.services.bento-update = survivesSwitch // {
       description = "Update this machine from its bento appliance";
       after = [ "network-online.target" ];

@@ -45,8 +45,9 @@ let
           "http://localhost/health"
         ];
         description = ''
-          The program, best with its full path, and its arguments; no shell reads them. Exit code 0
-          is a success.
+          The program and its arguments; no shell reads them. Exit code 0 is a success. Without a
+          full path only little is found: Nix, git, ssh, systemd's programs, bash and what a unit of
+          NixOS always has.
         '';
       };
       required = mkOption {
@@ -189,7 +190,8 @@ in
       default = defaults.reboot.kexec;
       description = ''
         Whether a reboot starts the new kernel from the old one, without the firmware, where the
-        system supports it. Set it to `false` where hardware only works after a full reset.
+        system has `prepare-kexec.service`, as NixOS has unless it was switched off. Set it to `false`
+        where hardware only works after a full reset.
       '';
     };
   };

@@ -22,6 +22,8 @@ in
     warnings = option (types.listOf types.str) [ ];
     system.stateVersion = option types.str "25.11";
     system.build = option (types.attrsOf types.unspecified) { };
+    # NixOS builds these before a system. Here only the tests that are about them do.
+    system.checks = option (types.listOf types.package) [ ];
     system.activationScripts = option (types.attrsOf (
       types.coercedTo types.str (text: { inherit text; }) (types.submodule snippet)
     )) { };

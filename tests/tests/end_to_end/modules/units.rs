@@ -51,7 +51,7 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
         // A build takes as long as it takes; systemd's default for a oneshot is no limit.
         assert_eq!(unit["serviceConfig"].get("TimeoutStartSec"), None);
         assert_eq!(unit["environment"]["HOME"], "/root");
-        assert_eq!(unit["path"].as_array().map(Vec::len), Some(5));
+        assert_eq!(unit["path"].as_array().map(Vec::len), Some(6));
     }
     let timer = &evaluated["timers"]["bento-update"];
     assert_eq!(timer["wantedBy"], json!(["timers.target"]));
@@ -80,5 +80,29 @@ fn secrets_are_settled_before_anything_that_reads_them_and_never_for_long() -> R
     assert_eq!(unit["unitConfig"]["RequiresMountsFor"], "/var/lib/bento");
     assert_eq!(unit["serviceConfig"]["TimeoutStartSec"], 10);
     assert_eq!(unit["serviceConfig"]["TimeoutStartFailureMode"], "kill");
+    Ok(())
+}
+
+#[test]
+fn a_time_that_systemd_would_ignore_is_no_system() -> Result<()> {
+    let nix = Nix::new()?;
+    let check = |settings: &str| {
+        let client = client(&format!("{} {settings}", one_server()));
+        format!("builtins.head {client}.config.system.checks")
+    };
+    nix.build(&check(""))?;
+    nix.build(&check("interval = \"hourly\"; jitter = \"0\";"))?;
+    // A zone of which nothing is known where this is built.
+    nix.build(&check("interval = \"Mon *-*-* 03:00 Here/Elsewhere\";"))?;
+    for (settings, says) in [
+        (
+            "interval = \"every 15 min\";",
+            "services.bento-client.interval",
+        ),
+        ("jitter = \"soon\";", "services.bento-client.jitter"),
+    ] {
+        let error = format!("{:#}", nix.build(&check(settings)).unwrap_err());
+        assert!(error.contains(says), "{error}");
+    }
     Ok(())
 }
