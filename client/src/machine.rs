@@ -79,6 +79,11 @@ impl Machine {
         self.root.join("run/systemd/system").is_dir()
     }
 
+    /// The folder of the units of the system that runs.
+    pub(crate) fn units(&self) -> PathBuf {
+        self.root.join("etc/systemd/system")
+    }
+
     /// The folder of health checks that anything on the machine may add to.
     pub fn health_checks(&self) -> PathBuf {
         self.root.join(HEALTH_FOLDER)

@@ -93,8 +93,9 @@ fn is_counted(name: &str) -> bool {
 /// Whether a kernel is loaded to jump into; NixOS loads it now where it is set up to. One that can't be loaded is no
 /// obstacle to a whole reboot.
 fn has_loaded_kernel(machine: &Machine) -> bool {
+    // Nobody knows which kernel that is, and the one of the profile isn't loaded over it.
     if is_loaded(&machine.kexec_loaded()) {
-        return true;
+        return false;
     }
     let load_state = systemctl(&["show", "--property=LoadState", "--value", KEXEC_LOADER]);
     let exists = load_state.is_ok_and(|output| output.stdout.trim_ascii() == b"loaded");

@@ -40,8 +40,14 @@ pub struct Site {
 /// Brings this machine to the generation that is published for it, and reports. With `force`, also to one that wouldn't
 /// carry on.
 pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
-    let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
+    let known = Identity::with_settings(&site.config);
     let _lock = prepare(site)?;
+    // What was left undone is completed also where the settings are what is broken.
+    let known = known
+        .inspect_err(|_| {
+            transaction::recover(&mut Here::new(site, None));
+        })
+        .because(ExitReason::Usage)?;
     let wish = Wish {
         at_boot: wish.at_boot || known.0.operation == Operation::Boot,
         // What the guard has refused is known to have failed.

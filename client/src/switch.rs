@@ -167,14 +167,18 @@ fn in_unit(
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<ExitStatus> {
     let log = state.activation_log();
-    fs::write(&log, "").with_context(|| format!("can't write {}", log.display()))?;
-    let status = process::run(unit(run, system, action, &log), Some(&log), line)?;
+    if let Err(error) = fs::write(&log, "") {
+        // A full disk is no reason not to switch, least of all back: systemd's journal has what it says.
+        line(&format!("can't write {}: {error}", log.display()));
+        return process::run(unit(run, system, action, None), None, line);
+    }
+    let status = process::run(unit(run, system, action, Some(&log)), Some(&log), line)?;
     // Its content is in the report and in the journal now.
     durable::remove(&log)?;
     Ok(status)
 }
 
-fn unit(run: RunId, system: &SystemPath, action: Action, log: &Path) -> Command {
+fn unit(run: RunId, system: &SystemPath, action: Action, log: Option<&Path>) -> Command {
     let mut command = Command::new("systemd-run");
     command
         .args([
@@ -189,7 +193,9 @@ fn unit(run: RunId, system: &SystemPath, action: Action, log: &Path) -> Command 
         .arg(format!("--property=RuntimeMaxSec={LONGEST}"));
     // To a file and not through a pipe: a pipe closes with the client, and the switch dies of that (nixpkgs#39118).
     for output in ["StandardOutput", "StandardError"] {
-        command.arg(format!("--property={output}=append:{}", log.display()));
+        if let Some(log) = log {
+            command.arg(format!("--property={output}=append:{}", log.display()));
+        }
     }
     // A unit starts with an empty environment; this is what nixos-rebuild gives it.
     command.arg("--setenv=NIXOS_INSTALL_BOOTLOADER=");
@@ -229,7 +235,8 @@ pub(crate) fn failed_units(machine: &Machine) -> Vec<String> {
     let listed = Command::new("systemctl")
         .args([
             "list-units",
-            "--state=failed",
+            // One that crashes and is started again and again doesn't work either.
+            "--state=failed,auto-restart",
             "--plain",
             "--no-legend",
             "--full",
@@ -267,7 +274,7 @@ mod tests {
         let system = "/nix/store/x-system".parse().unwrap();
         let run = RunId::now();
         let log = Path::new("/var/lib/bento/activation.log");
-        let command = unit(run, &system, Action::Test, log);
+        let command = unit(run, &system, Action::Test, Some(log));
         let arguments: Vec<_> = command
             .get_args()
             .map(|argument| argument.to_str().unwrap())

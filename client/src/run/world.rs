@@ -32,6 +32,8 @@ use crate::verify::{self, Verified};
 const NETWORK_COMES_BACK: Duration = Duration::from_secs(60);
 /// How often it is looked for meanwhile.
 const LOOK: Duration = Duration::from_secs(3);
+/// How often the appliance is tried before it counts as out of reach.
+const REACH_TRIES: usize = 3;
 
 impl World for Here<'_> {
     type Base = Staged;
@@ -268,9 +270,17 @@ impl World for Here<'_> {
     }
 
     fn is_reachable(&mut self) -> bool {
-        self.known()
-            .and_then(|(settings, identity)| poll::poll(settings, identity))
-            .is_ok()
+        let Ok((settings, identity)) = self.known() else {
+            return false;
+        };
+        // If it seems to be away, the network isn't proven afterwards: one packet that was lost mustn't decide that.
+        for _ in 1..REACH_TRIES {
+            if poll::poll(settings, identity).is_ok() {
+                return true;
+            }
+            std::thread::sleep(LOOK);
+        }
+        poll::poll(settings, identity).is_ok()
     }
 
     fn failed_units(&mut self) -> Vec<String> {
@@ -325,11 +335,14 @@ impl World for Here<'_> {
             .is_none_or(|changed| !changed.is_empty())
     }
 
-    fn restart_units(&mut self, from: Option<GenerationId>, to: GenerationId) {
-        let changed = secrets::changed(self.state, from.as_ref(), &to);
-        let changed = self.warn_of(changed).unwrap_or_default();
+    fn restart_units(
+        &mut self,
+        from: Option<GenerationId>,
+        to: GenerationId,
+    ) -> anyhow::Result<()> {
+        let changed = secrets::changed(self.state, from.as_ref(), &to)?;
         if changed.is_empty() || !self.machine.has_systemd() {
-            return;
+            return Ok(());
         }
         // Those of the system that has just begun to run.
         let settings = Settings::read(&self.site.config).ok();
@@ -337,12 +350,11 @@ impl World for Here<'_> {
             .as_ref()
             .or(self.known.as_ref().map(|known| &known.0));
         let Some(settings) = settings else {
-            return;
+            return Ok(());
         };
-        let restarted = secrets::restart_units(&settings.restart_units, &changed, &mut |line| {
+        secrets::restart_units(&settings.restart_units, &changed, &mut |line| {
             self.console.line(line);
-        });
-        self.warn_of(restarted);
+        })
     }
 
     fn switch(
@@ -380,19 +392,23 @@ impl World for Here<'_> {
         Ok(())
     }
 
-    fn confirm(&mut self, was_reachable: bool) -> Result<Vec<String>, Unconfirmed> {
+    fn confirm(
+        &mut self,
+        was_reachable: bool,
+        after_boot: bool,
+    ) -> Result<Vec<String>, Unconfirmed> {
         let known = self.known.as_ref().ok_or_else(|| Unconfirmed {
             error: anyhow!("there are no settings"),
             is_passing: true,
         })?;
-        let mut proof = confirm::Proof::of(&self.site.config, known);
+        let mut proof = confirm::Proof::of(self.site, known)?;
         let (console, tail) = (&mut self.console, &mut self.tail);
         let mut line = |text: &str| {
             tail.push(text);
             console.line(text);
         };
         let connection = match was_reachable {
-            true => Some(proof.reach()?),
+            true => Some(proof.reach(after_boot)?),
             false => None,
         };
         proof.check_health(self.machine, &mut line)?;

@@ -148,8 +148,13 @@ impl<W: World> Transaction<'_, W> {
                 return Err(Stop::failed(error));
             }
         };
-        self.world.restart_units(before, generation);
-        self.ended(PhaseName::Activate, begun, "the new system runs");
+        let restarted = self.world.restart_units(before, generation);
+        let note = match &restarted {
+            Ok(()) => "the new system runs",
+            Err(_) => "failed",
+        };
+        self.ended(PhaseName::Activate, begun, note);
+        restarted.map_err(Stop::failed)?;
         self.confirm(system, switched, failed_before)?;
         self.commit(system)?;
         Ok(Way::Runs)
@@ -162,7 +167,13 @@ impl<W: World> Transaction<'_, W> {
         failed_before: &[String],
     ) -> Result<Switched, SwitchError> {
         let run = self.journal.run;
-        let switched = self.world.switch(run, system, Action::Test)?;
+        let switched = self.world.switch(run, system, Action::Test);
+        // An exit code alone doesn't tell that nothing was changed: NixOS' script ends with whatever number an error has.
+        let is_untouched = self.world.situation().running == self.journal.before.running;
+        let switched = switched.map_err(|error| match is_untouched {
+            true => error,
+            false => SwitchError::Failed(anyhow!(error)),
+        })?;
         if switched == Switched::Wholly || self.newly_failed(failed_before).is_empty() {
             return Ok(switched);
         }
@@ -236,8 +247,17 @@ impl<W: World> Transaction<'_, W> {
                 ),
             });
         }
-        match self.world.confirm(self.journal.was_reachable) {
-            Ok(confirmed) => warnings.extend(confirmed),
+        match self.world.confirm(self.journal.was_reachable, false) {
+            Ok(confirmed) => {
+                warnings.extend(confirmed);
+                let newly = self.newly_failed(failed_before);
+                if !newly.is_empty() {
+                    warnings.push(format!(
+                        "these units fail since the update: {}",
+                        newly.join(", ")
+                    ));
+                }
+            }
             // With nothing to go back to, an appliance that is away is no reason to stop halfway.
             Err(unconfirmed) if unconfirmed.is_passing && !self.journal.is_armed => {
                 warnings.push(format!("{:#}", unconfirmed.error));

@@ -194,7 +194,7 @@ impl<W: World> Transaction<'_, W> {
         let is_proven = self.world.installed().as_ref() == Some(&awaiting.installed);
         let confirmed = match is_proven {
             true => Ok(Vec::new()),
-            false => self.world.confirm(awaiting.was_reachable),
+            false => self.world.confirm(awaiting.was_reachable, true),
         };
         match confirmed {
             Ok(warnings) => {

@@ -1,4 +1,6 @@
-use anyhow::{Context, anyhow, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
 
 use bento_protocol::{RunId, SystemPath};
 
@@ -8,14 +10,29 @@ use crate::exit::{ExitReason, Failure};
 use crate::record::{Journal, PhaseName};
 use crate::switch::{Action, SwitchError};
 
+/// How often a system is switched to while another switch goes on, which somebody may have begun by hand.
+const BUSY_TRIES: usize = 60;
+/// The pause between two of these tries.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
 /// Decides that the old system comes back, unless somebody has, and sees to it that it is back. Whether it was decided
 /// here.
 ///
 /// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
 /// the new system or made it bootable after it.
 pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> anyhow::Result<bool> {
-    let was_decided = world.decide(journal.run, Decision::RollingBack)?;
-    let _lock = world.lock_rollback()?;
+    // A state folder that can't be used, such as one over which something was mounted, is no reason to stay.
+    let was_decided = match world.decide(journal.run, Decision::RollingBack) {
+        Ok(was_decided) => was_decided,
+        Err(error) => {
+            world.warn(&format!("{error:#}"));
+            true
+        }
+    };
+    let lock = world.lock_rollback();
+    if let Err(error) = &lock {
+        world.warn(&format!("{error:#}"));
+    }
     bring_back(world, journal)?;
     world.note_rolled_back(journal.run)?;
     Ok(was_decided)
@@ -29,7 +46,8 @@ pub fn roll_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<bo
     ensure(world, journal).map(|_| true)
 }
 
-/// Restores what the machine was before the update. Doing it twice does no harm.
+/// Restores what the machine was before the update, as far as that goes: what can't be restored keeps nothing else from
+/// it. Doing it twice does no harm.
 fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
     let before = &journal.before;
     let old = before
@@ -37,25 +55,34 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
         .as_ref()
         .context("nothing is known that the machine could go back to")?;
     world.stop_switch(journal.run);
-    world.switch_secrets(before.generation)?;
+    let mut failures = Vec::new();
+    failures.extend(world.switch_secrets(before.generation).err());
     let situation = world.situation();
     let touched_boot = journal.phase >= PhaseName::Commit || situation.profile != before.profile;
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
-        boot(world, journal.run, profile)?;
-        await_nothing(world)?;
+        let booted = boot(world, journal.run, profile);
+        failures.extend(booted.and_then(|()| await_nothing(world)).err());
     }
     // A boot since then started the old system afresh; otherwise it may run only half.
     let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
     if journal.phase >= PhaseName::Activate && !is_fresh {
-        switch(world, journal.run, old, Action::Test)?;
+        failures.extend(switch(world, journal.run, old, Action::Test).err());
     }
     // That boot may have started their units with the new ones, where only secrets are new.
     if journal.phase >= PhaseName::Activate
         && let Some(generation) = before.generation
     {
-        world.restart_units(Some(journal.generation), generation);
+        // The machine is on its old system all the same.
+        if let Err(error) = world.restart_units(Some(journal.generation), generation) {
+            world.warn(&format!("{error:#}"));
+        }
     }
-    check_running(world, old)
+    failures.extend(check_running(world, old).err());
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
+    bail!("{}", failures.join("; "))
 }
 
 /// Sees to it that no boot is awaited that leads elsewhere now: a run that was cut short may have noted one.
@@ -83,9 +110,18 @@ fn switch(
     system: &SystemPath,
     action: Action,
 ) -> anyhow::Result<()> {
+    let mut switched = world.switch(run, system, action);
+    for _ in 0..BUSY_TRIES {
+        if !matches!(switched, Err(SwitchError::Busy)) {
+            break;
+        }
+        world.wait(BUSY_PAUSE);
+        switched = world.switch(run, system, action);
+    }
     // Units that fail are no reason to stop halfway.
-    let switched = world.switch(run, system, action).map(drop);
-    switched.map_err(|error| anyhow!(error).context(format!("can't {} {system}", action.meaning())))
+    switched
+        .map(drop)
+        .map_err(|error| anyhow!(error).context(format!("can't {} {system}", action.meaning())))
 }
 
 fn check_running(world: &mut impl World, system: &SystemPath) -> anyhow::Result<()> {

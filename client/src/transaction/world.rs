@@ -119,7 +119,8 @@ pub trait World {
     /// Whether two generations differ in their secrets.
     fn secrets_differ(&mut self, from: Option<GenerationId>, to: GenerationId) -> bool;
     /// Restarts the units that are named for secrets in which two generations differ.
-    fn restart_units(&mut self, from: Option<GenerationId>, to: GenerationId);
+    fn restart_units(&mut self, from: Option<GenerationId>, to: GenerationId)
+    -> anyhow::Result<()>;
     /// Lets a system's own switch-to-configuration act.
     fn switch(
         &mut self,
@@ -131,8 +132,13 @@ pub trait World {
     fn stop_switch(&mut self, run: RunId);
     /// Makes a system the newest version of the profile.
     fn set_profile(&mut self, system: &SystemPath) -> anyhow::Result<()>;
-    /// Finds out whether the machine works. What is only wanted comes back as warnings.
-    fn confirm(&mut self, was_reachable: bool) -> Result<Vec<String>, Unconfirmed>;
+    /// Finds out whether the machine works; after a boot with more patience for the network. What is only wanted comes
+    /// back as warnings.
+    fn confirm(
+        &mut self,
+        was_reachable: bool,
+        after_boot: bool,
+    ) -> Result<Vec<String>, Unconfirmed>;
 
     /// Keeps a report, and delivers it if it can; a failure is only a warning. Whether it is kept or delivered, and not
     /// lost.

@@ -213,7 +213,7 @@ fn a_rollback_that_failed_is_not_forgotten_while_another_generation_is_tried() {
     let mut fake = rollback_fails();
     fake.publish(Nature::BuildFails);
     // It fails once more, and so does the build.
-    fake.fault = Some((0, Fault::Error(0)));
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert!(fake.did("build"));
     assert!(fake.machine.is_half);
@@ -226,7 +226,7 @@ fn a_rollback_that_failed_is_not_forgotten_while_another_generation_is_tried() {
 fn a_new_generation_cures_a_rollback_that_failed() {
     let mut fake = rollback_fails();
     fake.publish(Nature::Good);
-    fake.fault = Some((0, Fault::Error(0)));
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
     assert_eq!(fake.update(), Some(Ok(())));
     assert_eq!(fake.machine.running, system(2, 0));
     fake.check_whole();

@@ -335,12 +335,17 @@ impl World for Fake {
         from.map(version) != Some(version(to))
     }
 
-    fn restart_units(&mut self, from: Option<GenerationId>, to: GenerationId) {
+    fn restart_units(
+        &mut self,
+        from: Option<GenerationId>,
+        to: GenerationId,
+    ) -> anyhow::Result<()> {
         if self.secrets_differ(from, to) {
             self.simply("restart units", |fake| {
                 fake.machine.secrets_in_use = fake.secrets_version();
             });
         }
+        Ok(())
     }
 
     fn switch(
@@ -371,7 +376,7 @@ impl World for Fake {
         .inspect_err(|_| self.is_slandered = true)
     }
 
-    fn confirm(&mut self, was_reachable: bool) -> Result<Vec<String>, Unconfirmed> {
+    fn confirm(&mut self, was_reachable: bool, _: bool) -> Result<Vec<String>, Unconfirmed> {
         self.effect("confirm", 2, |fake, course| {
             let unconfirmed = |why: &str, is_passing| {
                 Err(Unconfirmed {
