@@ -15,6 +15,7 @@ mod states;
 
 mod atomicity;
 mod bad_input;
+mod carry_on;
 mod computer;
 mod container;
 mod containerfile;
