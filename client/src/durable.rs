@@ -24,7 +24,11 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()
         fs::rename(&aside, path)?;
         sync_folder_of(path)
     };
-    replace().with_context(|| format!("can't write {}", path.display()))
+    let replaced = replace().inspect_err(|_| {
+        // Half a file mustn't take room on a disk that is full.
+        let _ = fs::remove_file(&aside);
+    });
+    replaced.with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Lets a symlink point to `target`, in one step.
