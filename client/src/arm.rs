@@ -21,6 +21,9 @@ use crate::state::State;
 /// How often a process that waits looks whether it still has to.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Room for what a decision leads to: links, notes and a report, on a disk that is full by then. In bytes.
+const RESERVE: usize = 256 << 10;
+
 /// What was decided about a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -70,6 +73,8 @@ pub(crate) fn decision(state: &State, run: RunId) -> anyhow::Result<Option<Decis
 
 /// Decides about a run, if nobody has yet; whether it was decided here.
 pub(crate) fn decide(state: &State, run: RunId, decision: Decision) -> anyhow::Result<bool> {
+    // One that can't be removed takes room, and nothing more.
+    let _ = durable::remove_if_there(&state.reserve());
     turn(state, run, Decision::Armed, decision)
 }
 
@@ -94,7 +99,7 @@ fn is_missing(error: &anyhow::Error) -> bool {
 }
 
 /// Arms: from now on the old system comes back after this time, unless it is decided otherwise. `previous` is kept
-/// from Nix' garbage collection until then.
+/// from Nix' garbage collection until then, and some room on the disk for going back.
 pub(crate) fn arm(
     machine: &Machine,
     state: &State,
@@ -104,6 +109,7 @@ pub(crate) fn arm(
     arguments: &[String],
 ) -> anyhow::Result<()> {
     keep_from_collection(state, previous)?;
+    durable::write(&state.reserve(), &vec![0x5a; RESERVE], 0o600)?;
     durable::write(&Decision::Armed.path(state, run), b"", 0o600)?;
     let client = std::env::current_exe().context("can't find the client's own program")?;
     let arguments = arguments
@@ -231,6 +237,7 @@ pub(crate) fn disarm(machine: &Machine, state: &State, run: RunId) -> anyhow::Re
             .stderr(Stdio::null())
             .status();
     }
+    durable::remove(&state.reserve())?;
     durable::remove(&state.previous())
 }
 

@@ -230,6 +230,11 @@ impl State {
         self.folder.join("previous")
     }
 
+    /// Room on the disk that is given back when it is decided about a run.
+    pub fn reserve(&self) -> PathBuf {
+        self.folder.join("reserve")
+    }
+
     /// Which processes carry out a switch, where no unit does.
     pub fn switching(&self) -> PathBuf {
         self.folder.join("switching")
