@@ -176,7 +176,12 @@ impl<W: World> Transaction<'_, W> {
         self.journal.started = self.world.now();
         self.journal.phases.clear();
         self.journal.error = Some(format!("a later start brought the machine back. {why}"));
-        self.remember_failure(Outcome::RolledBack, false);
+        let generation = self.journal.generation;
+        let failed = self.world.failed();
+        // What the update failed for may pass all the same.
+        let is_passing =
+            failed.is_some_and(|failed| failed.generation == generation && failed.is_passing);
+        self.remember_failure(Outcome::RolledBack, is_passing);
         self.finish(Outcome::RolledBack);
     }
 }
