@@ -308,7 +308,12 @@ impl World for Here<'_> {
     }
 
     fn decide(&mut self, run: RunId, decision: Decision) -> anyhow::Result<bool> {
-        arm::decide(self.state, run, decision)
+        let decided = arm::decide(self.state, run, decision)?;
+        if decided && decision == Decision::Committed {
+            // What is left to do, to tell the appliance, survives a shutdown, and may take long.
+            self.inhibitor = None;
+        }
+        Ok(decided)
     }
 
     fn disarm(&mut self, run: RunId) {
@@ -322,7 +327,9 @@ impl World for Here<'_> {
     }
 
     fn note_rolled_back(&mut self, run: RunId) -> anyhow::Result<()> {
-        arm::note_rolled_back(self.state, run)
+        arm::note_rolled_back(self.state, run)?;
+        self.inhibitor = None;
+        Ok(())
     }
 
     fn switch_secrets(&mut self, generation: Option<GenerationId>) -> anyhow::Result<()> {
