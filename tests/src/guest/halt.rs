@@ -23,6 +23,8 @@ use crate::wait;
 
 /// Where the client notes which phase comes next, in the guest.
 const TRANSACTION: &str = "/var/lib/bento/transaction.json";
+/// Where it notes that it restarts the machine: by then the transaction has come to its end.
+const REBOOTED: &str = "/var/lib/bento/rebooted.json";
 /// C libraries and architectures differ in which of them they use.
 const RENAMES: &str = "rename,renameat,renameat2";
 /// What strace notes each time its process has come to a halt.
@@ -74,8 +76,9 @@ impl Guest {
         strace.args(command);
         // What an earlier run has left there isn't this run's.
         let before = identity(&PathBuf::from(format!(
-            "/proc/{}/root{TRANSACTION}",
-            self.first_process()?
+            "/proc/{}/root{}",
+            self.first_process()?,
+            note(phase)
         )));
         let mut strace = process::start(&mut strace)?;
         let client = wait::until("strace to start its command", process::SHORT, || {
@@ -105,7 +108,7 @@ impl Halted {
     /// # Errors
     /// As [`Guest::update_halted_at`].
     pub fn go_on_to(&mut self, phase: &str) -> Result<()> {
-        let before = identity(&self.transaction());
+        let before = identity(&self.file(note(phase)));
         self.pass()?;
         self.come_to(phase, before)
     }
@@ -143,7 +146,8 @@ impl Halted {
     /// Passes one halt after the other, until the wanted phase has come to be on disk.
     fn come_to(&mut self, phase: &str, before: Option<Identity>) -> Result<()> {
         while self.next_halt()? {
-            if identity(&self.transaction()) != before && self.phase()? == phase {
+            let is_noted = identity(&self.file(note(phase))) != before;
+            if is_noted && (phase == "reboot" || self.phase()? == phase) {
                 return Ok(());
             }
             self.pass()?;
@@ -177,7 +181,7 @@ impl Halted {
     }
 
     fn phase(&self) -> Result<String> {
-        let file = self.transaction();
+        let file = self.file(TRANSACTION);
         let text = fs::read_to_string(&file)
             .with_context(|| format!("cannot read {TRANSACTION} of the guest"))?;
         let phase = serde_json::from_str::<Value>(&text)?["phase"].take();
@@ -185,8 +189,8 @@ impl Halted {
         phase.with_context(|| format!("{TRANSACTION} names no phase: {text}"))
     }
 
-    fn transaction(&self) -> PathBuf {
-        format!("/proc/{}/root{TRANSACTION}", self.client).into()
+    fn file(&self, path: &str) -> PathBuf {
+        format!("/proc/{}/root{path}", self.client).into()
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -204,6 +208,15 @@ impl Drop for Halted {
             self.signal(Signal::SIGKILL).ok();
             strace.end(process::SHORT).ok();
         }
+    }
+}
+
+/// Which file tells that a phase begins.
+fn note(phase: &str) -> &'static str {
+    if phase == "reboot" {
+        REBOOTED
+    } else {
+        TRANSACTION
     }
 }
 

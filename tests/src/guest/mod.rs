@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::Uid;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::{Pid, Uid};
 
 pub use base::{base_tree, cache};
 pub use disk::Disk;
@@ -212,7 +213,7 @@ impl Guest {
         })
     }
 
-    /// Shuts the machine down in order, as `systemctl poweroff` does.
+    /// Shuts the machine down in order, as `systemctl poweroff` does for somebody who insists.
     ///
     /// # Errors
     /// If it doesn't run, or is still up after half a minute.
@@ -221,9 +222,13 @@ impl Guest {
             return self.cut_power();
         }
         // The connection may be gone before the answer; what counts is that the machine ends.
-        self.run(["systemctl", "poweroff"])?;
+        // Of systemd itself, because logind asks who would rather not.
+        let mode = "--job-mode=replace-irreversibly";
+        self.run(["systemctl", "start", "--no-block", mode, "poweroff.target"])?;
+        let cgroup = cgroup(&self.name);
         let machine = self.machine.as_mut().context("the guest doesn't run")?;
         let ended = wait::until("the guest to power off", STOP_LIMIT, || {
+            wake_visitors(&cgroup);
             machine.try_wait().transpose()
         });
         ended.with_context(|| self.console())??;
@@ -274,7 +279,9 @@ impl Guest {
     /// # Errors
     /// If that doesn't happen within a minute.
     pub fn await_another_boot(&mut self, boot_id: &str) -> Result<()> {
+        let cgroup = cgroup(&self.name);
         wait::until("the guest to boot again", BOOT_LIMIT, || {
+            wake_visitors(&cgroup);
             self.boot_id().ok().filter(|now| now != boot_id)
         })?;
         self.await_boot()
@@ -365,6 +372,18 @@ impl Drop for Guest {
         if self.lifeline.is_some() {
             // The lifeline removes the rest; ended here, so that the child is waited for.
             self.cut_power().ok();
+        }
+    }
+}
+
+/// systemd stops every process for a moment before it ends them all, and nsenter stops itself when its command stops;
+/// until it goes on, the command's end isn't noticed, and the guest waits for it.
+fn wake_visitors(cgroup: &Path) {
+    let visitors = fs::read_to_string(cgroup.join("visitors/cgroup.procs")).unwrap_or_default();
+    for process in visitors.lines() {
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        if let (Ok(process), "nsenter") = (process.parse(), name.trim()) {
+            signal::kill(Pid::from_raw(process), Signal::SIGCONT).ok();
         }
     }
 }
