@@ -19,6 +19,7 @@ mod carry_on;
 mod computer;
 mod container;
 mod containerfile;
+mod faults;
 mod isolation;
 mod life;
 mod limits;
