@@ -213,7 +213,6 @@ impl<W: World> Transaction<'_, W> {
             }
         };
         self.world.hang_up();
-        self.journal.auto = true;
         let begun = Instant::now();
         let moved = self.world.move_inputs(&mut staged);
         if let Ok(mark) = &moved
@@ -221,6 +220,7 @@ impl<W: World> Transaction<'_, W> {
         {
             return self.tell(&nothing_moved);
         }
+        self.journal.auto = true;
         self.carry_out(|this| {
             this.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
             this.journal.mark = Some(moved.map_err(|failed| this.build_failed(begun, failed))?);
