@@ -43,13 +43,18 @@ pub(crate) struct Proof<'a> {
 
 impl<'a> Proof<'a> {
     /// By the settings that are there now: they are those by which the machine will look for its next generation. The
-    /// client that will read them may be another version than this one; it is asked.
-    pub(crate) fn of(site: &Site, old: &'a (Settings, Identity)) -> Result<Self, Unconfirmed> {
+    /// client that will read them may be another version than this one; it is asked. Whether the machine `must_carry_on`
+    /// is what its guard says.
+    pub(crate) fn of(
+        site: &Site,
+        old: &'a (Settings, Identity),
+        must_carry_on: bool,
+    ) -> Result<Self, Unconfirmed> {
         let new = Identity::with_settings(&site.config);
         let next = next_client(&site.machine);
         let is_other = next.is_some() && next != std::env::current_exe().ok();
         let mut warnings = Vec::new();
-        if is_other || new.is_err() {
+        if must_carry_on && (is_other || new.is_err()) {
             let asked = next.map(|client| asked(&client, site));
             let unusable = match (asked, &new) {
                 (Some(asked), _) => asked.err(),
@@ -65,8 +70,7 @@ impl<'a> Proof<'a> {
         }
         if let Err(error) = &new {
             warnings.push(format!(
-                "the checks went by the old settings: this version of the client doesn't understand the new ones: \
-                 {error:#}"
+                "the checks went by the old settings, because this client can't use the new ones: {error:#}"
             ));
         }
         Ok(Proof {

@@ -408,7 +408,8 @@ impl World for Here<'_> {
             error: anyhow!("there are no settings"),
             is_passing: true,
         })?;
-        let mut proof = confirm::Proof::of(self.site, known)?;
+        let must_carry_on = known.0.guard && !self.force;
+        let mut proof = confirm::Proof::of(self.site, known, must_carry_on)?;
         let (console, tail) = (&mut self.console, &mut self.tail);
         let mut line = |text: &str| {
             tail.push(text);
