@@ -39,6 +39,11 @@ let
   withoutKeys = lib.filter (one: one.hostKeys == [ ]) cfg.servers;
 in
 {
+  imports = [
+    ./client/update.nix
+    ./client/units.nix
+  ];
+
   options.services.bento-client = {
     enable = lib.mkEnableOption "the bento client, which keeps this machine on the configuration that its appliance publishes";
 
@@ -180,6 +185,10 @@ in
       }
     ];
 
+    warnings = lib.optional (config.system.autoUpgrade.enable or false) ''
+      system.autoUpgrade and services.bento-client are both enabled: each would replace the system that
+      the other installed. Switch one of them off.'';
+
     services.bento-client.settings = {
       inherit (cfg) name;
       identity_file = cfg.identityFile;
@@ -194,55 +203,5 @@ in
 
     environment.etc."bento/client.toml".source = toml.generate "client.toml" cfg.settings;
     environment.systemPackages = [ cfg.package ];
-
-    systemd.services.bento-update = {
-      description = "Update this machine from its bento appliance";
-      after = [ "network-online.target" ];
-      wants = [ "network-online.target" ];
-
-      # This unit carries out the switch that may change or remove it. Stopped halfway, it would
-      # leave a machine that is neither old nor new, and no report.
-      restartIfChanged = false;
-      stopIfChanged = false;
-      unitConfig.X-StopOnRemoval = false;
-
-      # As for NixOS' own nixos-upgrade.service.
-      environment =
-        config.nix.envVars
-        // {
-          inherit (config.environment.sessionVariables) NIX_PATH;
-          HOME = "/root";
-        }
-        // config.networking.proxy.envVars;
-      path = [
-        config.nix.package
-        config.programs.ssh.package
-        config.systemd.package
-        pkgs.coreutils
-        pkgs.gitMinimal
-      ];
-
-      serviceConfig = {
-        Type = "oneshot";
-        ExecStart = "${cfg.package}/bin/bento-client update";
-        # Another run holds the lock, and does what this one would have done.
-        SuccessExitStatus = 5;
-        StateDirectory = "bento";
-        StateDirectoryMode = "0700";
-      };
-    };
-
-    systemd.timers.bento-update = {
-      description = "Look for a new generation of this machine";
-      wantedBy = [ "timers.target" ];
-      timerConfig = {
-        OnCalendar = cfg.interval;
-        Persistent = true;
-        # After a boot the appliance should soon learn which system it led to.
-        OnBootSec = "1min";
-        RandomizedDelaySec = cfg.jitter;
-        FixedRandomDelay = true;
-      };
-    };
   };
 }

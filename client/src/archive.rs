@@ -1,15 +1,17 @@
 //! Reads an archive that a server gave, and lets nothing pass that its manifest doesn't list.
 
 use std::cell::Cell;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use anyhow::Context;
-use bento_protocol::{Delta, Digest, File, GenerationId, HostName, Manifest, chroot, limits};
+use bento_protocol::stream::Head;
+use bento_protocol::{DeltaError, Digest, File, GenerationId, HostName};
 use flate2::read::GzDecoder;
-use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 
+use crate::generations::Staged;
+use crate::list;
 use crate::partial::{Partial, the_time};
 
 /// What an archive must turn out to be.
@@ -19,7 +21,7 @@ pub struct Wanted<'a> {
     /// The generation that was polled.
     pub generation: GenerationId,
     /// The generation from which a delta leads there; none for the bundle.
-    pub base: Option<&'a Manifest>,
+    pub base: Option<&'a Staged>,
 }
 
 /// Why an archive wasn't unpacked.
@@ -33,30 +35,9 @@ pub enum ArchiveError {
     Disk(anyhow::Error),
 }
 
-/// What came out of an archive.
-#[derive(Debug)]
-pub struct Unpacked {
-    /// The generation's, of which a delta carries only some files.
-    pub manifest: Manifest,
-    /// The files of a delta; none when all of them came.
-    carried: Option<Vec<File>>,
-}
-
-impl Unpacked {
-    /// The files that the archive carried.
-    pub fn carried(&self) -> &[File] {
-        self.carried.as_deref().unwrap_or(self.manifest.files())
-    }
-
-    /// The files that must be taken from the generation before.
-    pub fn missing(&self) -> impl Iterator<Item = &File> {
-        let carried = self.carried();
-        let is_missing = |file: &&File| {
-            carried
-                .binary_search_by(|other| other.path.cmp(&file.path))
-                .is_err()
-        };
-        self.manifest.files().iter().filter(is_missing)
+impl From<DeltaError> for ArchiveError {
+    fn from(error: DeltaError) -> Self {
+        ArchiveError::Invalid(error.into())
     }
 }
 
@@ -71,13 +52,13 @@ const AFTER_FILES: u64 = 64 << 10;
 const PIECE: usize = 64 << 10;
 
 /// Unpacks a bundle, or a delta, into `partial`. Every file in it was checked against the manifest when this
-/// succeeds, and the manifest is that of the generation wanted.
+/// succeeds, and the manifest is that of the generation wanted. Nothing of a file is written before that is known.
 pub fn unpack(
     archive: impl Read,
     wanted: &Wanted<'_>,
     partial: &Partial,
     progress: Progress<'_>,
-) -> Result<Unpacked, ArchiveError> {
+) -> Result<Head, ArchiveError> {
     let invalid = ArchiveError::Invalid;
     let allowance = Rc::new(Cell::new(0));
     let bounded = Bounded {
@@ -90,11 +71,16 @@ pub fn unpack(
         allowance: Rc::clone(&allowance),
         count: 0,
     };
-    let unpacked = entries.head(wanted).map_err(invalid)?;
-    let total = unpacked.carried().iter().map(|file| file.size).sum();
+    let head = entries.head(wanted, partial)?;
+    manifest::assemble(&head, wanted, partial)?;
+    let carried = || list::read::<File>(&partial.carried()).map_err(ArchiveError::Disk);
+    let total = carried()?
+        .filter_map(Result::ok)
+        .fold(0, |total: u64, file| total.saturating_add(file.size));
     let mut written = 0;
-    for file in unpacked.carried() {
-        entries.file(file, partial, &mut |bytes| {
+    for file in carried()? {
+        let file = file.map_err(ArchiveError::Disk)?;
+        entries.file(&file, partial, &mut |bytes| {
             written += bytes;
             progress(written, total);
         })?;
@@ -102,7 +88,7 @@ pub fn unpack(
     entries.end().map_err(invalid)?;
     allowance.set(AFTER_FILES);
     drain(archive.into_inner()).map_err(invalid)?;
-    Ok(unpacked)
+    Ok(head)
 }
 
 struct Entries<'a, R: Read> {
@@ -114,48 +100,6 @@ struct Entries<'a, R: Read> {
 type Entry<'a, R> = tar::Entry<'a, Bounded<R>>;
 
 impl<'a, R: Read> Entries<'a, R> {
-    /// The first entry: the manifest of the generation wanted, or what leads to it.
-    fn head(&mut self, wanted: &Wanted<'_>) -> anyhow::Result<Unpacked> {
-        let (manifest, carried) = match wanted.base {
-            None => (self.document::<Manifest>(chroot::MANIFEST_ENTRY)?, None),
-            Some(base) => {
-                let delta: Delta = self.document(chroot::DELTA_ENTRY)?;
-                // Otherwise one file could be carried twice, with another content.
-                anyhow::ensure!(
-                    delta.changed.is_sorted_by(|one, next| one.path < next.path),
-                    "its list of changed files isn't sorted"
-                );
-                (delta.apply(base)?, Some(delta.changed))
-            }
-        };
-        anyhow::ensure!(
-            manifest.host() == wanted.host,
-            "it is for the machine {}, and this one is {}",
-            manifest.host(),
-            wanted.host
-        );
-        anyhow::ensure!(
-            manifest.generation() == wanted.generation,
-            "it holds generation {}, but {} was polled",
-            manifest.generation(),
-            wanted.generation
-        );
-        Ok(Unpacked { manifest, carried })
-    }
-
-    fn document<T: DeserializeOwned>(&mut self, name: &str) -> anyhow::Result<T> {
-        let entry = self.next(name)?;
-        let size = entry.size();
-        anyhow::ensure!(
-            size <= limits::MANIFEST_BYTES,
-            "its {name} has {size} bytes, more than the {} that are allowed",
-            limits::MANIFEST_BYTES
-        );
-        self.allowance.set(size);
-        serde_json::from_reader(BufReader::new(entry))
-            .with_context(|| format!("its {name} isn't understood"))
-    }
-
     /// The next entry, which must be a regular file with this name.
     fn next(&mut self, name: &str) -> anyhow::Result<Entry<'a, R>> {
         self.allowance.set(BETWEEN_FILES);
@@ -297,5 +241,6 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+mod manifest;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

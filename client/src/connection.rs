@@ -30,9 +30,9 @@ const METHODS: [(MethodType, &str); 4] = [
 const CIPHERS: &str =
     "aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr";
 
-/// How much is read at a time. libssh2 asks four times as much ahead: at a round-trip time of 100 ms, 22 MB/s against
-/// 1.5 MB/s with 32 KiB.
-const READ_BUFFER: usize = 1 << 20;
+/// How much is read at a time. libssh2 asks four times as much ahead, and holds what comes: at a round-trip time of
+/// 100 ms, 22 MB/s for 3 MiB of memory. With 32 KiB it is 1.5 MB/s, with 1 MiB 31 MB/s for 5 MiB of the 16 there are.
+const READ_BUFFER: usize = 640 << 10;
 
 /// Codes of SFTP, version 3.
 const NO_SUCH_FILE: ErrorCode = ErrorCode::SFTP(2);

@@ -24,7 +24,11 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()
         fs::rename(&aside, path)?;
         sync_folder_of(path)
     };
-    replace().with_context(|| format!("can't write {}", path.display()))
+    let replaced = replace().inspect_err(|_| {
+        // Half a file mustn't take room on a disk that is full.
+        let _ = fs::remove_file(&aside);
+    });
+    replaced.with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Lets a symlink point to `target`, in one step.
@@ -58,6 +62,16 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
+}
+
+/// Removes a file that may be missing, and waits until the disk knows.
+pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
+    let remove = || match fs::remove_file(path) {
+        Ok(()) => sync_folder_of(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    remove().with_context(|| format!("can't remove {}", path.display()))
 }
 
 /// Removes a folder that may be missing, with all that is in it.

@@ -4,53 +4,113 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use bento_protocol::{GenerationId, Manifest, Policy, chroot};
+use bento_protocol::stream::Head;
+use bento_protocol::{Area, File, GenerationHasher, GenerationId, Policy};
+use jiff::Timestamp;
 
-use crate::durable;
 use crate::state::State;
+use crate::{durable, list};
+
+/// In a generation's folder: what its manifest says beside its files.
+pub(crate) const HEAD: &str = "head.json";
+/// In a generation's folder: the list of its files.
+pub(crate) const FILES: &str = "files";
 
 /// A generation whose files are in place.
 #[derive(Debug, Clone)]
 pub struct Staged {
-    /// What it consists of.
-    pub manifest: Manifest,
+    head: Head,
+    /// The list of its files.
+    files: PathBuf,
     /// The folder that Nix builds.
     pub config: PathBuf,
 }
 
 impl Staged {
+    /// The generation that was put in place with this head.
+    pub(crate) fn new(state: &State, head: Head) -> Self {
+        let folder = state.generation(&head.generation);
+        Staged {
+            head,
+            files: folder.join(FILES),
+            config: folder.join(Area::Config.folder()),
+        }
+    }
+
+    /// What it is beside its files.
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
     /// Which generation it is.
     pub fn id(&self) -> GenerationId {
-        self.manifest.generation()
+        self.head.generation
     }
 
     /// What the fleet says about its use.
     pub fn policy(&self) -> &Policy {
-        self.manifest.policy()
+        &self.head.policy
+    }
+
+    /// When it was published, by the appliance's clock.
+    pub fn published(&self) -> Timestamp {
+        self.head.published
+    }
+
+    /// Its files, sorted, read one by one.
+    pub(crate) fn files(
+        &self,
+    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<File>> + use<>> {
+        list::read(&self.files)
+    }
+
+    /// Its secrets, sorted, read one by one.
+    pub(crate) fn secrets(
+        &self,
+    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<File>> + use<>> {
+        let is_secret = |file: &File| file.path.area() == Area::Secrets;
+        Ok(self
+            .files()?
+            .filter(move |file| file.as_ref().map_or(true, is_secret)))
+    }
+
+    /// The id that its head and its list give.
+    fn computed(&self) -> anyhow::Result<GenerationId> {
+        let mut hasher = GenerationHasher::new(&self.head.host, &self.head.policy);
+        for file in self.files()? {
+            hasher.add(&file?)?;
+        }
+        Ok(hasher.id())
     }
 }
 
-/// The generation with this id, if it is in place. Only its manifest is read.
-pub(crate) fn find(state: &State, id: &GenerationId) -> anyhow::Result<Option<Staged>> {
-    let folder = state.generation(id);
-    let path = folder.join(chroot::MANIFEST_ENTRY);
+/// The policy of a generation, if that is in place. Nothing else of it is read.
+pub(crate) fn policy(state: &State, id: &GenerationId) -> anyhow::Result<Option<Policy>> {
+    let path = state.generation(id).join(HEAD);
     let Some(json) = durable::read_if_there(&path)? else {
         return Ok(None);
     };
-    let parse = || {
-        let manifest: Manifest = serde_json::from_slice(&json)?;
-        ensure!(
-            manifest.generation() == *id,
-            "it is generation {}",
-            manifest.generation()
-        );
-        Ok(manifest)
+    let head: Head =
+        serde_json::from_slice(&json).with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(Some(head.policy))
+}
+
+/// The generation with this id, if it is in place. Only its head and its list are read.
+pub(crate) fn find(state: &State, id: &GenerationId) -> anyhow::Result<Option<Staged>> {
+    let path = state.generation(id).join(HEAD);
+    let Some(json) = durable::read_if_there(&path)? else {
+        return Ok(None);
     };
-    let manifest = parse().with_context(|| format!("{} is damaged", path.display()))?;
-    Ok(Some(Staged {
-        manifest,
-        config: folder.join("config"),
-    }))
+    let check = || {
+        let head: Head = serde_json::from_slice(&json)?;
+        ensure!(head.generation == *id, "it is {}", head.generation);
+        let staged = Staged::new(state, head);
+        let computed = staged.computed()?;
+        ensure!(computed == *id, "with its list it is {computed}");
+        Ok(staged)
+    };
+    let staged = check().with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(Some(staged))
 }
 
 /// The staged generation that was published last, other than `than`: the one from which a delta is likely smallest.
@@ -61,7 +121,7 @@ pub(crate) fn newest_other(state: &State, than: &GenerationId) -> Option<Staged>
         .filter(|id| id != than);
     // A damaged one can't be a base; it goes with the next removal.
     let staged = ids.filter_map(|id| find(state, &id).ok().flatten());
-    staged.max_by_key(|staged| staged.manifest.published())
+    staged.max_by_key(Staged::published)
 }
 
 fn ids(state: &State) -> anyhow::Result<Vec<GenerationId>> {

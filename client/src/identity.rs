@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use ssh_key::{Algorithm, HashAlg, PrivateKey};
 
+use crate::settings::Settings;
+
 /// The machine's own key, with which it logs in.
 pub struct Identity {
     file: PathBuf,
@@ -16,6 +18,13 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Reads settings, and the private key that they name.
+    pub fn with_settings(config: &Path) -> anyhow::Result<(Settings, Self)> {
+        let settings = Settings::read(config)?;
+        let identity = Self::read(&settings.identity_file)?;
+        Ok((settings, identity))
+    }
+
     /// Reads a private key: ed25519, in OpenSSH's format, without a passphrase.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
         let shown = file.display();

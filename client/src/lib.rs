@@ -1,18 +1,28 @@
-//! The client of bento: polls, pulls, rebuilds, and reports.
+//! The client of bento: polls, pulls, rebuilds, checks itself, rolls back if it must, and reports.
 //!
-//! [`transaction`] says which phase follows which; each phase is a module with its name: `poll`, `pull`, `verify`,
-//! `stage`, `build`, `activate`, `report`. [`run`] carries them out on this machine.
+//! [`transaction`] says which phase follows which, and what follows when one fails; what a phase does is in the module
+//! of its name, or in those that it uses. [`run`] carries them out on this machine.
 
 // What an update does, phase by phase.
-mod activate;
+mod arm;
 mod build;
+mod confirm;
+mod inputs;
 mod poll;
 mod pull;
+mod reboot;
 mod report;
 pub mod run;
 mod stage;
+mod switch;
 pub mod transaction;
 mod verify;
+
+// What may keep it from going on.
+mod disk;
+mod guard;
+mod health;
+mod hold;
 
 // What a server gives.
 mod archive;
@@ -23,7 +33,9 @@ mod transport;
 
 // What lies on this machine.
 mod durable;
+mod folders;
 mod generations;
+mod list;
 pub mod machine;
 mod partial;
 mod record;
@@ -36,6 +48,7 @@ pub mod commands;
 mod console;
 pub mod exit;
 mod nix_error;
+pub mod overview;
 mod process;
 pub mod settings;
 mod tail;

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::SystemPath;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::health::HEALTH_FOLDER;
 
 /// The paths of a machine, all below one root: `/`, unless it is a tree that was prepared elsewhere.
 #[derive(Debug, Clone)]
@@ -19,13 +22,31 @@ pub struct Situation {
     pub running: Option<SystemPath>,
     /// What was booted.
     pub booted: Option<SystemPath>,
+    /// The newest version of the profile: what a boot leads to.
+    pub profile: Option<SystemPath>,
+    /// Which boot this is.
+    pub boot: BootId,
     /// Whether kernel, initrd or kernel modules of what runs differ from the booted ones.
     pub reboot_required: bool,
     /// Until when its owner asked it to wait.
     pub held: Option<Timestamp>,
 }
 
+/// The kernel's name for the time between two boots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(String);
+
+impl BootId {
+    /// A boot of that name.
+    pub fn new(name: &str) -> Self {
+        BootId(name.trim().to_owned())
+    }
+}
+
 impl Machine {
+    /// Where the kernel gives the id of its boot.
+    const BOOT_ID: &'static str = "proc/sys/kernel/random/boot_id";
     /// The parts of a system that only a boot replaces.
     const BOOTED_PARTS: [&'static str; 3] = ["initrd", "kernel", "kernel-modules"];
 
@@ -39,10 +60,43 @@ impl Machine {
         self.root.join("nix/var/nix/profiles/system")
     }
 
+    /// The Nix store.
+    pub fn store(&self) -> PathBuf {
+        match std::env::var_os("NIX_STORE_DIR") {
+            Some(store) => store.into(),
+            None => self.root.join("nix/store"),
+        }
+    }
+
+    /// Where disks may be mounted from which the machine boots; `/boot` comes first.
+    pub fn boot_folders(&self) -> [PathBuf; 3] {
+        ["boot", "boot/efi", "efi"].map(|folder| self.root.join(folder))
+    }
+
     /// Whether systemd is what runs this machine's services.
     pub fn has_systemd(&self) -> bool {
         // sd_booted(3) asks the same.
         self.root.join("run/systemd/system").is_dir()
+    }
+
+    /// The folder of the units of the system that runs.
+    pub(crate) fn units(&self) -> PathBuf {
+        self.root.join("etc/systemd/system")
+    }
+
+    /// The folder of health checks that anything on the machine may add to.
+    pub fn health_checks(&self) -> PathBuf {
+        self.root.join(HEALTH_FOLDER)
+    }
+
+    /// The folders in which systemd-boot may have its entries: NixOS mounts the boot partition at one of these.
+    pub(crate) fn boot_entries(&self) -> [PathBuf; 3] {
+        ["boot", "efi", "boot/efi"].map(|boot| self.root.join(boot).join("loader/entries"))
+    }
+
+    /// Says `1` when a kernel is loaded into which kexec would jump.
+    pub(crate) fn kexec_loaded(&self) -> PathBuf {
+        self.root.join("sys/kernel/kexec_loaded")
     }
 
     /// What the machine runs now.
@@ -57,9 +111,18 @@ impl Machine {
         Situation {
             running,
             booted,
+            profile: self.system("nix/var/nix/profiles/system"),
+            boot: self.boot(),
             reboot_required,
             held: None,
         }
+    }
+
+    fn boot(&self) -> BootId {
+        // A root that is no whole machine has no /proc of its own, and boots with the one that it is on.
+        let own = fs::read_to_string(self.root.join(Self::BOOT_ID));
+        let id = own.or_else(|_| fs::read_to_string(Path::new("/").join(Self::BOOT_ID)));
+        BootId::new(&id.unwrap_or_default())
     }
 
     fn system(&self, link: &str) -> Option<SystemPath> {
@@ -98,7 +161,8 @@ mod tests {
         }
         fs::create_dir(path("run")).unwrap();
         let machine = Machine::new(root.path());
-        assert_eq!(machine.situation(), Situation::default());
+        assert_eq!(machine.situation().running, None);
+        assert!(!machine.situation().reboot_required);
 
         symlink(path("old"), path("run/booted-system")).unwrap();
         for (running, reboot_required) in

@@ -1,3 +1,9 @@
+//! What Nix said when it failed.
+
+mod passing;
+
+pub(crate) use passing::is_passing;
+
 /// The most lines that are taken over from Nix's output: enough for an error with its place in the source.
 const LINES: usize = 30;
 /// The most lines of a builder's log that are taken over.
@@ -7,28 +13,39 @@ const LOG_LINES: usize = 10;
 /// the builder that failed. Without any error, the last lines.
 pub(crate) fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let lines: Vec<&str> = lines.collect();
-    let starts: Vec<usize> = (0..lines.len())
-        .filter(|index| lines[*index].trim_start().starts_with("error:"))
-        .collect();
-    let ends = starts.iter().skip(1).copied().chain([lines.len()]);
-    let blocks: Vec<_> = starts.iter().copied().zip(ends).collect();
-    let is_cause = |block: &&(usize, usize)| !is_consequence(&lines[block.0..block.1]);
-    let Some((start, end)) = blocks
-        .iter()
-        .rev()
-        .find(is_cause)
-        .or(blocks.last())
-        .copied()
-    else {
+    let Some(Cause { before, error }) = Cause::find(&lines) else {
         return outdented(&lines[lines.len().saturating_sub(LOG_LINES)..]);
     };
-    let error = &lines[start..end.min(start + LINES)];
     let mut essence = outdented(error);
-    for line in log_before(&lines[..start], error) {
+    for line in log_before(before, error, LOG_LINES) {
         essence += "\n> ";
         essence += line;
     }
     essence
+}
+
+/// The error from which the others follow.
+struct Cause<'l, 'a> {
+    /// All that was said before it.
+    before: &'l [&'a str],
+    /// Its own lines.
+    error: &'l [&'a str],
+}
+
+impl<'l, 'a> Cause<'l, 'a> {
+    fn find(lines: &'l [&'a str]) -> Option<Self> {
+        let starts: Vec<usize> = (0..lines.len())
+            .filter(|index| lines[*index].trim_start().starts_with("error:"))
+            .collect();
+        let ends = starts.iter().skip(1).copied().chain([lines.len()]);
+        let blocks: Vec<_> = starts.iter().copied().zip(ends).collect();
+        let is_cause = |block: &&(usize, usize)| !is_consequence(&lines[block.0..block.1]);
+        let (start, end) = *blocks.iter().rev().find(is_cause).or(blocks.last())?;
+        Some(Cause {
+            before: &lines[..start],
+            error: &lines[start..end.min(start + LINES)],
+        })
+    }
 }
 
 fn outdented(lines: &[&str]) -> String {
@@ -44,7 +61,7 @@ fn outdented(lines: &[&str]) -> String {
 
 /// The end of the log of the builder whose failure this error is. Nix puts it into the error itself, unless the log
 /// was shown while it ran, as we let it.
-fn log_before<'a>(before: &[&'a str], error: &[&str]) -> Vec<&'a str> {
+fn log_before<'a>(before: &[&'a str], error: &[&str], count: usize) -> Vec<&'a str> {
     let has_log = error.iter().any(|line| line.contains("log lines:"));
     let is_builders = error
         .iter()
@@ -66,7 +83,7 @@ fn log_before<'a>(before: &[&'a str], error: &[&str]) -> Vec<&'a str> {
             .rposition(|line| line.starts_with("building '"));
         log = before[begun.map_or(0, |index| index + 1)..].to_vec();
     }
-    log.split_off(log.len().saturating_sub(LOG_LINES))
+    log.split_off(log.len().saturating_sub(count))
 }
 
 /// The name in `… '/nix/store/<32 digits>-<name>.drv' …`.

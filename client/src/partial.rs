@@ -1,14 +1,15 @@
-use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use bento_protocol::{self as protocol, Area, FilePath, GenerationId, Manifest};
+use bento_protocol::stream::Head;
+use bento_protocol::{self as protocol, Area, FilePath, GenerationId};
 
-use crate::durable;
+use crate::generations::{FILES, HEAD};
 use crate::state::State;
+use crate::{durable, folders, list};
 
 /// A generation while it is assembled: two folders aside, one for configuration and one for secrets, which nothing
 /// but the client reads. They go when this is dropped before they came to be in place.
@@ -75,27 +76,56 @@ impl Partial {
             .with_context(|| format!("can't link {} to {}", from.display(), path.display()))
     }
 
+    /// The list of all files.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.generation.join(FILES)
+    }
+
+    /// The list of the files that the archive carried.
+    pub(crate) fn carried(&self) -> PathBuf {
+        self.generation.join("carried")
+    }
+
+    /// The list of the paths that a delta removed.
+    pub(crate) fn removed(&self) -> PathBuf {
+        self.generation.join("removed")
+    }
+
+    /// The files that the archive didn't carry.
+    pub(crate) fn missing(
+        &self,
+    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<protocol::File>> + use<>> {
+        let mut carried = list::read::<protocol::File>(&self.carried())?;
+        let mut next = carried.next().transpose()?;
+        let files = list::read::<protocol::File>(&self.files())?;
+        Ok(files.filter_map(move |file| {
+            if next.is_some() && next.as_ref() == file.as_ref().ok() {
+                next = match carried.next().transpose() {
+                    Ok(next) => next,
+                    Err(error) => return Some(Err(error)),
+                };
+                return None;
+            }
+            Some(file)
+        }))
+    }
+
     /// Gives all folders the same permissions and the same time on every machine, waits until the disk has
     /// everything, and puts the generation in place. The secrets come first: a generation that is in place is whole.
-    pub(crate) fn put_in_place(self, state: &State, manifest: &Manifest) -> anyhow::Result<()> {
-        let id = manifest.generation();
+    pub(crate) fn put_in_place(self, state: &State, head: &Head) -> anyhow::Result<()> {
+        let id = head.generation;
         let finish = || {
-            let json = serde_json::to_vec(manifest)?;
-            let path = self.generation.join(protocol::chroot::MANIFEST_ENTRY);
-            fs::write(&path, json)?;
-            settle(&path, 0o644)?;
-            let folders: BTreeSet<&str> = manifest
-                .files()
-                .iter()
-                .flat_map(|file| file.path.folders())
-                .collect();
-            for folder in folders {
-                // The areas' own folders have no name below their area.
-                if let Some((area, rest)) = split(folder) {
-                    settle(&self.folder(area).join(rest), folder_mode(area))?;
-                }
+            for list in [self.carried(), self.removed()] {
+                fs::remove_file(list)?;
             }
-            settle(&self.folder(Area::Config), 0o755)?;
+            let path = self.generation.join(HEAD);
+            fs::write(&path, serde_json::to_vec(head)?)?;
+            settle(&path, 0o644)?;
+            settle(&self.files(), 0o644)?;
+            folders::walk(list::read(&self.files())?, &mut |_| Ok(()), &mut |folder| {
+                let path = folder.path_in(&self.folder(folder.area));
+                Ok(settle(&path, folder_mode(folder.area))?)
+            })?;
             settle(&self.generation, 0o755)?;
             // One call in place of an fsync for each file and folder: those of 5,000 files take minutes on a slow
             // disk.
@@ -142,7 +172,8 @@ pub(crate) fn the_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1)
 }
 
-fn settle(path: &Path, mode: u32) -> std::io::Result<()> {
+/// Gives a file or a folder its permissions, and [`the_time`].
+pub(crate) fn settle(path: &Path, mode: u32) -> std::io::Result<()> {
     let file = File::open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.set_modified(the_time())
@@ -153,14 +184,6 @@ fn make_folder_of(path: &Path) -> std::io::Result<()> {
         Some(parent) if !parent.is_dir() => fs::create_dir_all(parent),
         _ => Ok(()),
     }
-}
-
-fn split(folder: &str) -> Option<(Area, &str)> {
-    let (name, rest) = folder.split_once('/')?;
-    let area = [Area::Config, Area::Secrets]
-        .into_iter()
-        .find(|area| area.folder() == name)?;
-    Some((area, rest))
 }
 
 fn with_suffix(path: &Path) -> PathBuf {

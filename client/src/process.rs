@@ -1,19 +1,29 @@
 //! Runs programs whose output is to be seen while they run.
 
+mod group;
+mod limited;
+
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
+
+pub(crate) use group::Group;
+pub(crate) use limited::{Limited, run_limited};
 
 /// The longest line that is passed on as one, in bytes: output without a newline must not fill the memory.
 const LINE_BYTES: usize = 64 << 10;
+/// How many lines may wait to be passed on; a program that writes faster has to wait, or it would fill the memory.
+const WAITING_LINES: usize = 16;
 /// How often a file is looked at for more.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long output is waited for after the program has ended: what it started may hold its output open for ever.
@@ -21,15 +31,37 @@ const LINGER: Duration = Duration::from_secs(1);
 
 enum Event {
     Line(String),
-    Ended(io::Result<ExitStatus>),
+    /// The program has ended; its status waits to be fetched.
+    Ended(io::Result<()>),
 }
 
 /// Runs a program to its end and passes each line that it writes, to either output, to `line`. Where its output goes
 /// to a file, that file is `followed`.
 pub(crate) fn run(
+    command: Command,
+    followed: Option<&Path>,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<ExitStatus> {
+    run_noted(command, followed, line, &mut |_| Ok(()))
+}
+
+/// The same in a process group of its own, which `note` is told while it runs.
+pub(crate) fn run_group(
+    mut command: Command,
+    line: &mut dyn FnMut(&str),
+    note: &mut dyn FnMut(Group) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitStatus> {
+    command.process_group(0);
+    run_noted(command, None, line, &mut |leader| {
+        Group::of(leader).map_or(Ok(()), &mut *note)
+    })
+}
+
+fn run_noted(
     mut command: Command,
     followed: Option<&Path>,
     line: &mut dyn FnMut(&str),
+    note: &mut dyn FnMut(Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
@@ -38,7 +70,7 @@ pub(crate) fn run(
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("can't run {program}: is it installed, and in PATH?"))?;
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(WAITING_LINES);
     if let Some(stdout) = child.stdout.take() {
         read_in_background(stdout, sender.clone());
     }
@@ -49,33 +81,49 @@ pub(crate) fn run(
     if let Some(path) = followed {
         follow_in_background(path.to_owned(), Arc::clone(&ended), sender.clone());
     }
-    thread::spawn(move || sender.send(Event::Ended(child.wait())));
-    pass_on(&receiver, &ended, line).with_context(|| format!("can't wait for {program}"))
+    let leader = Pid::from_child(&child);
+    wait_in_background(leader, sender);
+    let noted = note(leader);
+    let status = pass_on(&receiver, &ended, line)
+        .and_then(|()| child.wait())
+        .with_context(|| format!("can't wait for {program}"))?;
+    noted.map(|()| status)
 }
 
 fn pass_on(
     receiver: &Receiver<Event>,
     ended: &AtomicBool,
     line: &mut dyn FnMut(&str),
-) -> io::Result<ExitStatus> {
-    let status = loop {
+) -> io::Result<()> {
+    loop {
         match receiver.recv() {
             Ok(Event::Line(text)) => line(&text),
-            Ok(Event::Ended(status)) => break status?,
+            Ok(Event::Ended(waited)) => break waited?,
             Err(_) => return Err(io::Error::other("nobody waited for it")),
         }
-    };
+    }
     ended.store(true, Ordering::Release);
     loop {
         match receiver.recv_timeout(LINGER) {
             Ok(Event::Line(text)) => line(&text),
             Ok(Event::Ended(_)) => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(status),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
 }
 
-fn read_in_background(mut from: impl Read + Send + 'static, sender: Sender<Event>) {
+/// Says when a program has ended, and leaves it to be reaped: until then its number can't be anybody else's.
+fn wait_in_background(program: Pid, sender: SyncSender<Event>) {
+    thread::spawn(move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let wait = || rustix::process::waitid(WaitId::Pid(program), options);
+        let waited = rustix::io::retry_on_intr(wait);
+        // Nobody listens any more once the program was given up.
+        let _ = sender.send(Event::Ended(waited.map(|_| ()).map_err(io::Error::from)));
+    });
+}
+
+fn read_in_background(mut from: impl Read + Send + 'static, sender: SyncSender<Event>) {
     thread::spawn(move || {
         let mut lines = Lines::new(sender);
         let mut piece = [0; 8192];
@@ -86,7 +134,7 @@ fn read_in_background(mut from: impl Read + Send + 'static, sender: Sender<Event
     });
 }
 
-fn follow_in_background(path: PathBuf, ended: Arc<AtomicBool>, sender: Sender<Event>) {
+fn follow_in_background(path: PathBuf, ended: Arc<AtomicBool>, sender: SyncSender<Event>) {
     thread::spawn(move || {
         let Ok(mut file) = File::open(&path) else {
             return;
@@ -109,12 +157,12 @@ fn follow_in_background(path: PathBuf, ended: Arc<AtomicBool>, sender: Sender<Ev
 
 /// Puts lines together.
 struct Lines {
-    sender: Sender<Event>,
+    sender: SyncSender<Event>,
     begun: Vec<u8>,
 }
 
 impl Lines {
-    fn new(sender: Sender<Event>) -> Self {
+    fn new(sender: SyncSender<Event>) -> Self {
         Lines {
             sender,
             begun: Vec::new(),

@@ -2,9 +2,10 @@
 
 use std::io::{self, Read};
 
+use bento_protocol::stream::Head;
 use bento_protocol::{GenerationId, HostName, chroot};
 
-use crate::archive::{self, ArchiveError, Unpacked, Wanted};
+use crate::archive::{self, ArchiveError, Wanted};
 use crate::connection::{Connection, ConnectionError, RemoteFile};
 use crate::generations::Staged;
 use crate::partial::Partial;
@@ -23,7 +24,7 @@ pub enum Source {
 #[derive(Debug)]
 pub struct Pulled {
     pub(crate) partial: Partial,
-    pub(crate) unpacked: Unpacked,
+    pub(crate) head: Head,
     pub(crate) source: Source,
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn pull(
 ) -> Result<Pulled, PullError> {
     let path = match &source {
         Source::Bundle => chroot::BUNDLE.to_owned(),
-        Source::Delta(base) => chroot::delta(&base.manifest.generation()),
+        Source::Delta(base) => chroot::delta(&base.id()),
     };
     let opened = connection
         .open_file(&path)
@@ -71,7 +72,7 @@ pub(crate) fn pull(
         generation,
         base: match &source {
             Source::Bundle => None,
-            Source::Delta(base) => Some(&base.manifest),
+            Source::Delta(base) => Some(base),
         },
     };
     let partial = Partial::new(state, &generation).map_err(PullError::Local)?;
@@ -82,11 +83,11 @@ pub(crate) fn pull(
     };
     let unpacked = archive::unpack(wire, &wanted, &partial, progress);
     match (unpacked, lost) {
-        (Ok(unpacked), _) => {
+        (Ok(head), _) => {
             file.leave_open();
             Ok(Pulled {
                 partial,
-                unpacked,
+                head,
                 source,
             })
         }

@@ -1,25 +1,59 @@
-//! What the client remembers between runs: what is installed, and what the appliance was told.
+//! What the client remembers between runs, a file for each.
+
+mod attempt;
+mod journal;
 
 use std::path::Path;
 
 use anyhow::Context;
-use bento_protocol::{GenerationId, Outcome, Report, SystemPath};
+use bento_protocol::{Digest, GenerationId, Outcome, Report, RunId, SystemPath};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
-use crate::machine::Situation;
+pub use attempt::Failed;
+pub use journal::{Before, Journal, PhaseName};
 
-/// The generation that was installed last, and what came of it.
+use crate::durable;
+use crate::machine::{BootId, Situation};
+
+/// The generation that was installed last, and proven to work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installed {
     /// The generation.
     pub generation: GenerationId,
     /// The system that was built from it.
     pub system: SystemPath,
-    /// How its run ended.
-    pub outcome: Outcome,
+    /// Which inputs it was built with, as far as a self-update moves them.
+    pub mark: Option<Digest>,
+    /// What ran before: where a rollback by hand goes.
+    pub previous: Option<SystemPath>,
+}
+
+/// A system that takes effect at the next boot, and is to be proven then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaiting {
+    /// What is to be installed; `previous` is none if nothing ran.
+    pub installed: Installed,
+    /// Whether it comes of a self-update.
+    pub auto: bool,
+    /// What the machine goes back to.
+    pub before: Before,
+    /// The boot during which this was written: another one tells that the machine was booted since.
+    pub boot: BootId,
+    /// Whether the appliance was reachable when it was staged.
+    pub was_reachable: bool,
+    /// Why it isn't to be kept: the next boot goes back.
+    pub failure: Option<Unkept>,
+}
+
+/// Why a system that was booted isn't to be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unkept {
+    /// What doesn't work.
+    pub error: String,
+    /// Whether it may be the network's or the appliance's fault rather than the system's.
+    pub is_passing: bool,
 }
 
 /// What the last report said about the machine: as long as this stays true, there is nothing to tell.
@@ -32,14 +66,42 @@ pub struct Told {
     held: Option<Timestamp>,
 }
 
+/// A run that came to its end, as `bento-client status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRun {
+    /// Its id.
+    pub run: RunId,
+    /// The generation that it was about.
+    pub generation: GenerationId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether it was a self-update.
+    pub auto: bool,
+    /// When it began, by this machine's clock.
+    pub started: Timestamp,
+    /// When it ended, by this machine's clock.
+    pub finished: Timestamp,
+    /// What failed.
+    pub error: Option<String>,
+}
+
+/// The last reboot that bento asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebooted {
+    /// The system for which it was.
+    pub system: SystemPath,
+    /// The boot during which it was asked for.
+    pub boot: BootId,
+}
+
 impl Told {
     /// What a report about this generation in this situation says.
-    pub fn new(generation: GenerationId, situation: &Situation) -> Self {
+    pub fn new(generation: GenerationId, situation: &Situation, reboot_required: bool) -> Self {
         Told {
             generation,
             running: situation.running.clone(),
             booted: situation.booted.clone(),
-            reboot_required: situation.reboot_required,
+            reboot_required,
             held: situation.held,
         }
     }
@@ -52,6 +114,24 @@ impl Told {
             booted: report.system.booted.clone(),
             reboot_required: report.reboot_required,
             held: report.held,
+        }
+    }
+}
+
+impl PastRun {
+    /// How many are remembered.
+    pub const KEPT: usize = 20;
+
+    /// What a report says of its run.
+    pub fn by(report: &Report) -> Self {
+        PastRun {
+            run: report.run,
+            generation: report.generation,
+            outcome: report.outcome,
+            auto: report.auto,
+            started: report.started,
+            finished: report.finished,
+            error: report.error.clone(),
         }
     }
 }
@@ -71,4 +151,12 @@ pub(crate) fn write(path: &Path, record: &impl Serialize) -> anyhow::Result<()> 
     let mut json = serde_json::to_vec(record).context("a record can't be written as JSON")?;
     json.push(b'\n');
     durable::write(path, &json, 0o644)
+}
+
+/// Writes a record, or removes it where there is none any more.
+pub(crate) fn keep(path: &Path, record: Option<&impl Serialize>) -> anyhow::Result<()> {
+    match record {
+        Some(record) => write(path, record),
+        None => durable::remove(path),
+    }
 }

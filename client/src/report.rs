@@ -1,11 +1,11 @@
 //! Delivers the reports that wait.
 
 use anyhow::bail;
-use bento_protocol::chroot;
+use bento_protocol::{Report, ReportName, RunId, chroot};
 
 use crate::connection::{Connection, Created};
 use crate::record::{self, Told};
-use crate::spool::{Spool, Waiting};
+use crate::spool::{self, Spool, Waiting};
 use crate::state::State;
 
 /// How many names are tried for one report in one run. An upload that was cut leaves one name taken; more taken ones
@@ -36,6 +36,29 @@ pub(crate) fn deliver(
     Ok(())
 }
 
+/// Delivers a report that is nowhere on disk.
+pub(crate) fn tell(connection: &Connection, report: &Report) -> anyhow::Result<()> {
+    let content = spool::compressed(report)?;
+    for attempt in 1..=ATTEMPTS {
+        let name = ReportName {
+            run: report.run,
+            attempt,
+        };
+        if connection.create(&format!("{}/{name}", chroot::LOGS), &content)? == Created::Written {
+            return Ok(());
+        }
+    }
+    bail!("{}", not_taken(connection, report.run))
+}
+
+fn not_taken(connection: &Connection, run: RunId) -> String {
+    format!(
+        "{} doesn't take the report of run {run}: its {} may be full",
+        connection.server(),
+        chroot::LOGS
+    )
+}
+
 fn upload(connection: &Connection, spool: &Spool, mut waiting: Waiting) -> anyhow::Result<Waiting> {
     let content = spool.content(&waiting)?;
     for _ in 0..ATTEMPTS {
@@ -50,10 +73,5 @@ fn upload(connection: &Connection, spool: &Spool, mut waiting: Waiting) -> anyho
             }
         }
     }
-    bail!(
-        "{} doesn't take the report of run {}: its {} may be full",
-        connection.server(),
-        waiting.name.run,
-        chroot::LOGS
-    )
+    bail!("{}", not_taken(connection, waiting.name.run))
 }

@@ -1,35 +1,139 @@
-//! An update of this very machine: the [`World`] that is real.
+//! A run on this very machine: the [`World`](crate::transaction::World) that is real.
+
+mod world;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use bento_protocol::{GenerationId, Phase, Report, RunId, SystemPath};
+use bento_protocol::RunId;
 
-use crate::activate::{self, Activation};
-use crate::build;
+use crate::arm::{self, Decision, Inhibitor};
 use crate::connection::Connection;
 use crate::console::Console;
-use crate::durable;
 use crate::exit::{Because, ExitReason, Failure};
-use crate::generations::{self, Staged};
+use crate::generations::Staged;
 use crate::identity::Identity;
-use crate::machine::{Machine, Situation};
+use crate::machine::Machine;
 use crate::poll;
-use crate::pull::{self, PullError, Pulled, Source};
-use crate::record::{self, Installed, Told};
+use crate::record::{self, Journal};
 use crate::report;
 use crate::secrets;
-use crate::settings::Settings;
+use crate::settings::{Operation, Settings};
 use crate::spool::Spool;
-use crate::stage;
-use crate::state::{LockError, State};
+use crate::state::{Lock, LockError, State};
 use crate::tail::Tail;
-use crate::transaction::{self, World};
-use crate::verify::{self, Verified};
+use crate::transaction::{self, Wish};
 
-/// Brings this machine to the generation that is published for it, and reports.
-pub fn update(settings: &Settings, state: &State, machine: &Machine) -> Result<(), Failure> {
-    let identity = Identity::read(&settings.identity_file).because(ExitReason::Usage)?;
-    state.prepare().because(ExitReason::Usage)?;
-    let lock = state.lock().map_err(|error| {
+/// Where a run finds everything.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// The file of settings.
+    pub config: PathBuf,
+    /// What the client keeps.
+    pub state: State,
+    /// The machine.
+    pub machine: Machine,
+    /// The command line's arguments that lead here, for a client that is started by this one.
+    pub arguments: Vec<String>,
+}
+
+/// Brings this machine to the generation that is published for it, and reports. With `force`, also to one that wouldn't
+/// carry on.
+pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
+    let known = Identity::with_settings(&site.config);
+    let _lock = prepare(site)?;
+    // What was left undone is completed also where the settings are what is broken.
+    let known = known
+        .inspect_err(|_| {
+            transaction::recover(&mut Here::new(site, None));
+        })
+        .because(ExitReason::Usage)?;
+    let wish = Wish {
+        at_boot: wish.at_boot || known.0.operation == Operation::Boot,
+        // What the guard has refused is known to have failed.
+        retry: wish.retry || force,
+    };
+    let mut here = Here::new(site, Some(known));
+    here.force = force;
+    transaction::update(&mut here, wish)
+}
+
+/// Restarts this machine if that is wanted and allowed now.
+pub fn reboot_if_needed(site: &Site) -> Result<(), Failure> {
+    let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
+    let _lock = prepare(site)?;
+    let mut here = Here::new(site, Some(known));
+    transaction::reboot_if_needed(&mut here)
+}
+
+/// What the armed timer does: brings the old system back, unless the new one was confirmed. It needs neither settings
+/// nor the lock of runs: the one may be what is broken, and the other in the hands of a run that hangs.
+pub fn roll_back_armed(site: &Site, run: RunId) -> Result<(), Failure> {
+    if arm::decision(&site.state, run).because(ExitReason::RolledBack)? != Some(Decision::Armed) {
+        return Ok(());
+    }
+    let mut here = Here::new(site, None);
+    let journal: Journal = record::read(&site.state.journal())
+        .and_then(|journal: Option<Journal>| {
+            let journal = journal.filter(|journal| journal.run == run);
+            journal.with_context(|| format!("there is no journal of the run {run}"))
+        })
+        .because(ExitReason::RolledBack)?;
+    let was_brought_back = transaction::roll_back(&mut here, &journal)
+        .context("THE ROLLBACK FAILED, and this machine needs a look; it is tried again at the next start")
+        .because(ExitReason::RolledBack)?;
+    if was_brought_back {
+        here.console
+            .warn("nothing had confirmed the new system in time: the old one is back");
+        tell_at_once(site);
+    }
+    Ok(())
+}
+
+/// If the run that was to be confirmed is dead, its report is made now instead of at the next start.
+fn tell_at_once(site: &Site) {
+    // The run lives, and tells of it itself.
+    let Ok(_lock) = site.state.lock() else {
+        return;
+    };
+    let known = Identity::with_settings(&site.config);
+    // Without them the report waits for the next start.
+    if let Ok(known) = known {
+        transaction::recover(&mut Here::new(site, Some(known)));
+    }
+}
+
+/// Goes back by hand to what ran before the last update.
+pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
+    let _lock = prepare(site)?;
+    let known = Identity::with_settings(&site.config);
+    let mut here = Here::new(site, known.ok());
+    let old = transaction::roll_back_by_hand(&mut here)?;
+    here.console.line(&format!(
+        "{old} runs again, and is what boots. The generation that was installed stays out until it changes; the \
+         appliance is told at the next run."
+    ));
+    Ok(())
+}
+
+/// Lets the secrets be those of the system that was booted.
+pub fn settle_secrets(site: &Site) -> anyhow::Result<()> {
+    let installed = record::read(&site.state.installed())?;
+    let awaiting = record::read(&site.state.awaiting())?;
+    let journal = record::read(&site.state.journal())?;
+    let situation = site.machine.situation();
+    let generation = transaction::secrets_of_boot(
+        installed.as_ref(),
+        awaiting.as_ref(),
+        journal.as_ref(),
+        &situation,
+    );
+    secrets::switch_to(&site.state, generation.as_ref())
+}
+
+fn prepare(site: &Site) -> Result<Lock, Failure> {
+    site.state.prepare().because(ExitReason::Usage)?;
+    site.state.lock().map_err(|error| {
         let reason = match error {
             LockError::Held(..) => ExitReason::Locked,
             LockError::Other(_) => ExitReason::Usage,
@@ -38,42 +142,34 @@ pub fn update(settings: &Settings, state: &State, machine: &Machine) -> Result<(
             reason,
             error: error.into(),
         }
-    })?;
-    let run = RunId::now();
-    let mut here = Here {
-        settings,
-        state,
-        machine,
-        identity,
-        run,
-        connection: None,
-        console: Console::new(),
-        tail: Tail::default(),
-        nix_version: None,
-    };
-    let result = transaction::update(&mut here, run);
-    drop(lock);
-    result
+    })
 }
 
 /// This machine, its server and its terminal.
 struct Here<'a> {
-    settings: &'a Settings,
+    site: &'a Site,
     state: &'a State,
     machine: &'a Machine,
-    identity: Identity,
-    run: RunId,
+    known: Option<(Settings, Identity)>,
+    force: bool,
     connection: Option<Connection>,
+    inhibitor: Option<Inhibitor>,
     console: Console,
     tail: Tail,
     nix_version: Option<String>,
 }
 
+/// A generation in place, and the folder that is built of it.
+struct Source {
+    staged: Staged,
+    /// Its own, or a working copy whose inputs were moved.
+    config: PathBuf,
+}
+
 /// The connection that there is, or a new one.
 fn connection<'c>(
     slot: &'c mut Option<Connection>,
-    settings: &Settings,
-    identity: &Identity,
+    (settings, identity): &(Settings, Identity),
 ) -> anyhow::Result<&'c Connection> {
     let connection = match slot.take() {
         Some(connection) => connection,
@@ -82,197 +178,54 @@ fn connection<'c>(
     Ok(slot.insert(connection))
 }
 
-impl Here<'_> {
+impl<'a> Here<'a> {
+    fn new(site: &'a Site, known: Option<(Settings, Identity)>) -> Self {
+        Here {
+            site,
+            state: &site.state,
+            machine: &site.machine,
+            known,
+            force: false,
+            connection: None,
+            inhibitor: None,
+            console: Console::new(),
+            tail: Tail::default(),
+            nix_version: None,
+        }
+    }
+
+    fn known(&self) -> anyhow::Result<&(Settings, Identity)> {
+        self.known
+            .as_ref()
+            .with_context(|| format!("the settings {} can't be used", self.site.config.display()))
+    }
+
     fn try_to_deliver(&mut self) -> anyhow::Result<()> {
-        let connection = connection(&mut self.connection, self.settings, &self.identity)?;
+        let known = self.known.as_ref().context("there are no settings")?;
+        let connection = connection(&mut self.connection, known)?;
         let console = &mut self.console;
         report::deliver(connection, self.state, &mut |error| {
             console.warn(&format!("{error:#}"))
         })
     }
 
+    fn has_waiting_reports(&self) -> bool {
+        Spool::new(self.state)
+            .waiting()
+            .is_ok_and(|waiting| !waiting.is_empty())
+    }
+
     /// Reads a record; one that is damaged is as good as none, because the next run writes it again.
-    fn read<T: serde::de::DeserializeOwned>(&mut self, path: &std::path::Path) -> Option<T> {
+    fn read<T: serde::de::DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
         record::read(path).unwrap_or_else(|error| {
-            self.warn(&format!("{error:#}"));
+            self.console.warn(&format!("{error:#}"));
             None
         })
     }
-}
 
-impl World for Here<'_> {
-    type Base = Staged;
-    type Pulled = Pulled;
-    type Verified = Verified;
-    type Staged = Staged;
-
-    fn installed(&mut self) -> Option<Installed> {
-        self.read(&self.state.installed())
-    }
-
-    fn situation(&mut self) -> Situation {
-        self.machine.situation()
-    }
-
-    fn told(&mut self) -> Option<Told> {
-        let spool = Spool::new(self.state);
-        let newest = spool
-            .waiting()
+    fn warn_of<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
+        result
+            .inspect_err(|error| self.console.warn(&format!("{error:#}")))
             .ok()
-            .and_then(|waiting| waiting.last().copied());
-        match newest.and_then(|newest| spool.report(&newest).ok()) {
-            Some(report) => Some(Told::by(&report)),
-            None => self.read(&self.state.delivered()),
-        }
-    }
-
-    fn poll(&mut self) -> anyhow::Result<GenerationId> {
-        let (connection, generation) = poll::poll(self.settings, &self.identity)?;
-        self.connection = Some(connection);
-        Ok(generation)
-    }
-
-    fn deliver(&mut self) {
-        let waits = Spool::new(self.state)
-            .waiting()
-            .is_ok_and(|waiting| !waiting.is_empty());
-        if !waits {
-            return;
-        }
-        if let Err(error) = self.try_to_deliver() {
-            self.warn(&format!(
-                "what was to be reported waits for the next run: {error:#}"
-            ));
-            // It may be dead; the next use of it dials again.
-            self.hang_up();
-        }
-    }
-
-    fn staged(&mut self, generation: GenerationId) -> anyhow::Result<Option<Staged>> {
-        let mut damaged = None;
-        let staged = verify::staged(self.state, &generation, &mut |error| damaged = Some(error));
-        if let Some(error) = damaged {
-            self.warn(&format!("{error:#}"));
-        }
-        staged
-    }
-
-    fn base(&mut self, generation: GenerationId) -> Option<Staged> {
-        generations::newest_other(self.state, &generation)
-    }
-
-    fn pull(
-        &mut self,
-        generation: GenerationId,
-        base: Option<Staged>,
-    ) -> Result<Pulled, PullError> {
-        let source = base.map_or(Source::Bundle, |base| Source::Delta(Box::new(base)));
-        let connection = connection(&mut self.connection, self.settings, &self.identity)
-            .map_err(PullError::Lost)?;
-        let console = &mut self.console;
-        pull::pull(
-            connection,
-            self.state,
-            &self.settings.name,
-            generation,
-            source,
-            &mut |done, total| console.progress("pull", done, total),
-        )
-    }
-
-    fn verify(&mut self, pulled: Pulled) -> Result<Verified, PullError> {
-        verify::verify(self.state, pulled)
-    }
-
-    fn stage(
-        &mut self,
-        verified: Verified,
-        installed: Option<GenerationId>,
-    ) -> anyhow::Result<Staged> {
-        let unknown: Vec<_> = verified
-            .manifest
-            .policy()
-            .unknown()
-            .map(|key| format!("{key:?}"))
-            .collect();
-        if !unknown.is_empty() {
-            self.warn(&format!(
-                "the policy has keys that this version doesn't know and doesn't act on: {}",
-                unknown.join(", ")
-            ));
-        }
-        stage::stage(self.state, verified, installed)
-    }
-
-    fn hang_up(&mut self) {
-        self.connection = None;
-    }
-
-    fn switch_secrets(&mut self, generation: Option<GenerationId>) -> anyhow::Result<()> {
-        secrets::switch_to(self.state, generation.as_ref())
-    }
-
-    fn build(&mut self, staged: &Staged) -> anyhow::Result<SystemPath> {
-        self.nix_version = build::nix_version();
-        let console = &mut self.console;
-        build::build(
-            self.settings,
-            self.state,
-            staged,
-            &mut self.tail,
-            &mut |line| console.line(line),
-        )
-    }
-
-    fn is_half_activated(&mut self) -> bool {
-        self.state.activating().exists()
-    }
-
-    fn activate(&mut self, system: &SystemPath) -> anyhow::Result<Activation> {
-        let marker = self.state.activating();
-        record::write(&marker, system)?;
-        let (console, tail) = (&mut self.console, &mut self.tail);
-        let activation =
-            activate::activate(self.machine, self.state, self.run, system, &mut |line| {
-                tail.push(line);
-                console.line(line);
-            })?;
-        durable::remove_if_there(&marker)
-            .with_context(|| format!("can't remove {}", marker.display()))?;
-        Ok(activation)
-    }
-
-    fn record(&mut self, installed: &Installed) -> anyhow::Result<()> {
-        record::write(&self.state.installed(), installed)?;
-        generations::remove_all_but(self.state, &[installed.generation])
-    }
-
-    fn report(&mut self, report: Report) {
-        let dropped = Spool::new(self.state).add(&report).unwrap_or_else(|error| {
-            self.warn(&format!("the report is lost: {error:#}"));
-            0
-        });
-        if dropped > 0 {
-            self.warn(&format!(
-                "too many reports wait: the {dropped} oldest were dropped"
-            ));
-        }
-        self.deliver();
-    }
-
-    fn log(&mut self) -> String {
-        self.tail.text()
-    }
-
-    fn nix_version(&mut self) -> Option<String> {
-        self.nix_version.clone()
-    }
-
-    fn show(&mut self, phase: &Phase, note: &str) {
-        self.console.phase(phase, note);
-    }
-
-    fn warn(&mut self, warning: &str) {
-        self.console.warn(warning);
     }
 }

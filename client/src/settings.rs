@@ -1,7 +1,12 @@
-//! `/etc/bento/client.toml`: what this machine is called, and where its server is.
+//! `/etc/bento/client.toml`: what this machine is called, where its server is, and what its owner wants of an update.
 
+mod byte_size;
+mod disk;
 mod duration;
+mod health;
+mod restart_units;
 mod server;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,8 +15,14 @@ use anyhow::{Context, bail};
 use bento_protocol::{HostName, NixArguments};
 use serde::Deserialize;
 
-pub use duration::{Limit, LimitError, TransferLimit};
+pub use byte_size::{ByteSize, ByteSizeError};
+pub use disk::{Disk, KeptSystems, KeptSystemsError};
+pub(crate) use duration::parse as parse_duration;
+pub use duration::{Interval, Limit, LimitError, TransferLimit};
+pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
+pub use restart_units::{RestartUnits, UnitName, UnitNameError};
 pub use server::{Address, AddressError, Server};
+pub use update::{Confirm, Operation, RebootSettings, Rollback, SelfUpdate};
 
 /// Where the settings lie unless a command is told otherwise.
 pub const SETTINGS_FILE: &str = "/etc/bento/client.toml";
@@ -45,6 +56,34 @@ pub struct Settings {
     /// How long to wait for what.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// When a new system takes effect: `"switch"`, at once, by default; `"boot"`, at the next boot.
+    #[serde(default)]
+    pub operation: Operation,
+    /// Whether a system is refused that has no timer for the client or no settings for this machine, and so could
+    /// never be updated again; true by default.
+    #[serde(default = "guard")]
+    pub guard: bool,
+    /// When the old system comes back by itself.
+    #[serde(default)]
+    pub rollback: Rollback,
+    /// How the new system shows that it can still be reached.
+    #[serde(default)]
+    pub confirm: Confirm,
+    /// What must work on the new system.
+    #[serde(default)]
+    pub health: Health,
+    /// Which units are restarted when a secret changes.
+    #[serde(default)]
+    pub restart_units: RestartUnits,
+    /// What may be thrown away so that a build has room.
+    #[serde(default)]
+    pub disk: Disk,
+    /// How the client moves the lock file or the channels by itself.
+    #[serde(default)]
+    pub self_update: SelfUpdate,
+    /// How the machine reboots.
+    #[serde(default)]
+    pub reboot: RebootSettings,
 }
 
 /// How long the client waits for the network.
@@ -73,6 +112,10 @@ fn identity_file() -> PathBuf {
 
 fn nix_path() -> String {
     NIX_PATH.into()
+}
+
+fn guard() -> bool {
+    true
 }
 
 impl Settings {
@@ -109,83 +152,19 @@ impl Settings {
                 settings.identity_file.display().to_string()
             );
         }
+        let (after, grace) = (
+            settings.rollback.after.duration(),
+            settings.confirm.grace.duration(),
+        );
+        if after <= grace {
+            bail!(
+                "rollback.after ({after:?}) isn't longer than confirm.grace ({grace:?}): the old system would come \
+                 back while the appliance is still being tried"
+            );
+        }
         Ok(settings)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: &str =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
-
-    fn text() -> String {
-        format!(
-            "name = \"kikimora\"\n\
-             [[servers]]\n\
-             address = \"bento.example.org\"\n\
-             host_keys = [\"{KEY}\"]\n"
-        )
-    }
-
-    #[test]
-    fn what_is_not_said_has_its_default() {
-        let settings = Settings::parse(&text()).unwrap();
-        assert_eq!(settings.identity_file, Path::new(IDENTITY_FILE));
-        assert_eq!(settings.nix_path, NIX_PATH);
-        assert_eq!(settings.servers[0].port, 2222);
-        assert_eq!(
-            settings.timeouts.connect.duration(),
-            Duration::from_secs(20)
-        );
-        assert_eq!(
-            settings.timeouts.transfer.duration(),
-            Duration::from_secs(60)
-        );
-    }
-
-    #[test]
-    fn errors_name_the_line_and_what_is_wrong() {
-        for (old, new, line, says) in [
-            ("name =", "nam =", 1, "unknown field `nam`"),
-            ("\"kikimora\"", "\"Kikimora\"", 1, "Kikimora"),
-            ("[[servers]]", "[[servers]]\nadress = 1", 3, "unknown field"),
-            ("bento.example.org", "bento;example", 3, "bento;example"),
-            ("AAAA", "BBBB", 4, "isn't a host key"),
-            (
-                "\"kikimora\"",
-                "\"kikimora\"\nnix_args = [\"--store\"]",
-                2,
-                "--store",
-            ),
-            (
-                "\"kikimora\"",
-                "\"kikimora\"\ntimeouts.connect = \"soon\"",
-                2,
-                "soon",
-            ),
-            (
-                "\"kikimora\"",
-                "\"kikimora\"\ntimeouts.transfer = \"2m\"",
-                2,
-                "at most 60s",
-            ),
-            ("\"kikimora\"", "\"kikimora", 1, "string"),
-        ] {
-            let wrong = text().replacen(old, new, 1);
-            let error = format!("{:#}", Settings::parse(&wrong).unwrap_err());
-            assert!(error.contains(&format!("line {line},")), "{new}: {error}");
-            assert!(error.contains(says), "{new}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_server_must_be_pinned() {
-        let unpinned = text().replace(&format!("\"{KEY}\""), "");
-        let error = Settings::parse(&unpinned).unwrap_err().to_string();
-        assert!(error.contains("bento.example.org:2222"), "{error}");
-        assert!(error.contains("bento host-key"), "{error}");
-        assert!(Settings::parse("name = \"a\"\nservers = []\n").is_err());
-    }
-}
+mod tests;

@@ -1,10 +1,10 @@
 //! Reports that wait for delivery, on disk.
 
-use std::fs;
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::{BufReader, Read, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use bento_protocol::{Report, ReportName, limits};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -17,6 +17,14 @@ use crate::state::State;
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
+}
+
+/// A report as the appliance takes it.
+pub(crate) fn compressed(report: &Report) -> anyhow::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    serde_json::to_writer(&mut encoder, report).context("the report can't be written as JSON")?;
+    encoder.flush().context("the report can't be compressed")?;
+    encoder.finish().context("the report can't be compressed")
 }
 
 /// A report that waits.
@@ -37,9 +45,14 @@ impl Spool {
         }
     }
 
-    /// Adds a report behind all others. When there are too many, the oldest go; their number is returned.
+    /// Adds a report behind all others, unless there is one of its run. When there are too many, the oldest go; their
+    /// number is returned.
     pub fn add(&self, report: &Report) -> anyhow::Result<usize> {
         let mut waiting = self.waiting()?;
+        // A run that was cut short after it had added its report adds it again when it is completed.
+        if waiting.iter().any(|waiting| waiting.name.run == report.run) {
+            return Ok(0);
+        }
         let added = Waiting {
             sequence: waiting.last().map_or(1, |last| last.sequence + 1),
             name: ReportName {
@@ -47,12 +60,7 @@ impl Spool {
                 attempt: 1,
             },
         };
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        serde_json::to_writer(&mut encoder, report)
-            .context("the report can't be written as JSON")?;
-        encoder.flush().context("the report can't be compressed")?;
-        let content = encoder.finish().context("the report can't be compressed")?;
-        durable::write(&self.path(&added), &content, 0o600)?;
+        durable::write(&self.path(&added), &compressed(report)?, 0o600)?;
         waiting.push(added);
         let too_many = waiting.len().saturating_sub(limits::SPOOLED_REPORTS);
         for oldest in &waiting[..too_many] {
@@ -82,20 +90,14 @@ impl Spool {
 
     /// What a report says.
     pub fn report(&self, waiting: &Waiting) -> anyhow::Result<Report> {
-        let content = self.content(waiting)?;
-        let mut json = Vec::new();
-        let decoder = GzDecoder::new(content.as_slice());
-        decoder
-            .take(limits::REPORT_JSON_BYTES)
-            .read_to_end(&mut json)
-            .map_err(|error| anyhow!(error))
-            .and_then(|_| Ok(Report::parse(&json)?))
-            .with_context(|| {
-                format!(
-                    "{} isn't what the client wrote there",
-                    self.path(waiting).display()
-                )
-            })
+        let path = self.path(waiting);
+        let read = || {
+            let file = BufReader::new(File::open(&path)?);
+            let json = GzDecoder::new(file).take(limits::REPORT_JSON_BYTES);
+            // Not all of it in memory at once: that could be half of what the client may have.
+            anyhow::Ok(serde_json::from_reader(BufReader::new(json))?)
+        };
+        read().with_context(|| format!("{} isn't what the client wrote there", path.display()))
     }
 
     /// Gives a report the name of its next attempt, on disk too: the name before may stand for half a report.

@@ -6,19 +6,16 @@ use crate::generations::{self, Staged};
 use crate::state::State;
 use crate::verify::Verified;
 
-/// Puts a generation in place in one step. What is there beside it and `installed` goes.
+/// Puts a generation in place in one step. What is there beside it and those to `keep` goes.
 pub(crate) fn stage(
     state: &State,
     verified: Verified,
-    installed: Option<GenerationId>,
+    keep: &[GenerationId],
 ) -> anyhow::Result<Staged> {
-    let Verified { partial, manifest } = verified;
-    let id = manifest.generation();
-    partial.put_in_place(state, &manifest)?;
-    let keep: Vec<_> = installed.into_iter().chain([id]).collect();
+    let Verified { partial, head } = verified;
+    let id = head.generation;
+    partial.put_in_place(state, &head)?;
+    let keep: Vec<_> = keep.iter().copied().chain([id]).collect();
     generations::remove_all_but(state, &keep)?;
-    Ok(Staged {
-        manifest,
-        config: state.generation(&id).join("config"),
-    })
+    Ok(Staged::new(state, head))
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -21,6 +21,12 @@ pub struct State {
 #[derive(Debug)]
 pub struct Lock {
     /// The lock goes when this closes, also when the run is killed.
+    _file: File,
+}
+
+/// The right to go back to the old system: one process at a time has it.
+#[derive(Debug)]
+pub struct RollbackLock {
     _file: File,
 }
 
@@ -58,12 +64,13 @@ impl State {
             make_folder(&folder, 0o700)?;
         }
         make_folder(&self.generations_folder(), 0o755)?;
+        make_folder(&self.armed_folder(), 0o700)?;
         make_folder(&self.spool(), 0o700)
     }
 
     /// Takes the lock, or says who has it.
     pub fn lock(&self) -> Result<Lock, LockError> {
-        let path = self.folder.join("lock");
+        let path = self.lock_file();
         let open = || {
             OpenOptions::new()
                 .read(true)
@@ -98,6 +105,36 @@ impl State {
         Ok(Lock { _file: file })
     }
 
+    /// Waits for the right to go back to the old system. It is apart from the lock of runs: a run that hangs while it
+    /// holds that one mustn't keep the machine from going back.
+    pub fn lock_rollback(&self) -> anyhow::Result<RollbackLock> {
+        let path = self.folder.join("rollback.lock");
+        let lock = || {
+            let file = File::create(&path)?;
+            file.lock()?;
+            Ok::<_, std::io::Error>(RollbackLock { _file: file })
+        };
+        lock().with_context(|| format!("can't lock {}", path.display()))
+    }
+
+    /// The process that has the lock, if one has.
+    pub fn holder(&self) -> Option<u32> {
+        // To try the lock would take it for a moment, and turn away a run that begins just then. A line of proc_locks(5)
+        // is "1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF".
+        let inode = fs::metadata(self.lock_file()).ok()?.ino().to_string();
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let file = fields.get(5)?.rsplit(':').next();
+            (fields.get(1) == Some(&"FLOCK") && file == Some(inode.as_str()))
+                .then(|| fields.get(4)?.parse().ok())?
+        })
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
     /// What is installed.
     pub fn installed(&self) -> PathBuf {
         self.folder.join("installed.json")
@@ -106,6 +143,11 @@ impl State {
     /// What the appliance was told last.
     pub fn delivered(&self) -> PathBuf {
         self.folder.join("delivered.json")
+    }
+
+    /// Until when the machine's owner wants no updates.
+    pub fn hold(&self) -> PathBuf {
+        self.folder.join("hold.json")
     }
 
     /// Reports that wait for delivery.
@@ -118,7 +160,7 @@ impl State {
         self.folder.join("generations")
     }
 
-    /// A staged generation: `manifest.json` and `config/`.
+    /// A staged generation: `head.json`, `files` and `config/`.
     pub fn generation(&self, id: &GenerationId) -> PathBuf {
         self.generations_folder().join(id.to_string())
     }
@@ -138,14 +180,64 @@ impl State {
         self.folder.join("secrets")
     }
 
+    /// A copy of the installed generation's `config/`, in which its inputs are moved on.
+    pub fn working_copy(&self) -> PathBuf {
+        self.folder.join("working")
+    }
+
     /// The result of the last build: a link into the store, which keeps Nix from collecting it as garbage.
     pub fn result(&self) -> PathBuf {
         self.folder.join("result")
     }
 
-    /// The system whose activation was begun; gone when it came to a good end.
-    pub fn activating(&self) -> PathBuf {
-        self.folder.join("activating.json")
+    /// What a run is about to do.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.join("transaction.json")
+    }
+
+    /// What awaits a boot.
+    pub fn awaiting(&self) -> PathBuf {
+        self.folder.join("awaiting.json")
+    }
+
+    /// What failed last.
+    pub fn failed(&self) -> PathBuf {
+        self.folder.join("failed.json")
+    }
+
+    /// The last runs.
+    pub fn history(&self) -> PathBuf {
+        self.folder.join("history.json")
+    }
+
+    /// The last reboot that was asked for.
+    pub fn rebooted(&self) -> PathBuf {
+        self.folder.join("rebooted.json")
+    }
+
+    /// When the last self-update was made.
+    pub fn self_updated(&self) -> PathBuf {
+        self.folder.join("self-updated.json")
+    }
+
+    /// What is armed, and what was decided about it.
+    pub fn armed_folder(&self) -> PathBuf {
+        self.folder.join("armed")
+    }
+
+    /// A link to the system to go back to, which keeps Nix from collecting it as garbage while it is needed.
+    pub fn previous(&self) -> PathBuf {
+        self.folder.join("previous")
+    }
+
+    /// Room on the disk that is given back when it is decided about a run.
+    pub fn reserve(&self) -> PathBuf {
+        self.folder.join("reserve")
+    }
+
+    /// Which processes carry out a switch, where no unit does.
+    pub fn switching(&self) -> PathBuf {
+        self.folder.join("switching")
     }
 
     /// The output of the last activation, while it goes on in a unit of its own.
@@ -182,7 +274,9 @@ mod tests {
             held.contains(&format!("process {}", std::process::id())),
             "{held}"
         );
+        assert_eq!(state.holder(), Some(std::process::id()));
         drop(lock);
+        assert_eq!(state.holder(), None);
         state.lock().unwrap();
     }
 

@@ -1,36 +1,45 @@
-use std::collections::VecDeque;
-
 use bento_protocol::limits;
 
 /// The last lines of the build's and the activation's output, for the report.
 #[derive(Debug, Default)]
 pub struct Tail {
-    lines: VecDeque<String>,
-    /// Their length with a newline each.
-    bytes: usize,
+    /// One text, because a million empty lines would take 24 MB as strings of their own.
+    text: String,
 }
 
 impl Tail {
+    /// How much more than a report may carry is kept, so that not every line moves all others.
+    const SLACK: usize = 64 << 10;
+
     /// Adds a line; the oldest go when there is more than a report may carry.
     pub fn push(&mut self, line: &str) {
-        self.bytes += line.len() + 1;
-        self.lines.push_back(line.to_owned());
-        while self.bytes > limits::LOG_BYTES {
-            match self.lines.pop_front() {
-                Some(oldest) => self.bytes -= oldest.len() + 1,
-                None => break,
-            }
+        self.text.push_str(line);
+        self.text.push('\n');
+        if self.text.len() > limits::LOG_BYTES + Self::SLACK {
+            self.text.drain(..self.surplus());
         }
     }
 
     /// The lines, oldest first.
     pub fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.lines.iter().map(String::as_str)
+        self.text[self.surplus()..].lines()
     }
 
     /// The lines as one text, at most [`limits::LOG_BYTES`] long.
     pub fn text(&self) -> String {
-        self.lines().flat_map(|line| [line, "\n"]).collect()
+        self.text[self.surplus()..].to_owned()
+    }
+
+    /// The length of the lines that are too many.
+    fn surplus(&self) -> usize {
+        match self.text.len().checked_sub(limits::LOG_BYTES) {
+            None | Some(0) => 0,
+            // A line that is cut goes whole; one that begins just there stays.
+            Some(too_much) => self.text.as_bytes()[too_much - 1..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map_or(self.text.len(), |end| too_much + end),
+        }
     }
 }
 
@@ -52,5 +61,17 @@ mod tests {
         assert!(text.ends_with("x\nthe end\n"));
         tail.push(&"y".repeat(limits::LOG_BYTES));
         assert_eq!(tail.text(), "");
+    }
+
+    #[test]
+    fn only_whole_lines_are_kept() {
+        let mut tail = Tail::default();
+        tail.push("");
+        tail.push(&"ä".repeat(limits::LOG_BYTES / 2 - 3));
+        tail.push("two");
+        assert_eq!(tail.text().len(), limits::LOG_BYTES);
+        tail.push("three");
+        assert_eq!(tail.text(), "two\nthree\n");
+        assert_eq!(tail.lines().collect::<Vec<_>>(), ["two", "three"]);
     }
 }

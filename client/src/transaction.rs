@@ -1,336 +1,449 @@
 //! An update as a transaction: which phase follows which, and what follows when one fails.
 //!
-//! Nothing here touches the machine or the network: what does is passed in as a [`World`].
+//! Nothing here touches the machine or the network: what does is passed in as a [`World`]. Before each phase the journal
+//! says on disk what is about to be done, so that whatever dies in the middle, the next start brings the machine to the
+//! old system or to the new one, and says which.
 
+mod activation;
+mod boot;
+mod fetch;
+mod knowledge;
+mod reboot;
+mod recovery;
+mod rollback;
 mod world;
 
 use std::time::Instant;
 
 use anyhow::anyhow;
-use bento_protocol::{Format, GenerationId, Outcome, Phase, Report, RunId, SystemPath, Systems};
-use jiff::Timestamp;
+use bento_protocol::{
+    Format, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath, Systems,
+};
 
-pub use world::World;
+pub use reboot::reboot_if_needed;
+pub use recovery::{recover, secrets_of_boot};
+pub use rollback::{roll_back, roll_back_by_hand};
+pub use world::{Unconfirmed, World};
 
-use crate::activate::Activation;
+use crate::build::BuildError;
 use crate::exit::{ExitReason, Failure};
-use crate::pull::PullError;
-use crate::record::{Installed, Told};
+use crate::record::{Before, Failed, Installed, Journal, PhaseName, Told};
+use knowledge::{Knowledge, Standing};
 
-/// Brings the machine to the generation that is published, and tells the appliance.
-pub fn update(world: &mut impl World, run: RunId) -> Result<(), Failure> {
-    let started = Timestamp::now();
-    let before = world.situation().running;
-    Transaction {
-        world,
-        run,
-        started,
-        before,
-        phases: Vec::new(),
-    }
-    .run()
+/// What is asked of an update.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Try again what is known to have failed.
+    pub retry: bool,
+    /// Let the new system take effect at the next boot only.
+    pub at_boot: bool,
 }
 
+/// Brings the machine to the generation that is published, and tells the appliance.
+pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
+    let unreturned = recover(world);
+    boot::settle(world)?;
+    let run = RunId::now();
+    let started = world.now();
+    let situation = world.situation();
+    let begun = Instant::now();
+    let generation = world.poll().map_err(|error| Failure {
+        reason: ExitReason::Server,
+        error,
+    })?;
+    let mut knowledge = Knowledge::of(world);
+    let before = match &unreturned {
+        Some(unreturned) => unreturned.before.clone(),
+        None => Before::now(&situation, knowledge.secrets()),
+    };
+    let mut transaction = Transaction {
+        world,
+        wish,
+        journal: Journal {
+            unreturned: unreturned.map(Box::new),
+            ..Journal::begun(run, generation, started, before)
+        },
+    };
+    let note = knowledge.note(generation);
+    transaction.ended(
+        PhaseName::Poll,
+        begun,
+        &format!("generation {} {note}", generation.short()),
+    );
+    transaction.world.deliver();
+    if situation.held.is_none() {
+        transaction.unstage(&mut knowledge, generation)?;
+    }
+    let result = transaction.go_on(&knowledge, situation.held.is_some());
+    reboot::reboot_if_due(world)?;
+    result
+}
+
+/// An error of a length that a report may have, with room to spare.
+fn shortened(error: &str) -> String {
+    const LONGEST: usize = 16 << 10;
+    let end = error.floor_char_boundary(LONGEST);
+    error[..end].to_owned()
+}
+
+/// One run, from its poll on.
 struct Transaction<'w, W: World> {
     world: &'w mut W,
-    run: RunId,
-    started: Timestamp,
-    before: Option<SystemPath>,
-    phases: Vec<Phase>,
+    wish: Wish,
+    journal: Journal,
 }
 
 /// An update that didn't succeed.
 struct Unsuccessful {
     /// What the report says; without one, there is nothing to report: the server couldn't be asked.
     outcome: Option<Outcome>,
-    built: Option<SystemPath>,
+    /// Whether another try may end otherwise though nothing changes in the fleet. None: it isn't remembered at all,
+    /// because the next poll tries again in any case.
+    is_passing: Option<bool>,
     failure: Failure,
 }
 
 impl Unsuccessful {
-    fn new(reason: ExitReason, outcome: Option<Outcome>, error: anyhow::Error) -> Self {
+    /// Before anything of the machine was changed.
+    fn build(error: anyhow::Error, is_passing: bool) -> Self {
         Unsuccessful {
-            outcome,
-            built: None,
-            failure: Failure { reason, error },
+            outcome: Some(Outcome::BuildFailed),
+            is_passing: Some(is_passing),
+            failure: Failure {
+                reason: ExitReason::RebuildFailed,
+                error,
+            },
         }
     }
 
-    fn rebuild(error: anyhow::Error) -> Self {
-        Self::new(ExitReason::RebuildFailed, Some(Outcome::BuildFailed), error)
+    /// This machine couldn't keep or write something: a disk that is full, or fails.
+    fn local(error: anyhow::Error) -> Self {
+        Self::build(error, true)
+    }
+
+    /// The new system was refused, and the old one runs untouched.
+    fn activation(error: anyhow::Error, is_passing: bool) -> Self {
+        Unsuccessful {
+            outcome: Some(Outcome::ActivationFailed),
+            ..Self::build(error, is_passing)
+        }
+    }
+
+    /// Something of the machine was changed, and then it was brought back, or not.
+    fn rolled_back(outcome: Outcome, error: anyhow::Error, is_passing: bool) -> Self {
+        Unsuccessful {
+            outcome: Some(outcome),
+            is_passing: Some(is_passing),
+            failure: Failure {
+                reason: ExitReason::RolledBack,
+                error,
+            },
+        }
+    }
+}
+
+impl From<BuildError> for Unsuccessful {
+    fn from(failed: BuildError) -> Self {
+        Unsuccessful::build(failed.error, failed.is_passing)
     }
 }
 
 impl<W: World> Transaction<'_, W> {
-    fn run(mut self) -> Result<(), Failure> {
-        let installed = self.world.installed();
-        let generation = self.poll(installed.as_ref())?;
-        self.world.deliver();
-        let same = installed
-            .as_ref()
-            .filter(|installed| installed.generation == generation);
-        if let Some(installed) = same
-            && !self.world.is_half_activated()
-        {
-            return self.nothing_new(installed);
+    /// After the poll: what there is to do.
+    fn go_on(&mut self, knowledge: &Knowledge, is_held: bool) -> Result<(), Failure> {
+        let generation = self.journal.generation;
+        match knowledge.standing(generation, is_held, self.wish.retry, self.world.now()) {
+            Standing::New => self.carry_out(|this| this.update()),
+            Standing::Held(last) => {
+                self.world
+                    .warn("updates are held: `bento-client hold off` ends that");
+                last.map_or(Ok(()), |last| self.tell(&Standing::Held(Some(last))))
+            }
+            Standing::Installed(installed) => {
+                self.switch_secrets_quietly(Some(generation));
+                if is_held || !self.moves_by_itself(knowledge) {
+                    return self.tell(&Standing::Installed(installed));
+                }
+                self.self_update(&installed)
+            }
+            standing => self.tell(&standing),
         }
-        match self.update(generation, installed.as_ref()) {
-            Ok((installed, warning)) => {
-                self.report(
-                    generation,
-                    installed.outcome,
-                    Some(installed.system),
-                    warning,
-                );
+    }
+
+    /// Whether it is time for a self-update of what is installed.
+    fn moves_by_itself(&mut self, knowledge: &Knowledge) -> bool {
+        let policy = self.world.policy_of(self.journal.generation);
+        let wanted = policy.is_some_and(|policy| policy.terms().self_update);
+        let is_due = self.wish.retry || knowledge.auto_is_due(self.world.now());
+        wanted && is_due && (self.wish.retry || self.world.self_update_is_due())
+    }
+
+    /// The whole way to a new system.
+    fn update(&mut self) -> Result<Outcome, Unsuccessful> {
+        let generation = self.journal.generation;
+        let staged = self.world.staged(generation);
+        let mut staged = match staged.map_err(Unsuccessful::local)? {
+            Some(staged) => staged,
+            None => self.fetch()?,
+        };
+        self.world.hang_up();
+        let policy = self.world.policy(&staged);
+        self.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
+        let begun = Instant::now();
+        let mark = if policy.terms().self_update {
+            // Nobody is taken back to older packages than the machine moved to by itself.
+            self.world.move_inputs(&mut staged)
+        } else {
+            self.world.mark(&staged).map_err(BuildError::from)
+        };
+        self.journal.mark = Some(mark.map_err(|failed| self.build_failed(begun, failed))?);
+        self.build_and_activate(&staged, begun, &policy)
+    }
+
+    /// Moves the inputs of what is installed; if something moved, the same way to a new system.
+    fn self_update(&mut self, installed: &Installed) -> Result<(), Failure> {
+        let generation = self.journal.generation;
+        let nothing_moved = Standing::Installed(installed.clone());
+        let mut staged = match self.world.staged(generation) {
+            Ok(Some(staged)) => staged,
+            Ok(None) => return self.tell(&nothing_moved),
+            Err(error) => {
+                self.world.warn(&format!("{error:#}"));
+                return self.tell(&nothing_moved);
+            }
+        };
+        self.world.hang_up();
+        let begun = Instant::now();
+        let moved = self.world.move_inputs(&mut staged);
+        if let Ok(mark) = &moved
+            && installed.mark.as_ref() == Some(mark)
+        {
+            return self.tell(&nothing_moved);
+        }
+        self.journal.auto = true;
+        self.carry_out(|this| {
+            this.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
+            this.journal.mark = Some(moved.map_err(|failed| this.build_failed(begun, failed))?);
+            let policy = this.world.policy(&staged);
+            this.build_and_activate(&staged, begun, &policy)
+        })
+    }
+
+    fn build_and_activate(
+        &mut self,
+        staged: &W::Staged,
+        begun: Instant,
+        policy: &Policy,
+    ) -> Result<Outcome, Unsuccessful> {
+        self.world.make_room().map_err(Unsuccessful::local)?;
+        // Inputs that nothing pins, or that move by themselves, may be others the next time.
+        let may_move = policy.terms().self_update || !self.world.is_pinned(staged);
+        let built = self.world.build(staged).map_err(|failed| BuildError {
+            is_passing: failed.is_passing || may_move,
+            ..failed
+        });
+        let system = built.map_err(|failed| self.build_failed(begun, failed))?;
+        self.ended(PhaseName::Build, begun, system.as_str());
+        self.journal.built = Some(system.clone());
+        self.world
+            .guard(&system)
+            .map_err(|error| Unsuccessful::activation(error, may_move))?;
+        self.activate(&system).map_err(|failed| Unsuccessful {
+            is_passing: failed.is_passing.map(|passing| passing || may_move),
+            ..failed
+        })
+    }
+
+    fn build_failed(&mut self, begun: Instant, failed: BuildError) -> Unsuccessful {
+        self.ended(PhaseName::Build, begun, "failed");
+        let context = format!(
+            "the build of generation {} failed",
+            self.journal.generation.short()
+        );
+        Unsuccessful::from(BuildError {
+            error: failed.error.context(context),
+            ..failed
+        })
+    }
+
+    /// Carries an update out, and tells what came of it, whatever that is.
+    fn carry_out(
+        &mut self,
+        update: impl FnOnce(&mut Self) -> Result<Outcome, Unsuccessful>,
+    ) -> Result<(), Failure> {
+        match update(self) {
+            Ok(outcome) => {
+                self.finish(outcome);
                 Ok(())
             }
             Err(unsuccessful) => {
-                self.go_back(unsuccessful.built.as_ref(), installed.as_ref());
                 if let Some(outcome) = unsuccessful.outcome {
-                    let error = format!("{:#}", unsuccessful.failure.error);
-                    self.report(generation, outcome, unsuccessful.built, Some(error));
+                    self.journal.error = Some(format!("{:#}", unsuccessful.failure.error));
+                    if let Some(is_passing) = unsuccessful.is_passing {
+                        self.remember_failure(outcome, is_passing);
+                    }
+                    self.finish(outcome);
+                } else {
+                    self.close();
                 }
                 Err(unsuccessful.failure)
             }
         }
     }
 
-    fn poll(&mut self, installed: Option<&Installed>) -> Result<GenerationId, Failure> {
-        let begun = Instant::now();
-        let generation = self.world.poll().map_err(|error| Failure {
-            reason: ExitReason::Server,
-            error,
-        })?;
-        let is_new = installed.is_none_or(|installed| installed.generation != generation);
-        let note = if is_new {
-            "is new"
-        } else {
-            "is installed already"
-        };
-        self.ended(
-            "poll",
-            begun,
-            &format!("generation {} {note}", generation.short()),
-        );
-        Ok(generation)
-    }
-
-    /// The whole way to a new system.
-    fn update(
-        &mut self,
-        generation: GenerationId,
-        installed: Option<&Installed>,
-    ) -> Result<(Installed, Option<String>), Unsuccessful> {
-        let staged = match self
+    fn remember_failure(&mut self, outcome: Outcome, is_passing: bool) {
+        let (generation, auto) = (self.journal.generation, self.journal.auto);
+        let same = |failed: &Failed| failed.generation == generation && failed.auto == auto;
+        let count = self
             .world
-            .staged(generation)
-            .map_err(Unsuccessful::rebuild)?
-        {
-            Some(staged) => staged,
-            None => self.fetch(generation, installed)?,
-        };
-        self.world.hang_up();
-        self.world
-            .switch_secrets(Some(generation))
-            .map_err(Unsuccessful::rebuild)?;
-        let system = self.build(generation, &staged)?;
-        let activation = self.activate(&system).map_err(|error| Unsuccessful {
-            built: Some(system.clone()),
-            ..Unsuccessful::new(
-                ExitReason::RebuildFailed,
-                Some(Outcome::ActivationFailed),
-                error,
-            )
-        })?;
-        if let Some(warning) = &activation.warning {
-            self.world.warn(warning);
-        }
-        let installed = Installed {
+            .failed()
+            .filter(same)
+            .map_or(0, |failed| failed.count);
+        let failed = Failed {
             generation,
-            system,
-            outcome: Outcome::Switched,
+            auto,
+            outcome,
+            built: self.journal.built.clone(),
+            error: self.journal.error.clone().unwrap_or_default(),
+            is_passing,
+            count: count.saturating_add(1),
+            at: self.world.now(),
         };
-        // The new system runs: not to remember that costs only another build, which finds it running.
-        if let Err(error) = self.world.record(&installed) {
+        self.or_warn(|world| world.set_failed(Some(&failed)));
+    }
+
+    /// Writes down what came of the run, tells the appliance, and leaves nothing behind.
+    fn finish(&mut self, outcome: Outcome) {
+        self.journal.outcome = Some(outcome);
+        if let Err(error) = self.begin(PhaseName::Report) {
             self.world.warn(&format!("{error:#}"));
         }
-        Ok((installed, activation.warning))
+        let is_remembered = outcome != Outcome::Switched || self.remember_installed();
+        let is_told = self.report_outcome(outcome);
+        // The next start remembers and tells what this one couldn't, and rolls back again.
+        if is_remembered && is_told && outcome != Outcome::RollbackFailed {
+            self.close();
+        }
     }
 
-    /// `pull → verify → stage`, by a delta where there is one, else by the bundle.
-    fn fetch(
-        &mut self,
-        generation: GenerationId,
-        installed: Option<&Installed>,
-    ) -> Result<W::Staged, Unsuccessful> {
-        let mut verified = None;
-        if let Some(base) = self.world.base(generation) {
-            match self.pull_and_verify(generation, Some(base)) {
-                Ok(product) => verified = Some(product),
-                // The server keeps only the last few; nothing is wrong.
-                Err(PullError::Missing(_)) => {}
-                Err(error) => self.world.warn(&format!(
-                    "the delta can't be used, the bundle is fetched: {error}"
-                )),
-            }
-        }
-        let verified = match verified {
-            Some(verified) => verified,
-            None => self
-                .pull_and_verify(generation, None)
-                .map_err(|error| match error {
-                    PullError::Lost(error) => Unsuccessful::new(ExitReason::Server, None, error),
-                    PullError::Missing(_) | PullError::Unverified(_) => Unsuccessful::new(
-                        ExitReason::Server,
-                        Some(Outcome::BuildFailed),
-                        anyhow!(error),
-                    ),
-                    PullError::Local(error) => Unsuccessful::rebuild(error),
-                })?,
+    fn remember_installed(&mut self) -> bool {
+        let Some(system) = self.journal.built.clone() else {
+            return true;
         };
-        let begun = Instant::now();
-        let installed = installed.map(|installed| installed.generation);
-        let staged = self
-            .world
-            .stage(verified, installed)
-            .map_err(Unsuccessful::rebuild)?;
-        self.ended(
-            "stage",
-            begun,
-            &format!("generation {} is in place", generation.short()),
-        );
-        Ok(staged)
-    }
-
-    fn pull_and_verify(
-        &mut self,
-        generation: GenerationId,
-        base: Option<W::Base>,
-    ) -> Result<W::Verified, PullError> {
-        let begun = Instant::now();
-        let what = if base.is_some() {
-            "as a delta"
-        } else {
-            "as a bundle"
-        };
-        let pulled = self.world.pull(generation, base)?;
-        self.ended("pull", begun, what);
-        let begun = Instant::now();
-        let verified = self.world.verify(pulled)?;
-        self.ended("verify", begun, "every file is what the manifest says");
-        Ok(verified)
-    }
-
-    fn build(
-        &mut self,
-        generation: GenerationId,
-        staged: &W::Staged,
-    ) -> Result<SystemPath, Unsuccessful> {
-        let begun = Instant::now();
-        match self.world.build(staged) {
-            Ok(system) => {
-                self.ended("build", begun, system.as_str());
-                Ok(system)
-            }
-            Err(error) => {
-                self.ended("build", begun, "failed");
-                let error = error.context(format!(
-                    "the build of generation {} failed",
-                    generation.short()
-                ));
-                Err(Unsuccessful::rebuild(error))
-            }
-        }
-    }
-
-    fn activate(&mut self, system: &SystemPath) -> anyhow::Result<Activation> {
-        let begun = Instant::now();
-        let runs = self.world.situation().running.as_ref() == Some(system);
-        if runs && !self.world.is_half_activated() {
-            self.ended("activate", begun, "this system runs already");
-            return Ok(Activation::default());
-        }
-        let activation = self.world.activate(system);
-        let note = if activation.is_ok() {
-            "the new system runs"
-        } else {
-            "failed"
-        };
-        self.ended("activate", begun, note);
-        activation.map_err(|error| error.context(format!("the activation of {system} failed")))
-    }
-
-    /// Nothing to do; but the appliance should know if the machine isn't what it was told.
-    fn nothing_new(mut self, installed: &Installed) -> Result<(), Failure> {
-        self.switch_secrets(Some(installed.generation));
-        let situation = self.world.situation();
-        if self.world.told() != Some(Told::new(installed.generation, &situation)) {
-            self.report(
-                installed.generation,
-                Outcome::Unchanged,
-                Some(installed.system.clone()),
-                None,
-            );
-        }
-        Ok(())
-    }
-
-    /// After a failure: the system that runs should find the secrets that it was built with.
-    fn go_back(&mut self, built: Option<&SystemPath>, installed: Option<&Installed>) {
-        let runs_the_new = built.is_some() && self.world.situation().running.as_ref() == built;
-        if !runs_the_new {
-            self.switch_secrets(installed.map(|installed| installed.generation));
-        }
-    }
-
-    fn switch_secrets(&mut self, generation: Option<GenerationId>) {
-        if let Err(error) = self.world.switch_secrets(generation) {
+        let installed = self.new_installed(&system);
+        let result = self.world.set_installed(&installed);
+        if let Err(error) = &result {
             self.world.warn(&format!("{error:#}"));
         }
+        self.or_warn(|world| world.set_awaiting(None));
+        self.or_warn(|world| world.set_failed(None));
+        result.is_ok()
     }
 
-    fn report(
-        &mut self,
-        generation: GenerationId,
-        outcome: Outcome,
-        built: Option<SystemPath>,
-        error: Option<String>,
-    ) {
+    /// Removes what was armed, and the journal. What an earlier run couldn't bring back is still to be, unless this one
+    /// came to one system or the other.
+    fn close(&mut self) {
+        if self.journal.is_armed {
+            self.world.disarm(self.journal.run);
+        }
+        let mut unreturned = self.journal.unreturned.take();
+        if let Some(Outcome::Switched | Outcome::Staged | Outcome::RolledBack) =
+            self.journal.outcome
+        {
+            while let Some(journal) = unreturned {
+                self.world.disarm(journal.run);
+                unreturned = journal.unreturned;
+            }
+        }
+        self.or_warn(|world| world.set_journal(unreturned.as_deref()));
+    }
+
+    /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
+    fn tell(&mut self, standing: &Standing) -> Result<(), Failure> {
+        let Some((generation, outcome)) = standing.told() else {
+            return Ok(());
+        };
+        let situation = self.world.situation();
+        let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
+        if self.world.told() != Some(Told::new(generation, &situation, reboot_required)) {
+            self.journal.generation = generation;
+            self.journal.built = standing.built().cloned();
+            self.journal.error = standing.error().map(str::to_owned);
+            self.report_outcome(outcome);
+        }
+        match standing.refusal() {
+            Some(refusal) => Err(Failure {
+                reason: ExitReason::RebuildFailed,
+                error: anyhow!(refusal),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn report_outcome(&mut self, outcome: Outcome) -> bool {
         let begun = Instant::now();
         let situation = self.world.situation();
+        let journal = &self.journal;
         let report = Report {
             format: Format,
-            run: self.run,
-            generation,
+            run: journal.run,
+            generation: journal.generation,
             outcome,
-            auto: false,
-            started: self.started,
-            finished: Timestamp::now(),
-            phases: self.phases.clone(),
+            auto: journal.auto,
+            started: journal.started,
+            finished: self.world.now(),
+            phases: journal.phases.clone(),
             system: Systems {
-                before: self.before.clone(),
-                built,
+                before: journal.before.running.clone(),
+                built: journal.built.clone(),
                 running: situation.running,
                 booted: situation.booted,
             },
-            reboot_required: situation.reboot_required,
+            reboot_required: situation.reboot_required || outcome == Outcome::Staged,
             held: situation.held,
-            error,
+            error: journal.error.as_deref().map(shortened),
             client: env!("CARGO_PKG_VERSION").to_owned(),
             nix: self.world.nix_version(),
             log: self.world.log(),
         };
-        self.world.report(report);
-        self.ended("report", begun, outcome.as_str());
+        let is_told = self.world.report(report);
+        self.ended(PhaseName::Report, begun, outcome.as_str());
+        is_told
     }
 
-    fn ended(&mut self, name: &str, begun: Instant, note: &str) {
+    /// Says on disk which phase begins, before it does.
+    fn begin(&mut self, phase: PhaseName) -> anyhow::Result<()> {
+        self.journal.phase = phase;
+        self.world.set_journal(Some(&self.journal))
+    }
+
+    fn ended(&mut self, name: PhaseName, begun: Instant, note: &str) {
         let phase = Phase {
-            name: name.to_owned(),
+            name: name.to_string(),
             seconds: begun.elapsed().as_secs_f64(),
         };
         self.world.show(&phase, note);
-        self.phases.push(phase);
+        self.journal.phases.push(phase);
+    }
+
+    fn switch_secrets_quietly(&mut self, generation: Option<GenerationId>) {
+        self.or_warn(|world| world.switch_secrets(generation));
+    }
+
+    fn or_warn(&mut self, act: impl FnOnce(&mut W) -> anyhow::Result<()>) {
+        if let Err(error) = act(self.world) {
+            self.world.warn(&format!("{error:#}"));
+        }
+    }
+
+    fn new_installed(&self, system: &SystemPath) -> Installed {
+        let before = &self.journal.before.running;
+        Installed {
+            generation: self.journal.generation,
+            system: system.clone(),
+            mark: self.journal.mark,
+            previous: before.clone().filter(|before| before != system),
+        }
     }
 }
 

@@ -6,10 +6,12 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use bento_protocol::{self as protocol, Area, Digest, FilePath, GenerationId, Manifest};
+use bento_protocol::stream::Head;
+use bento_protocol::{self as protocol, Area, Digest, GenerationId};
 use rustix::fs::OFlags;
 use sha2::Digest as _;
 
+use crate::folders;
 use crate::generations::{self, Staged};
 use crate::partial::{self, Partial};
 use crate::pull::{PullError, Pulled, Source};
@@ -19,24 +21,28 @@ use crate::state::State;
 #[derive(Debug)]
 pub struct Verified {
     pub(crate) partial: Partial,
-    pub(crate) manifest: Manifest,
+    pub(crate) head: Head,
 }
 
 /// Completes a pull: what a delta left out is taken over from the generation before, if it is what it should be.
 pub(crate) fn verify(state: &State, pulled: Pulled) -> Result<Verified, PullError> {
     if let Source::Delta(base) = &pulled.source {
-        let base = base.manifest.generation();
-        for file in pulled.unpacked.missing() {
-            let path = path_in(state, &base, &file.path);
-            check_file(&path, file)
+        let base = base.id();
+        for file in pulled.partial.missing().map_err(PullError::Local)? {
+            let file = file.map_err(PullError::Local)?;
+            let path = folder_of(state, &base, file.path.area()).join(file.path.rest());
+            check_file(&path, &file)
                 .with_context(|| format!("generation {} on this machine was changed", base.short()))
                 .map_err(PullError::Unverified)?;
-            pulled.partial.link(file, &path).map_err(PullError::Local)?;
+            pulled
+                .partial
+                .link(&file, &path)
+                .map_err(PullError::Local)?;
         }
     }
     Ok(Verified {
         partial: pulled.partial,
-        manifest: pulled.unpacked.manifest,
+        head: pulled.head,
     })
 }
 
@@ -49,7 +55,7 @@ pub(crate) fn staged(
 ) -> anyhow::Result<Option<Staged>> {
     let found = generations::find(state, id).and_then(|staged| {
         if let Some(staged) = &staged {
-            check_all(state, &staged.manifest)?;
+            check_all(state, staged)?;
         }
         Ok(staged)
     });
@@ -64,10 +70,6 @@ pub(crate) fn staged(
     Ok(None)
 }
 
-fn path_in(state: &State, id: &GenerationId, path: &FilePath) -> PathBuf {
-    folder_of(state, id, path.area()).join(path.rest())
-}
-
 fn folder_of(state: &State, id: &GenerationId, area: Area) -> PathBuf {
     match area {
         Area::Config => state.generation(id).join(area.folder()),
@@ -75,36 +77,30 @@ fn folder_of(state: &State, id: &GenerationId, area: Area) -> PathBuf {
     }
 }
 
-/// Compares a generation that is in place with its manifest: no file more, none less, none other.
-fn check_all(state: &State, manifest: &Manifest) -> anyhow::Result<()> {
-    let id = manifest.generation();
-    let mut count = 0;
-    for area in [Area::Config, Area::Secrets] {
-        count += count_files(&folder_of(state, &id, area))?;
-    }
-    for file in manifest.files() {
-        check_file(&path_in(state, &id, &file.path), file)?;
-    }
-    ensure!(
-        count == manifest.files().len(),
-        "{} has {count} files, and its manifest lists {}",
-        state.generation(&id).display(),
-        manifest.files().len()
-    );
-    Ok(())
+/// Compares a generation that is in place with its list: no file or folder more, none less, none other.
+fn check_all(state: &State, staged: &Staged) -> anyhow::Result<()> {
+    let folder = |area| folder_of(state, &staged.id(), area);
+    folders::walk(
+        staged.files()?,
+        &mut |file| check_file(&folder(file.path.area()).join(file.path.rest()), file),
+        &mut |left| check_folder(&left.path_in(&folder(left.area)), left.entries),
+    )
 }
 
-fn count_files(folder: &Path) -> anyhow::Result<usize> {
-    let context = || format!("can't list {}", folder.display());
-    let mut count = 0;
-    for entry in fs::read_dir(folder).with_context(context)? {
-        let entry = entry.with_context(context)?;
-        count += match entry.file_type().with_context(context)?.is_dir() {
-            true => count_files(&entry.path())?,
-            false => 1,
-        };
-    }
-    Ok(count)
+/// Checks that there is a folder, not a link to one, with so many files and folders.
+fn check_folder(path: &Path, entries: usize) -> anyhow::Result<()> {
+    let shown = path.display();
+    let look = || {
+        let is_folder = fs::symlink_metadata(path)?.is_dir();
+        Ok::<_, std::io::Error>((is_folder, fs::read_dir(path)?.count()))
+    };
+    let (is_folder, found) = look().with_context(|| format!("can't list {shown}"))?;
+    ensure!(is_folder, "{shown} isn't a folder");
+    ensure!(
+        found == entries,
+        "{shown} has {found} files and folders, not {entries}"
+    );
+    Ok(())
 }
 
 /// Checks that there is a regular file with the permissions, the size and the digest of the manifest.
@@ -152,6 +148,92 @@ fn digest_of(file: &mut File) -> std::io::Result<Digest> {
         match file.read(&mut piece)? {
             0 => return Ok(Digest::from_hasher(hasher)),
             count => hasher.update(&piece[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::archive::tests::{Ground, small};
+
+    #[test]
+    fn a_staged_generation_is_kept_only_if_nothing_was_done_to_it() {
+        let ground = Ground::new();
+        let id = ground.stage(&small()).id();
+        let found = |complaint: &mut String| {
+            staged(&ground.state, &id, &mut |error| {
+                *complaint = format!("{error:#}");
+            })
+            .unwrap()
+        };
+        let mut complaint = String::new();
+        assert!(found(&mut complaint).is_some(), "{complaint}");
+
+        type Harm = fn(&Path, &Path) -> std::io::Result<()>;
+        let harms: [(Harm, &str); 10] = [
+            (|config, _| fs::write(config.join("more"), ""), "not 2"),
+            (|config, _| fs::create_dir(config.join("sub/more")), "not 1"),
+            (|_, secrets| fs::write(secrets.join("more"), ""), "not 1"),
+            (
+                |config, _| fs::remove_file(config.join("flake.nix")),
+                "can't open",
+            ),
+            (
+                |config, _| fs::write(config.join("flake.nix"), "{ outputs = _: {x}; }"),
+                "has another content",
+            ),
+            (
+                |config, _| {
+                    fs::rename(config.join("sub"), config.with_file_name("sub"))?;
+                    symlink("../sub", config.join("sub"))
+                },
+                "isn't a folder",
+            ),
+            (
+                |_, secrets| {
+                    let elsewhere = secrets.with_file_name("elsewhere");
+                    fs::rename(secrets, &elsewhere)?;
+                    symlink(elsewhere, secrets)
+                },
+                "isn't a folder",
+            ),
+            (
+                |config, _| {
+                    let permissions = fs::Permissions::from_mode(0o644);
+                    fs::set_permissions(config.join("sub/run.sh"), permissions)
+                },
+                "has the permissions",
+            ),
+            (
+                |config, _| {
+                    let list = config.with_file_name("files");
+                    let text = fs::read_to_string(&list)?;
+                    fs::write(&list, text.replacen("file x", "file -", 1))
+                },
+                "with its list it is",
+            ),
+            (
+                |config, _| {
+                    let head = config.with_file_name("head.json");
+                    let text = fs::read_to_string(&head)?;
+                    fs::write(&head, text.replacen("kikimora", "kikimore", 1))
+                },
+                "with its list it is",
+            ),
+        ];
+        for (harm, expected) in harms {
+            harm(
+                &ground.state.generation(&id).join("config"),
+                &ground.state.secrets_of(&id),
+            )
+            .unwrap();
+            let mut complaint = String::new();
+            assert!(found(&mut complaint).is_none(), "{expected}");
+            assert!(complaint.contains(expected), "{expected}: {complaint}");
+            ground.stage(&small());
         }
     }
 }

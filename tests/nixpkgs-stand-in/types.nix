@@ -14,6 +14,9 @@ rec {
 
   bool = simple "boolean" isBool;
   int = simple "signed integer" isInt;
+  ints.between = lowest: highest: simple "integer between ${toString lowest} and ${toString highest} (both inclusive)" (
+    value: isInt value && value >= lowest && value <= highest
+  );
   port = simple "16 bit unsigned integer; between 0 and 65535 (both inclusive)" (
     value: isInt value && value >= 0 && value <= 65535
   );
@@ -58,6 +61,10 @@ rec {
         lib.mergeWith (location ++ [ "[entry ${toString (index + 1)}]" ]) type held
       )
     ) one.value));
+  };
+  nonEmptyListOf = type: listOf type // {
+    description = "non-empty ${(listOf type).description}";
+    check = value: isList value && value != [ ];
   };
   attrsOf = type: {
     description = "attribute set of ${type.description}";

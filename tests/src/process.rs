@@ -154,38 +154,85 @@ fn gather_lines(pipe: PipeReader) -> mpsc::Receiver<String> {
     receiver
 }
 
+/// A command that runs while the caller does something else.
+#[derive(Debug)]
+pub struct Running {
+    line: String,
+    child: Child,
+    stdout: mpsc::Receiver<String>,
+    stderr: mpsc::Receiver<String>,
+}
+
+/// Starts a command with nothing on its standard input.
+///
+/// # Errors
+/// If it can't be started.
+pub fn start(command: &mut Command) -> Result<Running> {
+    Running::start(command.stdin(Stdio::null()))
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Result<Self> {
+        let line = line(command);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that a limit that has passed ends the children too.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start `{line}`"))?;
+        Ok(Self {
+            stdout: gather(child.stdout.take()),
+            stderr: gather(child.stderr.take()),
+            line,
+            child,
+        })
+    }
+
+    /// The number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If it is still running after `limit`: then it is killed, with its children.
+    pub fn end(mut self, limit: Duration) -> Result<Output> {
+        let line = self.line;
+        let status = match end(&mut self.child, &line, limit) {
+            Ok(status) => status,
+            Err(error) => {
+                let said = self.stderr.recv_timeout(OUTPUT_GRACE).unwrap_or_default();
+                return Err(error.context(format!("`{line}` was killed; it had said: {said}")));
+            }
+        };
+        let text = |from: mpsc::Receiver<String>| {
+            from.recv_timeout(OUTPUT_GRACE)
+                .with_context(|| format!("`{line}` ended, but left a child that holds its output"))
+        };
+        Ok(Output {
+            status,
+            stdout: text(self.stdout)?,
+            stderr: text(self.stderr)?,
+            command: line.clone(),
+        })
+    }
+}
+
 fn finish(command: &mut Command, input: Option<Vec<u8>>, limit: Duration) -> Result<Output> {
-    let line = line(command);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own, so that a limit that has passed ends the children too.
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start `{line}`"))?;
-    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+    let mut running = Running::start(command)?;
+    if let (Some(mut pipe), Some(input)) = (running.child.stdin.take(), input) {
         // A command that ends without having read everything is its own affair: its exit code tells.
         thread::spawn(move || pipe.write_all(&input).ok());
     }
-    let stdout = gather(child.stdout.take());
-    let stderr = gather(child.stderr.take());
-    let status = match end(&mut child, &line, limit) {
-        Ok(status) => status,
-        Err(error) => {
-            let said = stderr.recv_timeout(OUTPUT_GRACE).unwrap_or_default();
-            return Err(error.context(format!("`{line}` was killed; it had said: {said}")));
-        }
-    };
-    let text = |from: mpsc::Receiver<String>| {
-        from.recv_timeout(OUTPUT_GRACE)
-            .with_context(|| format!("`{line}` ended, but left a child that holds its output"))
-    };
-    Ok(Output {
-        status,
-        stdout: text(stdout)?,
-        stderr: text(stderr)?,
-        command: line.clone(),
-    })
+    running.end(limit)
 }
 
 /// Waits for a child; kills its group when it takes too long.

@@ -1,10 +1,10 @@
-//! A TCP proxy that counts bytes and round trips, and can make the way longer.
+//! A TCP proxy that counts bytes and round trips, and can make the way longer, or lose it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,12 +73,59 @@ impl Tally {
     }
 }
 
-/// A proxy on a free port of 127.0.0.1, until it is dropped. Turns are only meaningful while one
-/// connection at a time passes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Open,
+    Stalled,
+    Cut,
+}
+
+/// What connections pass, and which pass it.
+#[derive(Debug, Default)]
+struct Way {
+    passing: Mutex<(State, Vec<Weak<TcpStream>>)>,
+    changed: Condvar,
+}
+
+impl Way {
+    fn set(&self, state: State) {
+        let mut passing = lock(&self.passing);
+        passing.0 = state;
+        if state == State::Cut {
+            for stream in passing.1.drain(..).filter_map(|it| it.upgrade()) {
+                stream.shutdown(Shutdown::Both).ok();
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    fn add(&self, stream: &Arc<TcpStream>) {
+        let streams = &mut lock(&self.passing).1;
+        streams.retain(|known| known.strong_count() > 0);
+        streams.push(Arc::downgrade(stream));
+    }
+
+    fn is_cut(&self) -> bool {
+        lock(&self.passing).0 == State::Cut
+    }
+
+    fn await_passage(&self) {
+        let passing = lock(&self.passing);
+        let passage = self
+            .changed
+            .wait_while(passing, |(state, _)| *state == State::Stalled);
+        drop(passage.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A proxy on a free port, until it is dropped. Turns are only meaningful while one connection at a
+/// time passes.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     tally: Arc<Mutex<Tally>>,
+    way: Arc<Way>,
     ended: Arc<AtomicBool>,
 }
 
@@ -88,28 +135,55 @@ impl Proxy {
     /// # Errors
     /// If there is no free port.
     pub fn start(server: SocketAddr, one_way: Duration) -> Result<Self> {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot start a proxy")?;
-        let address = listener.local_addr()?;
-        let tally = Arc::new(Mutex::new(Tally::new(one_way * 2)));
-        let ended = Arc::new(AtomicBool::new(false));
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), server, one_way)
+    }
+
+    /// Does so at another address of this machine, e.g. [`Guest::host_address`](crate::Guest::host_address).
+    ///
+    /// # Errors
+    /// If there is no free port, or no such address.
+    pub fn start_at(here: IpAddr, server: SocketAddr, one_way: Duration) -> Result<Self> {
+        let listener = TcpListener::bind((here, 0))
+            .with_context(|| format!("cannot start a proxy at {here}"))?;
         let proxy = Self {
-            address,
-            tally: Arc::clone(&tally),
-            ended: Arc::clone(&ended),
+            address: listener.local_addr()?,
+            tally: Arc::new(Mutex::new(Tally::new(one_way * 2))),
+            way: Arc::default(),
+            ended: Arc::default(),
         };
+        let (tally, way) = (Arc::clone(&proxy.tally), Arc::clone(&proxy.way));
+        let ended = Arc::clone(&proxy.ended);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
+                if way.is_cut() {
+                    continue;
+                }
                 // A server that refuses ends the client's connection, as it would without a proxy.
                 if let Ok(server) = TcpStream::connect(server) {
-                    join(client, server, one_way, &tally).ok();
+                    join(client, server, one_way, &tally, &way).ok();
                 }
             }
         });
         Ok(proxy)
+    }
+
+    /// Loses all that is sent from now on, as a network does that drops packets: connections stay, and
+    /// nothing comes. What was on its way is there when the way is open again.
+    pub fn stall(&self) {
+        self.way.set(State::Stalled);
+    }
+
+    /// Ends all connections, and ends new ones at once.
+    pub fn cut(&self) {
+        self.way.set(State::Cut);
+    }
+
+    /// Opens the way again.
+    pub fn mend(&self) {
+        self.way.set(State::Open);
     }
 
     /// Where clients connect to.
@@ -133,14 +207,16 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
+        // What waits for the way must not wait for ever.
+        self.way.set(State::Cut);
         self.ended.store(true, Ordering::Relaxed);
         // Wakes the listener, which then ends.
         TcpStream::connect(self.address).ok();
     }
 }
 
-fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
-    tally.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Passes bytes both ways until both ends have closed. They are counted where the client is: when
@@ -150,21 +226,24 @@ fn join(
     server: TcpStream,
     one_way: Duration,
     tally: &Arc<Mutex<Tally>>,
+    way: &Arc<Way>,
 ) -> Result<()> {
+    let (client, server) = (Arc::new(client), Arc::new(server));
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
+        way.add(stream);
     }
     lock(tally).connected();
     let (sent, received) = (Arc::clone(tally), Arc::clone(tally));
     pass(
-        (client.try_clone()?, server.try_clone()?),
-        one_way,
+        (Arc::clone(&client), Arc::clone(&server)),
+        (one_way, Arc::clone(way)),
         move |bytes| lock(&sent).sent(bytes),
         |_| (),
     );
     pass(
         (server, client),
-        one_way,
+        (one_way, Arc::clone(way)),
         |_| (),
         move |bytes| lock(&received).received(bytes),
     );
@@ -173,15 +252,15 @@ fn join(
 
 /// Reads at once and writes later, so that a delay takes nothing from the bandwidth.
 fn pass(
-    (mut from, mut to): (TcpStream, TcpStream),
-    delay: Duration,
+    (from, to): (Arc<TcpStream>, Arc<TcpStream>),
+    (delay, way): (Duration, Arc<Way>),
     on_read: impl Fn(usize) + Send + 'static,
     on_write: impl Fn(usize) + Send + 'static,
 ) {
     let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
     thread::spawn(move || {
         let mut buffer = vec![0; PIECE];
-        while let Ok(length @ 1..) = from.read(&mut buffer) {
+        while let Ok(length @ 1..) = (&*from).read(&mut buffer) {
             on_read(length);
             if sender
                 .send((Instant::now(), buffer[..length].to_vec()))
@@ -195,11 +274,14 @@ fn pass(
     thread::spawn(move || {
         for (read_at, bytes) in receiver {
             thread::sleep(delay.saturating_sub(read_at.elapsed()));
+            way.await_passage();
             on_write(bytes.len());
-            if to.write_all(&bytes).is_err() {
+            if (&*to).write_all(&bytes).is_err() {
                 break;
             }
         }
+        // The end of a connection isn't heard of either.
+        way.await_passage();
         to.shutdown(Shutdown::Write).ok();
     });
 }
@@ -207,6 +289,9 @@ fn pass(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Longer than anything takes here.
+    const SHORT: Duration = Duration::from_secs(20);
 
     /// Answers with what it is sent, until the client stops sending.
     fn echo() -> SocketAddr {
@@ -223,9 +308,7 @@ mod tests {
 
     fn connect(proxy: &Proxy) -> TcpStream {
         let stream = TcpStream::connect(proxy.address()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        stream.set_read_timeout(Some(SHORT)).unwrap();
         stream
     }
 
@@ -277,6 +360,37 @@ mod tests {
         }
         stream.read_exact(&mut [0; 2]).unwrap();
         assert_eq!(proxy.count().turns, 1);
+    }
+
+    #[test]
+    fn what_is_sent_over_a_lost_way_comes_when_it_is_mended() {
+        let proxy = Proxy::start(echo(), Duration::ZERO).unwrap();
+        let mut stream = connect(&proxy);
+        ask(&mut stream, b"a");
+        proxy.stall();
+        stream.write_all(b"b").unwrap();
+        let limit = Some(Duration::from_millis(200));
+        stream.set_read_timeout(limit).unwrap();
+        let silence = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+        proxy.mend();
+        stream.set_read_timeout(Some(SHORT)).unwrap();
+        let mut answer = [0];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, *b"b");
+    }
+
+    #[test]
+    fn a_way_that_is_cut_ends_connections_old_and_new_until_it_is_mended() {
+        let proxy = Proxy::start(echo(), Duration::ZERO).unwrap();
+        let mut stream = connect(&proxy);
+        ask(&mut stream, b"a");
+        proxy.cut();
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+        assert_eq!(connect(&proxy).read(&mut [0]).unwrap_or(0), 0);
+        assert_eq!(proxy.count().connections, 1);
+        proxy.mend();
+        ask(&mut connect(&proxy), b"b");
     }
 
     #[test]

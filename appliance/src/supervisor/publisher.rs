@@ -283,13 +283,15 @@ impl Publisher {
         }
     }
 
-    /// Keeps what is wrong for status, and logs it when it is new.
+    /// Keeps what is wrong for status, and logs what of it is new.
     fn tell(&mut self, host: Option<&HostName>, problems: Vec<Problem>) -> io::Result<()> {
         let key = host.cloned();
-        if self.problems.get(&key) == Some(&problems) {
+        let known = self.problems.get(&key);
+        if known == Some(&problems) {
             return Ok(());
         }
-        for problem in &problems {
+        let is_known = |problem: &&Problem| known.is_some_and(|known| known.contains(problem));
+        for problem in problems.iter().filter(|problem| !is_known(problem)) {
             warn!("{problem}");
         }
         let path = match host {

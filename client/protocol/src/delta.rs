@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +19,7 @@ pub struct Delta {
     pub policy: Policy,
     /// Files that are new or differ, sorted bytewise; the archive carries the content of each, in this order.
     pub changed: Vec<File>,
-    /// Files that are no longer there; they go before the changed ones come.
+    /// Files that are no longer there, sorted bytewise; they go before the changed ones come.
     pub removed: Vec<FilePath>,
 }
 
@@ -36,8 +34,8 @@ pub enum DeltaError {
         /// The generation that it names.
         from: GenerationId,
     },
-    /// It removes what isn't there.
-    #[error("the delta removes {0}, which isn't there")]
+    /// It removes what isn't there, or not in order.
+    #[error("the delta removes {0}, which isn't there, or not in its place")]
     Removed(FilePath),
     /// What comes out isn't what it promises.
     #[error("the delta promises generation {promised}, but gives {computed}")]
@@ -83,15 +81,16 @@ impl Delta {
                 from: self.from,
             });
         }
-        let mut files: BTreeMap<&FilePath, &File> =
-            old.files().iter().map(|file| (&file.path, file)).collect();
-        for path in &self.removed {
-            files
-                .remove(path)
-                .ok_or_else(|| DeltaError::Removed(path.clone()))?;
-        }
-        files.extend(self.changed.iter().map(|file| (&file.path, file)));
-        let files = files.into_values().cloned().collect();
+        let mut files = Vec::new();
+        merge(
+            old.files().iter().cloned().map(Ok),
+            self.removed.iter().cloned().map(Ok),
+            self.changed.iter().cloned().map(Ok),
+            &mut |file| {
+                files.push(file);
+                Ok::<_, DeltaError>(())
+            },
+        )?;
         let new = Manifest::new(
             self.host.clone(),
             self.policy.clone(),
@@ -106,6 +105,45 @@ impl Delta {
         }
         Ok(new)
     }
+}
+
+/// Gives `each` of the files to which a delta leads, one after another. All three lists must be sorted; where `old` is
+/// and `changed` isn't, the result isn't either. They may fail, as lists that are read from a disk do.
+pub fn merge<E: From<DeltaError>>(
+    old: impl Iterator<Item = Result<File, E>>,
+    mut removed: impl Iterator<Item = Result<FilePath, E>>,
+    mut changed: impl Iterator<Item = Result<File, E>>,
+    each: &mut dyn FnMut(File) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut next_removed = removed.next().transpose()?;
+    let mut next_changed = changed.next().transpose()?;
+    for file in old {
+        let file = file?;
+        while let Some(new) = next_changed.take_if(|new| new.path < file.path) {
+            each(new)?;
+            next_changed = changed.next().transpose()?;
+        }
+        let is_removed = next_removed.as_ref() == Some(&file.path);
+        if is_removed {
+            next_removed = removed.next().transpose()?;
+        }
+        match next_changed.take_if(|new| new.path == file.path) {
+            Some(new) => {
+                each(new)?;
+                next_changed = changed.next().transpose()?;
+            }
+            None if is_removed => {}
+            None => each(file)?,
+        }
+    }
+    if let Some(path) = next_removed {
+        return Err(DeltaError::Removed(path).into());
+    }
+    next_changed
+        .map(Ok)
+        .into_iter()
+        .chain(changed)
+        .try_for_each(|new| each(new?))
 }
 
 #[cfg(test)]
@@ -150,5 +188,36 @@ mod tests {
         let mut tampered = delta.clone();
         tampered.removed.push("config/z".parse().unwrap());
         assert!(matches!(tampered.apply(&old), Err(DeltaError::Removed(_))));
+    }
+    #[test]
+    fn every_mixture_of_lists_leads_to_what_was_meant() {
+        let paths = ["config/a", "config/b", "config/c", "secrets/d"];
+        // Each file is there with one content, with another, or not: before and after.
+        let all: Vec<Manifest> = (0..81)
+            .map(|mixture: usize| {
+                let files = paths.iter().enumerate().filter_map(|(place, path)| {
+                    ["1", "2"]
+                        .get(mixture / 3_usize.pow(place as u32) % 3)
+                        .map(|content| (*path, *content))
+                });
+                manifest(&files.collect::<Vec<_>>())
+            })
+            .collect();
+        for old in &all {
+            for new in &all {
+                assert_eq!(&Delta::between(old, new).apply(old).unwrap(), new);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_may_be_removed_and_come_again() {
+        let old = manifest(&[("config/a", "1"), ("config/b", "1")]);
+        let new = manifest(&[("config/a", "2"), ("config/b", "1")]);
+        let mut delta = Delta::between(&old, &new);
+        delta.removed.push("config/a".parse().unwrap());
+        assert_eq!(delta.apply(&old), Ok(new));
+        delta.removed.push("config/a".parse().unwrap());
+        assert!(matches!(delta.apply(&old), Err(DeltaError::Removed(_))));
     }
 }

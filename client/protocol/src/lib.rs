@@ -6,19 +6,26 @@
 pub mod chroot;
 mod delta;
 mod digest;
+mod file;
+mod hasher;
 mod host_name;
 pub mod limits;
 mod manifest;
+mod order;
 mod path;
 mod policy;
 mod report;
 mod run;
+pub mod stream;
 mod system_path;
 
-pub use delta::{Delta, DeltaError};
+pub use delta::{Delta, DeltaError, merge};
 pub use digest::{Digest, DigestError, GenerationId};
+pub use file::{File, FileError};
+pub use hasher::GenerationHasher;
 pub use host_name::{HostName, HostNameError};
-pub use manifest::{File, Manifest, ManifestError};
+pub use manifest::{Manifest, ManifestError};
+pub use order::Order;
 pub use path::{Area, FilePath, FilePathError};
 pub use policy::{
     Attribute, LocalTime, NixArguments, Policy, PolicyError, Reboot, RebootWindow, Terms,

@@ -8,5 +8,7 @@ pub const REPORT_JSON_BYTES: u64 = 8 << 20;
 pub const LOG_BYTES: usize = 1 << 20;
 /// The largest `manifest.json` or `delta.json` in bytes: about 100,000 files with long names.
 pub const MANIFEST_BYTES: u64 = 32 << 20;
+/// The most bytes of a `manifest.json` or `delta.json` in which no file is listed: bounds its policy.
+pub const HEAD_BYTES: u64 = 256 << 10;
 /// The most reports of one machine that wait for delivery; the oldest go first.
 pub const SPOOLED_REPORTS: usize = 50;

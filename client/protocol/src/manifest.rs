@@ -1,22 +1,7 @@
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, FilePath, Format, GenerationId, HostName, Policy};
-
-/// A file of a generation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct File {
-    /// Where it lies, below `config/` or `secrets/`.
-    pub path: FilePath,
-    /// Whether its owner may execute it: the only permission that is published.
-    pub executable: bool,
-    /// Its length in bytes.
-    pub size: u64,
-    /// The digest of its content.
-    pub sha256: Digest,
-}
+use crate::{File, FilePath, Format, GenerationHasher, GenerationId, HostName, Policy};
 
 /// What a generation consists of. Its id always is the one that its host, policy and files give, and its files are
 /// sorted, without doubles, and none is a folder of another: a manifest in which that doesn't hold can't be made,
@@ -46,10 +31,10 @@ struct Document {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Not sorted bytewise, or one path twice.
-    #[error("the manifest lists {0} out of order or twice")]
+    #[error("{0} is listed out of order, or twice")]
     Order(FilePath),
     /// A path is a file and a folder at once.
-    #[error("the manifest lists {0} below a file")]
+    #[error("{0} is listed below a file")]
     BelowFile(FilePath),
     /// The id isn't the one that the rest gives.
     #[error("the manifest names generation {named}, but what it lists is generation {computed}")]
@@ -70,8 +55,7 @@ impl Manifest {
         published: Timestamp,
     ) -> Result<Self, ManifestError> {
         files.sort_by(|one, other| one.path.cmp(&other.path));
-        check_files(&files)?;
-        let generation = generation_id(&host, &policy, &files);
+        let generation = generation_id(&host, &policy, &files)?;
         Ok(Manifest {
             host,
             generation,
@@ -116,34 +100,14 @@ impl Manifest {
     }
 }
 
-fn check_files(files: &[File]) -> Result<(), ManifestError> {
-    if let Some(pair) = files.windows(2).find(|pair| pair[0].path >= pair[1].path) {
-        return Err(ManifestError::Order(pair[1].path.clone()));
-    }
-    // A file and what lies below it needn't be neighbours: "a", "a-b", "a/b" is sorted.
-    let names: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    match files
-        .iter()
-        .find(|file| file.path.folders().any(|folder| names.contains(folder)))
-    {
-        Some(file) => Err(ManifestError::BelowFile(file.path.clone())),
-        None => Ok(()),
-    }
-}
-
-fn generation_id(host: &HostName, policy: &Policy, files: &[File]) -> GenerationId {
-    let mut lines = format!(
-        "bento-generation 1\nhost {host}\npolicy {}\n",
-        policy.canonical()
-    );
-    for file in files {
-        let executable = if file.executable { 'x' } else { '-' };
-        lines += &format!(
-            "file {executable} {} {} {}\n",
-            file.size, file.sha256, file.path
-        );
-    }
-    GenerationId::from_digest(Digest::of(lines))
+fn generation_id(
+    host: &HostName,
+    policy: &Policy,
+    files: &[File],
+) -> Result<GenerationId, ManifestError> {
+    let mut hasher = GenerationHasher::new(host, policy);
+    files.iter().try_for_each(|file| hasher.add(file))?;
+    Ok(hasher.id())
 }
 
 impl TryFrom<Document> for Manifest {
@@ -158,8 +122,7 @@ impl TryFrom<Document> for Manifest {
             policy,
             files,
         } = document;
-        check_files(&files)?;
-        let computed = generation_id(&host, &policy, &files);
+        let computed = generation_id(&host, &policy, &files)?;
         if computed != named {
             return Err(ManifestError::Id { named, computed });
         }
@@ -196,6 +159,7 @@ impl From<Manifest> for Document {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::Digest;
 
     pub(crate) fn file(path: &str, content: &str) -> File {
         File {

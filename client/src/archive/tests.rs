@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bento_protocol::Policy;
+use bento_protocol::{Delta, Policy, limits};
 use flate2::Compression;
 use flate2::read::GzEncoder;
 use tar::EntryType;
@@ -10,13 +10,13 @@ use super::*;
 use crate::publisher::{Archive, Content, Generation};
 use crate::state::State;
 
-struct Ground {
+pub(crate) struct Ground {
     folder: tempfile::TempDir,
-    state: State,
+    pub(crate) state: State,
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path()).unwrap();
         state.prepare().unwrap();
@@ -27,8 +27,8 @@ impl Ground {
         &self,
         archive: &[u8],
         wanted: &Generation,
-        base: Option<&Manifest>,
-    ) -> Result<(Unpacked, Partial), String> {
+        base: Option<&Staged>,
+    ) -> Result<(Head, Partial), String> {
         let id = wanted.manifest.generation();
         let wanted = Wanted {
             host: wanted.manifest.host(),
@@ -36,8 +36,16 @@ impl Ground {
             base,
         };
         let partial = Partial::new(&self.state, &id).unwrap();
-        let unpacked = unpack(archive, &wanted, &partial, &mut |_, _| {});
-        Ok((unpacked.map_err(|error| error.to_string())?, partial))
+        let head = unpack(archive, &wanted, &partial, &mut |_, _| {});
+        Ok((head.map_err(|error| error.to_string())?, partial))
+    }
+
+    /// Puts a generation in place.
+    pub(crate) fn stage(&self, generation: &Generation) -> Staged {
+        let (head, partial) = self.unpack(&generation.bundle(), generation, None).unwrap();
+        partial.put_in_place(&self.state, &head).unwrap();
+        let id = generation.manifest.generation();
+        crate::generations::find(&self.state, &id).unwrap().unwrap()
     }
 
     fn error(&self, archive: &[u8], wanted: &Generation) -> String {
@@ -64,7 +72,7 @@ fn holds(partial: &Partial, generation: &Generation) -> bool {
     files.all(|file| fs::read(partial.path(&file.path)).unwrap() == generation.bytes(file))
 }
 
-fn generation(contents: &[Content]) -> Generation {
+pub(crate) fn generation(contents: &[Content]) -> Generation {
     Generation::new(
         &"kikimora".parse().unwrap(),
         Policy::default(),
@@ -72,7 +80,7 @@ fn generation(contents: &[Content]) -> Generation {
     )
 }
 
-fn small() -> Generation {
+pub(crate) fn small() -> Generation {
     generation(&[
         Content::new("config/flake.nix", "{ outputs = _: { }; }"),
         Content::executable("config/sub/run.sh", "#!/bin/sh\n"),
@@ -117,13 +125,11 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
         Content::executable("config/sub/run.sh", "#!/bin/sh\n"),
         Content::new("secrets/a/token", "hush"),
     ]);
-    let (unpacked, partial) = ground
+    let (head, partial) = ground
         .unpack(&generation.bundle(), &generation, None)
         .unwrap();
     assert!(holds(&partial, &generation));
-    partial
-        .put_in_place(&ground.state, &unpacked.manifest)
-        .unwrap();
+    partial.put_in_place(&ground.state, &head).unwrap();
 
     let id = generation.manifest.generation();
     let place = ground.state.generation(&id);
@@ -140,10 +146,12 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
         ("config/sub", 0o755),
         ("config/sub/run.sh", 0o755),
         ("config/flake.nix", 0o644),
-        ("manifest.json", 0o644),
+        ("head.json", 0o644),
+        ("files", 0o644),
     ] {
         assert_eq!(look(&place.join(path)), (mode, true), "{path:?}");
     }
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 3);
     let secrets = ground.state.secrets_of(&id);
     assert_eq!(look(&secrets.join("a/token")), (0o600, true));
     assert_eq!(look(&secrets.join("a")), (0o700, true));
@@ -296,6 +304,25 @@ fn nothing_makes_the_reader_swallow_more_than_it_should() {
     let error = ground.error(&huge.finish(), &generation);
     assert!(error.contains("more than the"), "{error}");
 
+    for (old, new) in [
+        (
+            "\"policy\":{}",
+            format!("\"policy\":{{\"a\":\"{}\"}}", "x".repeat(1 << 20)),
+        ),
+        (
+            "\"policy\":{}",
+            format!("\"policy\":{{}},\"b\":{}", "[".repeat(1 << 20)),
+        ),
+        ("config/flake.nix", "x".repeat(1 << 20)),
+        ("}]}", format!("}}]}}{}", " ".repeat(1 << 20))),
+    ] {
+        let json = serde_json::to_string(&generation.manifest).unwrap();
+        let mut long = Archive::new();
+        long.add("manifest.json", json.replacen(old, &new, 1).as_bytes());
+        let error = ground.error(&long.finish(), &generation);
+        assert!(error.contains("more than the manifest allows"), "{error}");
+    }
+
     let mut long_name = Archive::new();
     long_name.add_as(
         "././@LongLink",
@@ -324,48 +351,39 @@ fn a_delta_brings_what_changed_and_names_what_is_missing() {
         Content::new("config/sub/other", "new"),
         Content::new("secrets/token", "hush"),
     ]);
-    let partial = Partial::new(&ground.state, &new.manifest.generation()).unwrap();
-    let wanted = Wanted {
-        host: new.manifest.host(),
-        generation: new.manifest.generation(),
-        base: Some(&old.manifest),
-    };
-    let unpacked = unpack(
-        new.delta_from(&old).as_slice(),
-        &wanted,
-        &partial,
-        &mut |_, _| {},
-    )
-    .unwrap();
-    let names = |files: Vec<&File>| {
+    let staged = ground.stage(&old);
+    let (head, partial) = ground
+        .unpack(&new.delta_from(&old), &new, Some(&staged))
+        .unwrap();
+    let carried = list::read::<File>(&partial.carried()).unwrap();
+    let names = |files: &mut dyn Iterator<Item = anyhow::Result<File>>| {
         files
-            .iter()
-            .map(|file| file.path.to_string())
+            .map(|file| file.unwrap().path.to_string())
             .collect::<Vec<_>>()
     };
     assert_eq!(
-        names(unpacked.carried().iter().collect()),
+        names(&mut { carried }),
         ["config/flake.nix", "config/sub/other"]
     );
-    assert_eq!(names(unpacked.missing().collect()), ["secrets/token"]);
-    assert_eq!(unpacked.manifest, new.manifest);
+    assert_eq!(names(&mut partial.missing().unwrap()), ["secrets/token"]);
+    assert_eq!(head.generation, new.manifest.generation());
+    let files = list::read::<File>(&partial.files()).unwrap();
+    assert_eq!(
+        files.map(Result::unwrap).collect::<Vec<_>>(),
+        new.manifest.files()
+    );
 
-    let elsewhere = generation(&[]);
-    let error = ground
-        .unpack(&new.delta_from(&old), &new, Some(&elsewhere.manifest))
-        .map(|_| ())
-        .unwrap_err();
-    assert!(error.contains("isn't what is here"), "{error}");
-    let error = ground
-        .unpack(&new.delta_from(&new), &new, Some(&old.manifest))
-        .map(|_| ())
-        .unwrap_err();
-    assert!(error.contains("isn't what is here"), "{error}");
-    let error = ground
-        .unpack(&new.bundle(), &new, Some(&old.manifest))
-        .map(|_| ())
-        .unwrap_err();
-    assert!(error.contains("where \"delta.json\" must be"), "{error}");
+    let elsewhere = ground.stage(&generation(&[]));
+    let refused = |archive: &[u8], base, expected: &str| {
+        let error = ground
+            .unpack(archive, &new, Some(base))
+            .map(|_| ())
+            .unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(&new.delta_from(&old), &elsewhere, "isn't what is here");
+    refused(&new.delta_from(&new), &staged, "isn't what is here");
+    refused(&new.bundle(), &staged, "where \"delta.json\" must be");
 }
 
 #[test]
@@ -378,8 +396,79 @@ fn a_delta_cannot_bring_a_file_twice() {
     let mut archive = Archive::new();
     archive.add("delta.json", &serde_json::to_vec(&delta).unwrap());
     let error = ground
-        .unpack(&archive.finish(), &new, Some(&old.manifest))
+        .unpack(&archive.finish(), &new, Some(&ground.stage(&old)))
         .map(|_| ())
         .unwrap_err();
-    assert!(error.contains("isn't sorted"), "{error}");
+    assert!(error.contains("out of order, or twice"), "{error}");
+}
+
+#[test]
+fn a_delta_that_leads_elsewhere_is_refused() {
+    let ground = Ground::new();
+    let old = small();
+    let new = generation(&[
+        Content::new("config/flake.nix", "{ new = 1; }"),
+        Content::new("secrets/token", "hush"),
+    ]);
+    let staged = ground.stage(&old);
+    type Tamper = fn(&mut Delta);
+    let tamper: [(Tamper, &str); 5] = [
+        (
+            |delta| delta.changed[0].executable = true,
+            "what it lists is",
+        ),
+        (|delta| delta.removed.clear(), "what it lists is"),
+        (
+            |delta| delta.removed = vec!["config/none".parse().unwrap()],
+            "removes config/none, which isn't there",
+        ),
+        (
+            |delta| delta.changed[0].path = "config/sub/run.sh/x".parse().unwrap(),
+            "what it lists is",
+        ),
+        (
+            |delta| {
+                delta.removed.clear();
+                delta.changed[0].path = "config/sub/run.sh/x".parse().unwrap();
+            },
+            "config/sub/run.sh/x is listed below a file",
+        ),
+    ];
+    for (tamper, expected) in tamper {
+        let mut delta = Delta::between(&old.manifest, &new.manifest);
+        tamper(&mut delta);
+        let mut archive = Archive::new();
+        archive.add("delta.json", &serde_json::to_vec(&delta).unwrap());
+        add_files(&mut archive, &new, 1);
+        let error = ground
+            .unpack(&archive.finish(), &new, Some(&staged))
+            .map(|_| ())
+            .unwrap_err();
+        assert!(error.contains(expected), "{expected:?} isn't in {error:?}");
+    }
+}
+
+/// The id of a manifest is known at its end: what it lists isn't believed before that.
+#[test]
+fn nothing_is_written_for_a_manifest_that_lies() {
+    let ground = Ground::new();
+    let wanted = small();
+    let json = serde_json::to_string(&wanted.manifest).unwrap();
+    let lie = json.replacen("\"executable\":true", "\"executable\":false", 1);
+    assert_ne!(lie, json);
+    let mut archive = Archive::new();
+    archive.add("manifest.json", lie.as_bytes());
+    add_files(&mut archive, &wanted, 3);
+    let id = wanted.manifest.generation();
+    let partial = Partial::new(&ground.state, &id).unwrap();
+    let expected = Wanted {
+        host: wanted.manifest.host(),
+        generation: id,
+        base: None,
+    };
+    let archive = archive.finish();
+    assert!(unpack(archive.as_slice(), &expected, &partial, &mut |_, _| {}).is_err());
+    for file in wanted.manifest.files() {
+        assert!(!partial.path(&file.path).exists(), "{}", file.path);
+    }
 }

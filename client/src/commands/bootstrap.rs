@@ -19,6 +19,7 @@ use crate::identity::Identity;
 use crate::poll;
 use crate::run;
 use crate::settings::{IDENTITY_FILE, Server, Settings, Timeouts};
+use crate::transaction::Wish;
 
 /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet.
 #[derive(Debug, Args)]
@@ -35,6 +36,10 @@ pub struct Bootstrap {
     /// Pin whatever host key the appliance shows now; compare the fingerprint that this prints
     #[arg(long, conflicts_with = "host_key")]
     accept_new_host_key: bool,
+    /// A command whose standard input and output are the connection, in place of TCP, for a way through a proxy, Tor or
+    /// a jump host: the shell runs it, with %h and %p replaced by the appliance's address and port, and %% by %
+    #[arg(long, value_name = "CMD")]
+    proxy_command: Option<String>,
     /// Wait until the appliance lets this machine in and has something for it, then update
     #[arg(long)]
     wait: bool,
@@ -68,7 +73,7 @@ impl Bootstrap {
             return Ok(());
         }
         wait_for_admission(&settings, &identity).because(ExitReason::Server)?;
-        run::update(&settings, &self.place.state()?, &self.place.machine())
+        run::update(&self.place.site()?, Wish::default(), false)
     }
 
     /// The settings that are there, if they say the same: others aren't overwritten.
@@ -83,9 +88,11 @@ impl Bootstrap {
                     .as_ref()
                     .is_none_or(|key| server.host_keys.contains(key))
         });
+        let same_way = self.proxy_command.is_none() || self.proxy_command == settings.proxy_command;
         ensure!(
-            settings.name == self.name && same_server,
-            "{} is there already and names another machine, server or host key: edit it, or remove it first",
+            settings.name == self.name && same_server && same_way,
+            "{} is there already and names another machine, server, host key or proxy command: edit it, or remove it \
+             first",
             file.display()
         );
         Ok(settings)
@@ -124,8 +131,12 @@ impl Bootstrap {
             };
             return refuse().because(ExitReason::Usage);
         }
-        let greeted =
-            Greeted::meet(&self.server, None, &Timeouts::default()).because(ExitReason::Server)?;
+        let greeted = Greeted::meet(
+            &self.server,
+            self.proxy_command.as_deref(),
+            &Timeouts::default(),
+        )
+        .because(ExitReason::Server)?;
         let key = greeted.host_key().clone();
         println!(
             "Pinned the host key that {} shows: {}. Compare it with what `bento host-key` prints there.",
@@ -137,10 +148,15 @@ impl Bootstrap {
 
     fn settings_text(&self, host_key: &HostKey) -> String {
         let quoted = |text: &str| Value::from(text).to_string();
+        let proxy_command = match &self.proxy_command {
+            Some(command) => format!("proxy_command = {}\n", quoted(command)),
+            None => String::new(),
+        };
         format!(
             "# Written by `bento-client bootstrap`.\n\
              name = {}\n\
              identity_file = {}\n\
+             {proxy_command}\
              \n\
              [[servers]]\n\
              address = {}\n\

@@ -2,7 +2,12 @@
 
 mod bootstrap;
 mod check;
+mod hold;
 mod place;
+mod reboot_if_needed;
+mod rollback;
+mod settle_secrets;
+mod status;
 mod update;
 
 use clap::Subcommand;
@@ -13,11 +18,22 @@ use crate::exit::Failure;
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet
-    Bootstrap(bootstrap::Bootstrap),
+    Bootstrap(Box<bootstrap::Bootstrap>),
     /// Ask for a new generation, build it, switch to it, and report
     Update(update::Update),
     /// Find out whether an update could work, and what it would do; changes nothing
     Check(check::Check),
+    /// Show what this machine is on, what is going on, and what comes next
+    Status(status::Status),
+    /// Go back to the system that ran before the last update
+    Rollback(rollback::Rollback),
+    /// Reboot, if the system that was installed wants that and its policy allows it now
+    RebootIfNeeded(reboot_if_needed::RebootIfNeeded),
+    /// Let the secrets be those of the system that was booted
+    #[command(hide = true)]
+    SettleSecrets(settle_secrets::SettleSecrets),
+    /// Leave this machine in peace for a while: it asks and reports as always, and isn't updated
+    Hold(hold::Hold),
 }
 
 impl Command {
@@ -27,6 +43,11 @@ impl Command {
             Command::Bootstrap(bootstrap) => bootstrap.run(),
             Command::Update(update) => update.run(),
             Command::Check(check) => check.run(),
+            Command::Status(status) => status.run(),
+            Command::Rollback(rollback) => rollback.run(),
+            Command::RebootIfNeeded(reboot) => reboot.run(),
+            Command::SettleSecrets(settle) => settle.run(),
+            Command::Hold(hold) => hold.run(),
         }
     }
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::exit::{Because, ExitReason, Failure};
 use crate::machine::Machine;
+use crate::run::Site;
 use crate::settings::SETTINGS_FILE;
 use crate::state::{STATE_FOLDER, State};
 
@@ -29,5 +30,22 @@ impl Place {
 
     pub(super) fn machine(&self) -> Machine {
         Machine::new(&self.root)
+    }
+
+    pub(super) fn site(&self) -> Result<Site, Failure> {
+        let arguments = [
+            ("--config", &self.config),
+            ("--state", &self.state),
+            ("--root", &self.root),
+        ];
+        Ok(Site {
+            config: self.config.clone(),
+            state: self.state()?,
+            machine: self.machine(),
+            arguments: arguments
+                .into_iter()
+                .flat_map(|(name, path)| [name.to_owned(), path.display().to_string()])
+                .collect(),
+        })
     }
 }

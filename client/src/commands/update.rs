@@ -1,17 +1,26 @@
 use clap::Args;
 
 use super::place::Place;
-use crate::exit::{Because, ExitReason, Failure};
+use crate::exit::Failure;
 use crate::run;
-use crate::settings::Settings;
+use crate::transaction::Wish;
 
-/// Ask for a new generation, build it, switch to it, and report.
+/// Ask for a new generation, build it, switch to it, prove that it works, and report.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 done or nothing to do, 1 the rebuild failed, 2 usage or settings, \
-                        3 rolled back, 4 no usable server, 5 another run holds the lock."
+    after_help = "Exit codes: 0 done or nothing to do, 1 the rebuild failed or is known to fail, 2 usage or settings, \
+                  3 rolled back, 4 no usable server, 5 another run holds the lock."
 )]
 pub struct Update {
+    /// Try again what is known to have failed
+    #[arg(long)]
+    retry: bool,
+    /// Accept a system that has no timer for the client, or no settings for this machine
+    #[arg(long)]
+    force: bool,
+    /// Let the new system take effect at the next boot
+    #[arg(long)]
+    at_boot: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -19,7 +28,10 @@ pub struct Update {
 impl Update {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        let settings = Settings::read(&self.place.config).because(ExitReason::Usage)?;
-        run::update(&settings, &self.place.state()?, &self.place.machine())
+        let wish = Wish {
+            retry: self.retry,
+            at_boot: self.at_boot,
+        };
+        run::update(&self.place.site()?, wish, self.force)
     }
 }

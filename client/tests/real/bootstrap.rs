@@ -3,7 +3,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::ground::{Ended, Ground, flake};
+use crate::ground::{Ended, Ground, SETTINGS, carrying_on, flake};
 use crate::server;
 
 fn bootstrap(ground: &Ground, arguments: &[&str]) -> Command {
@@ -28,7 +28,7 @@ fn a_server_that_nobody_vouches_for_is_refused() {
         .with(2)
         .complaining("bento host-key")
         .complaining("--accept-new-host-key");
-    assert!(!ground.path("client.toml").exists());
+    assert!(!ground.path(SETTINGS).exists());
     assert!(!ground.path("new").exists());
 }
 
@@ -55,7 +55,7 @@ fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
     assert_eq!(mode & 0o7777, 0o600);
 
     // Again: the same key, the same line.
-    let settings = fs::read_to_string(ground.path("client.toml")).unwrap();
+    let settings = fs::read_to_string(ground.path(SETTINGS)).unwrap();
     let ended = run(&ground, &["--host-key", &host_key]).with(0);
     assert!(ended.stdout.contains(&paste), "{}", ended.stdout);
     server::make_key(&ground.path("other"));
@@ -65,10 +65,7 @@ fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
     )
     .with(2)
     .complaining("is there already");
-    assert_eq!(
-        fs::read_to_string(ground.path("client.toml")).unwrap(),
-        settings
-    );
+    assert_eq!(fs::read_to_string(ground.path(SETTINGS)).unwrap(), settings);
 }
 
 #[test]
@@ -76,16 +73,54 @@ fn a_key_that_is_taken_unseen_is_shown_and_stays_pinned() {
     let ground = Ground::without_settings();
     let ended = run(&ground, &["--accept-new-host-key"]).with(0);
     assert!(ended.stdout.contains("SHA256:"), "{}", ended.stdout);
-    let settings = fs::read_to_string(ground.path("client.toml")).unwrap();
+    let settings = fs::read_to_string(ground.path(SETTINGS)).unwrap();
     let pinned = ground.server.host_key.rsplit_once(' ').unwrap().0;
     assert!(settings.contains(pinned), "{settings}");
 }
 
 #[test]
-fn a_machine_that_waits_is_updated_once_it_is_let_in() {
+fn a_machine_behind_a_proxy_goes_through_it_from_the_first_contact_on() {
     let mut ground = Ground::without_settings();
     ground.publish(flake("1"), &[]);
+    // The server's name means something only to the proxy; quotes and backslashes must survive the settings.
+    let used = ground.path("used");
+    let command = format!(
+        "echo '%h' \"\\\"%p\\\"\" >> {}; exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3 & cat >&3'",
+        used.display(),
+        ground.server.port
+    );
+    let bootstrap = |more: &[&str]| {
+        let mut bootstrap = ground.client("bootstrap");
+        bootstrap
+            .args(["--name", "kikimora", "--server", "bento.invalid:2222"])
+            .arg("--identity-file")
+            .arg(ground.path("new/key"))
+            .args(more);
+        Ended::of(bootstrap.output().unwrap())
+    };
+    bootstrap(&["--accept-new-host-key", "--proxy-command", &command]).with(0);
+    assert_eq!(
+        fs::read_to_string(&used).unwrap(),
+        "bento.invalid \"2222\"\n"
+    );
+    bootstrap(&["--proxy-command", "another"])
+        .with(2)
+        .complaining("proxy command");
+
+    ground.enrol(&server::public_key(&ground.path("new/key")));
+    ground.update_with(&["--force"]).with(0);
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert!(fs::read_to_string(&used).unwrap().lines().count() > 1);
+}
+
+#[test]
+fn a_machine_that_waits_is_updated_once_it_is_let_in() {
+    let mut ground = Ground::without_settings();
     let host_key = ground.server.host_key.clone();
+    let settings = ground
+        .settings(&host_key, "")
+        .replace("/key\"", "/new/key\"");
+    ground.publish(carrying_on(flake("1"), &settings), &[]);
     let mut waiting = bootstrap(&ground, &["--host-key", &host_key, "--wait"])
         .stdout(Stdio::piped())
         .spawn()

@@ -1,12 +1,9 @@
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use bento_protocol::Outcome;
 
-use crate::ground::{Ended, Ground, flake, with};
+use crate::ground::{Ground, SETTINGS, flake, with};
+use crate::processes::{Gate, Running};
 use crate::server;
 
 #[test]
@@ -93,7 +90,7 @@ fn nothing_published_is_said_to_be_so() {
 fn wrong_settings_and_a_missing_key_are_usage_errors() {
     let ground = Ground::new();
     ground.write_settings("name = \"kikimora\"\ncolour = \"red\"\n");
-    let file = ground.path("client.toml").display().to_string();
+    let file = ground.path(SETTINGS).display().to_string();
     ground
         .update()
         .with(2)
@@ -102,7 +99,7 @@ fn wrong_settings_and_a_missing_key_are_usage_errors() {
     ground.write_settings(&ground.settings(&ground.server.host_key, ""));
     fs::remove_file(ground.path("key")).unwrap();
     ground.update().with(2).complaining("ssh-keygen -t ed25519");
-    fs::remove_file(ground.path("client.toml")).unwrap();
+    fs::remove_file(ground.path(SETTINGS)).unwrap();
     ground
         .update()
         .with(2)
@@ -159,7 +156,7 @@ fn a_build_that_fails_says_why_everywhere_and_can_be_mended() {
     ground.publish(flake("4"), &[]);
     ground.update().with(0);
     assert_eq!(ground.last_report().outcome, Outcome::Switched);
-    assert_eq!(ground.switches(), ["switch 1", "switch 4"]);
+    assert_eq!(ground.switches(), ["test 1", "boot 1", "test 4", "boot 4"]);
 }
 
 #[test]
@@ -186,92 +183,22 @@ fn what_is_no_system_is_not_activated() {
 }
 
 #[test]
-fn failed_units_are_a_warning_and_anything_else_is_a_failure() {
-    let mut ground = Ground::new();
-    ground.publish(with(flake("1"), "config/switch-ends-with", "4"), &[]);
-    ground.update().with(0).complaining("units failed");
-    let report = ground.last_report();
-    assert_eq!(report.outcome, Outcome::Switched);
-    assert!(report.error.unwrap().contains("units failed"));
-
-    let second = ground.publish(with(flake("2"), "config/switch-ends-with", "1"), &[]);
-    ground.update().with(1).complaining("exit code 1");
-    let report = ground.last_report();
-    assert_eq!(report.outcome, Outcome::ActivationFailed);
-    assert_eq!(report.generation, second.manifest.generation());
-    assert!(report.system.built.is_some());
-    assert!(
-        report.log.contains("switching to version 2"),
-        "{}",
-        report.log
-    );
-    // It isn't installed, so the next run tries again.
-    ground.update().with(1);
-
-    // A switch that says yes and does nothing is found out.
-    let idle = include_str!("fixtures/build.sh").replace("ln -sfn", "true");
-    ground.publish(with(flake("3"), "config/build.sh", &idle), &[]);
-    ground.update().with(1).complaining("said that all is well");
-}
-
-#[test]
 fn two_runs_at_once_are_one_too_many() {
     let mut ground = Ground::new();
-    let gate = ground.path("gate");
-    // Not for ever: a run that isn't kept out must end, too.
-    let waiting = format!(
-        "touch {0}.reached\nfor _ in $(seq 600); do [ -e {0} ] && break; sleep 0.05; done\n{1}",
-        gate.display(),
+    let gate = Gate::new(&ground);
+    let build = format!(
+        "export PATH=/usr/bin:/bin\n{}\n{}",
+        gate.wait(),
         include_str!("fixtures/build.sh")
     );
-    ground.publish(
-        with(
-            flake("1"),
-            "config/build.sh",
-            &format!("export PATH=/usr/bin:/bin\n{waiting}"),
-        ),
-        &[],
-    );
-    let first = ground
-        .client("update")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let first = Running(Some(first), gate.clone());
-    wait_for(&ground.path("gate.reached"));
-    let number = first.0.as_ref().unwrap().id();
+    ground.publish(with(flake("1"), "config/build.sh", &build), &[]);
+    let first = Running::start(ground.client("update"));
+    gate.await_arrival();
     ground
         .update()
         .with(5)
-        .complaining(&format!("(process {number})"));
-    fs::write(&gate, "").unwrap();
+        .complaining(&format!("(process {})", first.number()));
+    gate.open();
     first.end().with(0);
     ground.update().with(0);
-}
-
-/// A client that waits for a file, and gets it even if the test fails.
-struct Running(Option<Child>, std::path::PathBuf);
-
-impl Running {
-    fn end(mut self) -> Ended {
-        Ended::of(self.0.take().unwrap().wait_with_output().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = fs::write(&self.1, "");
-        if let Some(mut child) = self.0.take() {
-            let _ = child.wait();
-        }
-    }
-}
-
-fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "{} didn't come", path.display());
-        thread::sleep(Duration::from_millis(20));
-    }
 }

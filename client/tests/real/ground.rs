@@ -1,6 +1,7 @@
 //! A machine to update, with a Nix store of its own, and its server.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -11,6 +12,12 @@ use crate::publisher::{Content, Generation};
 use crate::server::{self, Server};
 
 pub(crate) const NAME: &str = "kikimora";
+/// Where the client's settings are.
+pub(crate) const SETTINGS: &str = "machine/etc/bento/client.toml";
+/// What runs.
+pub(crate) const CURRENT: &str = "machine/run/current-system";
+/// What was booted.
+const BOOTED: &str = "machine/run/booted-system";
 
 pub(crate) struct Ground {
     pub(crate) server: Server,
@@ -26,8 +33,15 @@ pub(crate) struct Ended {
 }
 
 impl Ground {
-    /// A machine that is enrolled and was never updated, and a server that has published nothing.
+    /// A machine that is enrolled, runs version 0 and was never updated, and a server that has published nothing.
     pub(crate) fn new() -> Self {
+        let ground = Self::blank();
+        ground.install_first_system();
+        ground
+    }
+
+    /// The same without any system.
+    pub(crate) fn blank() -> Self {
         let ground = Self::without_settings();
         server::make_key(&ground.path("key"));
         ground.enrol(&server::public_key(&ground.path("key")));
@@ -53,17 +67,75 @@ impl Ground {
         .unwrap();
         let server = Server::start(folder.path(), NAME);
         let ground = Ground { server, folder };
-        for made in ["machine/run", "nix/conf", "home", "nixpkgs/nixos"] {
+        for made in [
+            "machine/run",
+            "machine/etc/bento",
+            "machine/proc/sys/kernel/random",
+            "nix/conf",
+            "home",
+            "nixpkgs/nixos",
+        ] {
             fs::create_dir_all(ground.path(made)).unwrap();
         }
-        let conf = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\n";
+        let conf = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\ndownload-attempts = 1\n";
         fs::write(ground.path("nix/conf/nix.conf"), conf).unwrap();
         fs::write(
             ground.path("nixpkgs/nixos/default.nix"),
             include_str!("fixtures/nixpkgs-stand-in.nix"),
         )
         .unwrap();
+        ground.begin_boot();
         ground
+    }
+
+    /// What an installer leaves: a system that runs, was booted, and is in the profile.
+    fn install_first_system(&self) {
+        let folder = self.path("first");
+        for content in classic("0") {
+            let path = folder.join(content.path.strip_prefix("config/").unwrap());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content.bytes).unwrap();
+        }
+        let output = self
+            .environment("nix-build")
+            .arg("--no-out-link")
+            .arg(folder.join("configuration.nix"))
+            .output()
+            .expect("nix-build (of Nix) can't be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let system = String::from_utf8(output.stdout).unwrap();
+        let mut set = self.environment("nix-env");
+        set.arg("--profile").arg(self.profile());
+        let set = set.args(["--set", system.trim_end()]).status();
+        assert!(set.unwrap().success());
+        for link in [CURRENT, BOOTED] {
+            symlink(system.trim_end(), self.path(link)).unwrap();
+        }
+    }
+
+    fn profile(&self) -> PathBuf {
+        self.path("machine/nix/var/nix/profiles/system")
+    }
+
+    /// Plays a boot: into what the profile leads to.
+    pub(crate) fn reboot(&self) {
+        self.reboot_into(&fs::canonicalize(self.profile()).unwrap());
+    }
+
+    /// Plays a boot whose loader chose this system.
+    pub(crate) fn reboot_into(&self, system: &Path) {
+        for link in [CURRENT, BOOTED] {
+            fs::remove_file(self.path(link)).unwrap();
+            symlink(system, self.path(link)).unwrap();
+        }
+        self.begin_boot();
+    }
+
+    fn begin_boot(&self) {
+        let id = self.path("machine/proc/sys/kernel/random/boot_id");
+        let before = fs::read_to_string(&id).unwrap_or_default();
+        fs::write(id, before + "boot ").unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -81,7 +153,7 @@ impl Ground {
     /// Settings that name this server, with more at their beginning.
     pub(crate) fn settings(&self, host_key: &str, more: &str) -> String {
         format!(
-            "name = \"{NAME}\"\nidentity_file = \"{}\"\nnix_path = \"nixpkgs={}\"\n{more}\n\
+            "name = \"{NAME}\"\nidentity_file = \"{}\"\nnix_path = \"nixpkgs={}\"\nguard = false\n{more}\n\
              [[servers]]\naddress = \"127.0.0.1\"\nport = {}\nhost_keys = [\"{host_key}\"]\n",
             self.path("key").display(),
             self.path("nixpkgs").display(),
@@ -90,7 +162,12 @@ impl Ground {
     }
 
     pub(crate) fn write_settings(&self, text: &str) {
-        fs::write(self.path("client.toml"), text).unwrap();
+        fs::write(self.path(SETTINGS), text).unwrap();
+    }
+
+    /// The machine's settings, with more.
+    pub(crate) fn configure(&self, more: &str) {
+        self.write_settings(&self.settings(&self.server.host_key, more));
     }
 
     /// Publishes files, with deltas from the generations given.
@@ -106,7 +183,7 @@ impl Ground {
         client
             .arg(command)
             .arg("--config")
-            .arg(self.path("client.toml"))
+            .arg(self.path(SETTINGS))
             .arg("--state")
             .arg(self.path("state"))
             .arg("--root")
@@ -130,13 +207,61 @@ impl Ground {
     }
 
     pub(crate) fn update(&self) -> Ended {
-        Ended::of(self.client("update").output().unwrap())
+        self.update_with(&[])
+    }
+
+    pub(crate) fn update_with(&self, arguments: &[&str]) -> Ended {
+        self.ask("update", arguments)
+    }
+
+    /// Carries out a command of the client.
+    pub(crate) fn ask(&self, command: &str, arguments: &[&str]) -> Ended {
+        Ended::of(self.client(command).args(arguments).output().unwrap())
+    }
+
+    /// The machine is wholly on this version, now and after a boot.
+    #[track_caller]
+    pub(crate) fn is_wholly_on(&self, version: &str) {
+        let is_on = (self.running(), self.bootable());
+        let version = Some(version.to_owned());
+        assert_eq!(is_on, (version.clone(), version));
+        self.nothing_is_left();
+    }
+
+    /// What keeps Nix from collecting something as garbage, without processes.
+    pub(crate) fn roots(&self) -> Vec<String> {
+        let output = self
+            .environment("nix-store")
+            .args(["--gc", "--print-roots"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let roots = text.lines().filter(|line| line.starts_with('/'));
+        let roots = roots.filter(|line| !line.starts_with("/proc/"));
+        roots.map(str::to_owned).collect()
+    }
+
+    /// No run is unfinished, and nothing armed.
+    #[track_caller]
+    pub(crate) fn nothing_is_left(&self) {
+        assert_eq!(self.state_names("armed"), [""; 0]);
+        for name in ["transaction.json", "previous", "switching"] {
+            assert!(
+                fs::symlink_metadata(self.state(name)).is_err(),
+                "{name} is left"
+            );
+        }
     }
 
     /// What runs, as its version.
     pub(crate) fn running(&self) -> Option<String> {
-        let version =
-            fs::read_to_string(self.path("machine/run/current-system/nixos-version")).ok()?;
+        let version = fs::read_to_string(self.path(CURRENT).join("nixos-version")).ok()?;
+        Some(version.trim_end().to_owned())
+    }
+
+    /// What a boot leads to, as its version.
+    pub(crate) fn bootable(&self) -> Option<String> {
+        let version = fs::read_to_string(self.profile().join("nixos-version")).ok()?;
         Some(version.trim_end().to_owned())
     }
 
@@ -215,9 +340,13 @@ pub(crate) fn generation(contents: Vec<Content>) -> Generation {
     Generation::new(&host(), Policy::default(), contents)
 }
 
-/// A flake whose system has this version.
+/// A flake whose system has this version. Its lock file pins the inputs that it doesn't have.
 pub(crate) fn flake(version: &str) -> Vec<Content> {
     let mut contents = parts(version);
+    contents.push(Content::new(
+        "config/flake.lock",
+        r#"{"nodes":{"root":{}},"root":"root","version":7}"#,
+    ));
     contents.push(Content::new(
         "config/flake.nix",
         include_str!("fixtures/flake.nix"),
@@ -233,6 +362,22 @@ pub(crate) fn classic(version: &str) -> Vec<Content> {
         include_str!("fixtures/configuration.nix"),
     ));
     contents
+}
+
+/// A flake that can't be evaluated.
+pub(crate) fn broken(version: &str) -> Vec<Content> {
+    with(
+        flake(version),
+        "config/flake.nix",
+        "{ outputs = _: nonsense; }",
+    )
+}
+
+/// The same with what the guard wants to see: the client's timer and its settings.
+pub(crate) fn carrying_on(contents: Vec<Content>, settings: &str) -> Vec<Content> {
+    let timer = "config/etc/systemd/system/timers.target.wants/bento-update.timer";
+    let contents = with(contents, timer, "[Timer]\n");
+    with(contents, "config/etc/bento/client.toml", settings)
 }
 
 /// The same with a file in place of another, or besides.
@@ -251,7 +396,9 @@ fn parts(version: &str) -> Vec<Content> {
             format!("{}-linux", std::env::consts::ARCH),
         ),
         Content::new("config/version", version),
-        Content::new("config/switch-ends-with", "0"),
+        Content::new("config/kernel", "a kernel"),
+        Content::new("config/activation.sh", "activate"),
+        Content::new("config/boot-loader.sh", ""),
     ]
 }
 

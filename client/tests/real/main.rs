@@ -9,12 +9,26 @@
 )]
 
 mod ground;
+mod processes;
 mod publisher;
 mod server;
 
+mod activation;
+mod boot;
 mod bootstrap;
 mod check;
+mod confirm;
+mod cut_short;
 mod failures;
+mod garbage;
+mod guard;
+mod hold;
+mod memory;
+mod private;
 mod pull;
 mod reports;
+mod retries;
+mod secrets;
+mod self_update;
+mod status;
 mod update;

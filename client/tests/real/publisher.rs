@@ -55,9 +55,8 @@ impl Generation {
     pub(crate) fn bytes(&self, file: &File) -> &[u8] {
         let found = self
             .contents
-            .iter()
-            .find(|content| content.path == file.path.as_str());
-        &found.unwrap().bytes
+            .binary_search_by(|content| content.path.as_str().cmp(file.path.as_str()));
+        &self.contents[found.unwrap()].bytes
     }
 
     /// `bundle.tar.gz`.

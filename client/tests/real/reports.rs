@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bento_protocol::{Outcome, ReportName};
 
-use crate::ground::{Ground, NAME, flake, with};
+use crate::ground::{Ground, NAME, broken, flake};
 
 /// Lets the inbox take reports, or not.
 fn open_inbox(ground: &Ground, open: bool) -> PathBuf {
@@ -17,11 +17,11 @@ fn open_inbox(ground: &Ground, open: bool) -> PathBuf {
 #[test]
 fn reports_wait_and_arrive_in_order() {
     let mut ground = Ground::new();
-    ground.publish(with(flake("1"), "config/switch-ends-with", "1"), &[]);
+    ground.publish(broken("1"), &[]);
     open_inbox(&ground, false);
-    for _ in 0..2 {
+    for arguments in [&[][..], &["--retry"]] {
         ground
-            .update()
+            .update_with(arguments)
             .with(1)
             .complaining("waits for the next run");
     }
@@ -50,8 +50,8 @@ fn reports_wait_and_arrive_in_order() {
     assert_eq!(
         outcomes,
         [
-            Outcome::ActivationFailed,
-            Outcome::ActivationFailed,
+            Outcome::BuildFailed,
+            Outcome::BuildFailed,
             Outcome::Switched
         ]
     );
@@ -84,12 +84,15 @@ fn a_report_whose_name_is_taken_by_a_cut_upload_is_sent_again_under_the_next() {
 #[test]
 fn a_report_that_was_damaged_here_holds_nothing_up() {
     let mut ground = Ground::new();
-    ground.publish(with(flake("1"), "config/switch-ends-with", "1"), &[]);
+    ground.publish(broken("1"), &[]);
     open_inbox(&ground, false);
     ground.update().with(1);
     let spooled = &ground.state_names("spool")[0];
     fs::write(ground.state("spool").join(spooled), "noise").unwrap();
     open_inbox(&ground, true);
-    ground.update().with(1).complaining("a report is lost");
+    ground
+        .update_with(&["--retry"])
+        .with(1)
+        .complaining("a report is lost");
     assert_eq!(ground.reports().len(), 1);
 }

@@ -3,18 +3,20 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use bento_protocol::{Outcome, Policy, Terms};
 
-use crate::ground::{Ground, classic, flake, generation, host, is_anywhere, with};
+use crate::ground::{CURRENT, Ground, broken, classic, flake, generation, host, is_anywhere, with};
 use crate::publisher::{Content, Generation};
 
 #[test]
 fn a_machine_comes_to_run_what_is_published_and_says_so() {
     let mut ground = Ground::new();
     let generation = ground.publish(flake("1"), &[]);
+    let before = fs::canonicalize(ground.path(CURRENT)).unwrap();
     let ended = ground.update().with(0).without_complaint();
     assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.switches(), ["switch 1"]);
+    assert_eq!(ground.switches(), ["test 1", "boot 1"]);
     for phase in [
-        "poll", "pull", "verify", "stage", "build", "activate", "report",
+        "poll", "pull", "verify", "stage", "build", "arm", "activate", "confirm", "commit",
+        "report",
     ] {
         assert!(
             ended.stdout.lines().any(|line| line.starts_with(phase)),
@@ -29,10 +31,13 @@ fn a_machine_comes_to_run_what_is_published_and_says_so() {
     );
 
     let report = ground.last_report();
-    let running = fs::canonicalize(ground.path("machine/run/current-system")).unwrap();
+    let running = fs::canonicalize(ground.path(CURRENT)).unwrap();
     assert_eq!(report.outcome, Outcome::Switched);
     assert_eq!(report.generation, generation.manifest.generation());
-    assert_eq!(report.system.before, None);
+    assert_eq!(
+        report.system.before.unwrap().as_str(),
+        before.to_str().unwrap()
+    );
     assert_eq!(report.system.built, report.system.running);
     assert_eq!(
         report.system.built.unwrap().as_str(),
@@ -45,8 +50,22 @@ fn a_machine_comes_to_run_what_is_published_and_says_so() {
         report.log
     );
     assert!(report.nix.is_some());
-    let profile = fs::canonicalize(ground.path("machine/nix/var/nix/profiles/system")).unwrap();
-    assert_eq!(profile, running);
+    assert_eq!(ground.bootable().as_deref(), Some("1"));
+    ground.nothing_is_left();
+}
+
+#[test]
+fn a_machine_that_runs_nothing_yet_is_told_that_it_cannot_go_back() {
+    let mut ground = Ground::blank();
+    ground.publish(flake("1"), &[]);
+    ground
+        .update()
+        .with(0)
+        .complaining("this update can't be rolled back");
+    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert_eq!(ground.bootable().as_deref(), Some("1"));
+    assert_eq!(ground.last_report().system.before, None);
+    ground.nothing_is_left();
 }
 
 #[test]
@@ -61,7 +80,7 @@ fn nothing_new_does_nothing_and_tells_nothing() {
         "{}",
         ended.stdout
     );
-    assert_eq!(ground.switches(), ["switch 1"]);
+    assert_eq!(ground.switches(), ["test 1", "boot 1"]);
     assert_eq!(ground.reports().len(), 1);
 }
 
@@ -73,14 +92,14 @@ fn a_switch_by_hand_stays_and_is_told_once() {
     ground.publish(flake("2"), &[&first]);
     ground.update().with(0);
     let first_system = ground.reports()[0].system.built.clone().unwrap();
-    let current = ground.path("machine/run/current-system");
+    let current = ground.path(CURRENT);
     fs::remove_file(&current).unwrap();
     symlink(first_system.as_str(), &current).unwrap();
     for _ in 0..2 {
         ground.update().with(0);
     }
     assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.switches(), ["switch 1", "switch 2"]);
+    assert_eq!(ground.switches(), ["test 1", "boot 1", "test 2", "boot 2"]);
     assert_eq!(ground.reports().len(), 3);
     let report = ground.last_report();
     assert_eq!(report.outcome, Outcome::Unchanged);
@@ -93,9 +112,14 @@ fn what_comes_to_the_same_system_is_not_activated_again() {
     let mut ground = Ground::new();
     let first = ground.publish(flake("1"), &[]);
     ground.update().with(0);
-    let second = ground.publish(with(flake("1"), "secrets/token", "hush"), &[&first]);
+    let terms = Terms {
+        nix_args: vec!["--fallback".into()].try_into().unwrap(),
+        ..Terms::default()
+    };
+    let second = Generation::new(&host(), terms.into(), flake("1"));
+    ground.server.publish(&second, &[&first]);
     ground.update().with(0);
-    assert_eq!(ground.switches(), ["switch 1"]);
+    assert_eq!(ground.switches(), ["test 1", "boot 1"]);
     let report = ground.last_report();
     assert_eq!(report.generation, second.manifest.generation());
     assert_eq!(report.outcome, Outcome::Switched);
@@ -172,7 +196,7 @@ fn secrets_lie_at_a_stable_path_and_never_in_the_store() {
     );
 
     // A build that fails takes them back.
-    let broken = with(flake("2"), "config/flake.nix", "{ outputs = _: nonsense; }");
+    let broken = broken("2");
     let second = ground.publish(
         with(broken, "secrets/wg/key", "the second secret"),
         &[&first],
@@ -206,10 +230,7 @@ fn what_is_not_installed_any_more_is_not_kept() {
         before = Some(next);
     }
     // What failed stays beside what is installed, so that it needn't be pulled again.
-    let broken = ground.publish(
-        with(flake("4"), "config/flake.nix", "{ outputs = _: nonsense; }"),
-        &[],
-    );
+    let broken = ground.publish(broken("4"), &[]);
     fs::create_dir(ground.state("generations/left.partial")).unwrap();
     ground.update().with(1);
     let ids =
@@ -223,15 +244,14 @@ fn what_is_not_installed_any_more_is_not_kept() {
 #[test]
 fn a_generation_that_is_staged_is_not_pulled_again_unless_it_was_changed() {
     let mut ground = Ground::new();
-    let contents = with(flake("1"), "config/switch-ends-with", "1");
-    let contents = generation(contents);
+    let contents = generation(with(flake("1"), "config/activation.sh", "exit 1"));
     ground.server.publish(&contents, &[]);
-    ground.update().with(1);
+    ground.update().with(3);
     let publication = ground.server.publication("kikimora");
     let bundle = publication.join("bundle.tar.gz");
     let aside = publication.join("aside");
     fs::rename(&bundle, &aside).unwrap();
-    let ended = ground.update().with(1);
+    let ended = ground.update_with(&["--retry"]).with(3);
     assert!(!ended.stdout.contains("pull"), "{}", ended.stdout);
 
     let staged = ground.state(&format!(
@@ -240,7 +260,10 @@ fn a_generation_that_is_staged_is_not_pulled_again_unless_it_was_changed() {
     ));
     fs::write(&staged, "{ }").unwrap();
     fs::rename(&aside, &bundle).unwrap();
-    let ended = ground.update().with(1).complaining("is pulled again");
+    let ended = ground
+        .update_with(&["--retry"])
+        .with(3)
+        .complaining("is pulled again");
     assert!(ended.stdout.contains("as a bundle"), "{}", ended.stdout);
     assert!(!staged.exists());
 }

@@ -22,6 +22,8 @@ in
     warnings = option (types.listOf types.str) [ ];
     system.stateVersion = option types.str "25.11";
     system.build = option (types.attrsOf types.unspecified) { };
+    # NixOS builds these before a system. Here only the tests that are about them do.
+    system.checks = option (types.listOf types.package) [ ];
     system.activationScripts = option (types.attrsOf (
       types.coercedTo types.str (text: { inherit text; }) (types.submodule snippet)
     )) { };
@@ -46,8 +48,12 @@ in
     virtualisation.podman.package = option types.package pkgs.podman;
 
     # To play what happens to a real machine only now and then. The exit code is that of
-    # switch-to-configuration: 4 after it has done its work, any other before it does anything.
+    # switch-to-configuration: 4 after it has done its work; 100, which `boot` doesn't know, before it
+    # activates anything; any other before it does anything.
     standIn.exitCode = option types.int 0;
+    # A shell script in place of a boot loader's: run by `switch` and `boot` before the machine is told
+    # what to boot. If it fails, so do they.
+    standIn.bootLoader = option types.lines "";
     # Another version asks for a reboot.
     standIn.kernel = option types.str "6.12";
   };

@@ -1,6 +1,7 @@
 #!/bin/sh
 # NixOS' switch-to-configuration, as far as a machine that isn't NixOS can carry it out.
-# Exit codes as there: 1 refused, 2 activation scripts failed, 4 units failed, 11 another run.
+# Exit codes as there: 1 refused or no boot loader, 2 activation scripts failed, 4 units failed, 11 another
+# run, 100 another init.
 set -u
 system=$(dirname "$(dirname "$(readlink -f "$0")")")
 units=$system/etc/systemd/system
@@ -23,17 +24,20 @@ mkdir -p /run/nixos
 exec 9> /run/nixos/switch-to-configuration.lock
 flock -n 9 || { echo "Could not acquire lock" >&2; exit 11; }
 
-if [ "$played" != 0 ] && [ "$played" != 4 ]; then
+play() {
     echo "the configuration asks for exit code $played (standIn.exitCode)" >&2
     exit "$played"
-fi
+}
+case $played in 0 | 4 | 100) ;; *) play ;; esac
 
 if [ "$action" != test ]; then
+    "$system/install-boot-loader" || { echo "Failed to install bootloader" >&2; exit 1; }
     mkdir -p /boot
     ln -sfn "$system" /boot/default-system.new && mv -T /boot/default-system.new /boot/default-system
     sync -f /boot/default-system
     [ "$action" = switch ] || exit 0
 fi
+[ "$played" != 100 ] || play
 
 with_systemd() { [ -d /run/systemd/system ]; }
 runs() { case $(systemctl show --property=ActiveState --value "$1") in active | activating) ;; *) false ;; esac; }
@@ -60,15 +64,19 @@ echo "activating the configuration..."
 
 if with_systemd; then
     systemctl daemon-reload
+    # What had failed before counts only if it fails again.
+    systemctl reset-failed
     for unit in $restart; do
         echo "restarting $unit"
-        systemctl restart "$unit" || { echo "warning: $unit failed" >&2; status=4; }
+        systemctl restart "$unit"
     done
     # Starting a target that is active starts what it has come to want.
     for wants in "$units"/*.wants; do
         target=${wants##*/}
-        systemctl start "${target%.wants}" || { echo "warning: ${target%.wants} failed" >&2; status=4; }
+        systemctl start "${target%.wants}"
     done
+    failed=$(systemctl list-units --state=failed --plain --no-legend | cut -d ' ' -f 1)
+    [ -z "$failed" ] || { echo "warning: the following units failed:" $failed >&2; status=4; }
 fi
 
 [ "$played" = 0 ] || { echo "warning: the configuration asks for exit code $played (standIn.exitCode)" >&2; status=$played; }

@@ -43,7 +43,8 @@ in
   config.system.build.toplevel = checked (
     pkgs.runCommand "nixos-system-${config.networking.hostName}-${version}" {
       snippets = lib.concatStrings (lib.mapAttrsToList snippet config.system.activationScripts);
-      passAsFile = [ "snippets" ];
+      inherit (config.standIn) bootLoader;
+      passAsFile = [ "snippets" "bootLoader" ];
     } ''
       mkdir -p "$out/bin" "$out/etc"
       install -m 0755 ${./switch-to-configuration.sh} "$out/bin/switch-to-configuration"
@@ -56,6 +57,8 @@ in
       printf %s ${pkgs.system} > "$out/system"
       printf %s ${version} > "$out/nixos-version"
       echo ${toString config.standIn.exitCode} > "$out/exit-code"
+      { echo "#!/bin/sh -e"; cat "$bootLoaderPath"; } > "$out/install-boot-loader"
+      chmod 0755 "$out/install-boot-loader"
       ${concatMapStrings install (builtins.filter (entry: entry.enable) (lib.attrValues config.environment.etc))}
     ''
   );

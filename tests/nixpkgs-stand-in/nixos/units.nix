@@ -79,16 +79,20 @@ in
     timerConfig.OnCalendar = unit.startAt;
   }) (lib.filterAttrs (_: unit: unit.startAt != [ ]) config.systemd.services);
 
-  # After a boot that follows `switch-to-configuration boot`, the new system isn't active yet.
+  # A boot finds in /etc what ran last, which needn't be what is to be booted. NixOS puts that right
+  # before systemd starts; here it is done as early as systemd lets it.
   config.systemd.services.stand-in-boot = {
     description = "What NixOS does before it starts systemd";
-    wantedBy = [ "multi-user.target" ];
+    wantedBy = [ "sysinit.target" ];
+    before = [ "sysinit.target" "network-pre.target" "bento-secrets.service" ];
+    after = [ "local-fs.target" ];
+    unitConfig.DefaultDependencies = false;
     unitConfig.ConditionPathExists = [ "!/run/current-system" "/boot/default-system" ];
     serviceConfig.Type = "oneshot";
     script = ''
       /boot/default-system/init
       systemctl daemon-reload
-      systemctl start --no-block timers.target multi-user.target
+      systemctl start --no-block sysinit.target timers.target multi-user.target
     '';
   };
 

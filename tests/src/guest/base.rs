@@ -15,8 +15,9 @@ use crate::process;
 
 const SUITE: &str = "trixie";
 /// systemd and Nix make it a machine to update; git is for flakes, the two libraries are what
-/// `bento-client` is linked with, and the rest is what anybody expects to find.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,nix-bin,git,openssh-client,ca-certificates,iproute2,libssl3t64,zlib1g";
+/// `bento-client` is linked with, strace halts it where a test says, libfaketime gives it another time,
+/// and the rest is what anybody expects to find.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,nix-bin,git,openssh-client,ca-certificates,iproute2,libssl3t64,zlib1g,strace,libfaketime";
 /// A quarter of the tree that nobody reads.
 const WITHOUT: [&str; 3] = [
     "--dpkgopt=path-exclude=/usr/share/doc/*",

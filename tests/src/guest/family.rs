@@ -14,6 +14,21 @@ pub(super) fn first_of_a_namespace(ancestor: u32) -> Option<u32> {
     None
 }
 
+/// The number, here, of the descendant that strace runs, once it is the command that strace was given.
+pub(super) fn traced(ancestor: u32) -> Option<u32> {
+    let mut family = vec![ancestor];
+    while let Some(process) = family.pop() {
+        // strace itself forks, to try what the kernel can; of a child that has ended nobody can say what it ran.
+        let is_command = fs::read_link(format!("/proc/{process}/exe"))
+            .is_ok_and(|program| !program.ends_with("strace"));
+        if is_command && is_traced(process) {
+            return Some(process);
+        }
+        family.extend(children(process));
+    }
+    None
+}
+
 /// When a process was started, in the kernel's ticks since it booted; together with its number that
 /// names no other process.
 pub(super) fn start_time(process: u32) -> Option<String> {
@@ -30,6 +45,26 @@ fn is_first(process: u32) -> bool {
         .filter_map(|line| line.strip_prefix("NSpid:"))
         // One number for each nested namespace, the innermost last.
         .any(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
+}
+
+/// Whether the strace of a process sleeps: it has nothing to do until that process goes on.
+pub(super) fn tracer_waits(process: u32) -> bool {
+    tracer(process).is_some_and(|tracer| {
+        let status = fs::read_to_string(format!("/proc/{tracer}/status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:\tS"))
+    })
+}
+
+fn is_traced(process: u32) -> bool {
+    tracer(process).is_some()
+}
+
+fn tracer(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok())
+        .filter(|tracer| *tracer != 0)
 }
 
 fn children(process: u32) -> Vec<u32> {

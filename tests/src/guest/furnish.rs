@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::Guest;
+use super::network::Cable;
 use crate::{artifacts, process};
 
 /// Where root's channels are, for a machine without flakes.
@@ -35,6 +36,12 @@ impl Guest {
             artifacts::binary("bento-client")?,
             upper.join("opt/bento/bin/bento-client"),
         )?;
+        if let Some(disk) = self.features.disk {
+            disk.make(&self.folder)?;
+        }
+        if self.features.network {
+            Cable::of(&self.name).furnish(&self.folder)?;
+        }
         self.furnish_channels(&upper)
     }
 

@@ -1,15 +1,21 @@
 //! A whole machine to update: Debian with real systemd and real Nix, booted by systemd-nspawn.
 //!
 //! A guest has a writable tree of its own over one common base tree, so that making one costs next
-//! to nothing. It shares the network of this machine: the appliance is at 127.0.0.1 for it too. Its
-//! Nix needs no network.
+//! to nothing. Unless it is asked for one of its own, it shares the network of this machine: the
+//! appliance is at 127.0.0.1 for it too. Its Nix needs no network.
 
 mod base;
+mod clock;
+mod disk;
 mod elevation;
 mod family;
+mod features;
 mod furnish;
+mod halt;
 mod inside;
 mod kind;
+mod leftovers;
+mod network;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -19,10 +25,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::Uid;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::{Pid, Uid};
 
 pub use base::{base_tree, cache};
+pub use disk::Disk;
 use elevation::Elevation;
+pub use features::Features;
+pub use halt::Halted;
 pub use kind::Kind;
 
 use crate::lifeline::Lifeline;
@@ -53,6 +63,7 @@ static COUNT: AtomicU32 = AtomicU32::new(1);
 #[derive(Debug)]
 pub struct Guest {
     kind: Kind,
+    features: Features,
     name: String,
     base: PathBuf,
     folder: PathBuf,
@@ -77,8 +88,15 @@ impl Guest {
     /// # Errors
     /// As [`Guest::boot`].
     pub fn boot_as(kind: Kind) -> Result<Self> {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self::boot_named(kind, &format!("bento-guest-{}-{number}", system::id()))
+        Self::make(kind, Features::default(), &unused_name())
+    }
+
+    /// Makes and boots a new machine with systemd, and with more than others have.
+    ///
+    /// # Errors
+    /// As [`Guest::boot`], and if this isn't root.
+    pub fn boot_with(features: Features) -> Result<Self> {
+        Self::make(Kind::Systemd, features, &unused_name())
     }
 
     /// Makes and boots a new machine of one kind and with a host name of its own.
@@ -86,6 +104,10 @@ impl Guest {
     /// # Errors
     /// As [`Guest::boot`], or if there is a guest of that name.
     pub fn boot_named(kind: Kind, name: &str) -> Result<Self> {
+        Self::make(kind, Features::default(), name)
+    }
+
+    fn make(kind: Kind, features: Features, name: &str) -> Result<Self> {
         namespace::check()?;
         if kind == Kind::Systemd && !Uid::effective().is_root() {
             bail!("only root can boot a guest with systemd: run this as root");
@@ -100,6 +122,7 @@ impl Guest {
         let lifeline = Lifeline::tie(&end(&elevation, &folder, &cgroup(name), "remove"))?;
         let mut guest = Self {
             kind,
+            features,
             name: name.to_owned(),
             base,
             folder,
@@ -124,6 +147,7 @@ impl Guest {
             } else {
                 Kind::Root
             },
+            features: Features::default(),
             name: name.to_owned(),
             base: base_tree()?,
             folder: folder(name)?,
@@ -189,7 +213,7 @@ impl Guest {
         })
     }
 
-    /// Shuts the machine down in order, as `systemctl poweroff` does.
+    /// Shuts the machine down in order, as `systemctl poweroff` does for somebody who insists.
     ///
     /// # Errors
     /// If it doesn't run, or is still up after half a minute.
@@ -198,9 +222,13 @@ impl Guest {
             return self.cut_power();
         }
         // The connection may be gone before the answer; what counts is that the machine ends.
-        self.run(["systemctl", "poweroff"])?;
+        // Of systemd itself, because logind asks who would rather not.
+        let mode = "--job-mode=replace-irreversibly";
+        self.run(["systemctl", "start", "--no-block", mode, "poweroff.target"])?;
+        let cgroup = cgroup(&self.name);
         let machine = self.machine.as_mut().context("the guest doesn't run")?;
         let ended = wait::until("the guest to power off", STOP_LIMIT, || {
+            wake_visitors(&cgroup);
             machine.try_wait().transpose()
         });
         ended.with_context(|| self.console())??;
@@ -251,7 +279,9 @@ impl Guest {
     /// # Errors
     /// If that doesn't happen within a minute.
     pub fn await_another_boot(&mut self, boot_id: &str) -> Result<()> {
+        let cgroup = cgroup(&self.name);
         wait::until("the guest to boot again", BOOT_LIMIT, || {
+            wake_visitors(&cgroup);
             self.boot_id().ok().filter(|now| now != boot_id)
         })?;
         self.await_boot()
@@ -344,6 +374,23 @@ impl Drop for Guest {
             self.cut_power().ok();
         }
     }
+}
+
+/// systemd stops every process for a moment before it ends them all, and nsenter stops itself when its command stops;
+/// until it goes on, the command's end isn't noticed, and the guest waits for it.
+fn wake_visitors(cgroup: &Path) {
+    let visitors = fs::read_to_string(cgroup.join("visitors/cgroup.procs")).unwrap_or_default();
+    for process in visitors.lines() {
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        if let (Ok(process), "nsenter") = (process.parse(), name.trim()) {
+            signal::kill(Pid::from_raw(process), Signal::SIGCONT).ok();
+        }
+    }
+}
+
+fn unused_name() -> String {
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("bento-guest-{}-{number}", system::id())
 }
 
 fn folder(name: &str) -> Result<PathBuf> {

@@ -5,19 +5,31 @@ use std::fs;
 use std::net::SocketAddr;
 
 use anyhow::Result;
+use bento_tests::guest::Features;
 use bento_tests::process::Output;
 use bento_tests::{Appliance, Fleet, Guest};
 
 /// Where the client has its settings.
 const SETTINGS: &str = "/etc/bento/client.toml";
 
-/// A flake of one machine, on the stand-in for nixpkgs.
+/// Where a machine has what only it can know of its appliance, as an input of its flake.
+const SITE: &str = "/srv/site/flake.nix";
+/// A machine of a test does nothing by itself; each of its timers has this for its times.
+const BY_HAND: &str = "[Timer]\nOnBootSec=\nOnCalendar=\nOnCalendar=2099-12-31\n";
+
+/// A flake of one machine with the real module of the client, on the stand-in for nixpkgs. Which server it has, the
+/// machine itself says: neither its port nor its key are known before the appliance runs, which is after this was
+/// written.
 pub(crate) fn flake(name: &str) -> String {
     format!(
         r#"{{
   inputs.nixpkgs.url = "path:/srv/nixpkgs-stand-in";
-  outputs = {{ nixpkgs, ... }}: {{
-    nixosConfigurations.{name} = nixpkgs.lib.nixosSystem {{ modules = [ ./configuration.nix ]; }};
+  inputs.bento.url = "path:/srv/bento-stand-in";
+  inputs.site.url = "path:/srv/site";
+  outputs = {{ nixpkgs, bento, site, ... }}: {{
+    nixosConfigurations.{name} = nixpkgs.lib.nixosSystem {{
+      modules = [ ./configuration.nix bento.nixosModules.client site.module ];
+    }};
   }};
 }}
 "#
@@ -47,8 +59,23 @@ pub(crate) struct Computer {
 impl Computer {
     /// Boots a machine that has the fleet's key for this name, and settings that lead to the appliance.
     pub(crate) fn boot(fleet: &Fleet, name: &str, appliance: &Appliance) -> Result<Self> {
+        Self::enrol(Guest::boot()?, fleet, name, appliance)
+    }
+
+    /// Boots such a machine with more than others have. With a network of its own it reaches nothing until it is
+    /// told to go through a proxy at [`Guest::host_address`].
+    pub(crate) fn boot_with(
+        features: Features,
+        fleet: &Fleet,
+        name: &str,
+        appliance: &Appliance,
+    ) -> Result<Self> {
+        Self::enrol(Guest::boot_with(features)?, fleet, name, appliance)
+    }
+
+    fn enrol(guest: Guest, fleet: &Fleet, name: &str, appliance: &Appliance) -> Result<Self> {
         let computer = Computer {
-            guest: Guest::boot()?,
+            guest,
             name: name.to_owned(),
             host_key: appliance.host_key()?,
         };
@@ -56,13 +83,31 @@ impl Computer {
         computer
             .guest
             .put_file("/var/lib/bento/id_ed25519", "600", key)?;
+        for timer in ["bento-update", "bento-reboot"] {
+            let drop_in = format!("/etc/systemd/system/{timer}.timer.d/by-hand.conf");
+            computer.guest.put_file(&drop_in, "644", BY_HAND)?;
+        }
         computer.point_at(appliance.address(), &computer.host_key)?;
         Ok(computer)
     }
 
-    /// Lets the settings lead to this server, and pin this key.
+    /// Lets the settings lead to this server, and pin this key: those that it has now, and those of every system that
+    /// it builds from now on.
     pub(crate) fn point_at(&self, server: SocketAddr, host_key: &str) -> Result<()> {
         let (name, address, port) = (&self.name, server.ip(), server.port());
+        let site = format!(
+            r#"{{
+  outputs = {{ ... }}: {{
+    module.services.bento-client = {{
+      enable = true;
+      name = "{name}";
+      servers = [ {{ address = "{address}"; port = {port}; hostKeys = [ "{host_key}" ]; }} ];
+    }};
+  }};
+}}
+"#
+        );
+        self.guest.put_file(SITE, "644", site)?;
         let text = format!(
             "name = \"{name}\"\n[[servers]]\naddress = \"{address}\"\nport = {port}\nhost_keys = [\"{host_key}\"]\n"
         );
@@ -72,6 +117,21 @@ impl Computer {
     /// Goes through a proxy from now on.
     pub(crate) fn go_through(&self, proxy: SocketAddr) -> Result<()> {
         self.point_at(proxy, &self.host_key)
+    }
+
+    /// What `nix flake lock` makes of a flake here. Without such a file a generation that has failed is built again at
+    /// each run, because its inputs may be others by then. With it no other server can be pointed at any more: that is
+    /// an input too.
+    pub(crate) fn lock(&self, flake: &str) -> Result<String> {
+        let folder = "/root/lock";
+        self.guest
+            .put_file(&format!("{folder}/flake.nix"), "644", flake)?;
+        self.guest
+            .shell(&format!(
+                "cd {folder}; rm -f flake.lock; nix flake lock path:{folder}"
+            ))?
+            .success()?;
+        self.guest.read_file(&format!("{folder}/flake.lock"))
     }
 
     /// Runs an update by hand.

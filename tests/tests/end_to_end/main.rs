@@ -7,6 +7,7 @@
 )]
 
 mod generation;
+mod halted;
 mod image;
 mod machine;
 mod reports;
@@ -14,13 +15,17 @@ mod states;
 
 mod atomicity;
 mod bad_input;
+mod carry_on;
 mod computer;
 mod container;
 mod containerfile;
+mod faults;
 mod isolation;
 mod life;
+mod limits;
 mod modules;
 mod nixos;
 mod publication;
+mod stand_in;
 mod truth;
 mod wire;

@@ -1,20 +1,20 @@
 //! What the repository has of Nix: parsed, evaluated and built by the real Nix, as far as that goes without nixpkgs.
 
 mod nix;
+mod settings;
+mod units;
 
 use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Result;
 use bento_tests::appliance::CONFINEMENT;
 use bento_tests::artifacts;
-use bento_tests::process::{self, Output};
+use bento_tests::process;
 use serde_json::json;
 
 use self::nix::Nix;
-use crate::computer::exits;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
@@ -84,85 +84,6 @@ fn find_nix(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn the_client_takes_the_settings_that_its_module_writes() -> Result<()> {
-    let nix = Nix::new()?;
-    let folder = tempfile::tempdir()?;
-    let identity = folder.path().join("key");
-    let mut keygen = Command::new("ssh-keygen");
-    keygen
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(&identity);
-    process::run(&mut keygen, process::SHORT)?.success()?;
-
-    let check = |settings: &str| -> Result<Output> {
-        let settings = format!(
-            "{} identityFile = \"{}\"; {settings}",
-            one_server(),
-            identity.display()
-        );
-        let file = nix.build(&format!(
-            "{}.config.environment.etc.\"bento/client.toml\".source",
-            client(&settings)
-        ))?;
-        let mut check = Command::new(artifacts::binary("bento-client")?);
-        check.arg("check").arg("--config").arg(file);
-        check.arg("--state").arg(folder.path().join("state"));
-        process::run(&mut check, process::SHORT)
-    };
-    let full = "nixArgs = [ \"--max-jobs\" \"1\" ]; nixPath = \"nixpkgs=/srv/it's here\"; \
-                proxyCommand = \"exec nc %h \\\"%p\\\"\"; settings.timeouts.transfer = \"30s\";";
-    for settings in ["", full] {
-        let output = check(settings)?;
-        // It gets as far as to the server, which isn't there.
-        exits(&output, 4);
-        assert!(
-            output.stdout.contains(", for kikimora"),
-            "{}",
-            output.stdout
-        );
-    }
-    let output = check("settings.tiemouts.transfer = \"30s\";")?;
-    exits(&output, 2);
-    assert!(output.stderr.contains("tiemouts"), "{}", output.stderr);
-    Ok(())
-}
-
-#[test]
-fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -> Result<()> {
-    let nix = Nix::new()?;
-    let settings = format!(
-        "{} interval = \"hourly\"; jitter = \"5min\"; package = \"/opt/bento\";",
-        one_server()
-    );
-    let evaluated = nix.evaluate(&format!(
-        "let config = {}.config; in {{
-            unit = {{ inherit (config.systemd.services.bento-update)
-                restartIfChanged stopIfChanged unitConfig serviceConfig environment; }};
-            timer = {{ inherit (config.systemd.timers.bento-update) wantedBy timerConfig; }};
-        }}",
-        client(&settings)
-    ))?;
-    let unit = &evaluated["unit"];
-    assert_eq!(unit["restartIfChanged"], false);
-    assert_eq!(unit["stopIfChanged"], false);
-    assert_eq!(unit["unitConfig"]["X-StopOnRemoval"], false);
-    assert_eq!(unit["serviceConfig"]["Type"], "oneshot");
-    assert_eq!(
-        unit["serviceConfig"]["ExecStart"],
-        "/opt/bento/bin/bento-client update"
-    );
-    assert_eq!(unit["serviceConfig"]["SuccessExitStatus"], 5);
-    assert_eq!(unit["serviceConfig"]["StateDirectory"], "bento");
-    assert_eq!(unit["environment"]["HOME"], "/root");
-    let timer = &evaluated["timer"];
-    assert_eq!(timer["wantedBy"], json!(["timers.target"]));
-    assert_eq!(timer["timerConfig"]["OnCalendar"], "hourly");
-    assert_eq!(timer["timerConfig"]["RandomizedDelaySec"], "5min");
-    assert_eq!(timer["timerConfig"]["Persistent"], true);
-    Ok(())
-}
-
 /// Evaluating these systems must fail, and say so.
 fn all_are_refused(nix: &Nix, systems: &[(String, &str)]) -> Result<()> {
     for (system, message) in systems {
@@ -208,6 +129,15 @@ fn a_client_that_could_not_work_is_not_built() -> Result<()> {
             (
                 client(&one_server().replace("kikimora", "Kikimora")),
                 "services.bento-client.name is \"Kikimora\", which can't be a name in a fleet",
+            ),
+            (with("operation = \"test\";"), "is not of type `one of"),
+            (
+                with("health.checks.web.command = [ ];"),
+                "is not of type `non-empty list of string'",
+            ),
+            (
+                with("disk.keepSystems = 1;"),
+                "is not of type `integer between 2",
             ),
             (
                 with("intervall = \"hourly\";"),

@@ -199,10 +199,19 @@ fn a_machine_joins_and_is_from_then_on_updated_by_its_own_unit() -> Result<()> {
     assert!(property(&guest, "bento-update.service", "Environment")?.contains("MARK=second"));
     states::await_word(&example.appliance, "kikimora", "up-to-date")?;
 
-    // One that removes it doesn't stop it, either: it ends well, and its report arrives.
+    // One without the client is refused, unless the machine's configuration has said before that it may leave.
     example.edit(configuration, mark, "")?;
-    let (on, off) = ("enable = true", "enable = false");
+    let (on, off) = ("enable = true;", "enable = false;");
+    let free = "enable = true; guard = false;";
     example.publish("kikimora", "utils/bento.nix", on, off)?;
+    let refused = start_unit(&guest).unwrap_err().to_string();
+    assert!(refused.contains("never be updated again"), "{refused}");
+    states::await_word(&example.appliance, "kikimora", "failing")?;
+    example.publish("kikimora", "utils/bento.nix", off, free)?;
+    start_unit(&guest)?;
+
+    // That it removes its own unit doesn't stop it, either: it ends well, and its report arrives.
+    example.publish("kikimora", "utils/bento.nix", free, off)?;
     start_unit(&guest)?;
     states::await_word(&example.appliance, "kikimora", "up-to-date")?;
     assert_ne!(
@@ -224,7 +233,8 @@ fn a_machine_without_a_flake_is_built_from_its_channels() -> Result<()> {
         .run(["readlink", "-f", "/run/current-system"])?
         .success()?
         .stdout;
-    example.publish("pi", "hosts/pi/configuration.nix", "\"pi\"", "\"pi-2\"")?;
+    let renamed = "\"pi-2\"; services.bento-client.name = \"pi\"";
+    example.publish("pi", "hosts/pi/configuration.nix", "\"pi\"", renamed)?;
     start_unit(&guest)?;
     states::await_word(&example.appliance, "pi", "up-to-date")?;
     assert_eq!(guest.read_file("/etc/hostname")?.trim(), "pi-2");

@@ -1,0 +1,36 @@
+use sha2::Digest as _;
+
+use crate::{Digest, File, GenerationId, HostName, ManifestError, Order, Policy};
+
+/// Computes the id of a generation from its files as they come, one after another, and checks that they may.
+#[derive(Debug, Clone)]
+pub struct GenerationHasher {
+    order: Order,
+    lines: sha2::Sha256,
+}
+
+impl GenerationHasher {
+    /// The lines that come before those of the files.
+    pub fn new(host: &HostName, policy: &Policy) -> Self {
+        let head = format!(
+            "bento-generation 1\nhost {host}\npolicy {}\n",
+            policy.canonical()
+        );
+        GenerationHasher {
+            order: Order::default(),
+            lines: sha2::Sha256::new_with_prefix(head),
+        }
+    }
+
+    /// Takes the next file, if it may follow those before.
+    pub fn add(&mut self, file: &File) -> Result<(), ManifestError> {
+        self.order.check(&file.path)?;
+        self.lines.update(format!("{file}\n"));
+        Ok(())
+    }
+
+    /// The id, when all files were taken.
+    pub fn id(self) -> GenerationId {
+        GenerationId::from_digest(Digest::from_hasher(self.lines))
+    }
+}

@@ -1,0 +1,81 @@
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use jiff::Zoned;
+
+use super::place::Place;
+use crate::exit::{Because, ExitReason, Failure};
+use crate::hold;
+use crate::settings::parse_duration;
+use crate::state::State;
+
+/// Leave this machine in peace for a while: it asks and reports as always, and isn't updated. Without arguments: say
+/// until when.
+#[derive(Debug, Args)]
+pub struct Hold {
+    /// For how long, such as 90m, 4h or 2d; at most 90 days
+    #[arg(long = "for", value_name = "TIME", group = "what")]
+    length: Option<String>,
+    /// Until when: 18:00, "2026-11-24 18:00" where this machine is, or RFC 3339
+    #[arg(long, value_name = "TIME", group = "what")]
+    until: Option<String>,
+    /// "off": update again
+    #[arg(group = "what", hide_possible_values = true)]
+    off: Option<Off>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// The one word that ends a hold.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Off {
+    /// Update again
+    Off,
+}
+
+impl Hold {
+    /// Carries it out.
+    pub fn run(&self) -> Result<(), Failure> {
+        let state = self.place.state()?;
+        let says = self
+            .carry_out(&state, &Zoned::now())
+            .because(ExitReason::Usage)?;
+        println!("{says}");
+        Ok(())
+    }
+
+    fn carry_out(&self, state: &State, now: &Zoned) -> anyhow::Result<String> {
+        if self.off.is_some() {
+            hold::end(state)?;
+            return Ok("This machine is updated again from its next run on.".to_owned());
+        }
+        let until = match (&self.length, &self.until) {
+            (Some(length), _) => {
+                let length = parse_duration(length).with_context(|| {
+                    format!("--for {length:?} isn't a length of time such as 90m, 4h or 2d")
+                })?;
+                Some(now.timestamp().checked_add(length)?)
+            }
+            (None, Some(text)) => Some(hold::time(text, now)?),
+            (None, None) => None,
+        };
+        let until = match until {
+            Some(until) => {
+                hold::begin(state, until, now.timestamp())?;
+                Some(until)
+            }
+            None => hold::read(state, now.timestamp())
+                .context("can't find out whether this machine is held; run this as root")?,
+        };
+        Ok(until.map_or_else(
+            || "This machine isn't held: it is updated as always.".to_owned(),
+            |until| {
+                let until = until.to_zoned(now.time_zone().clone());
+                format!(
+                    "This machine asks and reports as always, but isn't updated until {}. \
+                     `bento-client hold off` ends that.",
+                    until.strftime("%Y-%m-%d %H:%M %Z")
+                )
+            },
+        ))
+    }
+}

@@ -1,0 +1,44 @@
+use std::time::Duration;
+
+use bento_protocol::RunId;
+use clap::Args;
+
+use super::place::Place;
+use crate::arm;
+use crate::exit::Failure;
+use crate::run;
+
+/// Go back to the system that ran before the last update.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The appliance shows the machine as drifted then, and the generation isn't installed again until it \
+                  changes. Exit codes: 0 done, 2 usage or settings, 3 the rollback failed, 5 another run holds the lock."
+)]
+pub struct Rollback {
+    /// Go back from this run's system, unless it was confirmed
+    #[arg(long, value_name = "RUN", value_parser = run_id, hide = true)]
+    armed: Option<RunId>,
+    /// Wait for so many seconds before
+    #[arg(long, value_name = "SECONDS", requires = "armed", hide = true)]
+    after: Option<u64>,
+    #[command(flatten)]
+    place: Place,
+}
+
+fn run_id(text: &str) -> Result<RunId, String> {
+    RunId::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+impl Rollback {
+    /// Carries it out.
+    pub fn run(&self) -> Result<(), Failure> {
+        let site = self.place.site()?;
+        let Some(run) = self.armed else {
+            return run::roll_back_by_hand(&site);
+        };
+        if let Some(seconds) = self.after {
+            arm::wait_detached(&site.state, run, Duration::from_secs(seconds));
+        }
+        run::roll_back_armed(&site, run)
+    }
+}

@@ -1,0 +1,30 @@
+use clap::Args;
+
+use super::place::Place;
+use crate::exit::{Because, ExitReason, Failure};
+use crate::overview::Overview;
+
+/// Show what this machine is on, what is going on, and what comes next.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Status {
+    /// Carries it out.
+    pub fn run(&self) -> Result<(), Failure> {
+        let site = self.place.site()?;
+        let overview = Overview::of(&site.state, &site.machine).because(ExitReason::Usage)?;
+        if self.json {
+            let json = serde_json::to_string(&overview).because(ExitReason::Usage)?;
+            println!("{json}");
+        } else {
+            print!("{overview}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+use std::env;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use bento_protocol::Policy;
+
+use super::*;
+
+/// The folder in which a test has Nix to itself. What a program inherits can't be changed in one of many threads, so
+/// the test runs itself again in a process of its own: there it has the folder, here it has nothing left to do.
+fn own_nix(test: &str) -> Option<PathBuf> {
+    const FOLDER: &str = "BENTO_TEST_FOLDER";
+    if let Some(folder) = env::var_os(FOLDER) {
+        return Some(folder.into());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for made in ["nix/conf", "home", "config/modules"] {
+        fs::create_dir_all(path(made)).unwrap();
+    }
+    let conf = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\n";
+    fs::write(path("nix/conf/nix.conf"), conf).unwrap();
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", &format!("inputs::tests::{test}")])
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap())
+        .env("HOME", path("home"))
+        .env("NIX_STORE_DIR", path("nix/store"))
+        .env("NIX_STATE_DIR", path("nix/var"))
+        .env("NIX_LOG_DIR", path("nix/log"))
+        .env("NIX_CONF_DIR", path("nix/conf"))
+        .env(FOLDER, folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    None
+}
+
+fn settings(nix_args: &str) -> Settings {
+    let text = format!(
+        "name = \"kikimora\"\nnix_args = [{nix_args}]\n[[servers]]\naddress = \"a\"\nhost_keys = [\"ssh-ed25519 \
+         AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti\"]\n"
+    );
+    Settings::parse(&text).unwrap()
+}
+
+fn move_config(folder: &Path) -> Result<Moved, BuildError> {
+    let state = State::new(folder).unwrap();
+    let policy = Policy::default();
+    let config = folder.join("config");
+    let source = Source {
+        config: &config,
+        policy: &policy,
+        netrc: None,
+    };
+    let mut tail = Tail::default();
+    move_on(&source, &state, &settings(""), &mut tail, &mut |line| {
+        println!("{line}")
+    })
+}
+
+#[test]
+fn the_lock_file_of_a_flake_moves_in_a_working_copy() {
+    let Some(folder) = own_nix("the_lock_file_of_a_flake_moves_in_a_working_copy") else {
+        return;
+    };
+    let config = folder.join("config");
+    let input = folder.join("input");
+    fs::create_dir(&input).unwrap();
+    fs::write(input.join("version"), "1").unwrap();
+    let flake = format!(
+        "{{ inputs.input = {{ url = \"path:{}\"; flake = false; }}; outputs = {{ self, input }}: {{ }}; }}",
+        input.display()
+    );
+    fs::write(config.join("flake.nix"), flake).unwrap();
+    fs::write(config.join("modules/run.sh"), "").unwrap();
+    partial::settle(&config.join("modules/run.sh"), 0o755).unwrap();
+    assert_eq!(mark_of(&config).unwrap(), Digest::of(""));
+
+    let first = move_config(&folder).unwrap();
+    assert_eq!(first.config, folder.join("working"));
+    let lock_file = first.config.join("flake.lock");
+    let content = fs::read(&lock_file).unwrap();
+    assert_eq!(first.mark, Digest::of(content));
+    assert_eq!(first.mark, mark_of(&first.config).unwrap());
+    for (path, mode) in [
+        ("", 0o755),
+        ("modules", 0o755),
+        ("modules/run.sh", 0o755),
+        ("flake.lock", 0o644),
+    ] {
+        let metadata = fs::metadata(first.config.join(path)).unwrap();
+        let seen = (metadata.permissions().mode() & 0o7777, metadata.mtime());
+        assert_eq!(seen, (mode, 1), "{path:?}");
+    }
+    assert!(!config.join("flake.lock").exists());
+
+    fs::copy(&lock_file, config.join("flake.lock")).unwrap();
+    assert_eq!(move_config(&folder).unwrap(), first, "nothing has moved");
+    fs::write(input.join("version"), "2").unwrap();
+    let second = move_config(&folder).unwrap();
+    assert_ne!(second.mark, first.mark);
+    assert_eq!(
+        mark_of(&config).unwrap(),
+        first.mark,
+        "the published lock file must stay"
+    );
+
+    fs::remove_dir_all(&input).unwrap();
+    let error = move_config(&folder).unwrap_err();
+    assert!(!error.is_passing, "{:#}", error.error);
+    assert!(
+        error.error.to_string().contains("input"),
+        "{:#}",
+        error.error
+    );
+}
+
+#[test]
+fn channels_move_and_a_machine_without_any_keeps_what_it_has() {
+    let Some(folder) = own_nix("channels_move_and_a_machine_without_any_keeps_what_it_has") else {
+        return;
+    };
+    let config = folder.join("config");
+    fs::write(config.join("configuration.nix"), "").unwrap();
+    let profile = folder.join("nix/var/profiles/per-user/root/channels");
+    let none = move_config(&folder).unwrap();
+    assert_eq!(
+        none,
+        Moved {
+            config: config.clone(),
+            mark: Digest::of("")
+        }
+    );
+    assert!(fs::symlink_metadata(&profile).is_err());
+
+    let publish = |version: &str| {
+        fs::create_dir_all(folder.join("channel")).unwrap();
+        fs::write(folder.join("channel/default.nix"), version).unwrap();
+        let archive = folder.join("channel.tar.gz");
+        let status = Command::new("tar")
+            .arg("-czf")
+            .arg(&archive)
+            .arg("-C")
+            .args([&folder, Path::new("channel")])
+            .status();
+        assert!(status.unwrap().success());
+        let subscription = format!("file://{} nixos\n", archive.display());
+        fs::write(folder.join("home/.nix-channels"), subscription).unwrap();
+    };
+    publish("{ }: 1");
+    let first = move_config(&folder).unwrap();
+    assert_eq!(first.config, config);
+    assert_ne!(first.mark, none.mark);
+    assert_eq!(first.mark, mark_of(&config).unwrap());
+    let installed = fs::read_to_string(profile.join("nixos/default.nix"));
+    assert_eq!(installed.unwrap(), "{ }: 1");
+    assert_eq!(move_config(&folder).unwrap(), first, "nothing has moved");
+    publish("{ }: 2");
+    let second = move_config(&folder).unwrap();
+    assert_ne!(second.mark, first.mark);
+
+    fs::remove_file(folder.join("home/.nix-channels")).unwrap();
+    assert_eq!(move_config(&folder).unwrap(), second);
+    assert!(profile.join("nixos").exists());
+}
+
+#[test]
+fn each_nix_gets_the_command_line_that_it_takes() {
+    for (version, takes) in [
+        ("2.8.0", false),
+        ("2.18.1", false),
+        ("2.19.0", true),
+        ("2.24pre20240723_142ca6e", true),
+        ("2.26.3", true),
+        ("2.91.1", true),
+        ("3.0", true),
+        ("unknown", true),
+    ] {
+        assert_eq!(takes_flake_option(Some(version)), takes, "{version}");
+    }
+    assert!(takes_flake_option(None));
+
+    let arguments = |version| {
+        let command = update_of_flake(Some(version), Path::new("/state/working"));
+        let arguments = command.get_args().skip(2);
+        let texts = arguments.map(|argument| argument.to_str().unwrap().to_owned());
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        arguments("2.8.0"),
+        ["flake", "update", "path:/state/working"]
+    );
+    assert_eq!(
+        arguments("2.26.3"),
+        ["flake", "update", "--flake", "path:/state/working"]
+    );
+}
+
+#[test]
+fn the_settings_of_nix_go_along_and_what_is_for_builds_does_not() {
+    let policy = Policy::default();
+    let source = Source {
+        config: Path::new("/state/config"),
+        policy: &policy,
+        netrc: Some("/state/netrc".into()),
+    };
+    let settings = settings("\"--fallback\", \"--option\", \"access-tokens\", \"a=b\", \"-L\"");
+    let command = with_options(Command::new("nix"), &source, &settings);
+    let arguments: Vec<_> = command.get_args().collect();
+    assert_eq!(
+        arguments,
+        [
+            "--option",
+            "netrc-file",
+            "/state/netrc",
+            "--option",
+            "access-tokens",
+            "a=b"
+        ]
+    );
+}
+
+#[test]
+fn the_channels_are_where_nix_keeps_its_state() {
+    assert_eq!(
+        channels_profile(None),
+        Path::new("/nix/var/nix/profiles/per-user/root/channels")
+    );
+    assert_eq!(
+        channels_profile(Some("/elsewhere".into())),
+        Path::new("/elsewhere/profiles/per-user/root/channels")
+    );
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_hold_it_up() {
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    let day = Duration::from_secs(86_400);
+    assert!(is_due(Duration::ZERO, Some(at(0)), at(0)));
+    assert!(is_due(day, None, at(0)));
+    assert!(!is_due(day, Some(at(0)), at(0)));
+    assert!(!is_due(day, Some(at(0)), at(86_399)));
+    assert!(is_due(day, Some(at(0)), at(86_400)));
+    assert!(is_due(day, Some(at(1_000_000)), at(999_999)));
+}

@@ -1,0 +1,143 @@
+use std::fmt;
+
+use bento_protocol::{Digest, GenerationId, Outcome, Phase, RunId, SystemPath};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::machine::{BootId, Situation};
+
+/// The phases of an update, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PhaseName {
+    /// Ask which generation is published.
+    Poll,
+    /// Fetch it.
+    Pull,
+    /// Check what no archive brought.
+    Verify,
+    /// Put it in place, beside the one that is installed.
+    Stage,
+    /// Build its system.
+    Build,
+    /// Set what brings the old system back if nothing confirms the new one.
+    Arm,
+    /// Switch to the new system.
+    Activate,
+    /// Find out whether it works.
+    Confirm,
+    /// Make it the one that boots, and disarm.
+    Commit,
+    /// Tell the appliance.
+    Report,
+    /// Restart the machine, where that is wanted.
+    Reboot,
+}
+
+impl PhaseName {
+    /// Its name in the journal, on the screen and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PhaseName::Poll => "poll",
+            PhaseName::Pull => "pull",
+            PhaseName::Verify => "verify",
+            PhaseName::Stage => "stage",
+            PhaseName::Build => "build",
+            PhaseName::Arm => "arm",
+            PhaseName::Activate => "activate",
+            PhaseName::Confirm => "confirm",
+            PhaseName::Commit => "commit",
+            PhaseName::Report => "report",
+            PhaseName::Reboot => "reboot",
+        }
+    }
+}
+
+impl fmt::Display for PhaseName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What a run is about to do, on disk before it does it: the next start learns from it what was going on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Journal {
+    /// The run.
+    pub run: RunId,
+    /// The generation that it polled.
+    pub generation: GenerationId,
+    /// Whether it is a self-update.
+    pub auto: bool,
+    /// When it began, by this machine's clock.
+    pub started: Timestamp,
+    /// The phase that begins.
+    pub phase: PhaseName,
+    /// The phases that have ended.
+    pub phases: Vec<Phase>,
+    /// What the machine goes back to.
+    pub before: Before,
+    /// What was built.
+    pub built: Option<SystemPath>,
+    /// Which inputs it was built with, as far as a self-update moves them.
+    pub mark: Option<Digest>,
+    /// Whether the new system only takes effect at the next boot.
+    pub at_boot: bool,
+    /// Whether something brings the old system back if nothing confirms the new one.
+    pub is_armed: bool,
+    /// Whether the appliance was reachable before the activation.
+    pub was_reachable: bool,
+    /// What came of it, once that is decided; what remains then is to tell.
+    pub outcome: Option<Outcome>,
+    /// What failed.
+    pub error: Option<String>,
+    /// That of an earlier run whose rollback failed: as long as no run has made that good, the machine isn't `before`.
+    pub unreturned: Option<Box<Journal>>,
+}
+
+/// What a machine was before an update: what a rollback restores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// The system that ran.
+    pub running: Option<SystemPath>,
+    /// The system that a boot would have led to.
+    pub profile: Option<SystemPath>,
+    /// The generation whose secrets were in place.
+    pub generation: Option<GenerationId>,
+    /// The boot during which that was so.
+    pub boot: BootId,
+}
+
+impl Journal {
+    /// That of a run which has polled, and changed nothing yet.
+    pub fn begun(run: RunId, generation: GenerationId, started: Timestamp, before: Before) -> Self {
+        Journal {
+            run,
+            generation,
+            auto: false,
+            started,
+            phase: PhaseName::Poll,
+            phases: Vec::new(),
+            before,
+            built: None,
+            mark: None,
+            at_boot: false,
+            is_armed: false,
+            was_reachable: false,
+            outcome: None,
+            error: None,
+            unreturned: None,
+        }
+    }
+}
+
+impl Before {
+    /// What is so now.
+    pub fn now(situation: &Situation, generation: Option<GenerationId>) -> Self {
+        Before {
+            running: situation.running.clone(),
+            profile: situation.profile.clone(),
+            generation,
+            boot: situation.boot.clone(),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::duration::Limit;
+
+/// `[health]`: what must work on the new system.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// How long a check may take that has no limit of its own, those in `/etc/bento/health.d` included; a minute by
+    /// default.
+    pub timeout: Limit,
+    /// `[[health.checks]]`, carried out in this order.
+    pub checks: Vec<HealthCheck>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health {
+            timeout: Limit::of(Duration::from_secs(60)),
+            checks: Vec::new(),
+        }
+    }
+}
+
+/// A command that succeeds on a healthy system.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// What it is called in messages.
+    pub name: CheckName,
+    /// What is run, without a shell.
+    pub command: CheckCommand,
+    /// Whether a system that fails it is rolled back, as by default, or only warned about.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// How long it may take; [`Health::timeout`] by default.
+    pub timeout: Option<Limit>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The name of a check: something to see, on one line.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CheckName(String);
+
+/// A text that isn't the name of a check.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} isn't a name for a health check: it must be one line with something on it")]
+pub struct CheckNameError(String);
+
+impl TryFrom<String> for CheckName {
+    type Error = CheckNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.trim().is_empty() || text.chars().any(char::is_control) {
+            return Err(CheckNameError(text.chars().take(80).collect()));
+        }
+        Ok(CheckName(text))
+    }
+}
+
+impl fmt::Display for CheckName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A program, by its path or as it is found in the client's `PATH`, and its arguments. Under NixOS the client's unit
+/// has few programs in its `PATH`; the others have paths such as `/run/current-system/sw/bin/curl`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<String>")]
+pub struct CheckCommand {
+    program: String,
+    arguments: Vec<String>,
+}
+
+/// A command without a program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("command names no program: write it as [\"curl\", \"--fail\", \"http://localhost\"]")]
+pub struct CheckCommandError;
+
+impl CheckCommand {
+    /// The program.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// Its arguments.
+    pub fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+}
+
+impl TryFrom<Vec<String>> for CheckCommand {
+    type Error = CheckCommandError;
+
+    fn try_from(mut words: Vec<String>) -> Result<Self, Self::Error> {
+        if words.first().is_none_or(String::is_empty) {
+            return Err(CheckCommandError);
+        }
+        let arguments = words.split_off(1);
+        Ok(CheckCommand {
+            program: words.remove(0),
+            arguments,
+        })
+    }
+}

@@ -1,0 +1,306 @@
+use anyhow::anyhow;
+use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
+
+use super::knowledge::Knowledge;
+use super::{Transaction, Unconfirmed, Unsuccessful, Wish, World, rollback};
+use crate::exit::{ExitReason, Failure};
+use crate::record::{Awaiting, Before, Journal, PhaseName, Unkept};
+
+/// After a boot: proves the system that awaited it, or goes back and reboots.
+pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
+    let Some(awaiting) = world.awaiting() else {
+        return Ok(());
+    };
+    let situation = world.situation();
+    if situation.boot == awaiting.boot {
+        return match &awaiting.failure {
+            None => Ok(()),
+            Some(unkept) => {
+                let error = anyhow!(unkept.error.clone());
+                Err(match world.reboot() {
+                    // What the machine is now is of no use to anybody.
+                    Ok(()) => reboots_into_old(&error),
+                    Err(failure) => Failure {
+                        reason: ExitReason::RolledBack,
+                        error: rollback::both(&error, &failure),
+                    },
+                })
+            }
+        };
+    }
+    let started = world.now();
+    let journal = Journal {
+        auto: awaiting.auto,
+        built: Some(awaiting.installed.system.clone()),
+        mark: awaiting.installed.mark,
+        ..Journal::begun(
+            RunId::now(),
+            awaiting.installed.generation,
+            started,
+            awaiting.before.clone(),
+        )
+    };
+    let mut transaction = Transaction {
+        world,
+        wish: Wish::default(),
+        journal,
+    };
+    let came_up = situation.running.as_ref() == Some(&awaiting.installed.system);
+    match &awaiting.failure {
+        None if came_up => transaction.prove_boot(awaiting),
+        None => {
+            let running = situation
+                .running
+                .map_or("another system".to_owned(), |it| it.to_string());
+            let error = anyhow!(
+                "the machine booted {running}, not {}: the boot loader went back because that one didn't boot, or \
+                 somebody chose so",
+                awaiting.installed.system
+            );
+            let is_passing = false;
+            transaction.give_up_boot(&awaiting, Unconfirmed { error, is_passing })
+        }
+        Some(unkept) => {
+            let unconfirmed = Unconfirmed {
+                error: anyhow!(unkept.error.clone()),
+                is_passing: unkept.is_passing,
+            };
+            transaction.give_up_boot(&awaiting, unconfirmed)
+        }
+    }
+}
+
+/// Why the run ends: the machine goes down.
+fn reboots_into_old(error: &anyhow::Error) -> Failure {
+    Failure {
+        reason: ExitReason::RolledBack,
+        error: anyhow!("the machine reboots into the old system: {error:#}"),
+    }
+}
+
+/// This machine couldn't remember what came of the boot: the next start looks at it again.
+fn unremembered(error: anyhow::Error) -> Failure {
+    Failure {
+        reason: ExitReason::RebuildFailed,
+        error: error.context("what came of the boot can't be remembered"),
+    }
+}
+
+impl<W: World> Transaction<'_, W> {
+    /// Makes a system the one that boots, and nothing more: it is proven after the boot.
+    pub(super) fn stage_for_boot(&mut self, system: &SystemPath) -> Result<Outcome, Unsuccessful> {
+        self.journal.at_boot = true;
+        self.journal.was_reachable = true;
+        self.begin(PhaseName::Commit).map_err(Unsuccessful::local)?;
+        let awaiting = self.new_awaiting(system);
+        let staged = self
+            .make_bootable(system)
+            .and_then(|()| self.world.set_awaiting(Some(&awaiting)));
+        if let Err(error) = staged {
+            let before = self.journal.before.clone();
+            let back = self.boot_what_was(&before);
+            if let Err(failure) = back.and_then(|()| rollback::await_nothing(self.world)) {
+                let error = rollback::both(&error, &failure);
+                return Err(Unsuccessful::rolled_back(
+                    Outcome::RollbackFailed,
+                    error,
+                    false,
+                ));
+            }
+            let is_passing = rollback::may_pass(&error);
+            return Err(Unsuccessful::activation(error, is_passing));
+        }
+        self.or_warn(|world| world.set_failed(None));
+        Ok(Outcome::Staged)
+    }
+
+    fn new_awaiting(&mut self, system: &SystemPath) -> Awaiting {
+        let now = self.world.situation();
+        // A run that was cut short may be completed after a boot. If that led to the new system, it is the one awaited.
+        let has_come = now.running.as_ref() == Some(system);
+        let before = self.journal.before.clone();
+        Awaiting {
+            installed: self.new_installed(system),
+            auto: self.journal.auto,
+            boot: if has_come {
+                before.boot.clone()
+            } else {
+                now.boot
+            },
+            before,
+            was_reachable: self.journal.was_reachable,
+            failure: None,
+        }
+    }
+
+    /// A run died while it staged a system for the next boot.
+    pub(super) fn complete_staging(&mut self, system: &SystemPath, cut_short: String) {
+        self.world.stop_switch(self.journal.run);
+        let awaiting = self.new_awaiting(system);
+        if awaiting.boot != self.world.situation().boot {
+            // It was booted already: what remains is to prove it.
+            if self.world.awaiting().is_none() {
+                self.or_warn(|world| world.set_awaiting(Some(&awaiting)));
+            }
+            return self.finish(Outcome::Staged);
+        }
+        match self.stage_for_boot(system) {
+            Ok(outcome) => self.finish(outcome),
+            Err(unsuccessful) => {
+                let why = format!("{:#}; {cut_short}", unsuccessful.failure.error);
+                self.journal.error = Some(why);
+                let outcome = unsuccessful.outcome.unwrap_or(Outcome::ActivationFailed);
+                self.remember_failure(outcome, true);
+                self.finish(outcome);
+            }
+        }
+    }
+
+    /// A system that awaits a boot makes way for another generation.
+    pub(super) fn unstage(
+        &mut self,
+        knowledge: &mut Knowledge,
+        generation: GenerationId,
+    ) -> Result<(), Failure> {
+        let Some(awaiting) = knowledge
+            .awaiting
+            .take_if(|awaiting| awaiting.installed.generation != generation)
+        else {
+            return Ok(());
+        };
+        let unstage = self
+            .boot_what_was(&awaiting.before)
+            .and_then(|()| rollback::await_nothing(self.world));
+        unstage.map_err(|error| Failure {
+            reason: ExitReason::RebuildFailed,
+            error: error.context("what awaits the next boot can't be taken back"),
+        })?;
+        self.journal.before.profile = awaiting.before.profile;
+        Ok(())
+    }
+
+    fn boot_what_was(&mut self, before: &Before) -> anyhow::Result<()> {
+        match &before.profile {
+            Some(profile) => rollback::boot(self.world, self.journal.run, profile),
+            None => Ok(()),
+        }
+    }
+
+    /// The system that awaited the boot runs: does it work?
+    fn prove_boot(&mut self, awaiting: Awaiting) -> Result<(), Failure> {
+        self.switch_secrets_quietly(Some(awaiting.installed.generation));
+        let begun = std::time::Instant::now();
+        // A run that died since may have proven it, and what the machine would go back to isn't kept any more.
+        let is_proven = self.world.installed().as_ref() == Some(&awaiting.installed);
+        let confirmed = match is_proven {
+            true => Ok(Vec::new()),
+            false => self.world.confirm(awaiting.was_reachable, true),
+        };
+        match confirmed {
+            Ok(warnings) => {
+                self.ended(PhaseName::Confirm, begun, "the machine works");
+                if !warnings.is_empty() {
+                    self.journal.error = Some(warnings.join("; "));
+                }
+                self.keep_booting(&awaiting.installed.system)?;
+                let installed = self.world.set_installed(&awaiting.installed);
+                installed.map_err(unremembered)?;
+                self.or_warn(|world| world.set_failed(None));
+                self.report_outcome(Outcome::Switched);
+                self.world.set_awaiting(None).map_err(unremembered)
+            }
+            Err(unconfirmed) => {
+                self.ended(PhaseName::Confirm, begun, "failed");
+                self.go_back_by_boot(awaiting, &unconfirmed)
+            }
+        }
+    }
+
+    /// A run that took the system back may have died halfway, before the boot or since.
+    fn keep_booting(&mut self, system: &SystemPath) -> Result<(), Failure> {
+        let profile = self.world.situation().profile;
+        match self.make_bootable(system) {
+            Err(error) if profile.as_ref() != Some(system) => Err(Failure {
+                reason: ExitReason::RebuildFailed,
+                error: error.context("the system that was booted may not be booted again"),
+            }),
+            Err(error) => {
+                self.world.warn(&format!("{error:#}"));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn go_back_by_boot(
+        &mut self,
+        mut awaiting: Awaiting,
+        unconfirmed: &Unconfirmed,
+    ) -> Result<(), Failure> {
+        let Unconfirmed { error, is_passing } = unconfirmed;
+        let before = awaiting.before.clone();
+        let back = self.boot_what_was(&before);
+        awaiting.failure = Some(Unkept {
+            error: format!("{error:#}"),
+            is_passing: *is_passing,
+        });
+        awaiting.boot = self.world.situation().boot;
+        let back = back.and_then(|()| self.world.set_awaiting(Some(&awaiting)));
+        match back.and_then(|()| self.world.reboot()) {
+            Ok(()) => Err(reboots_into_old(error)),
+            // Somebody may keep the machine from going down for long: the appliance should know what runs until then.
+            Err(failure) => {
+                let error = rollback::both(error, &failure);
+                self.journal.error = Some(format!("{error:#}"));
+                self.remember_failure(Outcome::RollbackFailed, false);
+                self.report_outcome(Outcome::RollbackFailed);
+                Err(Failure {
+                    reason: ExitReason::RolledBack,
+                    error,
+                })
+            }
+        }
+    }
+
+    /// The machine isn't on the system that awaited the boot: it is told whether it is on the one before.
+    fn give_up_boot(
+        &mut self,
+        awaiting: &Awaiting,
+        Unconfirmed { error, is_passing }: Unconfirmed,
+    ) -> Result<(), Failure> {
+        let before = &awaiting.before;
+        let situation = self.world.situation();
+        if situation.running == before.running
+            || situation.running.as_ref() != Some(&awaiting.installed.system)
+        {
+            self.switch_secrets_quietly(before.generation);
+        }
+        // Where the profile is still what it was, the boot loader may not be.
+        let is_ours = situation.profile.as_ref() == Some(&awaiting.installed.system)
+            || situation.profile == before.profile;
+        let bootable = match is_ours {
+            true => self.boot_what_was(before),
+            false => Ok(()),
+        };
+        if let Err(failure) = bootable {
+            let error = rollback::both(&error, &failure);
+            self.journal.error = Some(format!("{error:#}"));
+            self.remember_failure(Outcome::RollbackFailed, false);
+            // Its journal stays: the next start tries again.
+            self.finish(Outcome::RollbackFailed);
+            self.world.set_awaiting(None).map_err(unremembered)?;
+            return Err(Failure {
+                reason: ExitReason::RolledBack,
+                error,
+            });
+        }
+        self.journal.error = Some(format!("{error:#}"));
+        let outcome = match situation.running == before.running {
+            true => Outcome::RolledBack,
+            false => Outcome::RollbackFailed,
+        };
+        self.remember_failure(outcome, is_passing);
+        self.report_outcome(outcome);
+        self.world.set_awaiting(None).map_err(unremembered)
+    }
+}

@@ -1,0 +1,85 @@
+use std::time::Instant;
+
+use anyhow::anyhow;
+use bento_protocol::Outcome;
+
+use super::{Transaction, Unsuccessful, World};
+use crate::exit::{ExitReason, Failure};
+use crate::pull::PullError;
+use crate::record::PhaseName;
+
+impl<W: World> Transaction<'_, W> {
+    /// `pull → verify → stage`, by a delta where there is one, else by the bundle.
+    pub(super) fn fetch(&mut self) -> Result<W::Staged, Unsuccessful> {
+        let generation = self.journal.generation;
+        let mut verified = None;
+        if let Some(base) = self.world.base(generation) {
+            match self.pull_and_verify(Some(base)) {
+                Ok(product) => verified = Some(product),
+                // The server keeps only the last few; nothing is wrong.
+                Err(PullError::Missing(_)) => {}
+                Err(error) => self.world.warn(&format!(
+                    "the delta can't be used, the bundle is fetched: {error}"
+                )),
+            }
+        }
+        let verified = match verified {
+            Some(verified) => verified,
+            None => self.pull_and_verify(None).map_err(unsuccessful)?,
+        };
+        self.begin(PhaseName::Stage).map_err(Unsuccessful::local)?;
+        let begun = Instant::now();
+        let installed = self.world.installed();
+        let awaiting = self.world.awaiting();
+        let keep: Vec<_> = installed
+            .map(|installed| installed.generation)
+            .into_iter()
+            .chain(awaiting.map(|awaiting| awaiting.installed.generation))
+            .chain(self.journal.before.generation)
+            .collect();
+        let staged = self.world.stage(verified, &keep);
+        let staged = staged.map_err(Unsuccessful::local)?;
+        let note = format!("generation {} is in place", generation.short());
+        self.ended(PhaseName::Stage, begun, &note);
+        Ok(staged)
+    }
+
+    fn pull_and_verify(&mut self, base: Option<W::Base>) -> Result<W::Verified, PullError> {
+        self.begin(PhaseName::Pull).map_err(PullError::Local)?;
+        let begun = Instant::now();
+        let what = if base.is_some() {
+            "as a delta"
+        } else {
+            "as a bundle"
+        };
+        let pulled = self.world.pull(self.journal.generation, base)?;
+        self.ended(PhaseName::Pull, begun, what);
+        self.begin(PhaseName::Verify).map_err(PullError::Local)?;
+        let begun = Instant::now();
+        let verified = self.world.verify(pulled)?;
+        self.ended(
+            PhaseName::Verify,
+            begun,
+            "every file is what the manifest says",
+        );
+        Ok(verified)
+    }
+}
+
+fn unsuccessful(error: PullError) -> Unsuccessful {
+    let server = |outcome, error| Unsuccessful {
+        outcome,
+        is_passing: None,
+        failure: Failure {
+            reason: ExitReason::Server,
+            error,
+        },
+    };
+    match error {
+        PullError::Lost(error) => server(None, error),
+        PullError::Missing(_) | PullError::Unverified(_) => {
+            server(Some(Outcome::BuildFailed), anyhow!(error))
+        }
+        PullError::Local(error) => Unsuccessful::local(error),
+    }
+}

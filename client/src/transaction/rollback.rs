@@ -1,0 +1,168 @@
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
+
+use bento_protocol::{RunId, SystemPath};
+
+use super::World;
+use crate::arm::Decision;
+use crate::exit::{ExitReason, Failure};
+use crate::record::{Journal, PhaseName};
+use crate::switch::{Action, SwitchError};
+
+/// How often a system is switched to while another switch goes on, which somebody may have begun by hand.
+const BUSY_TRIES: usize = 60;
+/// The pause between two of these tries.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Decides that the old system comes back, unless somebody has, and sees to it that it is back. Whether it was decided
+/// here.
+///
+/// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
+/// the new system or made it bootable after it.
+pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> anyhow::Result<bool> {
+    // A state folder that can't be used, such as one over which something was mounted, is no reason to stay.
+    let was_decided = match world.decide(journal.run, Decision::RollingBack) {
+        Ok(was_decided) => was_decided,
+        Err(error) => {
+            world.warn(&format!("{error:#}"));
+            true
+        }
+    };
+    let lock = world.lock_rollback();
+    if let Err(error) = &lock {
+        world.warn(&format!("{error:#}"));
+    }
+    bring_back(world, journal)?;
+    world.note_rolled_back(journal.run)?;
+    Ok(was_decided)
+}
+
+/// What the armed timer does: goes back, unless the new system was confirmed in time. Whether it went back.
+pub fn roll_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<bool> {
+    if !world.decide(journal.run, Decision::RollingBack)? {
+        return Ok(false);
+    }
+    ensure(world, journal).map(|_| true)
+}
+
+/// Restores what the machine was before the update, as far as that goes: what can't be restored keeps nothing else from
+/// it. Doing it twice does no harm.
+fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
+    let before = &journal.before;
+    let old = before
+        .running
+        .as_ref()
+        .context("nothing is known that the machine could go back to")?;
+    world.stop_switch(journal.run);
+    let mut failures = Vec::new();
+    failures.extend(world.switch_secrets(before.generation).err());
+    let situation = world.situation();
+    let touched_boot = journal.phase >= PhaseName::Commit || situation.profile != before.profile;
+    if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
+        let booted = boot(world, journal.run, profile);
+        failures.extend(booted.and_then(|()| await_nothing(world)).err());
+    }
+    // A boot since then started the old system afresh; otherwise it may run only half.
+    let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
+    if journal.phase >= PhaseName::Activate && !is_fresh {
+        failures.extend(switch(world, journal.run, old, Action::Test).err());
+    }
+    // That boot may have started their units with the new ones, where only secrets are new.
+    if journal.phase >= PhaseName::Activate
+        && let Some(generation) = before.generation
+    {
+        // The machine is on its old system all the same.
+        if let Err(error) = world.restart_units(Some(journal.generation), generation) {
+            world.warn(&format!("{error:#}"));
+        }
+    }
+    failures.extend(check_running(world, old).err());
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
+    bail!("{}", failures.join("; "))
+}
+
+/// Sees to it that no boot is awaited that leads elsewhere now: a run that was cut short may have noted one.
+pub(super) fn await_nothing(world: &mut impl World) -> anyhow::Result<()> {
+    match world.awaiting() {
+        Some(_) => world.set_awaiting(None),
+        None => Ok(()),
+    }
+}
+
+/// Makes a system the one that boots, through the profile and the boot loader.
+pub(super) fn boot(world: &mut impl World, run: RunId, system: &SystemPath) -> anyhow::Result<()> {
+    // It takes room in the store, which a machine that only goes back mustn't need.
+    if world.situation().profile.as_ref() != Some(system) {
+        world.set_profile(system)?;
+    }
+    switch(world, run, system, Action::Boot)
+}
+
+/// Whether what kept a system from being made bootable may pass: the disk or another switch, and not its boot loader.
+pub(super) fn may_pass(error: &anyhow::Error) -> bool {
+    !matches!(error.downcast_ref(), Some(SwitchError::Failed(_)))
+}
+
+fn switch(
+    world: &mut impl World,
+    run: RunId,
+    system: &SystemPath,
+    action: Action,
+) -> anyhow::Result<()> {
+    let mut switched = world.switch(run, system, action);
+    for _ in 0..BUSY_TRIES {
+        if !matches!(switched, Err(SwitchError::Busy)) {
+            break;
+        }
+        world.wait(BUSY_PAUSE);
+        switched = world.switch(run, system, action);
+    }
+    // Units that fail are no reason to stop halfway.
+    switched
+        .map(drop)
+        .map_err(|error| anyhow!(error).context(format!("can't {} {system}", action.meaning())))
+}
+
+fn check_running(world: &mut impl World, system: &SystemPath) -> anyhow::Result<()> {
+    let running = world.situation().running;
+    ensure!(
+        running.as_ref() == Some(system),
+        "{} runs after the rollback, not {system}",
+        running.map_or("nothing known".to_owned(), |running| running.to_string())
+    );
+    Ok(())
+}
+
+/// Why the new system was given up, and why the old one didn't come back.
+pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Error {
+    anyhow!(
+        "THE ROLLBACK FAILED, and this machine needs a look: {failure:#}. It is tried again at the next start. The \
+         update was given up because: {error:#}"
+    )
+}
+
+/// Goes back to what ran before the last update, because somebody wants it, and says what that is.
+pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> {
+    super::recover(world);
+    let failed = |error| Failure {
+        reason: ExitReason::RolledBack,
+        error,
+    };
+    let previous = world.installed().and_then(|installed| installed.previous);
+    let previous = previous
+        .context("nothing is known that ran before the last update")
+        .map_err(failed)?;
+    let run = RunId::now();
+    let go_back = |world: &mut _| {
+        switch(world, run, &previous, Action::Test)?;
+        check_running(world, &previous)?;
+        boot(world, run, &previous)?;
+        await_nothing(world)
+    };
+    go_back(world).map_err(failed)?;
+    Ok(previous)
+}

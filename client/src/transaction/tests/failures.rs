@@ -1,0 +1,264 @@
+//! What fails, what follows, and whether it is tried again.
+
+use bento_protocol::Outcome;
+
+use super::super::Wish;
+use super::fake::{Fake, Fault};
+use super::machine::{Nature, id, system};
+use crate::exit::ExitReason;
+
+const RETRY: Wish = Wish {
+    retry: true,
+    at_boot: false,
+};
+
+#[test]
+fn a_delta_that_fails_is_followed_by_the_bundle_once() {
+    for (way, warns) in [(0, false), (1, true), (2, true)] {
+        let fake = Fake::with(Nature::Good);
+        let mut fake = fake.with_fault_at("pull a delta", Fault::Error(way));
+        assert_eq!(fake.update(), Some(Ok(())));
+        let pulls = fake.done.iter().filter(|done| done.starts_with("pull"));
+        assert_eq!(
+            pulls.collect::<Vec<_>>(),
+            ["pull a delta", "pull the bundle"]
+        );
+        assert_eq!(!fake.warnings.is_empty(), warns);
+    }
+    let mut fake = Fake::with(Nature::Good).with_fault_at("verify", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert!(fake.did("pull the bundle"));
+}
+
+#[test]
+fn a_server_that_gives_nothing_usable_is_reported_if_it_can_be() {
+    for (way, exit, reported) in [
+        (0, ExitReason::Server, 1),
+        (1, ExitReason::Server, 1),
+        (2, ExitReason::RebuildFailed, 1),
+        (3, ExitReason::Server, 0),
+    ] {
+        let mut fake = Fake::with(Nature::Good);
+        fake.disk.staged.clear();
+        let mut fake = fake.with_fault_at("pull the bundle", Fault::Error(way));
+        assert_eq!(fake.update(), Some(Err(exit)));
+        assert!(!fake.did("stage") && !fake.did("build") && !fake.did("secrets 1"));
+        assert_eq!(fake.server.reports.len(), reported);
+        let outcomes = fake.server.reports.iter().map(|report| report.outcome);
+        assert!(
+            outcomes
+                .into_iter()
+                .all(|outcome| outcome == Outcome::BuildFailed)
+        );
+        // What the server gave may be another thing at the next poll.
+        let failed = fake.disk.failed.as_ref();
+        assert_eq!(failed.is_some(), exit == ExitReason::RebuildFailed);
+    }
+    let mut unreachable = Fake::with(Nature::Good);
+    unreachable.server.is_down = true;
+    assert_eq!(unreachable.update(), Some(Err(ExitReason::Server)));
+    assert_eq!(unreachable.acts(), ["poll"]);
+}
+
+#[test]
+fn a_failed_build_leaves_the_machine_alone_and_is_known() {
+    let mut fake = Fake::with(Nature::BuildFails);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert!(!fake.did("secrets 1") && !fake.did("arm"));
+    let error = fake.newest_report().error.as_deref().unwrap();
+    assert!(error.contains("no such thing"), "{error}");
+    fake.pass(24 * 60);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.acts(), ["poll"]);
+    assert_eq!(
+        fake.update_with(RETRY),
+        Some(Err(ExitReason::RebuildFailed))
+    );
+    assert!(fake.did("build"));
+    fake.publish(Nature::Good);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.disk.failed, None);
+}
+
+#[test]
+fn what_may_pass_is_tried_again_at_once_and_then_ever_more_rarely() {
+    let broken = Fault::Error(0);
+    let mut fake = Fake::with(Nature::Good).with_fault_at("build", broken);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    let mut fake = fake.with_fault_at("build", broken);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    fake.update();
+    assert_eq!(fake.acts(), ["poll"]);
+    fake.pass(6);
+    assert_eq!(fake.update(), Some(Ok(())));
+}
+
+#[test]
+fn what_no_lock_file_pins_is_tried_again() {
+    let mut fake = Fake::with(Nature::Unhealthy);
+    fake.publish_with(|generation| generation.is_unpinned = true);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert!(fake.disk.failed.as_ref().unwrap().is_passing);
+}
+
+#[test]
+fn a_system_that_would_not_carry_on_is_refused_before_anything_changes() {
+    let mut fake = Fake::with(Nature::Refused);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert!(!fake.did("arm"));
+    assert_eq!(fake.newest_report().outcome, Outcome::ActivationFailed);
+}
+
+#[test]
+fn what_fails_once_it_runs_is_rolled_back_with_its_secrets() {
+    for (nature, is_passing) in [
+        (Nature::ActivationFails, false),
+        (Nature::Unhealthy, false),
+        (Nature::UnitFails, false),
+        (Nature::KillsNetwork, true),
+    ] {
+        let mut fake = Fake::with(nature);
+        fake.publish_with(|generation| generation.secrets = 1);
+        assert_eq!(
+            fake.update(),
+            Some(Err(ExitReason::RolledBack)),
+            "{nature:?}"
+        );
+        let report = fake.newest_report();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{nature:?}");
+        assert_eq!(report.system.built, Some(system(1, 0)));
+        assert_eq!(fake.disk.secrets, Some(id(0)));
+        assert_eq!(fake.disk.failed.as_ref().unwrap().is_passing, is_passing);
+        fake.check_whole();
+    }
+}
+
+#[test]
+fn a_server_that_was_gone_before_is_no_reason_to_roll_back() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.server.is_down = false;
+    let mut fake = fake.with_fault_at("look for the appliance", Fault::Error(0));
+    fake.server.systems[1].nature = Nature::KillsNetwork;
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.machine.running, system(1, 0));
+    assert_eq!(fake.disk.spool.len(), 1);
+}
+
+#[test]
+fn a_unit_that_fails_anew_has_one_more_try() {
+    let mut fake = Fake::with(Nature::UnitFails);
+    fake.update();
+    let tries = fake.done.iter().filter(|done| *done == "test 1").count();
+    assert_eq!(tries, 2);
+    assert!(
+        fake.newest_report()
+            .error
+            .as_ref()
+            .unwrap()
+            .contains("own.service")
+    );
+
+    let flaky = Fault::Error(4);
+    let mut fake = Fake::with(Nature::Good).with_fault_at("test 1", flaky);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert!(
+        fake.warnings
+            .iter()
+            .any(|warning| warning.contains("tried again"))
+    );
+}
+
+#[test]
+fn a_unit_that_failed_before_is_only_a_warning() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.machine.failing.push("old.service".to_owned());
+    assert_eq!(fake.update(), Some(Ok(())));
+    let report = fake.newest_report();
+    assert_eq!(report.outcome, Outcome::Switched);
+    assert!(report.error.as_ref().unwrap().contains("old.service"));
+}
+
+#[test]
+fn another_switch_that_goes_on_is_waited_for_until_the_next_start() {
+    let busy = Fault::Error(2);
+    let mut fake = Fake::with(Nature::Good).with_fault_at("test 1", busy);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.newest_report().outcome, Outcome::ActivationFailed);
+    assert!(!fake.did("test 0"));
+    fake.check_whole();
+    assert_eq!(fake.update(), Some(Ok(())));
+}
+
+#[test]
+fn a_rollback_that_fails_says_so_and_is_tried_again_with_a_report_of_its_own() {
+    let mut fake = rollback_fails();
+    assert_eq!(fake.newest_report().outcome, Outcome::RollbackFailed);
+    assert!(
+        fake.newest_report()
+            .error
+            .as_ref()
+            .unwrap()
+            .contains("THE ROLLBACK FAILED")
+    );
+    let first = fake.newest_report().run;
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    let report = fake.newest_report();
+    assert_eq!(report.outcome, Outcome::RolledBack);
+    assert_ne!(report.run, first);
+    fake.check_whole();
+}
+
+#[test]
+fn a_rollback_that_failed_is_not_forgotten_while_another_generation_is_tried() {
+    let mut fake = rollback_fails();
+    fake.publish(Nature::BuildFails);
+    // It fails once more, and so does the build.
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert!(fake.did("build"));
+    assert!(fake.machine.is_half);
+    fake.update();
+    assert!(fake.did("test 0"));
+    fake.check_whole();
+}
+
+#[test]
+fn a_new_generation_cures_a_rollback_that_failed() {
+    let mut fake = rollback_fails();
+    fake.publish(Nature::Good);
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.machine.running, system(2, 0));
+    fake.check_whole();
+}
+
+/// An unhealthy system that couldn't be switched back from.
+fn rollback_fails() -> Fake {
+    let fake = Fake::with(Nature::Unhealthy);
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    fake
+}
+
+#[test]
+fn a_record_that_cannot_be_written_is_written_by_the_next_start() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.publish_with(|generation| generation.secrets = 1);
+    let mut fake = fake.with_fault_at("installed 2", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Ok(())));
+    fake.reboot_machine();
+    assert_eq!(fake.disk.secrets, Some(id(2)));
+    fake.update();
+    assert_eq!(fake.disk.installed.as_ref().unwrap().generation, id(2));
+    fake.check_whole();
+}
+
+#[test]
+fn a_report_that_cannot_be_delivered_comes_with_the_next_run() {
+    let mut fake = Fake::with(Nature::Good).with_fault_at("report switched", Fault::Error(1));
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert!(fake.server.reports.is_empty());
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    assert_eq!(fake.server.reports.len(), 1);
+}

@@ -1,0 +1,241 @@
+//! Systems that await a boot, and reboots that the fleet wants.
+
+use bento_protocol::{Outcome, Reboot};
+
+use super::super::{Wish, reboot_if_needed};
+use super::fake::{Fake, Fault, When};
+use super::machine::{Nature, id, system};
+use crate::exit::ExitReason;
+
+const AT_BOOT: Wish = Wish {
+    retry: false,
+    at_boot: true,
+};
+
+/// A machine that has booted into a staged system of that nature.
+fn booted(nature: Nature) -> Fake {
+    let mut fake = Fake::with(nature);
+    fake.publish_with(|generation| generation.secrets = 1);
+    assert_eq!(fake.update_with(AT_BOOT), Some(Ok(())));
+    fake.reboot_machine();
+    fake
+}
+
+#[test]
+fn a_staged_system_is_only_made_bootable_and_proven_after_the_boot() {
+    let mut fake = Fake::with(Nature::Good);
+    assert_eq!(fake.update_with(AT_BOOT), Some(Ok(())));
+    let from_boot_room = fake
+        .acts()
+        .into_iter()
+        .skip_while(|act| !act.contains("/boot"));
+    assert_eq!(
+        from_boot_room.collect::<Vec<_>>(),
+        [
+            "check the room in /boot",
+            "profile 1",
+            "boot 1",
+            "report staged"
+        ]
+    );
+    assert!(fake.newest_report().reboot_required);
+    fake.check_whole();
+    fake.update();
+    assert_eq!(fake.acts(), ["poll"]);
+
+    fake.reboot_machine();
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(
+        fake.acts()[..4],
+        ["secrets 1", "confirm", "boot 1", "installed 1"]
+    );
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+#[test]
+fn a_staged_system_that_is_not_healthy_reboots_into_the_old_one() {
+    let mut fake = booted(Nature::Unhealthy);
+    assert_eq!(fake.disk.secrets, Some(id(2)));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.machine.running, system(0, 0));
+    assert_eq!(fake.disk.secrets, Some(id(0)));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.newest_report().outcome, Outcome::RolledBack);
+    assert!(!fake.disk.failed.as_ref().unwrap().is_passing);
+    fake.check_whole();
+}
+
+#[test]
+fn a_staged_system_that_does_not_come_up_is_given_up() {
+    let mut fake = booted(Nature::NeverBoots);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    let report = fake.newest_report();
+    assert_eq!(report.outcome, Outcome::RolledBack);
+    assert!(report.error.as_ref().unwrap().contains("didn't boot"));
+    fake.check_whole();
+}
+
+#[test]
+fn a_staged_system_makes_way_for_a_newer_generation() {
+    let mut fake = Fake::with(Nature::Unhealthy);
+    fake.update_with(AT_BOOT);
+    fake.publish(Nature::BuildFails);
+    fake.update();
+    assert_eq!(fake.disk.awaiting, None);
+    assert_eq!(*fake.machine.loader(), system(0, 0));
+    fake.check_whole();
+}
+
+#[test]
+fn a_system_whose_init_differs_is_staged() {
+    let mut fake = Fake::with(Nature::NeedsBoot);
+    fake.publish_with(|generation| generation.secrets = 1);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+    // It isn't the one that runs yet.
+    assert_eq!(fake.disk.secrets, Some(id(0)));
+    fake.check_whole();
+}
+
+#[test]
+fn a_system_out_of_reach_after_the_boot_is_tried_again() {
+    let mut fake = booted(Nature::Good).with_fault_at("confirm", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    // The first try after a failure that may pass comes at once.
+    assert_eq!(fake.update(), Some(Ok(())));
+    let outcomes = fake.server.reports.iter().map(|report| report.outcome);
+    assert_eq!(
+        outcomes.collect::<Vec<_>>(),
+        [Outcome::Staged, Outcome::RolledBack, Outcome::Switched]
+    );
+    assert_eq!(fake.machine.running, system(1, 0));
+}
+
+#[test]
+fn a_boot_that_cuts_a_staging_short_is_not_the_one_that_is_awaited() {
+    let dies = Fault::Death {
+        when: When::Before,
+        reboots: true,
+    };
+    let mut fake = Fake::with(Nature::NeedsBoot).with_fault_at("boot 1", dies);
+    assert_eq!(fake.update(), None);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+    fake.reboot_machine();
+    fake.update();
+    assert_eq!(fake.machine.running, system(1, 0));
+}
+
+#[test]
+fn a_staged_system_that_runs_before_its_staging_was_told_is_only_proven() {
+    let dies = Fault::Death {
+        when: When::Before,
+        reboots: true,
+    };
+    let mut fake = Fake::with(Nature::NeedsBoot).with_fault_at("note failed -", dies);
+    assert_eq!(fake.update(), None);
+    assert_eq!(fake.machine.running, system(1, 0));
+    let mut fake = fake.with_fault_at("boot 1", Fault::Error(1));
+    // Its profile leads there already.
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+#[test]
+fn a_boot_loader_that_cannot_be_taken_back_is_told_and_taken_back_by_the_next_start() {
+    let fake = booted(Nature::NeverBoots);
+    let mut fake = fake.with_fault_at("boot 0", Fault::Error(1));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.newest_report().outcome, Outcome::RollbackFailed);
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::RolledBack);
+    fake.check_whole();
+}
+
+#[test]
+fn what_cannot_be_noted_as_awaited_is_not_booted() {
+    let mut fake = Fake::with(Nature::NeedsBoot);
+    fake.update();
+    assert!(fake.did("note awaiting 1"));
+    let mut fake = Fake::with(Nature::NeedsBoot).with_fault_at("note awaiting 1", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(*fake.machine.loader(), system(0, 0));
+    fake.check_whole();
+}
+
+#[test]
+fn what_was_proven_is_not_given_up_by_the_run_after() {
+    let dies = Fault::Death {
+        when: When::After,
+        reboots: false,
+    };
+    let mut fake = booted(Nature::Good).with_fault_at("installed 2", dies);
+    assert_eq!(fake.update(), None);
+    fake.machine.failing.push("later.service".to_owned());
+    fake.server.systems[1].nature = Nature::Unhealthy;
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+#[test]
+fn the_machine_reboots_where_the_policy_wants_it_and_once_for_a_system() {
+    for (reboot, boots) in [(Reboot::Never, 1), (Reboot::Immediate, 2)] {
+        let mut fake = Fake::with(Nature::Good).with_kernel(1);
+        fake.publish_with(|generation| generation.terms.reboot = reboot);
+        assert_eq!(fake.update(), Some(Ok(())));
+        assert_eq!(fake.machine.boots, boots, "{reboot:?}");
+        // Its report went first.
+        assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+        // A machine whose boot loader has another kernel than the system that it names.
+        fake.machine.booted = system(0, 0);
+        fake.update();
+        assert_eq!(fake.machine.boots, boots, "{reboot:?}");
+    }
+}
+
+#[test]
+fn nothing_reboots_a_machine_that_is_held() {
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    fake.hold(4);
+    fake.disk.installed.as_mut().unwrap().generation = id(2);
+    fake.disk.staged.insert(id(2));
+    fake.machine.running = system(1, 0);
+    assert_eq!(fake.start(reboot_if_needed), Some(Ok(())));
+    assert_eq!(fake.machine.boots, 1);
+    fake.machine.held = None;
+    assert_eq!(fake.start(reboot_if_needed), Some(Ok(())));
+    assert_eq!(fake.machine.boots, 2);
+}
+
+#[test]
+fn a_reboot_waits_for_its_report_but_not_for_ever() {
+    let mut fake = Fake::with(Nature::NeedsBoot);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    let mut fake = fake.with_fault_at("report staged", Fault::Error(1));
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.server.reports.len(), 1);
+    assert!(!fake.did("wait"));
+
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    let mut fake = fake.with_fault_at("look for the appliance", Fault::Error(0));
+    fake.server.systems[1].nature = Nature::KillsNetwork;
+    let before = fake.clock;
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.clock.duration_since(before).as_mins(), 10);
+    assert_eq!(fake.machine.boots, 2);
+}
+
+#[test]
+fn a_reboot_that_fails_is_said() {
+    let mut fake = Fake::with(Nature::NeedsBoot);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    fake.update();
+    assert_eq!(fake.machine.running, system(1, 0));
+}

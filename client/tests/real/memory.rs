@@ -1,0 +1,122 @@
+//! How much memory the client needs for a pull, however large it is.
+
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use bento_protocol::limits;
+
+use crate::ground::{Ended, Ground, generation};
+use crate::publisher::{Content, Generation};
+
+/// The contract: the most memory that the client may ever have had, in KiB. Unoptimised, its code alone takes 5 MiB more
+/// than what is installed, so there only the next number says anything.
+const MOST: u64 = 16 << 10;
+/// How much more a large pull may take than a small one, in KiB: what libssh2 asks ahead, and little else.
+const MOST_FOR_SIZE: u64 = 5 << 10;
+
+/// Files with long names, of which those that leave `rest` when divided by ten have another content.
+fn many_files(rest: usize, content: &str) -> Vec<Content> {
+    let files = (0..20_000).map(|number| {
+        // Each name has a prefix of its own, so that no compression helps who keeps them.
+        let name = format!(
+            "{number:05}-{}",
+            format!("{:016x}", number * 0x9e37_79b9_7f4a).repeat(15)
+        );
+        let area = if number % 3 == 0 { "secrets" } else { "config" };
+        let bytes = if number % 10 == rest { content } else { "" };
+        Content::new(
+            &format!("{area}/{:03}/{name}", number % 200),
+            bytes.as_bytes(),
+        )
+    });
+    files.collect()
+}
+
+/// Bytes that no compression makes fewer.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes
+}
+
+/// Updates, and gives the most memory that the client had at any time, in KiB.
+fn update(ground: &Ground) -> (Ended, u64) {
+    let client = ground
+        .client("update")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = format!("/proc/{}/status", client.id());
+    let watch = thread::spawn(move || {
+        let mut most = 0;
+        // Of a process that has ended, but wasn't waited for, there is a file without this line.
+        while let Some(now) = fs::read_to_string(&status).ok().and_then(high_water_mark) {
+            most = now;
+            thread::sleep(Duration::from_millis(2));
+        }
+        most
+    });
+    let ended = Ended::of(client.wait_with_output().unwrap());
+    (ended, watch.join().unwrap())
+}
+
+fn high_water_mark(status: String) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+fn in_place(ground: &Ground, generation: &Generation) -> bool {
+    let id = generation.manifest.generation().to_string();
+    ground.state_names("generations").contains(&id)
+}
+
+/// There is nothing in it to build, because that isn't what is measured: each update pulls, verifies, stages, and
+/// reports that the build failed.
+#[test]
+fn no_pull_needs_more_memory_than_the_contract_says() {
+    let mut ground = Ground::new();
+    ground.publish(vec![Content::new("config/small", "")], &[]);
+    let (ended, small) = update(&ground);
+    ended.with(1);
+
+    let mut first = many_files(0, "first");
+    first.push(Content::new("config/large", noise(32 << 20)));
+    let first = ground.publish(first, &[]);
+    let manifest = serde_json::to_vec(&first.manifest).unwrap().len() as u64;
+    assert!(manifest > limits::MANIFEST_BYTES / 5, "{manifest} bytes");
+
+    let (ended, bundle) = update(&ground);
+    assert!(ended.with(1).stdout.contains("as a bundle"));
+    assert!(in_place(&ground, &first));
+
+    let (_, again) = update(&ground);
+
+    let second = generation(many_files(1, "second"));
+    let delta = second.delta_from(&first);
+    let name = format!("delta/{}.tar.gz", first.manifest.generation());
+    ground.server.publish_as(&second, |publication| {
+        fs::write(publication.join(name), &delta).unwrap();
+    });
+    let (ended, delta) = update(&ground);
+    assert!(ended.with(1).stdout.contains("as a delta"));
+    assert!(in_place(&ground, &second));
+
+    let all = format!("small {small}, bundle {bundle}, staged before {again}, delta {delta} KiB");
+    println!("{all}");
+    for measured in [bundle, again, delta] {
+        assert!(measured <= small + MOST_FOR_SIZE, "{all}");
+        assert!(cfg!(debug_assertions) || measured <= MOST, "{all}");
+    }
+    assert!(small > 0, "{all}");
+}

@@ -1,0 +1,156 @@
+//! What the machine's own commands say of it, and a rollback by hand.
+
+use bento_protocol::Outcome;
+use serde_json::Value;
+
+use crate::ground::{Ground, broken, flake, with};
+use crate::processes::{Gate, Running};
+use crate::publisher::Generation;
+
+fn status(ground: &Ground) -> Value {
+    let ended = ground
+        .ask("status", &["--json"])
+        .with(0)
+        .without_complaint();
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+#[track_caller]
+fn says(ground: &Ground, lines: &[&str]) {
+    let text = ground.ask("status", &[]).with(0).without_complaint().stdout;
+    // As a person reads them: columns don't matter.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said: Vec<_> = text.lines().map(words).collect();
+    for line in lines {
+        assert!(
+            said.iter().any(|said| said.contains(line)),
+            "{line:?} isn't in\n{text}"
+        );
+    }
+}
+
+fn id(generation: &Generation) -> String {
+    generation.manifest.generation().to_string()
+}
+
+fn short(generation: &Generation) -> String {
+    generation.manifest.generation().short().to_string()
+}
+
+#[test]
+fn status_says_what_the_machine_is_on_and_what_comes_next() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let now = status(&ground);
+    assert_eq!(now["format"], 1);
+    assert_eq!(now["generation"], id(&first));
+    assert_eq!(now["built"], now["running"]);
+    assert_eq!(now["profile"], now["running"]);
+    assert_eq!(now["armed"], false);
+    for unset in ["awaiting", "holder", "phase", "failed", "held"] {
+        assert_eq!(now[unset], Value::Null, "{unset}");
+    }
+    assert_eq!(now["runs"][0]["outcome"], "switched");
+    says(
+        &ground,
+        &[
+            &format!("generation {}", id(&first)),
+            "going on nothing",
+            "switched",
+        ],
+    );
+
+    let second = ground.publish(broken("2"), &[&first]);
+    ground.update().with(1);
+    let now = status(&ground);
+    assert_eq!(now["generation"], id(&first));
+    assert_eq!(now["failed"]["generation"], id(&second));
+    assert_eq!(now["failed"]["retry_at"], Value::Null);
+    assert_eq!(now["runs"][1]["outcome"], "build_failed");
+    let failed = format!("failed generation {}, not tried again", short(&second));
+    says(&ground, &[&failed, "undefined variable 'nonsense'"]);
+
+    ground.ask("hold", &["--for", "4h"]).with(0);
+    assert!(status(&ground)["held"].is_string());
+    says(&ground, &["`bento-client hold off` ends that"]);
+    ground.ask("hold", &["off"]).with(0);
+
+    let third = ground.publish(flake("3"), &[&first]);
+    ground.update_with(&["--at-boot"]).with(0);
+    let now = status(&ground);
+    assert_eq!(now["awaiting"], id(&third));
+    assert_eq!(now["reboot_required"], true);
+    assert_eq!(now["failed"], Value::Null);
+    says(
+        &ground,
+        &[&format!("next boot generation {}", short(&third))],
+    );
+}
+
+#[test]
+fn status_says_what_is_going_on_and_what_was_cut_short() {
+    let mut ground = Ground::new();
+    let gate = Gate::new(&ground);
+    let slow = format!("{}\nactivate", gate.wait());
+    ground.publish(with(flake("1"), "config/activation.sh", &slow), &[]);
+    let running = Running::start(ground.client("update"));
+    gate.await_arrival();
+    let now = status(&ground);
+    assert_eq!(now["holder"], running.number());
+    assert_eq!(now["phase"], "activate");
+    assert_eq!(now["armed"], true);
+    let process = format!("(process {})", running.number());
+    says(&ground, &["an update is in its phase activate", &process]);
+
+    running.kill();
+    assert_eq!(status(&ground)["holder"], Value::Null);
+    says(
+        &ground,
+        &[
+            "a run was cut short in its phase activate",
+            "the old system comes back unless",
+        ],
+    );
+    gate.open();
+    ground.update().with(0);
+    assert_eq!(status(&ground)["armed"], false);
+    says(&ground, &["going on nothing"]);
+}
+
+#[test]
+fn a_rollback_by_hand_is_told_and_left_alone() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let second = ground.publish(flake("2"), &[&first]);
+    ground.update().with(0);
+    ground.ask("rollback", &[]).with(0);
+    ground.is_wholly_on("1");
+    says(&ground, &["not what was built:"]);
+    for _ in 0..2 {
+        ground.update().with(0);
+    }
+    ground.is_wholly_on("1");
+    // Drifted, by what the appliance makes of it: it runs another system than it built.
+    assert_eq!(ground.reports().len(), 3);
+    let report = ground.last_report();
+    assert_eq!(report.outcome, Outcome::Unchanged);
+    assert_eq!(report.generation, second.manifest.generation());
+    assert_ne!(report.system.built, report.system.running);
+
+    ground.publish(flake("3"), &[]);
+    ground.update().with(0);
+    ground.is_wholly_on("3");
+}
+
+#[test]
+fn without_an_update_there_is_nothing_to_go_back_to() {
+    let ground = Ground::new();
+    ground
+        .ask("rollback", &[])
+        .with(3)
+        .complaining("nothing is known that ran before the last update");
+    ground.is_wholly_on("0");
+    says(&ground, &["none installed yet"]);
+}

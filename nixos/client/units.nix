@@ -1,0 +1,151 @@
+# When the client runs: bento-update, bento-reboot, and bento-secrets at boot.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.bento-client;
+
+  # A unit that carries out, or waits for, the switch that may change or remove it. Stopped halfway, it
+  # would leave a machine that is neither old nor new, and no report.
+  survivesSwitch = {
+    restartIfChanged = false;
+    stopIfChanged = false;
+    unitConfig.X-StopOnRemoval = false;
+  };
+
+  # What the client calls: Nix and git to build, ssh for a proxy command, systemd to switch, to be
+  # undisturbed meanwhile and to reboot; and the shells that health checks are written for, because
+  # `#!/usr/bin/env bash` is how a script begins that should run on NixOS.
+  path = [
+    config.nix.package
+    config.programs.ssh.package
+    config.systemd.package
+    pkgs.bash
+    pkgs.coreutils
+    pkgs.gitMinimal
+  ];
+
+  # As for NixOS' own nixos-upgrade.service.
+  environment =
+    config.nix.envVars
+    // {
+      inherit (config.environment.sessionVariables) NIX_PATH;
+      HOME = "/root";
+    }
+    // config.networking.proxy.envVars;
+
+  # A time zone isn't known where systems are built, and so can't be checked there.
+  withoutZone =
+    calendar:
+    let
+      zoned = builtins.match "(.*[^ ]) +[A-Z][A-Za-z0-9_+/-]*" calendar;
+    in
+    if zoned == null then calendar else builtins.head zoned;
+
+  # No TimeoutStartSec: for a oneshot unit that is infinity, and a build may take a day.
+  run = command: {
+    Type = "oneshot";
+    ExecStart = "${cfg.package}/bin/bento-client ${command}";
+    StateDirectory = "bento";
+    StateDirectoryMode = "0700";
+  };
+in
+{
+  config = lib.mkIf cfg.enable {
+    # systemd ignores a time that it can't read. Without OnCalendar= the machine would be updated after
+    # a boot and never again, and nothing that a new system must prove would show it.
+    system.checks = [
+      (pkgs.runCommand "bento-client-times" { nativeBuildInputs = [ config.systemd.package ]; } ''
+        if ! systemd-analyze calendar ${lib.escapeShellArg (withoutZone cfg.interval)}; then
+          echo "error: services.bento-client.interval isn't a calendar expression of systemd.time(7)" >&2
+          exit 1
+        fi
+        if ! systemd-analyze timespan ${lib.escapeShellArg cfg.jitter}; then
+          echo "error: services.bento-client.jitter isn't a time span of systemd.time(7)" >&2
+          exit 1
+        fi
+        touch "$out"
+      '')
+    ];
+
+    systemd.services.bento-update = survivesSwitch // {
+      description = "Update this machine from its bento appliance";
+      after = [ "network-online.target" ];
+      wants = [ "network-online.target" ];
+      inherit environment path;
+      serviceConfig = run "update" // {
+        # Another run holds the lock, and does what this one would have done.
+        SuccessExitStatus = 5;
+      };
+    };
+
+    systemd.timers.bento-update = {
+      description = "Look for a new generation of this machine";
+      wantedBy = [ "timers.target" ];
+      timerConfig = {
+        OnCalendar = cfg.interval;
+        Persistent = true;
+        # After a boot the appliance should soon learn which system it led to.
+        OnBootSec = "1min";
+        RandomizedDelaySec = cfg.jitter;
+        FixedRandomDelay = true;
+      };
+    };
+
+    systemd.services.bento-reboot = survivesSwitch // {
+      description = "Reboot this machine if an update wants it and the fleet allows it now";
+      inherit environment path;
+      # Without a key this machine was never updated.
+      unitConfig = survivesSwitch.unitConfig // {
+        ConditionPathExists = cfg.identityFile;
+      };
+      serviceConfig = run "reboot-if-needed" // {
+        # An update is going on, and reboots by itself if it should.
+        SuccessExitStatus = 5;
+      };
+    };
+
+    # Apart from bento-update's, which may be too rare for a reboot window, and late by its jitter.
+    systemd.timers.bento-reboot = {
+      description = "See whether this machine should reboot now";
+      wantedBy = [ "timers.target" ];
+      timerConfig.OnCalendar = "*:0/10";
+    };
+
+    systemd.services.bento-secrets = survivesSwitch // {
+      description = "Give the system that was booted its own secrets";
+      # Before sysinit.target, so that it is before every unit with default dependencies; and before
+      # what sets up the network, which has none.
+      wantedBy = [ "sysinit.target" ];
+      before = [
+        "sysinit.target"
+        "network-pre.target"
+        "shutdown.target"
+      ];
+      wants = [ "network-pre.target" ];
+      after = [ "local-fs.target" ];
+      conflicts = [ "shutdown.target" ];
+      unitConfig = survivesSwitch.unitConfig // {
+        DefaultDependencies = false;
+        RequiresMountsFor = "/var/lib/bento";
+        # Only at boot. A switch that brings this unit starts it too, with an update of its own under
+        # way; NixOS makes this file at the first switch after a boot.
+        ConditionPathExists = [
+          "/var/lib/bento"
+          "!/run/nixos/switch-to-configuration.lock"
+        ];
+      };
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = "${cfg.package}/bin/bento-client settle-secrets";
+        # The boot goes on without it; it must not wait for long either.
+        TimeoutStartSec = 10;
+        TimeoutStartFailureMode = "kill";
+      };
+    };
+  };
+}

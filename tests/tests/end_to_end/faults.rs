@@ -1,0 +1,11 @@
+//! An update that can't strand a machine: whatever goes wrong, and wherever, the machine comes out of it wholly old or
+//! wholly new, and says which.
+
+mod ground;
+mod matrix;
+
+mod boot;
+mod confirm;
+mod endurance;
+mod manners;
+mod server;

@@ -1,0 +1,99 @@
+//! What takes effect at a boot, and who reboots when.
+
+use anyhow::Result;
+use bento_tests::guest::Features;
+use jiff::{Timestamp, ToSpan};
+
+use super::ground::{Ground, QUICK};
+
+#[test]
+fn a_system_that_is_staged_is_confirmed_by_its_boot_or_goes_back_by_another() -> Result<()> {
+    let common = format!("{QUICK}\nservices.bento-client.operation = \"boot\";");
+    let mut ground = Ground::with(Features::default(), &common, "")?;
+    ground.publish("")?;
+    ground.update(0)?;
+    ground.tells(&["staged"])?;
+    ground.status("reboot-pending")?;
+    let whole = ground.whole(false)?;
+    assert_eq!(whole.version, "1");
+    // The boot finds the new secrets in place, before any client has been started by a timer.
+    ground.computer.guest.reboot()?;
+    assert_eq!(ground.whole(true)?.version, "2");
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()?;
+
+    let sick = "services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];";
+    ground.publish(sick)?;
+    ground.update(0)?;
+    ground.tells(&["staged"])?;
+    ground.computer.guest.reboot()?;
+    assert_eq!(ground.whole(true)?.version, "3");
+    let boot = ground.computer.guest.boot_id()?;
+    // It reboots by itself.
+    ground.computer.update()?;
+    ground.computer.guest.await_another_boot(&boot)?;
+    assert_eq!(ground.whole(true)?.version, "2");
+    ground.computer.update()?;
+    ground.tells(&["rolled_back"])?;
+    let told = ground.status("rolled-back")?;
+    let error = told["error"].as_str().unwrap_or_default();
+    assert!(error.contains("shop"), "{error}");
+    ground.is_wholly("2")
+}
+
+#[test]
+fn a_new_kernel_reboots_a_machine_at_once_and_only_once() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "reboot = \"immediate\"\n")?;
+    let before = ground.computer.guest.boot_id()?;
+    ground.change_kernel();
+    ground.publish("")?;
+    ground.computer.update()?;
+    ground.computer.guest.await_another_boot(&before)?;
+    // Before it rebooted it had told why.
+    let told = ground.tells(&["switched"])?;
+    assert_eq!(told[0]["reboot_required"], true);
+    ground.update(0)?;
+    ground.tells(&["unchanged"])?;
+    ground.is_up_to_date()?;
+
+    // Somehow the boot didn't lead to the new kernel.
+    let boot = ground.computer.guest.boot_id()?;
+    let old = "ln -sfn \"$(readlink -f /nix/var/nix/profiles/system-1-link)\" /run/booted-system";
+    ground.computer.guest.shell(old)?.success()?;
+    let said = ground.update(0)?;
+    assert!(said.contains("isn't rebooted again"), "{said}");
+    ground.tells(&["unchanged"])?;
+    ground.status("reboot-pending")?;
+    assert_eq!(ground.computer.guest.boot_id()?, boot);
+    Ok(())
+}
+
+#[test]
+fn a_machine_waits_for_its_window_to_reboot() -> Result<()> {
+    // The guest's local time is UTC.
+    let at = |hours: i64| Timestamp::now().checked_add(hours.hours());
+    let window = format!(
+        "reboot = \"window\"\nreboot_window = {{ from = \"{}\", to = \"{}\" }}\n",
+        at(2)?.strftime("%H:%M"),
+        at(4)?.strftime("%H:%M")
+    );
+    let mut ground = Ground::with(Features::default(), QUICK, &window)?;
+    let boot = ground.computer.guest.boot_id()?;
+    ground.change_kernel();
+    ground.publish("")?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.status("reboot-pending")?;
+    let ask = ["bento-client", "reboot-if-needed"];
+    ground.computer.guest.run(ask)?.success()?;
+    ground.is_wholly("2")?;
+    assert_eq!(ground.computer.guest.boot_id()?, boot);
+
+    ground.computer.guest.run_with_clock(3 * 3600, ask)?;
+    ground.computer.guest.await_another_boot(&boot)?;
+    ground.update(0)?;
+    ground.tells(&["unchanged"])?;
+    ground.is_up_to_date()?;
+    Ok(())
+}

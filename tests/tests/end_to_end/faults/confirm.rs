@@ -1,0 +1,230 @@
+//! A new system has to prove itself, or the old one comes back.
+
+use anyhow::{Context, Result};
+use bento_tests::guest::Features;
+use bento_tests::{process, wait};
+
+use super::ground::{Ground, QUICK};
+
+/// A machine whose inputs are pinned, so that what has failed for its own sake isn't tried again.
+fn pinned() -> Result<Ground> {
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    ground.pin()?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    Ok(ground)
+}
+
+impl Ground {
+    /// A version that is rolled back for this reason, and isn't tried again.
+    #[track_caller]
+    fn goes_back_from(&mut self, more: &str, why: &str) -> Result<()> {
+        let old = self.whole(true)?.version;
+        self.publish(more)?;
+        self.update(3)?;
+        let told = self.tells(&["rolled_back"])?;
+        let error = told[0]["error"].as_str().unwrap_or_default();
+        assert!(error.contains(why), "{why:?} isn't in: {error}");
+        self.is_wholly(&old).with_context(|| more.to_owned())?;
+        self.status("rolled-back")?;
+        let refused = self.update(1)?;
+        assert!(refused.contains("is known to have failed"), "{refused}");
+        self.is_wholly(&old)
+    }
+}
+
+#[test]
+fn an_unhealthy_system_is_rolled_back_and_not_tried_again() -> Result<()> {
+    let mut ground = pinned()?;
+    ground.goes_back_from(
+        "services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];",
+        "shop",
+    )?;
+    ground.goes_back_from(
+        "services.bento-client.health.checks.shop = { command = [ \"/bin/sleep\" \"600\" ]; timeout = \"1s\"; };",
+        "shop",
+    )?;
+    ground.goes_back_from(
+        "environment.etc.\"bento/health.d/required/till\" = { mode = \"0755\"; text = \"#!/bin/sh\\nexit 1\\n\"; };",
+        "till",
+    )?;
+    ground.publish(
+        "services.bento-client.health.checks.shop = { command = [ \"/bin/false\" ]; required = false; };",
+    )?;
+    ground.update(0)?;
+    let told = ground.tells(&["switched"])?;
+    let warning = told[0]["error"].as_str().unwrap_or_default();
+    assert!(warning.contains("shop"), "{warning}");
+    ground.is_up_to_date()
+}
+
+#[test]
+fn what_the_switch_says_decides_what_becomes_of_the_new_system() -> Result<()> {
+    let mut ground = pinned()?;
+    ground.goes_back_from("standIn.exitCode = 1;", "exit code 1")?;
+    let broken = |name: &str| {
+        format!(
+            "systemd.services.{name} = {{ wantedBy = [ \"multi-user.target\" ]; \
+             serviceConfig.Type = \"oneshot\"; script = \"exit 7\"; }};"
+        )
+    };
+    ground.goes_back_from(&broken("newly"), "newly.service")?;
+    ground.goes_back_from("standIn.bootLoader = \"exit 1\";", "boot")?;
+
+    // What was broken before is no reason.
+    let unit =
+        "[Service]\nType=oneshot\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n";
+    let guest = &ground.computer.guest;
+    guest.put_file("/etc/systemd/system/long-since.service", "644", unit)?;
+    guest.shell("systemctl enable -q long-since; systemctl start long-since || true")?;
+    // The switch starts a target anew only if the system wants something of it.
+    ground.publish(
+        "systemd.services.fine = { wantedBy = [ \"multi-user.target\" ]; script = \"true\"; };",
+    )?;
+    ground.update(0)?;
+    let told = ground.tells(&["switched"])?;
+    let warning = told[0]["error"].as_str().unwrap_or_default();
+    assert!(warning.contains("long-since.service"), "{warning}");
+    ground.is_up_to_date()?;
+    let guest = &ground.computer.guest;
+    guest.shell("systemctl disable -q long-since; systemctl reset-failed")?;
+
+    // Another switch is going on: nothing was changed, and the next run tries again.
+    let old = ground.version();
+    ground.publish("standIn.exitCode = 11;")?;
+    for _ in 0..2 {
+        ground.update(1)?;
+        ground.tells(&["activation_failed"])?;
+        ground.is_wholly(&old)?;
+    }
+    let refused = ground.update(1)?;
+    assert!(refused.contains("is tried again after"), "{refused}");
+
+    // Another init can only be booted.
+    ground.publish("standIn.exitCode = 100;")?;
+    ground.update(0)?;
+    ground.tells(&["staged"])?;
+    ground.status("reboot-pending")?;
+    assert_eq!(ground.whole(false)?.version, old);
+    ground.publish("")?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()
+}
+
+#[test]
+fn a_configuration_that_kills_the_network_is_rolled_back_and_not_tried_for_ever() -> Result<()> {
+    let uplink = |state: &str| {
+        format!(
+            "systemd.services.uplink = {{ wantedBy = [ \"multi-user.target\" ]; \
+             serviceConfig = {{ Type = \"oneshot\"; RemainAfterExit = true; }}; \
+             script = \"ip link set host0 {state}\"; }};"
+        )
+    };
+    let network = Features {
+        network: true,
+        ..Features::default()
+    };
+    let mut ground = Ground::with(network, QUICK, "")?;
+    ground.pin()?;
+    ground.publish(&uplink("up"))?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    let old = ground.version();
+    ground.publish(&uplink("down"))?;
+    for _ in 0..2 {
+        ground.update(3)?;
+        // By the same run, over the network that has come back.
+        let told = ground.tells(&["rolled_back"])?;
+        let error = told[0]["error"].as_str().unwrap_or_default();
+        assert!(error.contains("can't be reached"), "{error}");
+        ground.is_wholly(&old)?;
+    }
+    let refused = ground.update(1)?;
+    assert!(refused.contains("is tried again after"), "{refused}");
+    ground.publish(&uplink("up"))?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()
+}
+
+#[test]
+fn the_machine_comes_back_by_itself_when_nobody_confirms() -> Result<()> {
+    let common = format!("{QUICK}\nservices.bento-client.rollback.after = \"10s\";");
+    let mut ground = Ground::with(Features::default(), &common, "")?;
+    // The client is dead: the report comes all the same.
+    ground.publish("")?;
+    let halted = ground.computer.guest.update_halted_at("confirm")?;
+    assert_eq!(ground.computer.version()?, "2");
+    halted.kill()?;
+    ground.tells(&["rolled_back"])?;
+    ground.is_wholly("1")?;
+    ground.status("rolled-back")?;
+
+    // The client hangs, and holds its lock: the machine comes back, and is told of when it goes on.
+    ground.publish("")?;
+    let halted = ground.computer.guest.update_halted_at("commit")?;
+    wait::until("the machine to come back", process::SHORT, || {
+        (ground.computer.version().ok()? == "1").then_some(())
+    })?;
+    let output = halted.go_on()?;
+    crate::computer::exits(&output, 3);
+    ground.tells(&["rolled_back"])?;
+    ground.is_wholly("1")?;
+    ground.status("rolled-back")?;
+    Ok(())
+}
+
+#[test]
+fn an_update_changes_its_own_unit_its_timer_and_its_package() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    let run = |ground: &Ground| {
+        let started = ground
+            .computer
+            .guest
+            .run(["systemctl", "start", "bento-update.service"])?;
+        started.success().with_context(|| {
+            let journal = ["journalctl", "--unit", "bento-update", "--no-pager"];
+            let journal = ground.computer.guest.run(journal).map(|it| it.stdout);
+            journal.unwrap_or_default()
+        })
+    };
+    let program = |ground: &Ground| {
+        let show = [
+            "systemctl",
+            "show",
+            "--property=ExecStart",
+            "--value",
+            "bento-update",
+        ];
+        anyhow::Ok(ground.computer.guest.run(show)?.success()?.stdout)
+    };
+    assert!(program(&ground)?.contains("/opt/bento/bin/bento-client"));
+    let package = r#"
+      services.bento-client.interval = "hourly";
+      services.bento-client.package = derivation {
+        name = "bento-client-of-its-own";
+        system = "ARCH-linux";
+        builder = "/bin/sh";
+        args = [ "-ec" "PATH=/bin; mkdir -p $out/bin; cp /opt/bento/bin/bento-client $out/bin" ];
+      };
+    "#
+    .replace("ARCH", std::env::consts::ARCH);
+    ground.publish(&package)?;
+    run(&ground)?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()?;
+    let now = program(&ground)?;
+    assert!(now.contains("bento-client-of-its-own"), "{now}");
+    let timer = ground
+        .computer
+        .guest
+        .read_file("/etc/systemd/system/bento-update.timer")?;
+    assert!(timer.contains("OnCalendar=hourly"), "{timer}");
+    // And back, by the new one.
+    ground.publish("")?;
+    run(&ground)?;
+    ground.tells(&["switched"])?;
+    assert!(program(&ground)?.contains("/opt/bento/bin/bento-client"));
+    ground.is_up_to_date()
+}

@@ -1,0 +1,180 @@
+//! How a fault comes over an update.
+
+use anyhow::{Result, ensure};
+use bento_tests::guest::Halted;
+use bento_tests::process::{self, Running};
+use bento_tests::wait;
+
+use super::Fault;
+use crate::computer::exits;
+use crate::faults::ground::{Ground, Whole};
+
+/// An update that stands still.
+enum Update {
+    /// It waits for an answer that never comes, or for its switch.
+    Waiting(Running),
+    Halted(Halted),
+}
+
+impl Ground {
+    /// Starts an update and halts it in a phase.
+    fn halt(&self, phase: &str) -> Result<Update> {
+        if phase != "poll" {
+            return Ok(Update::Halted(self.computer.guest.update_halted_at(phase)?));
+        }
+        self.proxy.stall();
+        let before = self.proxy.count().connections;
+        let update = self.start_update()?;
+        wait::until("the poll to begin", process::SHORT, || {
+            (self.proxy.count().connections > before).then_some(())
+        })?;
+        Ok(Update::Waiting(update))
+    }
+
+    /// Starts an update and waits until its switch stands still halfway.
+    fn halt_halfway(&self, phase: &str) -> Result<Running> {
+        let at = match phase {
+            "activate" => "/run/halt-activation",
+            "commit" => "/run/halt-boot-loader",
+            _ => anyhow::bail!("no switch goes on in the phase {phase}"),
+        };
+        self.computer.guest.put_file(at, "600", "")?;
+        let update = self.start_update()?;
+        self.await_removal(at)?;
+        Ok(update)
+    }
+
+    fn kill_client(&self) -> Result<()> {
+        let kill = "kill -KILL $(cat /var/lib/bento/lock)";
+        self.computer.guest.shell(kill)?.success().map(drop)
+    }
+
+    /// Starts an update, lets this happen to it, and puts right what was broken, for the next one.
+    pub(super) fn go_wrong(&mut self, fault: Fault, phase: &str) -> Result<()> {
+        let guest = &mut self.computer.guest;
+        match fault {
+            Fault::Kill => match self.halt(phase)? {
+                Update::Waiting(update) => {
+                    self.kill_client()?;
+                    update.end(process::SHORT)?;
+                }
+                Update::Halted(halted) => {
+                    halted.kill()?;
+                }
+            },
+            Fault::KillHalfway => {
+                let update = self.halt_halfway(phase)?;
+                self.kill_client()?;
+                update.end(process::SHORT)?;
+            }
+            Fault::Unit if matches!(phase, "activate" | "commit") => {
+                let update = self.halt_halfway(phase)?;
+                self.computer.guest.kill_unit("bento-activate-*")?;
+                exits(&update.end(process::SHORT)?, 3);
+            }
+            Fault::Unit => {
+                let halted = guest.update_halted_at(phase)?;
+                let stopped = guest.shell("systemctl stop 'bento-rollback-*.timer'")?;
+                stopped.success()?;
+                exits(&halted.go_on()?, 0);
+            }
+            Fault::RollbackUnit => {
+                let halted = guest.update_halted_at(phase)?;
+                halted.kill()?;
+                let at = "/run/halt-activation";
+                guest.put_file(at, "600", "")?;
+                let time_is_over = "cd /run/systemd/transient; systemctl start --no-block bento-rollback-*.service";
+                guest.shell(time_is_over)?.success()?;
+                self.await_removal(at)?;
+                self.computer.guest.kill_unit("bento-rollback-*.service")?;
+            }
+            Fault::Network => self.lose_the_network(phase)?,
+            Fault::StateFull | Fault::StoreFull => self.run_out_of_disk(phase)?,
+            Fault::Stop => {
+                let update = self.halt(phase)?;
+                self.computer.guest.stop()?;
+                self.start_again(update)?;
+            }
+            Fault::PowerCut => {
+                let update = self.halt(phase)?;
+                self.computer.guest.cut_power()?;
+                self.start_again(update)?;
+            }
+            Fault::PowerCutHalfway => {
+                let update = self.halt_halfway(phase)?;
+                self.computer.guest.cut_power()?;
+                self.start_again(Update::Waiting(update))?;
+            }
+        }
+        self.proxy.mend();
+        Ok(())
+    }
+
+    fn lose_the_network(&mut self, phase: &str) -> Result<()> {
+        let boot = self.computer.guest.boot_id()?;
+        let halted = match self.halt(phase)? {
+            Update::Waiting(update) => {
+                self.proxy.cut();
+                exits(&update.end(process::SHORT)?, 4);
+                return Ok(());
+            }
+            Update::Halted(halted) => halted,
+        };
+        self.proxy.cut();
+        if !matches!(phase, "activate" | "confirm") {
+            let output = halted.go_on()?;
+            match phase {
+                "reboot" => self.computer.guest.await_another_boot(&boot)?,
+                "pull" => exits(&output, 4),
+                _ => exits(&output, 0),
+            }
+            return Ok(());
+        }
+        // The client gives the network some time to come back with the old system.
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| halted.go_on());
+            let back = wait::until("the old system to come back", process::SHORT, || {
+                let decided = "test -e /var/lib/bento/armed/*.rolled-back";
+                let decided = self.computer.guest.shell(decided).ok()?;
+                decided.status.success().then_some(())
+            });
+            self.proxy.mend();
+            let output = run.join().expect("it doesn't panic")?;
+            back?;
+            exits(&output, 3);
+            Ok(())
+        })
+    }
+
+    fn run_out_of_disk(&mut self, phase: &str) -> Result<()> {
+        let boot = self.computer.guest.boot_id()?;
+        if phase == "poll" {
+            self.computer.guest.fill()?;
+            let output = self.computer.update()?;
+            ensure!(output.code() != 0, "{}{}", output.stdout, output.stderr);
+        } else {
+            let halted = self.computer.guest.update_halted_at(phase)?;
+            self.computer.guest.fill()?;
+            halted.go_on()?;
+            if phase == "reboot" {
+                self.computer.guest.await_another_boot(&boot)?;
+            }
+        }
+        self.computer.guest.free()
+    }
+
+    /// After the machine's end: it comes up wholly old or wholly new before any client was started.
+    fn start_again(&mut self, update: Update) -> Result<()> {
+        // It ended with the machine, in whatever way.
+        match update {
+            Update::Waiting(update) => update.end(process::SHORT)?,
+            Update::Halted(halted) => halted.end()?,
+        };
+        self.computer.guest.start()?;
+        let Whole {
+            running, booted, ..
+        } = self.whole(false)?;
+        ensure!(running == booted, "{booted} was booted, {running} runs");
+        Ok(())
+    }
+}

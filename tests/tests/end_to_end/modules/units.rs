@@ -1,0 +1,108 @@
+//! The units in which the client's module runs the client.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::nix::Nix;
+use super::{client, one_server};
+
+#[test]
+fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -> Result<()> {
+    let nix = Nix::new()?;
+    let settings = format!(
+        "{} interval = \"hourly\"; jitter = \"5min\"; package = \"/opt/bento\";",
+        one_server()
+    );
+    let evaluated = nix.evaluate(&format!(
+        "let
+            config = {}.config;
+            part = name: let unit = config.systemd.services.${{name}}; in {{
+                inherit (unit) restartIfChanged stopIfChanged unitConfig serviceConfig
+                    environment path before wantedBy;
+            }};
+        in {{
+            update = part \"bento-update\";
+            reboot = part \"bento-reboot\";
+            secrets = part \"bento-secrets\";
+            timers = builtins.mapAttrs (_: timer: {{ inherit (timer) wantedBy timerConfig; }})
+                config.systemd.timers;
+        }}",
+        client(&settings)
+    ))?;
+    for (unit, command) in [
+        ("update", "update"),
+        ("reboot", "reboot-if-needed"),
+        ("secrets", "settle-secrets"),
+    ] {
+        let unit = &evaluated[unit];
+        assert_eq!(unit["restartIfChanged"], false);
+        assert_eq!(unit["stopIfChanged"], false);
+        assert_eq!(unit["unitConfig"]["X-StopOnRemoval"], false);
+        assert_eq!(unit["serviceConfig"]["Type"], "oneshot");
+        assert_eq!(
+            unit["serviceConfig"]["ExecStart"],
+            format!("/opt/bento/bin/bento-client {command}")
+        );
+    }
+    for unit in ["update", "reboot"] {
+        let unit = &evaluated[unit];
+        assert_eq!(unit["serviceConfig"]["SuccessExitStatus"], 5);
+        assert_eq!(unit["serviceConfig"]["StateDirectory"], "bento");
+        // A build takes as long as it takes; systemd's default for a oneshot is no limit.
+        assert_eq!(unit["serviceConfig"].get("TimeoutStartSec"), None);
+        assert_eq!(unit["environment"]["HOME"], "/root");
+        assert_eq!(unit["path"].as_array().map(Vec::len), Some(6));
+    }
+    let timer = &evaluated["timers"]["bento-update"];
+    assert_eq!(timer["wantedBy"], json!(["timers.target"]));
+    assert_eq!(timer["timerConfig"]["OnCalendar"], "hourly");
+    assert_eq!(timer["timerConfig"]["RandomizedDelaySec"], "5min");
+    assert_eq!(timer["timerConfig"]["Persistent"], true);
+    let timer = &evaluated["timers"]["bento-reboot"];
+    assert_eq!(timer["wantedBy"], json!(["timers.target"]));
+    assert_eq!(timer["timerConfig"]["OnCalendar"], "*:0/10");
+    Ok(())
+}
+
+#[test]
+fn secrets_are_settled_before_anything_that_reads_them_and_never_for_long() -> Result<()> {
+    let nix = Nix::new()?;
+    let unit = nix.evaluate(&format!(
+        "{{ inherit ({}.config.systemd.services.bento-secrets)
+            before after wants conflicts wantedBy unitConfig serviceConfig; }}",
+        client(&format!("{} package = \"/opt/bento\";", one_server()))
+    ))?;
+    assert_eq!(unit["wantedBy"], json!(["sysinit.target"]));
+    let before = json!(["sysinit.target", "network-pre.target", "shutdown.target"]);
+    assert_eq!(unit["before"], before);
+    assert_eq!(unit["after"], json!(["local-fs.target"]));
+    assert_eq!(unit["unitConfig"]["DefaultDependencies"], false);
+    assert_eq!(unit["unitConfig"]["RequiresMountsFor"], "/var/lib/bento");
+    assert_eq!(unit["serviceConfig"]["TimeoutStartSec"], 10);
+    assert_eq!(unit["serviceConfig"]["TimeoutStartFailureMode"], "kill");
+    Ok(())
+}
+
+#[test]
+fn a_time_that_systemd_would_ignore_is_no_system() -> Result<()> {
+    let nix = Nix::new()?;
+    let check = |settings: &str| {
+        let client = client(&format!("{} {settings}", one_server()));
+        format!("builtins.head {client}.config.system.checks")
+    };
+    nix.build(&check(""))?;
+    nix.build(&check("interval = \"hourly\"; jitter = \"0\";"))?;
+    // A zone of which nothing is known where this is built.
+    nix.build(&check("interval = \"Mon *-*-* 03:00 Here/Elsewhere\";"))?;
+    for (settings, says) in [
+        (
+            "interval = \"every 15 min\";",
+            "services.bento-client.interval",
+        ),
+        ("jitter = \"soon\";", "services.bento-client.jitter"),
+    ] {
+        let error = format!("{:#}", nix.build(&check(settings)).unwrap_err());
+        assert!(error.contains(says), "{error}");
+    }
+    Ok(())
+}
