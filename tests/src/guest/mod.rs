@@ -40,6 +40,8 @@ use crate::{namespace, process, wait};
 
 /// Booting takes half a second; a machine that is busy with other tests needs more.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// A unit that doesn't stop keeps a machine that is busy with other tests from going down for 90 s.
+const REBOOT_LIMIT: Duration = Duration::from_secs(180);
 /// systemd gives a unit 90 s to stop; no unit of a guest should need more than a moment.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -277,13 +279,14 @@ impl Guest {
     /// Waits until the machine, of its own accord, has been booted again since `boot_id`.
     ///
     /// # Errors
-    /// If that doesn't happen within a minute.
+    /// If that doesn't happen within three minutes: then the error carries its console.
     pub fn await_another_boot(&mut self, boot_id: &str) -> Result<()> {
         let cgroup = cgroup(&self.name);
-        wait::until("the guest to boot again", BOOT_LIMIT, || {
+        let booted = wait::until("the guest to boot again", REBOOT_LIMIT, || {
             wake_visitors(&cgroup);
             self.boot_id().ok().filter(|now| now != boot_id)
-        })?;
+        });
+        booted.with_context(|| format!("the console of {}: {}", self.name, self.console()))?;
         self.await_boot()
     }
 

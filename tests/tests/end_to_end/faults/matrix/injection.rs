@@ -1,6 +1,6 @@
 //! How a fault comes over an update.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bento_tests::guest::Halted;
 use bento_tests::process::{self, Running};
 use bento_tests::wait;
@@ -124,7 +124,10 @@ impl Ground {
         if !matches!(phase, "activate" | "confirm") {
             let output = halted.go_on()?;
             match phase {
-                "reboot" => self.computer.guest.await_another_boot(&boot)?,
+                "reboot" => {
+                    let booted = self.computer.guest.await_another_boot(&boot);
+                    booted.with_context(|| format!("{}{}", output.stdout, output.stderr))?;
+                }
                 "pull" => exits(&output, 4),
                 _ => exits(&output, 0),
             }
