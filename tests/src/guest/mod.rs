@@ -267,11 +267,11 @@ impl Guest {
     pub fn boot_id(&self) -> Result<String> {
         // The kernel's own is the same for all guests of kind root.
         Ok(match self.kind {
-            Kind::Systemd => {
-                self.run(["cat", "/proc/sys/kernel/random/boot_id"])?
-                    .success()?
-                    .stdout
-            }
+            // Read from here: a command in a guest that is going down is stopped with all of its processes.
+            Kind::Systemd => fs::read_to_string(format!(
+                "/proc/{}/root/proc/sys/kernel/random/boot_id",
+                self.first_process()?
+            ))?,
             Kind::Root => self.first_process()?.to_string(),
         })
     }
