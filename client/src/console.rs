@@ -53,15 +53,8 @@ impl Console {
             return;
         }
         self.progress = Some(now);
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let percent = done.saturating_mul(100) / total;
         let mut out = io::stdout().lock();
-        let _ = write!(
-            out,
-            "\r\x1b[K{name:<9}{percent:>6} %  {:.1} of {:.1} MiB",
-            mebibytes(done),
-            mebibytes(total)
-        );
+        let _ = write!(out, "\r\x1b[K{name:<9}{}", bar(done, total));
         let _ = out.flush();
     }
 
@@ -72,8 +65,41 @@ impl Console {
     }
 }
 
+/// How far a transfer is: as a bar, in percent, and in numbers.
+fn bar(done: u64, total: u64) -> String {
+    const WIDTH: u64 = 30;
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let part = |of: u64| {
+        (u128::from(done.min(total)) * u128::from(of) / u128::from(total.max(1))) as usize
+    };
+    format!(
+        "{:>4} % [{:<width$}] {:.1} of {:.1} MiB",
+        part(100),
+        "#".repeat(part(WIDTH)),
+        mebibytes(done),
+        mebibytes(total),
+        width = WIDTH as usize,
+    )
+}
+
 impl Default for Console {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_fills_up_as_bytes_come() {
+        let mebibyte = 1 << 20;
+        assert_eq!(
+            bar(mebibyte, 2 * mebibyte),
+            format!("  50 % [{:<30}] 1.0 of 2.0 MiB", "#".repeat(15))
+        );
+        assert!(bar(0, mebibyte).starts_with("   0 % [ "));
+        assert!(bar(u64::MAX, u64::MAX).starts_with(" 100 % [###"));
     }
 }
