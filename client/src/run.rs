@@ -166,6 +166,16 @@ struct Source {
     config: PathBuf,
 }
 
+/// The settings and the key, for what can't be done without them. Apart from [`Here`], whose other parts are in use then.
+fn usable<'k>(
+    known: &'k Option<(Settings, Identity)>,
+    site: &Site,
+) -> anyhow::Result<&'k (Settings, Identity)> {
+    known
+        .as_ref()
+        .with_context(|| format!("the settings {} can't be used", site.config.display()))
+}
+
 /// The connection that there is, or a new one.
 fn connection<'c>(
     slot: &'c mut Option<Connection>,
@@ -194,14 +204,8 @@ impl<'a> Here<'a> {
         }
     }
 
-    fn known(&self) -> anyhow::Result<&(Settings, Identity)> {
-        self.known
-            .as_ref()
-            .with_context(|| format!("the settings {} can't be used", self.site.config.display()))
-    }
-
     fn try_to_deliver(&mut self) -> anyhow::Result<()> {
-        let known = self.known.as_ref().context("there are no settings")?;
+        let known = usable(&self.known, self.site)?;
         let connection = connection(&mut self.connection, known)?;
         let console = &mut self.console;
         report::deliver(connection, self.state, &mut |error| {

@@ -1,10 +1,10 @@
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use bento_protocol::{Digest, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
-use super::{Here, Source, connection};
+use super::{Here, Source, connection, usable};
 use crate::arm::{self, Decision, Inhibitor};
 use crate::build::{self, BuildError};
 use crate::confirm;
@@ -107,7 +107,7 @@ impl World for Here<'_> {
     }
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
-        let (settings, identity) = self.known()?;
+        let (settings, identity) = usable(&self.known, self.site)?;
         let (connection, generation) = poll::poll(settings, identity)?;
         self.connection = Some(connection);
         Ok(generation)
@@ -149,8 +149,7 @@ impl World for Here<'_> {
         let source = base.map_or(pull::Source::Bundle, |base| {
             pull::Source::Delta(Box::new(base))
         });
-        let known = self.known.as_ref().context("there are no settings");
-        let known = known.map_err(PullError::Local)?;
+        let known = usable(&self.known, self.site).map_err(PullError::Local)?;
         let connection = connection(&mut self.connection, known).map_err(PullError::Lost)?;
         let console = &mut self.console;
         pull::pull(
@@ -217,7 +216,7 @@ impl World for Here<'_> {
 
     fn move_inputs(&mut self, source: &mut Source) -> Result<Digest, BuildError> {
         let published = build::Source::published(self.state, &source.staged);
-        let settings = &self.known.as_ref().context("there are no settings")?.0;
+        let settings = &usable(&self.known, self.site)?.0;
         let console = &mut self.console;
         let moved = inputs::move_on(
             &published,
@@ -235,7 +234,7 @@ impl World for Here<'_> {
     }
 
     fn make_room(&mut self) -> anyhow::Result<()> {
-        let settings = &self.known.as_ref().context("there are no settings")?.0;
+        let settings = &usable(&self.known, self.site)?.0;
         let console = &mut self.console;
         disk::make_room(&settings.disk, self.machine, &mut |line| console.line(line))
     }
@@ -243,7 +242,7 @@ impl World for Here<'_> {
     fn build(&mut self, source: &Source) -> Result<SystemPath, BuildError> {
         self.nix_version = build::nix_version();
         let published = build::Source::published(self.state, &source.staged);
-        let settings = &self.known.as_ref().context("there are no settings")?.0;
+        let settings = &usable(&self.known, self.site)?.0;
         let console = &mut self.console;
         build::build(
             settings,
@@ -258,7 +257,7 @@ impl World for Here<'_> {
     }
 
     fn guard(&mut self, system: &SystemPath) -> anyhow::Result<()> {
-        let settings = &self.known()?.0;
+        let settings = &usable(&self.known, self.site)?.0;
         if self.force || !settings.guard {
             return Ok(());
         }
@@ -270,7 +269,7 @@ impl World for Here<'_> {
     }
 
     fn is_reachable(&mut self) -> bool {
-        let Ok((settings, identity)) = self.known() else {
+        let Ok((settings, identity)) = usable(&self.known, self.site) else {
             return false;
         };
         // If it seems to be away, the network isn't proven afterwards: one packet that was lost mustn't decide that.
@@ -290,7 +289,7 @@ impl World for Here<'_> {
     fn arm(&mut self, journal: &Journal) -> anyhow::Result<()> {
         let old = journal.before.running.as_ref();
         let old = old.context("nothing is known that the machine could go back to")?;
-        let after = self.known()?.0.rollback.after.duration();
+        let after = usable(&self.known, self.site)?.0.rollback.after.duration();
         arm::arm(
             self.machine,
             self.state,
@@ -404,8 +403,8 @@ impl World for Here<'_> {
         was_reachable: bool,
         after_boot: bool,
     ) -> Result<Vec<String>, Unconfirmed> {
-        let known = self.known.as_ref().ok_or_else(|| Unconfirmed {
-            error: anyhow!("there are no settings"),
+        let known = usable(&self.known, self.site).map_err(|error| Unconfirmed {
+            error,
             is_passing: true,
         })?;
         let must_carry_on = known.0.guard && !self.force;
@@ -450,7 +449,7 @@ impl World for Here<'_> {
 
     fn reboot(&mut self) -> anyhow::Result<()> {
         self.inhibitor = None;
-        let kexec = self.known()?.0.reboot.kexec;
+        let kexec = usable(&self.known, self.site)?.0.reboot.kexec;
         reboot::reboot(self.machine, kexec)
     }
 
@@ -496,7 +495,7 @@ impl Here<'_> {
             return false;
         }
         let mut told = || {
-            let known = self.known.as_ref().context("there are no settings")?;
+            let known = usable(&self.known, self.site)?;
             let connection = connection(&mut self.connection, known)?;
             report::tell(connection, report)
         };

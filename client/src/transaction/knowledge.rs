@@ -58,11 +58,7 @@ impl Knowledge {
         {
             return Standing::Installed(installed.clone());
         }
-        let failed = self
-            .failed
-            .as_ref()
-            .filter(|failed| failed.generation == generation && !failed.auto);
-        match failed {
+        match self.failure_of(generation) {
             Some(failed) if is_held || !(retry || failed.is_due(now)) => {
                 Standing::Failed(failed.clone())
             }
@@ -71,9 +67,19 @@ impl Knowledge {
         }
     }
 
+    /// The failure of an update, other than one that the machine made by itself.
+    fn failure(&self) -> Option<&Failed> {
+        self.failed.as_ref().filter(|failed| !failed.auto)
+    }
+
+    fn failure_of(&self, generation: GenerationId) -> Option<&Failed> {
+        self.failure()
+            .filter(|failed| failed.generation == generation)
+    }
+
     /// What the last attempt came to, whatever is published now.
     fn last(&self) -> Option<Standing> {
-        let failed = self.failed.clone().filter(|failed| !failed.auto);
+        let failed = self.failure().cloned();
         failed.map(Standing::Failed).or_else(|| {
             let staged = self.awaiting.as_ref();
             let staged = staged.map(|awaiting| Standing::Staged(awaiting.installed.clone()));
@@ -98,11 +104,7 @@ impl Knowledge {
             "takes effect at the next boot"
         } else if self.installed.as_ref().is_some_and(is) {
             "is installed already"
-        } else if self
-            .failed
-            .as_ref()
-            .is_some_and(|failed| failed.generation == generation && !failed.auto)
-        {
+        } else if self.failure_of(generation).is_some() {
             "has failed before"
         } else {
             "is new"

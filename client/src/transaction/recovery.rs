@@ -132,13 +132,7 @@ impl<W: World> Transaction<'_, W> {
         };
         let runs = self.world.situation().running.as_ref() == Some(&system);
         match decision {
-            Some(Decision::RollingBack | Decision::RolledBack) => {
-                return self.bring_back(PhaseName::Commit, cut_short);
-            }
-            Some(Decision::Armed) if !runs => {
-                return self.bring_back(PhaseName::Commit, cut_short);
-            }
-            Some(Decision::Armed) => {
+            Some(Decision::Armed) if runs => {
                 self.world.stop_switch(self.journal.run);
                 let bootable = self.make_bootable(&system);
                 let decided = bootable
@@ -148,6 +142,9 @@ impl<W: World> Transaction<'_, W> {
                     Ok(false) => return self.bring_back(PhaseName::Commit, cut_short),
                     Err(error) => return self.bring_back(PhaseName::Commit, format!("{error:#}")),
                 }
+            }
+            Some(Decision::Armed | Decision::RollingBack | Decision::RolledBack) => {
+                return self.bring_back(PhaseName::Commit, cut_short);
             }
             // It was decided that it stays, or there was nothing to go back to.
             Some(Decision::Committed) => {}
@@ -165,7 +162,6 @@ impl<W: World> Transaction<'_, W> {
         self.world
             .warn("the last rollback failed; it is tried again");
         let why = self.journal.error.clone().unwrap_or_default();
-        self.journal.error = Some(why.clone());
         if rollback::ensure(self.world, &self.journal).is_err() {
             return;
         }

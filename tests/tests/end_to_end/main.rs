@@ -15,7 +15,6 @@ mod states;
 
 mod atomicity;
 mod bad_input;
-mod carry_on;
 mod computer;
 mod container;
 mod containerfile;

@@ -21,16 +21,33 @@ impl Ground {
     fn goes_back_from(&mut self, more: &str, why: &str) -> Result<()> {
         let old = self.whole(true)?.version;
         self.publish(more)?;
-        self.update(3)?;
+        let said = self.update(3)?;
+        assert!(said.contains(why), "{why:?} isn't in: {said}");
         let told = self.tells(&["rolled_back"])?;
         let error = told[0]["error"].as_str().unwrap_or_default();
         assert!(error.contains(why), "{why:?} isn't in: {error}");
         self.is_wholly(&old).with_context(|| more.to_owned())?;
-        self.status("rolled-back")?;
+        let status = self.status("rolled-back")?;
+        let error = status["error"].as_str().unwrap_or_default();
+        assert!(error.contains(why), "{why:?} isn't in: {error}");
         let refused = self.update(1)?;
         assert!(refused.contains("is known to have failed"), "{refused}");
         self.is_wholly(&old)
     }
+}
+
+/// What would stop the client from its next start on, though it runs to the end of this one.
+#[test]
+fn a_system_whose_client_could_not_run_again_is_rolled_back() -> Result<()> {
+    let mut ground = pinned()?;
+    ground.goes_back_from(
+        "services.bento-client.settings.colour = \"red\";",
+        "unknown field `colour`",
+    )?;
+    ground.goes_back_from(
+        "services.bento-client.identityFile = \"/var/lib/bento/another\";",
+        "/var/lib/bento/another",
+    )
 }
 
 #[test]
