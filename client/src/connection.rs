@@ -38,6 +38,8 @@ const READ_BUFFER: usize = 640 << 10;
 const NO_SUCH_FILE: ErrorCode = ErrorCode::SFTP(2);
 /// What a server answers to the exclusive creation of a file that is there.
 const FAILURE: ErrorCode = ErrorCode::SFTP(4);
+/// What a server answers to an extension that it doesn't have.
+const UNSUPPORTED: ErrorCode = ErrorCode::SFTP(8);
 /// Codes of libssh2: the server doesn't accept the key, before or after a signature.
 const AUTHENTICATION_FAILED: ErrorCode = ErrorCode::Session(-18);
 const PUBLIC_KEY_UNVERIFIED: ErrorCode = ErrorCode::Session(-19);
@@ -228,7 +230,8 @@ impl Connection {
         }
     }
 
-    /// Creates a file that isn't there yet, and waits until the server has all of it.
+    /// Creates a file that isn't there yet, and waits until the server has all of it on its disk, or, where it doesn't
+    /// know how to say so, in its memory.
     pub fn create(&self, path: &str, content: &[u8]) -> Result<Created, ConnectionError> {
         let flags = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::WRITE;
         let mut file = match self.sftp.open_mode(path, flags, 0o600, OpenType::File) {
@@ -237,7 +240,10 @@ impl Connection {
             Err(error) => return Err(self.failed(&format!("creating {path}"), error.into())),
         };
         file.write_all(content)
-            .and_then(|()| Ok(file.close()?))
+            .and_then(|()| match file.fsync() {
+                Err(error) if error.code() != UNSUPPORTED => Err(error.into()),
+                _ => Ok(file.close()?),
+            })
             .map_err(|error| self.failed(&format!("writing {path}"), error))?;
         Ok(Created::Written)
     }
