@@ -45,6 +45,10 @@ pub struct Options {
     pub port: Option<u16>,
     /// More options for `podman run`.
     pub podman: Vec<String>,
+    /// What it is told to do without, instead of [`CONFINEMENT`].
+    pub confinement: Option<Vec<String>>,
+    /// Whether it gets no volume at /state.
+    pub stateless: bool,
     /// Arguments for the image instead of its own, e.g. `["serve", "--log-format", "json"]`.
     pub command: Vec<String>,
     /// Another image of podman's store than the one that was built here.
@@ -97,7 +101,8 @@ impl Appliance {
             lifeline: Some(lifeline),
         };
         let mut run = vec!["run".to_owned(), "--detach".to_owned()];
-        run.extend(CONFINEMENT.map(str::to_owned));
+        let usual = || CONFINEMENT.map(str::to_owned).to_vec();
+        run.extend(options.confinement.unwrap_or_else(usual));
         run.extend(
             appliance
                 .podman
@@ -109,11 +114,11 @@ impl Appliance {
             format!("--name={}", appliance.name),
             format!("--publish=127.0.0.1:{port}:{PORT}"),
             format!("--volume={}:/config:ro", fleet.display()),
-            format!(
-                "--volume={}:/state",
-                volume(options.state_of.as_ref().unwrap_or(&appliance.name))
-            ),
         ]);
+        if !options.stateless {
+            let state = volume(options.state_of.as_ref().unwrap_or(&appliance.name));
+            run.push(format!("--volume={state}:/state"));
+        }
         let mut podman = appliance.podman.command();
         if let Some(socket) = options.notify_socket {
             run.push("--sdnotify=container".to_owned());
@@ -218,6 +223,21 @@ impl Appliance {
     pub fn kill_hard(&self) -> Result<()> {
         self.podman.run(["kill", "--signal=KILL", &self.name])?;
         self.exit_code().map(drop)
+    }
+
+    /// Starts the container again, with the same state, and waits for nothing.
+    ///
+    /// # Errors
+    /// If podman fails.
+    pub fn start_again(&self) -> Result<()> {
+        self.podman.run(["start", &self.name]).map(drop)
+    }
+
+    /// The ids that the container's root has on this machine.
+    #[must_use]
+    pub fn ids(&self) -> (u32, u32) {
+        let (user, group) = self.podman.ids();
+        (user.as_raw(), group.as_raw())
     }
 
     /// Starts the container again, with the same state, and waits until it is healthy. One that

@@ -1,11 +1,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use tracing::{info, warn};
 
 use crate::durable;
 use crate::fleet::PublicKey;
@@ -26,7 +27,8 @@ impl HostKey {
     pub fn read(state: &State) -> Result<Self> {
         let path = state.host_key();
         let private = path.display();
-        // ssh-keygen checks the file's mode and its checksum, and derives the public key from the private one.
+        require_private(&path)?;
+        // ssh-keygen checks the file's checksum, and derives the public key from the private one.
         let text = run(&["-y", "-P", ""].map(OsStr::new), &path).with_context(|| {
             format!(
                 "the host key {private} is no good; put back the one that the machines know from a copy of /state, \
@@ -59,6 +61,12 @@ impl HostKey {
                 public.display()
             );
             create(&path).with_context(|| format!("can't make the host key {}", path.display()))?;
+            let made = Self::read(state)?.public.fingerprint();
+            if exists(&state.enrolments())? {
+                warn!(key = %made, "the host key was gone, and a new one was made: tell every machine");
+            } else {
+                info!(key = %made, "a host key was made");
+            }
         }
         let key = Self::read(state)?;
         // Derived from the private key, which is the one that counts: it may be missing after a crash.
@@ -91,6 +99,21 @@ impl HostKey {
             wanted.join(", ")
         )
     }
+}
+
+/// The private key is its owner's alone: ssh-keygen and sshd ask that of root's files, and let any other owner's pass.
+fn require_private(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let file = fs::metadata(path).with_context(|| format!("can't look at the host key {shown}"))?;
+    ensure!(
+        file.is_file(),
+        "the host key {shown} isn't a file: put it back from a copy of /state"
+    );
+    ensure!(
+        file.uid() == rustix::process::geteuid().as_raw() && file.mode() & 0o077 == 0,
+        "the host key {shown} isn't private to the container's root: give it to the user who runs podman, with mode 600"
+    );
+    Ok(())
 }
 
 fn public_path(private: &Path) -> PathBuf {

@@ -86,7 +86,7 @@ impl Line {
 }
 
 /// What sshd says in every session at the level of detail that the appliance needs.
-fn is_routine(text: &str) -> bool {
+pub(super) fn is_routine(text: &str) -> bool {
     const ROUTINE: [&str; 11] = [
         "Accepted key ",
         "Changed root directory ",

@@ -72,7 +72,11 @@ impl Process {
                 current: Some(most),
                 maximum: Some(most),
             };
-            prlimit(Some(self.group), resource, limit)?;
+            match prlimit(Some(self.group), resource, limit) {
+                // It has ended by itself already; why, its log tells.
+                Err(rustix::io::Errno::SRCH) => return Ok(()),
+                result => _ = result?,
+            }
         }
         Ok(())
     }
