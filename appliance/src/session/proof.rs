@@ -97,3 +97,22 @@ fn wait(process: &Process, limit: Duration) -> io::Result<()> {
         result => Ok(result.map(drop)?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_is_told_from_a_fault() {
+        let failure = |errno: Errno| {
+            anyhow::Error::from(io::Error::from(errno)).context("sshd can't be started")
+        };
+        for errno in [Errno::AGAIN, Errno::NOMEM, Errno::MFILE] {
+            assert!(is_shortage(&failure(errno)), "{errno}");
+        }
+        for errno in [Errno::NOENT, Errno::ACCESS, Errno::NOEXEC] {
+            assert!(!is_shortage(&failure(errno)), "{errno}");
+        }
+        assert!(!is_shortage(&anyhow!("it took too long")));
+    }
+}

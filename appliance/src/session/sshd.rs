@@ -114,7 +114,8 @@ impl Sshd {
         let output = self.test(&[])?;
         ensure!(
             output.status.success(),
-            "sshd refuses to run: {}",
+            "sshd refuses to run ({}): {}",
+            output.status,
             log::one_line(&String::from_utf8_lossy(&output.stderr))
         );
         Ok(())

@@ -129,7 +129,7 @@ fn rouse(sshd: &Sshd) -> Result<()> {
         let Err(error) = answer else { return Ok(()) };
         let Some(pause) = pauses.next() else {
             return Err(error.context(format!(
-                "sshd doesn't serve, tried {} times",
+                "sshd doesn't serve, tried {} times; if that stays so, the image must be built anew",
                 PAUSES.len() + 1
             )));
         };

@@ -118,19 +118,21 @@ fn a_state_that_is_read_only_or_does_not_persist_is_refused() -> Result<()> {
         .filter(|option| *option != "--read-only")
         .map(str::to_owned)
         .collect();
-    let cases: [(Option<Vec<String>>, &[&str], &str); 4] = [
-        (None, &[], "/state is no volume"),
-        (Some(writable_root), &[], "/state is no volume"),
-        (None, &["--tmpfs=/state"], "/state lies in memory"),
-        (None, &[&read_only], "/state is read-only"),
-    ];
-    for (confinement, podman, cause) in cases {
-        let options = Options {
-            confinement,
-            stateless: true,
-            podman: podman.iter().map(ToString::to_string).collect(),
-            ..Options::default()
-        };
+    let stateless = |podman: &[&str]| Options {
+        stateless: true,
+        podman: podman.iter().map(ToString::to_string).collect(),
+        ..Options::default()
+    };
+    let on_a_writable_root = Options {
+        confinement: Some(writable_root),
+        ..stateless(&[])
+    };
+    for (options, cause) in [
+        (stateless(&[]), "/state is no volume"),
+        (on_a_writable_root, "/state is no volume"),
+        (stateless(&["--tmpfs=/state"]), "/state lies in memory"),
+        (stateless(&[&read_only]), "/state is read-only"),
+    ] {
         let log = refusal(&fleet, options)?;
         assert!(log.contains(cause), "{cause}: {log}");
         assert!(
