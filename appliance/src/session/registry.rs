@@ -74,6 +74,8 @@ pub(super) enum Reason {
     Account,
     /// Its account's keys were changed after it began.
     Keys,
+    /// Its machine has left too much in its inbox.
+    Inbox,
     /// All sessions are ended.
     Stop,
 }
@@ -86,6 +88,7 @@ impl fmt::Display for Reason {
             Reason::Number => "its machine has too many sessions",
             Reason::Account => "its machine isn't enrolled any more",
             Reason::Keys => "its machine's keys have changed",
+            Reason::Inbox => "its machine has left too many files",
             Reason::Stop => "the appliance stops",
         })
     }
@@ -285,6 +288,17 @@ impl Registry {
             .filter(|session| session.uid == Some(uid))
         {
             session.end_for(Some(Reason::Keys));
+        }
+    }
+
+    /// The sessions that are known to be this account's must end; it may come again.
+    pub(super) fn interrupt(&mut self, uid: u32) {
+        for session in self
+            .sessions
+            .values_mut()
+            .filter(|session| session.uid == Some(uid))
+        {
+            session.end_for(Some(Reason::Inbox));
         }
     }
 

@@ -1,5 +1,6 @@
 //! PID 1 of the container: starts everything, hands messages around, and stops everything.
 
+mod brevity;
 mod clerk;
 mod office;
 mod publisher;
@@ -8,6 +9,7 @@ mod service;
 mod settings;
 mod settle;
 mod start;
+mod visits;
 mod watch;
 
 use std::net::SocketAddr;

@@ -179,8 +179,8 @@ impl Office {
                 .sessions
                 .oldest_session_of(uid)
                 .is_none_or(|oldest| oldest >= first_elsewhere)
+                && self.clerk.empty(name, number)
             {
-                self.clerk.empty(name, number);
                 publications.remove(number)?;
                 self.superseded.remove(&key);
             }

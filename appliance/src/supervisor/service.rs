@@ -248,7 +248,7 @@ fn start_clerk_and_office(
     directory: &Arc<Mutex<Enrolments>>,
     sender: &Sender<Message>,
 ) -> Sender<Notice> {
-    let clerk = Arc::new(Clerk::new(state.clone()));
+    let clerk = Arc::new(Clerk::new(state.clone(), sessions.clone()));
     let (notices, received) = mpsc::channel();
     for name in publisher.enrolments().names() {
         // A report may have come just before the last stop.
@@ -277,8 +277,13 @@ fn start_clerk_and_office(
 fn tell_clerk(event: Event, directory: &Mutex<Enrolments>, notices: &Sender<Notice>) {
     let name = |uid: u32| directory.lock().ok()?.name(uid).cloned();
     let notice = match event {
-        Event::Authenticated { uid, .. } => name(uid).map(Notice::Opened),
-        Event::Ended { uid, .. } => uid.and_then(name).map(Notice::Ended),
+        Event::Authenticated { session, uid } => {
+            name(uid).map(|host| Notice::Opened { host, uid, session })
+        }
+        Event::Ended { session, uid } => Some(Notice::Ended {
+            host: uid.and_then(name),
+            session,
+        }),
         Event::Stopped => None,
     };
     if let Some(notice) = notice {

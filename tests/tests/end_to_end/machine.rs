@@ -219,13 +219,20 @@ impl Session {
     }
 
     /// Creates a file.
-    pub(crate) fn put(&self, path: &str, content: &[u8]) -> Result<()> {
-        let flags = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::WRITE;
-        let mut file = self
-            .sftp
-            .open_mode(path, flags, 0o600, OpenType::File)
-            .with_context(|| format!("{path} can't be created"))?;
+    pub(crate) fn put(&self, path: &(impl AsRef<Path> + ?Sized), content: &[u8]) -> Result<()> {
+        let mut file = self.create(path)?;
         file.write_all(content)?;
         Ok(file.close()?)
+    }
+
+    /// Creates a file that is still to be written.
+    pub(crate) fn create(&self, path: &(impl AsRef<Path> + ?Sized)) -> Result<ssh2::File> {
+        let (path, flags) = (
+            path.as_ref(),
+            OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::WRITE,
+        );
+        self.sftp
+            .open_mode(path, flags, 0o600, OpenType::File)
+            .with_context(|| format!("{} can't be created", path.display()))
     }
 }

@@ -19,6 +19,7 @@ mod computer;
 mod container;
 mod containerfile;
 mod faults;
+mod inbox;
 mod isolation;
 mod life;
 mod limits;

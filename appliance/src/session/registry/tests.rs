@@ -188,6 +188,17 @@ fn new_keys_end_what_began_with_the_old_ones() {
 }
 
 #[test]
+fn who_leaves_too_much_is_interrupted_and_may_come_again() {
+    let (mut registry, now) = registry();
+    let [open, other, authenticating] = [(); 3].map(|()| registry.begin(false, now));
+    registry.identify(open, A, now);
+    registry.identify(other, B, now);
+    registry.interrupt(A);
+    assert_eq!(registry.due(now), [Action::HangUp(open, Reason::Inbox)]);
+    assert!(registry.identify(authenticating, A, now));
+}
+
+#[test]
 fn an_old_session_is_anybodys_until_it_is_known() {
     let (mut registry, now) = registry();
     let [first, second] = [(); 2].map(|()| registry.begin(false, now));
