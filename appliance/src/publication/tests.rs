@@ -258,10 +258,10 @@ fn the_time_of_publication_moves_by_a_minute_at_least() {
             .modified()
             .unwrap()
     };
-    world.publish();
+    let first = world.publish().generation();
     assert_eq!(changed(&world), SystemTime::UNIX_EPOCH);
     world.write("hosts/a/flake.nix", "{ }");
-    world.publish();
+    assert_ne!(world.publish().generation(), first, "in the same second");
     assert_eq!(
         changed(&world),
         SystemTime::UNIX_EPOCH + Duration::from_secs(60)

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use super::settings::Settings;
-use super::settle::Settling;
+use super::settle::{Delay, TreeSettling};
 use crate::durable;
 use crate::enrolment::Enrolments;
 use crate::fleet::{Fleet, Host, When};
@@ -30,7 +30,9 @@ pub(super) struct Publisher {
     state: State,
     settings: Settings,
     enrolments: Enrolments,
-    trees: BTreeMap<HostName, Settling<HostTree>>,
+    trees: BTreeMap<HostName, TreeSettling>,
+    /// git's lock of its index.
+    git: Delay,
     digests: DigestCache,
     problems: BTreeMap<Option<HostName>, Vec<Problem>>,
 }
@@ -48,8 +50,8 @@ pub(super) struct Cycle {
 enum Verdict {
     /// It has what it should have.
     Current,
-    /// Its tree is being changed.
-    Unsettled,
+    /// Its tree is being changed; with what to tell if that takes too long.
+    Unsettled(Option<Problem>),
     /// It waits for the switch.
     Prepared(Box<Prepared>, GenerationId),
     /// It keeps what it has.
@@ -71,6 +73,7 @@ impl Publisher {
             settings,
             enrolments,
             trees: BTreeMap::new(),
+            git: Delay::default(),
             digests: DigestCache::default(),
             problems: BTreeMap::new(),
         })
@@ -104,13 +107,20 @@ impl Publisher {
                 .is_some_and(|fleet| fleet.hosts.contains_key(name))
         };
         let of_fleet = |problem: &&Problem| !problem.host.as_ref().is_some_and(in_fleet);
-        let fleet_problems = self
+        let mut fleet_problems: Vec<_> = self
             .settings
             .problems
             .iter()
             .filter(of_fleet)
             .cloned()
             .collect();
+        // What lies in the folder is neither the old commit nor the new one.
+        let git_at_work = folder
+            .as_ref()
+            .is_ok_and(|folder| folder.find(GIT_LOCK.as_ref()).is_ok());
+        if self.git.is_too_long(git_at_work, instant) {
+            fleet_problems.push(git_stopped());
+        }
         self.tell(None, fleet_problems)?;
         let Some(fleet) = self.settings.fleet.clone() else {
             return Ok(Cycle {
@@ -120,8 +130,7 @@ impl Publisher {
         };
         self.enrol(&fleet, now)?;
         if let Ok(folder) = &folder {
-            // git is at work: what lies in the folder is neither the old commit nor the new one.
-            if folder.find(".git/index.lock".as_ref()).is_ok() {
+            if git_at_work {
                 unsettled = true;
             } else {
                 unsettled |= self.publish(&fleet, folder, now, instant)?;
@@ -199,9 +208,13 @@ impl Publisher {
                 .collect();
             match self.prepare(fleet, name, host, folder, now, instant) {
                 Verdict::Current => {}
-                Verdict::Unsettled => {
+                Verdict::Unsettled(None) => {
                     unsettled = true;
                     continue;
+                }
+                Verdict::Unsettled(Some(problem)) => {
+                    unsettled = true;
+                    problems.push(problem);
                 }
                 Verdict::Prepared(publication, generation) => {
                     prepared.push((name, publication, generation))
@@ -250,19 +263,16 @@ impl Publisher {
         if fleet.publish.when == When::Deploy || fleet.publish.require_build {
             return Verdict::Faulty(vec![not_approved(name)]);
         }
+        let settling = self.trees.entry(name.clone()).or_default();
         let tree = match HostTree::walk(folder, name, host) {
             Ok(tree) => tree,
             Err(problems) => {
-                self.trees.remove(name);
+                settling.disturb();
                 return Verdict::Faulty(problems);
             }
         };
-        if !self.trees.entry(name.clone()).or_default().is_settled(
-            &tree,
-            tree.changed_at(),
-            instant,
-        ) {
-            return Verdict::Unsettled;
+        if !settling.is_settled(&tree, instant) {
+            return Verdict::Unsettled(settling.unrest(name, instant));
         }
         let manifest = generation::manifest(name, host, &tree, folder, &mut self.digests, now);
         let prepared = manifest.and_then(|manifest| {
@@ -273,11 +283,15 @@ impl Publisher {
             Ok(Some((publication, manifest.generation())))
         });
         match prepared {
-            Ok(None) => Verdict::Current,
+            Ok(None) => {
+                settling.rest();
+                Verdict::Current
+            }
             Ok(Some((publication, generation))) => {
+                settling.rest();
                 Verdict::Prepared(Box::new(publication), generation)
             }
-            Err(ReadError::Changed) => Verdict::Unsettled,
+            Err(ReadError::Changed) => Verdict::Unsettled(settling.unrest(name, instant)),
             Err(ReadError::Unreadable(problem)) => Verdict::Faulty(vec![problem.of(name)]),
             Err(ReadError::Output(error)) => Verdict::Faulty(vec![state_problem(name, &error)]),
         }
@@ -306,6 +320,17 @@ impl Publisher {
         self.problems.insert(key, problems);
         Ok(())
     }
+}
+
+/// It is there while git changes what lies in the folder.
+const GIT_LOCK: &str = ".git/index.lock";
+
+fn git_stopped() -> Problem {
+    Problem::new(
+        GIT_LOCK,
+        "has been there for over a minute, and nothing is published before it goes",
+        "if git isn't at work there any more, remove it",
+    )
 }
 
 fn state_problem(name: &HostName, error: &io::Error) -> Problem {

@@ -265,12 +265,9 @@ fn start_clerk_and_office(
         Arc::clone(directory),
     );
     let (hints_sender, hints) = mpsc::channel();
-    let (config, sender) = (options.config.clone(), sender.clone());
-    thread::spawn(move || {
-        let _hints_sender_lives = hints_sender.clone();
-        let _watcher = watch::watch(&config, hints_sender);
-        office.work(&hints, || _ = sender.send(Message::FirstPublication));
-    });
+    watch::follow(options.config.clone(), hints_sender);
+    let sender = sender.clone();
+    thread::spawn(move || office.work(&hints, || _ = sender.send(Message::FirstPublication)));
     notices
 }
 
