@@ -5,6 +5,8 @@ use std::fmt;
 use bento_protocol::HostName;
 use serde::{Deserialize, Serialize};
 
+use crate::report::is_shown;
+
 /// One thing that is wrong: where, what, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
@@ -43,8 +45,9 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Names come from files and may hold anything: a newline or an escape sequence must not reach a terminal.
-        let safe = |text: &str| text.chars().flat_map(escape_control).collect::<String>();
+        // Names come from files and may hold anything: a newline or an escape sequence must not reach a terminal, nor
+        // what lets one name look like another.
+        let safe = |text: &str| text.chars().flat_map(escape).collect::<String>();
         write!(formatter, "{}: ", safe(&self.place))?;
         if let Some(host) = &self.host {
             write!(formatter, "{host}: ")?;
@@ -53,10 +56,22 @@ impl fmt::Display for Problem {
     }
 }
 
-fn escape_control(character: char) -> Vec<char> {
-    if character.is_control() {
-        character.escape_default().collect()
-    } else {
+fn escape(character: char) -> Vec<char> {
+    if is_shown(character) {
         vec![character]
+    } else {
+        character.escape_default().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_file_steers_no_terminal() {
+        let problem = Problem::new("a\u{1b}[2J", "is \u{202e}xin.ekalf\u{200b}\n", "rename it");
+        let shown = r"a\u{1b}[2J: is \u{202e}xin.ekalf\u{200b}\n: rename it";
+        assert_eq!(problem.to_string(), shown);
     }
 }

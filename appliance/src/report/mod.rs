@@ -17,4 +17,5 @@ pub use ledger::Ledger;
 pub use legacy::{LegacyLog, LegacyNameError, LegacyOutcome};
 pub use record::{Content, Record};
 pub use store::{Limits, Store};
+pub(crate) use text::is_shown;
 pub use text::one_line;
