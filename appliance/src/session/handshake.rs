@@ -140,7 +140,7 @@ impl Wire {
 }
 
 /// The second list of a KEXINIT message: type, cookie of 16 bytes, key exchange algorithms, host key algorithms.
-fn host_key_algorithms(message: &[u8]) -> Option<&str> {
+pub fn host_key_algorithms(message: &[u8]) -> Option<&str> {
     let (SSH_MSG_KEXINIT, rest) = message.split_first().map(|(kind, rest)| (*kind, rest))? else {
         return None;
     };

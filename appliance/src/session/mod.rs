@@ -20,8 +20,10 @@ mod sessions;
 mod sshd;
 
 pub use accounts::Account;
-pub use handshake::{OWN_ADDRESS, handshake};
+pub use handshake::{OWN_ADDRESS, handshake, host_key_algorithms};
 pub use host_key::HostKey;
+pub use lobby::Introduction;
+pub use log::Line;
 pub use proof::is_shortage;
 pub use reaper::reap;
 pub use registry::Limits;

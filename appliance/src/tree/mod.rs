@@ -12,6 +12,7 @@ use bento_protocol::{Area, FilePath, HostName};
 use rustix::fs::FileType;
 
 pub use folder::{FleetFolder, Stamp};
+pub use ignored::{BadPattern, Chain, Narrowing, is_never_published};
 
 use crate::fleet::Host;
 use crate::problem::Problem;
