@@ -88,6 +88,29 @@ impl Machine {
         process::run(&mut ssh, process::SHORT)
     }
 
+    /// `ssh` that asks for a subsystem of the server, not yet started.
+    pub(crate) fn subsystem(&self, options: &[&str], name: &str) -> Command {
+        let mut ssh = self.openssh("ssh");
+        ssh.args(["-p", &self.server.port().to_string(), "-s"]);
+        ssh.args(options).args([&self.destination(), name]);
+        ssh
+    }
+
+    /// The name with which it comes.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its private key.
+    pub(crate) fn key(&self) -> &Path {
+        &self.key
+    }
+
+    /// Where it finds the appliance.
+    pub(crate) fn server(&self) -> SocketAddr {
+        self.server
+    }
+
     /// A login that stays until it is dropped.
     pub(crate) fn log_in(&self) -> Result<Session> {
         let stream = TcpStream::connect(self.server).context("nobody listens")?;
