@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bento_protocol::HostName;
@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::brevity::Brevity;
 use super::visits::{MOST_FILES, Visits};
+use crate::enrolment::Enrolments;
 use crate::publication::Publications;
 use crate::report::{self, Writers};
 use crate::session::Sessions;
@@ -37,9 +38,9 @@ pub(super) enum Notice {
         uid: u32,
         session: u64,
     },
-    /// A session ended. It may be one that was refused, and it may have been a machine's that isn't in the fleet now.
+    /// A session ended. It may be one that was refused, and its account may be nobody's any more.
     Ended {
-        host: Option<HostName>,
+        account: Option<(HostName, u32)>,
         session: u64,
     },
     /// Something may lie in its inbox since before.
@@ -51,6 +52,8 @@ pub(super) enum Notice {
 pub(super) struct Clerk {
     state: State,
     sessions: Sessions,
+    /// Who is enrolled.
+    directory: Arc<Mutex<Enrolments>>,
     /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
     at_work: Mutex<BTreeMap<HostName, Brevity>>,
 }
@@ -95,10 +98,11 @@ impl Agenda {
 }
 
 impl Clerk {
-    pub(super) fn new(state: State, sessions: Sessions) -> Self {
+    pub(super) fn new(state: State, sessions: Sessions, directory: Arc<Mutex<Enrolments>>) -> Self {
         Clerk {
             state,
             sessions,
+            directory,
             at_work: Mutex::default(),
         }
     }
@@ -142,12 +146,15 @@ impl Clerk {
     fn take_note(&self, notice: Notice, agenda: &mut Agenda) {
         match notice {
             Notice::Opened { host, uid, session } => {
-                self.touch_seen(&host);
+                self.touch_seen(&host, uid);
                 agenda.visits.open(host, uid, session);
             }
-            Notice::Ended { host, session } => {
-                if let Some(name) = agenda.visits.end(session).or(host) {
-                    self.touch_seen(&name);
+            Notice::Ended { account, session } => {
+                if let Some((host, uid)) = &account {
+                    self.touch_seen(host, *uid);
+                }
+                let visitor = agenda.visits.end(session);
+                if let Some(name) = visitor.or(account.map(|(host, _)| host)) {
                     agenda.visits.expect(name.clone());
                     agenda.enqueue(name);
                 }
@@ -228,6 +235,19 @@ impl Clerk {
             .is_ok()
     }
 
+    /// Does something to the folders of machines while nothing is taken in.
+    pub(super) fn while_idle<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _one_at_a_time = self.at_work.lock();
+        act()
+    }
+
+    /// Whether a user id is still this machine's: one that was removed and added again has another, and what is still
+    /// going on with the earlier one has nothing to do with it.
+    fn is_enrolled(&self, name: &HostName, uid: u32) -> bool {
+        let directory = self.directory.lock();
+        directory.is_ok_and(|directory| directory.name(uid) == Some(name))
+    }
+
     /// Takes in what a pass over an inbox finds.
     fn take_in(
         &self,
@@ -267,7 +287,11 @@ impl Clerk {
         }
     }
 
-    fn touch_seen(&self, name: &HostName) {
+    fn touch_seen(&self, name: &HostName, uid: u32) {
+        let _one_at_a_time = self.at_work.lock();
+        if !self.is_enrolled(name, uid) {
+            return;
+        }
         let path = self.state.host(name).seen();
         let touch = || {
             File::options()

@@ -40,8 +40,8 @@ pub(super) struct Office {
     accounts: Option<Vec<Account>>,
     /// Publications that aren't the published ones any more, with the first session that can't stand in them.
     superseded: BTreeMap<(HostName, u64), u64>,
-    /// Machines that were removed, with their accounts: their folders go when their last session has ended.
-    removed: BTreeMap<HostName, u32>,
+    /// User ids of machines that were removed, with the first session that can't be theirs.
+    leaving: BTreeMap<u32, u64>,
 }
 
 impl Office {
@@ -53,7 +53,7 @@ impl Office {
         clerk: Arc<Clerk>,
         directory: Arc<Mutex<Enrolments>>,
     ) -> Self {
-        let (superseded, removed) = Default::default();
+        let (superseded, leaving) = Default::default();
         Office {
             publisher,
             state,
@@ -63,7 +63,7 @@ impl Office {
             directory,
             accounts: None,
             superseded,
-            removed,
+            leaving,
         }
     }
 
@@ -105,7 +105,8 @@ impl Office {
             self.admit(accounts)?;
         }
         self.clear_away()?;
-        Ok(unsettled)
+        let is_leaving = self.release()?;
+        Ok(unsettled || is_leaving)
     }
 
     /// Lets these accounts in, and nobody else: whoever lost their account or a key is thrown out.
@@ -122,12 +123,9 @@ impl Office {
                 .iter()
                 .flatten()
                 .find(|account| account.uid == old.uid);
-            match new {
-                None => _ = self.removed.insert(old.name, old.uid),
-                Some(new) if !old.keys.iter().all(|key| new.keys.contains(key)) => {
-                    self.sessions.end_account(old.uid)
-                }
-                Some(_) => {}
+            // The sessions of one that is gone have ended with its account.
+            if new.is_some_and(|new| !old.keys.iter().all(|key| new.keys.contains(key))) {
+                self.sessions.end_account(old.uid);
             }
         }
         Ok(())
@@ -188,13 +186,27 @@ impl Office {
         Ok(())
     }
 
+    /// A machine that was removed has nothing more to say, so its folder goes at once: a session of it that is just
+    /// being ended finds nothing there any more.
     fn remove_host(&mut self, name: &HostName, path: &Path) -> io::Result<()> {
-        let is_open = |uid: &u32| self.sessions.oldest_session_of(*uid).is_some();
-        if !self.removed.get(name).is_some_and(is_open) {
-            fs::remove_dir_all(path)?;
-            self.removed.remove(name);
-            self.superseded.retain(|(of, _), _| of != name);
-        }
+        self.clerk.while_idle(|| fs::remove_dir_all(path))?;
+        self.superseded.retain(|(of, _), _| of != name);
         Ok(())
+    }
+
+    /// Gives back the user ids of removed machines whose sessions have ended. Their folders are gone by now. True if
+    /// there are others, which must be looked at again soon.
+    fn release(&mut self) -> io::Result<bool> {
+        let leaving: Vec<_> = self.publisher.enrolments().leaving().collect();
+        self.leaving.retain(|uid, _| leaving.contains(uid));
+        let is_gone = |uid: &u32| {
+            let next = self.sessions.next_session();
+            let first_of_others = *self.leaving.entry(*uid).or_insert(next);
+            let oldest = self.sessions.oldest_session_of(*uid);
+            oldest.is_none_or(|oldest| oldest >= first_of_others)
+        };
+        let (gone, still): (Vec<u32>, Vec<u32>) = leaving.into_iter().partition(is_gone);
+        self.publisher.release(&gone)?;
+        Ok(!still.is_empty())
     }
 }

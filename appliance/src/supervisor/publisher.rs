@@ -152,38 +152,56 @@ impl Publisher {
 
     /// Gives every machine of the fleet an account and a chroot, and takes the account of every other.
     fn enrol(&mut self, fleet: &Fleet, now: Timestamp) -> io::Result<()> {
-        let before = self.enrolments.clone();
-        let gone: Vec<_> = before
-            .names()
-            .filter(|name| !fleet.hosts.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in &gone {
-            self.enrolments.remove(name);
-            self.trees.remove(name);
-            self.problems.remove(&Some(name.clone()));
-            info!(host = %name, "removed");
-        }
+        let mut enrolments = self.enrolments.clone();
+        let is_gone = |name: &&HostName| !fleet.hosts.contains_key(*name);
+        let gone: Vec<_> = self.enrolments.names().filter(is_gone).cloned().collect();
+        gone.iter().for_each(|name| enrolments.remove(name));
         for name in fleet.hosts.keys() {
-            if self.enrolments.enrol(name, now).is_none() {
+            if enrolments.enrol(name, now).is_none() {
                 error!(host = %name, "no user id is left for another machine");
             }
         }
-        if self.enrolments != before {
-            self.enrolments.write(&self.state)?;
+        if enrolments != self.enrolments {
+            self.take_over(enrolments)?;
+        }
+        for name in gone {
+            info!(host = %name, "removed");
+            self.trees.remove(&name);
+            self.problems.remove(&Some(name));
         }
         for name in fleet.hosts.keys() {
-            let Some(enrolment) = self.enrolments.get(name) else {
-                continue;
-            };
-            let host = self.state.host(name);
-            if before.get(name).is_none() {
-                // What an earlier machine of this name left is not this one's.
-                remove_folder(host.root())?;
-                fs::create_dir(host.root())?;
-                info!(host = %name, uid = enrolment.uid, "enrolled");
+            if let Some(enrolment) = self.enrolments.get(name) {
+                Publications::of(&self.state.host(name)).enrol(enrolment.uid)?;
             }
-            Publications::of(&host).enrol(enrolment.uid)?;
+        }
+        Ok(())
+    }
+
+    /// Makes these the enrolments, each new one with an empty folder: what an earlier machine of its name left isn't
+    /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either.
+    fn take_over(&mut self, enrolments: Enrolments) -> io::Result<()> {
+        let is_new = |name: &&HostName| self.enrolments.get(name).is_none();
+        let new: Vec<_> = enrolments.names().filter(is_new).cloned().collect();
+        for host in new.iter().map(|name| self.state.host(name)) {
+            remove_folder(host.root())?;
+            fs::create_dir(host.root())?;
+        }
+        rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
+        enrolments.write(&self.state)?;
+        self.enrolments = enrolments;
+        for name in new {
+            info!(host = %name, "enrolled");
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of these removed machines, neither a session nor a file: their user ids may be given again.
+    pub(super) fn release(&mut self, uids: &[u32]) -> io::Result<()> {
+        let mut enrolments = self.enrolments.clone();
+        uids.iter().for_each(|uid| enrolments.release(*uid));
+        if enrolments != self.enrolments {
+            enrolments.write(&self.state)?;
+            self.enrolments = enrolments;
         }
         Ok(())
     }

@@ -248,7 +248,11 @@ fn start_clerk_and_office(
     directory: &Arc<Mutex<Enrolments>>,
     sender: &Sender<Message>,
 ) -> Sender<Notice> {
-    let clerk = Arc::new(Clerk::new(state.clone(), sessions.clone()));
+    let clerk = Arc::new(Clerk::new(
+        state.clone(),
+        sessions.clone(),
+        Arc::clone(directory),
+    ));
     let (notices, received) = mpsc::channel();
     for name in publisher.enrolments().names() {
         // A report may have come just before the last stop.
@@ -272,13 +276,13 @@ fn start_clerk_and_office(
 }
 
 fn tell_clerk(event: Event, directory: &Mutex<Enrolments>, notices: &Sender<Notice>) {
-    let name = |uid: u32| directory.lock().ok()?.name(uid).cloned();
+    let account = |uid: u32| Some((directory.lock().ok()?.name(uid).cloned()?, uid));
     let notice = match event {
         Event::Authenticated { session, uid } => {
-            name(uid).map(|host| Notice::Opened { host, uid, session })
+            account(uid).map(|(host, uid)| Notice::Opened { host, uid, session })
         }
         Event::Ended { session, uid } => Some(Notice::Ended {
-            host: uid.and_then(name),
+            account: uid.and_then(account),
             session,
         }),
         Event::Stopped => None,

@@ -266,7 +266,7 @@ fn a_name_that_is_enrolled_again_begins_anew() {
         appliance.machine("kikimora", second(10)).state,
         HostStatus::Failing
     );
-    let mut enrolments = Enrolments::default();
+    let mut enrolments = Enrolments::beginning_after(0);
     enrolments.enrol(&"kikimora".parse().unwrap(), second(2));
     enrolments.write(&appliance.state).unwrap();
     let machine = appliance.machine("kikimora", second(10));
