@@ -79,6 +79,12 @@ impl<C> Lobby<C> {
         self.guests.len()
     }
 
+    /// How many have introduced themselves and need a slot.
+    pub(super) fn waiting(&self) -> usize {
+        let queue = self.queue.values().filter_map(|number| self.find(*number));
+        queue.filter(|(_, guest)| !guest.own).count()
+    }
+
     pub(super) fn get(&self, number: u64) -> Option<&C> {
         self.guests.get(&number).map(|guest| &guest.connection)
     }

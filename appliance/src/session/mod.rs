@@ -18,6 +18,7 @@ mod reaper;
 mod registry;
 mod sessions;
 mod sshd;
+mod turn;
 
 pub use accounts::Account;
 pub use handshake::{OWN_ADDRESS, handshake, host_key_algorithms};

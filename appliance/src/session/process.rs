@@ -81,6 +81,11 @@ impl Process {
         Ok(())
     }
 
+    /// The connection that sshd serves.
+    pub(super) fn connection(&self) -> &TcpStream {
+        &self.connection
+    }
+
     /// Cuts the wire in both directions. That ends sshd and its children whatever they are doing: each of them reads
     /// the end of the connection, or of its pipe to the one that did. TERM and KILL have to find the right one of
     /// them: KILL to the wrong one leaves a transfer running.

@@ -152,11 +152,15 @@ impl Ground {
 
     /// A machine with a key and a publication, which can't log in yet.
     pub fn machine(&self, name: &str, uid: u32) -> Machine {
-        let key = make_key(&self.path(name));
+        self.machine_with(name, uid, &make_key(&self.path(name)))
+    }
+
+    /// The same, with a key that is there already.
+    pub fn machine_with(&self, name: &str, uid: u32, key: &Path) -> Machine {
         let account = Account {
             name: name.parse().unwrap(),
             uid,
-            keys: vec![public(&key).parse().unwrap()],
+            keys: vec![public(key).parse().unwrap()],
         };
         let host = self.state.host(&account.name);
         let chroot = host.publications().join("1");
@@ -172,7 +176,7 @@ impl Ground {
         symlink("publications/1", host.current()).unwrap();
         Machine {
             account,
-            key,
+            key: key.to_owned(),
             inbox,
         }
     }
@@ -191,6 +195,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Puts a file where the machine can read it.
+    pub fn publish(&self, name: &str, content: &[u8]) {
+        let path = self.inbox.with_file_name(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
     /// A report, or what passes for one, as it arrived.
     pub fn received(&self, name: &str) -> Vec<u8> {
         fs::read(self.inbox.join(name)).unwrap()

@@ -7,10 +7,13 @@
 
 mod gate;
 mod ground;
+mod libssh;
 mod server;
 
 mod crowd;
 mod end;
 mod enrolment;
 mod inbox;
+mod settings;
+mod slow;
 mod start;
