@@ -300,6 +300,40 @@ fn an_interrupted_preparation_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
+    let world = World::new();
+    let first = world.publish();
+    world.write("hosts/a/flake.nix", "{ }");
+    // All of a switch but its last step.
+    let prepared = world.prepare();
+    let manifest = world.host.manifests().join("2.json");
+    durable::write_json(&manifest, &prepared.manifest).unwrap();
+    fs::rename(&prepared.partial, world.host.publications().join("2")).unwrap();
+    symlink(
+        "publications/2/chroot",
+        world.host.root().join("current.new"),
+    )
+    .unwrap();
+    fs::write(world.host.manifests().join("3.json.new"), "half").unwrap();
+    world.publications().remove_debris().unwrap();
+    assert_eq!(world.publications().manifest().unwrap().unwrap(), first);
+    assert_eq!(world.publications().numbers().unwrap(), [1]);
+    let names = |folder: &Path| {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&world.host.manifests()), ["1.json"]);
+    assert_eq!(
+        names(world.host.root()),
+        ["current", "manifests", "publications"]
+    );
+}
+
+#[test]
 fn a_machine_without_a_publication_has_an_inbox_only() {
     let world = World::new();
     world.publications().enrol(gid()).unwrap();

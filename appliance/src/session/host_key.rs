@@ -52,6 +52,11 @@ impl HostKey {
     pub fn read_or_create(state: &State) -> Result<Self> {
         let path = state.host_key();
         let public = public_path(&path);
+        let aside = durable::aside(&path);
+        for leftover in [&aside, &public_path(&aside), &durable::aside(&public)] {
+            durable::remove(leftover)
+                .with_context(|| format!("can't remove {}", leftover.display()))?;
+        }
         if !exists(&path)? {
             ensure!(
                 !exists(&public)?,
@@ -137,10 +142,7 @@ fn create(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    let aside = path.with_added_extension("new");
-    for leftover in [&aside, &public_path(&aside)] {
-        durable::remove(leftover)?;
-    }
+    let aside = durable::aside(path);
     run(
         &["-q", "-t", "ed25519", "-N", "", "-C", "bento"].map(OsStr::new),
         &aside,

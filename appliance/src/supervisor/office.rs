@@ -163,6 +163,10 @@ impl Office {
         let state = self.state.host(name);
         let publications = Publications::of(&state);
         let current = publications.current()?;
+        // A number comes again when what it named was never switched to.
+        if let Some(current) = current {
+            self.superseded.remove(&(name.clone(), current));
+        }
         for number in publications
             .numbers()?
             .into_iter()

@@ -62,6 +62,7 @@ impl Publisher {
     /// Begins with what the state holds, and removes what an interrupted publication left behind.
     pub(super) fn new(config: PathBuf, state: State) -> io::Result<Self> {
         fs::create_dir_all(state.hosts())?;
+        durable::remove_asides(state.root())?;
         let settings = Settings::new(&state)?;
         let enrolments = Enrolments::read(&state)?;
         for name in enrolments.names() {

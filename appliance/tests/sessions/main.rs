@@ -5,6 +5,8 @@
     reason = "what fails here should stop the test there, with its line"
 )]
 
+#[path = "../ground/mod.rs"]
+mod apart;
 mod gate;
 mod ground;
 mod libssh;
