@@ -34,9 +34,15 @@ pub fn remove_asides(folder: &Path) -> io::Result<()> {
 /// Replaces a file's content.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let aside = aside(path);
-    let mut file = File::create(&aside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
+    let write_aside = || {
+        let mut file = File::create(&aside)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write_aside().inspect_err(|_| {
+        // Half a file mustn't take the room that is missing; that it can't be removed is no other error.
+        let _ = fs::remove_file(&aside);
+    })?;
     rename(&aside, path)
 }
 

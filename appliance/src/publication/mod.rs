@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::Manifest;
 use jiff::Timestamp;
+use tracing::warn;
 
 use crate::durable;
 use crate::generation::ReadError;
@@ -92,7 +93,11 @@ impl<'a> Publications<'a> {
         fleet: &FleetFolder,
         gid: u32,
     ) -> Result<Prepared, ReadError> {
-        let before = self.manifest().map_err(ReadError::Output)?;
+        // A disk that can't read the old one any more mustn't keep the new one back: it is written in full then.
+        let before = self.manifest().unwrap_or_else(|error| {
+            warn!(host = %manifest.host(), "the manifest of what is published can't be read: {error}");
+            None
+        });
         let previous = match (&before, self.current().map_err(ReadError::Output)?) {
             (Some(manifest), Some(number)) => Some((manifest, self.folder(number).chroot())),
             _ => None,
@@ -172,9 +177,20 @@ impl<'a> Publications<'a> {
         fs::remove_dir_all(&self.folder(number).0)
     }
 
-    /// Removes what a crash left behind: what was being written, and publications that were never switched to, with
-    /// their manifests. No session ever stood in one of these, and their numbers come again.
+    /// Removes what a crash left behind.
     pub fn remove_debris(&self) -> io::Result<()> {
+        self.remove_unfinished()?;
+        let folders = [
+            self.host.root(),
+            &self.host.manifests(),
+            &self.host.reports(),
+        ];
+        folders.into_iter().try_for_each(durable::remove_asides)
+    }
+
+    /// Removes what was being prepared, and publications that were never switched to, with their manifests. No session
+    /// ever stood in one of these, and their numbers come again.
+    pub fn remove_unfinished(&self) -> io::Result<()> {
         self.remove_partials()?;
         let current = self.current()?.unwrap_or_default();
         let is_unseen = |number: &u64| *number > current;
@@ -183,13 +199,7 @@ impl<'a> Publications<'a> {
         folders.values().try_for_each(fs::remove_dir_all)?;
         let mut manifests = numbered(&self.host.manifests(), ".json")?;
         manifests.retain(|number, _| is_unseen(number));
-        manifests.values().try_for_each(fs::remove_file)?;
-        let folders = [
-            self.host.root(),
-            &self.host.manifests(),
-            &self.host.reports(),
-        ];
-        folders.into_iter().try_for_each(durable::remove_asides)
+        manifests.values().try_for_each(fs::remove_file)
     }
 
     fn remove_partials(&self) -> io::Result<()> {
@@ -238,9 +248,10 @@ impl<'a> Publications<'a> {
             .into_values()
             .rev()
             .take(DELTAS);
-        let manifests: io::Result<Vec<Option<Manifest>>> =
-            newest.map(|path| durable::read_json(&path)).collect();
-        Ok(manifests?.into_iter().flatten().collect())
+        // Without one that can't be read there is one delta less.
+        Ok(newest
+            .filter_map(|path| durable::read_json(&path).ok()?)
+            .collect())
     }
 
     /// A bento 2022 client compares minutes, so two publications are at least 60 s apart for it.

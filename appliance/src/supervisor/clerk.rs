@@ -1,7 +1,7 @@
 //! Takes in the reports of machines that are, or just were, connected, and ends the sessions of one that leaves too
 //! much.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bento_protocol::HostName;
 use jiff::Timestamp;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+use super::board::{Board, Source};
 use super::brevity::Brevity;
 use super::visits::{MOST_FILES, Visits};
 use crate::enrolment::Enrolments;
+use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::report::{self, Writers};
 use crate::session::Sessions;
@@ -54,6 +56,7 @@ pub(super) struct Clerk {
     sessions: Sessions,
     /// Who is enrolled.
     directory: Arc<Mutex<Enrolments>>,
+    board: Arc<Board>,
     /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
     at_work: Mutex<BTreeMap<HostName, Brevity>>,
 }
@@ -66,8 +69,8 @@ struct Agenda {
     queue: VecDeque<HostName>,
     next_watch: Instant,
     next_round: Instant,
-    /// What was last wrong with keeping a machine's reports, so that it isn't said again at each look.
-    troubles: BTreeMap<HostName, String>,
+    /// Machines whose reports couldn't be kept when they were looked at last.
+    unkept: BTreeSet<HostName>,
 }
 
 impl Agenda {
@@ -77,7 +80,7 @@ impl Agenda {
             queue: VecDeque::new(),
             next_watch: now,
             next_round: now,
-            troubles: BTreeMap::new(),
+            unkept: BTreeSet::new(),
         }
     }
 
@@ -98,11 +101,17 @@ impl Agenda {
 }
 
 impl Clerk {
-    pub(super) fn new(state: State, sessions: Sessions, directory: Arc<Mutex<Enrolments>>) -> Self {
+    pub(super) fn new(
+        state: State,
+        sessions: Sessions,
+        directory: Arc<Mutex<Enrolments>>,
+        board: Arc<Board>,
+    ) -> Self {
         Clerk {
             state,
             sessions,
             directory,
+            board,
             at_work: Mutex::default(),
         }
     }
@@ -176,7 +185,7 @@ impl Clerk {
                 .into_iter()
                 .map(|number| report::count(&publications.inbox(number), COUNTED))
                 .sum();
-            let can_be_kept = !agenda.troubles.contains_key(&name);
+            let can_be_kept = !agenda.unkept.contains(&name);
             let Some((uid, is_new)) = agenda.visits.weigh(&name, waiting, can_be_kept) else {
                 continue;
             };
@@ -194,35 +203,42 @@ impl Clerk {
     fn look_at(&self, name: &HostName, agenda: &mut Agenda) {
         let writers = agenda.visits.writers(name);
         let state = self.state.host(name);
-        let numbers = Publications::of(&state).numbers().unwrap_or_default();
         let (mut more, mut trouble) = (false, None);
+        let numbers = Publications::of(&state).numbers().unwrap_or_else(|error| {
+            trouble = Some(error);
+            Vec::new()
+        });
         for number in numbers {
             match self.take_in(name, number, writers) {
                 Ok(intake) => {
                     agenda.visits.removed(name, intake.removed);
                     more |= intake.more;
                 }
-                Err(error) => trouble = Some(format!("{error:#}")),
+                Err(error) => trouble = Some(error),
             }
         }
-        match trouble {
-            None => _ = agenda.troubles.remove(name),
-            Some(trouble) if agenda.troubles.get(name) == Some(&trouble) => {}
-            Some(trouble) => {
-                error!(host = %name, "{trouble}; it is tried again at its next contact");
-                agenda.troubles.insert(name.clone(), trouble);
-            }
+        let can_be_kept = trouble.is_none();
+        if can_be_kept {
+            agenda.unkept.remove(name);
+        } else {
+            agenda.unkept.insert(name.clone());
         }
+        self.tell(
+            Source::Inbox(name.clone()),
+            name,
+            "its reports can't be kept, and wait in its inbox",
+            trouble,
+        );
         if more {
             agenda.enqueue(name.clone());
-        } else if agenda.visits.finish(name) {
+        } else if can_be_kept && agenda.visits.finish(name) {
             self.end_silence(name);
         }
     }
 
-    /// Takes in everything from the inbox of a publication that is about to be removed. False if something there
-    /// couldn't be kept, which must stay then.
-    pub(super) fn empty(&self, name: &HostName, number: u64) -> bool {
+    /// Takes in everything from the inbox of a publication that is about to be removed. An error if something is left
+    /// there that couldn't be kept.
+    pub(super) fn empty(&self, name: &HostName, number: u64) -> io::Result<()> {
         let outcome = loop {
             match self.take_in(name, number, Writers::None) {
                 Ok(intake) if intake.more => {}
@@ -230,9 +246,14 @@ impl Clerk {
             }
         };
         self.end_silence(name);
-        outcome
-            .inspect_err(|error| error!(host = %name, "{error:#}; it is tried again"))
-            .is_ok()
+        outcome.map(drop)
+    }
+
+    fn tell(&self, source: Source, name: &HostName, what: &str, error: Option<io::Error>) {
+        let problem =
+            error.map(|error| Problem::of_state(self.state.root(), what, &error).of(name));
+        self.board.tell(source, problem.into_iter().collect());
+        self.board.post();
     }
 
     /// Does something to the folders of machines while nothing is taken in.
@@ -254,7 +275,7 @@ impl Clerk {
         name: &HostName,
         number: u64,
         writers: Writers,
-    ) -> anyhow::Result<report::Intake> {
+    ) -> io::Result<report::Intake> {
         let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.host(name);
         let inbox = Publications::of(&state).inbox(number);
@@ -268,7 +289,8 @@ impl Clerk {
                 warn!(host = %name, entry, reason, "refused what lay in the inbox");
             }
         };
-        let intake = report::take_in(&inbox, name, &state, writers, Timestamp::now(), &mut refuse)?;
+        let intake = report::take_in(&inbox, name, &state, writers, Timestamp::now(), &mut refuse)
+            .map_err(only_the_cause)?;
         for record in &intake.taken {
             let generation = record.generation().map(|generation| generation.short());
             if brevity.may_write(now) {
@@ -301,11 +323,21 @@ impl Clerk {
                 .set_modified(SystemTime::now())
         };
         // A machine that was just removed has no folder any more.
-        if let Err(error) = touch().or_else(|error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        }) {
-            error!(host = %name, "its contact can't be noted in {}: {error}", path.display());
-        }
+        let error = touch()
+            .err()
+            .filter(|error| error.kind() != io::ErrorKind::NotFound);
+        self.tell(
+            Source::Contact(name.clone()),
+            name,
+            "its contacts can't be noted",
+            error,
+        );
     }
+}
+
+/// What is told besides is known to whoever tells of it.
+fn only_the_cause(error: anyhow::Error) -> io::Error {
+    error
+        .downcast()
+        .unwrap_or_else(|error| io::Error::other(format!("{error:#}")))
 }

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use bento_protocol::HostName;
 use jiff::Timestamp;
-use tracing::{error, warn};
 
+use super::board::{Board, Source};
 use super::clerk::Clerk;
 use super::publisher::{Cycle, Publisher};
 use super::settle::SETTLE_TIME;
 use crate::enrolment::Enrolments;
+use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::session::{Account, Sessions, accounts};
 use crate::state::{Runtime, State};
@@ -28,6 +28,17 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// How long the first publication may take to settle before the appliance calls itself ready without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a look at everything came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// There is nothing to do before something changes.
+    Done,
+    /// Something hasn't settled.
+    Unsettled,
+    /// Something couldn't be done, such as on a full disk.
+    Failed,
+}
+
 /// Publishes, and clears away what nobody stands in any more.
 pub(super) struct Office {
     pub(super) publisher: Publisher,
@@ -35,6 +46,7 @@ pub(super) struct Office {
     pub(super) runtime: Runtime,
     pub(super) sessions: Sessions,
     pub(super) clerk: Arc<Clerk>,
+    pub(super) board: Arc<Board>,
     /// Whose session is whose, for the supervisor.
     pub(super) directory: Arc<Mutex<Enrolments>>,
     accounts: Option<Vec<Account>>,
@@ -51,6 +63,7 @@ impl Office {
         runtime: Runtime,
         sessions: Sessions,
         clerk: Arc<Clerk>,
+        board: Arc<Board>,
         directory: Arc<Mutex<Enrolments>>,
     ) -> Self {
         let (superseded, leaving) = Default::default();
@@ -60,6 +73,7 @@ impl Office {
             runtime,
             sessions,
             clerk,
+            board,
             directory,
             accounts: None,
             superseded,
@@ -71,23 +85,28 @@ impl Office {
     pub(super) fn work(&mut self, hints: &Receiver<()>, ready: impl FnOnce()) {
         let started = Instant::now();
         let mut ready = Some(ready);
+        let mut retry = SETTLE_TIME;
         loop {
-            let unsettled = match self.look() {
-                Ok(unsettled) => unsettled,
-                Err(error) => {
-                    error!("{error:#}; it is tried again");
-                    true
-                }
-            };
-            let settled = !unsettled || started.elapsed() > PATIENCE;
-            if settled
+            let look = self.look();
+            let may_be_ready = look != Look::Unsettled || started.elapsed() > PATIENCE;
+            if may_be_ready
                 && self.publisher.fleet().is_some()
                 && let Some(ready) = ready.take()
             {
                 ready();
             }
+            let wait = match look {
+                Look::Done => RESCAN,
+                Look::Unsettled => SETTLE_TIME,
+                Look::Failed => retry,
+            };
+            // Each try may read and write a whole fleet.
+            retry = match look {
+                Look::Failed => (retry * 2).min(RESCAN),
+                _ => SETTLE_TIME,
+            };
             std::thread::sleep(PAUSE);
-            match hints.recv_timeout(if unsettled { SETTLE_TIME } else { RESCAN }) {
+            match hints.recv_timeout(wait) {
                 Ok(()) => while hints.try_recv().is_ok() {},
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -95,18 +114,42 @@ impl Office {
         }
     }
 
-    /// One look at everything. True if something hasn't settled.
-    fn look(&mut self) -> anyhow::Result<bool> {
+    /// One look at everything. What is wrong is told, and stops nothing else.
+    fn look(&mut self) -> Look {
         let Cycle {
             unsettled,
             accounts,
-        } = self.publisher.cycle(Timestamp::now(), Instant::now())?;
-        if self.accounts.as_ref() != Some(&accounts) {
-            self.admit(accounts)?;
+            mut failures,
+            mut failed,
+        } = self.publisher.cycle(Timestamp::now(), Instant::now());
+        if self.accounts.as_ref() != Some(&accounts)
+            && let Err(error) = self.admit(accounts)
+        {
+            failures.push(self.runtime_problem(&error));
         }
-        self.clear_away()?;
-        let is_leaving = self.release()?;
-        Ok(unsettled || is_leaving)
+        // Also when nothing could be published: what nobody needs any more may take just the room that is missing.
+        failures.extend(self.clear_away());
+        let is_leaving = self.release().unwrap_or_else(|error| {
+            let what = "the user ids of removed machines can't be given back";
+            failures.push(Problem::of_state(self.state.root(), what, &error));
+            true
+        });
+        failed |= !failures.is_empty();
+        self.board.tell(Source::State, failures);
+        self.board.post();
+        match (unsettled || is_leaving, failed) {
+            (true, _) => Look::Unsettled,
+            (false, true) => Look::Failed,
+            (false, false) => Look::Done,
+        }
+    }
+
+    fn runtime_problem(&self, error: &anyhow::Error) -> Problem {
+        Problem::new(
+            self.runtime.root().display().to_string(),
+            format!("who may log in can't be changed: {error:#}"),
+            "look at the filesystem that is mounted there; it is tried again by itself",
+        )
     }
 
     /// Lets these accounts in, and nobody else: whoever lost their account or a key is thrown out.
@@ -131,32 +174,37 @@ impl Office {
         Ok(())
     }
 
-    /// Removes publications and machines that are gone, once the sessions that may stand there have ended.
-    fn clear_away(&mut self) -> anyhow::Result<()> {
-        let folder = self.state.hosts();
-        for entry in fs::read_dir(&folder)
-            .with_context(|| format!("{} can't be listed", folder.display()))?
-        {
-            let path = entry?.path();
+    /// Removes publications and machines that are gone, once the sessions that may stand there have ended. Gives what
+    /// was in the way.
+    fn clear_away(&mut self) -> Vec<Problem> {
+        let root = self.state.root().to_owned();
+        let what = "what isn't needed any more can't be removed";
+        let folders = match folders(&self.state.hosts()) {
+            Ok(folders) => folders,
+            Err(error) => return vec![Problem::of_state(&root, what, &error)],
+        };
+        let mut problems = Vec::new();
+        for path in folders {
             let name = path
                 .file_name()
-                .and_then(|name| name.to_str()?.parse::<HostName>().ok());
+                .and_then(|name| name.to_str()?.parse().ok());
             let Some(name) = name else {
-                warn!("{} isn't the appliance's: it is left alone", path.display());
+                problems.push(Problem::new(
+                    path.display().to_string(),
+                    "isn't the appliance's",
+                    "move it away; it is left alone",
+                ));
                 continue;
             };
-            let cleared = match self
-                .publisher
-                .enrolments()
-                .get(&name)
-                .map(|enrolment| enrolment.uid)
-            {
+            let enrolment = self.publisher.enrolments().get(&name);
+            let cleared = match enrolment.map(|enrolment| enrolment.uid) {
                 Some(uid) => self.clear_host(&name, uid),
                 None => self.remove_host(&name, &path),
             };
-            cleared.with_context(|| format!("{} can't be cleared", path.display()))?;
+            let problem = cleared.map_err(|error| Problem::of_state(&root, what, &error).of(&name));
+            problems.extend(problem.err());
         }
-        Ok(())
+        problems
     }
 
     fn clear_host(&mut self, name: &HostName, uid: u32) -> io::Result<()> {
@@ -181,8 +229,9 @@ impl Office {
                 .sessions
                 .oldest_session_of(uid)
                 .is_none_or(|oldest| oldest >= first_elsewhere)
-                && self.clerk.empty(name, number)
             {
+                // What couldn't be taken in is still there, and nowhere else.
+                self.clerk.empty(name, number)?;
                 publications.remove(number)?;
                 self.superseded.remove(&key);
             }
@@ -213,4 +262,8 @@ impl Office {
         self.publisher.release(&gone)?;
         Ok(!still.is_empty())
     }
+}
+
+fn folders(of: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(of)?.map(|entry| Ok(entry?.path())).collect()
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
 use bento_protocol::{GenerationId, HostName};
 use jiff::Timestamp;
-use tracing::{error, info, warn};
+use tracing::{debug, info};
 
+use super::board::{Board, Source};
 use super::settings::Settings;
 use super::settle::{Delay, TreeSettling};
 use crate::durable;
@@ -34,7 +35,7 @@ pub(super) struct Publisher {
     /// git's lock of its index.
     git: Delay,
     digests: DigestCache,
-    problems: BTreeMap<Option<HostName>, Vec<Problem>>,
+    board: Arc<Board>,
 }
 
 /// What a cycle did.
@@ -44,6 +45,10 @@ pub(super) struct Cycle {
     pub(super) unsettled: bool,
     /// The accounts that there must be now.
     pub(super) accounts: Vec<Account>,
+    /// What is wrong with the state as a whole.
+    pub(super) failures: Vec<Problem>,
+    /// The state couldn't be used for something that should have been done.
+    pub(super) failed: bool,
 }
 
 /// What became of one machine in a cycle.
@@ -56,17 +61,26 @@ enum Verdict {
     Prepared(Box<Prepared>, GenerationId),
     /// It keeps what it has.
     Faulty(Vec<Problem>),
+    /// It keeps what it has, because the state can't be used.
+    Failed(io::Error),
+}
+
+/// How far the publication of a fleet came.
+#[derive(Default)]
+struct Progress {
+    unsettled: bool,
+    failed: bool,
 }
 
 impl Publisher {
     /// Begins with what the state holds, and removes what an interrupted publication left behind.
-    pub(super) fn new(config: PathBuf, state: State) -> io::Result<Self> {
+    pub(super) fn new(config: PathBuf, state: State, board: Arc<Board>) -> io::Result<Self> {
         fs::create_dir_all(state.hosts())?;
         durable::remove_asides(state.root())?;
         let settings = Settings::new(&state)?;
         let enrolments = Enrolments::read(&state)?;
         for name in enrolments.names() {
-            Publications::of(&state.host(name)).remove_debris()?;
+            overlook(name, Publications::of(&state.host(name)).remove_debris());
         }
         Ok(Publisher {
             config,
@@ -76,7 +90,7 @@ impl Publisher {
             trees: BTreeMap::new(),
             git: Delay::default(),
             digests: DigestCache::default(),
-            problems: BTreeMap::new(),
+            board,
         })
     }
 
@@ -90,51 +104,42 @@ impl Publisher {
         &self.enrolments
     }
 
-    /// Looks at the whole fleet folder once. An error is of the state, such as a full disk: what was published stays
-    /// published, and the next cycle tries again.
-    pub(super) fn cycle(&mut self, now: Timestamp, instant: Instant) -> anyhow::Result<Cycle> {
-        self.try_cycle(now, instant)
-            .with_context(|| format!("{} can't be used", self.state.root().display()))
-    }
-
-    fn try_cycle(&mut self, now: Timestamp, instant: Instant) -> io::Result<Cycle> {
-        let folder = FleetFolder::open(&self.config);
-        let mut unsettled =
-            self.settings
-                .refresh(folder.as_ref().map_err(copy_of), &self.state, instant)?;
-        // A machine of which no good settings are known isn't in the fleet: its problems are told with the fleet's.
-        let in_fleet = |name: &HostName| {
-            self.fleet()
-                .is_some_and(|fleet| fleet.hosts.contains_key(name))
+    /// Looks at the whole fleet folder once. Where the state can't be used, such as on a full disk, what was published
+    /// stays published, and the next cycle tries again; who lost their account has none, all the same.
+    pub(super) fn cycle(&mut self, now: Timestamp, instant: Instant) -> Cycle {
+        let mut cycle = Cycle {
+            unsettled: false,
+            accounts: Vec::new(),
+            failures: Vec::new(),
+            failed: false,
         };
-        let of_fleet = |problem: &&Problem| !problem.host.as_ref().is_some_and(in_fleet);
-        let mut fleet_problems: Vec<_> = self
+        let folder = FleetFolder::open(&self.config);
+        cycle.unsettled = self
             .settings
-            .problems
-            .iter()
-            .filter(of_fleet)
-            .cloned()
-            .collect();
+            .refresh(folder.as_ref().map_err(copy_of), instant);
+        if let Err(error) = self.settings.save(&self.state) {
+            cycle.failures.push(self.state_problem(&error));
+        }
         // What lies in the folder is neither the old commit nor the new one.
         let git_at_work = folder
             .as_ref()
             .is_ok_and(|folder| folder.find(GIT_LOCK.as_ref()).is_ok());
-        if self.git.is_too_long(git_at_work, instant) {
-            fleet_problems.push(git_stopped());
-        }
-        self.tell(None, fleet_problems)?;
+        let git_stopped = self.git.is_too_long(git_at_work, instant);
+        self.tell_of_settings(git_stopped);
         let Some(fleet) = self.settings.fleet.clone() else {
-            return Ok(Cycle {
-                unsettled,
-                accounts: Vec::new(),
-            });
+            return cycle;
         };
-        self.enrol(&fleet, now)?;
+        if let Err(error) = self.enrol(&fleet, now) {
+            cycle.failures.push(self.state_problem(&error));
+        }
+        cycle.failed = !self.give_chroots(&fleet) || !cycle.failures.is_empty();
         if let Ok(folder) = &folder {
             if git_at_work {
-                unsettled = true;
+                cycle.unsettled = true;
             } else {
-                unsettled |= self.publish(&fleet, folder, now, instant)?;
+                let progress = self.publish(&fleet, folder, now, instant);
+                cycle.unsettled |= progress.unsettled;
+                cycle.failed |= progress.failed;
             }
         }
         let accounts = fleet.hosts.iter().filter_map(|(name, host)| {
@@ -145,13 +150,23 @@ impl Publisher {
                 keys: host.keys.clone(),
             })
         });
-        Ok(Cycle {
-            unsettled,
-            accounts: accounts.collect(),
-        })
+        cycle.accounts = accounts.collect();
+        cycle
     }
 
-    /// Gives every machine of the fleet an account and a chroot, and takes the account of every other.
+    fn tell_of_settings(&self, is_git_stopped: bool) {
+        // A machine of which no good settings are known isn't in the fleet: its problems are told with the fleet's.
+        let in_fleet = |name: &HostName| {
+            self.fleet()
+                .is_some_and(|fleet| fleet.hosts.contains_key(name))
+        };
+        let of_fleet = |problem: &&Problem| !problem.host.as_ref().is_some_and(in_fleet);
+        let problems = self.settings.problems.iter().filter(of_fleet).cloned();
+        let problems = problems.chain(is_git_stopped.then(git_stopped));
+        self.board.tell(Source::Settings, problems.collect());
+    }
+
+    /// Gives every machine of the fleet an account, and takes the account of every other.
     fn enrol(&mut self, fleet: &Fleet, now: Timestamp) -> io::Result<()> {
         let mut enrolments = self.enrolments.clone();
         let is_gone = |name: &&HostName| !fleet.hosts.contains_key(*name);
@@ -159,30 +174,34 @@ impl Publisher {
         gone.iter().for_each(|name| enrolments.remove(name));
         for name in fleet.hosts.keys() {
             if enrolments.enrol(name, now).is_none() {
-                error!(host = %name, "no user id is left for another machine");
+                self.refuse_account(name, no_user_id());
             }
         }
         if enrolments != self.enrolments {
-            self.take_over(enrolments)?;
+            let is_new = |name: &&HostName| self.enrolments.get(name).is_none();
+            let new: Vec<_> = enrolments.names().filter(is_new).cloned().collect();
+            self.take_over(enrolments, &new).inspect_err(|error| {
+                for name in &new {
+                    self.refuse_account(name, self.state_problem(error));
+                }
+            })?;
         }
         for name in gone {
             info!(host = %name, "removed");
             self.trees.remove(&name);
-            self.problems.remove(&Some(name));
-        }
-        for name in fleet.hosts.keys() {
-            if let Some(enrolment) = self.enrolments.get(name) {
-                Publications::of(&self.state.host(name)).enrol(enrolment.uid)?;
-            }
+            self.board.forget(&name);
         }
         Ok(())
     }
 
+    fn refuse_account(&self, name: &HostName, problem: Problem) {
+        let source = Source::Enrolment(name.clone());
+        self.board.tell(source, vec![problem.of(name)]);
+    }
+
     /// Makes these the enrolments, each new one with an empty folder: what an earlier machine of its name left isn't
     /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either.
-    fn take_over(&mut self, enrolments: Enrolments) -> io::Result<()> {
-        let is_new = |name: &&HostName| self.enrolments.get(name).is_none();
-        let new: Vec<_> = enrolments.names().filter(is_new).cloned().collect();
+    fn take_over(&mut self, enrolments: Enrolments, new: &[HostName]) -> io::Result<()> {
         for host in new.iter().map(|name| self.state.host(name)) {
             remove_folder(host.root())?;
             fs::create_dir(host.root())?;
@@ -207,6 +226,29 @@ impl Publisher {
         Ok(())
     }
 
+    /// Gives every machine that has an account a chroot. False if one can't have it.
+    fn give_chroots(&self, fleet: &Fleet) -> bool {
+        let mut all = true;
+        for name in fleet.hosts.keys() {
+            let Some(enrolment) = self.enrolments.get(name) else {
+                // Why, is told.
+                all = false;
+                continue;
+            };
+            let given = Publications::of(&self.state.host(name)).enrol(enrolment.uid);
+            let problem = given.err().map(|error| {
+                remove_unfinished(&self.state, name);
+                self.state_problem(&error).of(name)
+            });
+            all &= problem.is_none();
+            self.board.tell(
+                Source::Enrolment(name.clone()),
+                problem.into_iter().collect(),
+            );
+        }
+        all
+    }
+
     /// Prepares every machine whose tree has changed, makes all of that durable at once, and only then switches.
     fn publish(
         &mut self,
@@ -214,45 +256,60 @@ impl Publisher {
         folder: &FleetFolder,
         now: Timestamp,
         instant: Instant,
-    ) -> io::Result<bool> {
-        let mut unsettled = false;
+    ) -> Progress {
+        let mut progress = Progress::default();
+        // Opened before anything is written: what can't be written back meanwhile is then told to us, whoever else
+        // asks for it first.
+        let filesystem = fs::File::open(self.state.root());
         let mut prepared = Vec::new();
         for (name, host) in &fleet.hosts {
-            let mut problems: Vec<_> = self
-                .settings
-                .problems
-                .iter()
-                .filter(|problem| problem.host.as_ref() == Some(name))
-                .cloned()
-                .collect();
+            let of_host = |problem: &&Problem| problem.host.as_ref() == Some(name);
+            let problems = self.settings.problems.iter().filter(of_host);
+            let mut problems: Vec<_> = problems.cloned().collect();
             match self.prepare(fleet, name, host, folder, now, instant) {
                 Verdict::Current => {}
                 Verdict::Unsettled(None) => {
-                    unsettled = true;
+                    progress.unsettled = true;
                     continue;
                 }
                 Verdict::Unsettled(Some(problem)) => {
-                    unsettled = true;
+                    progress.unsettled = true;
                     problems.push(problem);
                 }
                 Verdict::Prepared(publication, generation) => {
-                    prepared.push((name, publication, generation))
+                    prepared.push((name, publication, generation, problems));
+                    continue;
                 }
                 Verdict::Faulty(found) => problems.extend(found),
+                Verdict::Failed(error) => {
+                    progress.failed = true;
+                    problems.push(self.state_problem(&error).of(name));
+                }
             }
-            self.tell(Some(name), problems)?;
+            self.board.tell(Source::Publication(name.clone()), problems);
         }
         self.digests.forget_unused();
         if prepared.is_empty() {
-            return Ok(unsettled);
+            return progress;
         }
         // One call for all of them: an fsync for each of thousands of files would take minutes.
-        rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
-        for (name, publication, generation) in prepared {
-            Publications::of(&self.state.host(name)).switch(*publication)?;
-            info!(host = %name, generation = %generation, "published");
+        let synced = filesystem.and_then(|filesystem| Ok(rustix::fs::syncfs(filesystem)?));
+        for (name, publication, generation, mut problems) in prepared {
+            let switched = synced
+                .as_ref()
+                .map_err(copy_of)
+                .and_then(|()| Publications::of(&self.state.host(name)).switch(*publication));
+            match switched {
+                Ok(()) => info!(host = %name, generation = %generation, "published"),
+                Err(error) => {
+                    remove_unfinished(&self.state, name);
+                    progress.failed = true;
+                    problems.push(self.state_problem(&error).of(name));
+                }
+            }
+            self.board.tell(Source::Publication(name.clone()), problems);
         }
-        Ok(unsettled)
+        progress
     }
 
     fn prepare(
@@ -267,14 +324,12 @@ impl Publisher {
         let state = self.state.host(name);
         let publications = Publications::of(&state);
         let Some(enrolment) = self.enrolments.get(name) else {
-            let advice = "remove machines that are no longer there";
-            return Verdict::Faulty(vec![
-                Problem::new("fleet.toml", "there is no user id left", advice).of(name),
-            ]);
+            // Why it has no account yet, is told.
+            return Verdict::Faulty(Vec::new());
         };
         let published = match publications.published() {
             Ok(published) => published.map(|published| published.generation),
-            Err(error) => return Verdict::Faulty(vec![state_problem(name, &error)]),
+            Err(error) => return Verdict::Failed(error),
         };
         if host.paused && published.is_some() {
             return Verdict::Current;
@@ -301,6 +356,10 @@ impl Publisher {
             let publication = publications.prepare(&manifest, &tree, folder, enrolment.uid)?;
             Ok(Some((publication, manifest.generation())))
         });
+        if prepared.is_err() {
+            // Half a publication mustn't take the room that the next try needs.
+            remove_unfinished(&self.state, name);
+        }
         match prepared {
             Ok(None) => {
                 settling.rest();
@@ -312,32 +371,12 @@ impl Publisher {
             }
             Err(ReadError::Changed) => Verdict::Unsettled(settling.unrest(name, instant)),
             Err(ReadError::Unreadable(problem)) => Verdict::Faulty(vec![problem.of(name)]),
-            Err(ReadError::Output(error)) => Verdict::Faulty(vec![state_problem(name, &error)]),
+            Err(ReadError::Output(error)) => Verdict::Failed(error),
         }
     }
 
-    /// Keeps what is wrong for status, and logs what of it is new.
-    fn tell(&mut self, host: Option<&HostName>, problems: Vec<Problem>) -> io::Result<()> {
-        let key = host.cloned();
-        let known = self.problems.get(&key);
-        if known == Some(&problems) {
-            return Ok(());
-        }
-        let is_known = |problem: &&Problem| known.is_some_and(|known| known.contains(problem));
-        for problem in problems.iter().filter(|problem| !is_known(problem)) {
-            warn!("{problem}");
-        }
-        let path = match host {
-            Some(name) => self.state.host(name).problems(),
-            None => self.state.problems(),
-        };
-        if problems.is_empty() {
-            durable::remove(&path)?;
-        } else {
-            durable::write_json(&path, &problems)?;
-        }
-        self.problems.insert(key, problems);
-        Ok(())
+    fn state_problem(&self, error: &io::Error) -> Problem {
+        Problem::of_state(self.state.root(), "can't be written", error)
     }
 }
 
@@ -352,10 +391,24 @@ fn git_stopped() -> Problem {
     )
 }
 
-fn state_problem(name: &HostName, error: &io::Error) -> Problem {
-    let advice =
-        "check the volume that is mounted at /state (is it full?); it is tried again by itself";
-    Problem::new("/state", format!("can't be written: {error}"), advice).of(name)
+/// Removes what a publication that wasn't finished left behind.
+fn remove_unfinished(state: &State, name: &HostName) {
+    overlook(
+        name,
+        Publications::of(&state.host(name)).remove_unfinished(),
+    );
+}
+
+/// What can't be removed is in the way of the next publication, which tells of it.
+fn overlook(name: &HostName, removed: io::Result<()>) {
+    if let Err(error) = removed {
+        debug!(host = %name, "an unfinished publication can't be removed: {error}");
+    }
+}
+
+fn no_user_id() -> Problem {
+    let advice = "remove machines that are no longer there";
+    Problem::new("fleet.toml", "there is no user id left", advice)
 }
 
 fn not_approved(name: &HostName) -> Problem {

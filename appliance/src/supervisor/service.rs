@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::SIGCHLD;
 use tracing::{error, info, warn};
 
+use super::board::Board;
 use super::clerk::{Clerk, Notice};
 use super::office::Office;
 use super::publisher::Publisher;
@@ -70,12 +71,13 @@ impl Service {
             runtime,
             sshd,
             publisher,
+            board,
             lock,
         } = foundation;
         let sessions = open_sessions(options.listen, &sshd, &sender)?;
         let directory = Arc::new(Mutex::new(publisher.enrolments().clone()));
         let notices = start_clerk_and_office(
-            options, &state, &runtime, &sessions, publisher, &directory, &sender,
+            options, &state, &runtime, &sessions, publisher, board, &directory, &sender,
         );
         info!(address = %options.listen, "listening");
         Ok(Service {
@@ -245,6 +247,7 @@ fn start_clerk_and_office(
     runtime: &Runtime,
     sessions: &Sessions,
     publisher: Publisher,
+    board: Arc<Board>,
     directory: &Arc<Mutex<Enrolments>>,
     sender: &Sender<Message>,
 ) -> Sender<Notice> {
@@ -252,6 +255,7 @@ fn start_clerk_and_office(
         state.clone(),
         sessions.clone(),
         Arc::clone(directory),
+        Arc::clone(&board),
     ));
     let (notices, received) = mpsc::channel();
     for name in publisher.enrolments().names() {
@@ -266,6 +270,7 @@ fn start_clerk_and_office(
         runtime.clone(),
         sessions.clone(),
         clerk,
+        board,
         Arc::clone(directory),
     );
     let (hints_sender, hints) = mpsc::channel();

@@ -30,6 +30,8 @@ pub(super) struct Settings {
     settling: Settling<Stamp>,
     unrest: Delay,
     read: Option<Stamp>,
+    /// The state doesn't hold this fleet yet.
+    unsaved: bool,
 }
 
 /// The host keys with which the appliance may run, as the fleet in the folder says, or else the last good one.
@@ -55,16 +57,21 @@ impl Settings {
             settling: Settling::default(),
             unrest: Delay::default(),
             read: None,
+            unsaved: false,
         })
     }
 
+    /// Keeps the fleet in the state. It is in force before: whoever is removed while the disk is full is to be out.
+    pub(super) fn save(&mut self, state: &State) -> io::Result<()> {
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| self.unsaved) {
+            durable::write_json(&state.fleet(), fleet)?;
+            self.unsaved = false;
+        }
+        Ok(())
+    }
+
     /// Reads the file if it has changed and settled. True if it must be looked at again soon.
-    pub(super) fn refresh(
-        &mut self,
-        folder: io::Result<&FleetFolder>,
-        state: &State,
-        now: Instant,
-    ) -> io::Result<bool> {
+    pub(super) fn refresh(&mut self, folder: io::Result<&FleetFolder>, now: Instant) -> bool {
         let is_removed = folder.as_ref().is_ok_and(|folder| folder.is_removed());
         let found = folder
             .map_err(|error| (String::new(), error))
@@ -78,32 +85,32 @@ impl Settings {
             Ok(found) => found,
             Err((place, error)) => {
                 self.refuse(&place, &error, is_removed);
-                return Ok(false);
+                return false;
             }
         };
         let stamp = Stamp::of(&found.stat);
         if self.read == Some(stamp) {
-            return Ok(false);
+            return false;
         }
         if !self.settling.is_settled(&stamp, stamp.changed_at(), now) {
             self.wait(now);
-            return Ok(true);
+            return true;
         }
         match folder.text_of(&found, MAX_BYTES) {
             Ok(Some(text)) => {
-                self.accept(&text, state)?;
+                self.accept(&text);
                 self.unrest = Delay::default();
                 self.read = Some(stamp);
-                Ok(false)
+                false
             }
             // Half of a file can be a whole one with fewer machines.
             Ok(None) => {
                 self.wait(now);
-                Ok(true)
+                true
             }
             Err(error) => {
                 self.refuse(FILE_NAME, &error, false);
-                Ok(false)
+                false
             }
         }
     }
@@ -145,12 +152,12 @@ impl Settings {
     }
 
     /// Takes over what can be used of a file.
-    fn accept(&mut self, text: &str, state: &State) -> io::Result<()> {
+    fn accept(&mut self, text: &str) {
         let mut reading = match fleet::read(text) {
             Ok(reading) => reading,
             Err(problems) => {
                 self.problems = problems;
-                return Ok(());
+                return;
             }
         };
         // Whoever mistypes a machine's name or table doesn't mean to remove that machine: as long as there is
@@ -166,10 +173,9 @@ impl Settings {
         }
         self.problems = reading.problems;
         if self.fleet.as_ref() != Some(&reading.fleet) {
-            durable::write_json(&state.fleet(), &reading.fleet)?;
             self.fleet = Some(reading.fleet);
+            self.unsaved = true;
         }
-        Ok(())
     }
 }
 

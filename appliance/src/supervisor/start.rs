@@ -4,6 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::SIGCHLD;
 use tracing::warn;
 
+use super::board::Board;
 use super::publisher::Publisher;
 use super::{Message, Options, settings};
 use crate::session::Sshd;
@@ -39,6 +41,7 @@ pub(super) struct Foundation {
     pub(super) runtime: Runtime,
     pub(super) sshd: Sshd,
     pub(super) publisher: Publisher,
+    pub(super) board: Arc<Board>,
     /// One appliance at a time may use a state.
     pub(super) lock: File,
 }
@@ -111,12 +114,15 @@ fn prepare(options: &Options) -> Result<Foundation> {
     let host_keys = settings::host_keys(&options.config, &state)?;
     let sshd = Sshd::prepare(&state, &runtime, &host_keys)?;
     rouse(&sshd)?;
-    let publisher = Publisher::new(options.config.clone(), state.clone()).with_context(unusable)?;
+    let board = Arc::new(Board::new(&runtime));
+    let publisher = Publisher::new(options.config.clone(), state.clone(), Arc::clone(&board))
+        .with_context(unusable)?;
     Ok(Foundation {
         state,
         runtime,
         sshd,
         publisher,
+        board,
         lock,
     })
 }

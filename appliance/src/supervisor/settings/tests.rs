@@ -36,9 +36,9 @@ impl Desk {
     }
 
     fn look(&mut self, folder: io::Result<&FleetFolder>) -> bool {
-        self.settings
-            .refresh(folder, &self.state, self.now)
-            .unwrap()
+        let again = self.settings.refresh(folder, self.now);
+        self.settings.save(&self.state).unwrap();
+        again
     }
 
     fn look_until_settled(&mut self) {
