@@ -55,6 +55,8 @@ pub struct Options {
     pub image: Option<String>,
     /// Another appliance's name, for its state instead of one of its own.
     pub state_of: Option<String>,
+    /// A folder of podman's user for its state, instead of a volume of podman's.
+    pub state: Option<PathBuf>,
     /// The socket that systemd would give podman, which then lets the container send to it.
     pub notify_socket: Option<PathBuf>,
 }
@@ -66,6 +68,7 @@ pub struct Appliance {
     podman: Podman,
     name: String,
     port: u16,
+    state: Option<PathBuf>,
     lifeline: Option<Lifeline>,
 }
 
@@ -98,8 +101,13 @@ impl Appliance {
             podman,
             name,
             port,
+            state: options.state,
             lifeline: Some(lifeline),
         };
+        let state = appliance
+            .state
+            .as_ref()
+            .map(|folder| folder.display().to_string());
         let mut run = vec!["run".to_owned(), "--detach".to_owned()];
         let usual = || CONFINEMENT.map(str::to_owned).to_vec();
         run.extend(options.confinement.unwrap_or_else(usual));
@@ -116,7 +124,8 @@ impl Appliance {
             format!("--volume={}:/config:ro", fleet.display()),
         ]);
         if !options.stateless {
-            let state = volume(options.state_of.as_ref().unwrap_or(&appliance.name));
+            let other = options.state_of.as_ref();
+            let state = state.unwrap_or_else(|| volume(other.unwrap_or(&appliance.name)));
             run.push(format!("--volume={state}:/state"));
         }
         let mut podman = appliance.podman.command();
@@ -143,6 +152,7 @@ impl Appliance {
             podman,
             name: name.to_owned(),
             port,
+            state: None,
             lifeline: Some(lifeline),
         })
     }
@@ -266,6 +276,9 @@ impl Appliance {
     /// # Errors
     /// If podman can't tell.
     pub fn state_folder(&self) -> Result<PathBuf> {
+        if let Some(folder) = &self.state {
+            return Ok(folder.clone());
+        }
         let volume = volume(&self.name);
         let inspect = ["volume", "inspect", "--format={{.Mountpoint}}", &volume];
         Ok(self.podman.run(inspect)?.into())

@@ -18,6 +18,8 @@ mod bad_input;
 mod computer;
 mod container;
 mod containerfile;
+mod disk;
+mod endurance;
 mod faults;
 mod inbox;
 mod isolation;
