@@ -294,6 +294,14 @@ impl Publisher {
         }
         // One call for all of them: an fsync for each of thousands of files would take minutes.
         let synced = filesystem.and_then(|filesystem| Ok(rustix::fs::syncfs(filesystem)?));
+        if synced.is_ok() {
+            // Before machines see it: who finds the new generation mustn't be told any more why there is none.
+            for (name, _, _, problems) in &prepared {
+                let source = Source::Publication((*name).clone());
+                self.board.tell(source, problems.clone());
+            }
+            self.board.post();
+        }
         for (name, publication, generation, mut problems) in prepared {
             let switched = synced
                 .as_ref()

@@ -114,7 +114,7 @@ impl Ground {
         let old = self.machine().pull()?;
         break_it(&self.volume)?;
         self.edit("edited meanwhile")?;
-        self.await_error(error)?;
+        self.await_error(&format!("can't be written: {error}"))?;
         self.let_it_try()?;
         assert_eq!(self.machine().pull()?, old);
         self.told_once()?;
@@ -186,7 +186,7 @@ fn without_inodes_the_old_generation_stays_until_there_are_some_again() -> Resul
 fn within_a_quota_the_old_generation_stays_until_there_is_room_again() -> Result<()> {
     let limit = |volume: &Volume| volume.limit(true);
     let unlimit = |volume: &Volume| volume.limit(false);
-    Ground::new(Volume::with_quota()?)?.holds("quota", limit, unlimit)
+    Ground::new(Volume::with_quota()?)?.holds("Disk quota exceeded", limit, unlimit)
 }
 
 #[test]
