@@ -6,6 +6,7 @@ mod clerk;
 mod office;
 mod publisher;
 mod pulse;
+mod registrar;
 mod service;
 mod settings;
 mod settle;

@@ -116,17 +116,20 @@ impl Office {
 
     /// One look at everything. What is wrong is told, and stops nothing else.
     fn look(&mut self) -> Look {
+        let (now, instant) = (Timestamp::now(), Instant::now());
+        let mut cycle = self.publisher.begin(now, instant);
+        // A publication can take a while, and who is removed is to be out before it.
+        let refused = self.admit(self.remaining(&cycle.accounts)).err();
+        self.publisher.complete(&mut cycle, now, instant);
         let Cycle {
             unsettled,
             accounts,
             mut failures,
             mut failed,
-        } = self.publisher.cycle(Timestamp::now(), Instant::now());
-        if self.accounts.as_ref() != Some(&accounts)
-            && let Err(error) = self.admit(accounts)
-        {
-            failures.push(self.runtime_problem(&error));
-        }
+            ..
+        } = cycle;
+        let refused = self.admit(accounts).err().or(refused);
+        failures.extend(refused.map(|error| self.runtime_problem(&error)));
         // Also when nothing could be published: what nobody needs any more may take just the room that is missing.
         failures.extend(self.clear_away());
         let is_leaving = self.release().unwrap_or_else(|error| {
@@ -152,11 +155,29 @@ impl Office {
         )
     }
 
+    /// Of these accounts and their keys those that are let in already; all of them, if nobody was yet, because most have
+    /// a generation since before the appliance started.
+    fn remaining(&self, accounts: &[Account]) -> Vec<Account> {
+        let Some(admitted) = &self.accounts else {
+            return accounts.to_vec();
+        };
+        let remaining = |account: &Account| {
+            let old = admitted.iter().find(|old| old.uid == account.uid)?;
+            let mut account = account.clone();
+            account.keys.retain(|key| old.keys.contains(key));
+            Some(account)
+        };
+        accounts.iter().filter_map(remaining).collect()
+    }
+
     /// Lets these accounts in, and nobody else: whoever lost their account or a key is thrown out.
     fn admit(&mut self, accounts: Vec<Account>) -> anyhow::Result<()> {
+        if self.accounts.as_ref() == Some(&accounts) {
+            return Ok(());
+        }
         accounts::write(&self.runtime, &accounts)?;
         if let Ok(mut directory) = self.directory.lock() {
-            *directory = self.publisher.enrolments().clone();
+            *directory = self.publisher.registrar.enrolments().clone();
         }
         self.sessions
             .allow(accounts.iter().map(|account| account.uid).collect());
@@ -196,7 +217,7 @@ impl Office {
                 ));
                 continue;
             };
-            let enrolment = self.publisher.enrolments().get(&name);
+            let enrolment = self.publisher.registrar.enrolments().get(&name);
             let cleared = match enrolment.map(|enrolment| enrolment.uid) {
                 Some(uid) => self.clear_host(&name, uid),
                 None => self.remove_host(&name, &path),
@@ -250,7 +271,7 @@ impl Office {
     /// Gives back the user ids of removed machines whose sessions have ended. Their folders are gone by now. True if
     /// there are others, which must be looked at again soon.
     fn release(&mut self) -> io::Result<bool> {
-        let leaving: Vec<_> = self.publisher.enrolments().leaving().collect();
+        let leaving: Vec<_> = self.publisher.registrar.enrolments().leaving().collect();
         self.leaving.retain(|uid, _| leaving.contains(uid));
         let is_gone = |uid: &u32| {
             let next = self.sessions.next_session();
@@ -259,7 +280,7 @@ impl Office {
             oldest.is_none_or(|oldest| oldest >= first_of_others)
         };
         let (gone, still): (Vec<u32>, Vec<u32>) = leaving.into_iter().partition(is_gone);
-        self.publisher.release(&gone)?;
+        self.publisher.registrar.release(&gone)?;
         Ok(!still.is_empty())
     }
 }

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use tracing::{debug, info};
 
 use super::board::{Board, Source};
+use super::registrar::Registrar;
 use super::settings::Settings;
 use super::settle::{Delay, TreeSettling};
 use crate::durable;
-use crate::enrolment::Enrolments;
 use crate::fleet::{Fleet, Host, When};
 use crate::generation::{self, DigestCache, ReadError};
 use crate::problem::Problem;
@@ -30,7 +30,7 @@ pub(super) struct Publisher {
     config: PathBuf,
     state: State,
     settings: Settings,
-    enrolments: Enrolments,
+    pub(super) registrar: Registrar,
     trees: BTreeMap<HostName, TreeSettling>,
     /// git's lock of its index.
     git: Delay,
@@ -38,9 +38,11 @@ pub(super) struct Publisher {
     board: Arc<Board>,
 }
 
-/// What a cycle did.
-#[derive(Debug)]
+/// What a look at the fleet folder found, and what came of it.
+#[derive(Debug, Default)]
 pub(super) struct Cycle {
+    /// The folder, if it may be published now.
+    folder: Option<FleetFolder>,
     /// Something hasn't settled: the next cycle should follow after the settle time.
     pub(super) unsettled: bool,
     /// The accounts that there must be now.
@@ -78,15 +80,15 @@ impl Publisher {
         fs::create_dir_all(state.hosts())?;
         durable::remove_asides(state.root())?;
         let settings = Settings::new(&state)?;
-        let enrolments = Enrolments::read(&state)?;
-        for name in enrolments.names() {
+        let registrar = Registrar::new(state.clone(), Arc::clone(&board))?;
+        for name in registrar.enrolments().names() {
             overlook(name, Publications::of(&state.host(name)).remove_debris());
         }
         Ok(Publisher {
             config,
             state,
             settings,
-            enrolments,
+            registrar,
             trees: BTreeMap::new(),
             git: Delay::default(),
             digests: DigestCache::default(),
@@ -99,20 +101,10 @@ impl Publisher {
         self.settings.fleet.as_ref()
     }
 
-    /// Who has which account.
-    pub(super) fn enrolments(&self) -> &Enrolments {
-        &self.enrolments
-    }
-
-    /// Looks at the whole fleet folder once. Where the state can't be used, such as on a full disk, what was published
-    /// stays published, and the next cycle tries again; who lost their account has none, all the same.
-    pub(super) fn cycle(&mut self, now: Timestamp, instant: Instant) -> Cycle {
-        let mut cycle = Cycle {
-            unsettled: false,
-            accounts: Vec::new(),
-            failures: Vec::new(),
-            failed: false,
-        };
+    /// Looks at the settings, and gives and takes accounts. Where the state can't be used, such as on a full disk, what
+    /// was published stays published, and the next cycle tries again; who lost their account has none, all the same.
+    pub(super) fn begin(&mut self, now: Timestamp, instant: Instant) -> Cycle {
+        let mut cycle = Cycle::default();
         let folder = FleetFolder::open(&self.config);
         cycle.unsettled = self
             .settings
@@ -129,29 +121,24 @@ impl Publisher {
         let Some(fleet) = self.settings.fleet.clone() else {
             return cycle;
         };
-        if let Err(error) = self.enrol(&fleet, now) {
-            cycle.failures.push(self.state_problem(&error));
+        match self.registrar.enrol(&fleet, now) {
+            Ok(gone) => gone.iter().for_each(|name| _ = self.trees.remove(name)),
+            Err(error) => cycle.failures.push(self.state_problem(&error)),
         }
-        cycle.failed = !self.give_chroots(&fleet) || !cycle.failures.is_empty();
-        if let Ok(folder) = &folder {
-            if git_at_work {
-                cycle.unsettled = true;
-            } else {
-                let progress = self.publish(&fleet, folder, now, instant);
-                cycle.unsettled |= progress.unsettled;
-                cycle.failed |= progress.failed;
-            }
-        }
-        let accounts = fleet.hosts.iter().filter_map(|(name, host)| {
-            let uid = self.enrolments.get(name)?.uid;
-            Some(Account {
-                name: name.clone(),
-                uid,
-                keys: host.keys.clone(),
-            })
-        });
-        cycle.accounts = accounts.collect();
+        cycle.failed = !self.registrar.give_chroots(&fleet) || !cycle.failures.is_empty();
+        cycle.accounts = self.registrar.accounts(&fleet);
+        cycle.unsettled |= git_at_work;
+        cycle.folder = folder.ok().filter(|_| !git_at_work);
         cycle
+    }
+
+    /// Publishes what has changed and settled.
+    pub(super) fn complete(&mut self, cycle: &mut Cycle, now: Timestamp, instant: Instant) {
+        if let (Some(folder), Some(fleet)) = (cycle.folder.take(), self.settings.fleet.clone()) {
+            let progress = self.publish(&fleet, &folder, now, instant);
+            cycle.unsettled |= progress.unsettled;
+            cycle.failed |= progress.failed;
+        }
     }
 
     fn tell_of_settings(&self, is_git_stopped: bool) {
@@ -164,89 +151,6 @@ impl Publisher {
         let problems = self.settings.problems.iter().filter(of_fleet).cloned();
         let problems = problems.chain(is_git_stopped.then(git_stopped));
         self.board.tell(Source::Settings, problems.collect());
-    }
-
-    /// Gives every machine of the fleet an account, and takes the account of every other.
-    fn enrol(&mut self, fleet: &Fleet, now: Timestamp) -> io::Result<()> {
-        let mut enrolments = self.enrolments.clone();
-        let is_gone = |name: &&HostName| !fleet.hosts.contains_key(*name);
-        let gone: Vec<_> = self.enrolments.names().filter(is_gone).cloned().collect();
-        gone.iter().for_each(|name| enrolments.remove(name));
-        for name in fleet.hosts.keys() {
-            if enrolments.enrol(name, now).is_none() {
-                self.refuse_account(name, no_user_id());
-            }
-        }
-        if enrolments != self.enrolments {
-            let is_new = |name: &&HostName| self.enrolments.get(name).is_none();
-            let new: Vec<_> = enrolments.names().filter(is_new).cloned().collect();
-            self.take_over(enrolments, &new).inspect_err(|error| {
-                for name in &new {
-                    self.refuse_account(name, self.state_problem(error));
-                }
-            })?;
-        }
-        for name in gone {
-            info!(host = %name, "removed");
-            self.trees.remove(&name);
-            self.board.forget(&name);
-        }
-        Ok(())
-    }
-
-    fn refuse_account(&self, name: &HostName, problem: Problem) {
-        let source = Source::Enrolment(name.clone());
-        self.board.tell(source, vec![problem.of(name)]);
-    }
-
-    /// Makes these the enrolments, each new one with an empty folder: what an earlier machine of its name left isn't
-    /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either.
-    fn take_over(&mut self, enrolments: Enrolments, new: &[HostName]) -> io::Result<()> {
-        for host in new.iter().map(|name| self.state.host(name)) {
-            remove_folder(host.root())?;
-            fs::create_dir(host.root())?;
-        }
-        rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
-        enrolments.write(&self.state)?;
-        self.enrolments = enrolments;
-        for name in new {
-            info!(host = %name, "enrolled");
-        }
-        Ok(())
-    }
-
-    /// Nothing is left of these removed machines, neither a session nor a file: their user ids may be given again.
-    pub(super) fn release(&mut self, uids: &[u32]) -> io::Result<()> {
-        let mut enrolments = self.enrolments.clone();
-        uids.iter().for_each(|uid| enrolments.release(*uid));
-        if enrolments != self.enrolments {
-            enrolments.write(&self.state)?;
-            self.enrolments = enrolments;
-        }
-        Ok(())
-    }
-
-    /// Gives every machine that has an account a chroot. False if one can't have it.
-    fn give_chroots(&self, fleet: &Fleet) -> bool {
-        let mut all = true;
-        for name in fleet.hosts.keys() {
-            let Some(enrolment) = self.enrolments.get(name) else {
-                // Why, is told.
-                all = false;
-                continue;
-            };
-            let given = Publications::of(&self.state.host(name)).enrol(enrolment.uid);
-            let problem = given.err().map(|error| {
-                remove_unfinished(&self.state, name);
-                self.state_problem(&error).of(name)
-            });
-            all &= problem.is_none();
-            self.board.tell(
-                Source::Enrolment(name.clone()),
-                problem.into_iter().collect(),
-            );
-        }
-        all
     }
 
     /// Prepares every machine whose tree has changed, makes all of that durable at once, and only then switches.
@@ -331,7 +235,7 @@ impl Publisher {
     ) -> Verdict {
         let state = self.state.host(name);
         let publications = Publications::of(&state);
-        let Some(enrolment) = self.enrolments.get(name) else {
+        let Some(enrolment) = self.registrar.enrolments().get(name) else {
             // Why it has no account yet, is told.
             return Verdict::Faulty(Vec::new());
         };
@@ -384,7 +288,7 @@ impl Publisher {
     }
 
     fn state_problem(&self, error: &io::Error) -> Problem {
-        Problem::of_state(self.state.root(), "can't be written", error)
+        unwritable(&self.state, error)
     }
 }
 
@@ -399,8 +303,13 @@ fn git_stopped() -> Problem {
     )
 }
 
+/// The state couldn't be written.
+pub(super) fn unwritable(state: &State, error: &io::Error) -> Problem {
+    Problem::of_state(state.root(), "can't be written", error)
+}
+
 /// Removes what a publication that wasn't finished left behind.
-fn remove_unfinished(state: &State, name: &HostName) {
+pub(super) fn remove_unfinished(state: &State, name: &HostName) {
     overlook(
         name,
         Publications::of(&state.host(name)).remove_unfinished(),
@@ -414,11 +323,6 @@ fn overlook(name: &HostName, removed: io::Result<()>) {
     }
 }
 
-fn no_user_id() -> Problem {
-    let advice = "remove machines that are no longer there";
-    Problem::new("fleet.toml", "there is no user id left", advice)
-}
-
 fn not_approved(name: &HostName) -> Problem {
     Problem::new(
         "fleet.toml",
@@ -426,13 +330,6 @@ fn not_approved(name: &HostName) -> Problem {
         "set when = \"change\" and require_build = false",
     )
     .of(name)
-}
-
-fn remove_folder(path: &std::path::Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 /// The same error again: io::Error can't be cloned.

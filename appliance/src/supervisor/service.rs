@@ -75,7 +75,7 @@ impl Service {
             lock,
         } = foundation;
         let sessions = open_sessions(options.listen, &sshd, &sender)?;
-        let directory = Arc::new(Mutex::new(publisher.enrolments().clone()));
+        let directory = Arc::new(Mutex::new(publisher.registrar.enrolments().clone()));
         let notices = start_clerk_and_office(
             options, &state, &runtime, &sessions, publisher, board, &directory, &sender,
         );
@@ -258,7 +258,7 @@ fn start_clerk_and_office(
         Arc::clone(&board),
     ));
     let (notices, received) = mpsc::channel();
-    for name in publisher.enrolments().names() {
+    for name in publisher.registrar.enrolments().names() {
         // A report may have come just before the last stop.
         let _ = notices.send(Notice::Look(name.clone()));
     }

@@ -285,6 +285,24 @@ fn nothing_about_the_keys_and_ciphers_is_known_to_be_weak() -> Result<()> {
     Ok(())
 }
 
+/// Some seconds of compressing on any machine.
+const MUCH: usize = 40 << 20;
+
+#[test]
+fn a_machine_that_is_removed_is_out_before_anything_else_is_published() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let (kikimora, domovoi) = (ground.machine("kikimora"), ground.machine("domovoi"));
+    let session = kikimora.log_in()?;
+    let old = session.poll()?;
+    ground.fleet.forget("domovoi")?;
+    let mut noise = vec![0; MUCH];
+    fs::File::open("/dev/urandom")?.read_exact(&mut noise)?;
+    ground.fleet.write("hosts/kikimora/noise", noise)?;
+    domovoi.await_dismissal()?;
+    assert_eq!(kikimora.log_in()?.poll()?, old, "it was published before");
+    Ok(())
+}
+
 #[test]
 fn a_key_that_is_replaced_opens_nothing_any_more() -> Result<()> {
     let ground = Ground::new()?;
