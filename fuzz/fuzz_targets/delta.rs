@@ -22,7 +22,7 @@ fn paths(text: &str, letter: char) -> Vec<FilePath> {
 
 fn files(text: &str, letter: char) -> Vec<File> {
     let file = |path: FilePath| File {
-        executable: path.as_str().len() % 2 == 0,
+        executable: path.as_str().len().is_multiple_of(2),
         size: 1,
         sha256: Digest::of([letter as u8]),
         path,

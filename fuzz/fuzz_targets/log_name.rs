@@ -77,6 +77,7 @@ fuzz_target!(|input: &[u8]| {
             &GROUND.keep,
             Writers::None,
             Timestamp::UNIX_EPOCH,
+            &mut |entry, reason| [entry, reason].into_iter().for_each(shown::assert_one_line),
         )
         .unwrap()
     };

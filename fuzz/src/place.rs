@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Where shared memory is mounted: there syncing costs nothing, and a run of millions wears no disk.
-const MEMORY: &str = "/dev/shm";
-
-/// A folder that goes with the process, in memory where there is such a place.
+/// A folder for the whole run. It stays behind, because a fuzzer's process just ends: `tests/fuzz` says by TMPDIR where
+/// it lies, and removes it.
 pub fn folder() -> TempDir {
-    let made = tempfile::tempdir_in(MEMORY).or_else(|_| tempfile::tempdir());
-    made.expect("there is a place for temporary files")
+    tempfile::tempdir().expect("there is a place for temporary files")
 }
 
 /// Everything below a folder: the content of files by path, relative to it, and none for a folder. Anything else, such

@@ -164,7 +164,7 @@ impl FleetFolder {
         })
     }
 
-    /// Opens a file for reading at a path without symlinks, as [`Found::real`] is.
+    /// Opens a file for reading at a path without symlinks, as [`TreeFile::real`](super::TreeFile::real) is.
     pub fn read(&self, real: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         self.resolve(real, flags, ResolveFlags::NO_SYMLINKS)

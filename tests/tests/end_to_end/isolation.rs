@@ -3,6 +3,7 @@
 mod chroot;
 mod clients;
 mod door;
+mod elsewhere;
 mod raw;
 mod requests;
 
