@@ -2,7 +2,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test image binaries archive
+.PHONY: help demo demo-down test fuzz image binaries archive
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ demo-down: ## stop what `make demo` left running
 test: ## set up what is needed and run every check
 	@tests/setup
 	@tests/check
+
+fuzz: ## look for inputs that break something: SECONDS=600 for each target, or TARGETS="report archive"
+	@tests/setup
+	@tests/fuzz $(or $(SECONDS),600) $(TARGETS)
 
 image: binaries archive ## build the image, target/bento.oci.tar, for `podman load -i`
 

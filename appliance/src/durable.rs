@@ -1,17 +1,48 @@
 //! Files that are wholly old or wholly new, also after a power loss: write aside, fsync, rename, fsync the folder.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+/// What is written aside has this extension until it gets its name.
+const ASIDE: &str = "new";
+
+/// Where something is written before it gets its name.
+pub fn aside(path: &Path) -> PathBuf {
+    path.with_added_extension(ASIDE)
+}
+
+/// Removes what a crash left aside in a folder, if there is such a folder.
+pub fn remove_asides(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension() == Some(OsStr::new(ASIDE)) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Replaces a file's content.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let aside = path.with_added_extension("new");
-    let mut file = File::create(&aside)?;
-    file.write_all(content)?;
-    file.sync_all()?;
+    let aside = aside(path);
+    let write_aside = || {
+        let mut file = File::create(&aside)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write_aside().inspect_err(|_| {
+        // Half a file mustn't take the room that is missing; that it can't be removed is no other error.
+        let _ = fs::remove_file(&aside);
+    })?;
     rename(&aside, path)
 }
 

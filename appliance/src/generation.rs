@@ -1,11 +1,12 @@
 //! From a host tree to a generation: reads every file once and names the whole by its digest.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
-use bento_protocol::{Digest, File, HostName, Manifest, Policy, Reboot};
+use bento_protocol::{Digest, File, HostName, Manifest, Policy, Reboot, limits};
 use jiff::Timestamp;
 use rustix::io::Errno;
+use serde::Serialize;
 use sha2::Digest as _;
 
 use crate::fleet::Host;
@@ -126,12 +127,60 @@ pub fn manifest(
             sha256: cache.get(fleet, file)?,
         });
     }
-    Manifest::new(name.clone(), policy(host, tree), files, now).map_err(|error| {
-        let advice = "rename one of them";
-        ReadError::Unreadable(
-            Problem::new(host.source.to_string(), error.to_string(), advice).of(name),
-        )
+    let place = host.source.to_string();
+    let refuse = |problem: Problem| ReadError::Unreadable(problem.of(name));
+    let manifest =
+        Manifest::new(name.clone(), policy(host, tree), files, now).map_err(|error| {
+            refuse(Problem::new(
+                &place,
+                error.to_string(),
+                "rename one of them",
+            ))
+        })?;
+    match too_large(&manifest, &place) {
+        Some(problem) => Err(refuse(problem)),
+        None => Ok(manifest),
+    }
+}
+
+/// Why a client would refuse a manifest for its size: nothing is published that no machine would take.
+fn too_large(manifest: &Manifest, place: &str) -> Option<Problem> {
+    // The head of a manifest has some hundred bytes beside its policy.
+    if size(manifest.policy()) > limits::HEAD_BYTES / 2 {
+        let what = format!(
+            "the settings of this machine have more than {} KiB",
+            limits::HEAD_BYTES / 2 / 1024
+        );
+        return Some(Problem::new("fleet.toml", what, "shorten nix_args"));
+    }
+    let most = limits::MANIFEST_BYTES;
+    (size(manifest) > most).then(|| {
+        let what = format!(
+            "has so many files that their list has more than {} MiB",
+            most >> 20
+        );
+        Problem::new(place, what, "narrow it with exclude")
     })
+}
+
+/// The size of something as JSON, in bytes.
+fn size(value: &impl Serialize) -> u64 {
+    struct Length(u64);
+    impl Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    match serde_json::to_writer(&mut length, value) {
+        Ok(()) => length.0,
+        // What can't be written isn't fit to be published either.
+        Err(_) => u64::MAX,
+    }
 }
 
 /// What the client must know: the host's settings, and the marker files in its folder, which only add.
@@ -142,4 +191,47 @@ fn policy(host: &Host, tree: &HostTree) -> Policy {
     }
     terms.self_update |= tree.has_config("SELF_UPDATE");
     terms.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bento_protocol::{Area, FilePath, Terms};
+
+    use super::*;
+
+    fn manifest(files: usize, nix_args: Vec<String>) -> Manifest {
+        let file = |number| File {
+            path: FilePath::new(Area::Config, &format!("{}{number}", "folder/".repeat(450)))
+                .unwrap(),
+            executable: false,
+            size: 0,
+            sha256: Digest::of(""),
+        };
+        let terms = Terms {
+            nix_args: nix_args.try_into().unwrap(),
+            ..Terms::default()
+        };
+        let files = (0..files).map(file).collect();
+        Manifest::new(
+            "a".parse().unwrap(),
+            terms.into(),
+            files,
+            Timestamp::UNIX_EPOCH,
+        )
+        .unwrap()
+    }
+
+    fn refusal(manifest: &Manifest) -> Option<String> {
+        too_large(manifest, "hosts/a").map(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn what_no_client_would_take_is_refused() {
+        let arguments = |count| vec!["--fallback".to_owned(); count];
+        assert_eq!(refusal(&manifest(1000, arguments(1000))), None);
+        let many = refusal(&manifest(12_000, arguments(0))).unwrap();
+        assert!(many.starts_with("hosts/a: has so many files"), "{many}");
+        let long = refusal(&manifest(0, arguments(20_000))).unwrap();
+        assert!(long.contains("shorten nix_args"), "{long}");
+    }
 }

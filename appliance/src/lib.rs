@@ -21,3 +21,4 @@ pub mod state;
 pub mod status;
 pub mod supervisor;
 pub mod tree;
+pub mod volume;

@@ -20,11 +20,6 @@ pub const NEEDED: [Capability; 7] = [
     Capability::CAP_SYS_CHROOT,
 ];
 
-/// Everything that the container wasn't given, each with how to give it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this container can't serve machines: {}", .0.join("; "))]
-pub struct Unfit(Vec<String>);
-
 /// What a process may do, read from `/proc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Privileges {
@@ -36,11 +31,11 @@ pub struct Privileges {
     no_new_privileges: bool,
 }
 
-/// Checks that the container was given what the appliance needs.
+/// What the container wasn't given of what the appliance needs, each with how to give it.
 ///
 /// # Errors
-/// [`Unfit`], which names everything that is missing at once.
-pub fn check() -> Result<()> {
+/// When the kernel doesn't tell.
+pub fn lacks() -> Result<Vec<String>> {
     let own = |name: &str| {
         let path = format!("/proc/self/{name}");
         fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
@@ -51,11 +46,7 @@ pub fn check() -> Result<()> {
         missing.extend(missing_ids(kind, &own(file)?));
     }
     missing.extend(denied_groups(&own("setgroups")?));
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Unfit(missing).into())
-    }
+    Ok(missing)
 }
 
 /// Gives up every capability but [`NEEDED`] for good, in all five sets, and lets no program that is run from now on

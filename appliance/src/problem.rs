@@ -1,9 +1,13 @@
 //! What is wrong with a fleet, for the person who can mend it.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use bento_protocol::HostName;
 use serde::{Deserialize, Serialize};
+
+use crate::report::is_shown;
 
 /// One thing that is wrong: where, what, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,6 +37,23 @@ impl Problem {
         }
     }
 
+    /// A problem with the folder in which the appliance keeps things, such as a full disk.
+    pub fn of_state(root: &Path, what: &str, error: &io::Error) -> Self {
+        let advice = match error.kind() {
+            ErrorKind::StorageFull => "make room on that volume, in blocks and in inodes",
+            ErrorKind::QuotaExceeded => "make room on that volume, or raise the quota",
+            ErrorKind::ReadOnlyFilesystem => {
+                "mount that volume writable again; the host's kernel log says whether an error made it read-only"
+            }
+            _ => "look at that volume, and at the host's kernel log",
+        };
+        Problem::new(
+            root.display().to_string(),
+            format!("{what}: {error}"),
+            format!("{advice}; what is published stays, and it is tried again by itself"),
+        )
+    }
+
     /// The same problem, as one of this machine.
     #[must_use]
     pub fn of(mut self, host: &HostName) -> Self {
@@ -41,22 +62,56 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Names come from files and may hold anything: a newline or an escape sequence must not reach a terminal.
-        let safe = |text: &str| text.chars().flat_map(escape_control).collect::<String>();
-        write!(formatter, "{}: ", safe(&self.place))?;
-        if let Some(host) = &self.host {
-            write!(formatter, "{host}: ")?;
-        }
-        write!(formatter, "{}: {}", safe(&self.what), safe(&self.advice))
+impl Problem {
+    /// The same problem of several machines, as one line.
+    pub fn of_all(&self, hosts: &[&HostName]) -> String {
+        const NAMED: usize = 5;
+        let named: Vec<_> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
+        let names = match hosts.len().saturating_sub(NAMED) {
+            0 => named.join(", "),
+            more => format!("{} and {more} more", named.join(", ")),
+        };
+        self.line(&names)
+    }
+
+    fn line(&self, hosts: &str) -> String {
+        // Names come from files and may hold anything: a newline or an escape sequence must not reach a terminal, nor
+        // what lets one name look like another.
+        let safe = |text: &str| text.chars().flat_map(escape).collect::<String>();
+        let parts = [
+            &safe(&self.place),
+            hosts,
+            &safe(&self.what),
+            &safe(&self.advice),
+        ];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        parts.join(": ")
     }
 }
 
-fn escape_control(character: char) -> Vec<char> {
-    if character.is_control() {
-        character.escape_default().collect()
-    } else {
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.host.as_ref().map(HostName::as_str);
+        formatter.write_str(&self.line(host.unwrap_or_default()))
+    }
+}
+
+fn escape(character: char) -> Vec<char> {
+    if is_shown(character) {
         vec![character]
+    } else {
+        character.escape_default().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_file_steers_no_terminal() {
+        let problem = Problem::new("a\u{1b}[2J", "is \u{202e}xin.ekalf\u{200b}\n", "rename it");
+        let shown = r"a\u{1b}[2J: is \u{202e}xin.ekalf\u{200b}\n: rename it";
+        assert_eq!(problem.to_string(), shown);
     }
 }

@@ -41,11 +41,6 @@ impl State {
         self.root.join("enrolments.json")
     }
 
-    /// What is wrong with the fleet as a whole, as JSON; absent when nothing is.
-    pub fn problems(&self) -> PathBuf {
-        self.root.join("problems.json")
-    }
-
     /// The folder of all machines.
     pub fn hosts(&self) -> PathBuf {
         self.root.join("hosts")
@@ -90,11 +85,6 @@ impl HostState {
     /// Manifests of the last few generations, from which deltas lead to the published one.
     pub fn manifests(&self) -> PathBuf {
         self.root.join("manifests")
-    }
-
-    /// What is wrong with this machine's configuration, as JSON; absent when nothing is.
-    pub fn problems(&self) -> PathBuf {
-        self.root.join("problems.json")
     }
 
     /// An empty file whose modification time is the last contact.
@@ -153,6 +143,12 @@ impl Runtime {
     /// sshd's configuration.
     pub fn sshd_config(&self) -> PathBuf {
         self.root.join("sshd_config")
+    }
+
+    /// What is wrong at the moment, as JSON: a list of [`crate::problem::Problem`]. It lies here because it must be
+    /// writable just when the state isn't, and means nothing once the appliance has stopped.
+    pub fn problems(&self) -> PathBuf {
+        self.root.join("problems.json")
     }
 
     /// Exists once the first publication is done.

@@ -38,6 +38,8 @@ const READ_BUFFER: usize = 640 << 10;
 const NO_SUCH_FILE: ErrorCode = ErrorCode::SFTP(2);
 /// What a server answers to the exclusive creation of a file that is there.
 const FAILURE: ErrorCode = ErrorCode::SFTP(4);
+/// What a server answers to an extension that it doesn't have.
+const UNSUPPORTED: ErrorCode = ErrorCode::SFTP(8);
 /// Codes of libssh2: the server doesn't accept the key, before or after a signature.
 const AUTHENTICATION_FAILED: ErrorCode = ErrorCode::Session(-18);
 const PUBLIC_KEY_UNVERIFIED: ErrorCode = ErrorCode::Session(-19);
@@ -53,7 +55,7 @@ pub struct Greeted {
 /// A session on a server that has the pinned key.
 pub struct Connection {
     server: String,
-    /// Files that were read and not closed: closing would wait for an answer.
+    /// Files that are done with and not closed: closing would wait for an answer.
     unclosed: RefCell<Vec<ssh2::File>>,
     sftp: Sftp,
     session: Session,
@@ -74,7 +76,7 @@ impl std::os::fd::AsRawFd for SharedStream {
 /// Whether a file was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// Written, closed, and acknowledged.
+    /// Written, and acknowledged as being on the server's disk, where the server can tell.
     Written,
     /// There seems to be one with that name.
     Exists,
@@ -228,7 +230,7 @@ impl Connection {
         }
     }
 
-    /// Creates a file that isn't there yet, and waits until the server has all of it.
+    /// Creates a file that isn't there yet, and waits until the server has all of it, also after a power cut there.
     pub fn create(&self, path: &str, content: &[u8]) -> Result<Created, ConnectionError> {
         let flags = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::WRITE;
         let mut file = match self.sftp.open_mode(path, flags, 0o600, OpenType::File) {
@@ -236,9 +238,17 @@ impl Connection {
             Err(error) if error.code() == FAILURE => return Ok(Created::Exists),
             Err(error) => return Err(self.failed(&format!("creating {path}"), error.into())),
         };
-        file.write_all(content)
-            .and_then(|()| Ok(file.close()?))
-            .map_err(|error| self.failed(&format!("writing {path}"), error))?;
+        let mut write = || -> io::Result<()> {
+            file.write_all(content)?;
+            match file.fsync() {
+                // Other servers than ours may not have it.
+                Err(error) if error.code() == UNSUPPORTED => Ok(file.close()?),
+                synced => Ok(synced?),
+            }
+        };
+        write().map_err(|error| self.failed(&format!("writing {path}"), error))?;
+        // It is whole: to close it would only be another answer to wait for.
+        self.unclosed.borrow_mut().push(file);
         Ok(Created::Written)
     }
 

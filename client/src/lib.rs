@@ -9,14 +9,14 @@ mod build;
 mod confirm;
 mod inputs;
 mod poll;
-mod pull;
+pub mod pull;
 mod reboot;
 mod report;
 pub mod run;
-mod stage;
+pub mod stage;
 mod switch;
 pub mod transaction;
-mod verify;
+pub mod verify;
 
 // What may keep it from going on.
 mod disk;
@@ -25,7 +25,7 @@ mod health;
 mod hold;
 
 // What a server gives.
-mod archive;
+pub mod archive;
 pub mod connection;
 pub mod host_key;
 pub mod identity;
@@ -34,7 +34,7 @@ mod transport;
 // What lies on this machine.
 mod durable;
 mod folders;
-mod generations;
+pub mod generations;
 mod list;
 pub mod machine;
 mod partial;
@@ -47,7 +47,7 @@ pub mod state;
 pub mod commands;
 mod console;
 pub mod exit;
-mod nix_error;
+pub mod nix_error;
 pub mod overview;
 mod process;
 pub mod settings;

@@ -2,7 +2,7 @@
 
 mod passing;
 
-pub(crate) use passing::is_passing;
+pub use passing::is_passing;
 
 /// The most lines that are taken over from Nix's output: enough for an error with its place in the source.
 const LINES: usize = 30;
@@ -11,7 +11,7 @@ const LOG_LINES: usize = 10;
 
 /// What Nix says went wrong: the last error that isn't merely the consequence of another, with the end of the log of
 /// the builder that failed. Without any error, the last lines.
-pub(crate) fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+pub fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let lines: Vec<&str> = lines.collect();
     let Some(Cause { before, error }) = Cause::find(&lines) else {
         return outdented(&lines[lines.len().saturating_sub(LOG_LINES)..]);

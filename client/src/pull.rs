@@ -45,6 +45,38 @@ pub enum PullError {
     Local(anyhow::Error),
 }
 
+impl Pulled {
+    /// Unpacks an archive, from wherever it comes, into folders aside. What isn't the generation wanted leaves nothing
+    /// behind.
+    ///
+    /// # Errors
+    /// When it isn't that generation, or the disk didn't take it.
+    pub fn unpack(
+        archive: impl Read,
+        state: &State,
+        host: &HostName,
+        generation: GenerationId,
+        source: Source,
+        progress: archive::Progress<'_>,
+    ) -> Result<Self, ArchiveError> {
+        let wanted = Wanted {
+            host,
+            generation,
+            base: match &source {
+                Source::Bundle => None,
+                Source::Delta(base) => Some(base),
+            },
+        };
+        let partial = Partial::new(state, &generation).map_err(ArchiveError::Disk)?;
+        let head = archive::unpack(archive, &wanted, &partial, progress)?;
+        Ok(Pulled {
+            partial,
+            head,
+            source,
+        })
+    }
+}
+
 /// Fetches a generation.
 pub(crate) fn pull(
     connection: &Connection,
@@ -67,29 +99,16 @@ pub(crate) fn pull(
             connection.server()
         )));
     };
-    let wanted = Wanted {
-        host,
-        generation,
-        base: match &source {
-            Source::Bundle => None,
-            Source::Delta(base) => Some(base),
-        },
-    };
-    let partial = Partial::new(state, &generation).map_err(PullError::Local)?;
     let mut lost = None;
     let wire = Wire {
         file: &mut file,
         lost: &mut lost,
     };
-    let unpacked = archive::unpack(wire, &wanted, &partial, progress);
-    match (unpacked, lost) {
-        (Ok(head), _) => {
+    let pulled = Pulled::unpack(wire, state, host, generation, source, progress);
+    match (pulled, lost) {
+        (Ok(pulled), _) => {
             file.leave_open();
-            Ok(Pulled {
-                partial,
-                head,
-                source,
-            })
+            Ok(pulled)
         }
         (Err(_), Some(cause)) => {
             let error: ConnectionError = connection.failed(&format!("reading {path}"), cause);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use bento_protocol::{Digest, GenerationId, Outcome, Report, RunId, SystemPath};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,15 @@ pub struct Told {
     held: Option<Timestamp>,
 }
 
+/// What the appliance was told last, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    #[serde(flatten)]
+    told: Told,
+    /// By this machine's clock.
+    at: Timestamp,
+}
+
 /// A run that came to its end, as `bento-client status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRun {
@@ -115,6 +124,25 @@ impl Told {
             reboot_required: report.reboot_required,
             held: report.held,
         }
+    }
+}
+
+impl Delivered {
+    /// For how long the appliance is trusted to remember: afterwards it is told again. An appliance that was restored
+    /// from a copy, or at which this machine was enrolled anew, never learned of what it was told before.
+    const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+
+    /// A report that was delivered now.
+    pub fn now(report: &Report) -> Self {
+        Delivered {
+            told: Told::by(report),
+            at: Timestamp::now(),
+        }
+    }
+
+    /// What the appliance still knows. A time in the future is no better than one long ago: the clock was wrong.
+    pub fn remembered(self, now: Timestamp) -> Option<Told> {
+        (now.duration_since(self.at).abs() < Self::REMEMBERED).then_some(self.told)
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::bail;
 use bento_protocol::{Report, ReportName, RunId, chroot};
 
 use crate::connection::{Connection, Created};
-use crate::record::{self, Told};
+use crate::record::{self, Delivered};
 use crate::spool::{self, Spool, Waiting};
 use crate::state::State;
 
@@ -24,7 +24,7 @@ pub(crate) fn deliver(
         match spool.report(&waiting) {
             Ok(report) => {
                 let delivered = upload(connection, &spool, waiting)?;
-                record::write(&state.delivered(), &Told::by(&report))?;
+                record::write(&state.delivered(), &Delivered::now(&report))?;
                 spool.remove(&delivered)?;
             }
             Err(error) => {

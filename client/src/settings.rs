@@ -100,7 +100,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
-            connect: Limit::of(Duration::from_secs(20)),
+            connect: Limit::of(Duration::from_secs(30)),
             transfer: TransferLimit::default(),
         }
     }

@@ -7,11 +7,7 @@ use crate::state::State;
 use crate::verify::Verified;
 
 /// Puts a generation in place in one step. What is there beside it and those to `keep` goes.
-pub(crate) fn stage(
-    state: &State,
-    verified: Verified,
-    keep: &[GenerationId],
-) -> anyhow::Result<Staged> {
+pub fn stage(state: &State, verified: Verified, keep: &[GenerationId]) -> anyhow::Result<Staged> {
     let Verified { partial, head } = verified;
     let id = head.generation;
     partial.put_in_place(state, &head)?;

@@ -25,7 +25,7 @@ pub struct Verified {
 }
 
 /// Completes a pull: what a delta left out is taken over from the generation before, if it is what it should be.
-pub(crate) fn verify(state: &State, pulled: Pulled) -> Result<Verified, PullError> {
+pub fn verify(state: &State, pulled: Pulled) -> Result<Verified, PullError> {
     if let Source::Delta(base) = &pulled.source {
         let base = base.id();
         for file in pulled.partial.missing().map_err(PullError::Local)? {
@@ -48,7 +48,7 @@ pub(crate) fn verify(state: &State, pulled: Pulled) -> Result<Verified, PullErro
 
 /// The generation, if it is staged and still is what its manifest says. Otherwise what is left of it is removed, and
 /// told to `complain`.
-pub(crate) fn staged(
+pub fn staged(
     state: &State,
     id: &GenerationId,
     complain: &mut dyn FnMut(anyhow::Error),

@@ -45,12 +45,18 @@ pub struct Options {
     pub port: Option<u16>,
     /// More options for `podman run`.
     pub podman: Vec<String>,
+    /// What it is told to do without, instead of [`CONFINEMENT`].
+    pub confinement: Option<Vec<String>>,
+    /// Whether it gets no volume at /state.
+    pub stateless: bool,
     /// Arguments for the image instead of its own, e.g. `["serve", "--log-format", "json"]`.
     pub command: Vec<String>,
     /// Another image of podman's store than the one that was built here.
     pub image: Option<String>,
     /// Another appliance's name, for its state instead of one of its own.
     pub state_of: Option<String>,
+    /// A folder of podman's user for its state, instead of a volume of podman's.
+    pub state: Option<PathBuf>,
     /// The socket that systemd would give podman, which then lets the container send to it.
     pub notify_socket: Option<PathBuf>,
 }
@@ -62,6 +68,7 @@ pub struct Appliance {
     podman: Podman,
     name: String,
     port: u16,
+    state: Option<PathBuf>,
     lifeline: Option<Lifeline>,
 }
 
@@ -94,10 +101,16 @@ impl Appliance {
             podman,
             name,
             port,
+            state: options.state,
             lifeline: Some(lifeline),
         };
+        let state = appliance
+            .state
+            .as_ref()
+            .map(|folder| folder.display().to_string());
         let mut run = vec!["run".to_owned(), "--detach".to_owned()];
-        run.extend(CONFINEMENT.map(str::to_owned));
+        let usual = || CONFINEMENT.map(str::to_owned).to_vec();
+        run.extend(options.confinement.unwrap_or_else(usual));
         run.extend(
             appliance
                 .podman
@@ -109,11 +122,12 @@ impl Appliance {
             format!("--name={}", appliance.name),
             format!("--publish=127.0.0.1:{port}:{PORT}"),
             format!("--volume={}:/config:ro", fleet.display()),
-            format!(
-                "--volume={}:/state",
-                volume(options.state_of.as_ref().unwrap_or(&appliance.name))
-            ),
         ]);
+        if !options.stateless {
+            let other = options.state_of.as_ref();
+            let state = state.unwrap_or_else(|| volume(other.unwrap_or(&appliance.name)));
+            run.push(format!("--volume={state}:/state"));
+        }
         let mut podman = appliance.podman.command();
         if let Some(socket) = options.notify_socket {
             run.push("--sdnotify=container".to_owned());
@@ -138,6 +152,7 @@ impl Appliance {
             podman,
             name: name.to_owned(),
             port,
+            state: None,
             lifeline: Some(lifeline),
         })
     }
@@ -220,6 +235,21 @@ impl Appliance {
         self.exit_code().map(drop)
     }
 
+    /// Starts the container again, with the same state, and waits for nothing.
+    ///
+    /// # Errors
+    /// If podman fails.
+    pub fn start_again(&self) -> Result<()> {
+        self.podman.run(["start", &self.name]).map(drop)
+    }
+
+    /// The ids that the container's root has on this machine.
+    #[must_use]
+    pub fn ids(&self) -> (u32, u32) {
+        let (user, group) = self.podman.ids();
+        (user.as_raw(), group.as_raw())
+    }
+
     /// Starts the container again, with the same state, and waits until it is healthy. One that
     /// still runs is stopped first.
     ///
@@ -246,6 +276,9 @@ impl Appliance {
     /// # Errors
     /// If podman can't tell.
     pub fn state_folder(&self) -> Result<PathBuf> {
+        if let Some(folder) = &self.state {
+            return Ok(folder.clone());
+        }
         let volume = volume(&self.name);
         let inspect = ["volume", "inspect", "--format={{.Mountpoint}}", &volume];
         Ok(self.podman.run(inspect)?.into())

@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod podman;
 pub mod process;
 pub mod proxy;
+pub mod volume;
 pub mod wait;
 
 pub use appliance::{Appliance, Options};
@@ -22,3 +23,4 @@ pub use fleet::Fleet;
 pub use guest::Guest;
 pub use podman::Podman;
 pub use proxy::Proxy;
+pub use volume::Volume;

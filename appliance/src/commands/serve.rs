@@ -15,6 +15,9 @@ pub struct Serve {
     /// What the appliance keeps; must persist
     #[arg(long, value_name = "DIR", default_value = "/state")]
     state: PathBuf,
+    /// Keep nothing, for trying it out: the host key and all reports may go when it stops
+    #[arg(long)]
+    ephemeral: bool,
     /// What it needs only while it runs
     #[arg(long, value_name = "DIR", default_value = "/run/bento")]
     runtime: PathBuf,
@@ -53,6 +56,7 @@ impl Serve {
         supervisor::run(&Options {
             config: self.config.clone(),
             state: self.state.clone(),
+            ephemeral: self.ephemeral,
             runtime: self.runtime.clone(),
             listen: self.listen,
         })

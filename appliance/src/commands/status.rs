@@ -7,7 +7,7 @@ use bento_protocol::HostName;
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::state::State;
+use crate::state::{Runtime, State};
 use crate::status::{self, table};
 
 /// Print which generation each machine finds, and whether it runs that
@@ -22,6 +22,9 @@ pub struct Status {
     /// What the appliance keeps
     #[arg(long, value_name = "DIR", default_value = "/state")]
     state: PathBuf,
+    /// Where the appliance keeps what lives as long as the container
+    #[arg(long, value_name = "DIR", default_value = "/run/bento", hide = true)]
+    runtime: PathBuf,
 }
 
 impl Status {
@@ -30,7 +33,8 @@ impl Status {
     /// # Errors
     /// When there is no state, or no machine of a given name.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
-        let mut status = status::Status::read(&State::new(&self.state), Timestamp::now())?;
+        let (state, runtime) = (State::new(&self.state), Runtime::new(&self.runtime));
+        let mut status = status::Status::read(&state, &runtime, Timestamp::now())?;
         status.retain(&self.names)?;
         if self.json {
             writeln!(output, "{}", serde_json::to_string(&status)?)?;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::Manifest;
 use jiff::Timestamp;
+use tracing::warn;
 
 use crate::durable;
 use crate::generation::ReadError;
@@ -92,7 +93,11 @@ impl<'a> Publications<'a> {
         fleet: &FleetFolder,
         gid: u32,
     ) -> Result<Prepared, ReadError> {
-        let before = self.manifest().map_err(ReadError::Output)?;
+        // A disk that can't read the old one any more mustn't keep the new one back: it is written in full then.
+        let before = self.manifest().unwrap_or_else(|error| {
+            warn!(host = %manifest.host(), "the manifest of what is published can't be read: {error}");
+            None
+        });
         let previous = match (&before, self.current().map_err(ReadError::Output)?) {
             (Some(manifest), Some(number)) => Some((manifest, self.folder(number).chroot())),
             _ => None,
@@ -172,18 +177,41 @@ impl<'a> Publications<'a> {
         fs::remove_dir_all(&self.folder(number).0)
     }
 
-    /// Removes what an interrupted preparation left behind.
+    /// Removes what a crash left behind.
     pub fn remove_debris(&self) -> io::Result<()> {
-        let partial = numbered(&self.host.publications(), PARTIAL)?;
-        partial.values().try_for_each(fs::remove_dir_all)?;
-        durable::remove(&aside_of(&self.host.current()))
+        self.remove_unfinished()?;
+        let folders = [
+            self.host.root(),
+            &self.host.manifests(),
+            &self.host.reports(),
+        ];
+        folders.into_iter().try_for_each(durable::remove_asides)
+    }
+
+    /// Removes what was being prepared, and publications that were never switched to, with their manifests. No session
+    /// ever stood in one of these, and their numbers come again.
+    pub fn remove_unfinished(&self) -> io::Result<()> {
+        self.remove_partials()?;
+        let current = self.current()?.unwrap_or_default();
+        let is_unseen = |number: &u64| *number > current;
+        let mut folders = numbered(&self.host.publications(), "")?;
+        folders.retain(|number, _| is_unseen(number));
+        folders.values().try_for_each(fs::remove_dir_all)?;
+        let mut manifests = numbered(&self.host.manifests(), ".json")?;
+        manifests.retain(|number, _| is_unseen(number));
+        manifests.values().try_for_each(fs::remove_file)
+    }
+
+    fn remove_partials(&self) -> io::Result<()> {
+        let partials = numbered(&self.host.publications(), PARTIAL)?;
+        partials.values().try_for_each(fs::remove_dir_all)
     }
 
     fn switch_to(&self, number: u64, partial: &Path) -> io::Result<()> {
         let folder = self.folder(number);
         durable::rename(partial, &folder.0)?;
         let current = self.host.current();
-        let aside = aside_of(&current);
+        let aside = durable::aside(&current);
         durable::remove(&aside)?;
         symlink(format!("publications/{number}/chroot"), &aside)?;
         durable::rename(&aside, &current)
@@ -193,14 +221,13 @@ impl<'a> Publications<'a> {
         Folder(self.host.publications().join(number.to_string()))
     }
 
-    /// A new folder in which to prepare a publication.
+    /// A new folder in which to prepare a publication. There is one at a time; what was prepared and couldn't be
+    /// switched to goes.
     fn partial(&self, number: u64) -> io::Result<PathBuf> {
         let partial = self.host.publications().join(format!("{number}{PARTIAL}"));
         fs::create_dir_all(self.host.publications())?;
         fs::create_dir_all(self.host.manifests())?;
-        if partial.exists() {
-            fs::remove_dir_all(&partial)?;
-        }
+        self.remove_partials()?;
         fs::create_dir(&partial)?;
         Ok(partial)
     }
@@ -221,9 +248,10 @@ impl<'a> Publications<'a> {
             .into_values()
             .rev()
             .take(DELTAS);
-        let manifests: io::Result<Vec<Option<Manifest>>> =
-            newest.map(|path| durable::read_json(&path)).collect();
-        Ok(manifests?.into_iter().flatten().collect())
+        // Without one that can't be read there is one delta less.
+        Ok(newest
+            .filter_map(|path| durable::read_json(&path).ok()?)
+            .collect())
     }
 
     /// A bento 2022 client compares minutes, so two publications are at least 60 s apart for it.
@@ -241,10 +269,6 @@ impl<'a> Publications<'a> {
 }
 
 const PARTIAL: &str = ".partial";
-
-fn aside_of(path: &Path) -> PathBuf {
-    path.with_added_extension("new")
-}
 
 fn number_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.parse().ok()

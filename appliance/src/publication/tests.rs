@@ -258,10 +258,10 @@ fn the_time_of_publication_moves_by_a_minute_at_least() {
             .modified()
             .unwrap()
     };
-    world.publish();
+    let first = world.publish().generation();
     assert_eq!(changed(&world), SystemTime::UNIX_EPOCH);
     world.write("hosts/a/flake.nix", "{ }");
-    world.publish();
+    assert_ne!(world.publish().generation(), first, "in the same second");
     assert_eq!(
         changed(&world),
         SystemTime::UNIX_EPOCH + Duration::from_secs(60)
@@ -297,6 +297,40 @@ fn an_interrupted_preparation_leaves_nothing_behind() {
     assert_eq!(world.publications().numbers().unwrap(), [1]);
     assert_eq!(fs::read_dir(world.host.publications()).unwrap().count(), 1);
     assert!(world.state.path().exists());
+}
+
+#[test]
+fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
+    let world = World::new();
+    let first = world.publish();
+    world.write("hosts/a/flake.nix", "{ }");
+    // All of a switch but its last step.
+    let prepared = world.prepare();
+    let manifest = world.host.manifests().join("2.json");
+    durable::write_json(&manifest, &prepared.manifest).unwrap();
+    fs::rename(&prepared.partial, world.host.publications().join("2")).unwrap();
+    symlink(
+        "publications/2/chroot",
+        world.host.root().join("current.new"),
+    )
+    .unwrap();
+    fs::write(world.host.manifests().join("3.json.new"), "half").unwrap();
+    world.publications().remove_debris().unwrap();
+    assert_eq!(world.publications().manifest().unwrap().unwrap(), first);
+    assert_eq!(world.publications().numbers().unwrap(), [1]);
+    let names = |folder: &Path| {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&world.host.manifests()), ["1.json"]);
+    assert_eq!(
+        names(world.host.root()),
+        ["current", "manifests", "publications"]
+    );
 }
 
 #[test]

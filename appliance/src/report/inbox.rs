@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bento_protocol::HostName;
@@ -32,19 +33,32 @@ pub struct Intake {
     pub taken: Vec<Record>,
     /// How many entries were refused.
     pub refused: u64,
+    /// How many entries are gone from the inbox, whatever became of them.
+    pub removed: usize,
     /// Whether another pass at once would find more to do.
     pub more: bool,
 }
 
-/// The most entries of an inbox that one pass looks at: the worst of them takes some 60 ms, and the machines whose
-/// turn comes next shouldn't wait longer than a few seconds.
+/// Is told of each entry that is refused: its name, and why, both fit for a log.
+pub type Refuse<'a> = &'a mut dyn FnMut(&str, &str);
+
+/// The most entries of an inbox that one pass looks at.
 const PASS: usize = 32;
+/// After how long a pass looks at no more entries, so that the machines whose turn comes next don't wait for one that
+/// leaves what takes long. The worst entry takes some 60 ms.
+const TURN: Duration = Duration::from_millis(100);
+
+/// How many entries lie in an inbox, counted no further than to `most`; none if there is no such inbox.
+pub fn count(logs: &Path, most: usize) -> usize {
+    // One that is just being removed with its publication holds nothing any more.
+    Inbox::open(logs).map_or(0, |inbox| inbox.count(most))
+}
 
 /// Takes in what lies in one inbox (`<publication>/logs`): copies each report to what is kept of the machine, makes
 /// that last, writes the ledger, and only then removes it from the inbox, so that a crash can't lose a report. One
 /// that was taken in before is known by the id of its run.
 ///
-/// What isn't a report is removed with one line in the log. Only one caller at a time may take in for a machine.
+/// What isn't a report is removed, and `refuse` is told. Only one caller at a time may take in for a machine.
 ///
 /// # Errors
 /// When the inbox can't be listed, or what is kept can't be written, such as on a full disk; whatever wasn't kept is
@@ -55,8 +69,9 @@ pub fn take_in(
     keep: &HostState,
     writers: Writers,
     now: Timestamp,
+    refuse: Refuse<'_>,
 ) -> anyhow::Result<Intake> {
-    take_in_within(logs, host, keep, writers, now, Limits::default())
+    take_in_within(logs, host, keep, writers, now, refuse, Limits::default())
 }
 
 fn take_in_within(
@@ -65,6 +80,7 @@ fn take_in_within(
     keep: &HostState,
     writers: Writers,
     now: Timestamp,
+    refuse: Refuse<'_>,
     limits: Limits,
 ) -> anyhow::Result<Intake> {
     let inbox = Inbox::open(logs)
@@ -91,17 +107,25 @@ fn take_in_within(
         now,
         store,
         ledger,
+        refuse,
         kept: Vec::new(),
-        removed: 0,
         intake: Intake::default(),
     };
 
-    let looked_at = &entries[..entries.len().min(PASS)];
-    let outcome = looked_at.iter().try_for_each(|entry| pass.look_at(entry));
+    let began = Instant::now();
+    let mut looked_at = 0;
+    let mut outcome = Ok(());
+    for entry in entries.iter().take(PASS) {
+        looked_at += 1;
+        outcome = pass.look_at(entry);
+        if outcome.is_err() || began.elapsed() >= TURN {
+            break;
+        }
+    }
     pass.finish().with_context(cannot_keep)?;
     outcome.with_context(cannot_keep)?;
     // Without progress another pass would only do the same again.
-    pass.intake.more = pass.removed > 0 && entries.len() > PASS;
+    pass.intake.more = pass.intake.removed > 0 && entries.len() > looked_at;
     Ok(pass.intake)
 }
 
@@ -114,10 +138,9 @@ struct Pass<'a> {
     now: Timestamp,
     store: Store,
     ledger: Ledger,
+    refuse: Refuse<'a>,
     /// The entries whose report is kept: removed once the ledger is written.
     kept: Vec<&'a CStr>,
-    /// How many entries are gone from the inbox.
-    removed: usize,
     intake: Intake,
 }
 
@@ -161,7 +184,7 @@ impl<'a> Pass<'a> {
 
     fn refuse(&mut self, entry: &Entry, refusal: &Refusal) {
         let reason = super::one_line(&refusal.to_string(), 300);
-        tracing::warn!(host = %self.host, entry = entry.shown(), reason, "refused what lay in the inbox");
+        (self.refuse)(&entry.shown(), &reason);
         self.ledger.refused += 1;
         self.intake.refused += 1;
         self.remove(&entry.name);
@@ -186,7 +209,7 @@ impl<'a> Pass<'a> {
 
     fn remove(&mut self, name: &CStr) {
         match self.inbox.remove(name) {
-            Ok(()) => self.removed += 1,
+            Ok(()) => self.intake.removed += 1,
             Err(error) => {
                 let entry = name.to_bytes().escape_ascii().to_string();
                 tracing::warn!(host = %self.host, entry, %error, "an inbox entry can't be removed");

@@ -1,7 +1,6 @@
 //! Reports: from the inbox of a machine, which is hostile until shown otherwise, to what status and logs read.
 //!
-//! [`take_in`] empties an inbox: what is a report becomes a [`Record`] in the [`Store`], what isn't is refused with
-//! one line in the log. The [`Ledger`] sums up the store, so that status never opens a report.
+//! [`take_in`] empties an inbox: what is a report becomes a [`Record`] in the [`Store`], what isn't is refused. The [`Ledger`] sums up the store, so that status never opens a report.
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -13,9 +12,10 @@ mod record;
 mod store;
 mod text;
 
-pub use inbox::{Intake, Writers, take_in};
+pub use inbox::{Intake, Refuse, Writers, count, take_in};
 pub use ledger::Ledger;
 pub use legacy::{LegacyLog, LegacyNameError, LegacyOutcome};
 pub use record::{Content, Record};
 pub use store::{Limits, Store};
+pub(crate) use text::is_shown;
 pub use text::one_line;

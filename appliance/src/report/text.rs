@@ -16,12 +16,17 @@ pub fn one_line(text: &str, limit: usize) -> String {
 }
 
 fn escape(character: char) -> impl Iterator<Item = char> {
-    let shown = !character.is_control() && !is_invisible(character);
+    let shown = is_shown(character);
     let escaped = (!shown).then(|| character.escape_unicode());
     shown
         .then_some(character)
         .into_iter()
         .chain(escaped.into_iter().flatten())
+}
+
+/// Whether a character is what it looks like, and does nothing else.
+pub(crate) fn is_shown(character: char) -> bool {
+    !character.is_control() && !is_invisible(character)
 }
 
 /// Unicode's format characters: without them, what is read is what is there.

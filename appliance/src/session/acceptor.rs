@@ -17,9 +17,12 @@ use super::process::Process;
 use super::registry::Action;
 use super::sessions::{Event, Shared};
 use super::sshd::Sshd;
+use super::turn;
 
 /// How long to wait when the system has no more files, memory or processes to give.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often those who have slots are looked at while others wait for one.
+const LOOK: Duration = Duration::from_millis(100);
 /// How many lines of one session are read before others have their turn.
 const LINES_AT_ONCE: usize = 16;
 /// How many connections are accepted before sessions have their turn.
@@ -168,14 +171,32 @@ impl<R: Fn(Event)> Acceptor<R> {
         let lobby = self
             .lobby
             .next_due(registry.slots(now), registry.limits(), now);
-        [registry.next_due(now), lobby, self.paused_until]
+        let look = (self.lobby.waiting() > 0).then(|| now + LOOK);
+        [registry.next_due(now), lobby, look, self.paused_until]
             .into_iter()
             .flatten()
             .min()
     }
 
+    /// Looks at what those who have slots do with them, if somebody waits for one.
+    fn make_room(&self, now: Instant) {
+        let waiting = self.lobby.waiting();
+        if waiting == 0 {
+            return;
+        }
+        let mut registry = self.shared.registry();
+        for number in registry.unauthenticated() {
+            let process = self.processes.get(&number);
+            if let Some(turn) = process.and_then(|process| turn::of(process.connection())) {
+                registry.observe(number, turn, now);
+            }
+        }
+        registry.make_room(waiting, now);
+    }
+
     /// Ends the sessions and sends away the guests whose time has come.
     fn keep_rules(&mut self, now: Instant) {
+        self.make_room(now);
         let actions = self.shared.registry().due(now);
         for action in actions {
             match action {

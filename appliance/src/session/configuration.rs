@@ -4,10 +4,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::state::{Runtime, State};
 
-/// Files are created with no permission at all and can be written to only through the handle that created them;
-/// every request that changes what is there already is refused. `-R` would refuse the creation, too.
-const SFTP_SERVER: &str = "internal-sftp -u 0777 -P fsetstat,setstat,lsetstat,remove,rename,\
-                           posix-rename,rmdir,mkdir,symlink,hardlink,copy-data,statvfs,fstatvfs";
+/// Files are created with no permission at all and can be written to only through the handle that created them.
+/// Whatever reading, and creating such a file, doesn't need is refused, also what a later sshd may bring: `-p` lists what
+/// is allowed, by the names that `sftp-server -Q requests` prints. The last two are extensions: a report counts as
+/// delivered once fsync was answered, and clients ask for limits before they read in large pieces. `-R` would refuse the
+/// creation, too.
+const SFTP_SERVER: &str = "internal-sftp -u 0777 -p open,close,read,write,lstat,stat,fstat,\
+                           opendir,readdir,realpath,readlink,fsync,limits";
 
 /// Settings that not every sshd knows; [`super::Sshd`] adds those that its own does.
 pub(super) const OPTIONAL: [&str; 5] = [
@@ -85,7 +88,8 @@ ClientAliveInterval 60
 ClientAliveCountMax 3
 
 # What this sshd prefers, post-quantum key exchange first where it has one, without what is old. curve25519 is for
-# libssh2, which has no other of these; so are the last two MACs, for libssh2 before 1.11.
+# libssh2, which has no other of these. So are the last two MACs, of which ssh-audit warns because they encrypt and MAC:
+# before 1.11, as in Debian 12, libssh2 has neither AES-GCM nor the others.
 KexAlgorithms -ecdh-*,diffie-hellman-*
 HostKeyAlgorithms ssh-ed25519
 Ciphers aes256-gcm@openssh.com,aes128-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr

@@ -27,23 +27,20 @@ pub fn handshake(address: SocketAddr, limit: Duration) -> Result<String> {
     };
     wire.connect(address)
         .with_context(|| format!("nothing answers at {address}"))?;
-    let exchange = |wire: &mut Wire| -> Result<String> {
-        wire.stream()?.write_all(IDENTIFICATION)?;
-        let line = wire.read_line().context("sshd doesn't introduce itself")?;
-        ensure!(line.starts_with("SSH-2.0-"), "{line:?} isn't SSH");
-        let packet = wire
-            .read_packet()
-            .context("sshd doesn't offer a key exchange")?;
-        let algorithms = host_key_algorithms(&packet).context("sshd's offer can't be read")?;
-        ensure!(
-            algorithms
-                .split(',')
-                .any(|algorithm| algorithm == "ssh-ed25519"),
-            "sshd has no ed25519 host key, only {algorithms:?}"
-        );
-        Ok(line)
+    wire.exchange()
+        .with_context(|| format!("no sshd answers at {address}"))
+}
+
+/// The same on a connection that is there already.
+///
+/// # Errors
+/// When no answer comes within the limit, or it isn't the appliance's.
+pub(super) fn handshake_on(connection: TcpStream, limit: Duration) -> Result<String> {
+    let mut wire = Wire {
+        deadline: Instant::now() + limit,
+        stream: Some(connection),
     };
-    exchange(&mut wire).with_context(|| format!("no sshd answers at {address}"))
+    wire.exchange()
 }
 
 /// A connection of which every step must be done by one deadline.
@@ -67,6 +64,24 @@ impl Wire {
             bind(&*stream, &SocketAddrV4::new(OWN_ADDRESS, 0))?;
         }
         Ok(connect(&*stream, &address)?)
+    }
+
+    /// Says who we are, and hears who is there and what it offers.
+    fn exchange(&mut self) -> Result<String> {
+        self.stream()?.write_all(IDENTIFICATION)?;
+        let line = self.read_line().context("sshd doesn't introduce itself")?;
+        ensure!(line.starts_with("SSH-2.0-"), "{line:?} isn't SSH");
+        let packet = self
+            .read_packet()
+            .context("sshd doesn't offer a key exchange")?;
+        let algorithms = host_key_algorithms(&packet).context("sshd's offer can't be read")?;
+        ensure!(
+            algorithms
+                .split(',')
+                .any(|algorithm| algorithm == "ssh-ed25519"),
+            "sshd has no ed25519 host key, only {algorithms:?}"
+        );
+        Ok(line)
     }
 
     /// The connection, with the time that is left as its limit.
@@ -125,7 +140,7 @@ impl Wire {
 }
 
 /// The second list of a KEXINIT message: type, cookie of 16 bytes, key exchange algorithms, host key algorithms.
-fn host_key_algorithms(message: &[u8]) -> Option<&str> {
+pub fn host_key_algorithms(message: &[u8]) -> Option<&str> {
     let (SSH_MSG_KEXINIT, rest) = message.split_first().map(|(kind, rest)| (*kind, rest))? else {
         return None;
     };

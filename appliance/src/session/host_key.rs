@@ -1,11 +1,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use tracing::{info, warn};
 
 use crate::durable;
 use crate::fleet::PublicKey;
@@ -26,7 +27,8 @@ impl HostKey {
     pub fn read(state: &State) -> Result<Self> {
         let path = state.host_key();
         let private = path.display();
-        // ssh-keygen checks the file's mode and its checksum, and derives the public key from the private one.
+        require_private(&path)?;
+        // ssh-keygen checks the file's checksum, and derives the public key from the private one.
         let text = run(&["-y", "-P", ""].map(OsStr::new), &path).with_context(|| {
             format!(
                 "the host key {private} is no good; put back the one that the machines know from a copy of /state, \
@@ -50,6 +52,11 @@ impl HostKey {
     pub fn read_or_create(state: &State) -> Result<Self> {
         let path = state.host_key();
         let public = public_path(&path);
+        let aside = durable::aside(&path);
+        for leftover in [&aside, &public_path(&aside), &durable::aside(&public)] {
+            durable::remove(leftover)
+                .with_context(|| format!("can't remove {}", leftover.display()))?;
+        }
         if !exists(&path)? {
             ensure!(
                 !exists(&public)?,
@@ -59,6 +66,12 @@ impl HostKey {
                 public.display()
             );
             create(&path).with_context(|| format!("can't make the host key {}", path.display()))?;
+            let made = Self::read(state)?.public.fingerprint();
+            if exists(&state.enrolments())? {
+                warn!(key = %made, "the host key was gone, and a new one was made: tell every machine");
+            } else {
+                info!(key = %made, "a host key was made");
+            }
         }
         let key = Self::read(state)?;
         // Derived from the private key, which is the one that counts: it may be missing after a crash.
@@ -93,6 +106,21 @@ impl HostKey {
     }
 }
 
+/// The private key is its owner's alone: ssh-keygen and sshd ask that of root's files, and let any other owner's pass.
+fn require_private(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let file = fs::metadata(path).with_context(|| format!("can't look at the host key {shown}"))?;
+    ensure!(
+        file.is_file(),
+        "the host key {shown} isn't a file: put it back from a copy of /state"
+    );
+    ensure!(
+        file.uid() == rustix::process::geteuid().as_raw() && file.mode() & 0o077 == 0,
+        "the host key {shown} isn't private to the container's root: give it to the user who runs podman, with mode 600"
+    );
+    Ok(())
+}
+
 fn public_path(private: &Path) -> PathBuf {
     private.with_added_extension("pub")
 }
@@ -114,10 +142,7 @@ fn create(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    let aside = path.with_added_extension("new");
-    for leftover in [&aside, &public_path(&aside)] {
-        durable::remove(leftover)?;
-    }
+    let aside = durable::aside(path);
     run(
         &["-q", "-t", "ed25519", "-N", "", "-C", "bento"].map(OsStr::new),
         &aside,

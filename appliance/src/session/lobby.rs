@@ -14,7 +14,7 @@ pub(super) const IDENTIFICATION_BYTES: usize = 255;
 
 /// What a guest has said so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Introduction {
+pub enum Introduction {
     /// Nothing.
     Silent,
     /// The start of an identification line.
@@ -27,7 +27,7 @@ pub(super) enum Introduction {
 
 impl Introduction {
     /// Judges the first bytes of a connection.
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
         let line = bytes
             .split(|byte| *byte == b'\n')
             .next()
@@ -77,6 +77,12 @@ impl<C> Lobby<C> {
 
     pub(super) fn len(&self) -> usize {
         self.guests.len()
+    }
+
+    /// How many have introduced themselves and need a slot.
+    pub(super) fn waiting(&self) -> usize {
+        let queue = self.queue.values().filter_map(|number| self.find(*number));
+        queue.filter(|(_, guest)| !guest.own).count()
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&C> {

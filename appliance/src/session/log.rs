@@ -15,11 +15,11 @@ const LINE_BYTES: usize = 2048;
 
 /// One line of a session's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub struct Line {
     /// The user id of the process that wrote it, from the kernel: nobody but root can give another than its own.
-    pub(super) uid: u32,
+    pub uid: u32,
     /// Safe to print: a client chooses parts of it.
-    pub(super) text: String,
+    pub text: String,
 }
 
 /// Where sshd's log is read.
@@ -64,14 +64,19 @@ impl Log {
             _ => None,
         });
         let uid = writer.ok_or_else(|| io::Error::other("a log line without its writer"))?;
-        Ok(Some(Line {
-            uid,
-            text: one_line(&String::from_utf8_lossy(&bytes[..message.bytes])),
-        }))
+        Ok(Some(Line::new(uid, &bytes[..message.bytes])))
     }
 }
 
 impl Line {
+    /// What a process wrote at once.
+    pub fn new(uid: u32, bytes: &[u8]) -> Self {
+        Line {
+            uid,
+            text: one_line(&String::from_utf8_lossy(bytes)),
+        }
+    }
+
     /// Hands a line on: what tells of logins and trouble, and for who looks closer, the rest.
     pub(super) fn emit(&self, session: u64, own: bool) {
         let text = &self.text;
@@ -86,7 +91,7 @@ impl Line {
 }
 
 /// What sshd says in every session at the level of detail that the appliance needs.
-fn is_routine(text: &str) -> bool {
+pub(super) fn is_routine(text: &str) -> bool {
     const ROUTINE: [&str; 11] = [
         "Accepted key ",
         "Changed root directory ",

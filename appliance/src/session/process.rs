@@ -72,9 +72,18 @@ impl Process {
                 current: Some(most),
                 maximum: Some(most),
             };
-            prlimit(Some(self.group), resource, limit)?;
+            match prlimit(Some(self.group), resource, limit) {
+                // It has ended by itself already; why, its log tells.
+                Err(rustix::io::Errno::SRCH) => return Ok(()),
+                result => _ = result?,
+            }
         }
         Ok(())
+    }
+
+    /// The connection that sshd serves.
+    pub(super) fn connection(&self) -> &TcpStream {
+        &self.connection
     }
 
     /// Cuts the wire in both directions. That ends sshd and its children whatever they are doing: each of them reads

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::accounts::SSHD_UID;
+use super::turn::Turn;
 
 /// How much the sessions may take.
 #[derive(Debug, Clone)]
@@ -21,6 +22,12 @@ pub struct Limits {
     /// After how long a connection that says nothing at all may have an sshd: there are clients, such as
     /// `ssh-keyscan`, that wait for the server to speak first.
     pub patience: Duration,
+    /// After how long a client that owes an answer counts no longer as a newcomer: while we wait for it, it takes no
+    /// CPU from others.
+    pub pause: Duration,
+    /// After how long its slot is given to somebody who waits for one. Several round trips by way of Tor, or what a
+    /// busy machine takes to compute its answer, so that who makes progress keeps its slot.
+    pub stall: Duration,
     /// Sessions of one machine at a time.
     pub per_account: usize,
     /// How long a session may last once it is authenticated.
@@ -37,6 +44,8 @@ impl Default for Limits {
             guests: 1000,
             grace: Duration::from_secs(20),
             patience: Duration::from_secs(1),
+            pause: Duration::from_secs(1),
+            stall: Duration::from_secs(6),
             per_account: 4,
             session: Duration::from_secs(60 * 60),
             hang_up: Duration::from_secs(1),
@@ -66,6 +75,8 @@ pub(super) struct Slots {
 pub(super) enum Reason {
     /// It didn't authenticate in time.
     Grace,
+    /// It used its slot for nothing, and others waited for one.
+    Room,
     /// It lasted too long.
     Length,
     /// Its machine has enough others.
@@ -74,6 +85,8 @@ pub(super) enum Reason {
     Account,
     /// Its account's keys were changed after it began.
     Keys,
+    /// Its machine has left too much in its inbox.
+    Inbox,
     /// All sessions are ended.
     Stop,
 }
@@ -82,10 +95,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Reason::Grace => "it took too long to authenticate",
+            Reason::Room => "it didn't get on with authenticating, and others wait",
             Reason::Length => "it lasted too long",
             Reason::Number => "its machine has too many sessions",
             Reason::Account => "its machine isn't enrolled any more",
             Reason::Keys => "its machine's keys have changed",
+            Reason::Inbox => "its machine has left too many files",
             Reason::Stop => "the appliance stops",
         })
     }
@@ -105,6 +120,10 @@ struct Session {
     own: bool,
     uid: Option<u32>,
     began: Instant,
+    /// When its sshd last said something. That is what progress is: a byte now and then from the client is none.
+    spoke: Instant,
+    /// Whether its client has said nothing since.
+    owed: bool,
     deadline: Instant,
     end: Option<End>,
 }
@@ -167,11 +186,7 @@ impl Registry {
     pub(super) fn slots(&self, now: Instant) -> Slots {
         let most = self.limits.unauthenticated;
         let taken = self.strangers().count();
-        let new = self
-            .strangers()
-            .filter(|session| now < self.settled(session))
-            .count();
-        let free = taken < most && new < self.newcomers;
+        let free = taken < most && self.pending(now) < self.newcomers;
         let own = self.sessions.values().filter(|session| session.own).count();
         Slots {
             free,
@@ -180,15 +195,63 @@ impl Registry {
         }
     }
 
+    /// How many newcomers there are.
+    fn pending(&self, now: Instant) -> usize {
+        let owes = |session: &Session| session.owed && session.spoke + self.limits.pause <= now;
+        self.strangers()
+            .filter(|session| now < self.settled(session) && !owes(session))
+            .count()
+    }
+
     /// Who takes a slot.
     fn strangers(&self) -> impl Iterator<Item = &Session> {
         let sessions = self.sessions.values();
-        sessions.filter(|session| session.uid.is_none() && !session.own)
+        sessions.filter(|session| session.takes_slot())
     }
 
     /// When a session that hasn't authenticated stops to be a newcomer. A machine is much faster as a rule.
     fn settled(&self, session: &Session) -> Instant {
         session.began + self.limits.grace / 4
+    }
+
+    /// The sessions that take a slot.
+    pub(super) fn unauthenticated(&self) -> Vec<u64> {
+        let sessions = self.sessions.iter();
+        let strangers = sessions.filter(|(_, session)| session.takes_slot());
+        strangers.map(|(number, _)| *number).collect()
+    }
+
+    /// What was seen of a session's connection.
+    pub(super) fn observe(&mut self, number: u64, turn: Turn, now: Instant) {
+        if let Some(session) = self.sessions.get_mut(&number) {
+            // The connection may have waited for this session for a long time.
+            let spoke = now.checked_sub(turn.spoke).unwrap_or(session.began);
+            session.spoke = spoke.max(session.began);
+            session.owed = turn.owed;
+        }
+    }
+
+    /// Ends sessions that use their slots for nothing, if there are none left for as many others as wait: first those
+    /// whose clients have been owing an answer for the longest time, then those that have given no reason for an
+    /// answer for half of the time that they get, such as one whose client sends a byte now and then.
+    pub(super) fn make_room(&mut self, waiting: usize, now: Instant) {
+        // The slots of those that are ended already are as good as free.
+        let holding = self.strangers().filter(|session| session.end.is_none());
+        let free = self.limits.unauthenticated.saturating_sub(holding.count());
+        let startable = self.newcomers.saturating_sub(self.pending(now));
+        let wanted = waiting.min(startable).saturating_sub(free);
+        let mut idle: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.takes_slot() && session.end.is_none())
+            .filter_map(|(number, session)| Some((session.idle(&self.limits, now)?, *number)))
+            .collect();
+        idle.sort();
+        for (_, number) in idle.into_iter().take(wanted) {
+            if let Some(session) = self.sessions.get_mut(&number) {
+                session.end_for(Some(Reason::Room));
+            }
+        }
     }
 
     /// A connection gets an sshd.
@@ -206,6 +269,8 @@ impl Registry {
                 own,
                 uid: None,
                 began: now,
+                spoke: now,
+                owed: false,
                 deadline,
                 end: None,
             },
@@ -288,6 +353,17 @@ impl Registry {
         }
     }
 
+    /// The sessions that are known to be this account's must end; it may come again.
+    pub(super) fn interrupt(&mut self, uid: u32) {
+        for session in self
+            .sessions
+            .values_mut()
+            .filter(|session| session.uid == Some(uid))
+        {
+            session.end_for(Some(Reason::Inbox));
+        }
+    }
+
     /// Every session must end.
     pub(super) fn end_all(&mut self) {
         for session in self.sessions.values_mut() {
@@ -338,7 +414,27 @@ impl Registry {
     }
 }
 
+/// How little a session does for its slot; the first is ended first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Idle {
+    /// Its client has owed an answer since then.
+    Stalled(Instant),
+    /// Its client talks, but there was nothing to answer since then.
+    Drips(Instant),
+}
+
 impl Session {
+    fn takes_slot(&self) -> bool {
+        self.uid.is_none() && !self.own
+    }
+
+    fn idle(&self, limits: &Limits, now: Instant) -> Option<Idle> {
+        let since = |limit| Some(self.spoke).filter(|spoke| *spoke + limit <= now);
+        let stalls = || since(limits.stall).map(Idle::Stalled);
+        let drips = || since(limits.grace / 2).map(Idle::Drips);
+        if self.owed { stalls() } else { drips() }
+    }
+
     /// The first reason stands.
     fn end_for(&mut self, reason: Option<Reason>) {
         if let (None, Some(reason)) = (&self.end, reason) {

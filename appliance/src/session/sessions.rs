@@ -130,6 +130,12 @@ impl Sessions {
         self.change(|registry| registry.end_account(uid));
     }
 
+    /// Ends the sessions of this account that are open, because its machine has left too much in its inbox. It may
+    /// come again at once.
+    pub fn interrupt(&self, uid: u32) {
+        self.change(|registry| registry.interrupt(uid));
+    }
+
     /// Ends every session.
     pub fn end_all(&self) {
         self.change(Registry::end_all);

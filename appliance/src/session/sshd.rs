@@ -4,11 +4,12 @@ use std::net::TcpStream;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::process::Process;
-use super::{HostKey, accounts, configuration, log};
+use super::{HostKey, accounts, configuration, log, proof};
 use crate::fleet::PublicKey;
 use crate::state::{Runtime, State};
 
@@ -18,23 +19,34 @@ const EMPTY_FOLDER: &str = "/run/sshd";
 
 const FOLDERS: [&str; 5] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin"];
 
-/// An sshd that is ready to serve connections, one process each.
-#[derive(Debug)]
+/// An sshd that serves connections, one process each.
+#[derive(Debug, Clone)]
 pub struct Sshd {
     program: PathBuf,
     configuration: PathBuf,
+    text: String,
     host_key: HostKey,
 }
 
 impl Sshd {
-    /// Makes everything that sshd needs, and lets it check that.
+    /// Which programs of OpenSSH aren't there, each with how to get it. The parts that sshd starts by itself only
+    /// [`Self::answer`] can miss: each version of OpenSSH has others, and the path of each is compiled into sshd.
+    pub fn lacks() -> Vec<String> {
+        ["sshd", "ssh-keygen"]
+            .into_iter()
+            .filter_map(|program| find(program).err())
+            .map(|error| error.to_string())
+            .collect()
+    }
+
+    /// Makes everything that sshd needs. Whatever fails here fails again at the next try.
     ///
     /// Nobody can log in until [`accounts::write`] is called. This waits for its own child processes, so it must be
     /// called before anybody [reaps](super::reap).
     ///
     /// # Errors
-    /// When a program is missing, the host key is no good or none of `allowed` (empty: any), a file can't be
-    /// written, or sshd refuses its configuration.
+    /// When a program is missing, the host key is no good or none of `allowed` (empty: any), or a file can't be
+    /// written.
     pub fn prepare(state: &State, runtime: &Runtime, allowed: &[PublicKey]) -> Result<Self> {
         let program = find("sshd")?;
         // sshd looks for its own account even in a check.
@@ -42,22 +54,45 @@ impl Sshd {
         create_empty_folder().with_context(|| format!("can't make {EMPTY_FOLDER}"))?;
         let host_key = HostKey::read_or_create(state)?;
         host_key.require(allowed)?;
-        let sshd = Sshd {
+        Ok(Sshd {
             program,
             configuration: runtime.sshd_config(),
+            text: configuration::text(state, runtime)?,
             host_key,
-        };
-        let mut text = configuration::text(state, runtime)?;
-        sshd.configure(&text)?;
-        sshd.check()?;
+        })
+    }
+
+    /// Configures sshd with every setting that this one knows, and lets it check that. It waits for its own child
+    /// processes, as [`Self::prepare`] does.
+    ///
+    /// # Errors
+    /// When the configuration can't be written, or sshd refuses it.
+    pub fn configure(&self) -> Result<()> {
+        let mut text = self.text.clone();
+        self.write(&text)?;
+        self.check()?;
         for setting in configuration::OPTIONAL {
-            if sshd.knows(setting)? {
+            if self.knows(setting)? {
                 text.push_str(&format!("{setting}\n"));
             }
         }
-        sshd.configure(&text)?;
-        sshd.check()?;
-        Ok(sshd)
+        self.write(&text)?;
+        self.check()
+    }
+
+    /// Lets sshd serve a connection of the appliance's own, which nobody else sees, as it would serve a machine: it
+    /// gives the line with which sshd introduces itself. That is the only proof that all is there which an sshd of
+    /// whatever version needs.
+    ///
+    /// The caller [reaps](super::reap) the process.
+    ///
+    /// # Errors
+    /// When no answer comes within the limit; what sshd said of it is in the error. [`is_shortage`] tells whether
+    /// there was just nothing left to start it with.
+    ///
+    /// [`is_shortage`]: super::is_shortage
+    pub fn answer(&self, limit: Duration) -> Result<String> {
+        proof::of(self, limit)
     }
 
     /// The key by which machines know the appliance.
@@ -70,7 +105,7 @@ impl Sshd {
         Process::start(&self.program, &self.configuration, connection)
     }
 
-    fn configure(&self, text: &str) -> Result<()> {
+    fn write(&self, text: &str) -> Result<()> {
         fs::write(&self.configuration, text)
             .with_context(|| format!("can't write {}", self.configuration.display()))
     }
@@ -79,7 +114,8 @@ impl Sshd {
         let output = self.test(&[])?;
         ensure!(
             output.status.success(),
-            "sshd refuses to run: {}",
+            "sshd refuses to run ({}): {}",
+            output.status,
             log::one_line(&String::from_utf8_lossy(&output.stderr))
         );
         Ok(())

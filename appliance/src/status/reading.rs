@@ -18,7 +18,7 @@ use crate::fleet::{Fleet, Host};
 use crate::problem::Problem;
 use crate::published::Published;
 use crate::report::{Content, Ledger, Record, one_line};
-use crate::state::{HostState, State};
+use crate::state::{HostState, Runtime, State};
 
 /// What is known of a fleet at one moment: the document that `bento status --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -28,8 +28,8 @@ pub struct Status {
     /// The moment.
     #[serde(serialize_with = "to_the_second")]
     pub at: Timestamp,
-    /// What is wrong with the fleet as a whole, a line each.
-    pub problems: Vec<String>,
+    /// What is wrong with the fleet as a whole, a line each; none where no appliance runs that could tell.
+    pub problems: Option<Vec<String>>,
     /// The machines, by name.
     pub hosts: Vec<MachineStatus>,
 }
@@ -102,7 +102,7 @@ impl Status {
     ///
     /// # Errors
     /// When there is no state, or the fleet in it can't be read.
-    pub fn read(state: &State, now: Timestamp) -> anyhow::Result<Self> {
+    pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
         let root = state.root().display();
         if !state.root().is_dir() {
             bail!(
@@ -123,18 +123,30 @@ impl Status {
             )
         })?;
         let hosts = fleet.map_or_else(BTreeMap::new, |fleet| fleet.hosts);
-        let machine = |(name, host)| {
+        let problems = read_problems(&runtime.problems());
+        let is_one_machines = |problem: &&Problem| {
+            let host = problem.host.as_ref();
+            host.is_some_and(|name| hosts.contains_key(name))
+        };
+        let (of_machines, of_fleet): (Vec<_>, Vec<_>) =
+            problems.iter().flatten().partition(is_one_machines);
+        let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for problem in of_machines {
+            let lines = lines.entry(problem.host.as_ref()).or_default();
+            lines.push(without_name(problem));
+        }
+        let mut machine = |(name, host)| {
             let enrolled = enrolments.get(name).map(|enrolment| enrolment.since);
-            MachineStatus::read(name, host, &state.host(name), enrolled, now)
+            let problems = lines.remove(&Some(name)).unwrap_or_default();
+            MachineStatus::read(name, host, &state.host(name), enrolled, problems, now)
         };
         Ok(Status {
             format: Format,
             at: now,
-            problems: read_problems(&state.problems())
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            hosts: hosts.iter().map(machine).collect(),
+            hosts: hosts.iter().map(&mut machine).collect(),
+            problems: problems
+                .is_some()
+                .then(|| of_fleet.into_iter().map(ToString::to_string).collect()),
         })
     }
 
@@ -162,6 +174,7 @@ impl MachineStatus {
         host: &Host,
         keep: &HostState,
         enrolled: Option<Timestamp>,
+        problems: Vec<String>,
         now: Timestamp,
     ) -> Self {
         let mut unreadable = Vec::new();
@@ -172,12 +185,7 @@ impl MachineStatus {
             None => ledger,
         };
         let newest = ledger.newest.as_ref();
-
-        let problems = read_problems(&keep.problems());
-        let lines = unreadable
-            .into_iter()
-            .chain(problems.iter().map(without_name))
-            .collect::<Vec<_>>();
+        let lines: Vec<_> = unreadable.into_iter().chain(problems).collect();
         let seen = modified(&keep.seen()).or(newest.map(|record| record.received));
         let seen = seen.filter(|seen| enrolled.is_none_or(|enrolled| *seen >= enrolled));
         MachineStatus {
@@ -274,15 +282,15 @@ fn or_default<T: Default>(read: io::Result<T>, path: &Path, unreadable: &mut Vec
     })
 }
 
-fn read_problems(path: &Path) -> Vec<Problem> {
-    match durable::read_json(path) {
-        Ok(problems) => problems.unwrap_or_default(),
-        Err(error) => vec![Problem::new(
+/// What the appliance that runs here tells; none if none does.
+fn read_problems(path: &Path) -> Option<Vec<Problem>> {
+    durable::read_json(path).unwrap_or_else(|error| {
+        Some(vec![Problem::new(
             path.display().to_string(),
             format!("what is wrong was written here, but can't be read: {error}"),
-            "the next publication writes it anew".to_owned(),
-        )],
-    }
+            "run this as the user whose appliance it is",
+        )])
+    })
 }
 
 /// A problem where the machine's name stands before it anyway.

@@ -31,7 +31,7 @@ const SHORTEST_ERROR: usize = 12;
 /// plain and nothing is cut.
 pub fn render(status: &Status, terminal: Option<Terminal>) -> String {
     let mut text = String::new();
-    for problem in &status.problems {
+    for problem in status.problems.iter().flatten() {
         let mark = if terminal.is_some() { "✗ " } else { "" };
         line(
             &mut text,
@@ -42,7 +42,13 @@ pub fn render(status: &Status, terminal: Option<Terminal>) -> String {
             ),
         );
     }
-    if !status.problems.is_empty() {
+    if status.problems.is_none() {
+        line(
+            &mut text,
+            "No appliance runs here: whether anything is wrong with the fleet isn't known.",
+        );
+    }
+    if !text.is_empty() {
         text.push('\n');
     }
     if status.hosts.is_empty() {

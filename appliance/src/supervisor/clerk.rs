@@ -1,30 +1,50 @@
-//! Takes in the reports of machines that are, or just were, connected.
+//! Takes in the reports of machines that are, or just were, connected, and ends the sessions of one that leaves too
+//! much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use bento_protocol::HostName;
 use jiff::Timestamp;
-use tracing::{error, info};
+use tracing::{info, warn};
 
+use super::board::{Board, Source};
+use super::brevity::Brevity;
+use super::visits::{MOST_FILES, Visits};
+use crate::enrolment::Enrolments;
+use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::report::{self, Writers};
+use crate::session::Sessions;
 use crate::state::State;
 
 /// How soon after its upload a report shows in status, while its session is still open.
-const INTERVAL: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_secs(1);
+/// How often the files of connected machines are counted: what comes in between is what a machine can leave beyond
+/// [`MOST_FILES`]. A count takes some 50 µs a machine.
+const WATCH: Duration = Duration::from_millis(200);
+
+/// How far the files of an inbox are counted: what is there in addition doesn't change what is done.
+const COUNTED: usize = 10_000;
 
 /// What the clerk is told.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// A session of this machine began.
-    Opened(HostName),
-    /// A session of this machine ended.
-    Ended(HostName),
+    Opened {
+        host: HostName,
+        uid: u32,
+        session: u64,
+    },
+    /// A session ended. It may be one that was refused, and its account may be nobody's any more.
+    Ended {
+        account: Option<(HostName, u32)>,
+        session: u64,
+    },
     /// Something may lie in its inbox since before.
     Look(HostName),
 }
@@ -33,98 +53,267 @@ pub(super) enum Notice {
 #[derive(Debug)]
 pub(super) struct Clerk {
     state: State,
-    /// Only one caller at a time may take in for a machine.
-    at_work: Mutex<()>,
+    sessions: Sessions,
+    /// Who is enrolled.
+    directory: Arc<Mutex<Enrolments>>,
+    board: Arc<Board>,
+    /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
+    at_work: Mutex<BTreeMap<HostName, Brevity>>,
+}
+
+/// What the clerk has to do next.
+#[derive(Debug)]
+struct Agenda {
+    visits: Visits,
+    /// Whose inbox is to be looked at next.
+    queue: VecDeque<HostName>,
+    next_watch: Instant,
+    next_round: Instant,
+    /// Machines whose reports couldn't be kept when they were looked at last.
+    unkept: BTreeSet<HostName>,
+}
+
+impl Agenda {
+    fn new(now: Instant) -> Self {
+        Agenda {
+            visits: Visits::default(),
+            queue: VecDeque::new(),
+            next_watch: now,
+            next_round: now,
+            unkept: BTreeSet::new(),
+        }
+    }
+
+    /// How long there is nothing to do; none for as long as nobody comes.
+    fn leisure(&self, now: Instant) -> Option<Duration> {
+        if !self.queue.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let next = self.next_watch.min(self.next_round);
+        (!self.visits.is_empty()).then(|| next.saturating_duration_since(now))
+    }
+
+    fn enqueue(&mut self, name: HostName) {
+        if !self.queue.contains(&name) {
+            self.queue.push_back(name);
+        }
+    }
 }
 
 impl Clerk {
-    pub(super) fn new(state: State) -> Self {
+    pub(super) fn new(
+        state: State,
+        sessions: Sessions,
+        directory: Arc<Mutex<Enrolments>>,
+        board: Arc<Board>,
+    ) -> Self {
         Clerk {
             state,
-            at_work: Mutex::new(()),
+            sessions,
+            directory,
+            board,
+            at_work: Mutex::default(),
         }
     }
 
-    /// Works until nobody can tell it anything any more.
+    /// Works until nobody can tell it anything any more. One pass over one inbox at a time, and what is told and the
+    /// watch in between: no machine keeps the clerk from another for long, nor by coming again and again.
     pub(super) fn work(&self, notices: &Receiver<Notice>) {
-        // Machines whose inboxes are to be looked at, with the number of their open sessions.
-        let mut active: BTreeMap<HostName, u32> = BTreeMap::new();
+        let mut agenda = Agenda::new(Instant::now());
         loop {
-            let notice = match active.is_empty() {
-                true => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                false => notices.recv_timeout(INTERVAL),
+            let notice = match agenda.leisure(Instant::now()) {
+                None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(leisure) => notices.recv_timeout(leisure),
             };
             match notice {
-                Ok(Notice::Opened(name)) => {
-                    self.touch_seen(&name);
-                    *active.entry(name).or_default() += 1;
-                }
-                Ok(Notice::Ended(name)) => {
-                    self.touch_seen(&name);
-                    let sessions = active.entry(name.clone()).or_default();
-                    *sessions = sessions.saturating_sub(1);
-                    self.look_at(&name, &mut active);
-                }
-                Ok(Notice::Look(name)) => _ = active.entry(name).or_default(),
-                Err(RecvTimeoutError::Timeout) => {
-                    for name in active.keys().cloned().collect::<Vec<_>>() {
-                        self.look_at(&name, &mut active);
+                Ok(notice) => {
+                    self.take_note(notice, &mut agenda);
+                    while let Ok(notice) = notices.try_recv() {
+                        self.take_note(notice, &mut agenda);
                     }
                 }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= agenda.next_watch {
+                self.watch(&mut agenda);
+                agenda.next_watch = Instant::now() + WATCH;
+            }
+            if now >= agenda.next_round {
+                for name in agenda.visits.names() {
+                    agenda.enqueue(name);
+                }
+                agenda.next_round = Instant::now() + ROUND;
+            }
+            if let Some(name) = agenda.queue.pop_front() {
+                self.look_at(&name, &mut agenda);
             }
         }
     }
 
-    /// Looks once; a machine without sessions and with nothing left to take in is active no more.
-    fn look_at(&self, name: &HostName, active: &mut BTreeMap<HostName, u32>) {
-        let sessions = active.get(name).copied().unwrap_or_default();
-        let writers = if sessions > 0 {
-            Writers::Open
-        } else {
-            Writers::None
-        };
-        let state = self.state.host(name);
-        let numbers = Publications::of(&state).numbers().unwrap_or_default();
-        let more = numbers
-            .into_iter()
-            .filter(|number| self.take_in(name, *number, writers))
-            .count()
-            > 0;
-        if sessions == 0 && !more {
-            active.remove(name);
+    fn take_note(&self, notice: Notice, agenda: &mut Agenda) {
+        match notice {
+            Notice::Opened { host, uid, session } => {
+                self.touch_seen(&host, uid);
+                agenda.visits.open(host, uid, session);
+            }
+            Notice::Ended { account, session } => {
+                if let Some((host, uid)) = &account {
+                    self.touch_seen(host, *uid);
+                }
+                let visitor = agenda.visits.end(session);
+                if let Some(name) = visitor.or(account.map(|(host, _)| host)) {
+                    agenda.visits.expect(name.clone());
+                    agenda.enqueue(name);
+                }
+            }
+            Notice::Look(name) => {
+                agenda.visits.expect(name.clone());
+                agenda.enqueue(name);
+            }
         }
     }
 
-    /// Takes in everything from the inbox of a publication that is about to be removed.
-    pub(super) fn empty(&self, name: &HostName, number: u64) {
-        while self.take_in(name, number, Writers::None) {}
+    /// Ends the sessions of machines that have left too much. What they left is taken in or refused as ever.
+    fn watch(&self, agenda: &mut Agenda) {
+        for name in agenda.visits.connected() {
+            let state = self.state.host(&name);
+            let publications = Publications::of(&state);
+            let numbers = publications.numbers().unwrap_or_default();
+            let waiting = numbers
+                .into_iter()
+                .map(|number| report::count(&publications.inbox(number), COUNTED))
+                .sum();
+            let can_be_kept = !agenda.unkept.contains(&name);
+            let Some((uid, is_new)) = agenda.visits.weigh(&name, waiting, can_be_kept) else {
+                continue;
+            };
+            if is_new {
+                warn!(
+                    host = %name,
+                    "left more than {MOST_FILES} files while it was connected: its sessions are ended"
+                );
+            }
+            self.sessions.interrupt(uid);
+        }
     }
 
-    /// Takes in what a pass over an inbox finds. True if another pass would find more.
-    fn take_in(&self, name: &HostName, number: u64, writers: Writers) -> bool {
+    /// Makes one pass over each inbox of a machine; one without sessions and with nothing left to take in is done.
+    fn look_at(&self, name: &HostName, agenda: &mut Agenda) {
+        let writers = agenda.visits.writers(name);
+        let state = self.state.host(name);
+        let (mut more, mut trouble) = (false, None);
+        let numbers = Publications::of(&state).numbers().unwrap_or_else(|error| {
+            trouble = Some(error);
+            Vec::new()
+        });
+        for number in numbers {
+            match self.take_in(name, number, writers) {
+                Ok(intake) => {
+                    agenda.visits.removed(name, intake.removed);
+                    more |= intake.more;
+                }
+                Err(error) => trouble = Some(error),
+            }
+        }
+        let can_be_kept = trouble.is_none();
+        if can_be_kept {
+            agenda.unkept.remove(name);
+        } else {
+            agenda.unkept.insert(name.clone());
+        }
+        self.tell(
+            Source::Inbox(name.clone()),
+            name,
+            "its reports can't be kept, and wait in its inbox",
+            trouble,
+        );
+        if more {
+            agenda.enqueue(name.clone());
+        } else if can_be_kept && agenda.visits.finish(name) {
+            self.end_silence(name);
+        }
+    }
+
+    /// Takes in everything from the inbox of a publication that is about to be removed. An error if something is left
+    /// there that couldn't be kept.
+    pub(super) fn empty(&self, name: &HostName, number: u64) -> io::Result<()> {
+        let outcome = loop {
+            match self.take_in(name, number, Writers::None) {
+                Ok(intake) if intake.more => {}
+                outcome => break outcome,
+            }
+        };
+        self.end_silence(name);
+        outcome.map(drop)
+    }
+
+    fn tell(&self, source: Source, name: &HostName, what: &str, error: Option<io::Error>) {
+        let problem =
+            error.map(|error| Problem::of_state(self.state.root(), what, &error).of(name));
+        self.board.tell(source, problem.into_iter().collect());
+        self.board.post();
+    }
+
+    /// Does something to the folders of machines while nothing is taken in.
+    pub(super) fn while_idle<T>(&self, act: impl FnOnce() -> T) -> T {
         let _one_at_a_time = self.at_work.lock();
+        act()
+    }
+
+    /// Whether a user id is still this machine's: one that was removed and added again has another, and what is still
+    /// going on with the earlier one has nothing to do with it.
+    fn is_enrolled(&self, name: &HostName, uid: u32) -> bool {
+        let directory = self.directory.lock();
+        directory.is_ok_and(|directory| directory.name(uid) == Some(name))
+    }
+
+    /// Takes in what a pass over an inbox finds.
+    fn take_in(
+        &self,
+        name: &HostName,
+        number: u64,
+        writers: Writers,
+    ) -> io::Result<report::Intake> {
+        let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.host(name);
         let inbox = Publications::of(&state).inbox(number);
         if !inbox.is_dir() {
-            return false;
+            return Ok(report::Intake::default());
         }
-        match report::take_in(&inbox, name, &state, writers, Timestamp::now()) {
-            Ok(intake) => {
-                for record in &intake.taken {
-                    let generation = record.generation().map(|generation| generation.short());
-                    info!(host = %name, generation, outcome = record.outcome_name(), "reported");
-                }
-                intake.more
+        let brevity = spoken.entry(name.clone()).or_default();
+        let now = Instant::now();
+        let mut refuse = |entry: &str, reason: &str| {
+            if brevity.may_write(now) {
+                warn!(host = %name, entry, reason, "refused what lay in the inbox");
             }
-            Err(error) => {
-                error!(host = %name, "{error:#}; it is tried again at its next contact");
-                false
+        };
+        let intake = report::take_in(&inbox, name, &state, writers, Timestamp::now(), &mut refuse)
+            .map_err(only_the_cause)?;
+        for record in &intake.taken {
+            let generation = record.generation().map(|generation| generation.short());
+            if brevity.may_write(now) {
+                info!(host = %name, generation, outcome = record.outcome_name(), "reported");
             }
+        }
+        Ok(intake)
+    }
+
+    /// Says how much wasn't said.
+    fn end_silence(&self, name: &HostName) {
+        let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept_back = spoken.get_mut(name).map_or(0, Brevity::kept_back);
+        if kept_back > 0 {
+            warn!(host = %name, "… and {kept_back} more that it left, refused or taken in");
         }
     }
 
-    fn touch_seen(&self, name: &HostName) {
+    fn touch_seen(&self, name: &HostName, uid: u32) {
+        let _one_at_a_time = self.at_work.lock();
+        if !self.is_enrolled(name, uid) {
+            return;
+        }
         let path = self.state.host(name).seen();
         let touch = || {
             File::options()
@@ -134,11 +323,21 @@ impl Clerk {
                 .set_modified(SystemTime::now())
         };
         // A machine that was just removed has no folder any more.
-        if let Err(error) = touch().or_else(|error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        }) {
-            error!(host = %name, "its contact can't be noted in {}: {error}", path.display());
-        }
+        let error = touch()
+            .err()
+            .filter(|error| error.kind() != io::ErrorKind::NotFound);
+        self.tell(
+            Source::Contact(name.clone()),
+            name,
+            "its contacts can't be noted",
+            error,
+        );
     }
+}
+
+/// What is told besides is known to whoever tells of it.
+fn only_the_cause(error: anyhow::Error) -> io::Error {
+    error
+        .downcast()
+        .unwrap_or_else(|error| io::Error::other(format!("{error:#}")))
 }

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use bento_protocol::HostName;
 use jiff::Timestamp;
-use tracing::{error, warn};
 
+use super::board::{Board, Source};
 use super::clerk::Clerk;
 use super::publisher::{Cycle, Publisher};
 use super::settle::SETTLE_TIME;
 use crate::enrolment::Enrolments;
+use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::session::{Account, Sessions, accounts};
 use crate::state::{Runtime, State};
@@ -28,6 +28,17 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// How long the first publication may take to settle before the appliance calls itself ready without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a look at everything came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// There is nothing to do before something changes.
+    Done,
+    /// Something hasn't settled.
+    Unsettled,
+    /// Something couldn't be done, such as on a full disk.
+    Failed,
+}
+
 /// Publishes, and clears away what nobody stands in any more.
 pub(super) struct Office {
     pub(super) publisher: Publisher,
@@ -35,13 +46,14 @@ pub(super) struct Office {
     pub(super) runtime: Runtime,
     pub(super) sessions: Sessions,
     pub(super) clerk: Arc<Clerk>,
+    pub(super) board: Arc<Board>,
     /// Whose session is whose, for the supervisor.
     pub(super) directory: Arc<Mutex<Enrolments>>,
     accounts: Option<Vec<Account>>,
     /// Publications that aren't the published ones any more, with the first session that can't stand in them.
     superseded: BTreeMap<(HostName, u64), u64>,
-    /// Machines that were removed, with their accounts: their folders go when their last session has ended.
-    removed: BTreeMap<HostName, u32>,
+    /// User ids of machines that were removed, with the first session that can't be theirs.
+    leaving: BTreeMap<u32, u64>,
 }
 
 impl Office {
@@ -51,19 +63,21 @@ impl Office {
         runtime: Runtime,
         sessions: Sessions,
         clerk: Arc<Clerk>,
+        board: Arc<Board>,
         directory: Arc<Mutex<Enrolments>>,
     ) -> Self {
-        let (superseded, removed) = Default::default();
+        let (superseded, leaving) = Default::default();
         Office {
             publisher,
             state,
             runtime,
             sessions,
             clerk,
+            board,
             directory,
             accounts: None,
             superseded,
-            removed,
+            leaving,
         }
     }
 
@@ -71,23 +85,28 @@ impl Office {
     pub(super) fn work(&mut self, hints: &Receiver<()>, ready: impl FnOnce()) {
         let started = Instant::now();
         let mut ready = Some(ready);
+        let mut retry = SETTLE_TIME;
         loop {
-            let unsettled = match self.look() {
-                Ok(unsettled) => unsettled,
-                Err(error) => {
-                    error!("{error:#}; it is tried again");
-                    true
-                }
-            };
-            let settled = !unsettled || started.elapsed() > PATIENCE;
-            if settled
+            let look = self.look();
+            let may_be_ready = look != Look::Unsettled || started.elapsed() > PATIENCE;
+            if may_be_ready
                 && self.publisher.fleet().is_some()
                 && let Some(ready) = ready.take()
             {
                 ready();
             }
+            let wait = match look {
+                Look::Done => RESCAN,
+                Look::Unsettled => SETTLE_TIME,
+                Look::Failed => retry,
+            };
+            // Each try may read and write a whole fleet.
+            retry = match look {
+                Look::Failed => (retry * 2).min(RESCAN),
+                _ => SETTLE_TIME,
+            };
             std::thread::sleep(PAUSE);
-            match hints.recv_timeout(if unsettled { SETTLE_TIME } else { RESCAN }) {
+            match hints.recv_timeout(wait) {
                 Ok(()) => while hints.try_recv().is_ok() {},
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -95,24 +114,70 @@ impl Office {
         }
     }
 
-    /// One look at everything. True if something hasn't settled.
-    fn look(&mut self) -> anyhow::Result<bool> {
+    /// One look at everything. What is wrong is told, and stops nothing else.
+    fn look(&mut self) -> Look {
+        let (now, instant) = (Timestamp::now(), Instant::now());
+        let mut cycle = self.publisher.begin(now, instant);
+        // A publication can take a while, and who is removed is to be out before it.
+        let refused = self.admit(self.remaining(&cycle.accounts)).err();
+        self.publisher.complete(&mut cycle, now, instant);
         let Cycle {
             unsettled,
             accounts,
-        } = self.publisher.cycle(Timestamp::now(), Instant::now())?;
-        if self.accounts.as_ref() != Some(&accounts) {
-            self.admit(accounts)?;
+            mut failures,
+            mut failed,
+            ..
+        } = cycle;
+        let refused = self.admit(accounts).err().or(refused);
+        failures.extend(refused.map(|error| self.runtime_problem(&error)));
+        // Also when nothing could be published: what nobody needs any more may take just the room that is missing.
+        failures.extend(self.clear_away());
+        let is_leaving = self.release().unwrap_or_else(|error| {
+            let what = "the user ids of removed machines can't be given back";
+            failures.push(Problem::of_state(self.state.root(), what, &error));
+            true
+        });
+        failed |= !failures.is_empty();
+        self.board.tell(Source::State, failures);
+        self.board.post();
+        match (unsettled || is_leaving, failed) {
+            (true, _) => Look::Unsettled,
+            (false, true) => Look::Failed,
+            (false, false) => Look::Done,
         }
-        self.clear_away()?;
-        Ok(unsettled)
+    }
+
+    fn runtime_problem(&self, error: &anyhow::Error) -> Problem {
+        Problem::new(
+            self.runtime.root().display().to_string(),
+            format!("who may log in can't be changed: {error:#}"),
+            "look at the filesystem that is mounted there; it is tried again by itself",
+        )
+    }
+
+    /// Of these accounts and their keys those that are let in already; all of them, if nobody was yet, because most have
+    /// a generation since before the appliance started.
+    fn remaining(&self, accounts: &[Account]) -> Vec<Account> {
+        let Some(admitted) = &self.accounts else {
+            return accounts.to_vec();
+        };
+        let remaining = |account: &Account| {
+            let old = admitted.iter().find(|old| old.uid == account.uid)?;
+            let mut account = account.clone();
+            account.keys.retain(|key| old.keys.contains(key));
+            Some(account)
+        };
+        accounts.iter().filter_map(remaining).collect()
     }
 
     /// Lets these accounts in, and nobody else: whoever lost their account or a key is thrown out.
     fn admit(&mut self, accounts: Vec<Account>) -> anyhow::Result<()> {
+        if self.accounts.as_ref() == Some(&accounts) {
+            return Ok(());
+        }
         accounts::write(&self.runtime, &accounts)?;
         if let Ok(mut directory) = self.directory.lock() {
-            *directory = self.publisher.enrolments().clone();
+            *directory = self.publisher.registrar.enrolments().clone();
         }
         self.sessions
             .allow(accounts.iter().map(|account| account.uid).collect());
@@ -122,49 +187,55 @@ impl Office {
                 .iter()
                 .flatten()
                 .find(|account| account.uid == old.uid);
-            match new {
-                None => _ = self.removed.insert(old.name, old.uid),
-                Some(new) if !old.keys.iter().all(|key| new.keys.contains(key)) => {
-                    self.sessions.end_account(old.uid)
-                }
-                Some(_) => {}
+            // The sessions of one that is gone have ended with its account.
+            if new.is_some_and(|new| !old.keys.iter().all(|key| new.keys.contains(key))) {
+                self.sessions.end_account(old.uid);
             }
         }
         Ok(())
     }
 
-    /// Removes publications and machines that are gone, once the sessions that may stand there have ended.
-    fn clear_away(&mut self) -> anyhow::Result<()> {
-        let folder = self.state.hosts();
-        for entry in fs::read_dir(&folder)
-            .with_context(|| format!("{} can't be listed", folder.display()))?
-        {
-            let path = entry?.path();
+    /// Removes publications and machines that are gone, once the sessions that may stand there have ended. Gives what
+    /// was in the way.
+    fn clear_away(&mut self) -> Vec<Problem> {
+        let root = self.state.root().to_owned();
+        let what = "what isn't needed any more can't be removed";
+        let folders = match folders(&self.state.hosts()) {
+            Ok(folders) => folders,
+            Err(error) => return vec![Problem::of_state(&root, what, &error)],
+        };
+        let mut problems = Vec::new();
+        for path in folders {
             let name = path
                 .file_name()
-                .and_then(|name| name.to_str()?.parse::<HostName>().ok());
+                .and_then(|name| name.to_str()?.parse().ok());
             let Some(name) = name else {
-                warn!("{} isn't the appliance's: it is left alone", path.display());
+                problems.push(Problem::new(
+                    path.display().to_string(),
+                    "isn't the appliance's",
+                    "move it away; it is left alone",
+                ));
                 continue;
             };
-            let cleared = match self
-                .publisher
-                .enrolments()
-                .get(&name)
-                .map(|enrolment| enrolment.uid)
-            {
+            let enrolment = self.publisher.registrar.enrolments().get(&name);
+            let cleared = match enrolment.map(|enrolment| enrolment.uid) {
                 Some(uid) => self.clear_host(&name, uid),
                 None => self.remove_host(&name, &path),
             };
-            cleared.with_context(|| format!("{} can't be cleared", path.display()))?;
+            let problem = cleared.map_err(|error| Problem::of_state(&root, what, &error).of(&name));
+            problems.extend(problem.err());
         }
-        Ok(())
+        problems
     }
 
     fn clear_host(&mut self, name: &HostName, uid: u32) -> io::Result<()> {
         let state = self.state.host(name);
         let publications = Publications::of(&state);
         let current = publications.current()?;
+        // A number comes again when what it named was never switched to.
+        if let Some(current) = current {
+            self.superseded.remove(&(name.clone(), current));
+        }
         for number in publications
             .numbers()?
             .into_iter()
@@ -180,7 +251,8 @@ impl Office {
                 .oldest_session_of(uid)
                 .is_none_or(|oldest| oldest >= first_elsewhere)
             {
-                self.clerk.empty(name, number);
+                // What couldn't be taken in is still there, and nowhere else.
+                self.clerk.empty(name, number)?;
                 publications.remove(number)?;
                 self.superseded.remove(&key);
             }
@@ -188,13 +260,31 @@ impl Office {
         Ok(())
     }
 
+    /// A machine that was removed has nothing more to say, so its folder goes at once: a session of it that is just
+    /// being ended finds nothing there any more.
     fn remove_host(&mut self, name: &HostName, path: &Path) -> io::Result<()> {
-        let is_open = |uid: &u32| self.sessions.oldest_session_of(*uid).is_some();
-        if !self.removed.get(name).is_some_and(is_open) {
-            fs::remove_dir_all(path)?;
-            self.removed.remove(name);
-            self.superseded.retain(|(of, _), _| of != name);
-        }
+        self.clerk.while_idle(|| fs::remove_dir_all(path))?;
+        self.superseded.retain(|(of, _), _| of != name);
         Ok(())
     }
+
+    /// Gives back the user ids of removed machines whose sessions have ended. Their folders are gone by now. True if
+    /// there are others, which must be looked at again soon.
+    fn release(&mut self) -> io::Result<bool> {
+        let leaving: Vec<_> = self.publisher.registrar.enrolments().leaving().collect();
+        self.leaving.retain(|uid, _| leaving.contains(uid));
+        let is_gone = |uid: &u32| {
+            let next = self.sessions.next_session();
+            let first_of_others = *self.leaving.entry(*uid).or_insert(next);
+            let oldest = self.sessions.oldest_session_of(*uid);
+            oldest.is_none_or(|oldest| oldest >= first_of_others)
+        };
+        let (gone, still): (Vec<u32>, Vec<u32>) = leaving.into_iter().partition(is_gone);
+        self.publisher.registrar.release(&gone)?;
+        Ok(!still.is_empty())
+    }
+}
+
+fn folders(of: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(of)?.map(|entry| Ok(entry?.path())).collect()
 }

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
 use bento_protocol::{GenerationId, HostName};
 use jiff::Timestamp;
-use tracing::{error, info, warn};
+use tracing::{debug, info};
 
+use super::board::{Board, Source};
+use super::registrar::Registrar;
 use super::settings::Settings;
-use super::settle::Settling;
+use super::settle::{Delay, TreeSettling};
 use crate::durable;
-use crate::enrolment::Enrolments;
 use crate::fleet::{Fleet, Host, When};
 use crate::generation::{self, DigestCache, ReadError};
 use crate::problem::Problem;
@@ -29,50 +30,69 @@ pub(super) struct Publisher {
     config: PathBuf,
     state: State,
     settings: Settings,
-    enrolments: Enrolments,
-    trees: BTreeMap<HostName, Settling<HostTree>>,
+    pub(super) registrar: Registrar,
+    trees: BTreeMap<HostName, TreeSettling>,
+    /// git's lock of its index.
+    git: Delay,
     digests: DigestCache,
-    problems: BTreeMap<Option<HostName>, Vec<Problem>>,
+    board: Arc<Board>,
 }
 
-/// What a cycle did.
-#[derive(Debug)]
+/// What a look at the fleet folder found, and what came of it.
+#[derive(Debug, Default)]
 pub(super) struct Cycle {
+    /// The folder, if it may be published now.
+    folder: Option<FleetFolder>,
     /// Something hasn't settled: the next cycle should follow after the settle time.
     pub(super) unsettled: bool,
     /// The accounts that there must be now.
     pub(super) accounts: Vec<Account>,
+    /// What is wrong with the state as a whole.
+    pub(super) failures: Vec<Problem>,
+    /// The state couldn't be used for something that should have been done.
+    pub(super) failed: bool,
 }
 
 /// What became of one machine in a cycle.
 enum Verdict {
     /// It has what it should have.
     Current,
-    /// Its tree is being changed.
-    Unsettled,
+    /// Its tree is being changed; with what to tell if that takes too long.
+    Unsettled(Option<Problem>),
     /// It waits for the switch.
     Prepared(Box<Prepared>, GenerationId),
     /// It keeps what it has.
     Faulty(Vec<Problem>),
+    /// It keeps what it has, because the state can't be used.
+    Failed(io::Error),
+}
+
+/// How far the publication of a fleet came.
+#[derive(Default)]
+struct Progress {
+    unsettled: bool,
+    failed: bool,
 }
 
 impl Publisher {
     /// Begins with what the state holds, and removes what an interrupted publication left behind.
-    pub(super) fn new(config: PathBuf, state: State) -> io::Result<Self> {
+    pub(super) fn new(config: PathBuf, state: State, board: Arc<Board>) -> io::Result<Self> {
         fs::create_dir_all(state.hosts())?;
+        durable::remove_asides(state.root())?;
         let settings = Settings::new(&state)?;
-        let enrolments = Enrolments::read(&state)?;
-        for name in enrolments.names() {
-            Publications::of(&state.host(name)).remove_debris()?;
+        let registrar = Registrar::new(state.clone(), Arc::clone(&board))?;
+        for name in registrar.enrolments().names() {
+            overlook(name, Publications::of(&state.host(name)).remove_debris());
         }
         Ok(Publisher {
             config,
             state,
             settings,
-            enrolments,
+            registrar,
             trees: BTreeMap::new(),
+            git: Delay::default(),
             digests: DigestCache::default(),
-            problems: BTreeMap::new(),
+            board,
         })
     }
 
@@ -81,102 +101,56 @@ impl Publisher {
         self.settings.fleet.as_ref()
     }
 
-    /// Who has which account.
-    pub(super) fn enrolments(&self) -> &Enrolments {
-        &self.enrolments
-    }
-
-    /// Looks at the whole fleet folder once. An error is of the state, such as a full disk: what was published stays
-    /// published, and the next cycle tries again.
-    pub(super) fn cycle(&mut self, now: Timestamp, instant: Instant) -> anyhow::Result<Cycle> {
-        self.try_cycle(now, instant)
-            .with_context(|| format!("{} can't be used", self.state.root().display()))
-    }
-
-    fn try_cycle(&mut self, now: Timestamp, instant: Instant) -> io::Result<Cycle> {
+    /// Looks at the settings, and gives and takes accounts. Where the state can't be used, such as on a full disk, what
+    /// was published stays published, and the next cycle tries again; who lost their account has none, all the same.
+    pub(super) fn begin(&mut self, now: Timestamp, instant: Instant) -> Cycle {
+        let mut cycle = Cycle::default();
         let folder = FleetFolder::open(&self.config);
-        let mut unsettled =
-            self.settings
-                .refresh(folder.as_ref().map_err(copy_of), &self.state, instant)?;
+        cycle.unsettled = self
+            .settings
+            .refresh(folder.as_ref().map_err(copy_of), instant);
+        if let Err(error) = self.settings.save(&self.state) {
+            cycle.failures.push(self.state_problem(&error));
+        }
+        // What lies in the folder is neither the old commit nor the new one.
+        let git_at_work = folder
+            .as_ref()
+            .is_ok_and(|folder| folder.find(GIT_LOCK.as_ref()).is_ok());
+        let git_stopped = self.git.is_too_long(git_at_work, instant);
+        self.tell_of_settings(git_stopped);
+        let Some(fleet) = self.settings.fleet.clone() else {
+            return cycle;
+        };
+        match self.registrar.enrol(&fleet, now) {
+            Ok(gone) => gone.iter().for_each(|name| _ = self.trees.remove(name)),
+            Err(error) => cycle.failures.push(self.state_problem(&error)),
+        }
+        cycle.failed = !self.registrar.give_chroots(&fleet) || !cycle.failures.is_empty();
+        cycle.accounts = self.registrar.accounts(&fleet);
+        cycle.unsettled |= git_at_work;
+        cycle.folder = folder.ok().filter(|_| !git_at_work);
+        cycle
+    }
+
+    /// Publishes what has changed and settled.
+    pub(super) fn complete(&mut self, cycle: &mut Cycle, now: Timestamp, instant: Instant) {
+        if let (Some(folder), Some(fleet)) = (cycle.folder.take(), self.settings.fleet.clone()) {
+            let progress = self.publish(&fleet, &folder, now, instant);
+            cycle.unsettled |= progress.unsettled;
+            cycle.failed |= progress.failed;
+        }
+    }
+
+    fn tell_of_settings(&self, is_git_stopped: bool) {
         // A machine of which no good settings are known isn't in the fleet: its problems are told with the fleet's.
         let in_fleet = |name: &HostName| {
             self.fleet()
                 .is_some_and(|fleet| fleet.hosts.contains_key(name))
         };
         let of_fleet = |problem: &&Problem| !problem.host.as_ref().is_some_and(in_fleet);
-        let fleet_problems = self
-            .settings
-            .problems
-            .iter()
-            .filter(of_fleet)
-            .cloned()
-            .collect();
-        self.tell(None, fleet_problems)?;
-        let Some(fleet) = self.settings.fleet.clone() else {
-            return Ok(Cycle {
-                unsettled,
-                accounts: Vec::new(),
-            });
-        };
-        self.enrol(&fleet, now)?;
-        if let Ok(folder) = &folder {
-            // git is at work: what lies in the folder is neither the old commit nor the new one.
-            if folder.find(".git/index.lock".as_ref()).is_ok() {
-                unsettled = true;
-            } else {
-                unsettled |= self.publish(&fleet, folder, now, instant)?;
-            }
-        }
-        let accounts = fleet.hosts.iter().filter_map(|(name, host)| {
-            let uid = self.enrolments.get(name)?.uid;
-            Some(Account {
-                name: name.clone(),
-                uid,
-                keys: host.keys.clone(),
-            })
-        });
-        Ok(Cycle {
-            unsettled,
-            accounts: accounts.collect(),
-        })
-    }
-
-    /// Gives every machine of the fleet an account and a chroot, and takes the account of every other.
-    fn enrol(&mut self, fleet: &Fleet, now: Timestamp) -> io::Result<()> {
-        let before = self.enrolments.clone();
-        let gone: Vec<_> = before
-            .names()
-            .filter(|name| !fleet.hosts.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in &gone {
-            self.enrolments.remove(name);
-            self.trees.remove(name);
-            self.problems.remove(&Some(name.clone()));
-            info!(host = %name, "removed");
-        }
-        for name in fleet.hosts.keys() {
-            if self.enrolments.enrol(name, now).is_none() {
-                error!(host = %name, "no user id is left for another machine");
-            }
-        }
-        if self.enrolments != before {
-            self.enrolments.write(&self.state)?;
-        }
-        for name in fleet.hosts.keys() {
-            let Some(enrolment) = self.enrolments.get(name) else {
-                continue;
-            };
-            let host = self.state.host(name);
-            if before.get(name).is_none() {
-                // What an earlier machine of this name left is not this one's.
-                remove_folder(host.root())?;
-                fs::create_dir(host.root())?;
-                info!(host = %name, uid = enrolment.uid, "enrolled");
-            }
-            Publications::of(&host).enrol(enrolment.uid)?;
-        }
-        Ok(())
+        let problems = self.settings.problems.iter().filter(of_fleet).cloned();
+        let problems = problems.chain(is_git_stopped.then(git_stopped));
+        self.board.tell(Source::Settings, problems.collect());
     }
 
     /// Prepares every machine whose tree has changed, makes all of that durable at once, and only then switches.
@@ -186,41 +160,68 @@ impl Publisher {
         folder: &FleetFolder,
         now: Timestamp,
         instant: Instant,
-    ) -> io::Result<bool> {
-        let mut unsettled = false;
+    ) -> Progress {
+        let mut progress = Progress::default();
+        // Opened before anything is written: what can't be written back meanwhile is then told to us, whoever else
+        // asks for it first.
+        let filesystem = fs::File::open(self.state.root());
         let mut prepared = Vec::new();
         for (name, host) in &fleet.hosts {
-            let mut problems: Vec<_> = self
-                .settings
-                .problems
-                .iter()
-                .filter(|problem| problem.host.as_ref() == Some(name))
-                .cloned()
-                .collect();
+            let of_host = |problem: &&Problem| problem.host.as_ref() == Some(name);
+            let problems = self.settings.problems.iter().filter(of_host);
+            let mut problems: Vec<_> = problems.cloned().collect();
             match self.prepare(fleet, name, host, folder, now, instant) {
                 Verdict::Current => {}
-                Verdict::Unsettled => {
-                    unsettled = true;
+                Verdict::Unsettled(None) => {
+                    progress.unsettled = true;
                     continue;
                 }
+                Verdict::Unsettled(Some(problem)) => {
+                    progress.unsettled = true;
+                    problems.push(problem);
+                }
                 Verdict::Prepared(publication, generation) => {
-                    prepared.push((name, publication, generation))
+                    prepared.push((name, publication, generation, problems));
+                    continue;
                 }
                 Verdict::Faulty(found) => problems.extend(found),
+                Verdict::Failed(error) => {
+                    progress.failed = true;
+                    problems.push(self.state_problem(&error).of(name));
+                }
             }
-            self.tell(Some(name), problems)?;
+            self.board.tell(Source::Publication(name.clone()), problems);
         }
         self.digests.forget_unused();
         if prepared.is_empty() {
-            return Ok(unsettled);
+            return progress;
         }
         // One call for all of them: an fsync for each of thousands of files would take minutes.
-        rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
-        for (name, publication, generation) in prepared {
-            Publications::of(&self.state.host(name)).switch(*publication)?;
-            info!(host = %name, generation = %generation, "published");
+        let synced = filesystem.and_then(|filesystem| Ok(rustix::fs::syncfs(filesystem)?));
+        if synced.is_ok() {
+            // Before machines see it: who finds the new generation mustn't be told any more why there is none.
+            for (name, _, _, problems) in &prepared {
+                let source = Source::Publication((*name).clone());
+                self.board.tell(source, problems.clone());
+            }
+            self.board.post();
         }
-        Ok(unsettled)
+        for (name, publication, generation, mut problems) in prepared {
+            let switched = synced
+                .as_ref()
+                .map_err(copy_of)
+                .and_then(|()| Publications::of(&self.state.host(name)).switch(*publication));
+            match switched {
+                Ok(()) => info!(host = %name, generation = %generation, "published"),
+                Err(error) => {
+                    remove_unfinished(&self.state, name);
+                    progress.failed = true;
+                    problems.push(self.state_problem(&error).of(name));
+                }
+            }
+            self.board.tell(Source::Publication(name.clone()), problems);
+        }
+        progress
     }
 
     fn prepare(
@@ -234,15 +235,13 @@ impl Publisher {
     ) -> Verdict {
         let state = self.state.host(name);
         let publications = Publications::of(&state);
-        let Some(enrolment) = self.enrolments.get(name) else {
-            let advice = "remove machines that are no longer there";
-            return Verdict::Faulty(vec![
-                Problem::new("fleet.toml", "there is no user id left", advice).of(name),
-            ]);
+        let Some(enrolment) = self.registrar.enrolments().get(name) else {
+            // Why it has no account yet, is told.
+            return Verdict::Faulty(Vec::new());
         };
         let published = match publications.published() {
             Ok(published) => published.map(|published| published.generation),
-            Err(error) => return Verdict::Faulty(vec![state_problem(name, &error)]),
+            Err(error) => return Verdict::Failed(error),
         };
         if host.paused && published.is_some() {
             return Verdict::Current;
@@ -250,19 +249,16 @@ impl Publisher {
         if fleet.publish.when == When::Deploy || fleet.publish.require_build {
             return Verdict::Faulty(vec![not_approved(name)]);
         }
+        let settling = self.trees.entry(name.clone()).or_default();
         let tree = match HostTree::walk(folder, name, host) {
             Ok(tree) => tree,
             Err(problems) => {
-                self.trees.remove(name);
+                settling.disturb();
                 return Verdict::Faulty(problems);
             }
         };
-        if !self.trees.entry(name.clone()).or_default().is_settled(
-            &tree,
-            tree.changed_at(),
-            instant,
-        ) {
-            return Verdict::Unsettled;
+        if !settling.is_settled(&tree, instant) {
+            return Verdict::Unsettled(settling.unrest(name, instant));
         }
         let manifest = generation::manifest(name, host, &tree, folder, &mut self.digests, now);
         let prepared = manifest.and_then(|manifest| {
@@ -272,46 +268,59 @@ impl Publisher {
             let publication = publications.prepare(&manifest, &tree, folder, enrolment.uid)?;
             Ok(Some((publication, manifest.generation())))
         });
+        if prepared.is_err() {
+            // Half a publication mustn't take the room that the next try needs.
+            remove_unfinished(&self.state, name);
+        }
         match prepared {
-            Ok(None) => Verdict::Current,
+            Ok(None) => {
+                settling.rest();
+                Verdict::Current
+            }
             Ok(Some((publication, generation))) => {
+                settling.rest();
                 Verdict::Prepared(Box::new(publication), generation)
             }
-            Err(ReadError::Changed) => Verdict::Unsettled,
+            Err(ReadError::Changed) => Verdict::Unsettled(settling.unrest(name, instant)),
             Err(ReadError::Unreadable(problem)) => Verdict::Faulty(vec![problem.of(name)]),
-            Err(ReadError::Output(error)) => Verdict::Faulty(vec![state_problem(name, &error)]),
+            Err(ReadError::Output(error)) => Verdict::Failed(error),
         }
     }
 
-    /// Keeps what is wrong for status, and logs what of it is new.
-    fn tell(&mut self, host: Option<&HostName>, problems: Vec<Problem>) -> io::Result<()> {
-        let key = host.cloned();
-        let known = self.problems.get(&key);
-        if known == Some(&problems) {
-            return Ok(());
-        }
-        let is_known = |problem: &&Problem| known.is_some_and(|known| known.contains(problem));
-        for problem in problems.iter().filter(|problem| !is_known(problem)) {
-            warn!("{problem}");
-        }
-        let path = match host {
-            Some(name) => self.state.host(name).problems(),
-            None => self.state.problems(),
-        };
-        if problems.is_empty() {
-            durable::remove(&path)?;
-        } else {
-            durable::write_json(&path, &problems)?;
-        }
-        self.problems.insert(key, problems);
-        Ok(())
+    fn state_problem(&self, error: &io::Error) -> Problem {
+        unwritable(&self.state, error)
     }
 }
 
-fn state_problem(name: &HostName, error: &io::Error) -> Problem {
-    let advice =
-        "check the volume that is mounted at /state (is it full?); it is tried again by itself";
-    Problem::new("/state", format!("can't be written: {error}"), advice).of(name)
+/// It is there while git changes what lies in the folder.
+const GIT_LOCK: &str = ".git/index.lock";
+
+fn git_stopped() -> Problem {
+    Problem::new(
+        GIT_LOCK,
+        "has been there for over a minute, and nothing is published before it goes",
+        "if git isn't at work there any more, remove it",
+    )
+}
+
+/// The state couldn't be written.
+pub(super) fn unwritable(state: &State, error: &io::Error) -> Problem {
+    Problem::of_state(state.root(), "can't be written", error)
+}
+
+/// Removes what a publication that wasn't finished left behind.
+pub(super) fn remove_unfinished(state: &State, name: &HostName) {
+    overlook(
+        name,
+        Publications::of(&state.host(name)).remove_unfinished(),
+    );
+}
+
+/// What can't be removed is in the way of the next publication, which tells of it.
+fn overlook(name: &HostName, removed: io::Result<()>) {
+    if let Err(error) = removed {
+        debug!(host = %name, "an unfinished publication can't be removed: {error}");
+    }
 }
 
 fn not_approved(name: &HostName) -> Problem {
@@ -321,13 +330,6 @@ fn not_approved(name: &HostName) -> Problem {
         "set when = \"change\" and require_build = false",
     )
     .of(name)
-}
-
-fn remove_folder(path: &std::path::Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 /// The same error again: io::Error can't be cloned.

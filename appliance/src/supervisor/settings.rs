@@ -1,8 +1,10 @@
 //! The fleet that is in force: the one in the folder if it can be read, else the last good one.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::time::Instant;
+
+use rustix::io::Errno;
 
 use crate::durable;
 use crate::fleet::{self, FILE_NAME, Fleet, PublicKey};
@@ -10,10 +12,13 @@ use crate::problem::Problem;
 use crate::state::State;
 use crate::tree::{FleetFolder, Stamp};
 
-use super::settle::Settling;
+use super::settle::{Delay, Settling, restless};
 
 /// The largest `fleet.toml` in bytes: about 50,000 machines.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// What the fleet folder is called where it isn't a file in it that is wrong.
+const FOLDER: &str = "the fleet folder";
 
 /// Follows `fleet.toml`.
 #[derive(Debug)]
@@ -23,13 +28,17 @@ pub(super) struct Settings {
     /// What is wrong with the file, or with single machines in it.
     pub(super) problems: Vec<Problem>,
     settling: Settling<Stamp>,
+    unrest: Delay,
     read: Option<Stamp>,
+    /// The state doesn't hold this fleet yet.
+    unsaved: bool,
 }
 
 /// The host keys with which the appliance may run, as the fleet in the folder says, or else the last good one.
 pub(super) fn host_keys(config: &Path, state: &State) -> io::Result<Vec<PublicKey>> {
-    let written = std::fs::read_to_string(config.join(FILE_NAME)).ok();
-    let fleet = match written.and_then(|text| fleet::read(&text).ok()) {
+    let written = FleetFolder::open(config)
+        .and_then(|folder| folder.text(Path::new(FILE_NAME), MAX_BYTES, true));
+    let fleet = match written.ok().and_then(|(text, _)| fleet::read(&text).ok()) {
         Some(reading) => Some(reading.fleet),
         None => durable::read_json::<Fleet>(&state.fleet())?,
     };
@@ -46,17 +55,24 @@ impl Settings {
             fleet,
             problems: Vec::new(),
             settling: Settling::default(),
+            unrest: Delay::default(),
             read: None,
+            unsaved: false,
         })
     }
 
+    /// Keeps the fleet in the state. It is in force before: whoever is removed while the disk is full is to be out.
+    pub(super) fn save(&mut self, state: &State) -> io::Result<()> {
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| self.unsaved) {
+            durable::write_json(&state.fleet(), fleet)?;
+            self.unsaved = false;
+        }
+        Ok(())
+    }
+
     /// Reads the file if it has changed and settled. True if it must be looked at again soon.
-    pub(super) fn refresh(
-        &mut self,
-        folder: io::Result<&FleetFolder>,
-        state: &State,
-        now: Instant,
-    ) -> io::Result<bool> {
+    pub(super) fn refresh(&mut self, folder: io::Result<&FleetFolder>, now: Instant) -> bool {
+        let is_removed = folder.as_ref().is_ok_and(|folder| folder.is_removed());
         let found = folder
             .map_err(|error| (String::new(), error))
             .and_then(|folder| {
@@ -68,52 +84,80 @@ impl Settings {
         let (folder, found) = match found {
             Ok(found) => found,
             Err((place, error)) => {
-                self.refuse(&place, &error);
-                return Ok(false);
+                self.refuse(&place, &error, is_removed);
+                return false;
             }
         };
         let stamp = Stamp::of(&found.stat);
         if self.read == Some(stamp) {
-            return Ok(false);
+            return false;
         }
         if !self.settling.is_settled(&stamp, stamp.changed_at(), now) {
-            return Ok(true);
+            self.wait(now);
+            return true;
         }
-        let mut text = String::new();
-        match folder
-            .read(&found.real)
-            .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
-        {
-            Ok(_) => self.accept(&text, state)?,
-            Err(error) => self.refuse(FILE_NAME, &error),
+        match folder.text_of(&found, MAX_BYTES) {
+            Ok(Some(text)) => {
+                self.accept(&text);
+                self.unrest = Delay::default();
+                self.read = Some(stamp);
+                false
+            }
+            // Half of a file can be a whole one with fewer machines.
+            Ok(None) => {
+                self.wait(now);
+                true
+            }
+            Err(error) => {
+                self.refuse(FILE_NAME, &error, false);
+                false
+            }
         }
-        self.read = Some(stamp);
-        Ok(false)
     }
 
-    fn refuse(&mut self, place: &str, error: &io::Error) {
-        let place = if place.is_empty() {
-            "the fleet folder"
+    /// It is being changed: told when that takes too long.
+    fn wait(&mut self, now: Instant) {
+        let problem = restless(FILE_NAME);
+        if self.unrest.is_too_long(true, now) && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn refuse(&mut self, place: &str, error: &io::Error, is_removed: bool) {
+        let problem = if is_removed {
+            Problem::new(
+                FOLDER,
+                "can't be read: it was removed from the host, or replaced by another one, while the appliance ran",
+                "restart the container: it sees only the folder that was there when it started",
+            )
         } else {
-            place
+            let place = if place.is_empty() { FOLDER } else { place };
+            let leaves = error.raw_os_error() == Some(Errno::XDEV.raw_os_error());
+            let (what, advice) = if leaves {
+                (
+                    "it is a symlink that leaves the fleet folder".to_owned(),
+                    "replace it by the file itself",
+                )
+            } else {
+                (
+                    error.to_string(),
+                    "mount the fleet folder at /config, readable for the user who runs the appliance",
+                )
+            };
+            Problem::new(place, format!("can't be read: {what}"), advice)
         };
-        let advice =
-            "mount the fleet folder at /config, readable for the user who runs the appliance";
-        self.problems = vec![Problem::new(
-            place,
-            format!("can't be read: {error}"),
-            advice,
-        )];
+        self.problems = vec![problem];
+        self.unrest = Delay::default();
         self.read = None;
     }
 
     /// Takes over what can be used of a file.
-    fn accept(&mut self, text: &str, state: &State) -> io::Result<()> {
+    fn accept(&mut self, text: &str) {
         let mut reading = match fleet::read(text) {
             Ok(reading) => reading,
             Err(problems) => {
                 self.problems = problems;
-                return Ok(());
+                return;
             }
         };
         // Whoever mistypes a machine's name or table doesn't mean to remove that machine: as long as there is
@@ -129,9 +173,11 @@ impl Settings {
         }
         self.problems = reading.problems;
         if self.fleet.as_ref() != Some(&reading.fleet) {
-            durable::write_json(&state.fleet(), &reading.fleet)?;
             self.fleet = Some(reading.fleet);
+            self.unsaved = true;
         }
-        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,47 @@
 //! Tells whether something has stopped changing, so that a half-copied tree isn't published.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
+
+use bento_protocol::HostName;
+
+use crate::problem::Problem;
+use crate::tree::{HostTree, Looks};
 
 /// How long nothing may change before it counts as settled: longer than the pauses of a copy in progress, and
 /// short enough for a change to be published within 5 s.
 pub(super) const SETTLE_TIME: Duration = Duration::from_secs(2);
+/// After how long somebody should be told of what holds a publication up: longer than a checkout or a copy takes as a
+/// rule.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long something has been so that should pass soon.
+#[derive(Debug, Default)]
+pub(super) struct Delay(Option<Instant>);
+
+impl Delay {
+    /// Takes note of whether it is so now; says whether it has been for too long.
+    pub(super) fn is_too_long(&mut self, is_so: bool, now: Instant) -> bool {
+        self.0 = is_so.then(|| self.0.unwrap_or(now));
+        self.0
+            .is_some_and(|since| now.duration_since(since) >= PATIENCE)
+    }
+}
 
 /// Watches one thing by its looks.
 #[derive(Debug)]
 pub(super) struct Settling<T> {
     last: Option<(T, Instant)>,
+    /// Something is known of it, so that this is not the first look.
+    is_known: bool,
 }
 
 impl<T> Default for Settling<T> {
     fn default() -> Self {
-        Settling { last: None }
+        Settling {
+            last: None,
+            is_known: false,
+        }
     }
 }
 
@@ -29,26 +56,136 @@ impl<T: Clone + PartialEq> Settling<T> {
     ) -> bool {
         match &self.last {
             Some((last, since)) if last == looks => now.duration_since(*since) >= SETTLE_TIME,
-            other => {
-                let is_first = other.is_none();
+            _ => {
                 let age =
                     changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
-                let is_old = is_first && age.is_some_and(|age| age >= SETTLE_TIME);
+                let is_old = !self.is_known && age.is_some_and(|age| age >= SETTLE_TIME);
                 let since = if is_old {
                     now.checked_sub(SETTLE_TIME).unwrap_or(now)
                 } else {
                     now
                 };
                 self.last = Some((looks.clone(), since));
+                self.is_known = true;
                 is_old
             }
         }
     }
+
+    /// It couldn't be looked at as a whole, so it has to settle anew.
+    pub(super) fn disturb(&mut self) {
+        self.last = None;
+        self.is_known = true;
+    }
+}
+
+/// Watches the tree of a machine, and what of it doesn't come to rest.
+#[derive(Debug, Default)]
+pub(super) struct TreeSettling {
+    settling: Settling<Looks>,
+    unrest: Delay,
+    /// What was seen to change last.
+    changing: Option<PathBuf>,
+}
+
+impl TreeSettling {
+    /// Whether the tree is settled, see [`Settling::is_settled`].
+    pub(super) fn is_settled(&mut self, tree: &HostTree, now: Instant) -> bool {
+        let looks = tree.looks();
+        if let Some((last, _)) = &self.settling.last {
+            self.changing = last.difference(&looks).or(self.changing.take());
+        }
+        self.settling.is_settled(&looks, tree.changed_at(), now)
+    }
+
+    /// It couldn't be walked.
+    pub(super) fn disturb(&mut self) {
+        self.settling.disturb();
+        self.rest();
+    }
+
+    /// It was read as it had looked.
+    pub(super) fn rest(&mut self) {
+        self.unrest = Delay::default();
+        self.changing = None;
+    }
+
+    /// It isn't settled, or changed while it was read: what to tell if that is so for too long.
+    pub(super) fn unrest(&mut self, host: &HostName, now: Instant) -> Option<Problem> {
+        let changing = self.changing.as_ref();
+        let place = changing.map_or_else(|| "hosts".into(), |path| path.to_string_lossy());
+        self.unrest
+            .is_too_long(true, now)
+            .then(|| restless(&place).of(host))
+    }
+}
+
+/// What to tell about a file that doesn't stop changing.
+pub(super) fn restless(place: &str) -> Problem {
+    Problem::new(
+        place,
+        format!(
+            "has kept changing for {} s, and nothing is published before it stops",
+            PATIENCE.as_secs()
+        ),
+        "end what writes there, move it elsewhere, or name it in .bentoignore",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_be_looked_at_must_settle_anew_however_old_it_is() {
+        let (mut settling, start) = (Settling::default(), Instant::now());
+        let old = Some(SystemTime::UNIX_EPOCH);
+        assert!(settling.is_settled(&1, old, start));
+        settling.disturb();
+        assert!(!settling.is_settled(&1, old, start));
+        assert!(settling.is_settled(&1, old, start + SETTLE_TIME));
+    }
+
+    #[test]
+    fn a_file_that_does_not_stop_changing_is_named_until_the_tree_was_read() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("hosts/a");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("flake.nix"), "{}").unwrap();
+        let text = "[server]\naddress = \"x\"\n[hosts.a]\n";
+        let fleet = crate::fleet::read(text).unwrap().fleet;
+        let (name, host) = fleet.hosts.first_key_value().unwrap();
+        let opened = crate::tree::FleetFolder::open(place.path()).unwrap();
+        let tree = || HostTree::walk(&opened, name, host).unwrap();
+        let (mut settling, start) = (TreeSettling::default(), Instant::now());
+        let mut told = Vec::new();
+        for second in 0..=61 {
+            std::fs::write(folder.join("service.log"), second.to_string()).unwrap();
+            let now = start + Duration::from_secs(second);
+            assert!(!settling.is_settled(&tree(), now));
+            told.extend(settling.unrest(name, now).map(|problem| (second, problem)));
+        }
+        assert_eq!(told[0].0, 60);
+        let expected = "hosts/a/service.log: a: has kept changing";
+        assert!(told[0].1.to_string().starts_with(expected), "{told:?}");
+
+        let later = start + Duration::from_secs(61) + SETTLE_TIME;
+        assert!(settling.is_settled(&tree(), later));
+        // It changed while it was read: as long as that goes on, it is told.
+        assert!(settling.unrest(name, later).is_some());
+        settling.rest();
+        assert_eq!(settling.unrest(name, later), None);
+    }
+
+    #[test]
+    fn what_should_pass_is_told_after_a_minute_without_a_break() {
+        let (mut delay, start) = (Delay::default(), Instant::now());
+        assert!(!delay.is_too_long(true, start));
+        assert!(!delay.is_too_long(true, start + PATIENCE / 2));
+        assert!(delay.is_too_long(true, start + PATIENCE));
+        assert!(!delay.is_too_long(false, start + PATIENCE));
+        assert!(!delay.is_too_long(true, start + PATIENCE));
+    }
 
     #[test]
     fn what_looks_the_same_for_the_settle_time_is_settled() {

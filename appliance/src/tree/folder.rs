@@ -2,13 +2,16 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+
+/// How often a small file is read anew that changes while it is being read.
+const TRIES: usize = 10;
 
 /// The fleet folder, held open: paths are resolved below it by the kernel, so that a symlink that is swapped while
 /// it is being followed can't lead outside.
@@ -95,7 +98,73 @@ impl FleetFolder {
         })
     }
 
-    /// Opens a file for reading at a path without symlinks, as [`Found::real`] is.
+    /// Whether somebody has removed the folder since it was mounted: what lies at its place by now can't be seen from
+    /// here.
+    pub fn is_removed(&self) -> bool {
+        self.real_root.as_os_str().as_bytes().ends_with(REMOVED)
+    }
+
+    /// The text of a small file, and its stamp: read as a whole, as it was between two of its changes. Symlinks are
+    /// followed only if `follow` says so.
+    ///
+    /// # Errors
+    /// Also when it isn't a regular file, is longer than `limit` bytes, isn't UTF-8, or doesn't stop changing.
+    pub fn text(&self, path: &Path, limit: u64, follow: bool) -> io::Result<(String, Stamp)> {
+        for _ in 0..TRIES {
+            let found = if follow {
+                self.find(path)?
+            } else {
+                self.find_unfollowed(path)?
+            };
+            if let Some(text) = self.text_of(&found, limit)? {
+                return Ok((text, Stamp::of(&found.stat)));
+            }
+        }
+        Err(io::Error::other("it changes while it is being read"))
+    }
+
+    /// The same of a file that was found; none if it isn't any more what it was then.
+    pub fn text_of(&self, found: &Found, limit: u64) -> io::Result<Option<String>> {
+        match FileType::from_raw_mode(found.stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Symlink => return Err(io::Error::other("it is a symlink")),
+            _ => return Err(io::Error::other("it isn't a file")),
+        }
+        let mut bytes = Vec::new();
+        let mut file = match self.read(&found.real) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        file.by_ref().take(limit + 1).read_to_end(&mut bytes)?;
+        if Stamp::of(&rustix::fs::fstat(&file)?) != Stamp::of(&found.stat) {
+            return Ok(None);
+        }
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::other(format!("it is longer than {limit} bytes")));
+        }
+        String::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| io::Error::other("it isn't in UTF-8"))
+    }
+
+    /// Whether a path names a symlink.
+    pub fn is_link(&self, path: &Path) -> bool {
+        let found = self.find_unfollowed(path);
+        found.is_ok_and(|found| FileType::from_raw_mode(found.stat.st_mode).is_symlink())
+    }
+
+    fn find_unfollowed(&self, path: &Path) -> io::Result<Found> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let fd = self.resolve(path, flags, ResolveFlags::NO_SYMLINKS)?;
+        let stat = rustix::fs::fstat(&fd)?;
+        Ok(Found {
+            real: path.to_owned(),
+            fd,
+            stat,
+        })
+    }
+
+    /// Opens a file for reading at a path without symlinks, as [`TreeFile::real`](super::TreeFile::real) is.
     pub fn read(&self, real: &Path) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         self.resolve(real, flags, ResolveFlags::NO_SYMLINKS)
@@ -153,6 +222,9 @@ pub fn link_target(folder: &OwnedFd, name: &str) -> io::Result<PathBuf> {
     let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
     Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
 }
+
+/// What the kernel adds to the name of what isn't there any more.
+const REMOVED: &[u8] = b" (deleted)";
 
 /// Where the kernel says that an open file lies.
 fn real_path(fd: &impl AsFd) -> io::Result<PathBuf> {

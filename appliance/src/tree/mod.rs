@@ -4,6 +4,7 @@ mod folder;
 mod ignored;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use bento_protocol::{Area, FilePath, HostName};
 use rustix::fs::FileType;
 
 pub use folder::{FleetFolder, Stamp};
+pub use ignored::{BadPattern, Chain, Narrowing, is_never_published};
 
 use crate::fleet::Host;
 use crate::problem::Problem;
@@ -23,6 +25,21 @@ pub const SECRETS: &str = "bento-secrets";
 pub struct HostTree {
     /// The files.
     pub files: Vec<TreeFile>,
+    /// The ignore files that were followed, in the order of the walk.
+    rules: Vec<Rules>,
+    /// When any of these, or a folder on the way, last changed.
+    changed: Option<SystemTime>,
+}
+
+/// An ignore file: where it lies, relative to the fleet folder, and what tells whether it is still the same.
+type Rules = (PathBuf, Stamp);
+
+/// What must stay the same for a tree to count as settled. Folders don't: an editor's swap file, which is never
+/// published, would change them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looks {
+    files: Vec<TreeFile>,
+    rules: Vec<Rules>,
 }
 
 /// A file that a machine gets.
@@ -57,12 +74,17 @@ impl HostTree {
         })
     }
 
-    /// When any of its files last changed.
+    /// When anything of it last changed: a file, an ignore file, or a folder that lost or got one.
     pub fn changed_at(&self) -> Option<SystemTime> {
-        self.files
-            .iter()
-            .filter_map(|file| file.stamp.changed_at())
-            .max()
+        self.changed
+    }
+
+    /// What must stay the same for it to count as settled.
+    pub fn looks(&self) -> Looks {
+        Looks {
+            files: self.files.clone(),
+            rules: self.rules.clone(),
+        }
     }
 
     /// Whether the configuration has a file of this name at its top.
@@ -70,6 +92,27 @@ impl HostTree {
         self.files
             .iter()
             .any(|file| file.path.area() == Area::Config && file.path.rest() == name)
+    }
+}
+
+impl Looks {
+    /// A file that is only in one of them, or changed from one to the other: where it really lies, relative to the
+    /// fleet folder.
+    pub fn difference(&self, other: &Looks) -> Option<PathBuf> {
+        let files = |looks: &Looks| -> BTreeMap<PathBuf, Stamp> {
+            let files = looks
+                .files
+                .iter()
+                .map(|file| (file.real.clone(), file.stamp));
+            files.chain(looks.rules.iter().cloned()).collect()
+        };
+        let (mine, others) = (files(self), files(other));
+        let differs = |(path, stamp): &(&PathBuf, &Stamp), in_other: &BTreeMap<PathBuf, Stamp>| {
+            in_other.get(*path) != Some(stamp)
+        };
+        let changed = mine.iter().find(|entry| differs(entry, &others));
+        let changed = changed.or_else(|| others.iter().find(|entry| differs(entry, &mine)));
+        changed.map(|(path, _)| path.clone())
     }
 }
 

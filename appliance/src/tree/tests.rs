@@ -8,6 +8,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::fleet;
 
+mod swaps;
+
 /// A fleet folder with `hosts/a/flake.nix`.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -246,4 +248,115 @@ fn any_change_of_a_file_changes_its_stamp() {
         .set_modified(modified)
         .unwrap();
     assert_ne!(tree(), before, "the same size and mtime, but another ctime");
+}
+
+#[test]
+fn an_ignore_file_counts_as_a_whole_or_is_told() {
+    let folder = folder();
+    write(folder.path(), "hosts/a/key", "");
+    let path = folder.path().join("hosts/a/.bentoignore");
+    let told = |what: &str| {
+        let problems = walk(folder.path(), "").unwrap_err();
+        assert!(problems[0].contains(what), "{problems:?}");
+        fs::remove_file(&path).unwrap();
+    };
+    // What it would ignore, if it were followed, would be published if it were left out.
+    write(folder.path(), "rules", "key\n");
+    symlink("../../rules", &path).unwrap();
+    told("it is a symlink");
+    symlink("/etc/passwd", &path).unwrap();
+    told("it is a symlink");
+    let mode = 0o600.into();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
+    told("it isn't a file");
+    fs::write(&path, format!("{}\nkey\n", "#".repeat(1 << 20))).unwrap();
+    told("longer than");
+    fs::write(&path, b"caf\xe9\nkey\n").unwrap();
+    told("isn't in UTF-8");
+    fs::write(&path, "key\n").unwrap();
+    assert_eq!(walk(folder.path(), "").unwrap(), ["config/flake.nix"]);
+}
+
+#[test]
+fn a_text_is_what_was_found_as_a_whole_or_is_not_given() {
+    let folder = folder();
+    let path = Path::new("hosts/a/flake.nix");
+    let fleet = FleetFolder::open(folder.path()).unwrap();
+    let found = fleet.find(path).unwrap();
+    assert_eq!(fleet.text_of(&found, 2).unwrap().unwrap(), "{}");
+    assert!(fleet.text_of(&found, 1).is_err());
+    fs::write(folder.path().join(path), "[]").unwrap();
+    assert_eq!(fleet.text_of(&found, 2).unwrap(), None, "changed");
+    assert_eq!(fleet.text(path, 2, false).unwrap().0, "[]");
+    let found = fleet.find(path).unwrap();
+    fs::remove_file(folder.path().join(path)).unwrap();
+    assert_eq!(fleet.text_of(&found, 2).unwrap(), None, "gone");
+}
+
+#[test]
+fn a_tree_that_is_multiplied_or_nested_without_end_is_told() {
+    let folder = folder();
+    // 2^40 folders and not one file.
+    for number in 0..40 {
+        let shared = folder.path().join(format!("shared/{number}"));
+        fs::create_dir_all(&shared).unwrap();
+        for name in ["one", "other"] {
+            symlink(format!("../{}", number + 1), shared.join(name)).unwrap();
+        }
+    }
+    fs::create_dir(folder.path().join("shared/40")).unwrap();
+    symlink("../../shared/0", folder.path().join("hosts/a/many")).unwrap();
+    let problems = walk(folder.path(), "").unwrap_err();
+    assert!(problems[0].contains("100000 files"), "{}", problems[0]);
+
+    fs::remove_file(folder.path().join("hosts/a/many")).unwrap();
+    write(
+        folder.path(),
+        &format!("hosts/a/{}file", "d/".repeat(1000)),
+        "",
+    );
+    let problems = walk(folder.path(), "").unwrap_err();
+    assert!(problems[0].contains("100 folders deep"), "{}", problems[0]);
+}
+
+#[test]
+fn secrets_that_are_a_link_are_told_wherever_it_leads() {
+    let folder = folder();
+    write(folder.path(), "elsewhere/a/key", "");
+    let secrets = folder.path().join(SECRETS);
+    for (target, what) in [
+        ("elsewhere", "isn't a folder of its own"),
+        ("/etc", "leaves the fleet folder"),
+        ("nowhere", "something that isn't there"),
+    ] {
+        symlink(target, &secrets).unwrap();
+        let problems = walk(folder.path(), "").unwrap_err();
+        assert!(problems[0].contains(what), "{target}: {problems:?}");
+        fs::remove_file(&secrets).unwrap();
+    }
+    fs::create_dir(&secrets).unwrap();
+    symlink("nowhere", secrets.join("a")).unwrap();
+    let problems = walk(folder.path(), "").unwrap_err();
+    assert!(problems[0].contains("something that isn't there"));
+}
+
+#[test]
+fn what_loses_a_file_has_just_changed() {
+    let folder = folder();
+    write(folder.path(), "hosts/a/sub/gone", "");
+    let fleet = FleetFolder::open(folder.path()).unwrap();
+    let tree = || HostTree::walk(&fleet, &"a".parse().unwrap(), &host("")).unwrap();
+    let flake = fs::metadata(folder.path().join("hosts/a/flake.nix")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    fs::remove_file(folder.path().join("hosts/a/sub/gone")).unwrap();
+    // No file of it is as young, but half of a deletion mustn't pass for a tree that lay there for long.
+    let after = tree();
+    assert_eq!(after.files.len(), 1);
+    assert!(after.changed_at().unwrap() > flake.modified().unwrap());
+
+    write(folder.path(), ".gitignore", "*.log\n");
+    assert_eq!(
+        tree().looks().difference(&after.looks()).unwrap(),
+        Path::new(".gitignore")
+    );
 }

@@ -1,8 +1,9 @@
 //! Walks folders and the symlinks in them.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use bento_protocol::{Area, FilePath};
 use rustix::fs::{FileType, Stat};
@@ -10,12 +11,15 @@ use rustix::io::Errno;
 
 use super::folder::{FleetFolder, Found, Stamp, entry_stat, link_target, names};
 use super::ignored::{Chain, Narrowing, is_never_published};
-use super::{HostTree, SECRETS, TreeFile, file_type};
+use super::{HostTree, Rules, SECRETS, TreeFile, file_type};
 use crate::fleet::{FILE_NAME, Host};
 use crate::problem::Problem;
 
-/// More files than any configuration has: a symlink in a shared folder can multiply a tree without being a loop.
-const MAX_FILES: usize = 100_000;
+/// More files and folders than any configuration has: a symlink in a shared folder can multiply a tree without being
+/// a loop.
+const MAX_ENTRIES: usize = 100_000;
+/// Folders in folders, symlinks followed: more than any configuration has, and few enough for the stack of a thread.
+const MAX_DEPTH: usize = 100;
 /// The largest ignore file in bytes; git's own are a few kilobytes.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
@@ -24,6 +28,10 @@ pub(super) struct Walk<'a> {
     fleet: &'a FleetFolder,
     narrowing: Option<Narrowing>,
     files: Vec<TreeFile>,
+    /// How many folders were walked.
+    folders: usize,
+    rules: Vec<Rules>,
+    changed: Option<SystemTime>,
     problems: Vec<Problem>,
 }
 
@@ -50,6 +58,9 @@ impl<'a> Walk<'a> {
             fleet,
             narrowing: None,
             files: Vec::new(),
+            folders: 0,
+            rules: Vec::new(),
+            changed: None,
             problems: Vec::new(),
         };
         match Narrowing::new(&host.exclude, &host.include) {
@@ -72,7 +83,11 @@ impl<'a> Walk<'a> {
     pub(super) fn finish(mut self) -> Result<HostTree, Vec<Problem>> {
         if self.problems.is_empty() {
             self.files.sort_by(|one, other| one.path.cmp(&other.path));
-            Ok(HostTree { files: self.files })
+            Ok(HostTree {
+                files: self.files,
+                rules: self.rules,
+                changed: self.changed,
+            })
         } else {
             Err(self.problems)
         }
@@ -81,6 +96,15 @@ impl<'a> Walk<'a> {
     pub(super) fn add_problem(&mut self, place: &Path, what: &str, advice: &str) {
         self.problems
             .push(Problem::new(place.to_string_lossy(), what, advice));
+    }
+
+    fn note_change(&mut self, changed: Option<SystemTime>) {
+        self.changed = self.changed.max(changed);
+    }
+
+    /// Something went while the folder was being read: the next look sees the folder without it.
+    fn skip_vanished(&mut self) {
+        self.note_change(Some(SystemTime::now()));
     }
 
     /// Walks the folder that holds the configuration.
@@ -124,7 +148,9 @@ impl<'a> Walk<'a> {
     pub(super) fn secrets(&mut self, folder: &Path) {
         let found = match self.fleet.find(folder) {
             Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.refuse_dangling_secrets(folder);
+            }
             Err(error) => return self.refuse_path(folder, &error, "make it a folder"),
         };
         if found.real != folder || file_type(&found.stat) != FileType::Directory {
@@ -145,15 +171,29 @@ impl<'a> Walk<'a> {
         });
     }
 
+    /// A machine without secrets has no folder of them; a symlink that leads nowhere is a mistake.
+    fn refuse_dangling_secrets(&mut self, folder: &Path) {
+        let parts = [Path::new(SECRETS), folder];
+        if let Some(link) = parts.into_iter().find(|part| self.fleet.is_link(part)) {
+            let error = io::Error::from(Errno::NOENT);
+            self.refuse_link(link, &error);
+        }
+    }
+
     fn folder(&mut self, step: &Step<'_>) {
+        self.folders += 1;
+        match rustix::fs::fstat(step.folder) {
+            Ok(stat) => self.note_change(Stamp::of(&stat).changed_at()),
+            Err(error) => return self.refuse_path(&step.written, &error.into(), UNREADABLE),
+        }
         let names = match names(step.folder) {
             Ok(names) => names,
             Err(error) => return self.refuse_path(&step.written, &error, UNREADABLE),
         };
         for name in names {
-            if self.files.len() >= MAX_FILES {
+            if self.files.len() + self.folders >= MAX_ENTRIES {
                 let what =
-                    format!("has more than {MAX_FILES} files, or symlinks that multiply them");
+                    format!("has more than {MAX_ENTRIES} files, or symlinks that multiply them");
                 return self.add_problem(&step.written, &what, "narrow it with exclude");
             }
             match String::from_utf8(name) {
@@ -181,8 +221,7 @@ impl<'a> Walk<'a> {
         }
         let stat = match entry_stat(step.folder, name) {
             Ok(stat) => stat,
-            // It went while the folder was being read: the next scan sees the folder without it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.skip_vanished(),
             Err(error) => return self.refuse_path(&written, &error, UNREADABLE),
         };
         let kind = file_type(&stat);
@@ -194,6 +233,7 @@ impl<'a> Walk<'a> {
         }
         match self.fleet.find(&step.real.join(name)) {
             Ok(found) => self.found(step, name, written, found, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.skip_vanished(),
             Err(error) => self.refuse_path(&written, &error, UNREADABLE),
         }
     }
@@ -209,6 +249,10 @@ impl<'a> Walk<'a> {
                 );
             }
             Ok(_) => {}
+            // Gone, or something else by now.
+            Err(error) if matches!(errno(&error), Some(Errno::NOENT | Errno::INVAL)) => {
+                return self.skip_vanished();
+            }
             Err(error) => return self.refuse_path(written, &error, UNREADABLE),
         }
         let found = match self.fleet.find(&step.real.join(name)) {
@@ -264,11 +308,15 @@ impl<'a> Walk<'a> {
 
     fn file(&mut self, area: Area, seen: &Path, written: &Path, found: &Found) {
         match FilePath::new(area, &seen.to_string_lossy()) {
-            Ok(path) => self.files.push(TreeFile {
-                path,
-                real: found.real.clone(),
-                stamp: Stamp::of(&found.stat),
-            }),
+            Ok(path) => {
+                let stamp = Stamp::of(&found.stat);
+                self.note_change(stamp.changed_at());
+                self.files.push(TreeFile {
+                    path,
+                    real: found.real.clone(),
+                    stamp,
+                });
+            }
             Err(error) => self.add_problem(written, &error.to_string(), "rename or move it"),
         }
     }
@@ -288,6 +336,10 @@ impl<'a> Walk<'a> {
                 "leads back to a folder in which it lies",
                 "remove the symlink",
             );
+        }
+        if step.above.len() >= MAX_DEPTH {
+            let what = format!("lies more than {MAX_DEPTH} folders deep");
+            return self.add_problem(&written, &what, "move it, or name it in .bentoignore");
         }
         let mut chains = Vec::new();
         if step.area == Area::Config {
@@ -345,18 +397,17 @@ impl<'a> Walk<'a> {
         Some(chain)
     }
 
-    /// The texts of a folder's ignore files.
+    /// The texts of a folder's ignore files. As in git, one that is a symlink isn't followed.
     fn ignore_files(&mut self, folder: &Path) -> Option<Vec<String>> {
         let mut texts = Vec::new();
         for name in [".gitignore", ".bentoignore"] {
             let path = folder.join(name);
-            let text = self.fleet.read(&path).and_then(|file| {
-                let mut text = String::new();
-                file.take(MAX_IGNORE_FILE).read_to_string(&mut text)?;
-                Ok(text)
-            });
-            match text {
-                Ok(text) => texts.push(text),
+            match self.fleet.text(&path, MAX_IGNORE_FILE, false) {
+                Ok((text, stamp)) => {
+                    texts.push(text);
+                    self.note_change(stamp.changed_at());
+                    self.rules.push((path, stamp));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     self.refuse_path(&path, &error, "make it a readable text file");
@@ -385,7 +436,7 @@ impl<'a> Walk<'a> {
     }
 
     fn refuse_path(&mut self, place: &Path, error: &io::Error, advice: &str) {
-        match error.raw_os_error().map(Errno::from_raw_os_error) {
+        match errno(error) {
             Some(Errno::NOENT) => self.add_problem(place, "isn't there", advice),
             Some(Errno::XDEV | Errno::LOOP) => self.refuse_link(place, error),
             _ => self.add_problem(place, &format!("can't be read: {error}"), advice),
@@ -393,7 +444,7 @@ impl<'a> Walk<'a> {
     }
 
     fn refuse_link(&mut self, place: &Path, error: &io::Error) {
-        let (what, advice) = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        let (what, advice) = match errno(error) {
             Some(Errno::XDEV) => (
                 "is a symlink that leaves the fleet folder",
                 "copy what it leads to into the fleet",
@@ -423,6 +474,10 @@ impl Step<'_> {
             .iter()
             .any(|(chain, base)| chain.ignores(&base.join(name), is_folder))
     }
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
 }
 
 fn identity(stat: &Stat) -> (u64, u64) {

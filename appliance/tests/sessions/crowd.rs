@@ -1,10 +1,13 @@
 //! Many at once: machines and strangers.
 
 use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
 
 use bento_appliance::session::Limits;
 
-use crate::ground::{DAY, SECOND, inside, until};
+use crate::ground::{DAY, SECOND, inside, make_key, until};
+use crate::libssh;
 use crate::server::{Session, printed, wait_for_close};
 
 #[test]
@@ -90,8 +93,7 @@ fn a_fleet_that_wakes_at_once_waits_and_is_served() {
         let limits = Limits {
             unauthenticated: 2,
             guests: 3,
-            grace: DAY,
-            ..Limits::default()
+            ..patient()
         };
         let server = ground.open(limits, &machines.iter().collect::<Vec<_>>());
         let clients: Vec<_> = machines
@@ -108,4 +110,41 @@ fn a_fleet_that_wakes_at_once_waits_and_is_served() {
         }
         server.wait_until_quiet();
     });
+}
+
+#[test]
+fn five_hundred_machines_in_the_same_second_are_all_served() {
+    inside(|ground| {
+        let key = make_key(&ground.path("key"));
+        let machine =
+            |number: u32| ground.machine_with(&format!("m{number}"), 10_000 + number, &key);
+        let machines: Vec<_> = (0..500).map(machine).collect();
+        let server = ground.open(patient(), &machines.iter().collect::<Vec<_>>());
+        // All of them are connected before the first one is served.
+        let connections: Vec<_> = machines
+            .iter()
+            .map(|_| TcpStream::connect(server.address).unwrap())
+            .collect();
+        thread::scope(|scope| {
+            for (machine, connection) in machines.iter().zip(connections) {
+                scope.spawn(|| {
+                    let name = machine.account.name.as_str();
+                    let session = libssh::shake_hands(connection).unwrap();
+                    libssh::authenticate(&session, name, &machine.key).unwrap();
+                    let generation = libssh::poll(&session).unwrap();
+                    assert_eq!(generation, format!("generation-of-{name}"));
+                });
+            }
+        });
+        server.wait_until_quiet();
+    });
+}
+
+/// The clients share the CPU with the appliance here: none is blamed for being slow.
+fn patient() -> Limits {
+    Limits {
+        grace: DAY,
+        stall: DAY,
+        ..Limits::default()
+    }
 }

@@ -1,9 +1,12 @@
 //! Who gets in, and who must leave.
 
-use bento_appliance::session::Limits;
+use std::net::TcpStream;
+
+use bento_appliance::session::{Event, Limits};
 
 use crate::gate;
 use crate::ground::{DAY, inside, make_key, public, until};
+use crate::libssh::{self, Download};
 use crate::server::{Session, printed, run};
 
 #[test]
@@ -88,6 +91,68 @@ fn a_replaced_key_ends_what_it_opened() {
         );
         assert!(untouched.works());
         untouched.log_out();
+    });
+}
+
+#[test]
+fn who_has_agreed_on_keys_when_it_is_removed_does_not_get_in_and_no_download_stops() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let other = ground.machine("domovoi", 10_001);
+        let content: Vec<u8> = (0..8 << 20).map(|index| (index % 251) as u8).collect();
+        other.publish("large", &content);
+        let server = ground.open(gentle(), &[&machine, &other]);
+        let download = Download::begin(server.address, &other, "/large").unwrap();
+        let connection = TcpStream::connect(server.address).unwrap();
+        let removed = libssh::shake_hands(connection).unwrap();
+        let open = libssh::log_in(server.address, &machine).unwrap();
+        libssh::poll(&open).unwrap();
+
+        server.admit(&[&other]);
+        assert!(libssh::authenticate(&removed, "kikimora", &machine.key).is_err());
+        until("its open session ends", || libssh::poll(&open).err());
+        assert!(download.finish() == content);
+        drop((removed, open));
+        server.wait_until_quiet();
+        let events: Vec<_> = server.events.try_iter().collect();
+        let removed = |event: &&Event| {
+            matches!(
+                event,
+                Event::Ended {
+                    session: 2,
+                    uid: None
+                }
+            )
+        };
+        assert_eq!(events.iter().filter(removed).count(), 1, "{events:?}");
+    });
+}
+
+#[test]
+fn a_refusal_does_not_tell_whether_there_is_such_a_machine() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let wrong = ground.machine("wrong", 10_001);
+        let server = ground.open(Limits::default(), &[&machine]);
+        let refusal = |name: &str| {
+            let mut command = server.client("ssh", &wrong, server.address.port());
+            command.args(["-v", "-s", &format!("{name}@127.0.0.1"), "sftp"]);
+            let output = run(command, "");
+            assert!(!output.status.success());
+            let said = String::from_utf8(output.stderr).unwrap();
+            let counts = |line: &&str| line.contains("ermission denied") || line.contains("uth");
+            let lines: Vec<_> = said.lines().filter(counts).collect();
+            lines.join("\n").replace(name, "NAME")
+        };
+        let [there, nobody] = ["kikimora", "leshyleshy"].map(refusal);
+        assert!(
+            there.contains("Authentications that can continue: publickey"),
+            "{there}"
+        );
+        assert_eq!(there, nobody);
+        for account in ["root", "sshd"] {
+            assert_eq!(refusal(account), there, "{account}");
+        }
     });
 }
 

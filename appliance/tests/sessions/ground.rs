@@ -5,71 +5,27 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bento_appliance::privilege;
 use bento_appliance::session::{Account, Limits, accounts};
 use bento_appliance::state::{Runtime, State};
 use nix::mount::{MsFlags, mount};
 
+use crate::apart;
+pub use crate::apart::{PATIENCE, until};
 use crate::server::Server;
 
-const MARK: &str = "BENTO_SESSION_TEST";
 /// Where a file system in memory is mounted; root's, and nobody else can write to it, as sshd demands.
 const ROOT: &str = "/mnt";
 /// Longer than any test lasts.
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Short, but never waited for.
 pub const SECOND: Duration = Duration::from_secs(1);
-/// Whatever the tests wait for comes much sooner.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a test in namespaces of its own: this binary once more, for that test alone.
+/// Runs a test in namespaces of its own.
 pub fn inside<F: FnOnce(Ground)>(body: F) {
-    if std::env::var_os(MARK).is_some() {
-        return body(Ground::prepare());
-    }
-    // The closure's name holds the test's: sessions::module::test::{{closure}}.
-    let closure = std::any::type_name::<F>();
-    let (_, test) = closure
-        .trim_end_matches("::{{closure}}")
-        .split_once("::")
-        .unwrap();
-    let output = Command::new("unshare")
-        .args([
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-            "--",
-        ])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", test])
-        .env(MARK, "1")
-        .output()
-        .expect("unshare, of util-linux");
-    let [stdout, stderr] =
-        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
-    print!("{stdout}{stderr}");
-    assert!(
-        output.status.success(),
-        "{test} failed in its namespaces; it must be run as root"
-    );
-    assert!(stdout.contains("1 passed"), "there is no test {test}");
-}
-
-/// Waits for something that must come, however slow this machine is.
-pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = attempt() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    apart::apart::<F>(&[], || body(Ground::prepare()));
 }
 
 /// Makes a key pair; gives the private file.
@@ -136,7 +92,7 @@ impl Ground {
         fs::create_dir(&home).unwrap();
         // The clients and ssh-keygen want to know who they are.
         accounts::write(&runtime, &[]).unwrap();
-        privilege::check().unwrap();
+        assert_eq!(privilege::lacks().unwrap(), [""; 0]);
         privilege::drop_the_rest().unwrap();
         Ground {
             state: State::new(root.join("state")),
@@ -152,11 +108,15 @@ impl Ground {
 
     /// A machine with a key and a publication, which can't log in yet.
     pub fn machine(&self, name: &str, uid: u32) -> Machine {
-        let key = make_key(&self.path(name));
+        self.machine_with(name, uid, &make_key(&self.path(name)))
+    }
+
+    /// The same, with a key that is there already.
+    pub fn machine_with(&self, name: &str, uid: u32, key: &Path) -> Machine {
         let account = Account {
             name: name.parse().unwrap(),
             uid,
-            keys: vec![public(&key).parse().unwrap()],
+            keys: vec![public(key).parse().unwrap()],
         };
         let host = self.state.host(&account.name);
         let chroot = host.publications().join("1");
@@ -172,7 +132,7 @@ impl Ground {
         symlink("publications/1", host.current()).unwrap();
         Machine {
             account,
-            key,
+            key: key.to_owned(),
             inbox,
         }
     }
@@ -191,6 +151,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Puts a file where the machine can read it.
+    pub fn publish(&self, name: &str, content: &[u8]) {
+        let path = self.inbox.with_file_name(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
     /// A report, or what passes for one, as it arrived.
     pub fn received(&self, name: &str) -> Vec<u8> {
         fs::read(self.inbox.join(name)).unwrap()

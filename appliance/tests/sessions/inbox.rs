@@ -23,7 +23,7 @@ fn a_machine_reads_what_is_its_own_and_drops_reports() {
             &format!("ls -l /\nput {} /logs/a\n", report.display()),
         );
         assert!(output.status.success(), "{}", printed(&output));
-        for name in ["/generation", "/logs", "/secret"] {
+        for name in ["generation", "logs", "secret"] {
             assert!(printed(&output).contains(name), "{}", printed(&output));
         }
         assert_eq!(machine.received("a"), b"all is well");

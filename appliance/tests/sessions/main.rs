@@ -5,12 +5,17 @@
     reason = "what fails here should stop the test there, with its line"
 )]
 
+#[path = "../ground/mod.rs"]
+mod apart;
 mod gate;
 mod ground;
+mod libssh;
 mod server;
 
 mod crowd;
 mod end;
 mod enrolment;
 mod inbox;
+mod settings;
+mod slow;
 mod start;

@@ -25,6 +25,7 @@ impl Server {
     /// Starts to serve these machines.
     pub fn open(ground: &Ground, limits: Limits, machines: &[&Machine]) -> Self {
         let sshd = Sshd::prepare(&ground.state, &ground.runtime, &[]).unwrap();
+        sshd.configure().unwrap();
         let host_key = sshd.host_key().authorized_line();
         let known_hosts = ground.path("known_hosts");
         fs::write(&known_hosts, format!("appliance {host_key}\n")).unwrap();

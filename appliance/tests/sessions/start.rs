@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use bento_appliance::commands::CommandLine;
-use bento_appliance::session::{Limits, Sshd, handshake};
+use bento_appliance::session::{Limits, Sshd, handshake, reap};
 use clap::Parser;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
-use crate::ground::{DAY, Ground, SECOND, inside, make_key, public, until};
+use crate::ground::{DAY, Ground, SECOND, inside, make_key, others, public, until};
 
 #[test]
 fn the_health_check_sees_a_real_sshd() {
@@ -51,6 +53,41 @@ fn the_health_check_sees_a_real_sshd() {
         assert!(output.contains("\nbounding: CAP_"), "{output}");
         server.sessions.close();
         until("it stops", || health().is_err().then_some(()));
+    });
+}
+
+#[test]
+fn an_sshd_that_can_not_serve_says_why() {
+    inside(|ground| {
+        let Ground { state, runtime, .. } = &ground;
+        let sshd = Sshd::prepare(state, runtime, &[]).unwrap();
+        sshd.configure().unwrap();
+        let answer = || sshd.answer(60 * SECOND);
+        assert!(answer().unwrap().starts_with("SSH-2.0-OpenSSH"));
+
+        let path = state.host_key();
+        let aside = path.with_added_extension("aside");
+        fs::rename(&path, &aside).unwrap();
+        let error = format!("{:#}", answer().unwrap_err());
+        assert!(error.contains("no hostkeys available"), "{error}");
+        fs::rename(&aside, &path).unwrap();
+        assert!(answer().is_ok());
+    });
+}
+
+#[test]
+fn an_sshd_that_hangs_is_no_answer_and_does_not_stay() {
+    inside(|ground| {
+        let Ground { state, runtime, .. } = &ground;
+        let sshd = Sshd::prepare(state, runtime, &[]).unwrap();
+        // sshd waits for somebody to write its configuration.
+        mkfifo(&runtime.sshd_config(), Mode::S_IRUSR).unwrap();
+        let error = format!("{:#}", sshd.answer(SECOND).unwrap_err());
+        assert!(error.contains("it took too long"), "{error}");
+        until("no process is left", || {
+            reap();
+            others().is_empty().then_some(())
+        });
     });
 }
 

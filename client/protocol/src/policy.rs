@@ -355,6 +355,15 @@ mod tests {
         assert_eq!(*policy.terms(), Terms::default());
     }
 
+    /// A quick reader of numbers takes this one for its neighbour: the id that was computed when it came wouldn't be
+    /// that of what was written down.
+    #[test]
+    fn a_number_is_the_same_when_it_is_read_again() {
+        let once = parse(r#"{"new":184467440737095516157777777777777777777777777777777}"#).unwrap();
+        let again = parse(&once.canonical()).unwrap();
+        assert_eq!(again.canonical(), once.canonical());
+    }
+
     #[test]
     fn terms_survive_the_wire() {
         let json = r#"{"attribute":"a.b","nix_args":["--option","x","y z"],"reboot":"window","reboot_window":{"from":"22:30","to":"05:00"},"self_update":true}"#;

@@ -171,7 +171,9 @@ mod tests {
 
     #[test]
     fn a_report_survives_the_wire() {
-        let report = report();
+        let mut report = report();
+        // One that a quick reader takes for its neighbour.
+        report.phases[0].seconds = 2.225_073_858_507_201_9e-209;
         let json = serde_json::to_vec(&report).unwrap();
         assert_eq!(Report::parse(&json).unwrap(), report);
     }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// The store path of a built NixOS system (its toplevel), as a machine reports it.
 ///
-/// Stores can lie elsewhere than in `/nix/store`, so this only says: absolute, without `.` or `..`, and printable.
+/// Stores can lie elsewhere than in `/nix/store`, so this only says: absolute, without `.` or `..`, and of printable
+/// ASCII, which can't steer a terminal nor pass for something else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SystemPath(String);
@@ -40,7 +41,9 @@ impl TryFrom<String> for SystemPath {
             && text[1..]
                 .split('/')
                 .all(|part| !matches!(part, "" | "." | ".."))
-            && !text.chars().any(char::is_control);
+            && text
+                .bytes()
+                .all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if good {
             Ok(SystemPath(text))
         } else {
@@ -93,6 +96,8 @@ mod tests {
             "/nix/../x",
             "/nix//x",
             "/nix/store/x\n",
+            "/nix/store/\u{202e}x",
+            "/nix/store/\u{85}x",
             "/nix/store/x/",
         ] {
             assert!(bad.parse::<SystemPath>().is_err(), "{bad:?}");

@@ -71,7 +71,7 @@ const GITS_REFUSALS: [&str; 7] = [
 /// Only the error counts that the others follow from, and what belongs to it: of the log of a builder only what a
 /// downloader or the disk is known to say, because tests of all kinds talk about timeouts. A builder without network
 /// that tries to download all the same can't be told from one that was let down; it is tried again in vain.
-pub(crate) fn is_passing<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
+pub fn is_passing<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     let lines: Vec<&str> = lines.collect();
     let Some(Cause { before, error }) = Cause::find(&lines) else {
         // It came to no error: a crash, which says so in its last lines, or nothing at all.

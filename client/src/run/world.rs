@@ -17,7 +17,9 @@ use crate::machine::Situation;
 use crate::poll;
 use crate::pull::{self, PullError, Pulled};
 use crate::reboot;
-use crate::record::{self, Awaiting, Failed, Installed, Journal, PastRun, Rebooted, Told};
+use crate::record::{
+    self, Awaiting, Delivered, Failed, Installed, Journal, PastRun, Rebooted, Told,
+};
 use crate::report;
 use crate::secrets;
 use crate::settings::Settings;
@@ -102,7 +104,9 @@ impl World for Here<'_> {
             .and_then(|waiting| waiting.last().copied());
         match newest.and_then(|newest| spool.report(&newest).ok()) {
             Some(report) => Some(Told::by(&report)),
-            None => self.read(&self.state.delivered()),
+            None => self
+                .read::<Delivered>(&self.state.delivered())
+                .and_then(|delivered| delivered.remembered(Timestamp::now())),
         }
     }
 

@@ -20,7 +20,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(settings.servers[0].port, 2222);
     assert_eq!(
         settings.timeouts.connect.duration(),
-        Duration::from_secs(20)
+        Duration::from_secs(30)
     );
     assert_eq!(
         settings.timeouts.transfer.duration(),

@@ -3,6 +3,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use bento_protocol::{Outcome, ReportName};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
 use crate::ground::{Ground, NAME, broken, flake};
 
@@ -79,6 +81,46 @@ fn a_report_whose_name_is_taken_by_a_cut_upload_is_sent_again_under_the_next() {
     };
     assert_eq!(reports[0].0, expected);
     assert_eq!(fs::read(inbox.join(waiting.to_string())).unwrap(), b"half");
+}
+
+/// A server whose power fails after it has said that it has a report must still have it.
+#[test]
+fn a_report_that_counts_as_delivered_is_on_the_servers_disk() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    let calls = ground
+        .server
+        .calls("openat,fsync", || drop(ground.update().with(0)));
+    let (_, after) = calls.split_once(".report.gz\"").unwrap_or_default();
+    assert!(after.contains("fsync("), "{calls}");
+    assert_eq!(ground.reports().len(), 1);
+}
+
+/// An appliance that was restored from a copy of its state doesn't know what it was told since.
+#[test]
+fn what_was_told_a_day_ago_is_told_again() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    ground.update().with(0);
+    assert_eq!(ground.reports().len(), 1);
+    for (age, reports) in [(23, 1), (25, 2), (-25, 3)] {
+        let path = ground.state("delivered.json");
+        let mut delivered: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let at = Timestamp::now() - SignedDuration::from_hours(age);
+        delivered["at"] = at.to_string().into();
+        fs::write(&path, delivered.to_string()).unwrap();
+        for _ in 0..2 {
+            ground.update().with(0).without_complaint();
+        }
+        assert_eq!(ground.reports().len(), reports, "{age} hours");
+    }
+    let told: Vec<_> = ground.reports();
+    assert!(
+        told.iter()
+            .all(|report| report.generation == told[0].generation)
+    );
+    assert_eq!(told[2].outcome, Outcome::Unchanged);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! An sshd that serves chroots as the appliance does.
 
 use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use bento_protocol::{Report, ReportName};
 use flate2::read::GzDecoder;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::publisher::Generation;
 
@@ -122,6 +125,36 @@ impl Server {
         }
         reports.sort_by_key(|(name, _)| *name);
         reports
+    }
+
+    /// What a session of sshd did meanwhile, of these system calls.
+    pub(crate) fn calls(&self, names: &str, meanwhile: impl FnOnce()) -> String {
+        // The process of sshd is the only child of the one that made its namespaces.
+        let parent = self.sshd.id();
+        let child = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+        let traced = self.folder.join("calls");
+        let mut strace = Command::new("strace")
+            .args([
+                "-f",
+                "-e",
+                &format!("trace={names}"),
+                "-p",
+                child.trim(),
+                "-o",
+            ])
+            .arg(&traced)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace can't be run");
+        let mut said = BufReader::new(strace.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "strace: {line}");
+        meanwhile();
+        // Killed, it would take sshd with it.
+        kill(Pid::from_raw(strace.id().cast_signed()), Signal::SIGINT).unwrap();
+        strace.wait().unwrap();
+        fs::read_to_string(traced).unwrap()
     }
 
     /// What sshd has logged.

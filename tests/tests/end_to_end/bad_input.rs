@@ -1,6 +1,7 @@
 //! Bad input: one message that says where, what, and what to do; nothing else stops.
 
 mod folders;
+mod mounts;
 mod settings;
 
 use anyhow::{Context, Result};

@@ -1,6 +1,8 @@
-//! The Containerfile: built for real, it gives the same appliance as `make image`.
+//! The Containerfile: built for real, it gives the same appliance as `make image`, with the OpenSSH of a newer Debian.
 
 mod build;
+
+use std::fs;
 
 use anyhow::Result;
 use bento_tests::{Appliance, Fleet, Options, Podman};
@@ -51,4 +53,34 @@ fn the_image_of_the_containerfile_is_an_appliance_like_the_other() -> Result<()>
     let shown = archive.display().to_string();
     podman.run(["save", "--format=oci-archive", "--output", &shown, &built])?;
     image::holds_only_what_it_needs(&archive)
+}
+
+#[test]
+fn a_part_of_sshd_that_is_missing_is_named_before_anybody_is_served() -> Result<()> {
+    let podman = Podman::new()?;
+    let image = build::image(&podman)?;
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("nothing"), "")?;
+    podman.own(folder.path())?;
+    let fleet = Fleet::new()?;
+    // OpenSSH before 9.8 has neither, and one before 10.0 only the first.
+    for part in ["sshd-session", "sshd-auth"] {
+        let path = format!("/usr/lib/openssh/{part}");
+        let nothing = folder.path().join("nothing");
+        let options = Options {
+            image: Some(image.clone()),
+            podman: vec![format!("--volume={}:{path}:ro", nothing.display())],
+            ..Options::default()
+        };
+        let appliance = Appliance::launch(fleet.path(), options)?;
+        assert_eq!(appliance.exit_code()?, 1);
+        let log = appliance.logs()?;
+        let last = log.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("bento: sshd doesn't serve, ") && last.contains(&path),
+            "{log}"
+        );
+        assert!(!log.contains("listening"), "{log}");
+    }
+    Ok(())
 }

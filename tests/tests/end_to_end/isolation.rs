@@ -1,7 +1,11 @@
 //! Promise 1: a machine sees only itself. Tried with OpenSSH's own clients, which ask for whatever they are told to.
 
 mod chroot;
+mod clients;
 mod door;
+mod elsewhere;
+mod raw;
+mod requests;
 
 use std::fs;
 

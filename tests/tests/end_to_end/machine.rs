@@ -88,6 +88,29 @@ impl Machine {
         process::run(&mut ssh, process::SHORT)
     }
 
+    /// `ssh` that asks for a subsystem of the server, not yet started.
+    pub(crate) fn subsystem(&self, options: &[&str], name: &str) -> Command {
+        let mut ssh = self.openssh("ssh");
+        ssh.args(["-p", &self.server.port().to_string(), "-s"]);
+        ssh.args(options).args([&self.destination(), name]);
+        ssh
+    }
+
+    /// The name with which it comes.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its private key.
+    pub(crate) fn key(&self) -> &Path {
+        &self.key
+    }
+
+    /// Where it finds the appliance.
+    pub(crate) fn server(&self) -> SocketAddr {
+        self.server
+    }
+
     /// A login that stays until it is dropped.
     pub(crate) fn log_in(&self) -> Result<Session> {
         let stream = TcpStream::connect(self.server).context("nobody listens")?;
@@ -219,13 +242,20 @@ impl Session {
     }
 
     /// Creates a file.
-    pub(crate) fn put(&self, path: &str, content: &[u8]) -> Result<()> {
-        let flags = OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::WRITE;
-        let mut file = self
-            .sftp
-            .open_mode(path, flags, 0o600, OpenType::File)
-            .with_context(|| format!("{path} can't be created"))?;
+    pub(crate) fn put(&self, path: &(impl AsRef<Path> + ?Sized), content: &[u8]) -> Result<()> {
+        let mut file = self.create(path)?;
         file.write_all(content)?;
         Ok(file.close()?)
+    }
+
+    /// Creates a file that is still to be written.
+    pub(crate) fn create(&self, path: &(impl AsRef<Path> + ?Sized)) -> Result<ssh2::File> {
+        let (path, flags) = (
+            path.as_ref(),
+            OpenFlags::CREATE | OpenFlags::EXCLUSIVE | OpenFlags::WRITE,
+        );
+        self.sftp
+            .open_mode(path, flags, 0o600, OpenType::File)
+            .with_context(|| format!("{} can't be created", path.display()))
     }
 }

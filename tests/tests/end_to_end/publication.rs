@@ -1,6 +1,8 @@
 //! What of a fleet folder is published for whom, and when.
 
 mod content;
+mod restless;
+mod under_way;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

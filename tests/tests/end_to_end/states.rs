@@ -69,3 +69,13 @@ pub(crate) fn await_log(appliance: &Appliance, text: &str) -> Result<String> {
     })
     .with_context(|| appliance.logs().unwrap_or_default())
 }
+
+/// Waits until the appliance has logged something so many times, over all of its starts.
+pub(crate) fn await_times(appliance: &Appliance, text: &str, times: usize) -> Result<()> {
+    let what = format!("the log to say {text:?} {times} times");
+    wait::until(&what, LIMIT, || {
+        let log = appliance.logs().ok()?;
+        (log.matches(text).count() >= times).then_some(())
+    })
+    .with_context(|| appliance.logs().unwrap_or_default())
+}

@@ -1,13 +1,14 @@
 //! The inbox as a folder: names, and files opened so that nothing is followed and nothing blocks.
 
-use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, statat, unlinkat,
+    AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Stat, fstat, open, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -15,7 +16,10 @@ use rustix::io::Errno;
 const LISTED: usize = 4096;
 
 /// The folder of an inbox, held open.
-pub(super) struct Inbox(OwnedFd);
+pub(super) struct Inbox {
+    folder: OwnedFd,
+    path: PathBuf,
+}
 
 /// One entry of the inbox.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,21 +33,32 @@ pub(super) struct Entry {
 impl Inbox {
     pub(super) fn open(logs: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Inbox(open(logs, flags, Mode::empty())?))
+        Ok(Inbox {
+            folder: open(logs, flags, Mode::empty())?,
+            path: logs.to_owned(),
+        })
+    }
+
+    /// How many entries it has, counted no further than to `most`.
+    pub(super) fn count(&self, most: usize) -> usize {
+        Dir::read_from(&self.folder).map_or(0, |folder| {
+            let names = folder.map_while(Result::ok).filter(is_entry);
+            names.take(most).count()
+        })
     }
 
     /// What is in it, in the order in which it was completed; runs tie where the clock can't tell.
     pub(super) fn entries(&self) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        for found in Dir::read_from(&self.0)? {
+        for found in Dir::read_from(&self.folder)? {
             let found = found?;
-            if matches!(found.file_name().to_bytes(), b"." | b"..") {
+            if !is_entry(&found) {
                 continue;
             }
             if entries.len() == LISTED {
                 break;
             }
-            match statat(&self.0, found.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            match statat(&self.folder, found.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => entries.push(Entry {
                     modified: modified(&stat),
                     name: found.file_name().to_owned(),
@@ -61,12 +76,16 @@ impl Inbox {
         let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
         // Looked at before it is opened, because opening a device can do something; and after, because only then
         // is it sure what was opened. NONBLOCK: a FIFO would wait for a writer for ever.
-        if !is_file(&statat(&self.0, &entry.name, AtFlags::SYMLINK_NOFOLLOW)?) {
+        if !is_file(&statat(
+            &self.folder,
+            &entry.name,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?) {
             return Ok(None);
         }
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = openat(&self.0, &entry.name, flags, Mode::empty())?;
+        let file = openat(&self.folder, &entry.name, flags, Mode::empty())?;
         if !is_file(&fstat(&file)?) {
             return Ok(None);
         }
@@ -77,12 +96,19 @@ impl Inbox {
 
     /// Removes an entry.
     pub(super) fn remove(&self, name: &CStr) -> io::Result<()> {
-        match unlinkat(&self.0, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?),
+        match unlinkat(&self.folder, name, AtFlags::empty()) {
+            // No machine can make one, but a person can. It is never followed out of the inbox.
+            Err(Errno::ISDIR) => {
+                fs::remove_dir_all(self.path.join(OsStr::from_bytes(name.to_bytes())))
+            }
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn is_entry(found: &DirEntry) -> bool {
+    !matches!(found.file_name().to_bytes(), b"." | b"..")
 }
 
 impl Entry {

@@ -13,20 +13,34 @@ use super::*;
 use crate::report::fixture::{Machine, packed, report, second};
 
 impl Machine {
-    fn take_in(&self, writers: Writers) -> Intake {
-        take_in(&self.logs, &self.name, &self.keep, writers, second(0)).unwrap()
-    }
-
-    fn take_in_within(&self, limits: Limits) -> Intake {
+    fn pass(&self, writers: Writers, limits: Limits) -> Intake {
         take_in_within(
             &self.logs,
             &self.name,
             &self.keep,
-            Writers::None,
+            writers,
             second(0),
+            &mut |_, _| (),
             limits,
         )
         .unwrap()
+    }
+
+    /// As many passes as it takes: a busy machine needs several.
+    fn take_in(&self, writers: Writers) -> Intake {
+        self.take_in_within(writers, Limits::default())
+    }
+
+    fn take_in_within(&self, writers: Writers, limits: Limits) -> Intake {
+        let mut sum = self.pass(writers, limits);
+        while sum.more {
+            let pass = self.pass(writers, limits);
+            sum.taken.extend(pass.taken);
+            sum.refused += pass.refused;
+            sum.removed += pass.removed;
+            sum.more = pass.more;
+        }
+        sum
     }
 
     fn inbox(&self) -> Vec<PathBuf> {
@@ -263,6 +277,10 @@ fn only_files_with_the_right_names_are_opened() {
     machine.assert_refused(Writers::Open, "a FIFO that nobody writes");
     fs::create_dir(machine.logs.join(&name)).unwrap();
     machine.assert_refused(Writers::Open, "a folder");
+    fs::create_dir(machine.logs.join(&name)).unwrap();
+    symlink(machine.keep.root(), machine.logs.join(&name).join("out")).unwrap();
+    machine.assert_refused(Writers::Open, "a folder with something in it");
+    assert!(elsewhere.exists());
 
     let run = RunId::now();
     for name in [
@@ -284,6 +302,46 @@ fn only_files_with_the_right_names_are_opened() {
 }
 
 #[test]
+fn what_is_refused_is_told_so_that_it_fits_a_log() {
+    let machine = Machine::new();
+    machine.put(PathBuf::from("\u{1b}[2J\n\u{202e}"), "");
+    let mut bad = json(&report('a'));
+    bad["outcome"] = "\u{1b}]0;\n\u{202e}\u{85}".into();
+    machine.put(machine.name(), gzipped(&bad));
+    let mut told = Vec::new();
+    let mut refuse = |entry: &str, reason: &str| told.push(format!("{entry}: {reason}"));
+    let writers = Writers::Open;
+    while take_in(
+        &machine.logs,
+        &machine.name,
+        &machine.keep,
+        writers,
+        second(0),
+        &mut refuse,
+    )
+    .unwrap()
+    .more
+    {}
+    assert_eq!(told.len(), 2);
+    let shown = |character: char| character == ' ' || character.is_ascii_graphic();
+    assert!(told.iter().all(|line| line.chars().all(shown)), "{told:?}");
+}
+
+#[test]
+fn entries_are_counted_no_further_than_is_asked() {
+    let machine = Machine::new();
+    assert_eq!(count(&machine.logs, 10), 0);
+    for number in 0..20 {
+        machine.put(number.to_string(), "");
+    }
+    assert_eq!(
+        [5, 20, 100].map(|most| count(&machine.logs, most)),
+        [5, 20, 20]
+    );
+    assert_eq!(count(&machine.keep.root().join("missing"), 10), 0);
+}
+
+#[test]
 fn an_inbox_that_is_a_symlink_is_not_followed() {
     let machine = Machine::new();
     machine.deliver(&report('a'), 1);
@@ -295,7 +353,8 @@ fn an_inbox_that_is_a_symlink_is_not_followed() {
             &machine.name,
             &machine.keep,
             Writers::None,
-            second(0)
+            second(0),
+            &mut |_, _| ()
         )
         .is_err()
     );
@@ -312,7 +371,7 @@ fn thousands_of_entries_are_worked_off_in_bounded_passes() {
     machine.deliver(&sent, 1);
     let mut passes = Vec::new();
     loop {
-        passes.push(machine.take_in(Writers::Open));
+        passes.push(machine.pass(Writers::Open, Limits::default()));
         if !passes[passes.len() - 1].more {
             break;
         }
@@ -324,6 +383,7 @@ fn thousands_of_entries_are_worked_off_in_bounded_passes() {
     );
     assert_eq!(passes.iter().map(|pass| pass.refused).sum::<u64>(), 5000);
     assert_eq!(passes.iter().flat_map(|pass| &pass.taken).count(), 1);
+    assert_eq!(passes.iter().map(|pass| pass.removed).sum::<usize>(), 5001);
     assert!(machine.inbox().is_empty());
 }
 
@@ -336,7 +396,7 @@ fn no_more_is_kept_than_the_limits_allow_and_what_goes_is_counted() {
     };
     for _ in 0..12 {
         machine.deliver(&report('a'), 1);
-        machine.take_in_within(limits);
+        machine.take_in_within(Writers::None, limits);
     }
     let ledger = machine.ledger();
     assert_eq!((ledger.runs(), ledger.kept, ledger.dropped), (12, 5, 7));
@@ -358,10 +418,11 @@ fn no_more_is_kept_than_the_limits_allow_and_what_goes_is_counted() {
         .collect();
     let log = String::from_utf8(noise[..limits::LOG_BYTES].to_vec()).unwrap();
     machine.deliver(&Report { log, ..report('a') }, 1);
-    machine.take_in_within(Limits {
+    let little = Limits {
         reports: 5,
         bytes: 100_000,
-    });
+    };
+    machine.take_in_within(Writers::None, little);
     assert!(
         machine
             .store()
@@ -402,7 +463,8 @@ fn nothing_leaves_the_inbox_while_nothing_can_be_kept() {
             &machine.name,
             &machine.keep,
             Writers::None,
-            second(0)
+            second(0),
+            &mut |_, _| ()
         )
         .is_err()
     );

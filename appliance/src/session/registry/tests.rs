@@ -97,6 +97,133 @@ fn a_crowd_is_let_in_at_the_pace_of_machines() {
     );
 }
 
+/// Our sshd spoke so long ago, and nothing was heard since.
+fn owed(spoke: Duration) -> Turn {
+    Turn { spoke, owed: true }
+}
+
+/// Our sshd spoke so long ago, and the client is talking.
+fn heard(spoke: Duration) -> Turn {
+    Turn { spoke, owed: false }
+}
+
+#[test]
+fn who_owes_an_answer_takes_no_newcomers_place() {
+    let limits = Limits {
+        newcomers: 1,
+        ..Limits::default()
+    };
+    let [pause, grace] = [limits.pause, limits.grace];
+    let mut registry = Registry::new(limits);
+    let start = Instant::now();
+    let first = registry.begin(false, start);
+    assert!(!registry.slots(start).free);
+    let now = start + pause;
+    registry.observe(first, owed(pause / 2), now);
+    assert!(!registry.slots(now).free);
+    registry.observe(first, owed(pause), now);
+    assert!(registry.slots(now).free);
+    registry.observe(first, heard(pause), now);
+    assert!(!registry.slots(now).free, "it is our turn");
+    assert!(registry.slots(start + grace / 4).free);
+}
+
+/// Fills all slots with sessions that began just now, and comes back after a while.
+fn full(slots: usize, after: Duration) -> (Registry, Vec<u64>, Instant) {
+    let mut registry = Registry::new(Limits {
+        unauthenticated: slots,
+        newcomers: 100,
+        ..Limits::default()
+    });
+    registry.allow([A].into());
+    let start = Instant::now();
+    let numbers = (0..slots).map(|_| registry.begin(false, start)).collect();
+    (registry, numbers, start + after)
+}
+
+const NOBODY: [u64; 0] = [];
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Which sessions are ended to make room for so many.
+fn ended(registry: &mut Registry, waiting: usize, now: Instant) -> Vec<u64> {
+    registry.make_room(waiting, now);
+    let number = |action| match action {
+        Action::HangUp(number, reason) => {
+            assert_eq!(reason, Reason::Room);
+            number
+        }
+        Action::Kill(number) => panic!("{number} is killed"),
+    };
+    registry.due(now).into_iter().map(number).collect()
+}
+
+#[test]
+fn who_stalls_longest_goes_first_and_only_for_somebody_who_waits() {
+    let stall = Limits::default().stall;
+    let (mut registry, numbers, now) = full(5, stall + 3 * SECOND);
+    registry.observe(numbers[3], owed(stall + 2 * SECOND), now);
+    registry.observe(numbers[1], owed(stall + SECOND), now);
+    registry.observe(numbers[4], owed(stall), now);
+    // A round trip by way of Tor.
+    registry.observe(numbers[2], owed(2 * SECOND), now);
+    assert_eq!(ended(&mut registry, 0, now), NOBODY);
+    assert_eq!(ended(&mut registry, 1, now), [numbers[3]]);
+    let again = ended(&mut registry, 1, now);
+    assert_eq!(again, NOBODY, "a slot is about to be free");
+    let rest = [numbers[1], numbers[4]];
+    assert_eq!(ended(&mut registry, 100, now), rest, "the others get on");
+}
+
+#[test]
+fn who_drips_goes_after_who_stalls() {
+    let half = Limits::default().grace / 2;
+    let (mut registry, numbers, now) = full(4, half + 2 * SECOND);
+    registry.observe(numbers[0], heard(half + SECOND), now);
+    registry.observe(numbers[1], heard(half), now);
+    // By way of Tor a login may take longer than that, but it gets on.
+    registry.observe(numbers[2], heard(4 * SECOND), now);
+    registry.observe(numbers[3], owed(Limits::default().stall), now);
+    for (waiting, next) in [(1, numbers[3]), (2, numbers[0]), (3, numbers[1])] {
+        assert_eq!(ended(&mut registry, waiting, now), [next]);
+    }
+    assert_eq!(ended(&mut registry, 100, now), NOBODY);
+}
+
+#[test]
+fn nobody_goes_for_one_that_would_have_to_wait_anyway() {
+    let stall = Limits::default().stall;
+    let (mut registry, numbers, now) = full(3, stall);
+    registry.observe(numbers[0], owed(stall), now);
+    registry.newcomers = 0;
+    let busy = ended(&mut registry, 1, now);
+    assert_eq!(busy, NOBODY, "key exchanges take all there is");
+    registry.newcomers = 100;
+    registry.identify(numbers[1], A, now);
+    assert_eq!(ended(&mut registry, 1, now), NOBODY, "a slot is free");
+    assert_eq!(ended(&mut registry, 2, now), [numbers[0]]);
+}
+
+#[test]
+fn who_waited_long_for_its_session_is_not_blamed_for_it() {
+    let (mut registry, numbers, now) = full(1, SECOND);
+    registry.observe(numbers[0], owed(Duration::from_secs(60)), now);
+    assert_eq!(ended(&mut registry, 1, now), NOBODY);
+}
+
+#[test]
+fn neither_a_machine_nor_the_health_check_makes_room() {
+    let (mut registry, start) = registry();
+    let [machine, own] = [false, true].map(|own| registry.begin(own, start));
+    registry.identify(machine, A, start);
+    let strangers: Vec<_> = (0..2).map(|_| registry.begin(false, start)).collect();
+    let stall = registry.limits().stall;
+    let now = start + stall;
+    for number in [machine, own, strangers[1]] {
+        registry.observe(number, owed(stall), now);
+    }
+    assert_eq!(ended(&mut registry, 100, now), [strangers[1]]);
+}
+
 #[test]
 fn a_machine_has_four_sessions_and_no_fifth() {
     let (mut registry, now) = registry();
@@ -185,6 +312,17 @@ fn new_keys_end_what_began_with_the_old_ones() {
         registry.identify(renewed, A, now),
         "it can only have used the new key"
     );
+}
+
+#[test]
+fn who_leaves_too_much_is_interrupted_and_may_come_again() {
+    let (mut registry, now) = registry();
+    let [open, other, authenticating] = [(); 3].map(|()| registry.begin(false, now));
+    registry.identify(open, A, now);
+    registry.identify(other, B, now);
+    registry.interrupt(A);
+    assert_eq!(registry.due(now), [Action::HangUp(open, Reason::Inbox)]);
+    assert!(registry.identify(authenticating, A, now));
 }
 
 #[test]

@@ -23,20 +23,31 @@ silent_after = "1h"
 /// The state of an appliance, with the fleet above.
 struct Appliance {
     state: State,
+    runtime: Runtime,
     _folder: tempfile::TempDir,
 }
 
 impl Appliance {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let state = State::new(folder.path());
+        let state = State::new(folder.path().join("state"));
+        let runtime = Runtime::new(folder.path().join("run"));
+        fs::create_dir(state.root()).unwrap();
+        fs::create_dir(runtime.root()).unwrap();
         let reading = crate::fleet::read(FLEET).unwrap();
         assert_eq!((reading.problems, reading.faulty), (Vec::new(), Vec::new()));
         durable::write_json(&state.fleet(), &reading.fleet).unwrap();
-        Appliance {
+        let appliance = Appliance {
             state,
+            runtime,
             _folder: folder,
-        }
+        };
+        appliance.tell(&[]);
+        appliance
+    }
+
+    fn tell(&self, problems: &[Problem]) {
+        durable::write_json(&self.runtime.problems(), &problems).unwrap();
     }
 
     fn host(&self, name: &str) -> HostState {
@@ -70,7 +81,7 @@ impl Appliance {
     }
 
     fn read(&self, now: Timestamp) -> Status {
-        Status::read(&self.state, now).unwrap()
+        Status::read(&self.state, &self.runtime, now).unwrap()
     }
 
     fn machine(&self, name: &str, now: Timestamp) -> MachineStatus {
@@ -197,18 +208,14 @@ fn the_error_is_what_stops_the_publication_or_else_the_failure_of_a_run() {
     assert_eq!(machine.error.as_deref(), Some(r"error: \u{1b}[31mno luck"));
     assert!(machine.problems.is_empty());
 
-    durable::write_json(
-        &appliance.host("kikimora").problems(),
-        &[problem("x"), problem("y\u{7}")],
-    )
-    .unwrap();
+    appliance.tell(&[problem("x"), problem("y\u{7}")]);
     let machine = appliance.machine("kikimora", second(10));
     let told = |place| format!("{place}: leads out of the fleet: use a link that doesn't");
     assert_eq!(machine.problems, [told("x"), told(r"y\u{7}")]);
     assert_eq!(machine.error.unwrap(), machine.problems.join("; "));
     assert_eq!(machine.state, HostStatus::Failing);
 
-    fs::remove_file(appliance.host("kikimora").problems()).unwrap();
+    appliance.tell(&[]);
     appliance.report("kikimora", &[lines, report('b')]);
     assert_eq!(
         appliance.machine("kikimora", second(10)).error,
@@ -221,11 +228,26 @@ fn the_error_is_what_stops_the_publication_or_else_the_failure_of_a_run() {
 fn what_is_wrong_with_the_fleet_stands_above_all() {
     let appliance = Appliance::new();
     let fault = Problem::new("fleet.toml:3", "unknown key \u{1b}", "remove it");
-    durable::write_json(&appliance.state.problems(), &[fault]).unwrap();
-    assert_eq!(
-        appliance.read(second(0)).problems,
-        [r"fleet.toml:3: unknown key \u{1b}: remove it"]
-    );
+    let stranger = Problem::new("fleet.toml:9", "no key", "add one").of(&"leshy".parse().unwrap());
+    appliance.tell(&[fault, problem("x"), stranger]);
+    let told = appliance.read(second(0)).problems;
+    let expected = [
+        r"fleet.toml:3: unknown key \u{1b}: remove it",
+        "fleet.toml:9: leshy: no key: add one",
+    ];
+    assert_eq!(told.unwrap(), expected);
+    assert!(appliance.machine("domovoi", second(0)).problems.is_empty());
+}
+
+#[test]
+fn where_no_appliance_runs_what_is_wrong_is_not_known() {
+    let appliance = Appliance::new();
+    assert_eq!(appliance.read(second(0)).problems, Some(Vec::new()));
+    fs::remove_file(appliance.runtime.problems()).unwrap();
+    assert_eq!(appliance.read(second(0)).problems, None);
+    fs::write(appliance.runtime.problems(), "{").unwrap();
+    let told = appliance.read(second(0)).problems.unwrap();
+    assert!(told[0].contains("problems.json"), "{told:?}");
 }
 
 #[test]
@@ -266,7 +288,7 @@ fn a_name_that_is_enrolled_again_begins_anew() {
         appliance.machine("kikimora", second(10)).state,
         HostStatus::Failing
     );
-    let mut enrolments = Enrolments::default();
+    let mut enrolments = Enrolments::beginning_after(0);
     enrolments.enrol(&"kikimora".parse().unwrap(), second(2));
     enrolments.write(&appliance.state).unwrap();
     let machine = appliance.machine("kikimora", second(10));
@@ -289,7 +311,7 @@ fn a_damaged_file_of_one_machine_is_its_own_error() {
     appliance.report("domovoi", &[report('a')]);
     appliance.publish("kikimora", &published('a'));
     fs::write(appliance.host("kikimora").published(), "{").unwrap();
-    fs::write(appliance.host("kikimora").problems(), "{").unwrap();
+    appliance.tell(&[problem("x")]);
     let machine = appliance.machine("kikimora", second(10));
     assert_eq!(machine.state, HostStatus::Unpublished);
     assert_eq!(machine.problems.len(), 2);
@@ -353,7 +375,7 @@ fn no_state_is_an_error_and_no_fleet_is_none() {
     let appliance = Appliance::new();
     let missing = State::new(appliance.state.root().join("missing"));
     assert!(
-        Status::read(&missing, second(0))
+        Status::read(&missing, &appliance.runtime, second(0))
             .unwrap_err()
             .to_string()
             .contains("--state")

@@ -27,7 +27,7 @@ fn status(hosts: Vec<MachineStatus>) -> Status {
     Status {
         format: bento_protocol::Format,
         at: second(90),
-        problems: Vec::new(),
+        problems: Some(Vec::new()),
         hosts,
     }
 }
@@ -112,7 +112,7 @@ fn problems_can_be_read_in_full() {
     };
     let text = render(
         &Status {
-            problems: vec!["fleet.toml:3: bad".into()],
+            problems: Some(vec!["fleet.toml:3: bad".into()]),
             ..status(vec![unpublished])
         },
         plain(80),
@@ -125,6 +125,17 @@ fn problems_can_be_read_in_full() {
 }
 
 #[test]
+fn without_an_appliance_nobody_is_told_that_nothing_is_wrong() {
+    let unknown = Status {
+        problems: None,
+        ..status(vec![machine("a", HostStatus::UpToDate)])
+    };
+    let text = render(&unknown, None);
+    assert!(text.starts_with("No appliance runs here"), "{text}");
+    assert!(text.contains(".\n\nMACHINE"), "{text}");
+}
+
+#[test]
 fn nothing_raw_reaches_a_terminal() {
     let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\rup-to-date\u{202e}";
     let hostile = MachineStatus {
@@ -134,7 +145,7 @@ fn nothing_raw_reaches_a_terminal() {
         ..machine("a", HostStatus::Failing)
     };
     let fleet = Status {
-        problems: vec![evil.into()],
+        problems: Some(vec![evil.into()]),
         ..status(vec![hostile.clone()])
     };
     let cut = MachineStatus {

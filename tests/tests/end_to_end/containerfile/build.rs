@@ -6,6 +6,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -54,6 +55,9 @@ const SOURCES: [&str; 8] = [
 /// The name of the image that the Containerfile gives. It is built unless just these sources were built here before,
 /// with this toolchain, and that image is still in podman's store.
 pub(super) fn image(podman: &Podman) -> Result<String> {
+    // Whoever else wants it waits, instead of building it as well.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let toolchain = said("rustc", &["--version", "--verbose"])?;
     let image = format!("{BUILT}:{}", digest(&toolchain)?);
     if podman.run(["image", "exists", &image]).is_err() {

@@ -1,15 +1,20 @@
 //! At the door: who is let in, and for what.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bento_tests::{process, wait};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Ground;
 use crate::machine::Machine;
+use crate::{reports, states};
 
 #[test]
 fn there_is_no_shell_no_command_no_terminal_and_no_way_through() -> Result<()> {
@@ -49,8 +54,109 @@ fn there_is_no_shell_no_command_no_terminal_and_no_way_through() -> Result<()> {
             output.stderr
         );
     }
+    // Forwardings that are asked for only when somebody comes to the client's own port.
+    for forwarding in [
+        ["-L", "PORT:127.0.0.1:2222"],
+        ["-L", "PORT:/run/bento/socket"],
+        ["-D", "PORT"],
+    ] {
+        let said = knock(&kikimora, forwarding)?;
+        assert!(said.contains("open failed: "), "{forwarding:?}: {said}");
+    }
+    // To the client a refusal looks just as if there were no such socket.
+    states::await_log(&ground.appliance, "refused streamlocal port forward")?;
+    let mut x11 = kikimora.subsystem(&["-Y"], "sftp");
+    x11.env("DISPLAY", "127.0.0.1:99");
+    let said = process::run(&mut x11, process::SHORT)?.stderr;
+    assert!(said.contains("X11 forwarding request failed"), "{said}");
+    let tunnel = kikimora.ssh(
+        &["-N", "-w", "any:any", "-o", "ExitOnForwardFailure=yes"],
+        &[],
+    )?;
+    assert_eq!(tunnel.code(), 255, "{}", tunnel.stderr);
+    assert!(
+        !tunnel.stderr.contains("Permission denied"),
+        "{}",
+        tunnel.stderr
+    );
+    for subsystem in ["shell", "netconf", "sftp-server", "/bin/sh", ""] {
+        let mut command = kikimora.subsystem(&[], subsystem);
+        let output = process::run(&mut command, process::SHORT)?;
+        assert_ne!(output.code(), 0, "{subsystem:?}: {}", output.stdout);
+        let refusals = ["", "This service allows sftp connections only.\n"];
+        assert!(
+            refusals.contains(&output.stdout.as_str()),
+            "{}",
+            output.stdout
+        );
+    }
+    a_connection_is_one_session(&ground, &kikimora)?;
     // The door itself is open, or none of this would say anything.
     kikimora.sftp("ls /")?.success()?;
+    Ok(())
+}
+
+/// Comes to a port that ssh forwards to somewhere behind the server, and gives what ssh says to it.
+fn knock(machine: &Machine, forwarding: [&str; 2]) -> Result<String> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let [option, target] = forwarding;
+    let target = target.replace("PORT", &port.to_string());
+    // The client lives as long as its input.
+    let mut ssh = machine.subsystem(
+        &["-v", option, &target, "-o", "ExitOnForwardFailure=yes"],
+        "sftp",
+    );
+    ssh.stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = ssh.spawn()?;
+    let mut visitor = wait::until("the client to listen", process::SHORT, || {
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    })?;
+    visitor.set_read_timeout(Some(process::SHORT))?;
+    if option == "-D" {
+        // SOCKS 5, no authentication; then: connect to 127.0.0.1, port 2222.
+        visitor.write_all(&[5, 1, 0])?;
+        visitor.read_exact(&mut [0; 2])?;
+        visitor.write_all(&[5, 1, 0, 1, 127, 0, 0, 1, 8, 174])?;
+    }
+    // A reset is an end, too.
+    let mut heard = Vec::new();
+    let _ = visitor.read_to_end(&mut heard);
+    drop(child.stdin.take());
+    let said = child.wait_with_output()?;
+    ensure!(
+        !heard.windows(4).any(|word| word == b"SSH-"),
+        "it got through"
+    );
+    Ok(String::from_utf8_lossy(&said.stderr).into_owned())
+}
+
+/// While a session is open, its connection gives no second one.
+fn a_connection_is_one_session(ground: &Ground, machine: &Machine) -> Result<()> {
+    let control = format!("ControlPath={}", ground.own("control"));
+    let mut master = machine.subsystem(&["-M", "-o", &control], "sftp");
+    let mut child = master.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    wait::until("the connection to be shared", process::SHORT, || {
+        Path::new(&ground.own("control")).exists().then_some(())
+    })?;
+    let shared = ["-o", &control, "-o", "ControlMaster=no"];
+    let mut check = machine.subsystem(&[&shared[..], &["-O", "check"]].concat(), "sftp");
+    process::run(&mut check, process::SHORT)?.success()?;
+    // Denied there, the client would go on by itself, with a connection of its own.
+    let mut second = machine.subsystem(
+        &[&shared[..], &["-o", "ProxyCommand=false"]].concat(),
+        "sftp",
+    );
+    let output = process::run(&mut second, process::SHORT)?;
+    assert_eq!(output.code(), 255, "{}", output.stderr);
+    assert!(
+        output.stderr.contains("Session open refused by peer"),
+        "{}",
+        output.stderr
+    );
+    drop(child.stdin.take());
+    child.wait()?;
     Ok(())
 }
 
@@ -105,6 +211,95 @@ fn a_machine_that_is_removed_is_thrown_out_and_let_in_no_more() -> Result<()> {
         session.poll().is_err().then_some(())
     })?;
     kikimora.pull()?;
+    Ok(())
+}
+
+#[test]
+fn a_name_that_is_added_again_is_a_new_machine() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let kikimora = ground.machine("kikimora");
+    let account = |ground: &Ground| -> Result<u32> {
+        let host = ground.appliance.state_folder()?.join("hosts/kikimora");
+        Ok(fs::metadata(host.join("current/"))?.gid())
+    };
+    let old_account = account(&ground)?;
+    let open = kikimora.log_in()?;
+    open.leave(&reports::success(open.poll()?))?;
+    states::await_word(&ground.appliance, "kikimora", "up-to-date")?;
+    // What it leaves last isn't read any more: it could still be being written.
+    let unread = "/logs/0198c0de-0000-7000-8000-000000000000.1.report.gz";
+    open.put(unread, &[0x1f, 0x8b, 8])?;
+
+    ground.fleet.forget("kikimora")?;
+    kikimora.await_dismissal()?;
+    let state = ground.appliance.state_folder()?;
+    wait::until("its user id to be free", process::SHORT, || {
+        let enrolments = fs::read_to_string(state.join("enrolments.json")).ok()?;
+        (!enrolments.contains("leaving")).then_some(())
+    })?;
+    assert!(!state.join("hosts/kikimora").exists());
+    assert!(open.poll().is_err(), "its session is still open");
+
+    ground.fleet.host("kikimora", |_| Ok(()))?;
+    let status = states::await_word(&ground.appliance, "kikimora", "new")?;
+    for unknown in ["reported", "seen"] {
+        assert_eq!(status[unknown], Value::Null, "{status}");
+    }
+    assert_eq!(status["runs"], 0);
+    let again = kikimora.await_admission()?;
+    assert!(again.modified(unread).is_err());
+    assert_eq!(again.pull()?.text("config/configuration.nix"), "kikimora's");
+    assert_ne!(account(&ground)?, old_account);
+    Ok(())
+}
+
+#[test]
+fn nothing_about_the_keys_and_ciphers_is_known_to_be_weak() -> Result<()> {
+    let ground = Ground::new()?;
+    let audit = |options: &[&str]| {
+        let mut audit = Command::new("ssh-audit");
+        let port = ground.appliance.port().to_string();
+        audit.args(options).args(["-p", &port, "127.0.0.1"]);
+        process::run(&mut audit, process::SHORT)
+    };
+    let report = audit(&["-n"])?;
+    // 2 is a warning; 3 would be a failure, and 1 that it couldn't connect.
+    assert!([0, 2].contains(&report.code()), "{}", report.stdout);
+    assert!(
+        report.stdout.contains("(kex) curve25519-sha256 "),
+        "{}",
+        report.stdout
+    );
+    assert!(!report.stdout.contains("[fail]"), "{}", report.stdout);
+    let offer: Value = serde_json::from_str(&audit(&["-j"])?.stdout)?;
+    let first = offer["kex"][0]["algorithm"].as_str().unwrap_or_default();
+    let withstands_quantum_computers = ["mlkem768", "sntrup761"];
+    assert!(
+        withstands_quantum_computers
+            .iter()
+            .any(|name| first.starts_with(name)),
+        "{offer}"
+    );
+    let host_keys: Vec<_> = offer["key"].as_array().into_iter().flatten().collect();
+    assert_eq!(host_keys, [&json!({"algorithm": "ssh-ed25519"})]);
+    Ok(())
+}
+
+/// Some seconds of compressing on any machine.
+const MUCH: usize = 40 << 20;
+
+#[test]
+fn a_machine_that_is_removed_is_out_before_anything_else_is_published() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let (kikimora, domovoi) = (ground.machine("kikimora"), ground.machine("domovoi"));
+    let session = kikimora.log_in()?;
+    let old = session.poll()?;
+    ground.fleet.forget("domovoi")?;
+    let mut noise = vec![0; MUCH];
+    fs::File::open("/dev/urandom")?.read_exact(&mut noise)?;
+    ground.fleet.write("hosts/kikimora/noise", noise)?;
+    domovoi.await_dismissal()?;
+    assert_eq!(kikimora.log_in()?.poll()?, old, "it was published before");
     Ok(())
 }
 

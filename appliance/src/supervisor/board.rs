@@ -1,0 +1,208 @@
+//! What is wrong at the moment: in a file for `bento status`, and in the log once, when it is new.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bento_protocol::HostName;
+use tracing::{error, warn};
+
+use crate::durable;
+use crate::problem::Problem;
+use crate::state::Runtime;
+
+/// Who tells of problems. Each tells all of its own at once, and so takes back those that are over.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    /// Whoever reads `fleet.toml`.
+    Settings,
+    /// Whoever needs the state as a whole.
+    State,
+    /// Whoever gives this machine an account and a chroot.
+    Enrolment(HostName),
+    /// Whoever publishes for this machine.
+    Publication(HostName),
+    /// Whoever takes in its reports.
+    Inbox(HostName),
+    /// Whoever notes its contacts.
+    Contact(HostName),
+}
+
+/// Where problems are told.
+#[derive(Debug)]
+pub(super) struct Board {
+    file: PathBuf,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    problems: BTreeMap<Source, Vec<Problem>>,
+    /// Those that the log hasn't yet.
+    new: Vec<Problem>,
+    /// Whether the file says something else.
+    changed: bool,
+    /// Whether it couldn't be written the last time, which the log has once.
+    unwritable: bool,
+}
+
+impl Board {
+    pub(super) fn new(runtime: &Runtime) -> Self {
+        let told = Told {
+            problems: BTreeMap::new(),
+            new: Vec::new(),
+            // That nothing is wrong must be said, too: without the file nobody knows.
+            changed: true,
+            unwritable: false,
+        };
+        Board {
+            file: runtime.problems(),
+            told: Mutex::new(told),
+        }
+    }
+
+    /// Takes note of all that is wrong by one source; nothing is to be seen of it before [`Self::post`].
+    pub(super) fn tell(&self, source: Source, problems: Vec<Problem>) {
+        let mut told = self.told();
+        let known = told.problems.get(&source).cloned().unwrap_or_default();
+        if known == problems {
+            return;
+        }
+        told.changed = true;
+        let new = problems.iter().filter(|problem| !known.contains(problem));
+        let new: Vec<_> = new.cloned().collect();
+        told.new.extend(new);
+        if problems.is_empty() {
+            told.problems.remove(&source);
+        } else {
+            told.problems.insert(source, problems);
+        }
+    }
+
+    /// Forgets a machine.
+    pub(super) fn forget(&self, name: &HostName) {
+        for source in [
+            Source::Enrolment,
+            Source::Publication,
+            Source::Inbox,
+            Source::Contact,
+        ] {
+            self.tell(source(name.clone()), Vec::new());
+        }
+    }
+
+    /// Logs what is new, and writes the file if it says something else.
+    pub(super) fn post(&self) {
+        let mut told = self.told();
+        for line in lines(&std::mem::take(&mut told.new)) {
+            warn!("{line}");
+        }
+        if !told.changed {
+            return;
+        }
+        let all: Vec<_> = told.problems.values().flatten().collect();
+        let written = durable::write_json(&self.file, &all);
+        if let Err(error) = &written
+            && !told.unwritable
+        {
+            let file = self.file.display();
+            error!(
+                "what is wrong can't be written to {file}, so that status doesn't show it: {error}"
+            );
+        }
+        told.unwritable = written.is_err();
+        told.changed = written.is_err();
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // Nothing panics while it is half changed.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One line for each problem, and one for the same problem of many machines: a full disk is one for all of them.
+fn lines(problems: &[Problem]) -> Vec<String> {
+    let mut groups: Vec<(Problem, Vec<&HostName>)> = Vec::new();
+    for problem in problems {
+        let Some(host) = &problem.host else {
+            groups.push((problem.clone(), Vec::new()));
+            continue;
+        };
+        let anyones = Problem {
+            host: None,
+            ..problem.clone()
+        };
+        let same = |(other, hosts): &&mut (Problem, Vec<_>)| *other == anyones && !hosts.is_empty();
+        match groups.iter_mut().find(same) {
+            Some((_, hosts)) if hosts.contains(&host) => {}
+            Some((_, hosts)) => hosts.push(host),
+            None => groups.push((anyones, vec![host])),
+        }
+    }
+    groups
+        .iter()
+        .map(|(problem, hosts)| problem.of_all(hosts))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board() -> (tempfile::TempDir, Board) {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(&Runtime::new(folder.path()));
+        (folder, board)
+    }
+
+    fn written(board: &Board) -> Option<Vec<Problem>> {
+        durable::read_json(&board.file).unwrap()
+    }
+
+    fn full(name: &str) -> Problem {
+        Problem::new("/state", "is full", "make room").of(&name.parse().unwrap())
+    }
+
+    #[test]
+    fn what_a_source_does_not_tell_any_more_is_over() {
+        let (_folder, board) = board();
+        let a = Source::Inbox("a".parse().unwrap());
+        board.tell(a.clone(), vec![full("a")]);
+        board.tell(Source::State, vec![full("b")]);
+        assert_eq!(written(&board), None, "nothing before it is posted");
+        board.post();
+        assert_eq!(written(&board), Some(vec![full("b"), full("a")]));
+        board.tell(Source::State, Vec::new());
+        board.forget(&"a".parse().unwrap());
+        board.post();
+        assert_eq!(written(&board), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_is_written_later() {
+        let (folder, board) = board();
+        std::fs::remove_dir(folder.path()).unwrap();
+        board.tell(Source::State, vec![full("a")]);
+        board.post();
+        std::fs::create_dir(folder.path()).unwrap();
+        board.post();
+        assert_eq!(written(&board), Some(vec![full("a")]));
+    }
+
+    #[test]
+    fn the_log_has_a_problem_once_and_one_line_for_all_machines() {
+        let (_folder, board) = board();
+        let logged = || lines(&std::mem::take(&mut board.told().new));
+        board.tell(Source::State, vec![full("a")]);
+        board.tell(Source::State, vec![full("a"), full("b")]);
+        assert_eq!(logged(), ["/state: a, b: is full: make room"]);
+        board.tell(Source::State, vec![full("b"), full("a")]);
+        assert!(logged().is_empty());
+        let many = (0..1000).map(|number| full(&format!("m{number}")));
+        board.tell(Source::State, many.collect());
+        assert_eq!(
+            logged(),
+            ["/state: m0, m1, m2, m3, m4 and 995 more: is full: make room"]
+        );
+    }
+}

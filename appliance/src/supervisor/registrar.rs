@@ -1,0 +1,154 @@
+//! Who has which account: given and taken as the fleet says, and kept.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bento_protocol::HostName;
+use jiff::Timestamp;
+use tracing::info;
+
+use super::board::{Board, Source};
+use super::publisher::{remove_unfinished, unwritable};
+use crate::enrolment::Enrolments;
+use crate::fleet::Fleet;
+use crate::problem::Problem;
+use crate::publication::Publications;
+use crate::session::Account;
+use crate::state::State;
+
+/// Gives and takes accounts.
+#[derive(Debug)]
+pub(super) struct Registrar {
+    state: State,
+    enrolments: Enrolments,
+    board: Arc<Board>,
+}
+
+impl Registrar {
+    /// Begins with what the state holds.
+    pub(super) fn new(state: State, board: Arc<Board>) -> io::Result<Self> {
+        let enrolments = Enrolments::read(&state)?;
+        Ok(Registrar {
+            state,
+            enrolments,
+            board,
+        })
+    }
+
+    /// Who has which account.
+    pub(super) fn enrolments(&self) -> &Enrolments {
+        &self.enrolments
+    }
+
+    /// The accounts that there must be, with the keys that let each in.
+    pub(super) fn accounts(&self, fleet: &Fleet) -> Vec<Account> {
+        let account = |(name, uid): (&HostName, u32)| {
+            let host = fleet.hosts.get(name)?;
+            Some(Account {
+                name: name.clone(),
+                uid,
+                keys: host.keys.clone(),
+            })
+        };
+        self.enrolments.accounts().filter_map(account).collect()
+    }
+
+    /// Gives every machine of the fleet an account, and takes the account of every other: gives these.
+    ///
+    /// # Errors
+    /// When that can't be kept. Then nothing has changed.
+    pub(super) fn enrol(&mut self, fleet: &Fleet, now: Timestamp) -> io::Result<Vec<HostName>> {
+        let mut enrolments = self.enrolments.clone();
+        let is_gone = |name: &&HostName| !fleet.hosts.contains_key(*name);
+        let gone: Vec<_> = self.enrolments.names().filter(is_gone).cloned().collect();
+        gone.iter().for_each(|name| enrolments.remove(name));
+        for name in fleet.hosts.keys() {
+            if enrolments.enrol(name, now).is_none() {
+                self.refuse_account(name, no_user_id());
+            }
+        }
+        if enrolments != self.enrolments {
+            let is_new = |name: &&HostName| self.enrolments.get(name).is_none();
+            let new: Vec<_> = enrolments.names().filter(is_new).cloned().collect();
+            self.take_over(enrolments, &new).inspect_err(|error| {
+                for name in &new {
+                    self.refuse_account(name, unwritable(&self.state, error));
+                }
+            })?;
+        }
+        for name in &gone {
+            info!(host = %name, "removed");
+            self.board.forget(name);
+        }
+        Ok(gone)
+    }
+
+    fn refuse_account(&self, name: &HostName, problem: Problem) {
+        let source = Source::Enrolment(name.clone());
+        self.board.tell(source, vec![problem.of(name)]);
+    }
+
+    /// Makes these the enrolments, each new one with an empty folder: what an earlier machine of its name left isn't
+    /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either.
+    fn take_over(&mut self, enrolments: Enrolments, new: &[HostName]) -> io::Result<()> {
+        for host in new.iter().map(|name| self.state.host(name)) {
+            remove_folder(host.root())?;
+            fs::create_dir(host.root())?;
+        }
+        rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
+        enrolments.write(&self.state)?;
+        self.enrolments = enrolments;
+        for name in new {
+            info!(host = %name, "enrolled");
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of these removed machines, neither a session nor a file: their user ids may be given again.
+    pub(super) fn release(&mut self, uids: &[u32]) -> io::Result<()> {
+        let mut enrolments = self.enrolments.clone();
+        uids.iter().for_each(|uid| enrolments.release(*uid));
+        if enrolments != self.enrolments {
+            enrolments.write(&self.state)?;
+            self.enrolments = enrolments;
+        }
+        Ok(())
+    }
+
+    /// Gives every machine that has an account a chroot. False if one can't have it.
+    pub(super) fn give_chroots(&self, fleet: &Fleet) -> bool {
+        let mut all = true;
+        for name in fleet.hosts.keys() {
+            let Some(enrolment) = self.enrolments.get(name) else {
+                // Why, is told.
+                all = false;
+                continue;
+            };
+            let given = Publications::of(&self.state.host(name)).enrol(enrolment.uid);
+            let problem = given.err().map(|error| {
+                remove_unfinished(&self.state, name);
+                unwritable(&self.state, &error).of(name)
+            });
+            all &= problem.is_none();
+            self.board.tell(
+                Source::Enrolment(name.clone()),
+                problem.into_iter().collect(),
+            );
+        }
+        all
+    }
+}
+
+fn no_user_id() -> Problem {
+    let advice = "remove machines that are no longer there";
+    Problem::new("fleet.toml", "there is no user id left", advice)
+}
+
+fn remove_folder(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,149 @@
+//! Symlinks and folders that change places while they are being followed and read.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::*;
+use crate::generation;
+
+/// What may be read: all that lies in the fleet folder for this machine.
+const INSIDE: [&str; 2] = ["inside", "another inside"];
+const CANARY: &str = "from outside";
+/// How often the tree is walked and read.
+const ROUNDS: usize = 1000;
+/// How often two names change places before they rest; an even number, so that each is in its place then.
+const SWAPS: usize = 2000;
+const REST: Duration = Duration::from_millis(1);
+
+/// A fleet folder, and beside it what lies outside.
+struct Ground {
+    place: TempDir,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let ground = Ground {
+            place: tempfile::tempdir().unwrap(),
+        };
+        write(&ground.fleet(), "hosts/a/flake.nix", INSIDE[0]);
+        write(&ground.fleet(), "shared/x.nix", INSIDE[1]);
+        write(&ground.fleet(), "bento-secrets/b/x.nix", CANARY);
+        write(ground.place.path(), "outside/x.nix", CANARY);
+        ground
+    }
+
+    fn fleet(&self) -> PathBuf {
+        self.place.path().join("fleet")
+    }
+
+    /// Two names in the machine's folder that change places all the time while it is walked and read: gives every
+    /// text that was read as a part of it, and checks that it was something of the fleet.
+    fn read_while_swapping(&self, pairs: &[(PathBuf, PathBuf)]) -> usize {
+        let fleet = FleetFolder::open(&self.fleet()).unwrap();
+        let (name, host) = ("a".parse().unwrap(), host(""));
+        let done = &AtomicBool::new(false);
+        thread::scope(|scope| {
+            for (one, other) in pairs {
+                scope.spawn(move || {
+                    let swap = || renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+                    while !done.load(Ordering::Relaxed) {
+                        for _ in 0..SWAPS {
+                            swap().unwrap();
+                        }
+                        // With all in its place: some of the walks must come to something.
+                        thread::sleep(REST);
+                    }
+                });
+            }
+            let mut seen = BTreeSet::new();
+            let mut whole = 0;
+            for _ in 0..ROUNDS {
+                let Ok(tree) = HostTree::walk(&fleet, &name, &host) else {
+                    continue;
+                };
+                for file in &tree.files {
+                    let mut text = Vec::new();
+                    let read = generation::read(&fleet, file, |chunk| {
+                        text.extend_from_slice(chunk);
+                        Ok(())
+                    });
+                    if read.is_ok() {
+                        whole += 1;
+                        seen.insert(String::from_utf8(text).unwrap());
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            assert!(
+                seen.iter().all(|text| INSIDE.contains(&text.as_str())),
+                "{seen:?}"
+            );
+            whole
+        })
+    }
+
+    fn in_fleet(&self, path: &str) -> PathBuf {
+        self.fleet().join(path)
+    }
+}
+
+#[test]
+fn a_link_that_is_swapped_while_it_is_followed_leads_nowhere_outside() {
+    for (number, outside) in [
+        "../../../outside",
+        "../../../../../../../../../../etc",
+        "/etc",
+        "/proc/self/cwd",
+        "/proc/self/root/etc",
+        "../../bento-secrets/b",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ground = Ground::new();
+        let (link, other) = (
+            ground.in_fleet("hosts/a/link"),
+            ground.in_fleet(&format!("hosts/other-{number}")),
+        );
+        symlink("../../shared", &link).unwrap();
+        symlink(outside, &other).unwrap();
+        let file = (ground.in_fleet("hosts/a/x.nix"), ground.in_fleet("hosts/y"));
+        symlink("../../shared/x.nix", &file.0).unwrap();
+        symlink(format!("{outside}/x.nix"), &file.1).unwrap();
+        let read = ground.read_while_swapping(&[(link, other), file]);
+        assert!(read > 0, "nothing was ever read with {outside}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_swapped_for_a_link_while_it_is_walked_leads_nowhere_outside() {
+    let ground = Ground::new();
+    write(&ground.fleet(), "hosts/a/sub/x.nix", INSIDE[0]);
+    write(&ground.fleet(), "hosts/a/deep/sub/x.nix", INSIDE[0]);
+    let pair = |inside: &str, outside: &str, target: &Path| {
+        let link = ground.in_fleet(outside);
+        symlink(target, &link).unwrap();
+        (ground.in_fleet(inside), link)
+    };
+    let outside = ground.place.path().join("outside");
+    let pairs = [
+        pair("hosts/a/sub", "hosts/one", &outside),
+        pair(
+            "hosts/a/deep/sub",
+            "hosts/two",
+            Path::new("../../../outside"),
+        ),
+        pair("hosts/a/deep", "hosts/three", ground.place.path()),
+        pair("hosts/a", "four", &outside),
+    ];
+    // One after the other: each lies in the next.
+    for pair in pairs {
+        assert!(ground.read_while_swapping(&[pair]) > 0);
+    }
+}

@@ -1,0 +1,138 @@
+//! The real binary, as a process.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use bento_appliance::state::State;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
+use crate::apart::until;
+use crate::ground::Ground;
+
+/// An appliance that can be started, and dies.
+pub struct Appliance<'a> {
+    pub ground: &'a Ground,
+    /// The fleet folder.
+    pub config: PathBuf,
+    /// What it keeps.
+    pub state: State,
+}
+
+/// One that runs. Dropped, it is killed.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl<'a> Appliance<'a> {
+    pub fn new(ground: &'a Ground, config: &Path, state: impl Into<PathBuf>) -> Self {
+        Appliance {
+            ground,
+            config: config.to_owned(),
+            state: State::new(state),
+        }
+    }
+
+    /// What starts it, as a process that first stops itself.
+    pub fn halted(&self) -> Command {
+        let runtime = self.ground.runtime();
+        // As when a container starts.
+        if runtime.root().exists() {
+            fs::remove_dir_all(runtime.root()).unwrap();
+        }
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_bento"))
+            .args(["serve", "--listen", "127.0.0.1:2222", "--config"])
+            .arg(&self.config)
+            .arg("--state")
+            .arg(self.state.root())
+            .arg("--runtime")
+            .arg(runtime.root())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(self.log()).unwrap())
+            .process_group(0);
+        command
+    }
+
+    /// Starts it.
+    pub fn start(&self) -> Running {
+        let mut command = self.halted();
+        let child = command.spawn().unwrap();
+        let running = Running {
+            child,
+            log: self.log(),
+        };
+        waitpid(running.id(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+        kill(running.id(), Signal::SIGCONT).unwrap();
+        running
+    }
+
+    /// Lets it do all that it has to do, and kills it.
+    pub fn run_until_ready(&self) {
+        self.start().await_event("ready");
+    }
+
+    fn log(&self) -> PathBuf {
+        self.ground.path("log")
+    }
+
+    /// What the one that was started last has logged.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
+    }
+}
+
+/// Something that a log tells.
+pub struct Event<'a>(&'a str);
+
+/// All that a log tells of one kind of event.
+pub fn events<'a>(log: &'a str, event: &str) -> Vec<Event<'a>> {
+    let texts = log
+        .lines()
+        .filter_map(|line| Some(line.split_once("INFO ")?.1));
+    texts
+        .filter(|text| text.starts_with(event))
+        .map(Event)
+        .collect()
+}
+
+impl Event<'_> {
+    /// What it says beside, as `name=value`.
+    pub fn field(&self, name: &str) -> String {
+        let mut fields = self.0.split(' ').filter_map(|word| word.split_once('='));
+        let (_, value) = fields.find(|(field, _)| *field == name).unwrap();
+        value.to_owned()
+    }
+}
+
+impl Running {
+    /// Waits for an event.
+    pub fn await_event(&self, event: &str) {
+        let log = || fs::read_to_string(&self.log).unwrap();
+        until(&format!("{event} in its log"), || {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+            let ended = status.is_ok_and(|status| status.contains("State:\tZ"));
+            assert!(!ended, "it ended: {}", log());
+            (!events(&log(), event).is_empty()).then_some(())
+        });
+    }
+
+    /// Its process.
+    pub fn id(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}

@@ -1,0 +1,93 @@
+//! Two states of a fleet folder that differ in everything that can differ.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::ground::{Ground, run};
+
+/// What has been left alone for so long is published at once.
+const SETTLED: Duration = Duration::from_millis(2_100);
+
+/// A fleet folder before and after an edit.
+pub struct Fleets {
+    pub before: PathBuf,
+    pub after: PathBuf,
+}
+
+impl Fleets {
+    /// Before: domovoi and kikimora. After: domovoi is gone, leshy is new, kikimora has another policy, and of its
+    /// files some are added, changed, removed and left alone, and a secret is changed.
+    pub fn write(ground: &Ground) -> Self {
+        let fleets = Fleets {
+            before: ground.path("before"),
+            after: ground.path("after"),
+        };
+        for (folder, names) in [
+            (&fleets.before, ["domovoi", "kikimora"]),
+            (&fleets.after, ["kikimora", "leshy"]),
+        ] {
+            let is_after = folder == &fleets.after;
+            let mut text = "[server]\naddress = \"bento.example.org\"\n".to_owned();
+            for name in names {
+                let key = key(ground, name);
+                text.push_str(&format!("[hosts.{name}]\nkeys = [\"{key}\"]\n"));
+                if is_after && name == "kikimora" {
+                    text.push_str("reboot = \"immediate\"\n");
+                }
+                write(folder, &format!("hosts/{name}/flake.nix"), "{ }");
+                write(
+                    folder,
+                    &format!("bento-secrets/{name}/key"),
+                    &format!("of {name}"),
+                );
+            }
+            write(folder, "fleet.toml", &text);
+        }
+        write(
+            &fleets.before,
+            "hosts/kikimora/modules/old.nix",
+            "{ old = true; }",
+        );
+        write(&fleets.before, "hosts/kikimora/modules/changed.nix", "{ }");
+        write(
+            &fleets.after,
+            "hosts/kikimora/modules/changed.nix",
+            "{ changed = true; }",
+        );
+        write(
+            &fleets.after,
+            "hosts/kikimora/new/new.nix",
+            "{ new = true; }",
+        );
+        write(&fleets.after, "bento-secrets/kikimora/key", "another");
+        thread::sleep(SETTLED);
+        fleets
+    }
+}
+
+/// The file of a machine's private key.
+pub fn private_key(ground: &Ground, name: &str) -> PathBuf {
+    ground.path(&format!("key-of-{name}"))
+}
+
+/// A machine's public key.
+fn key(ground: &Ground, name: &str) -> String {
+    let private = private_key(ground, name);
+    if !private.exists() {
+        let mut make = Command::new("ssh-keygen");
+        run(make
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&private));
+    }
+    let public = fs::read_to_string(private.with_added_extension("pub")).unwrap();
+    public.trim().to_owned()
+}
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}

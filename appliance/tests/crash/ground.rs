@@ -1,0 +1,105 @@
+//! Where the appliance dies: namespaces in which `/etc` and `/run` are as bare as in the container.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bento_appliance::state::Runtime;
+use nix::mount::{MsFlags, mount};
+
+use crate::apart;
+use crate::disk::Disk;
+
+/// Where a file system in memory is mounted.
+const ROOT: &str = "/mnt";
+const RUNTIME: &str = "run/bento";
+
+/// An empty place for appliances, one at a time.
+pub struct Ground {
+    /// A state mustn't lie in memory.
+    disk: Disk,
+}
+
+impl Ground {
+    /// Runs a test there.
+    pub fn inside<F: FnOnce(&Ground)>(body: F) {
+        // A network of its own, so that the port is free.
+        apart::apart::<F>(&["--net"], || body(&Ground::prepare()));
+    }
+
+    fn prepare() -> Self {
+        for target in ["/run", ROOT] {
+            let options = Some("mode=755");
+            mount(
+                Some("tmpfs"),
+                target,
+                Some("tmpfs"),
+                MsFlags::empty(),
+                options,
+            )
+            .unwrap();
+        }
+        let etc = path("etc");
+        fs::create_dir(&etc).unwrap();
+        fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache")).unwrap();
+        let runtime = Runtime::new(path(RUNTIME));
+        for (path, name) in [
+            (runtime.passwd(), "passwd"),
+            (runtime.group(), "group"),
+            (runtime.shadow(), "shadow"),
+        ] {
+            symlink(path, etc.join(name)).unwrap();
+        }
+        mount(
+            Some(&etc),
+            "/etc",
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .unwrap();
+        run(Command::new("ip").args(["link", "set", "lo", "up"]));
+        // ssh-keygen wants to know who it is.
+        bento_appliance::session::accounts::write(&runtime, &[]).unwrap();
+        Ground {
+            disk: Disk::make(&path("disk"), &path("states")),
+        }
+    }
+
+    /// A place for anything.
+    pub fn path(&self, name: &str) -> PathBuf {
+        path(name)
+    }
+
+    /// What an appliance keeps only as long as it lives.
+    pub fn runtime(&self) -> Runtime {
+        Runtime::new(path(RUNTIME))
+    }
+
+    /// A state of this name.
+    pub fn state(&self, name: &str) -> PathBuf {
+        self.disk.mounted.join(name)
+    }
+
+    /// A copy of a state, with its hard links, owners, modes and times.
+    pub fn copy(&self, from: &Path, name: &str) -> PathBuf {
+        let to = self.state(name);
+        if to.exists() {
+            fs::remove_dir_all(&to).unwrap();
+        }
+        run(Command::new("cp").arg("-a").args([from, &to]));
+        to
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(ROOT).join(name)
+}
+
+/// Runs a program that must succeed.
+pub fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {message}");
+}

@@ -1,0 +1,215 @@
+//! Reports, while the appliance that takes them in dies.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use bento_appliance::enrolment::Enrolments;
+use bento_appliance::published::Published;
+use bento_appliance::report::{Ledger, Limits, Store};
+use bento_appliance::state::State;
+use bento_protocol::{Format, Outcome, Report, ReportName, RunId, Systems};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use nix::sys::signal::{Signal, kill};
+
+use crate::apart::until;
+use crate::appliance::{Appliance, events};
+use crate::client::sftp;
+use crate::disk::Disk;
+use crate::fleet::Fleets;
+use crate::ground::Ground;
+use crate::power::Cut;
+use crate::tracer::{Step, kill_before};
+use crate::trial::require;
+
+const MACHINE: &str = "kikimora";
+
+#[test]
+fn killed_at_any_step_of_taking_in_reports_it_has_each_of_them_once() {
+    Ground::inside(|ground| {
+        let (old, runs) = with_reports(ground);
+        for number in 1.. {
+            let state = ground.copy(old.state.root(), "state");
+            let appliance = Appliance::new(ground, &old.config, state);
+            let Some(step) = kill_before(&appliance, "reported", number, is_intake) else {
+                break;
+            };
+            let when = format!("killed before step {number}, {step:?}");
+            require(comes_to_have(&appliance, &runs), &when);
+        }
+    });
+}
+
+#[test]
+fn after_a_power_cut_at_any_step_of_taking_in_reports_it_has_each_of_them_once() {
+    Ground::inside(|ground| {
+        let (old, runs) = with_reports(ground);
+        let cut = Cut::begin(ground, &old.state);
+        let appliance = Appliance::new(ground, &old.config, cut.state());
+        let kept = cut.before_every_step(&appliance, "reported", is_intake, |_| Ok(()));
+        // The files of a report and the ledger are synced one by one.
+        assert!(kept.len() > 3, "only {} different disks", kept.len());
+        for (when, remains) in kept {
+            let again = remains.mount(&cut.at);
+            let restarted = Appliance::new(ground, &old.config, cut.at.join("state"));
+            require(comes_to_have(&restarted, &runs), &when);
+            drop(again);
+        }
+    });
+}
+
+#[test]
+fn a_report_whose_fsync_was_answered_outlives_a_power_cut() {
+    Ground::inside(|ground| {
+        let fleets = Fleets::write(ground);
+        let disk = Disk::make(&ground.path("image"), &ground.path("volume"));
+        let appliance = Appliance::new(ground, &fleets.before, disk.mounted.join("state"));
+        let running = appliance.start();
+        running.await_event("ready");
+        let report = report(&appliance.state);
+        let file = ground.path("report");
+        fs::write(&file, packed(&report)).unwrap();
+        let mut session = sftp(ground, &appliance.state, MACHINE).spawn().unwrap();
+        let mut input = session.stdin.take().unwrap();
+        let mut output = BufReader::new(session.stdout.take().unwrap()).lines();
+        let mut ask = |command: &str| {
+            writeln!(input, "{command}\nls generation").unwrap();
+            // The command is echoed first.
+            assert!(output.any(|line| line.unwrap().trim_end() == "generation"));
+        };
+        ask("pwd");
+        // It can't take the report in; sshd goes on.
+        kill(running.id(), Signal::SIGSTOP).unwrap();
+        ask(&format!(
+            "put -f {} /logs/{}",
+            file.display(),
+            name(&report)
+        ));
+        let remains = disk.remains(ground.path("copy"));
+        session.kill().unwrap();
+        session.wait().unwrap();
+        drop(running);
+
+        let at = ground.path("after-power-cut");
+        let again = remains.mount(&at);
+        let restarted = Appliance::new(ground, &fleets.before, at.join("state"));
+        comes_to_have(&restarted, &[report.run]).unwrap();
+        drop(again);
+    });
+}
+
+/// A state with two reports in the inbox, and their runs.
+fn with_reports(ground: &Ground) -> (Appliance<'_>, Vec<RunId>) {
+    let fleets = Fleets::write(ground);
+    let appliance = Appliance::new(ground, &fleets.before, ground.state("old"));
+    appliance.run_until_ready();
+    let state = &appliance.state;
+    let machine = MACHINE.parse().unwrap();
+    let uid = Enrolments::read(state).unwrap().get(&machine).unwrap().uid;
+    let leave = |report: Report| {
+        let path = state
+            .host(&machine)
+            .current()
+            .join("logs")
+            .join(name(&report));
+        fs::write(&path, packed(&report)).unwrap();
+        chown(&path, Some(uid), Some(uid)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+        report.run
+    };
+    let runs = (0..2).map(|_| leave(report(state))).collect();
+    (appliance, runs)
+}
+
+fn report(state: &State) -> Report {
+    let host = state.host(&MACHINE.parse().unwrap());
+    Report {
+        format: Format,
+        run: RunId::now(),
+        generation: Published::read(&host).unwrap().unwrap().generation,
+        outcome: Outcome::Switched,
+        auto: false,
+        started: Timestamp::now(),
+        finished: Timestamp::now(),
+        phases: Vec::new(),
+        system: Systems::default(),
+        reboot_required: false,
+        held: None,
+        error: None,
+        client: "0".into(),
+        nix: None,
+        log: "building".into(),
+    }
+}
+
+fn name(report: &Report) -> String {
+    ReportName {
+        run: report.run,
+        attempt: 1,
+    }
+    .to_string()
+}
+
+fn packed(report: &Report) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    serde_json::to_writer(&mut gzip, report).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// Whether a step belongs to taking in reports: the office is at work at the same time.
+fn is_intake(step: &Step) -> bool {
+    let path = step.path.to_string_lossy();
+    ["/reports", "/ledger.json", "/logs/"]
+        .iter()
+        .any(|part| path.contains(part))
+        || step.call == "fsync" && path.ends_with(MACHINE)
+}
+
+/// Starts an appliance on what a dead one left, and waits until it has nothing more to take in: then there are the
+/// reports of these runs, in the order of receipt, each of them once, and nothing else.
+fn comes_to_have(appliance: &Appliance<'_>, runs: &[RunId]) -> Result<()> {
+    let keep = appliance.state.host(&MACHINE.parse()?);
+    let running = appliance.start();
+    running.await_event("ready");
+    let entries = |folder: &Path| fs::read_dir(folder).map_or(0, |entries| entries.count());
+    let inbox = keep.current().join("logs");
+    until("the inbox is empty", || {
+        (entries(&inbox) == 0).then_some(())
+    });
+    drop(running);
+    let store = Store::read(&keep, Limits::default())?;
+    let found: Vec<_> = store.records().collect();
+    ensure!(
+        found
+            .iter()
+            .map(|record| record.sequence)
+            .eq(1..=runs.len() as u64),
+        "{found:?}"
+    );
+    for (record, run) in found.iter().zip(runs) {
+        let text = serde_json::to_string(record)?;
+        ensure!(text.contains(&run.to_string()), "{text} isn't of {run}");
+        let log = store.log(record.sequence)?;
+        ensure!(log == Some(b"building".into()), "{log:?}");
+    }
+    let ledger = Ledger::read(&keep)?;
+    let count = runs.len() as u64;
+    ensure!(
+        (ledger.kept, ledger.runs(), ledger.refused) == (count, count, 0),
+        "{ledger:?}"
+    );
+    ensure!(
+        entries(&keep.reports()) == 2 * runs.len(),
+        "something is left"
+    );
+    ensure!(
+        events(&appliance.logged(), "reported").len() <= runs.len(),
+        "{}",
+        appliance.logged()
+    );
+    Ok(())
+}

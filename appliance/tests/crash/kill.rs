@@ -1,0 +1,113 @@
+//! SIGKILL at every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use bento_appliance::state::State;
+
+use crate::appliance::Appliance;
+use crate::fleet::Fleets;
+use crate::ground::Ground;
+use crate::inspection::Has;
+use crate::listing::listing;
+use crate::tracer::{Step, kill_before};
+use crate::trial::{Trial, require};
+
+#[test]
+fn killed_at_any_step_of_its_first_start_it_publishes_everything_at_the_next() {
+    Ground::inside(|ground| {
+        let fleets = Fleets::write(ground);
+        let old = State::new(ground.state("old"));
+        fs::create_dir(old.root()).unwrap();
+        let trial = Trial::new(ground, &fleets.before, &old);
+        let seen = kill_at_every_step(&trial, None, |_| true);
+        for name in ["domovoi", "kikimora"] {
+            let count = seen[name].len();
+            assert_eq!(
+                count, 3,
+                "{name} had no chroot, an empty one, a full one: {seen:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn killed_at_any_step_of_an_edit_it_has_every_machine_wholly_old_or_wholly_new() {
+    Ground::inside(|ground| {
+        let fleets = Fleets::write(ground);
+        let old = Appliance::new(ground, &fleets.before, ground.state("old"));
+        old.run_until_ready();
+        let trial = Trial::new(ground, &fleets.after, &old.state);
+        let seen = kill_at_every_step(&trial, Some(&fleets.before), |_| true);
+        for (name, count) in [("domovoi", 2), ("kikimora", 2), ("leshy", 3)] {
+            assert_eq!(seen[name].len(), count, "{name}: {seen:?}");
+        }
+    });
+}
+
+#[test]
+fn a_name_that_comes_again_after_a_crash_gets_nothing_of_what_the_old_machine_left() {
+    Ground::inside(|ground| {
+        let fleets = Fleets::write(ground);
+        let old = Appliance::new(ground, &fleets.before, ground.state("old"));
+        old.run_until_ready();
+        let domovoi = old.state.hosts().join("domovoi");
+        // Its account is gone, its folder is there.
+        let removing = Appliance::new(ground, &fleets.after, old.state.root());
+        let is_removal = |step: &Step| step.path.starts_with(&domovoi) && step.call == "unlinkat";
+        assert!(kill_before(&removing, "ready", 1, is_removal).is_some());
+        assert!(domovoi.join("current").exists());
+        let trial = Trial::new(ground, &fleets.before, &old.state);
+        kill_at_every_step(&trial, None, |step| {
+            let path = step.path.to_string_lossy();
+            path.contains("domovoi") || path.contains("enrolments")
+        });
+    });
+}
+
+/// How often the appliance dies in a row: once, unless this variable of the environment asks for more.
+const DEATHS: &str = "BENTO_CRASH_DEATHS";
+
+/// Kills an appliance before the first of the steps that count, then before the second, until one comes to its end;
+/// looks each time at what is left, and starts another one on it. `undone` is the fleet folder to which the
+/// administrator may go back. Gives all that machines had after deaths.
+fn kill_at_every_step(
+    trial: &Trial<'_>,
+    undone: Option<&Path>,
+    counts: impl Fn(&Step) -> bool,
+) -> BTreeMap<String, BTreeSet<Has>> {
+    let deaths = std::env::var(DEATHS).map_or(1, |number| number.parse().unwrap());
+    let mut seen = BTreeMap::<_, BTreeSet<_>>::new();
+    let mut last = None;
+    for number in 1.. {
+        let appliance = trial.appliance();
+        let Some(step) = kill_before(&appliance, "ready", number, &counts) else {
+            break;
+        };
+        let when = format!("killed before step {number}, {step:?}");
+        for (name, has) in require(trial.inspect(&appliance.state), &when) {
+            seen.entry(name).or_default().insert(has);
+        }
+        // The step before was an fsync, or looked for what isn't there: another start would only be the same again.
+        let left = Some(require(listing(&appliance.state), &when));
+        if std::mem::replace(&mut last, left.clone()) == left {
+            continue;
+        }
+        // What is complete but for its name must go, too, when it is no longer wanted.
+        if let Some(config) = undone.filter(|_| step.call.contains("sync")) {
+            let taken_back = trial.take_back(&appliance.state, config);
+            require(taken_back, &format!("{when}, and taken back"));
+        }
+        for death in 1..deaths {
+            // Anywhere on its way, each time elsewhere.
+            let step = kill_before(&appliance, "ready", 1 + number * death % 50, |_| true);
+            require(
+                trial.inspect(&appliance.state),
+                &format!("{when}, and then before {step:?}"),
+            );
+        }
+        require(trial.restart(appliance.state.root()), &when);
+    }
+    seen
+}

@@ -1,0 +1,23 @@
+//! What a dying appliance leaves on its disk: the real binary is killed, or its disk's power cut, at every step that
+//! changes its state. These tests need root, to make namespaces and file systems, and fail without it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails here should stop the test there, with its line"
+)]
+
+#[path = "../ground/mod.rs"]
+mod apart;
+mod appliance;
+mod archive;
+mod client;
+mod disk;
+mod fleet;
+mod ground;
+mod inspection;
+mod listing;
+mod tracer;
+mod trial;
+
+mod intake;
+mod kill;
+mod power;

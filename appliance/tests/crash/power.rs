@@ -1,0 +1,182 @@
+//! A power cut at every step.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use bento_appliance::enrolment::Enrolments;
+use bento_appliance::state::State;
+
+use crate::appliance::{Appliance, events};
+use crate::disk::{Disk, Remains};
+use crate::fleet::Fleets;
+use crate::ground::{Ground, run};
+use crate::inspection::{Has, content, inspect};
+use crate::tracer::{Next, Step, trace};
+use crate::trial::{Trial, require};
+
+#[test]
+fn the_disk_of_these_tests_forgets_what_was_not_synced() {
+    Ground::inside(|ground| {
+        let disk = Disk::make(&ground.path("image"), &ground.path("volume"));
+        let [synced, unsynced, renamed] =
+            ["synced", "unsynced", "renamed"].map(|name| disk.mounted.join(name));
+        for path in [&synced, &unsynced, &renamed] {
+            fs::write(path, "before").unwrap();
+        }
+        disk.sync();
+        let mut file = fs::File::create(&synced).unwrap();
+        file.write_all(b"after").unwrap();
+        fs::write(&unsynced, "after").unwrap();
+        fs::write(disk.mounted.join("new"), "after").unwrap();
+        fs::rename(disk.mounted.join("new"), &renamed).unwrap();
+        let found = |name: &str| {
+            let remains = disk
+                .remains(ground.path("copy"))
+                .mount(&ground.path("after-power-cut"));
+            fs::read_to_string(remains.mounted.join(name)).unwrap()
+        };
+        let names = ["synced", "unsynced", "renamed"];
+        assert_eq!(names.map(found), ["before"; 3]);
+        file.sync_all().unwrap();
+        // The names last now; the content of what wasn't synced itself is nowhere.
+        assert_eq!(names.map(found), ["after", "", ""]);
+    });
+}
+
+#[test]
+fn after_a_power_cut_at_any_step_of_its_first_start_what_it_told_is_true() {
+    Ground::inside(|ground| {
+        let fleets = Fleets::write(ground);
+        let old = State::new(ground.state("old"));
+        fs::create_dir(old.root()).unwrap();
+        cut_at_every_step(ground, &Trial::new(ground, &fleets.before, &old));
+    });
+}
+
+#[test]
+fn after_a_power_cut_at_any_step_of_an_edit_every_machine_is_wholly_old_or_wholly_new() {
+    Ground::inside(|ground| {
+        let fleets = Fleets::write(ground);
+        let old = Appliance::new(ground, &fleets.before, ground.state("old"));
+        old.run_until_ready();
+        cut_at_every_step(ground, &Trial::new(ground, &fleets.after, &old.state));
+    });
+}
+
+/// Cuts the power before each step of an appliance: looks at what is left, and starts another one on it.
+fn cut_at_every_step(ground: &Ground, trial: &Trial<'_>) {
+    let cut = Cut::begin(ground, trial.old);
+    let appliance = trial.on(&cut.state());
+    let kept = cut.before_every_step(
+        &appliance,
+        "ready",
+        |_| true,
+        |found| {
+            trial.inspect(found)?;
+            keeps_what_was_told(&appliance, found)
+        },
+    );
+    // Fewer would prove nothing: each publication and each file of the state is synced.
+    assert!(kept.len() > 10, "only {} different disks", kept.len());
+    for (when, remains) in kept {
+        let again = remains.mount(&cut.at);
+        require(trial.restart(&cut.at.join(STATE)), &when);
+        drop(again);
+    }
+}
+
+const STATE: &str = "state";
+
+/// A power cut of a disk with a state.
+pub struct Cut<'a> {
+    ground: &'a Ground,
+    disk: Disk,
+    /// Where the disk is mounted again afterwards.
+    pub at: PathBuf,
+}
+
+impl<'a> Cut<'a> {
+    /// Puts a copy of a state on a disk.
+    pub fn begin(ground: &'a Ground, old: &State) -> Self {
+        let disk = Disk::make(&ground.path("image"), &ground.path("volume"));
+        let mut copy = Command::new("cp");
+        run(copy.arg("-a").arg(old.root()).arg(disk.mounted.join(STATE)));
+        disk.sync();
+        Cut {
+            ground,
+            disk,
+            at: ground.path("after-power-cut"),
+        }
+    }
+
+    /// The state on the disk.
+    pub fn state(&self) -> PathBuf {
+        self.disk.mounted.join(STATE)
+    }
+
+    /// Runs an appliance on this disk until its log has an event; looks, for each step that counts, at what a power
+    /// cut before it would leave. Gives all that differs, with when it was.
+    pub fn before_every_step(
+        &self,
+        appliance: &Appliance<'_>,
+        event: &str,
+        counts: impl Fn(&Step) -> bool,
+        look: impl Fn(&State) -> Result<()>,
+    ) -> Vec<(String, Remains)> {
+        let mut known = BTreeSet::new();
+        let mut kept = Vec::new();
+        let mut cut = |when: String| {
+            let remains = self
+                .disk
+                .remains(self.ground.path(&format!("image-{}", kept.len())));
+            let again = remains.mount(&self.at);
+            require(look(&State::new(self.at.join(STATE))), &when);
+            // Between two syncs nothing changes on the disk.
+            let is_new = known.insert(require(content(&self.at), &when));
+            drop(again);
+            if is_new {
+                kept.push((when, remains));
+            }
+        };
+        trace(appliance, event, |step| {
+            if counts(step) {
+                cut(format!("power cut before {step:?}"));
+            }
+            Next::GoOn
+        });
+        cut("power cut at the end".into());
+        kept
+    }
+}
+
+/// Checks that what an appliance has told, by its log or over the wire, is still so on the disk.
+fn keeps_what_was_told(told: &Appliance<'_>, found: &State) -> Result<()> {
+    let log = told.logged();
+    let all = inspect(found)?;
+    for event in events(&log, "published") {
+        let (name, generation) = (event.field("host"), event.field("generation").parse()?);
+        let has = all.get(&name);
+        ensure!(
+            has == Some(&Has::Generation(generation)),
+            "{name} has {has:?}, not what was published"
+        );
+    }
+    for event in events(&log, "enrolled") {
+        let name = event.field("host").parse()?;
+        let account = |state| anyhow::Ok(Enrolments::read(state)?.get(&name).cloned());
+        ensure!(
+            account(&told.state)? == account(found)?,
+            "{name} has another account"
+        );
+    }
+    // From now on machines have seen it.
+    if !events(&log, "listening").is_empty() {
+        let same = fs::read(told.state.host_key())? == fs::read(found.host_key())?;
+        ensure!(same, "the host key is another");
+    }
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! What must become of an appliance, wherever it dies.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use bento_appliance::state::State;
+use bento_protocol::chroot;
+
+use crate::appliance::Appliance;
+use crate::client::pull;
+use crate::ground::Ground;
+use crate::inspection::{Has, inspect};
+use crate::listing::listing;
+
+/// The one that is in every fleet.
+const MACHINE: &str = "kikimora";
+
+/// An appliance that begins with a state and a fleet folder, and what an undisturbed one makes of them.
+pub struct Trial<'a> {
+    ground: &'a Ground,
+    config: &'a Path,
+    pub old: &'a State,
+    before: BTreeMap<String, Has>,
+    after: BTreeMap<String, Has>,
+    listing: BTreeSet<String>,
+}
+
+impl<'a> Trial<'a> {
+    /// Lets an undisturbed one do it.
+    pub fn new(ground: &'a Ground, config: &'a Path, old: &'a State) -> Self {
+        let undisturbed = Appliance::new(ground, config, ground.copy(old.root(), "undisturbed"));
+        undisturbed.run_until_ready();
+        Trial {
+            ground,
+            config,
+            old,
+            before: inspect(old).unwrap(),
+            after: inspect(&undisturbed.state).unwrap(),
+            listing: listing(&undisturbed.state).unwrap(),
+        }
+    }
+
+    /// One that begins, on a copy of the state.
+    pub fn appliance(&self) -> Appliance<'a> {
+        self.on(&self.ground.copy(self.old.root(), "state"))
+    }
+
+    /// One with this state.
+    pub fn on(&self, state: &Path) -> Appliance<'a> {
+        Appliance::new(self.ground, self.config, state)
+    }
+
+    /// What a dead one left: every machine must be wholly old or wholly new.
+    pub fn inspect(&self, state: &State) -> Result<BTreeMap<String, Has>> {
+        let found = inspect(state)?;
+        for (name, has) in &found {
+            let of = |all: &BTreeMap<_, _>| all.get(name).copied().unwrap_or(Has::Nothing);
+            let [old, new] = [&self.before, &self.after].map(of);
+            let is_half_enrolled = old == Has::Nothing && *has == Has::Inbox;
+            ensure!(
+                *has == old || *has == new || is_half_enrolled,
+                "{name} has {has:?}"
+            );
+        }
+        Ok(found)
+    }
+
+    /// Starts one on what a dead one left: it must serve what is new, and have what it would have if none had died, and
+    /// nothing else.
+    pub fn restart(&self, state: &Path) -> Result<()> {
+        let appliance = self.on(state);
+        let running = appliance.start();
+        running.await_event("ready");
+        let pulled = pull(self.ground, &appliance.state, MACHINE, chroot::BUNDLE)?;
+        drop(running);
+        let current = appliance.state.host(&MACHINE.parse()?).current();
+        let bundle = fs::read(current.join(chroot::BUNDLE.trim_start_matches('/')))?;
+        ensure!(pulled == bundle, "another bundle was served");
+        let found = inspect(&appliance.state)?;
+        ensure!(found == self.after, "{found:?}");
+        let found = listing(&appliance.state)?;
+        let [more, fewer] = [
+            found.difference(&self.listing),
+            self.listing.difference(&found),
+        ]
+        .map(Vec::from_iter);
+        ensure!(
+            more.is_empty() && fewer.is_empty(),
+            "left {more:#?}, missing {fewer:#?}"
+        );
+        Ok(())
+    }
+
+    /// Starts one on what a dead one left, with the fleet folder of the state with which that began: it must come
+    /// back to all of it, and leave nothing of what is no longer wanted.
+    pub fn take_back(&self, state: &State, config: &Path) -> Result<()> {
+        let copy = self.ground.copy(state.root(), "taken-back");
+        let appliance = Appliance::new(self.ground, config, copy);
+        appliance.run_until_ready();
+        let found = inspect(&appliance.state)?;
+        ensure!(found == self.before, "{found:?}");
+        let found = listing(&appliance.state)?;
+        let left = crate::listing::debris(&found);
+        ensure!(left.is_empty(), "left {left:#?}");
+        Ok(())
+    }
+}
+
+/// Stops the test, and says when it was.
+pub fn require<T>(result: Result<T>, when: &str) -> T {
+    result
+        .context(when.to_owned())
+        .unwrap_or_else(|error| panic!("{error:?}"))
+}

@@ -1,0 +1,160 @@
+//! Who is slow, stalls, or never gets in: the others feel nothing of it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bento_appliance::session::{Event, Limits};
+
+use crate::ground::{DAY, SECOND, inside, make_key, until};
+use crate::libssh::{self, Download};
+
+/// More than what two windows and all buffers between a server and a client hold.
+const LARGE: usize = 16 << 20;
+
+/// Introduces itself, and then sends a byte now and then; ends when it is sent away.
+fn drip(server: SocketAddr) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let mut connection = TcpStream::connect(server).unwrap();
+        let mut said = connection.write_all(b"SSH-2.0-stranger\r\n");
+        while said.is_ok() {
+            thread::sleep(Duration::from_millis(50));
+            said = connection.write_all(&[0]);
+        }
+    })
+}
+
+#[test]
+fn who_is_slow_costs_nobody_else_anything() {
+    inside(|ground| {
+        let [sleepy, machine] = [("domovoi", 10_001), ("kikimora", 10_000)]
+            .map(|(name, uid)| ground.machine(name, uid));
+        let content: Vec<u8> = (0..LARGE).map(|index| (index % 251) as u8).collect();
+        for machine in [&sleepy, &machine] {
+            machine.publish("large", &content);
+        }
+        let limits = Limits {
+            grace: DAY,
+            unauthenticated: 4,
+            ..Limits::default()
+        };
+        let server = ground.open(limits, &[&sleepy, &machine]);
+        let silent = server.stranger("");
+        drip(server.address);
+        let stalled = server.stranger("SSH-2.0-stranger\r\n");
+        let downloads =
+            [(); 3].map(|()| Download::begin(server.address, &sleepy, "/large").unwrap());
+        for _ in 0..3 {
+            assert!(server.sftp(&machine, "ls").status.success());
+        }
+        let whole = Download::begin(server.address, &machine, "/large").unwrap();
+        assert!(whole.finish() == content);
+        // They were only slow.
+        for download in downloads {
+            assert!(download.finish() == content);
+        }
+        drop((silent, stalled));
+    });
+}
+
+#[test]
+fn who_is_slow_has_a_deadline() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        machine.publish("large", &vec![1; LARGE]);
+        let limits = Limits {
+            grace: SECOND,
+            session: SECOND,
+            ..Limits::default()
+        };
+        let server = ground.open(limits, &[&machine]);
+        let dripping = drip(server.address);
+        // This machine may be too slow for these limits, too.
+        let download = until("a download begins", || {
+            Download::begin(server.address, &machine, "/large").ok()
+        });
+        dripping.join().unwrap();
+        server.wait_until_quiet();
+        drop(download);
+    });
+}
+
+#[test]
+fn strangers_who_stall_and_come_again_keep_nobody_out() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        // Without an end to their grace, only who waits makes room.
+        let limits = Limits {
+            grace: DAY,
+            pause: Duration::from_millis(100),
+            stall: 3 * SECOND,
+            ..Limits::default()
+        };
+        let (slots, strangers) = (limits.unauthenticated as u64, 300);
+        let server = ground.open(limits, &[&machine]);
+        for _ in 0..strangers {
+            let address = server.address;
+            thread::spawn(move || {
+                loop {
+                    let mut connection = TcpStream::connect(address).unwrap();
+                    let _ = connection.write_all(b"SSH-2.0-stranger\r\n");
+                    let _ = connection.read_to_end(&mut Vec::new());
+                }
+            });
+        }
+        until("they have all slots", || {
+            (server.sessions.next_session() > slots).then_some(())
+        });
+        let before = server.sessions.next_session();
+        // Its first connection gets in.
+        let login = libssh::log_in(server.address, &machine).unwrap();
+        assert_eq!(libssh::poll(&login).unwrap(), "generation-of-kikimora");
+        let session = until("it is known", || match server.event() {
+            Event::Authenticated { session, .. } => Some(session),
+            _ => None,
+        });
+        // Before it, each stranger that was there already had its turn, and while it arrived, each may have come again.
+        assert!(session <= before + 2 * strangers, "{before} {session}");
+        assert!(session > before, "there was no room for it when it came");
+    });
+}
+
+#[test]
+fn a_wrong_key_in_a_loop_slows_nobody_down() {
+    inside(|ground| {
+        let machine = ground.machine("kikimora", 10_000);
+        let wrong = make_key(&ground.path("wrong"));
+        let server = ground.open(Limits::default(), &[&machine]);
+        let (stop, attempts) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let knock = |_| {
+            let (wrong, stop, attempts) = (wrong.clone(), stop.clone(), attempts.clone());
+            let address = server.address;
+            thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let session = libssh::shake_hands(TcpStream::connect(address).unwrap());
+                    let refused = libssh::authenticate(&session.unwrap(), "kikimora", &wrong);
+                    assert_eq!(refused.unwrap_err().code(), ssh2::ErrorCode::Session(-18));
+                    attempts.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let knocking: Vec<_> = (0..2).map(knock).collect();
+        until("it has been refused many times", || {
+            (attempts.load(Ordering::Relaxed) > 20).then_some(())
+        });
+        for _ in 0..10 {
+            let session = libssh::log_in(server.address, &machine).unwrap();
+            assert_eq!(libssh::poll(&session).unwrap(), "generation-of-kikimora");
+        }
+        stop.store(true, Ordering::Relaxed);
+        for thread in knocking {
+            thread.join().unwrap();
+        }
+    });
+}

@@ -1,0 +1,224 @@
+//! What a server gives as a bundle or a delta: either it becomes exactly the generation that was polled, or nothing of
+//! it stays; and nothing is ever written beside it.
+
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use bento_client::archive::ArchiveError;
+use bento_client::generations::Staged;
+use bento_client::pull::{Pulled, Source};
+use bento_client::state::State;
+use bento_client::{stage, verify};
+use bento_fuzz::document::{self, Document, Listed, assert_listable};
+use bento_fuzz::place;
+use bento_fuzz::recipe::{self, Entry};
+use bento_protocol::{Digest, GenerationId, HostName};
+use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+
+/// The first byte of an input.
+const IS_DELTA: u8 = 1;
+/// The rest is an archive, not a recipe for one.
+const IS_TAR: u8 = 2;
+/// The rest is a compressed archive.
+const IS_GZIP: u8 = 4;
+/// Bytes of the archive that go.
+const IS_CUT: u8 = 8;
+
+/// The generation from which deltas lead.
+const BASE: &[u8] = b"0manifest.json\n{\"format\":1,\"host\":\"kikimora\",\"generation\":\"?\",\
+    \"published\":\"2026-01-01T00:00:00Z\",\"policy\":{},\"files\":[\
+    {\"path\":\"config/flake.nix\",\"executable\":false,\"size\":@1,\"sha256\":\"#1\"},\
+    {\"path\":\"config/sub/run.sh\",\"executable\":true,\"size\":@2,\"sha256\":\"#2\"},\
+    {\"path\":\"secrets/token\",\"executable\":false,\"size\":@3,\"sha256\":\"#3\"}]}\xff\
+    0config/flake.nix\n{ }\xff0config/sub/run.sh\n#!/bin/sh\n\xff0secrets/token\nhush\xff";
+
+/// A machine with one generation in place, and something beside it.
+struct Ground {
+    folder: TempDir,
+    state: State,
+    host: HostName,
+    base: Staged,
+    files: Vec<Listed>,
+    untouched: BTreeMap<PathBuf, Option<Vec<u8>>>,
+}
+
+static GROUND: LazyLock<Ground> = LazyLock::new(|| {
+    let folder = place::folder();
+    let beside = folder.path().join("beside");
+    fs::create_dir(&beside).unwrap();
+    fs::write(beside.join("canary"), "sings").unwrap();
+    let state = State::new(&folder.path().join("state")).unwrap();
+    state.prepare().unwrap();
+    let host: HostName = "kikimora".parse().unwrap();
+    let mut entries = recipe::entries(BASE);
+    entries[0].content = document::with_id(&entries[0].content, |document| document.files("files"));
+    let document = Document::read(&entries[0].content).unwrap();
+    let id: GenerationId = document.generation().unwrap().parse().unwrap();
+    let archive = recipe::gzip(&recipe::tar(&entries));
+    let pulled = unpack(&archive, &state, &host, id, Source::Bundle).unwrap();
+    let verified = verify::verify(&state, pulled).unwrap();
+    let base = stage::stage(&state, verified, &[]).unwrap();
+    Ground {
+        untouched: place::content(folder.path()),
+        files: document.files("files").unwrap(),
+        folder,
+        state,
+        host,
+        base,
+    }
+});
+
+fn unpack(
+    archive: &[u8],
+    state: &State,
+    host: &HostName,
+    id: GenerationId,
+    source: Source,
+) -> Result<Pulled, ArchiveError> {
+    Pulled::unpack(archive, state, host, id, source, &mut |done, total| {
+        assert!(done <= total)
+    })
+}
+
+impl Ground {
+    /// The files to which a document leads, in the order in which the client must come by them.
+    fn listed(&self, document: &Document, is_delta: bool) -> Option<Vec<Listed>> {
+        match is_delta {
+            true => document.applied_to(&self.files),
+            false => document.files("files"),
+        }
+    }
+
+    fn archive(&self, flags: u8, rest: &[u8]) -> Vec<u8> {
+        if flags & IS_GZIP != 0 {
+            return rest.to_owned();
+        }
+        if flags & IS_TAR != 0 {
+            return recipe::gzip(&recipe::sealed(rest.to_owned()));
+        }
+        let mut entries: Vec<Entry> = recipe::entries(rest);
+        entries[0].content = document::with_id(&entries[0].content, |document| {
+            self.listed(document, flags & IS_DELTA != 0)
+        });
+        recipe::gzip(&recipe::tar(&entries))
+    }
+
+    fn source(&self, is_delta: bool) -> Source {
+        match is_delta {
+            true => Source::Delta(Box::new(self.base.clone())),
+            false => Source::Bundle,
+        }
+    }
+
+    /// What was unpacked is put in place, and must be the generation byte for byte.
+    fn judge(&self, pulled: Pulled, id: GenerationId, document: &Document, is_delta: bool) {
+        let files = self.listed(document, is_delta).expect("it was understood");
+        assert_listable(&files);
+        assert_eq!(document.id_of(&files), Some(id.to_string()));
+
+        let verified = verify::verify(&self.state, pulled).expect("the base is as it was");
+        stage::stage(&self.state, verified, &[self.base.id()]).expect("there is room");
+        let complain = &mut |error| panic!("{error:#}");
+        assert!(
+            verify::staged(&self.state, &id, complain)
+                .unwrap()
+                .is_some()
+        );
+
+        let mut found = BTreeMap::new();
+        let config = self.state.generation(&id).join("config");
+        for (area, folder) in [("config", config), ("secrets", self.state.secrets_of(&id))] {
+            for (path, content) in place::content(&folder) {
+                let path = format!("{area}/{}", path.to_str().unwrap());
+                content.map(|content| found.insert(path, content));
+            }
+        }
+        assert_eq!(
+            found.len(),
+            files.len(),
+            "something is there that isn't listed"
+        );
+        for file in &files {
+            let content = &found[&file.path];
+            assert_eq!(content.len() as u64, file.size, "{}", file.path);
+            assert_eq!(
+                Digest::of(content).to_string(),
+                file.sha256,
+                "{}",
+                file.path
+            );
+        }
+        if id != self.base.id() {
+            fs::remove_dir_all(self.state.generation(&id)).unwrap();
+            fs::remove_dir_all(self.state.secrets_of(&id)).unwrap();
+        }
+    }
+}
+
+/// A disk takes no name of more than 255 bytes: that of a file which can't lie there is no fault of the reader.
+fn is_too_long(document: Option<&Document>) -> bool {
+    let lists = ["files", "changed"].map(|list| document?.files(list));
+    let mut files = lists.iter().flatten().flatten();
+    files.any(|file| file.path.split('/').any(|part| part.len() > 255))
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((flags, rest)) = input.split_first() else {
+        return;
+    };
+    let is_delta = flags & IS_DELTA != 0;
+    let mut archive = GROUND.archive(*flags, rest);
+    if flags & IS_CUT != 0 {
+        archive.truncate(archive.len() - archive.len().min(1 + usize::from(flags >> 4)));
+    }
+    let plain = recipe::gunzip(&archive, 1 << 20);
+    let document = first_document(&plain);
+    let named = document
+        .as_ref()
+        .and_then(|document| document.generation()?.parse().ok());
+    let id = named.unwrap_or(GROUND.base.id());
+
+    match unpack(
+        &archive,
+        &GROUND.state,
+        &GROUND.host,
+        id,
+        GROUND.source(is_delta),
+    ) {
+        Ok(pulled) => {
+            assert_eq!(flags & IS_CUT, 0, "what was cut is whole");
+            let document = document.expect("what was understood is a document");
+            GROUND.judge(pulled, id, &document, is_delta);
+        }
+        Err(ArchiveError::Invalid(error)) => {
+            let _ = format!("{error:#}");
+        }
+        Err(ArchiveError::Disk(error)) => {
+            assert!(
+                is_too_long(document.as_ref()),
+                "the disk is blamed: {error:#}"
+            );
+        }
+    }
+    if id != GROUND.base.id() {
+        let content = place::content(GROUND.folder.path());
+        assert!(
+            content == GROUND.untouched,
+            "something stayed, or was touched"
+        );
+    }
+});
+
+/// The content of the first regular file of an archive.
+fn first_document(tar: &[u8]) -> Option<Document> {
+    let start = tar.iter().position(|byte| *byte == b'{')?;
+    let mut values =
+        serde_json::Deserializer::from_slice(&tar[start..]).into_iter::<serde_json::Value>();
+    let value = values.next()?.ok()?;
+    Document::read(value.to_string().as_bytes())
+}

@@ -1,0 +1,392 @@
+//! A disk that is full, limited, or broken below the appliance: what is published stays, the administrator is told why
+//! nothing new comes, and it goes on by itself when it can.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bento_tests::{Appliance, Fleet, Options, Volume, wait};
+
+use crate::computer::{Computer, configuration, exits, flake};
+use crate::generation::Generation;
+use crate::machine::Machine;
+use crate::{reports, states};
+
+const NAME: &str = "kikimora";
+const OTHER: &str = "domovoi";
+const FULL: &str = "No space left on device";
+/// A look at the fleet folder follows an event there within half a second.
+const A_LOOK: Duration = Duration::from_millis(500);
+
+/// Two machines, and the appliance whose state lies on a small volume. It is dropped before the volume.
+struct Ground {
+    appliance: Appliance,
+    fleet: Fleet,
+    volume: Volume,
+}
+
+impl Ground {
+    fn new(volume: Volume) -> Result<Self> {
+        let fleet = fleet()?;
+        let appliance = Appliance::start(fleet.path(), on(&volume))?;
+        let ground = Ground {
+            appliance,
+            fleet,
+            volume,
+        };
+        await_left(&ground.fleet, &ground.volume, &[(NAME, 1), (OTHER, 1)])?;
+        Ok(ground)
+    }
+
+    fn machine(&self) -> Machine {
+        Machine::of(&self.fleet, NAME, &self.appliance)
+    }
+
+    /// Edits both machines.
+    fn edit(&self, content: &str) -> Result<()> {
+        for name in [NAME, OTHER] {
+            self.fleet
+                .write(&format!("hosts/{name}/configuration.nix"), content)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until status says of the machine why nothing new is published.
+    fn await_error(&self, error: &str) -> Result<()> {
+        let told = |host: &serde_json::Value| {
+            let told = host["error"].as_str().unwrap_or_default();
+            told.contains("/state") && told.contains(error)
+        };
+        states::await_that(&self.appliance, NAME, &format!("have {error:?}"), told).map(drop)
+    }
+
+    fn await_no_error(&self) -> Result<()> {
+        let is_mended = |host: &serde_json::Value| host["error"].is_null();
+        states::await_that(&self.appliance, NAME, "have no error", is_mended).map(drop)
+    }
+
+    /// Lets it look at the fleet folder some times more, and fail each time.
+    fn let_it_try(&self) -> Result<()> {
+        for _ in 0..5 {
+            // Never published.
+            self.fleet.write(&format!("hosts/{NAME}/file~"), "")?;
+            thread::sleep(A_LOOK);
+        }
+        Ok(())
+    }
+
+    /// How many lines of the log say something.
+    fn lines(&self, text: &str) -> Result<usize> {
+        let log = self.appliance.logs()?;
+        Ok(log.lines().filter(|line| line.contains(text)).count())
+    }
+
+    /// However often it was tried, there is one line in the log, and that for both machines.
+    fn told_once(&self) -> Result<()> {
+        let line = format!("/state: {OTHER}, {NAME}: can't be written: ");
+        let lines = (self.lines(&line)?, self.lines("can't be written: ")?);
+        assert_eq!(lines, (1, 1), "{}", self.appliance.logs()?);
+        Ok(())
+    }
+
+    /// What the appliance has on its disk of publications that it hasn't finished.
+    fn debris(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for name in [NAME, OTHER] {
+            let folder = self.volume.root().join("hosts").join(name);
+            for entry in fs::read_dir(folder.join("publications"))? {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+        }
+        names.retain(|name| name.ends_with(".partial"));
+        Ok(names)
+    }
+
+    /// The promise: whatever `break_it` does to the volume, what is published stays, the error is told, and after
+    /// `mend` what was edited meanwhile is published.
+    fn holds(
+        self,
+        error: &str,
+        break_it: impl FnOnce(&Volume) -> Result<()>,
+        mend: impl FnOnce(&Volume) -> Result<()>,
+    ) -> Result<()> {
+        let old = self.machine().pull()?;
+        break_it(&self.volume)?;
+        self.edit("edited meanwhile")?;
+        self.await_error(&format!("can't be written: {error}"))?;
+        self.let_it_try()?;
+        assert_eq!(self.machine().pull()?, old);
+        self.told_once()?;
+        wait::until("debris to be gone", Duration::from_secs(60), || {
+            self.debris().ok()?.is_empty().then_some(())
+        })?;
+
+        mend(&self.volume)?;
+        let new = self.machine().await_other_than(old.id())?;
+        assert_eq!(text(&new), "edited meanwhile");
+        self.await_no_error()?;
+        // As after a power cut: what the disk has is what was pulled.
+        self.volume.forget_content()?;
+        assert_eq!(self.machine().pull()?, new);
+        Ok(())
+    }
+}
+
+/// Waits until so many publications are left of each machine: what is cleared away later would make room again.
+fn await_left(fleet: &Fleet, volume: &Volume, machines: &[(&str, usize)]) -> Result<()> {
+    let is_left = |(name, count): &(&str, usize)| {
+        let folder = volume.root().join("hosts").join(name);
+        fs::read_dir(folder.join("publications")).is_ok_and(|left| left.count() == *count)
+    };
+    wait::until(
+        "old publications to be gone",
+        Duration::from_secs(60),
+        || {
+            // It looks when something happens in the fleet folder, and each 30 s.
+            fleet.write("file~", "").ok()?;
+            machines.iter().all(is_left).then_some(())
+        },
+    )
+}
+
+fn text(generation: &Generation) -> &str {
+    generation.text("config/configuration.nix")
+}
+
+fn fleet() -> Result<Fleet> {
+    let mut fleet = Fleet::new()?;
+    for name in [NAME, OTHER] {
+        fleet.host(name, |host| {
+            host.file("configuration.nix", "{ }")?;
+            Ok(())
+        })?;
+    }
+    Ok(fleet)
+}
+
+fn on(volume: &Volume) -> Options {
+    Options {
+        state: Some(volume.root()),
+        ..Options::default()
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_old_generation_stays_until_there_is_room_again() -> Result<()> {
+    Ground::new(Volume::small()?)?.holds(FULL, Volume::fill, Volume::free)
+}
+
+#[test]
+fn without_inodes_the_old_generation_stays_until_there_are_some_again() -> Result<()> {
+    Ground::new(Volume::with_inodes(256)?)?.holds(FULL, Volume::fill_inodes, Volume::free)
+}
+
+#[test]
+fn within_a_quota_the_old_generation_stays_until_there_is_room_again() -> Result<()> {
+    let limit = |volume: &Volume| volume.limit(true);
+    let unlimit = |volume: &Volume| volume.limit(false);
+    Ground::new(Volume::with_quota()?)?.holds("Disk quota exceeded", limit, unlimit)
+}
+
+#[test]
+fn what_could_not_be_written_to_the_disk_is_never_published() -> Result<()> {
+    let ground = Ground::new(Volume::thin()?)?;
+    let old = ground.machine().pull()?;
+    // Each file can still be written; only when the filesystem is synced it turns out that nothing came to the disk.
+    ground.volume.starve()?;
+    ground.edit("edited meanwhile")?;
+    ground.await_error("can't be written: ")?;
+    ground.let_it_try()?;
+    assert_eq!(ground.machine().pull()?, old);
+    assert_eq!(
+        ground.lines("published host=")?,
+        2,
+        "{}",
+        ground.appliance.logs()?
+    );
+
+    assert_eq!(ground.appliance.stop()?, 0);
+    ground.volume.feed()?;
+    ground.volume.mend()?;
+    ground.appliance.restart()?;
+    let new = ground.machine().await_other_than(old.id())?;
+    assert_eq!(text(&new), "edited meanwhile");
+    ground.volume.forget_content()?;
+    assert_eq!(ground.machine().pull()?, new);
+    ground.await_no_error()
+}
+
+#[test]
+fn a_publication_that_does_not_fit_leaves_its_room_to_those_that_do() -> Result<()> {
+    let ground = Ground::new(Volume::small()?)?;
+    let other = Machine::of(&ground.fleet, OTHER, &ground.appliance);
+    let before = other.pull()?;
+    let path = format!("hosts/{NAME}/large");
+    ground.fleet.write(&path, vec![7; 64 << 20])?;
+    ground.await_error(FULL)?;
+    ground
+        .fleet
+        .write(&format!("hosts/{OTHER}/configuration.nix"), "edited")?;
+    assert_eq!(text(&other.await_other_than(before.id())?), "edited");
+    ground.fleet.remove(&path)?;
+    ground.await_no_error()
+}
+
+#[test]
+fn what_nobody_needs_any_more_makes_room_for_what_did_not_fit() -> Result<()> {
+    // Each generation takes some third of the volume; a session keeps an old one.
+    let ground = Ground::new(Volume::small()?)?;
+    let machine = ground.machine();
+    let path = format!("hosts/{NAME}/large");
+    let generation = |byte: u8, before: &Generation| -> Result<Generation> {
+        ground.fleet.write(&path, vec![byte; 7 << 20])?;
+        machine.await_other_than(before.id())
+    };
+    let second = generation(1, &machine.pull()?)?;
+    let session = machine.log_in()?;
+    let third = generation(2, &second)?;
+    assert_eq!(session.pull()?, second);
+    let fourth = generation(3, &third)?;
+    ground.fleet.write(&path, vec![4; 7 << 20])?;
+    ground.await_error(FULL)?;
+    assert_eq!(session.pull()?, second);
+    drop(session);
+    machine.await_other_than(fourth.id())?;
+    ground.await_no_error()
+}
+
+#[test]
+fn who_is_removed_while_the_disk_is_full_is_out_and_who_is_added_is_in_when_there_is_room()
+-> Result<()> {
+    let mut ground = Ground::new(Volume::small()?)?;
+    ground.volume.fill()?;
+    ground.fleet.forget(OTHER)?;
+    Machine::of(&ground.fleet, OTHER, &ground.appliance).await_dismissal()?;
+    ground.fleet.host("leshy", |host| {
+        host.file("configuration.nix", "{ }")?;
+        Ok(())
+    })?;
+    let told = wait::until("the status to tell it", Duration::from_secs(60), || {
+        let status = ground.appliance.status_json().ok()?;
+        let problems = status["problems"].to_string();
+        problems.contains("leshy").then_some(problems)
+    })?;
+    assert!(told.contains(FULL), "{told}");
+    let table = ground.appliance.exec(["status"])?.success()?.stdout;
+    assert!(table.contains(FULL), "{table}");
+    ground.machine().pull()?;
+
+    ground.volume.free()?;
+    Machine::of(&ground.fleet, "leshy", &ground.appliance).await_admission()?;
+    let mended = wait::until("the status to be mended", Duration::from_secs(60), || {
+        let status = ground.appliance.status_json().ok()?;
+        status["problems"].as_array()?.is_empty().then_some(status)
+    })?;
+    let hosts = mended["hosts"].as_array().unwrap();
+    let names: Vec<_> = hosts
+        .iter()
+        .filter_map(|host| host["name"].as_str())
+        .collect();
+    assert_eq!(names, [NAME, "leshy"]);
+    Ok(())
+}
+
+#[test]
+fn a_report_that_cannot_be_kept_waits_in_the_inbox_and_is_taken_in_once() -> Result<()> {
+    const WAITS: &str = "reports can't be kept, and wait in its inbox";
+    let ground = Ground::new(Volume::small()?)?;
+    let session = ground.machine().log_in()?;
+    let id = session.poll()?;
+    // The inbox is that of a publication which goes when the session has ended.
+    ground.edit("a second time")?;
+    let second = ground.machine().await_other_than(id)?;
+    await_left(&ground.fleet, &ground.volume, &[(NAME, 2), (OTHER, 1)])?;
+    // Room for the upload, and for nothing of what is kept of it.
+    ground.volume.fill_but(1)?;
+    session.leave(&reports::success(id))?;
+    drop(session);
+    ground.await_error(WAITS)?;
+    ground.let_it_try()?;
+    assert_eq!(states::of(&ground.appliance, NAME)?["runs"], 0);
+
+    // A start on a full disk serves what there is.
+    ground.appliance.kill_hard()?;
+    ground.edit("a third time")?;
+    ground.appliance.restart()?;
+    assert_eq!(ground.machine().pull()?, second);
+    ground.await_error(WAITS)?;
+    ground.await_error("can't be written")?;
+
+    ground.volume.free()?;
+    ground.machine().await_other_than(second.id())?;
+    states::await_runs(&ground.appliance, NAME, 1)?;
+    ground.await_no_error()?;
+    ground.machine().log_in()?.leave(&reports::success(id))?;
+    let told = states::await_runs(&ground.appliance, NAME, 2)?;
+    assert_eq!(told["reported"]["generation"], id.to_string());
+    let reported = format!("reported host={NAME}");
+    assert_eq!(ground.lines(&reported)?, 2, "{}", ground.appliance.logs()?);
+    Ok(())
+}
+
+#[test]
+fn a_client_keeps_the_report_that_a_full_disk_does_not_take() -> Result<()> {
+    let volume = Volume::small()?;
+    let mut fleet = Fleet::new()?;
+    fleet.host(NAME, |host| {
+        host.file("flake.nix", flake(NAME))?;
+        host.file("configuration.nix", configuration("1", ""))?;
+        Ok(())
+    })?;
+    let appliance = Appliance::start(fleet.path(), on(&volume))?;
+    let computer = Computer::boot(&fleet, NAME, &appliance)?;
+    await_left(&fleet, &volume, &[(NAME, 1)])?;
+    volume.fill()?;
+    let updated = computer.update()?;
+    exits(&updated, 0);
+    assert_eq!(computer.version()?, "1");
+    assert!(updated.stderr.contains("report"), "{}", updated.stderr);
+    assert_eq!(states::of(&appliance, NAME)?["runs"], 0);
+
+    volume.free()?;
+    exits(&computer.update()?, 0);
+    let told = states::await_word(&appliance, NAME, "up-to-date")?;
+    assert_eq!(told["runs"], 1, "{told}");
+    Ok(())
+}
+
+#[test]
+fn the_very_first_start_on_a_full_disk_says_so_and_the_next_one_with_room_succeeds() -> Result<()> {
+    let volume = Volume::small()?;
+    volume.fill()?;
+    let fleet = fleet()?;
+    let appliance = Appliance::launch(fleet.path(), on(&volume))?;
+    assert_eq!(appliance.exit_code()?, 1);
+    let log = appliance.logs()?;
+    ensure!(log.contains("/state") && log.contains(FULL), "{log}");
+    volume.free()?;
+    appliance.restart()?;
+    Machine::of(&fleet, NAME, &appliance).pull()?;
+    Ok(())
+}
+
+#[test]
+fn under_a_filesystem_that_has_become_read_only_the_old_generation_is_served() -> Result<()> {
+    let ground = Ground::new(Volume::small()?)?;
+    let old = ground.machine().pull()?;
+    ground.volume.find_error()?;
+    ground.edit("edited meanwhile")?;
+    ground.await_error("Read-only file system")?;
+    ground.let_it_try()?;
+    assert_eq!(ground.machine().pull()?, old);
+    ground.told_once()?;
+    ground.appliance.exec(["health"])?.success()?;
+
+    assert_eq!(ground.appliance.stop()?, 0);
+    ground.volume.mend()?;
+    ground.appliance.restart()?;
+    let new = ground.machine().await_other_than(old.id())?;
+    assert_eq!(text(&new), "edited meanwhile");
+    ground.await_no_error()
+}
