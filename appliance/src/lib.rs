@@ -5,6 +5,7 @@
 //! over the wire, and back: [`report`] → [`status`]. [`session`] is the wire's end on this side. Only the
 //! [`supervisor`] knows them all.
 
+mod brevity;
 pub mod commands;
 pub mod durable;
 pub mod enrolment;

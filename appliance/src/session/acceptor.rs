@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::net::{RecvFlags, recv};
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, error, info, warn};
 
 use super::handshake::OWN_ADDRESS;
 use super::lobby::{IDENTIFICATION_BYTES, Introduction, Lobby};
@@ -18,6 +18,7 @@ use super::registry::Action;
 use super::sessions::{Event, Shared};
 use super::sshd::Sshd;
 use super::turn;
+use crate::brevity::Brevity;
 
 /// How long to wait when the system has no more files, memory or processes to give.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -40,6 +41,8 @@ pub(super) struct Acceptor<R: Fn(Event)> {
     sshd: Sshd,
     shared: Arc<Shared>,
     reporter: Reporter<R>,
+    /// What is told of who hasn't logged in.
+    strangers: Brevity,
 }
 
 /// Tells of events, the last one also when the thread ends in any other way than it should.
@@ -108,6 +111,7 @@ impl<R: Fn(Event)> Acceptor<R> {
             sshd,
             shared,
             reporter: Reporter(report),
+            strangers: Brevity::default(),
         })
     }
 
@@ -201,7 +205,10 @@ impl<R: Fn(Event)> Acceptor<R> {
         for action in actions {
             match action {
                 Action::HangUp(session, reason) => {
-                    info!(session, "the session is ended: {reason}");
+                    let known = self.shared.registry().is_known(session);
+                    if known || self.may_tell_of_strangers() {
+                        info!(session, "the session is ended: {reason}");
+                    }
                     self.processes
                         .get(&session)
                         .inspect(|process| process.hang_up());
@@ -365,14 +372,30 @@ impl<R: Fn(Event)> Acceptor<R> {
         let mut registry = self.shared.registry();
         let own = registry.is_own(session);
         let authenticated = registry.identify(session, line.uid, Instant::now());
+        let known = registry.is_known(session);
         drop(registry);
-        line.emit(session, own);
+        let level = line.level(own);
+        if level == Level::DEBUG || known || line.is_login() || self.may_tell_of_strangers() {
+            line.emit(session, level);
+        }
         if authenticated {
             self.report(Event::Authenticated {
                 session,
                 uid: line.uid,
             });
         }
+    }
+
+    /// Whether there may be another line about who hasn't logged in: there are many of them on the Internet.
+    fn may_tell_of_strangers(&mut self) -> bool {
+        let may = self.strangers.may_write(Instant::now());
+        if may {
+            let kept_back = self.strangers.kept_back();
+            if kept_back > 0 {
+                info!("… and {kept_back} more lines about connections that didn't log in");
+            }
+        }
+        may
     }
 
     fn end(&mut self, session: u64) {

@@ -8,7 +8,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair, sockopt,
 };
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, info, warn};
 
 /// The longest line that is read, in bytes; sshd itself stops at 1,024.
 const LINE_BYTES: usize = 2048;
@@ -77,15 +77,29 @@ impl Line {
         }
     }
 
-    /// Hands a line on: what tells of logins and trouble, and for who looks closer, the rest.
-    pub(super) fn emit(&self, session: u64, own: bool) {
-        let text = &self.text;
-        if own || is_routine(text) {
-            debug!(session, "sshd: {text}");
-        } else if text.starts_with("error:") || text.starts_with("fatal:") {
-            warn!(session, "sshd: {text}");
+    /// Whether it tells that a machine has logged in, which sshd says before anything runs as that machine's account.
+    pub(super) fn is_login(&self) -> bool {
+        self.uid == 0 && self.text.starts_with("Accepted ")
+    }
+
+    /// How much it matters: what tells of logins and trouble is for everybody, the rest for who looks closer.
+    pub(super) fn level(&self, own: bool) -> Level {
+        if own || is_routine(&self.text) {
+            Level::DEBUG
+        } else if self.text.starts_with("error:") || self.text.starts_with("fatal:") {
+            Level::WARN
         } else {
-            info!(session, "sshd: {text}");
+            Level::INFO
+        }
+    }
+
+    /// Hands it on.
+    pub(super) fn emit(&self, session: u64, level: Level) {
+        let text = &self.text;
+        match level {
+            Level::WARN => warn!(session, "sshd: {text}"),
+            Level::INFO => info!(session, "sshd: {text}"),
+            _ => debug!(session, "sshd: {text}"),
         }
     }
 }

@@ -284,6 +284,13 @@ impl Registry {
             .is_some_and(|session| session.own)
     }
 
+    /// Whether it is known whose a session is, the appliance's own included.
+    pub(super) fn is_known(&self, number: u64) -> bool {
+        self.sessions
+            .get(&number)
+            .is_some_and(|session| !session.takes_slot())
+    }
+
     /// Some process of a session runs as this user. Says whether a machine has authenticated by that and is welcome.
     pub(super) fn identify(&mut self, number: u64, uid: u32, now: Instant) -> bool {
         if matches!(uid, 0 | SSHD_UID) {

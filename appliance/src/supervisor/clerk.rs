@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::board::{Board, Source};
-use super::brevity::Brevity;
 use super::visits::{MOST_FILES, Visits};
+use crate::brevity::Brevity;
 use crate::enrolment::Enrolments;
 use crate::problem::Problem;
 use crate::publication::Publications;

@@ -1,7 +1,6 @@
 //! PID 1 of the container: starts everything, hands messages around, and stops everything.
 
 mod board;
-mod brevity;
 mod clerk;
 mod office;
 mod publisher;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -322,5 +322,32 @@ fn a_key_that_is_replaced_opens_nothing_any_more() -> Result<()> {
     old.await_dismissal()?;
     let new = Machine::with_key("kikimora", &ground.fleet.key("domovoi"), &ground.appliance);
     assert_eq!(new.pull()?.text("config/configuration.nix"), "kikimora's");
+    Ok(())
+}
+
+/// More than the lines that are written of them in a minute.
+const STRANGERS: usize = 100;
+
+#[test]
+fn strangers_do_not_fill_the_log() -> Result<()> {
+    let ground = Ground::new()?;
+    let lines = || {
+        let log = ground.appliance.logs()?;
+        anyhow::Ok(log.lines().filter(|line| line.contains("sshd: ")).count())
+    };
+    let before = lines()?;
+    for _ in 0..STRANGERS {
+        let mut stranger = TcpStream::connect(ground.appliance.address())?;
+        stranger.write_all(b"SSH-2.0-stranger\r\n")?;
+        // Who has gone before there is an sshd for it causes no line.
+        stranger.read_exact(&mut [0])?;
+        stranger.shutdown(Shutdown::Write)?;
+        stranger.read_to_end(&mut Vec::new())?;
+    }
+    let said = lines()? - before;
+    assert!((1..STRANGERS).contains(&said), "{said} lines");
+    // Of who is known all is told, also now.
+    ground.machine("kikimora").log_in()?.poll()?;
+    states::await_log(&ground.appliance, "Accepted publickey for kikimora")?;
     Ok(())
 }

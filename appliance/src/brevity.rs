@@ -1,22 +1,22 @@
-//! Keeps what one machine does from filling the log.
+//! Keeps what one machine does, or all strangers together, from filling the log.
 
 use std::time::{Duration, Instant};
 
-/// How many lines a machine may cause in [`SPELL`] by what it leaves: as many as it may leave files in one visit.
+/// How many lines may be caused in [`SPELL`]: as many as a machine may leave files in one visit.
 const LINES: u32 = 64;
-/// After how long it may cause as many again.
+/// After how long there may be as many again.
 const SPELL: Duration = Duration::from_secs(60);
 
-/// Counts the lines that a machine causes.
+/// Counts the lines that somebody causes.
 #[derive(Debug, Default)]
-pub(super) struct Brevity {
+pub(crate) struct Brevity {
     spell: Option<(Instant, u32)>,
     kept_back: u64,
 }
 
 impl Brevity {
     /// Whether another line may be written; if not, it counts as kept back.
-    pub(super) fn may_write(&mut self, now: Instant) -> bool {
+    pub(crate) fn may_write(&mut self, now: Instant) -> bool {
         let (_, lines) = match &mut self.spell {
             Some(spell) if now.duration_since(spell.0) < SPELL => spell,
             spell => spell.insert((now, 0)),
@@ -31,7 +31,7 @@ impl Brevity {
     }
 
     /// How many lines were kept back since this was asked last.
-    pub(super) fn kept_back(&mut self) -> u64 {
+    pub(crate) fn kept_back(&mut self) -> u64 {
         std::mem::take(&mut self.kept_back)
     }
 }
