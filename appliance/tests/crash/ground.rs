@@ -1,12 +1,10 @@
 //! Where the appliance dies: namespaces in which `/etc` and `/run` are as bare as in the container.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bento_appliance::state::Runtime;
-use nix::mount::{MsFlags, mount};
 
 use crate::apart;
 use crate::disk::Disk;
@@ -29,36 +27,8 @@ impl Ground {
     }
 
     fn prepare() -> Self {
-        for target in ["/run", ROOT] {
-            let options = Some("mode=755");
-            mount(
-                Some("tmpfs"),
-                target,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                options,
-            )
-            .unwrap();
-        }
-        let etc = path("etc");
-        fs::create_dir(&etc).unwrap();
-        fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache")).unwrap();
         let runtime = Runtime::new(path(RUNTIME));
-        for (path, name) in [
-            (runtime.passwd(), "passwd"),
-            (runtime.group(), "group"),
-            (runtime.shadow(), "shadow"),
-        ] {
-            symlink(path, etc.join(name)).unwrap();
-        }
-        mount(
-            Some(&etc),
-            "/etc",
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .unwrap();
+        apart::make_bare(Path::new(ROOT), &runtime);
         run(Command::new("ip").args(["link", "set", "lo", "up"]));
         // ssh-keygen wants to know who it is.
         bento_appliance::session::accounts::write(&runtime, &[]).unwrap();

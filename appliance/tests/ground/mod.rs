@@ -1,8 +1,14 @@
 //! Namespaces of a test's own.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use bento_appliance::state::Runtime;
+use nix::mount::{MsFlags, mount};
 
 const MARK: &str = "BENTO_APPLIANCE_TEST";
 /// Whatever the tests wait for comes much sooner.
@@ -37,6 +43,33 @@ pub fn apart<F>(kinds: &[&str], body: impl FnOnce()) {
         "{test} failed in its namespaces; it must be run as root"
     );
     assert!(stdout.contains("1 passed"), "there is no test {test}");
+}
+
+/// Makes `/etc` and `/run` as bare as in the container, with a file system in memory at `root` for all else.
+pub fn make_bare(root: &Path, runtime: &Runtime) {
+    for target in [Path::new("/run"), root] {
+        let options = Some("mode=755");
+        mount(
+            Some("tmpfs"),
+            target,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            options,
+        )
+        .unwrap();
+    }
+    let etc = root.join("etc");
+    fs::create_dir(&etc).unwrap();
+    fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache")).unwrap();
+    for (path, name) in [
+        (runtime.passwd(), "passwd"),
+        (runtime.group(), "group"),
+        (runtime.shadow(), "shadow"),
+    ] {
+        symlink(path, etc.join(name)).unwrap();
+    }
+    let nothing = None::<&str>;
+    mount(Some(&etc), "/etc", nothing, MsFlags::MS_BIND, nothing).unwrap();
 }
 
 /// Waits for something that must come, however slow this machine is.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use bento_appliance::privilege;
 use bento_appliance::session::{Account, Limits, accounts};
 use bento_appliance::state::{Runtime, State};
-use nix::mount::{MsFlags, mount};
 
 use crate::apart;
 pub use crate::apart::{PATIENCE, until};
@@ -56,38 +55,9 @@ pub struct Ground {
 
 impl Ground {
     fn prepare() -> Self {
-        let memory = |target: &str| {
-            mount(
-                Some("tmpfs"),
-                target,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                Some("mode=755"),
-            )
-            .unwrap();
-        };
-        memory("/run");
-        memory(ROOT);
         let root = Path::new(ROOT);
         let runtime = Runtime::new(root.join("run"));
-        let etc = root.join("etc");
-        fs::create_dir(&etc).unwrap();
-        fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache")).unwrap();
-        for (path, name) in [
-            (runtime.passwd(), "passwd"),
-            (runtime.group(), "group"),
-            (runtime.shadow(), "shadow"),
-        ] {
-            symlink(path, etc.join(name)).unwrap();
-        }
-        mount(
-            Some(&etc),
-            "/etc",
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .unwrap();
+        apart::make_bare(root, &runtime);
         let home = root.join("home");
         fs::create_dir(&home).unwrap();
         // The clients and ssh-keygen want to know who they are.
