@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use bento_protocol::HostName;
 
+use crate::durable;
 use crate::fleet::PublicKey;
 use crate::state::Runtime;
 
@@ -139,7 +140,7 @@ fn replace(path: &Path, content: &str, mode: u32) -> Result<()> {
         return Ok(());
     }
     // No account has a dot in its name: sshd never takes this file for somebody's keys.
-    let aside = path.with_added_extension("new");
+    let aside = durable::aside(path);
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)

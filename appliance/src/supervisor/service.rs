@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,17 +13,15 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::SIGCHLD;
 use tracing::{error, info, warn};
 
-use super::board::Board;
 use super::clerk::{Clerk, Notice};
 use super::office::Office;
-use super::publisher::Publisher;
 use super::pulse::{Consequence, Pulse};
 use super::start::Foundation;
 use super::{Message, Options, watch};
 use crate::enrolment::Enrolments;
 use crate::ready::{self, Readiness};
 use crate::session::{self, Event, Limits, Sessions, Sshd, handshake, is_shortage};
-use crate::state::{Runtime, State};
+use crate::state::Runtime;
 
 /// How long running sessions get after TERM; podman kills the container after 10 s.
 const GRACE: Duration = Duration::from_secs(8);
@@ -76,9 +75,23 @@ impl Service {
         } = foundation;
         let sessions = open_sessions(options.listen, &sshd, &sender)?;
         let directory = Arc::new(Mutex::new(publisher.registrar.enrolments().clone()));
-        let notices = start_clerk_and_office(
-            options, &state, &runtime, &sessions, publisher, board, &directory, &sender,
+        let clerk = Arc::new(Clerk::new(
+            state.clone(),
+            sessions.clone(),
+            Arc::clone(&directory),
+            Arc::clone(&board),
+        ));
+        let notices = start_clerk(&clerk, publisher.registrar.enrolments());
+        let office = Office::new(
+            publisher,
+            state,
+            runtime.clone(),
+            sessions.clone(),
+            clerk,
+            board,
+            Arc::clone(&directory),
         );
+        start_office(office, options.config.clone(), sender.clone());
         info!(address = %options.listen, "listening");
         Ok(Service {
             listen: options.listen,
@@ -237,47 +250,23 @@ fn open_sessions(listen: SocketAddr, sshd: &Sshd, sender: &Sender<Message>) -> R
     })
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "each is a part that the two threads share"
-)]
-fn start_clerk_and_office(
-    options: &Options,
-    state: &State,
-    runtime: &Runtime,
-    sessions: &Sessions,
-    publisher: Publisher,
-    board: Arc<Board>,
-    directory: &Arc<Mutex<Enrolments>>,
-    sender: &Sender<Message>,
-) -> Sender<Notice> {
-    let clerk = Arc::new(Clerk::new(
-        state.clone(),
-        sessions.clone(),
-        Arc::clone(directory),
-        Arc::clone(&board),
-    ));
+/// Starts the thread of the clerk. A report may have come just before the last stop, from any of these machines.
+fn start_clerk(clerk: &Arc<Clerk>, enrolments: &Enrolments) -> Sender<Notice> {
     let (notices, received) = mpsc::channel();
-    for name in publisher.registrar.enrolments().names() {
-        // A report may have come just before the last stop.
+    for name in enrolments.names() {
+        // It is received as soon as the thread runs.
         let _ = notices.send(Notice::Look(name.clone()));
     }
-    let for_thread = Arc::clone(&clerk);
-    thread::spawn(move || for_thread.work(&received));
-    let mut office = Office::new(
-        publisher,
-        state.clone(),
-        runtime.clone(),
-        sessions.clone(),
-        clerk,
-        board,
-        Arc::clone(directory),
-    );
-    let (hints_sender, hints) = mpsc::channel();
-    watch::follow(options.config.clone(), hints_sender);
-    let sender = sender.clone();
-    thread::spawn(move || office.work(&hints, || _ = sender.send(Message::FirstPublication)));
+    let clerk = Arc::clone(clerk);
+    thread::spawn(move || clerk.work(&received));
     notices
+}
+
+/// Starts the thread of the office.
+fn start_office(mut office: Office, config: PathBuf, sender: Sender<Message>) {
+    let (hints_sender, hints) = mpsc::channel();
+    watch::follow(config, hints_sender);
+    thread::spawn(move || office.work(&hints, || _ = sender.send(Message::FirstPublication)));
 }
 
 fn tell_clerk(event: Event, directory: &Mutex<Enrolments>, notices: &Sender<Notice>) {
