@@ -127,19 +127,20 @@ pub fn manifest(
             sha256: cache.get(fleet, file)?,
         });
     }
-    let place = host.source.to_string();
-    let refuse = |problem: Problem| ReadError::Unreadable(problem.of(name));
-    let manifest =
-        Manifest::new(name.clone(), policy(host, tree), files, now).map_err(|error| {
-            refuse(Problem::new(
-                &place,
-                error.to_string(),
-                "rename one of them",
-            ))
-        })?;
-    match too_large(&manifest, &place) {
-        Some(problem) => Err(refuse(problem)),
-        None => Ok(manifest),
+    Manifest::new(name.clone(), policy(host, tree), files, now).map_err(|error| {
+        let advice = "rename one of them";
+        ReadError::Unreadable(
+            Problem::new(host.source.to_string(), error.to_string(), advice).of(name),
+        )
+    })
+}
+
+/// Refuses a generation that no client would take. Not a part of [`manifest`], which every look at a fleet makes: this is
+/// asked only of what is about to be published.
+pub fn require_size(manifest: &Manifest, host: &Host) -> Result<(), ReadError> {
+    match too_large(manifest, &host.source.to_string()) {
+        Some(problem) => Err(ReadError::Unreadable(problem.of(manifest.host()))),
+        None => Ok(()),
     }
 }
 

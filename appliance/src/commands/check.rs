@@ -123,6 +123,10 @@ fn check_host(
 ) -> Result<Finding, Vec<Problem>> {
     let tree = HostTree::walk(folder, name, host)?;
     let manifest = generation::manifest(name, host, &tree, folder, digests, Timestamp::now());
+    let manifest = manifest.and_then(|manifest| {
+        generation::require_size(&manifest, host)?;
+        Ok(manifest)
+    });
     let manifest = manifest.map_err(|error| match error {
         ReadError::Unreadable(problem) => vec![problem.of(name)],
         ReadError::Changed | ReadError::Output(_) => {

@@ -265,6 +265,7 @@ impl Publisher {
             if published == Some(manifest.generation()) {
                 return Ok(None);
             }
+            generation::require_size(&manifest, host)?;
             let publication = publications.prepare(&manifest, &tree, folder, enrolment.uid)?;
             Ok(Some((publication, manifest.generation())))
         });

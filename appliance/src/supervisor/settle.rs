@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bento_protocol::HostName;
 
 use crate::problem::Problem;
-use crate::tree::{HostTree, Looks};
+use crate::tree::HostTree;
 
 /// How long nothing may change before it counts as settled: longer than the pauses of a copy in progress, and
 /// short enough for a change to be published within 5 s.
@@ -82,7 +82,7 @@ impl<T: Clone + PartialEq> Settling<T> {
 /// Watches the tree of a machine, and what of it doesn't come to rest.
 #[derive(Debug, Default)]
 pub(super) struct TreeSettling {
-    settling: Settling<Looks>,
+    settling: Settling<HostTree>,
     unrest: Delay,
     /// What was seen to change last.
     changing: Option<PathBuf>,
@@ -91,11 +91,12 @@ pub(super) struct TreeSettling {
 impl TreeSettling {
     /// Whether the tree is settled, see [`Settling::is_settled`].
     pub(super) fn is_settled(&mut self, tree: &HostTree, now: Instant) -> bool {
-        let looks = tree.looks();
-        if let Some((last, _)) = &self.settling.last {
-            self.changing = last.difference(&looks).or(self.changing.take());
+        if let Some((last, _)) = &self.settling.last
+            && last != tree
+        {
+            self.changing = last.difference(tree).or(self.changing.take());
         }
-        self.settling.is_settled(&looks, tree.changed_at(), now)
+        self.settling.is_settled(tree, tree.changed_at(), now)
     }
 
     /// It couldn't be walked.

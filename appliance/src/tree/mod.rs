@@ -5,7 +5,7 @@ mod ignored;
 mod walk;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bento_protocol::{Area, FilePath, HostName};
@@ -21,7 +21,10 @@ use crate::problem::Problem;
 pub const SECRETS: &str = "bento-secrets";
 
 /// Everything that one machine gets, sorted by path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Two are equal if they look the same: the same files, and the same ignore files. When folders changed doesn't count,
+/// because an editor's swap file, which is never published, would change them.
+#[derive(Debug, Clone)]
 pub struct HostTree {
     /// The files.
     pub files: Vec<TreeFile>,
@@ -33,14 +36,6 @@ pub struct HostTree {
 
 /// An ignore file: where it lies, relative to the fleet folder, and what tells whether it is still the same.
 type Rules = (PathBuf, Stamp);
-
-/// What must stay the same for a tree to count as settled. Folders don't: an editor's swap file, which is never
-/// published, would change them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Looks {
-    files: Vec<TreeFile>,
-    rules: Vec<Rules>,
-}
 
 /// A file that a machine gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,12 +74,29 @@ impl HostTree {
         self.changed
     }
 
-    /// What must stay the same for it to count as settled.
-    pub fn looks(&self) -> Looks {
-        Looks {
-            files: self.files.clone(),
-            rules: self.rules.clone(),
-        }
+    /// A file that is only in one of them, or changed from one to the other: where it really lies, relative to the
+    /// fleet folder.
+    pub fn difference(&self, other: &HostTree) -> Option<PathBuf> {
+        let (mine, others) = (self.stamps(), other.stamps());
+        let differs = |(path, stamp): &(&&Path, &&Stamp), in_other: &BTreeMap<&Path, &Stamp>| {
+            in_other.get(**path) != Some(stamp)
+        };
+        let changed = mine.iter().find(|entry| differs(entry, &others));
+        let changed = changed.or_else(|| others.iter().find(|entry| differs(entry, &mine)));
+        changed.map(|(path, _)| path.to_path_buf())
+    }
+
+    /// Every file that counts, by where it really lies.
+    fn stamps(&self) -> BTreeMap<&Path, &Stamp> {
+        let files = self
+            .files
+            .iter()
+            .map(|file| (file.real.as_path(), &file.stamp));
+        let rules = self
+            .rules
+            .iter()
+            .map(|(path, stamp)| (path.as_path(), stamp));
+        files.chain(rules).collect()
     }
 
     /// Whether the configuration has a file of this name at its top.
@@ -95,24 +107,9 @@ impl HostTree {
     }
 }
 
-impl Looks {
-    /// A file that is only in one of them, or changed from one to the other: where it really lies, relative to the
-    /// fleet folder.
-    pub fn difference(&self, other: &Looks) -> Option<PathBuf> {
-        let files = |looks: &Looks| -> BTreeMap<PathBuf, Stamp> {
-            let files = looks
-                .files
-                .iter()
-                .map(|file| (file.real.clone(), file.stamp));
-            files.chain(looks.rules.iter().cloned()).collect()
-        };
-        let (mine, others) = (files(self), files(other));
-        let differs = |(path, stamp): &(&PathBuf, &Stamp), in_other: &BTreeMap<PathBuf, Stamp>| {
-            in_other.get(*path) != Some(stamp)
-        };
-        let changed = mine.iter().find(|entry| differs(entry, &others));
-        let changed = changed.or_else(|| others.iter().find(|entry| differs(entry, &mine)));
-        changed.map(|(path, _)| path.clone())
+impl PartialEq for HostTree {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files && self.rules == other.rules
     }
 }
 
