@@ -1,17 +1,14 @@
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use bento_protocol::{GenerationId, HostName};
+use bento_protocol::{GenerationId, HostName, Manifest};
 use clap::Args;
-use jiff::Timestamp;
 use serde::Serialize;
 
-use super::fleet_folder::{FleetFolderOption, read_settings};
-use crate::fleet::{self, Host};
-use crate::generation::{self, DigestCache, ReadError};
+use super::fleet_folder::FleetFolderOption;
+use crate::forecast::{Forecast, Prospect};
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, HostTree};
+use crate::terminal::{Colour, Terminal, paint};
 
 /// Find everything that the appliance would find wrong with the fleet, without Nix and without publishing
 #[derive(Debug, Args)]
@@ -63,88 +60,32 @@ impl Check {
     }
 
     fn look(&self, folder: &Path) -> anyhow::Result<Findings> {
-        let text = read_settings(folder)?;
-        let opened = FleetFolder::open(folder)
-            .with_context(|| format!("{} can't be read", folder.display()))?;
-        let mut findings = Findings {
+        let forecast = Forecast::make(folder, &self.names)?;
+        let hosts = forecast.fleet.as_ref().map(|fleet| &fleet.hosts);
+        let keys = |name: &HostName| hosts?.get(name).map(|host| host.keys.len());
+        let finding = |(name, prospect): (&HostName, &Option<Prospect>)| {
+            Finding::new(name, keys(name).unwrap_or_default(), prospect.as_ref())
+        };
+        Ok(Findings {
             format: bento_protocol::Format,
-            hosts: Vec::new(),
-            problems: Vec::new(),
-        };
-        let reading = match fleet::read(&text) {
-            Ok(reading) => reading,
-            Err(problems) => {
-                findings.problems = problems;
-                return Ok(findings);
-            }
-        };
-        let is_known = |name: &&HostName| {
-            reading.fleet.hosts.contains_key(*name) || reading.faulty.contains(*name)
-        };
-        if let Some(unknown) = self.names.iter().find(|name| !is_known(name)) {
-            bail!("the fleet has no machine {unknown}: `bento host list` shows which there are");
-        }
-        let is_asked = |name: &HostName| self.names.is_empty() || self.names.contains(name);
-        findings.problems = reading.problems;
-        findings
-            .problems
-            .retain(|problem| problem.host.as_ref().is_none_or(is_asked));
-        let mut digests = DigestCache::default();
-        for (name, host) in reading
-            .fleet
-            .hosts
-            .iter()
-            .filter(|(name, _)| is_asked(name))
-        {
-            match check_host(&opened, name, host, &mut digests) {
-                Ok(finding) => findings.hosts.push(finding),
-                Err(problems) => {
-                    let keys = host.keys.len();
-                    findings.hosts.push(Finding {
-                        name: name.clone(),
-                        generation: None,
-                        files: 0,
-                        bytes: 0,
-                        keys,
-                    });
-                    findings.problems.extend(problems);
-                }
-            }
-        }
-        Ok(findings)
+            hosts: forecast.machines.iter().map(finding).collect(),
+            problems: forecast.problems,
+        })
     }
 }
 
-fn check_host(
-    folder: &FleetFolder,
-    name: &HostName,
-    host: &Host,
-    digests: &mut DigestCache,
-) -> Result<Finding, Vec<Problem>> {
-    let tree = HostTree::walk(folder, name, host)?;
-    let manifest = generation::manifest(name, host, &tree, folder, digests, Timestamp::now());
-    let manifest = manifest.and_then(|manifest| {
-        generation::require_size(&manifest, host)?;
-        Ok(manifest)
-    });
-    let manifest = manifest.map_err(|error| match error {
-        ReadError::Unreadable(problem) => vec![problem.of(name)],
-        ReadError::Changed | ReadError::Output(_) => {
-            let advice = "wait until nobody writes there, and check again";
-            vec![
-                Problem::new(host.source.to_string(), "changed while it was read", advice).of(name),
-            ]
+impl Finding {
+    fn new(name: &HostName, keys: usize, prospect: Option<&Prospect>) -> Self {
+        let manifest = prospect.map(|prospect| &prospect.manifest);
+        let files = manifest.map_or(&[][..], Manifest::files);
+        Finding {
+            name: name.clone(),
+            generation: manifest.map(Manifest::generation),
+            files: files.len(),
+            bytes: files.iter().map(|file| file.size).sum(),
+            keys,
         }
-    })?;
-    let bytes = manifest.files().iter().map(|file| file.size).sum();
-    let (files, keys) = (manifest.files().len(), host.keys.len());
-    Ok(Finding {
-        name: name.clone(),
-        generation: Some(manifest.generation()),
-        files,
-        bytes,
-        keys,
-    })
+    }
 }
 
 fn print(findings: &Findings, output: &mut dyn Write) -> std::io::Result<()> {
@@ -173,12 +114,9 @@ fn print(findings: &Findings, output: &mut dyn Write) -> std::io::Result<()> {
         };
         writeln!(output, "{note}")?;
     }
-    let red = |text: &str| match std::io::stdout().is_terminal() {
-        true => format!("\u{1b}[31m{text}\u{1b}[0m"),
-        false => text.to_owned(),
-    };
+    let error = paint("error:", Colour::Red, Terminal::of_output());
     for problem in &findings.problems {
-        writeln!(output, "{} {problem}", red("error:"))?;
+        writeln!(output, "{error} {problem}")?;
     }
     match findings.problems.len() {
         0 => writeln!(output, "Nothing is wrong."),

@@ -1,11 +1,13 @@
 //! The commands of `bento`, one file each: what it takes, and what it does.
 
+mod appliance;
 mod check;
 mod fleet_folder;
 mod health;
 mod host;
 mod host_key;
 mod init;
+mod question;
 mod serve;
 mod status;
 
@@ -14,7 +16,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use appliance::{Appliance, ApplianceOption, Elsewhere};
 pub use fleet_folder::FleetFolderOption;
+pub use question::Consent;
 
 /// Keep a fleet of NixOS machines up to date by pull
 #[derive(Debug, Parser)]

@@ -1,6 +1,6 @@
 //! `bento status`: what is known of every machine.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
 use bento_protocol::HostName;
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::state::{Runtime, State};
 use crate::status::{self, table};
+use crate::terminal::Terminal;
 
 /// Print which generation each machine finds, and whether it runs that
 #[derive(Debug, Args)]
@@ -39,25 +40,8 @@ impl Status {
         if self.json {
             writeln!(output, "{}", serde_json::to_string(&status)?)?;
         } else {
-            output.write_all(table::render(&status, terminal()).as_bytes())?;
+            output.write_all(table::render(&status, Terminal::of_output()).as_bytes())?;
         }
         Ok(())
     }
-}
-
-/// The terminal that standard output is, if it is one.
-fn terminal() -> Option<table::Terminal> {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
-        return None;
-    }
-    let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
-    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    // A terminal that doesn't know its width, such as a serial line, has had 80 columns for fifty years.
-    let columns = if columns == 0 { 80 } else { columns };
-    Some(table::Terminal {
-        columns,
-        colours: !dumb && !is_set("NO_COLOR"),
-    })
 }

@@ -168,6 +168,26 @@ impl Status {
 }
 
 impl MachineStatus {
+    /// Whether somebody has to look at it: it failed, isn't what it should be, or is silent. What passes by itself, such
+    /// as an update that is under way, or is the machine's owner's to do, such as a reboot, isn't meant.
+    pub fn needs_attention(&self) -> bool {
+        let is_bad = match self.state {
+            HostStatus::Unpublished
+            | HostStatus::RolledBack
+            | HostStatus::Failing
+            | HostStatus::Drifted
+            | HostStatus::Mismatch => true,
+            HostStatus::New
+            | HostStatus::Legacy
+            | HostStatus::RebootPending
+            | HostStatus::AutoUpdated
+            | HostStatus::UpToDate
+            | HostStatus::SyncPending
+            | HostStatus::RebuildPending => false,
+        };
+        is_bad || self.silent == Some(true) || self.error.is_some()
+    }
+
     /// What was received before the machine was enrolled came from another one that had its name.
     fn read(
         name: &HostName,

@@ -7,15 +7,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{HostStatus, MachineStatus, Status};
 use crate::report::one_line;
-
-/// The terminal that a table is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terminal {
-    /// How many characters fit on a line.
-    pub columns: usize,
-    /// Whether it wants colours.
-    pub colours: bool,
-}
+use crate::terminal::{Colour, Terminal, paint};
 
 const HEADINGS: [&str; 6] = ["MACHINE", "STATE", "PUBLISHED", "RUNS", "CONTACT", "ERROR"];
 /// The column of the errors, which comes last and takes what is left of the line.
@@ -37,7 +29,7 @@ pub fn render(status: &Status, terminal: Option<Terminal>) -> String {
             &mut text,
             &paint(
                 &format!("{mark}{}", one_line(problem, usize::MAX)),
-                RED,
+                Colour::Red,
                 terminal,
             ),
         );
@@ -140,7 +132,7 @@ fn row(
     cells: &[String; 6],
     widths: &[usize; 6],
     room: Option<usize>,
-    colour: Option<&str>,
+    colour: Option<Colour>,
     terminal: Option<Terminal>,
 ) -> String {
     let mut text = String::new();
@@ -203,37 +195,25 @@ fn age(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
-const RED: &str = "31";
-const BLUE: &str = "34";
-
-fn paint(text: &str, colour: &str, terminal: Option<Terminal>) -> String {
-    match terminal {
-        Some(Terminal { colours: true, .. }) => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
-        _ => text.to_owned(),
-    }
-}
-
-fn colour(state: HostStatus) -> &'static str {
+fn colour(state: HostStatus) -> Colour {
     match state {
-        HostStatus::UpToDate | HostStatus::AutoUpdated => GREEN,
-        HostStatus::New | HostStatus::SyncPending | HostStatus::RebuildPending => BLUE,
+        HostStatus::UpToDate | HostStatus::AutoUpdated => Colour::Green,
+        HostStatus::New | HostStatus::SyncPending | HostStatus::RebuildPending => Colour::Blue,
         HostStatus::Legacy
         | HostStatus::RebootPending
         | HostStatus::Mismatch
-        | HostStatus::Drifted => YELLOW,
-        HostStatus::Unpublished | HostStatus::RolledBack | HostStatus::Failing => RED,
+        | HostStatus::Drifted => Colour::Yellow,
+        HostStatus::Unpublished | HostStatus::RolledBack | HostStatus::Failing => Colour::Red,
     }
 }
 
 /// For those who don't see the colours. All are one cell wide.
 fn symbol(state: HostStatus) -> char {
     match colour(state) {
-        GREEN => '✓',
-        BLUE => '…',
-        YELLOW => '!',
-        _ => '✗',
+        Colour::Green => '✓',
+        Colour::Blue => '…',
+        Colour::Yellow => '!',
+        Colour::Red => '✗',
     }
 }
 

@@ -1,0 +1,119 @@
+//! The appliance that a command asks: the one whose container it runs in, or the one that `fleet.toml` leads to.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use super::fleet_folder::{FleetFolderOption, read_settings};
+use crate::fleet::{self, FILE_NAME};
+use crate::state::{Runtime, State};
+
+/// Where the appliance is.
+#[derive(Debug, Args)]
+pub struct ApplianceOption {
+    /// What the appliance keeps, where it runs on this machine [default: /state, in the container]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Where it keeps what lives as long as the container
+    #[arg(long, value_name = "DIR", default_value = "/run/bento", hide = true)]
+    runtime: PathBuf,
+    #[command(flatten)]
+    folder: FleetFolderOption,
+}
+
+/// An appliance.
+#[derive(Debug)]
+pub enum Appliance {
+    /// Its state is to be read here.
+    Here(State, Runtime),
+    /// It is to be asked.
+    Elsewhere(Elsewhere),
+}
+
+/// An appliance that is reached by a command.
+#[derive(Debug)]
+pub struct Elsewhere {
+    /// `[server] admin`: never empty.
+    command: Vec<String>,
+}
+
+const STATE: &str = "/state";
+
+impl ApplianceOption {
+    /// Finds the appliance: a state that is named, or the container's own; else the one that the fleet's
+    /// `[server] admin` leads to.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub fn find(&self) -> anyhow::Result<Appliance> {
+        let here = |state: &Path| Appliance::Here(State::new(state), Runtime::new(&self.runtime));
+        if let Some(state) = &self.state {
+            return Ok(here(state));
+        }
+        if State::new(STATE).lock().exists() {
+            return Ok(here(Path::new(STATE)));
+        }
+        let folder = self.folder.find().context(
+            "no appliance runs here: run this in its container, as in `podman exec bento bento status`, or from a \
+             fleet whose fleet.toml says how to reach it",
+        )?;
+        let place = folder.join(FILE_NAME);
+        let reading = fleet::read(&read_settings(&folder)?).map_err(|problems| {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", problems.join("\n"))
+        })?;
+        let command = reading.fleet.server.admin;
+        if command.is_empty() {
+            bail!(
+                "{}: [server] has no `admin`, the command that reaches the appliance from here: say for example \
+                 admin = [\"podman\", \"exec\", \"-i\", \"bento\"], with \"ssh\" and the server's name before it if \
+                 it runs elsewhere",
+                place.display()
+            );
+        }
+        Ok(Appliance::Elsewhere(Elsewhere { command }))
+    }
+}
+
+impl Elsewhere {
+    /// `bento` there, with these arguments. They must be words without anything that a shell would take apart, since
+    /// ssh hands them to one.
+    pub fn bento<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]).arg("bento");
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// What `bento` prints there as JSON; what it says on stderr goes to ours.
+    ///
+    /// # Errors
+    /// When it can't be run, fails, or prints anything else.
+    pub fn read_json<'a, T: DeserializeOwned>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<T> {
+        let mut command = self.bento(arguments);
+        let output = command
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| self.failed("can't be run"))?;
+        if !output.status.success() {
+            bail!("{}", self.failed(&format!("ended with {}", output.status)));
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| {
+            self.failed("printed what isn't understood here: is the same version of bento there?")
+        })
+    }
+
+    /// What to say when it failed.
+    pub fn failed(&self, what: &str) -> String {
+        format!(
+            "the appliance can't be asked: `{} bento`, as [server] admin in {FILE_NAME} says, {what}",
+            self.command.join(" ")
+        )
+    }
+}

@@ -1,0 +1,106 @@
+//! What would be published for each machine, if the fleet folder stayed as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use bento_protocol::{HostName, Manifest};
+use jiff::Timestamp;
+
+use crate::fleet::{self, FILE_NAME, Fleet, Host};
+use crate::generation::{self, DigestCache, ReadError};
+use crate::problem::Problem;
+use crate::tree::{FleetFolder, HostTree};
+
+/// What would become of a fleet.
+#[derive(Debug)]
+pub struct Forecast {
+    /// The fleet folder, held open.
+    pub folder: FleetFolder,
+    /// The fleet; none where `fleet.toml` as a whole can't be used.
+    pub fleet: Option<Fleet>,
+    /// What would be published for each machine that was asked for; none where a problem stops it.
+    pub machines: BTreeMap<HostName, Option<Prospect>>,
+    /// What is wrong with them, and with the fleet as a whole.
+    pub problems: Vec<Problem>,
+}
+
+/// What would be published for one machine.
+#[derive(Debug)]
+pub struct Prospect {
+    /// Where its files lie.
+    pub tree: HostTree,
+    /// What they are; `published` is the time of the look.
+    pub manifest: Manifest,
+}
+
+impl Forecast {
+    /// Looks at a fleet folder, for these machines only or for all if none is named.
+    ///
+    /// # Errors
+    /// When there is no fleet, or no machine of a given name. What is wrong with the fleet is no error but a problem.
+    pub fn make(folder: &Path, names: &[HostName]) -> anyhow::Result<Self> {
+        let path = folder.join(FILE_NAME);
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("{} can't be read", path.display()))?;
+        let opened = FleetFolder::open(folder)
+            .with_context(|| format!("{} can't be read", folder.display()))?;
+        let mut forecast = Forecast {
+            folder: opened,
+            fleet: None,
+            machines: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        let reading = match fleet::read(&text) {
+            Ok(reading) => reading,
+            Err(problems) => {
+                forecast.problems = problems;
+                return Ok(forecast);
+            }
+        };
+        let hosts = &reading.fleet.hosts;
+        let is_known =
+            |name: &&HostName| hosts.contains_key(*name) || reading.faulty.contains(*name);
+        if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
+            bail!("the fleet has no machine {unknown}: `bento host list` shows which there are");
+        }
+        let is_asked = |name: &HostName| names.is_empty() || names.contains(name);
+        let problems = reading.problems.into_iter();
+        forecast.problems = problems
+            .filter(|problem| problem.host.as_ref().is_none_or(is_asked))
+            .collect();
+        let mut digests = DigestCache::default();
+        for (name, host) in hosts.iter().filter(|(name, _)| is_asked(name)) {
+            let prospect = Prospect::look(&forecast.folder, name, host, &mut digests)
+                .map_err(|problems| forecast.problems.extend(problems));
+            forecast.machines.insert(name.clone(), prospect.ok());
+        }
+        forecast.fleet = Some(reading.fleet);
+        Ok(forecast)
+    }
+}
+
+impl Prospect {
+    fn look(
+        folder: &FleetFolder,
+        name: &HostName,
+        host: &Host,
+        digests: &mut DigestCache,
+    ) -> Result<Self, Vec<Problem>> {
+        let tree = HostTree::walk(folder, name, host)?;
+        let manifest = generation::manifest(name, host, &tree, folder, digests, Timestamp::now());
+        let manifest = manifest.and_then(|manifest| {
+            generation::require_size(&manifest, host)?;
+            Ok(manifest)
+        });
+        let manifest = manifest.map_err(|error| match error {
+            ReadError::Unreadable(problem) => vec![problem.of(name)],
+            ReadError::Changed | ReadError::Output(_) => {
+                let place = host.source.to_string();
+                let advice = "wait until nobody writes there, and try again";
+                vec![Problem::new(place, "changed while it was read", advice).of(name)]
+            }
+        })?;
+        Ok(Prospect { tree, manifest })
+    }
+}

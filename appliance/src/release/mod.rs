@@ -1,0 +1,113 @@
+//! What the administrator let go out: `.bento/` in the fleet folder, written by `bento deploy` and `bento build`, and read
+//! by the appliance.
+//!
+//! There is a file for each machine and kind, so that what two administrators record doesn't meet in one file of a git
+//! checkout. Each names a generation by its id: what it says holds for exactly those files and settings, wherever the
+//! folder is by then.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use bento_protocol::{Format, GenerationId, HostName, SystemPath};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::durable;
+use crate::tree::FleetFolder;
+
+/// The folder of all records, in the fleet folder. Nothing of it is ever published.
+pub const FOLDER: &str = ".bento";
+
+/// The longest record, in bytes: what is longer isn't one.
+const LIMIT: u64 = 64 << 10;
+
+/// That a generation may be published: `.bento/approved/<name>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The version of this file.
+    pub format: Format,
+    /// Which generation.
+    pub generation: GenerationId,
+    /// When, by the clock of who approved it.
+    pub at: Timestamp,
+}
+
+/// Which system came out of a generation: `.bento/built/<name>.json`. A build that failed leaves none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The version of this file.
+    pub format: Format,
+    /// Of which generation.
+    pub generation: GenerationId,
+    /// The system.
+    pub system: SystemPath,
+    /// Whether the machine must come to the same: a flake with its lock file, in the generation.
+    pub comparable: bool,
+    /// When, by the clock of who built it.
+    pub at: Timestamp,
+}
+
+/// A kind of record.
+pub trait Record: Serialize + DeserializeOwned {
+    /// Its folder in [`FOLDER`].
+    const KIND: &'static str;
+
+    /// The record of a machine, as the appliance reads it from a folder that may change meanwhile; none if there is none.
+    ///
+    /// # Errors
+    /// When there is something that isn't such a record.
+    fn of(fleet: &FleetFolder, host: &HostName) -> io::Result<Option<Self>> {
+        match fleet.text(&path::<Self>(host), LIMIT, false) {
+            Ok((text, _)) => Ok(Some(serde_json::from_str(&text)?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records it for a machine, as wholly as a power loss allows.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    fn write(&self, fleet: &Path, host: &HostName) -> io::Result<()> {
+        let path = fleet.join(path::<Self>(host));
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        durable::write_json(&path, self)
+    }
+}
+
+/// Where the record of a machine lies, relative to the fleet folder.
+pub fn path<T: Record>(host: &HostName) -> PathBuf {
+    Path::new(FOLDER).join(T::KIND).join(format!("{host}.json"))
+}
+
+impl Record for Approval {
+    const KIND: &'static str = "approved";
+}
+
+impl Record for Build {
+    const KIND: &'static str = "built";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_is_read_again_and_nothing_else_passes_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let host: HostName = "kikimora".parse().unwrap();
+        let fleet = FleetFolder::open(folder.path()).unwrap();
+        assert_eq!(Approval::of(&fleet, &host).unwrap(), None);
+        let approval = Approval {
+            format: Format,
+            generation: "a".repeat(64).parse().unwrap(),
+            at: Timestamp::from_second(1_700_000_000).unwrap(),
+        };
+        approval.write(folder.path(), &host).unwrap();
+        assert_eq!(Approval::of(&fleet, &host).unwrap(), Some(approval));
+        assert_eq!(Build::of(&fleet, &host).unwrap(), None);
+        fs::write(folder.path().join(path::<Approval>(&host)), "{}").unwrap();
+        assert!(Approval::of(&fleet, &host).is_err());
+    }
+}

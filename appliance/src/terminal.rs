@@ -1,0 +1,59 @@
+//! The terminal that a command's output goes to.
+
+use std::io::{self, IsTerminal};
+
+/// A terminal, and what it can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// How many characters fit on a line.
+    pub columns: usize,
+    /// Whether it wants colours.
+    pub colours: bool,
+}
+
+impl Terminal {
+    /// The terminal that standard output is; none if it goes to a file or to another program.
+    pub fn of_output() -> Option<Self> {
+        let stdout = io::stdout();
+        if !stdout.is_terminal() {
+            return None;
+        }
+        let columns =
+            rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        // A terminal that doesn't know its width, such as a serial line, has had 80 columns for fifty years.
+        let columns = if columns == 0 { 80 } else { columns };
+        Some(Terminal {
+            columns,
+            colours: !dumb && !is_set("NO_COLOR"),
+        })
+    }
+}
+
+/// A colour of a text, as terminals name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// What is wrong.
+    Red,
+    /// What is as it should be.
+    Green,
+    /// What somebody should look at.
+    Yellow,
+    /// What is under way.
+    Blue,
+}
+
+/// The text in a colour, if there is a terminal that wants colours.
+pub fn paint(text: &str, colour: Colour, terminal: Option<Terminal>) -> String {
+    let code = match colour {
+        Colour::Red => 31,
+        Colour::Green => 32,
+        Colour::Yellow => 33,
+        Colour::Blue => 34,
+    };
+    match terminal {
+        Some(Terminal { colours: true, .. }) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        _ => text.to_owned(),
+    }
+}
