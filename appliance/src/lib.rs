@@ -6,6 +6,7 @@
 //! [`supervisor`] knows them all.
 
 mod brevity;
+pub mod change;
 pub mod commands;
 pub mod durable;
 pub mod enrolment;

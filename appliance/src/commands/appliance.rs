@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use bento_protocol::{HostName, Manifest};
 use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::fleet_folder::{FleetFolderOption, read_settings};
+use crate::change::{Change, Offer};
 use crate::fleet::{self, FILE_NAME};
+use crate::forecast::Forecast;
 use crate::state::{Runtime, State};
 
 /// Where the appliance is.
@@ -75,6 +78,44 @@ impl ApplianceOption {
             );
         }
         Ok(Appliance::Elsewhere(Elsewhere { command }))
+    }
+}
+
+impl Appliance {
+    /// What it publishes; manifests only of the machines that are named.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    pub fn offer(&self, names: &[HostName]) -> anyhow::Result<Offer> {
+        match self {
+            Appliance::Here(state, _) => Offer::read(state, names)
+                .with_context(|| format!("{} can't be read", state.hosts().display())),
+            Appliance::Elsewhere(elsewhere) => {
+                let names = names.iter().map(HostName::as_str);
+                elsewhere.read_json(["published"].into_iter().chain(names))
+            }
+        }
+    }
+
+    /// What would become different for each machine of a forecast: none is listed that would find what it finds now.
+    ///
+    /// # Errors
+    /// When the appliance can't be asked.
+    pub fn changes(&self, forecast: &Forecast) -> anyhow::Result<Vec<Change>> {
+        let generations = self.offer(&[])?.generations;
+        let prospects = forecast.machines.values().flatten();
+        let news: Vec<&Manifest> = prospects
+            .map(|prospect| &prospect.manifest)
+            .filter(|new| generations.get(new.host()) != Some(&new.generation()))
+            .collect();
+        let names: Vec<HostName> = news.iter().map(|new| new.host().clone()).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let olds = self.offer(&names)?.manifests;
+        let old = |new: &Manifest| olds.iter().find(|old| old.host() == new.host());
+        let changes = news.into_iter().map(|new| Change::between(old(new), new));
+        Ok(changes.collect())
     }
 }
 

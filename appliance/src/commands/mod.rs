@@ -7,6 +7,7 @@ mod health;
 mod host;
 mod host_key;
 mod init;
+mod published;
 mod question;
 mod serve;
 mod status;
@@ -37,6 +38,8 @@ enum Command {
     Host(host::HostCommand),
     Status(status::Status),
     HostKey(host_key::HostKey),
+    #[command(hide = true)]
+    Published(published::Published),
     Health(health::Health),
 }
 
@@ -56,6 +59,7 @@ impl CommandLine {
             }
             Command::Host(host) => host.run(output)?,
             Command::Status(status) => status.run(output)?,
+            Command::Published(published) => published.run(output)?,
             Command::HostKey(host_key) => host_key.run(output)?,
             Command::Health(health) => health.run(output)?,
         }
