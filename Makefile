@@ -1,8 +1,9 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
+PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test fuzz image binaries archive
+.PHONY: help demo demo-down test fuzz image install binaries archive
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,10 @@ fuzz: ## look for inputs that break something: SECONDS=600 for each target, or T
 	@tests/fuzz $(or $(SECONDS),600) $(TARGETS)
 
 image: binaries archive ## build the image, target/bento.oci.tar, for `podman load -i`
+
+install: binaries ## put `bento` with its manual and completions into PREFIX=/usr/local
+	install -D $(RELEASE)/bento $(DESTDIR)$(PREFIX)/bin/bento
+	$(RELEASE)/bento-manual install $(DESTDIR)$(PREFIX) bento
 
 binaries:
 	cargo build --locked --release --workspace --bins

@@ -1,6 +1,7 @@
 # One of bento's three programs: `bento`, `bento-client` or `bento-image`.
 {
   lib,
+  stdenv,
   rustPlatform,
   pkg-config,
   openssl,
@@ -33,9 +34,21 @@ rustPlatform.buildRustPackage {
     zlib
   ];
 
-  cargoBuildFlags = [ "--package=${crate}" ];
+  cargoBuildFlags = [
+    "--package=${crate}"
+    "--package=bento-manual"
+  ];
   # The end-to-end tests need podman, systemd and a network of their own.
   cargoTestFlags = [ "--package=${crate}" "--lib" "--bins" ];
+
+  # Man pages and completions, which the programs define themselves.
+  postInstall =
+    lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+      $out/bin/bento-manual install $out ${program}
+    ''
+    + ''
+      rm $out/bin/bento-manual
+    '';
 
   meta = {
     description = "Keeps a fleet of NixOS machines up to date by pull";

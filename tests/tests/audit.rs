@@ -14,7 +14,14 @@ use spdx::{Expression, ParseMode};
 use toml_edit::{Document, Item, Value};
 
 /// The crates of the workspace.
-const MEMBERS: [&str; 5] = ["appliance", "client", "client/protocol", "image", "tests"];
+const MEMBERS: [&str; 6] = [
+    "appliance",
+    "client",
+    "client/protocol",
+    "image",
+    "manual",
+    "tests",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -10,9 +10,18 @@ mod settle_secrets;
 mod status;
 mod update;
 
-use clap::Subcommand;
+use clap::{Parser, Subcommand};
 
 use crate::exit::Failure;
+
+/// Keep this NixOS machine up to date with what its bento appliance publishes
+#[derive(Debug, Parser)]
+#[command(name = "bento-client", version)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
 
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]

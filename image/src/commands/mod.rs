@@ -2,3 +2,33 @@
 
 pub mod build;
 pub mod rootfs;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Assemble the OCI image of the bento appliance, without any container tool
+#[derive(Debug, Parser)]
+#[command(name = "bento-image", version)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(build::Build),
+    Rootfs(rootfs::Rootfs),
+}
+
+impl CommandLine {
+    /// Carries out what was given.
+    ///
+    /// # Errors
+    /// As the command says.
+    pub fn run(self) -> Result<()> {
+        match self.command {
+            Command::Build(build) => build.run(),
+            Command::Rootfs(rootfs) => rootfs.run(),
+        }
+    }
+}
