@@ -20,6 +20,9 @@ pub struct Problem {
     pub what: String,
     /// What to do about it.
     pub advice: String,
+    /// Whether nothing is wrong: it is as the administrator wants it, who is only reminded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_note: bool,
 }
 
 impl Problem {
@@ -34,6 +37,19 @@ impl Problem {
             host: None,
             what: what.into(),
             advice: advice.into(),
+            is_note: false,
+        }
+    }
+
+    /// Something that is as the administrator wants it, as a reminder.
+    pub fn note(
+        place: impl Into<String>,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Problem {
+            is_note: true,
+            ..Problem::new(place, what, advice)
         }
     }
 

@@ -64,6 +64,9 @@ pub struct MachineStatus {
     /// The same, a line for each thing that stops its publication.
     #[serde(skip)]
     pub problems: Vec<String>,
+    /// What the administrator is reminded of, a line each: nothing is wrong.
+    #[serde(skip)]
+    pub notes: Vec<String>,
     /// What runs on it, in short: a generation where its system is known to be built from that one.
     #[serde(skip)]
     pub version: Option<String>,
@@ -130,15 +133,15 @@ impl Status {
         };
         let (of_machines, of_fleet): (Vec<_>, Vec<_>) =
             problems.iter().flatten().partition(is_one_machines);
-        let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for problem in of_machines {
-            let lines = lines.entry(problem.host.as_ref()).or_default();
-            lines.push(without_name(problem));
-        }
+        let (notes, of_machines) = of_machines.into_iter().partition(|told| told.is_note);
+        let (mut problems_of, mut notes_of) = (by_machine(of_machines), by_machine(notes));
         let mut machine = |(name, host)| {
             let enrolled = enrolments.get(name).map(|enrolment| enrolment.since);
-            let problems = lines.remove(&Some(name)).unwrap_or_default();
-            MachineStatus::read(name, host, &state.host(name), enrolled, problems, now)
+            let problems = problems_of.remove(name).unwrap_or_default();
+            let notes = notes_of.remove(name).unwrap_or_default();
+            let keep = state.host(name);
+            let status = MachineStatus::read(name, host, &keep, enrolled, problems, now);
+            MachineStatus { notes, ..status }
         };
         Ok(Status {
             format: Format,
@@ -228,6 +231,7 @@ impl MachineStatus {
                 Some(lines.join("; "))
             },
             problems: lines,
+            notes: Vec::new(),
             version: version(&ledger),
             published: published.map(|published| PublishedVersion {
                 generation: published.generation,
@@ -311,6 +315,18 @@ fn read_problems(path: &Path) -> Option<Vec<Problem>> {
             "run this as the user whose appliance it is",
         )])
     })
+}
+
+/// A line for each, by the machine that it is about.
+fn by_machine(problems: Vec<&Problem>) -> BTreeMap<HostName, Vec<String>> {
+    let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for problem in problems {
+        if let Some(name) = &problem.host {
+            let lines = lines.entry(name.clone()).or_default();
+            lines.push(without_name(problem));
+        }
+    }
+    lines
 }
 
 /// A problem where the machine's name stands before it anyway.

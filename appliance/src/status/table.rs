@@ -152,16 +152,19 @@ fn row(
     text
 }
 
-/// What is said of a machine below the table: each thing that stops its publication, and an error that didn't fit.
+/// What is said of a machine below the table: each thing that stops its publication, or an error that didn't fit, and
+/// what the administrator is reminded of.
 fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
     let name = &host.name;
     let full = |text: &String| format!("{name}: {}", one_line(text, usize::MAX));
-    if !host.problems.is_empty() {
-        return host.problems.iter().map(full).collect();
-    }
     let didnt_fit =
         |error: &&String| room.is_some_and(|room| room < SHORTEST_ERROR || error.width() > room);
-    host.error.iter().filter(didnt_fit).map(full).collect()
+    let error = host
+        .error
+        .iter()
+        .filter(|error| host.problems.is_empty() && didnt_fit(error));
+    let lines = host.problems.iter().chain(error).chain(&host.notes);
+    lines.map(full).collect()
 }
 
 fn line(text: &mut String, line: &str) {

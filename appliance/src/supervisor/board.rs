@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bento_protocol::HostName;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::durable;
 use crate::problem::Problem;
@@ -94,9 +94,10 @@ impl Board {
     /// Logs what is new, and writes the file if it says something else.
     pub(super) fn post(&self) {
         let mut told = self.told();
-        for line in lines(&std::mem::take(&mut told.new)) {
-            warn!("{line}");
-        }
+        let new = std::mem::take(&mut told.new).into_iter();
+        let (notes, faults): (Vec<_>, Vec<_>) = new.partition(|problem| problem.is_note);
+        lines(&faults).iter().for_each(|line| warn!("{line}"));
+        lines(&notes).iter().for_each(|line| info!("{line}"));
         if !told.changed {
             return;
         }

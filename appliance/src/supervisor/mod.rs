@@ -1,6 +1,7 @@
 //! PID 1 of the container: starts everything, hands messages around, and stops everything.
 
 mod board;
+mod candidate;
 mod clerk;
 mod office;
 mod publisher;

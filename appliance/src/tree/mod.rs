@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use bento_protocol::{Area, FilePath, HostName};
 use rustix::fs::FileType;
 
-pub use folder::{FleetFolder, Stamp};
+pub use folder::{FleetFolder, Found, Stamp};
 pub use ignored::{BadPattern, Chain, Narrowing, is_never_published};
 
 use crate::fleet::Host;

@@ -19,6 +19,7 @@ fn machine(name: &str, state: HostStatus) -> MachineStatus {
         runs: 1,
         error: None,
         problems: Vec::new(),
+        notes: Vec::new(),
         version: Some("aaaaaaaa".into()),
     }
 }
