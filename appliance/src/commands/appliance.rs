@@ -46,6 +46,11 @@ pub struct Elsewhere {
 const STATE: &str = "/state";
 
 impl ApplianceOption {
+    /// Where the fleet folder is.
+    pub(super) fn fleet_folder(&self) -> &FleetFolderOption {
+        &self.folder
+    }
+
     /// Finds the appliance: a state that is named, or the container's own; else the one that the fleet's
     /// `[server] admin` leads to.
     ///

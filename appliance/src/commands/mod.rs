@@ -2,6 +2,7 @@
 
 mod appliance;
 mod check;
+mod deploy;
 mod fleet_folder;
 mod health;
 mod host;
@@ -36,6 +37,7 @@ enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Host(host::HostCommand),
+    Deploy(deploy::Deploy),
     Status(status::Status),
     HostKey(host_key::HostKey),
     #[command(hide = true)]
@@ -58,6 +60,11 @@ impl CommandLine {
                 }
             }
             Command::Host(host) => host.run(output)?,
+            Command::Deploy(deploy) => {
+                if !deploy.run(output)? {
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
             Command::Status(status) => status.run(output)?,
             Command::Published(published) => published.run(output)?,
             Command::HostKey(host_key) => host_key.run(output)?,
