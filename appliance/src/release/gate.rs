@@ -74,12 +74,7 @@ impl Lack {
 /// When there is something that isn't such a record, or not yet.
 pub fn read<T: Record>(fleet: &FleetFolder, host: &HostName) -> Result<Option<T>, Unreadable> {
     T::of(fleet, host).map_err(|error| {
-        // Half a record is one that is cut off, or changes while it is read.
-        let may_be_half = matches!(
-            error.kind(),
-            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::Other
-        );
-        if may_be_half && is_young(fleet, &path::<T>(host)) {
+        if is_young(fleet, &path::<T>(host)) {
             Unreadable::Unsettled
         } else {
             Unreadable::Damaged(damaged::<T>(host, &error))

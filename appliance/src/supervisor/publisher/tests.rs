@@ -1,5 +1,7 @@
 //! What `[publish]` lets out, on a real fleet folder and a real state.
 
+mod truth;
+
 use std::time::Duration;
 
 use bento_protocol::{Format, GenerationId, SystemPath};
@@ -13,6 +15,9 @@ use crate::published::Published;
 use crate::release::{self, Approval, Build, Record};
 use crate::state::Runtime;
 use crate::status::{HostStatus, MachineStatus, Status};
+
+/// After this long a file doesn't count as being written any more.
+const WRITTEN: Duration = Duration::from_millis(2100);
 
 /// A fleet with one machine, and its appliance, which looks when it is told to.
 struct World {
@@ -113,7 +118,7 @@ impl World {
     fn damage<T: Record>(&self) {
         let path = release::path::<T>(&name());
         self.write(path.to_str().unwrap(), "{\"format\":1}");
-        std::thread::sleep(Duration::from_millis(2100));
+        std::thread::sleep(WRITTEN);
     }
 
     fn published(&self) -> Option<Published> {
@@ -278,9 +283,10 @@ fn a_symlink_is_no_record() {
     let mut world = World::new("when = \"deploy\"");
     world.approve(world.made());
     let file = world.config.path().join(release::path::<Approval>(&name()));
-    let elsewhere = file.with_file_name("elsewhere");
+    let elsewhere = world.config.path().join("elsewhere");
     fs::rename(&file, &elsewhere).unwrap();
-    std::os::unix::fs::symlink("elsewhere", &file).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", &file).unwrap();
+    std::thread::sleep(WRITTEN);
     assert_eq!(world.outcome(), None);
     let error = world.status().error.unwrap();
     assert!(
