@@ -18,7 +18,7 @@ use crate::terminal::{Colour, Terminal, paint};
 
 mod news;
 
-/// Approve what the fleet folder holds, so that the appliance publishes it: check, build where Nix is, show what changes for whom, and ask
+/// Approve what the fleet folder holds, after a check, a build and a look at what changes for whom
 #[derive(Debug, Args)]
 pub struct Deploy {
     /// Only these machines

@@ -28,6 +28,7 @@ mod limits;
 mod modules;
 mod nixos;
 mod publication;
+mod release;
 mod stand_in;
 mod truth;
 mod wire;
