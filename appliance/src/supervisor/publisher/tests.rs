@@ -320,6 +320,7 @@ fn status_expects_the_system_that_was_built_of_exactly_the_published_generation(
     assert_eq!(world.expected(), Some(system("other")));
     fs::remove_dir_all(world.config.path().join(release::FOLDER)).unwrap();
     assert_eq!(world.expected(), Some(system("other")));
+    world.built("f".repeat(64).parse().unwrap(), "elsewhere", true);
     world.edit("2");
     assert_eq!(world.expected(), None, "of the new one nothing is known");
     assert_eq!(world.published().unwrap().generation, world.made());
