@@ -1,5 +1,3 @@
-use std::collections::BTreeSet;
-use std::env;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -18,16 +16,13 @@ use crate::terminal::{Colour, Terminal, paint};
 
 mod news;
 
-/// Approve what the fleet folder holds, after a check, a build and a look at what changes for whom
+/// Approve what the fleet folder holds, after a check and a look at what changes for whom
 #[derive(Debug, Args)]
 pub struct Deploy {
     /// Only these machines
     #[arg(value_name = "NAME")]
     names: Vec<HostName>,
-    /// Build nothing
-    #[arg(long)]
-    no_build: bool,
-    /// Only show what would change: build nothing, approve nothing
+    /// Only show what would change: approve nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -93,7 +88,6 @@ impl Deploy {
             return Ok(());
         }
         if !self.dry_run {
-            deployment.build(self.no_build)?;
             deployment.leave_out_unbuilt()?;
             if deployment.news.is_empty() {
                 writeln!(deployment.output, "Nothing is approved.")?;
@@ -184,23 +178,6 @@ impl Deployment<'_> {
 
     fn is_built(&self, news: &News) -> bool {
         self.built(news.machine()) == Some(news.to())
-    }
-
-    /// Builds what wasn't built yet; who can't be built is left out.
-    fn build(&mut self, no_build: bool) -> anyhow::Result<()> {
-        let unbuilt = self.news.iter().filter(|news| !self.is_built(news));
-        let unbuilt: BTreeSet<HostName> = unbuilt.map(|news| news.machine().clone()).collect();
-        if unbuilt.is_empty() || no_build {
-            return Ok(());
-        }
-        if !is_nix_here() {
-            let machines = news::machines(unbuilt.len());
-            writeln!(
-                self.output,
-                "Nothing is built for {machines}: there is no Nix here."
-            )?;
-        }
-        Ok(())
     }
 
     /// Where only what was built may be published, the rest isn't approved either.
@@ -318,11 +295,6 @@ impl Deployment<'_> {
         )?;
         Ok(())
     }
-}
-
-fn is_nix_here() -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join("nix").is_file())
 }
 
 #[cfg(test)]
