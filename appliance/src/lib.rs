@@ -5,6 +5,7 @@
 //! over the wire, and back: [`report`] → [`status`]. [`session`] is the wire's end on this side. Only the
 //! [`supervisor`] knows them all.
 
+pub mod activity;
 mod brevity;
 pub mod change;
 pub mod commands;
@@ -13,6 +14,8 @@ pub mod enrolment;
 pub mod fleet;
 pub mod forecast;
 pub mod generation;
+pub mod metrics;
+pub mod notify;
 pub mod privilege;
 pub mod problem;
 pub mod publication;

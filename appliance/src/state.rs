@@ -41,6 +41,11 @@ impl State {
         self.root.join("enrolments.json")
     }
 
+    /// Who was notified of what, as JSON ([`crate::notify::Notified`]).
+    pub fn notified(&self) -> PathBuf {
+        self.root.join("notified.json")
+    }
+
     /// The folder of all machines.
     pub fn hosts(&self) -> PathBuf {
         self.root.join("hosts")
@@ -149,6 +154,11 @@ impl Runtime {
     /// writable just when the state isn't, and means nothing once the appliance has stopped.
     pub fn problems(&self) -> PathBuf {
         self.root.join("problems.json")
+    }
+
+    /// What the appliance counts about itself, as JSON ([`crate::activity::Snapshot`]); gone once it has stopped.
+    pub fn activity(&self) -> PathBuf {
+        self.root.join("activity.json")
     }
 
     /// Exists once the first publication is done.

@@ -1,7 +1,7 @@
 //! The appliance that a command asks: the one whose container it runs in, or the one that `fleet.toml` leads to.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 use bento_protocol::{HostName, Manifest};
@@ -153,6 +153,23 @@ impl Elsewhere {
         serde_json::from_slice(&output.stdout).with_context(|| {
             self.failed("printed what isn't understood here: is the same version of bento there?")
         })
+    }
+
+    /// Runs `bento` there, and lets it print here; its exit code is ours.
+    ///
+    /// # Errors
+    /// When it can't be run, or is killed.
+    pub fn relay<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<ExitCode> {
+        let status = self
+            .bento(arguments)
+            .status()
+            .with_context(|| self.failed("can't be run"))?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        code.map(ExitCode::from)
+            .with_context(|| self.failed(&format!("ended with {status}")))
     }
 
     /// What to say when it failed.

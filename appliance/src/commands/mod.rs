@@ -9,6 +9,8 @@ mod host;
 mod host_key;
 mod init;
 mod published;
+mod metrics;
+mod notify;
 mod question;
 mod serve;
 mod status;
@@ -39,6 +41,8 @@ enum Command {
     Host(host::HostCommand),
     Deploy(deploy::Deploy),
     Status(status::Status),
+    Metrics(metrics::Metrics),
+    Notify(notify::Notify),
     HostKey(host_key::HostKey),
     #[command(hide = true)]
     Published(published::Published),
@@ -67,6 +71,8 @@ impl CommandLine {
             }
             Command::Status(status) => status.run(output)?,
             Command::Published(published) => published.run(output)?,
+            Command::Metrics(metrics) => return metrics.run(output),
+            Command::Notify(notify) => return notify.run(output),
             Command::HostKey(host_key) => host_key.run(output)?,
             Command::Health(health) => health.run(output)?,
         }

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bento_protocol::HostName;
 use tracing::{error, info, warn};
 
+use crate::activity::Activity;
 use crate::durable;
 use crate::problem::Problem;
 use crate::state::Runtime;
@@ -33,11 +34,15 @@ pub(super) enum Source {
 pub(super) struct Board {
     file: PathBuf,
     told: Mutex<Told>,
+    /// What is counted of the same threads' work.
+    pub(super) activity: Activity,
 }
 
 #[derive(Debug)]
 struct Told {
     problems: BTreeMap<Source, Vec<Problem>>,
+    /// How often they changed.
+    revision: u64,
     /// Those that the log hasn't yet.
     new: Vec<Problem>,
     /// Whether the file says something else.
@@ -50,6 +55,7 @@ impl Board {
     pub(super) fn new(runtime: &Runtime) -> Self {
         let told = Told {
             problems: BTreeMap::new(),
+            revision: 0,
             new: Vec::new(),
             // That nothing is wrong must be said, too: without the file nobody knows.
             changed: true,
@@ -58,7 +64,18 @@ impl Board {
         Board {
             file: runtime.problems(),
             told: Mutex::new(told),
+            activity: Activity::default(),
         }
+    }
+
+    /// How often what is wrong has changed.
+    pub(super) fn revision(&self) -> u64 {
+        self.told().revision
+    }
+
+    /// How many things are wrong.
+    pub(super) fn count(&self) -> usize {
+        self.told().problems.values().map(Vec::len).sum()
     }
 
     /// Takes note of all that is wrong by one source; nothing is to be seen of it before [`Self::post`].
@@ -69,6 +86,7 @@ impl Board {
             return;
         }
         told.changed = true;
+        told.revision += 1;
         let new = problems.iter().filter(|problem| !known.contains(problem));
         let new: Vec<_> = new.cloned().collect();
         told.new.extend(new);

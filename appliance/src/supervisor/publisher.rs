@@ -173,6 +173,7 @@ impl Publisher {
                 }
                 Verdict::Faulty(found) => problems.extend(found),
                 Verdict::Failed(error) => {
+                    self.board.activity.failed_publications.add(1);
                     progress.failed = true;
                     problems.push(self.state_problem(&error).of(name));
                 }
@@ -199,8 +200,12 @@ impl Publisher {
                 .map_err(copy_of)
                 .and_then(|()| Publications::of(&self.state.host(name)).switch(*publication));
             match switched {
-                Ok(()) => info!(host = %name, generation = %generation, "published"),
+                Ok(()) => {
+                    self.board.activity.publications.add(1);
+                    info!(host = %name, generation = %generation, "published");
+                }
                 Err(error) => {
+                    self.board.activity.failed_publications.add(1);
                     remove_unfinished(&self.state.host(name), name);
                     progress.failed = true;
                     problems.push(self.state_problem(&error).of(name));
