@@ -11,6 +11,8 @@ pub mod change;
 pub mod commands;
 pub mod durable;
 pub mod enrolment;
+#[cfg(test)]
+mod fixture;
 pub mod fleet;
 pub mod forecast;
 pub mod generation;

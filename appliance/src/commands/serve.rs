@@ -24,7 +24,10 @@ pub struct Serve {
     /// Where machines connect
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 2222)))]
     listen: SocketAddr,
-    /// Answer GET /metrics for Prometheus here; a port alone is one of loopback [default: nowhere]
+    /// Answer GET /metrics for Prometheus here [default: nowhere]
+    ///
+    /// A port alone is one of loopback. Loopback in a container is the container's own: say 0.0.0.0:9470 there, and let
+    /// podman publish it on the host's loopback, --publish 127.0.0.1:9470:9470.
     #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
     metrics: Option<SocketAddr>,
     /// How to log to stderr

@@ -143,3 +143,74 @@ impl fmt::Debug for Webhook {
         fmt::Display::fmt(self, formatter)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    const SERVER: &str = "[server]\naddress = \"a\"\n";
+
+    fn notify(lines: &str) -> Result<Notify, String> {
+        match read(&format!("{SERVER}[notify]\n{lines}\n")) {
+            Ok(reading) => Ok(reading.fleet.notify.unwrap()),
+            Err(problems) => Err(problems[0].to_string()),
+        }
+    }
+
+    #[test]
+    fn a_webhook_is_shown_without_what_is_secret() {
+        let notify = notify("webhook = \"https://ntfy.example.org:8443/secret?token=1\"").unwrap();
+        assert_eq!(notify.timeout.as_duration(), Duration::from_secs(30));
+        let webhook = notify.webhook.clone().unwrap();
+        assert_eq!(webhook.to_string(), "https://ntfy.example.org:8443/…");
+        assert!(!format!("{notify:?}").contains("secret"));
+        let json = serde_json::to_string(&notify).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Notify>(&json).unwrap(),
+            notify,
+            "the state keeps it"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_line() {
+        for (lines, line, what) in [
+            ("", 3, "names neither a command nor a webhook"),
+            ("webhok = \"https://a\"", 4, "unknown field `webhok`"),
+            (
+                "webhook = \"ftp://a/secret\"",
+                4,
+                "must begin with https://",
+            ),
+            (
+                "webhook = \"https://secret@a/\"",
+                4,
+                "has a user in its address",
+            ),
+            ("webhook = \"https:// secret\"", 4, "isn't an address"),
+            ("command = []", 3, "isn't a program"),
+            ("command = \"notify\"", 4, "invalid type"),
+            (
+                "webhook = \"https://a\"\ntimeout = \"never\"",
+                5,
+                "isn't a length of time",
+            ),
+            (
+                "webhook = \"https://a\"\ntimeout = \"1h\"",
+                3,
+                "longer than \"10m\"",
+            ),
+        ] {
+            let error = notify(lines).unwrap_err();
+            assert!(
+                error.starts_with(&format!("fleet.toml:{line}: [notify]: ")),
+                "{lines}: {error}"
+            );
+            assert!(
+                error.contains(what) && !error.contains("secret"),
+                "{lines}: {error}"
+            );
+        }
+    }
+}

@@ -3,9 +3,8 @@
 //! It has threads of its own, a fixed number of them, and every connection has its time: whoever stalls keeps only
 //! other scrapes waiting, never the appliance.
 
-use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// How old the metrics may be. Reading the state of 1,000 machines takes up to 0.3 s; within this time it is done once,
 /// however many ask, and Prometheus, which asks every 15 s or more, always gets what is new.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long to wait when the system has no more connections to give.
+/// How long to wait when the system has no more connections to give, and for what is still said after an answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,6 +33,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    limit: Duration,
 }
 
 impl Server {
@@ -45,7 +45,10 @@ impl Server {
         let listener = TcpListener::bind(address).with_context(|| {
             format!("--metrics {address} can't be listened on: name an address of this machine and a free port")
         })?;
-        Ok(Server { listener })
+        Ok(Server {
+            listener,
+            limit: LIMIT,
+        })
     }
 
     /// The address, with the port that the system chose if none was named.
@@ -74,7 +77,7 @@ impl Server {
             let (listener, source) = (Arc::clone(&listener), Arc::clone(&source));
             thread::Builder::new()
                 .name("metrics".into())
-                .spawn(move || serve(&listener, &source))
+                .spawn(move || serve(&listener, &source, self.limit))
                 .context("no thread can be started for --metrics")?;
         }
         info!(%address, "metrics are answered");
@@ -103,54 +106,33 @@ impl<F: Fn() -> anyhow::Result<String>> Source<F> {
     }
 }
 
-fn serve<F: Fn() -> anyhow::Result<String>>(listener: &TcpListener, source: &Source<F>) {
+fn serve<F: Fn() -> anyhow::Result<String>>(
+    listener: &TcpListener,
+    source: &Source<F>,
+    limit: Duration,
+) {
     loop {
         match listener.accept() {
             // Who goes away, or is too slow, gets no answer.
-            Ok((connection, _)) => drop(answer(&connection, source)),
+            Ok((connection, _)) => drop(serve_one(&connection, source, limit)),
             Err(_) => thread::sleep(PAUSE),
         }
     }
 }
 
-fn answer<F: Fn() -> anyhow::Result<String>>(
+fn serve_one<F: Fn() -> anyhow::Result<String>>(
     connection: &TcpStream,
     source: &Source<F>,
+    limit: Duration,
 ) -> io::Result<()> {
-    let request = request(connection)?;
-    let (status, kind, body) = match request {
-        Request::Metrics { .. } => match source.text() {
-            Ok(text) => ("200 OK", TEXT, text),
-            Err(error) => {
-                warn!("metrics can't be read: {error:#}");
-                let told = "the metrics can't be read: the appliance's log says why\n";
-                ("500 Internal Server Error", PLAIN, told.into())
-            }
-        },
-        Request::Elsewhere => ("404 Not Found", PLAIN, "there is only /metrics\n".into()),
-        Request::Method => (
-            "405 Method Not Allowed",
-            PLAIN,
-            "there is only GET\n".into(),
-        ),
-        Request::Malformed => ("400 Bad Request", PLAIN, "this isn't HTTP/1.1\n".into()),
-    };
-    let mut head = String::new();
-    let length = body.len();
-    let allow = match request {
-        Request::Method => "Allow: GET, HEAD\r\n",
-        _ => "",
-    };
-    // A String takes everything.
-    let _ = write!(
-        head,
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{allow}Connection: close\r\n\r\n"
-    );
-    let until = Instant::now() + LIMIT;
-    write_all(connection, head.as_bytes(), until)?;
-    if !matches!(request, Request::Metrics { only_head: true }) {
-        write_all(connection, body.as_bytes(), until)?;
-    }
+    let request = Request::receive(connection, Instant::now() + limit)?;
+    let answer = Answer::to(request, source);
+    answer.send(connection, Instant::now() + limit)?;
+    // What nobody has read when a connection is closed takes the answer with it.
+    connection.shutdown(Shutdown::Write)?;
+    let until = Instant::now() + PAUSE;
+    let mut rest = [0; 1024];
+    while read_until(connection, &mut rest, until)? > 0 {}
     Ok(())
 }
 
@@ -163,23 +145,21 @@ enum Request {
     Malformed,
 }
 
-fn request(mut connection: &TcpStream) -> io::Result<Request> {
-    let until = Instant::now() + LIMIT;
-    let mut head = Vec::new();
-    let mut bytes = [0; 1024];
-    loop {
-        if let Some(request) = Request::parse(&head) {
-            return Ok(request);
-        }
-        connection.set_read_timeout(Some(remaining(until)?))?;
-        match connection.read(&mut bytes)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => head.extend_from_slice(&bytes[..length]),
+impl Request {
+    fn receive(connection: &TcpStream, until: Instant) -> io::Result<Self> {
+        let mut head = Vec::new();
+        let mut bytes = [0; 1024];
+        loop {
+            if let Some(request) = Request::parse(&head) {
+                return Ok(request);
+            }
+            match read_until(connection, &mut bytes, until)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                length => head.extend_from_slice(&bytes[..length]),
+            }
         }
     }
-}
 
-impl Request {
     /// Reads the head of a request; none while it isn't whole.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
@@ -201,6 +181,56 @@ impl Request {
     }
 }
 
+/// What a connection gets.
+struct Answer {
+    head: String,
+    body: Arc<str>,
+}
+
+impl Answer {
+    fn to<F: Fn() -> anyhow::Result<String>>(request: Request, source: &Source<F>) -> Self {
+        let (status, kind, body) = match request {
+            Request::Metrics { .. } => match source.text() {
+                Ok(text) => ("200 OK", TEXT, text),
+                Err(error) => {
+                    warn!("metrics can't be read: {error:#}");
+                    let told = "the metrics can't be read: the appliance's log says why\n";
+                    ("500 Internal Server Error", PLAIN, told.into())
+                }
+            },
+            Request::Elsewhere => ("404 Not Found", PLAIN, "there is only /metrics\n".into()),
+            Request::Method => (
+                "405 Method Not Allowed",
+                PLAIN,
+                "there is only GET\n".into(),
+            ),
+            Request::Malformed => ("400 Bad Request", PLAIN, "this isn't HTTP/1.1\n".into()),
+        };
+        let length = body.len();
+        let allow = match request {
+            Request::Method => "Allow: GET, HEAD\r\n",
+            _ => "",
+        };
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{allow}Connection: \
+             close\r\n\r\n"
+        );
+        let is_sent = !matches!(request, Request::Metrics { only_head: true });
+        let body = if is_sent { body } else { "".into() };
+        Answer { head, body }
+    }
+
+    fn send(&self, connection: &TcpStream, until: Instant) -> io::Result<()> {
+        write_all(connection, self.head.as_bytes(), until)?;
+        write_all(connection, self.body.as_bytes(), until)
+    }
+}
+
+fn read_until(mut connection: &TcpStream, bytes: &mut [u8], until: Instant) -> io::Result<usize> {
+    connection.set_read_timeout(Some(remaining(until)?))?;
+    connection.read(bytes)
+}
+
 /// Writes within a time, also to one who takes a byte now and then.
 fn write_all(mut connection: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -219,3 +249,6 @@ fn remaining(until: Instant) -> io::Result<Duration> {
     }
     Ok(remaining)
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ pub(super) fn run(
     if !matches!(ended, Ok(Some(_))) {
         kill(&mut child, exits);
     }
-    let said = one_line(&String::from_utf8_lossy(&tail), SHOWN);
+    let said = end_of(&tail);
     let said = if said.is_empty() {
         said
     } else {
@@ -119,6 +119,13 @@ fn drain(output: &mut PipeReader, tail: &mut Vec<u8>) {
     tail.drain(..surplus);
 }
 
+/// The end of what it said, in one line: what failed is said last as a rule.
+fn end_of(tail: &[u8]) -> String {
+    let line = one_line(&String::from_utf8_lossy(tail), TAIL);
+    let surplus = line.chars().count().saturating_sub(SHOWN);
+    line.chars().skip(surplus).collect()
+}
+
 /// Ends it, and all that it started and that is still of its group.
 fn kill(child: &mut Child, exits: &Exits) {
     // It may just have gone.
@@ -130,3 +137,6 @@ fn kill(child: &mut Child, exits: &Exits) {
     }
     exits.forget(child);
 }
+
+#[cfg(test)]
+mod tests;

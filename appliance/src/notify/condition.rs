@@ -85,3 +85,57 @@ impl Condition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Kept;
+    use crate::problem::Problem;
+    use crate::published::Published;
+    use crate::report::fixture::{generation, report, second};
+
+    fn of(kept: &Kept, no_silence: bool) -> BTreeMap<Subject, Option<Condition>> {
+        let status = Status::read(&kept.state, &kept.runtime, second(7200)).unwrap();
+        Condition::of_all(&status, no_silence)
+    }
+
+    fn machine(name: &str) -> Subject {
+        Subject::Machine(name.parse().unwrap())
+    }
+
+    #[test]
+    fn a_machine_that_was_just_added_is_bad_only_if_it_cannot_be_published() {
+        let kept = Kept::new("[hosts.a]\n");
+        assert!(!of(&kept, false)[&machine("a")].as_ref().unwrap().bad);
+        let problem = Problem::new("hosts/a", "is missing", "make it");
+        kept.tell(&[problem.of(&"a".parse().unwrap())]);
+        assert!(of(&kept, false)[&machine("a")].as_ref().unwrap().bad);
+        assert!(!of(&kept, false)[&Subject::Fleet].as_ref().unwrap().bad);
+    }
+
+    #[test]
+    fn silence_is_not_judged_before_machines_had_time_to_come() {
+        let kept = Kept::new("[defaults]\nsilent_after = \"1h\"\n[hosts.away]\n[hosts.here]\n");
+        for (name, contact) in [("away", 0), ("here", 7000)] {
+            kept.publish(name, &Published::new(generation('a'), second(0)));
+            kept.report(name, &[report('a')]);
+            kept.contact(name, second(contact));
+        }
+        let bad = |no_silence, name| {
+            let condition = &of(&kept, no_silence)[&machine(name)];
+            condition.as_ref().map(|condition| condition.bad)
+        };
+        assert_eq!((bad(true, "away"), bad(true, "here")), (None, Some(false)));
+        assert_eq!(
+            (bad(false, "away"), bad(false, "here")),
+            (Some(true), Some(false))
+        );
+    }
+
+    #[test]
+    fn without_an_appliance_nobody_knows_of_the_fleet() {
+        let kept = Kept::new("");
+        std::fs::remove_file(kept.runtime.problems()).unwrap();
+        assert_eq!(of(&kept, false), [(Subject::Fleet, None)].into());
+    }
+}

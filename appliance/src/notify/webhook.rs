@@ -100,3 +100,6 @@ fn explained(webhook: &Webhook, error: Error, limit: Duration) -> anyhow::Error 
         error => anyhow!("{webhook} can't be reached: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,7 @@ impl Exits {
             // Somebody else has reaped it, and tells of it soon.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => {
                 let end = self.expected().get(&Pid::from_child(child)).copied();
-                end.flatten()
-                    .map(|end| ExitStatus::from_raw(end.as_raw() as i32))
+                end.flatten().map(|end| ExitStatus::from_raw(end.as_raw()))
             }
             waited => waited?,
         };

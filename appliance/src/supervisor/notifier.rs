@@ -37,7 +37,9 @@ pub(super) struct Notifier {
     board: Arc<Board>,
     exits: Arc<Exits>,
     pauses: [Duration; 3],
-    started: Instant,
+    rest: Duration,
+    /// From when on it counts who is silent.
+    hears_silence_from: Instant,
     notified: Notified,
     settings: Option<Notify>,
     posts: Vec<(Way, Courier)>,
@@ -66,7 +68,8 @@ impl Notifier {
             board,
             exits,
             pauses: PAUSES,
-            started: Instant::now(),
+            rest: REST,
+            hears_silence_from: Instant::now() + RETURN,
             notified: notified.unwrap_or_default(),
             settings: None,
             posts: Vec::new(),
@@ -84,7 +87,7 @@ impl Notifier {
             let began = Instant::now();
             let looked = self.look();
             self.remember(looked);
-            let rest = (began.elapsed() * REST_PER_LOOK).max(REST);
+            let rest = (began.elapsed() * REST_PER_LOOK).max(self.rest);
             let next_look = Instant::now() + rest;
             let due = self.deliver(next_look);
             thread::sleep(next_look.saturating_duration_since(Instant::now()));
@@ -108,9 +111,9 @@ impl Notifier {
         if self.posts.is_empty() {
             return Ok(());
         }
-        let now = Timestamp::now();
+        let (now, began) = (Timestamp::now(), Instant::now());
         let status = Status::read(&self.state, &self.runtime, now)?;
-        self.conditions = Condition::of_all(&status, self.started.elapsed() < RETURN);
+        self.conditions = Condition::of_all(&status, began < self.hears_silence_from);
         let mut has_forgotten = false;
         for (way, courier) in &mut self.posts {
             let book = book(&mut self.notified, way);
@@ -218,3 +221,6 @@ fn book<'a>(notified: &'a mut Notified, way: &Way) -> &'a mut Book {
         Way::Webhook(_) => &mut notified.webhook,
     }
 }
+
+#[cfg(test)]
+mod tests;

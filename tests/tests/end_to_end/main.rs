@@ -27,6 +27,7 @@ mod life;
 mod limits;
 mod modules;
 mod nixos;
+mod notification;
 mod publication;
 mod release;
 mod stand_in;
