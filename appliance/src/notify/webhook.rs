@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -93,10 +93,12 @@ fn explained(webhook: &Webhook, error: Error, limit: Duration) -> anyhow::Error 
             "{webhook} can't be found: the name doesn't resolve where the appliance runs; look at its address in \
              fleet.toml and at the container's network"
         ),
-        Error::Rustls(error) => anyhow!(
+        // What rustls objects to comes as this kind.
+        Error::Io(error) if error.kind() == ErrorKind::InvalidData => anyhow!(
             "{webhook} can't be trusted: {error}; a certificate of an authority of your own needs {ROOTS} in the \
              container's environment"
         ),
+        Error::Io(error) => anyhow!("{webhook} can't be reached: {error}"),
         error => anyhow!("{webhook} can't be reached: {error}"),
     }
 }
