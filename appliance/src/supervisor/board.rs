@@ -75,7 +75,9 @@ impl Board {
 
     /// How many things are wrong.
     pub(super) fn count(&self) -> usize {
-        self.told().problems.values().map(Vec::len).sum()
+        let told = self.told();
+        let problems = told.problems.values().flatten();
+        problems.filter(|problem| !problem.is_note).count()
     }
 
     /// Takes note of all that is wrong by one source; nothing is to be seen of it before [`Self::post`].
