@@ -357,3 +357,37 @@ fn what_loses_a_file_has_just_changed() {
     write(folder.path(), ".gitignore", "*.log\n");
     assert_eq!(tree().difference(&after).unwrap(), Path::new(".gitignore"));
 }
+
+#[test]
+fn machines_that_get_the_same_of_a_folder_share_one_walk_and_nothing_else() {
+    let folder = folder();
+    write(folder.path(), "hosts/a/notes.md", "");
+    write(folder.path(), "bento-secrets/one/wifi", "");
+    let fleet = FleetFolder::open(folder.path()).unwrap();
+    let mut sources = Sources::default();
+    let mut paths = |name: &str, host: &Host| -> Vec<String> {
+        let tree = sources.walk(&fleet, &name.parse().unwrap(), host).unwrap();
+        let paths = tree.files.iter().map(|file| file.path.to_string());
+        paths.collect()
+    };
+    let all = ["config/flake.nix", "config/notes.md"];
+    assert_eq!(paths("one", &host("")), [all[0], all[1], "secrets/wifi"]);
+    // A second walk would find it.
+    write(folder.path(), "hosts/a/later.nix", "");
+    assert_eq!(paths("two", &host("")), all);
+    let narrowed = host("exclude = [\"*.md\"]\n");
+    assert_eq!(
+        paths("three", &narrowed),
+        ["config/flake.nix", "config/later.nix"]
+    );
+    let back = host("exclude = [\"*.md\"]\ninclude = [\"notes.md\"]\n");
+    assert_eq!(paths("four", &back).len(), 3);
+    fs::create_dir_all(folder.path().join("hosts/b")).unwrap();
+    let empty = host("source = \"hosts/b\"\n");
+    for name in ["five", "six"] {
+        let problems = sources.walk(&fleet, &name.parse().unwrap(), &empty);
+        let problems: Vec<_> = problems.unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].host, Some(name.parse().unwrap()));
+    }
+}
