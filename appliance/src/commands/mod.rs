@@ -8,9 +8,9 @@ mod health;
 mod host;
 mod host_key;
 mod init;
-mod published;
 mod metrics;
 mod notify;
+mod published;
 mod question;
 mod serve;
 mod status;
@@ -69,7 +69,11 @@ impl CommandLine {
                     return Ok(ExitCode::FAILURE);
                 }
             }
-            Command::Status(status) => status.run(output)?,
+            Command::Status(status) => {
+                if !status.run(output)? {
+                    return Ok(ExitCode::FAILURE);
+                }
+            }
             Command::Published(published) => published.run(output)?,
             Command::Metrics(metrics) => return metrics.run(output),
             Command::Notify(notify) => return notify.run(output),

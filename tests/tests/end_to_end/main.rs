@@ -31,5 +31,6 @@ mod notification;
 mod publication;
 mod release;
 mod stand_in;
+mod status;
 mod truth;
 mod wire;
