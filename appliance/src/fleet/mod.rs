@@ -1,5 +1,6 @@
 //! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
 
+pub mod edit;
 mod key;
 mod notify;
 mod settings;
