@@ -31,6 +31,11 @@ impl State {
         self.root.join("keys/ssh_host_ed25519_key")
     }
 
+    /// The private key beside sshd's: the next one, or the last one, while one replaces the other.
+    pub fn spare_host_key(&self) -> PathBuf {
+        self.root.join("keys/spare_ssh_host_ed25519_key")
+    }
+
     /// The last good fleet, as JSON.
     pub fn fleet(&self) -> PathBuf {
         self.root.join("fleet.json")

@@ -46,9 +46,12 @@ pub struct Elsewhere {
 const STATE: &str = "/state";
 
 impl ApplianceOption {
-    /// Where the fleet folder is.
-    pub(super) fn fleet_folder(&self) -> &FleetFolderOption {
-        &self.folder
+    /// The fleet folder: the one that was named, or the one in which somebody stands.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
+        self.folder.find()
     }
 
     /// Finds the appliance: a state that is named, or the container's own; else the one that the fleet's
@@ -134,14 +137,14 @@ impl Elsewhere {
         command
     }
 
-    /// What `bento` prints there as JSON; what it says on stderr goes to ours.
+    /// What `bento` prints there; what it says on stderr goes to ours.
     ///
     /// # Errors
-    /// When it can't be run, fails, or prints anything else.
-    pub fn read_json<'a, T: DeserializeOwned>(
+    /// When it can't be run, or fails.
+    pub fn read<'a>(
         &self,
         arguments: impl IntoIterator<Item = &'a str>,
-    ) -> anyhow::Result<T> {
+    ) -> anyhow::Result<Vec<u8>> {
         let mut command = self.bento(arguments);
         let output = command
             .stderr(Stdio::inherit())
@@ -150,7 +153,18 @@ impl Elsewhere {
         if !output.status.success() {
             bail!("{}", self.failed(&format!("ended with {}", output.status)));
         }
-        serde_json::from_slice(&output.stdout).with_context(|| {
+        Ok(output.stdout)
+    }
+
+    /// The same, of what it prints as JSON.
+    ///
+    /// # Errors
+    /// Also when it prints anything else.
+    pub fn read_json<'a, T: DeserializeOwned>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<T> {
+        serde_json::from_slice(&self.read(arguments)?).with_context(|| {
             self.failed("printed what isn't understood here: is the same version of bento there?")
         })
     }

@@ -50,7 +50,7 @@ impl Deploy {
     /// When there is no fleet, or no machine of a given name; when nobody can answer the question; or when the fleet
     /// folder changes meanwhile or can't be written.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<bool> {
-        let folder = self.appliance.fleet_folder().find()?;
+        let folder = self.appliance.folder()?;
         let mut forecast = Forecast::make(&folder, &self.names)?;
         let error = paint("error:", Colour::Red, Terminal::of_output());
         for problem in &forecast.problems {

@@ -52,14 +52,20 @@ pub fn enrol(
     };
     let has = |key: &PublicKey| {
         let key_of = |value: &&Value| value.as_str().and_then(|text| text.parse().ok());
-        known.iter().filter_map(key_of).any(|known: PublicKey| known == *key)
+        known
+            .iter()
+            .filter_map(key_of)
+            .any(|known: PublicKey| known == *key)
     };
     let new: Vec<String> = keys.iter().filter(|key| !has(key)).map(quoted).collect();
     let mut text = text.to_owned();
     if !new.is_empty() {
         let new = new.join(", ");
         let last = known.last().and_then(|value| value.span());
-        let commented = host.get("keys").and_then(Item::span).filter(|list| text[list.clone()].contains('#'));
+        let commented = host
+            .get("keys")
+            .and_then(Item::span)
+            .filter(|list| text[list.clone()].contains('#'));
         let edit = match (last, commented) {
             (Some(last), _) => (last.end..last.end, format!(", {new}")),
             (None, Some(list)) => (list.start + 1..list.start + 1, new),
@@ -175,7 +181,11 @@ impl<'t> Draft<'t> {
     }
 
     fn line_end(&self) -> &'static str {
-        if self.text.contains("\r\n") { "\r\n" } else { "\n" }
+        if self.text.contains("\r\n") {
+            "\r\n"
+        } else {
+            "\n"
+        }
     }
 
     /// The text with one more machine, below the others.
@@ -198,7 +208,11 @@ impl<'t> Draft<'t> {
             .and_then(last_header)
             .map_or(self.text.len(), |last| first_line_below(self.text, last));
         let before = &self.text[..at];
-        let begun = if before.is_empty() || before.ends_with('\n') { "" } else { end };
+        let begun = if before.is_empty() || before.ends_with('\n') {
+            ""
+        } else {
+            end
+        };
         let apart = if before.is_empty() { "" } else { end };
         let block = format!(
             "{begun}{apart}[hosts.{name}]{end}{}{end}",
@@ -218,7 +232,10 @@ impl<'t> Draft<'t> {
         }
         let end = self.line_end();
         let is_below = |item: &Item| !item.as_table().is_some_and(|table| !table.is_dotted());
-        let own = host.as_table_like().into_iter().flat_map(|table| table.iter());
+        let own = host
+            .as_table_like()
+            .into_iter()
+            .flat_map(|table| table.iter());
         let last = own
             .filter(|(_, item)| is_below(item))
             .filter_map(|(_, item)| extent(item))
@@ -253,7 +270,9 @@ impl<'t> Draft<'t> {
 
 /// The edit that adds an entry to a table on one line.
 fn added(table: &toml_edit::InlineTable, entry: &str) -> Edit {
-    let last = table.iter().filter_map(|(_, value)| extent(&Item::Value(value.clone())));
+    let last = table
+        .iter()
+        .filter_map(|(_, value)| extent(&Item::Value(value.clone())));
     match last.map(|extent| extent.end).max() {
         Some(end) => (end..end, format!(", {entry}")),
         None => (table.span().unwrap_or_default(), format!("{{ {entry} }}")),

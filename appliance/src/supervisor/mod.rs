@@ -26,6 +26,8 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
 
+pub(crate) use self::settings::host_keys;
+
 use self::service::Service;
 use self::start::Foundation;
 use crate::metrics;

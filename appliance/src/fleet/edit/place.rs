@@ -31,8 +31,12 @@ pub(super) fn lines_of(key: Option<&Key>, item: &Item) -> Vec<Range<usize>> {
             _ => Vec::new(),
         };
     };
-    let header = item.span().filter(|_| !table.is_implicit() && !table.is_dotted());
-    let below = table.iter().flat_map(|(key, item)| lines_of(table.key(key), item));
+    let header = item
+        .span()
+        .filter(|_| !table.is_implicit() && !table.is_dotted());
+    let below = table
+        .iter()
+        .flat_map(|(key, item)| lines_of(table.key(key), item));
     header.into_iter().chain(below).collect()
 }
 
@@ -40,8 +44,12 @@ pub(super) fn lines_of(key: Option<&Key>, item: &Item) -> Vec<Range<usize>> {
 pub(super) fn last_header(item: &Item) -> Option<usize> {
     let table = item.as_table()?;
     let own = (!table.is_implicit() && !table.is_dotted()).then(|| {
-        let values = table.iter().filter(|(_, item)| item.as_table().is_none_or(|table| table.is_dotted()));
-        let ends = values.filter_map(|(_, item)| extent(item)).chain(item.span());
+        let values = table
+            .iter()
+            .filter(|(_, item)| item.as_table().is_none_or(|table| table.is_dotted()));
+        let ends = values
+            .filter_map(|(_, item)| extent(item))
+            .chain(item.span());
         ends.map(|extent| extent.end).max()
     });
     let below = table.iter().filter_map(|(_, item)| last_header(item));
@@ -54,7 +62,9 @@ pub(super) fn line_start(text: &str, at: usize) -> usize {
 
 /// The end of the line, its newline included.
 pub(super) fn line_end(text: &str, at: usize) -> usize {
-    text[at..].find('\n').map_or(text.len(), |newline| at + newline + 1)
+    text[at..]
+        .find('\n')
+        .map_or(text.len(), |newline| at + newline + 1)
 }
 
 /// Where the first line begins below a place that isn't a comment on what stands there.
@@ -103,12 +113,17 @@ pub(super) fn whole_lines(text: &str, ranges: &[Range<usize>]) -> Vec<Range<usiz
             _ => blocks.push(range),
         }
     }
-    blocks.into_iter().map(|block| with_comments(text, block)).collect()
+    blocks
+        .into_iter()
+        .map(|block| with_comments(text, block))
+        .collect()
 }
 
 /// Whether nothing but comments and blank lines lie between two parts of one machine.
 fn is_gap(between: &str) -> bool {
-    between.lines().all(|line| is_blank(line) || is_comment(line))
+    between
+        .lines()
+        .all(|line| is_blank(line) || is_comment(line))
 }
 
 fn with_comments(text: &str, mut block: Range<usize>) -> Range<usize> {

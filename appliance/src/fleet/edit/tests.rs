@@ -91,13 +91,20 @@ fn keys(texts: &[&str]) -> Vec<PublicKey> {
 
 fn fleet(text: &str) -> super::super::Fleet {
     let reading = read(text).unwrap_or_else(|problems| panic!("{problems:?}:\n{text}"));
-    assert!(reading.problems.is_empty(), "{:?}:\n{text}", reading.problems);
+    assert!(
+        reading.problems.is_empty(),
+        "{:?}:\n{text}",
+        reading.problems
+    );
     reading.fleet
 }
 
 /// Whether the text is the old one with something put in at one place.
 fn is_insertion(old: &str, new: &str) -> bool {
-    let same = old.bytes().zip(new.bytes()).take_while(|(old, new)| old == new);
+    let same = old
+        .bytes()
+        .zip(new.bytes())
+        .take_while(|(old, new)| old == new);
     let head = same.count();
     (0..=head).any(|head| {
         old.is_char_boundary(head) && new.starts_with(&old[..head]) && new.ends_with(&old[head..])
@@ -109,12 +116,17 @@ fn a_machine_that_goes_leaves_everybody_elses_lines_as_they_were() {
     for style in &STYLES {
         let text = style.text();
         let left = remove(&text, &[name("a")]).unwrap();
-        assert_eq!(left, [style.above, style.between, style.b, style.below].concat());
+        assert_eq!(
+            left,
+            [style.above, style.between, style.b, style.below].concat()
+        );
         let hosts = fleet(&left).hosts;
         assert_eq!(hosts.keys().collect::<Vec<_>>(), [&name("b")], "{left}");
         let none = remove(&text, &[name("b"), name("a")]).unwrap();
         assert!(fleet(&none).hosts.is_empty(), "{none}");
-        for comment in [style.above, style.below].map(|part| part.lines().filter(|line| line.starts_with('#'))) {
+        for comment in
+            [style.above, style.below].map(|part| part.lines().filter(|line| line.starts_with('#')))
+        {
             comment.for_each(|line| assert!(none.contains(line), "{line} in {none}"));
         }
         let unknown = remove(&text, &[name("c")]).unwrap_err();
@@ -137,7 +149,10 @@ fn what_a_machine_gets_is_put_in_and_nothing_else_moves() {
             let sourced = enrol(&two, &name(host), &[], Some(&source)).unwrap();
             assert_eq!(fleet(&sourced).hosts[&name(host)].source, source);
             assert!(is_insertion(&two, &sourced), "{two}\n---\n{sourced}");
-            assert_eq!(enrol(&sourced, &name(host), &keys(&[TWO]), None).unwrap(), sourced);
+            assert_eq!(
+                enrol(&sourced, &name(host), &keys(&[TWO]), None).unwrap(),
+                sourced
+            );
             for text in [&one, &two, &sourced] {
                 let lines = text.lines().count();
                 let ends = text.matches("\r\n").count();
@@ -156,12 +171,21 @@ fn pausing_and_resuming_change_one_value_of_one_machine() {
             let other = if host == "a" { "b" } else { "a" };
             assert!(is_insertion(&text, &paused), "{text}\n---\n{paused}");
             let hosts = fleet(&paused).hosts;
-            assert!(hosts[&name(host)].paused && !hosts[&name(other)].paused, "{paused}");
+            assert!(
+                hosts[&name(host)].paused && !hosts[&name(other)].paused,
+                "{paused}"
+            );
             assert_eq!(set_paused(&paused, &[name(host)], true).unwrap(), paused);
             let resumed = set_paused(&paused, &[name(host)], false).unwrap();
-            assert_eq!(resumed, paused.replacen("paused = true", "paused = false", 1));
+            assert_eq!(
+                resumed,
+                paused.replacen("paused = true", "paused = false", 1)
+            );
             let both = set_paused(&text, &[name("a"), name("b")], true).unwrap();
-            assert!(fleet(&both).hosts.values().all(|host| host.paused), "{both}");
+            assert!(
+                fleet(&both).hosts.values().all(|host| host.paused),
+                "{both}"
+            );
         }
     }
     let defaults = "[server]\naddress = \"x\"\n[defaults]\npaused = true\n[hosts.a]\n";
@@ -171,19 +195,24 @@ fn pausing_and_resuming_change_one_value_of_one_machine() {
 
 #[test]
 fn a_machine_that_is_written_in_several_places_goes_from_all_of_them() {
-    let text = "hosts.a.keys = []\nhosts.b.keys = []\nhosts.a.paused = true\nserver.address = \"x\"\n";
+    let text =
+        "hosts.a.keys = []\nhosts.b.keys = []\nhosts.a.paused = true\nserver.address = \"x\"\n";
     let left = remove(text, &[name("a")]).unwrap();
     assert_eq!(left, "hosts.b.keys = []\nserver.address = \"x\"\n");
     let text = "[hosts.a.reboot_window]\nfrom = \"02:00\"\nto = \"05:00\"\n[server]\naddress = \"x\"\n[hosts.a]\nkeys = []\n";
     let left = remove(text, &[name("a")]).unwrap();
     assert_eq!(left, "[server]\naddress = \"x\"\n");
-    let only = "[server]\naddress = \"x\"\n\n[hosts.a.reboot_window]\nfrom = \"02:00\"\nto = \"05:00\"\n";
+    let only =
+        "[server]\naddress = \"x\"\n\n[hosts.a.reboot_window]\nfrom = \"02:00\"\nto = \"05:00\"\n";
     assert!(fleet(&set_paused(only, &[name("a")], true).unwrap()).hosts[&name("a")].paused);
 }
 
 #[test]
 fn what_is_no_fleet_is_told() {
-    assert!(matches!(remove("[hosts", &[name("a")]), Err(EditError::Syntax(_))));
+    assert!(matches!(
+        remove("[hosts", &[name("a")]),
+        Err(EditError::Syntax(_))
+    ));
     for text in ["hosts = 1\n", "hosts.a = 1\n", "[hosts.a]\nkeys = 1\n"] {
         let error = enrol(text, &name("a"), &keys(&[ONE]), None).unwrap_err();
         assert!(matches!(error, EditError::Kind(_)), "{text}: {error}");
