@@ -8,6 +8,7 @@
 pub mod activity;
 mod brevity;
 pub mod change;
+pub mod check;
 pub mod commands;
 pub mod durable;
 pub mod enrolment;

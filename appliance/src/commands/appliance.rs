@@ -54,6 +54,11 @@ impl ApplianceOption {
         self.folder.find()
     }
 
+    /// Whether the appliance runs here, or what it keeps was named.
+    pub(super) fn is_here(&self) -> bool {
+        self.state.is_some() || State::new(STATE).lock().exists()
+    }
+
     /// Finds the appliance: a state that is named, or the container's own; else the one that the fleet's
     /// `[server] admin` leads to.
     ///
