@@ -91,7 +91,7 @@ pub fn remove(text: &str, names: &[HostName]) -> Result<String, EditError> {
         let host = draft.known_host(name)?;
         let hosts = draft.document.get("hosts").unwrap_or(host);
         text = match hosts.as_inline_table() {
-            Some(table) => applied(&text, (entry_of(table, name), String::new())),
+            Some(table) => applied(&text, (entry_of(table, name.as_str()), String::new())),
             None => {
                 let key = draft.hosts()?.and_then(|hosts| hosts.key(name.as_str()));
                 without(&text, whole_lines(&text, &lines_of(key, host)))
@@ -126,6 +126,10 @@ fn set_paused_of(text: &str, name: &HostName, paused: bool) -> Result<String, Ed
     match own.map(Item::as_bool) {
         Some(Some(own)) if own == paused => Ok(text.to_owned()),
         None if default == paused => Ok(text.to_owned()),
+        Some(_) if default == paused => match draft.line_of(name, "paused") {
+            Some(line) => Ok(applied(text, (line, String::new()))),
+            None => set(text, name, "paused", &paused.to_string()),
+        },
         _ => set(text, name, "paused", &paused.to_string()),
     }
 }
@@ -178,6 +182,21 @@ impl<'t> Draft<'t> {
     fn known_host(&self, name: &HostName) -> Result<&Item, EditError> {
         self.host(name)?
             .ok_or_else(|| EditError::Unknown(name.clone()))
+    }
+
+    /// All that says a key of a machine, if it can go: nobody has written a comment on it, and the machine is named
+    /// without it.
+    fn line_of(&self, name: &HostName, key: &str) -> Option<Range<usize>> {
+        let host = self.host(name).ok().flatten()?;
+        if let Some(table) = host.as_inline_table() {
+            return Some(entry_of(table, key));
+        }
+        let table = host.as_table()?;
+        let named = !table.is_dotted() && !table.is_implicit();
+        let span = table.key(key)?.span()?.start..table.get(key)?.span()?.end;
+        let line = place::line_start(self.text, span.start)..place::line_end(self.text, span.end);
+        let bare = self.text[span.end..line.end].trim().is_empty();
+        (bare && (named || table.len() > 1)).then_some(line)
     }
 
     fn line_end(&self) -> &'static str {
@@ -279,12 +298,12 @@ fn added(table: &toml_edit::InlineTable, entry: &str) -> Edit {
     }
 }
 
-/// A machine in a table on one line, with the comma that its neighbour no longer needs.
-fn entry_of(table: &toml_edit::InlineTable, name: &HostName) -> Range<usize> {
+/// An entry of a table on one line, with the comma that its neighbour no longer needs.
+fn entry_of(table: &toml_edit::InlineTable, name: &str) -> Range<usize> {
     let span_of = |(key, value): (&str, &Value)| {
         let start = table.key(key).and_then(|key| key.span())?.start;
         let end = extent(&Item::Value(value.clone()))?.end;
-        Some((key == name.as_str(), start..end))
+        Some((key == name, start..end))
     };
     let spans: Vec<_> = table.iter().filter_map(span_of).collect();
     let Some(index) = spans.iter().position(|(is_it, _)| *is_it) else {

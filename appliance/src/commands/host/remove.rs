@@ -34,23 +34,16 @@ impl Remove {
         let file = SettingsFile::open(&folder)?;
         let edited = edit::remove(file.text(), &self.names);
         if edited.is_ok() {
-            let (names, one) = (listed(&self.names), self.names.len() == 1);
-            let (lose, run) = if one {
-                (
-                    "will be no machine of this fleet any more",
-                    "It goes on running what it has",
-                )
+            let names = listed(&self.names);
+            let goes = if self.names.len() == 1 {
+                "will be no machine of this fleet any more. As soon as the appliance reads that, its sessions end, and \
+                 its account, what is published for it, and its reports go. It goes on running what it has."
             } else {
-                (
-                    "will be no machines of this fleet any more",
-                    "They go on running what they have",
-                )
+                "will be no machines of this fleet any more. As soon as the appliance reads that, their sessions end, \
+                 and their accounts, what is published for them, and their reports go. They go on running what they \
+                 have."
             };
-            writeln!(
-                output,
-                "{names} {lose}. As soon as the appliance reads that, their sessions end, and their accounts, what is \
-                 published for them, and their reports go. {run}."
-            )?;
+            writeln!(output, "{names} {goes}")?;
             output.flush()?;
             if !self.consent.ask(&format!("Remove {names}?"))? {
                 writeln!(output, "Nothing is changed.")?;
