@@ -59,7 +59,8 @@ impl Check {
             };
             findings.print(detail, output)?;
         }
-        Ok(findings.problems.is_empty() && !(self.strict && !findings.warnings.is_empty()))
+        let passes = findings.warnings.is_empty() || !self.strict;
+        Ok(findings.problems.is_empty() && passes)
     }
 
     fn look(&self, folder: &Path) -> anyhow::Result<Findings> {

@@ -250,7 +250,7 @@ impl<'t> Draft<'t> {
             return added(table, &entry);
         }
         let end = self.line_end();
-        let is_below = |item: &Item| !item.as_table().is_some_and(|table| !table.is_dotted());
+        let is_below = |item: &Item| item.as_table().is_none_or(|table| table.is_dotted());
         let own = host
             .as_table_like()
             .into_iter()

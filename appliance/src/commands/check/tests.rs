@@ -171,18 +171,23 @@ fn a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of() {
     const MARK: &str = "BENTO_TEST_IS_HOOK";
     if std::env::var_os(MARK).is_some() {
         assert!(std::env::var_os("GIT_INDEX_FILE").is_some());
-        let folder = std::env::current_dir().unwrap();
+        let folder = std::env::current_dir().unwrap().join("fleet");
         let (good, text) = check(&folder, &["--quiet", "--strict", "--offline"]);
         return assert!(good, "{text}");
     }
-    let folder = fleet("[hosts.a]\n");
-    configure(folder.path(), "a", "{ }");
+    // Not at the top of the checkout, of which git tells a hook relative to just that.
+    let checkout = tempfile::tempdir().unwrap();
+    let folder = checkout.path().join("fleet");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("fleet.toml"), format!("{SERVER}[hosts.a]\n")).unwrap();
+    configure(&folder, "a", "{ }");
     let git = |arguments: &[&str]| {
         let mut git = std::process::Command::new("git");
+        git.args(["--git-dir", ".git", "--work-tree", "."]);
         git.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
         let output = git
             .args(arguments)
-            .current_dir(folder.path())
+            .current_dir(checkout.path())
             .output()
             .unwrap();
         (
@@ -191,7 +196,7 @@ fn a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of() {
         )
     };
     assert!(git(&["init", "-q"]).0);
-    let hook = folder.path().join(".git/hooks/pre-commit");
+    let hook = checkout.path().join(".git/hooks/pre-commit");
     // The hook is this test once more, in the environment that git gives it.
     let program = std::env::current_exe().unwrap();
     let test = "commands::check::tests::a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of";
@@ -202,13 +207,13 @@ fn a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of() {
     std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
     std::fs::write(&hook, text).unwrap();
     std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    assert!(git(&["add", "fleet.toml"]).0);
-    let (done, said) = git(&["commit", "-q", "-m", "x", "fleet.toml"]);
+    assert!(git(&["add", "fleet/fleet.toml"]).0);
+    let (done, said) = git(&["commit", "-q", "-m", "x", "fleet/fleet.toml"]);
     assert!(
         !done && said.contains("hosts/a/configuration.nix: isn't tracked"),
         "{said}"
     );
-    assert!(git(&["add", "hosts"]).0);
+    assert!(git(&["add", "fleet"]).0);
     let (done, said) = git(&["commit", "-q", "-m", "x", "-a"]);
     assert!(done, "{said}");
 }

@@ -30,7 +30,7 @@ impl std::str::FromStr for KeyArgument {
         match text.parse() {
             Ok(key) => Ok(KeyArgument::Key(key)),
             Err(_) if Path::new(text).is_file() => Ok(KeyArgument::File(text.to_owned())),
-            Err(error) => Err(error).context("neither a public key nor a file"),
+            Err(error) => bail!("{error}; nor is it a file"),
         }
     }
 }

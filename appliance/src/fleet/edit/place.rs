@@ -24,12 +24,9 @@ pub(super) fn extent(item: &Item) -> Option<Range<usize>> {
 /// Every range that is a part of a table: headers, and keys with their values.
 pub(super) fn lines_of(key: Option<&Key>, item: &Item) -> Vec<Range<usize>> {
     let Item::Table(table) = item else {
-        let start = key.and_then(Key::span);
-        let value = item.span();
-        return match (start, value) {
-            (Some(start), Some(value)) => vec![start.start..value.end],
-            _ => Vec::new(),
-        };
+        let ends = key.and_then(Key::span).zip(item.span());
+        let entry = ends.map(|(key, value)| key.start..value.end);
+        return entry.into_iter().collect();
     };
     let header = item
         .span()
