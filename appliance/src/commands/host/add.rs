@@ -20,7 +20,7 @@ pub struct Add {
     /// given
     #[arg(long = "key", value_name = "KEY", required = true)]
     keys: Vec<KeyArgument>,
-    /// Where its configuration lies, relative to the fleet folder [default: hosts/<NAME>]
+    /// Where its configuration lies, relative to the fleet folder [default: hosts/NAME]
     #[arg(long, value_name = "DIR", value_parser = |text: &str| SourcePath::try_from(text.to_owned()))]
     source: Option<SourcePath>,
     #[command(flatten)]
