@@ -128,7 +128,7 @@ fn the_document_is_that_of_the_contract() {
         "hosts": [{
             "name": "domovoi", "state": "unpublished", "published": null, "reported": null, "expected_system": null,
             "seen": null, "silent": null, "paused": true, "held": null, "runs": 0, "error": null, "problems": [],
-            "version": null,
+            "notes": [], "version": null,
         }, {
             "name": "kikimora",
             "state": "up-to-date",
@@ -145,6 +145,7 @@ fn the_document_is_that_of_the_contract() {
             "runs": 2,
             "error": null,
             "problems": [],
+            "notes": [],
             "version": "aaaaaaaa",
         }],
     });
