@@ -97,6 +97,12 @@ impl HostState {
         self.root.join("manifests")
     }
 
+    /// What is kept of publications that aren't the published ones any more, by number, to be compared with later ones.
+    /// No machine can reach it.
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
+    }
+
     /// An empty file whose modification time is the last contact.
     pub fn seen(&self) -> PathBuf {
         self.root.join("seen")

@@ -2,6 +2,11 @@
 
 mod archive;
 mod chroot;
+mod kept;
+mod snapshot;
+
+pub use kept::make_room;
+pub use snapshot::Snapshot;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -167,12 +172,7 @@ impl<'a> Publications<'a> {
             &prepared.manifest,
         )?;
         self.switch_to(prepared.number, &prepared.partial)?;
-        let old: Vec<_> = numbered(&manifests, ".json")?
-            .into_values()
-            .rev()
-            .skip(DELTAS + 1)
-            .collect();
-        old.iter().try_for_each(fs::remove_file)
+        self.prune_manifests()
     }
 
     /// The number of what is published.
@@ -194,11 +194,6 @@ impl<'a> Publications<'a> {
     /// Where the machine leaves reports, in a session that began while this was the published one.
     pub fn inbox(&self, number: u64) -> PathBuf {
         chroot::inbox(&self.folder(number).chroot())
-    }
-
-    /// Removes a publication that is no longer the published one, and in which no session stands.
-    pub fn remove(&self, number: u64) -> io::Result<()> {
-        fs::remove_dir_all(&self.folder(number).0)
     }
 
     /// Removes what a crash left behind.

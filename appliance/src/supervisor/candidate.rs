@@ -6,7 +6,7 @@ use std::time::Instant;
 use bento_protocol::{GenerationId, HostName};
 use jiff::Timestamp;
 
-use super::publisher::remove_unfinished;
+use super::publisher::{made_room, remove_unfinished};
 use super::settle::TreeSettling;
 use crate::fleet::{Fleet, Host, When};
 use crate::generation::{self, DigestCache, ReadError};
@@ -14,11 +14,12 @@ use crate::problem::Problem;
 use crate::publication::{Prepared, Publications};
 use crate::published::Published;
 use crate::release::{self, Approval, Build, Unreadable};
-use crate::state::HostState;
+use crate::state::{HostState, State};
 use crate::tree::{FleetFolder, HostTree};
 
 /// What is looked at, and when.
 pub(super) struct Look<'a> {
+    pub(super) state: &'a State,
     pub(super) fleet: &'a Fleet,
     pub(super) folder: &'a FleetFolder,
     pub(super) now: Timestamp,
@@ -155,7 +156,11 @@ impl Candidate<'_> {
             return Ok(Verdict::Faulty(vec![told]));
         }
         let publications = Publications::of(self.state);
-        let prepared = publications.prepare(&manifest, tree, folder, self.gid)?;
+        let prepare = || publications.prepare(&manifest, tree, folder, self.gid);
+        let prepared = prepare().or_else(|error| match error {
+            ReadError::Output(full) if made_room(look.state, &full) => prepare(),
+            error => Err(error),
+        })?;
         if let Some(build) = build.filter(|build| build.comparable) {
             prepared.expect(build.system).map_err(ReadError::Output)?;
         }

@@ -20,7 +20,7 @@ use crate::durable;
 use crate::fleet::{Fleet, Host};
 use crate::generation::DigestCache;
 use crate::problem::Problem;
-use crate::publication::Publications;
+use crate::publication::{self, Publications};
 use crate::session::Account;
 use crate::state::{HostState, State};
 use crate::tree::FleetFolder;
@@ -122,7 +122,9 @@ impl Publisher {
     /// Publishes what has changed and settled.
     pub(super) fn complete(&mut self, cycle: &mut Cycle, now: Timestamp, instant: Instant) {
         if let (Some(folder), Some(fleet)) = (cycle.folder.take(), self.settings.fleet.clone()) {
+            let state = self.state.clone();
             let look = Look {
+                state: &state,
                 fleet: &fleet,
                 folder: &folder,
                 now,
@@ -207,6 +209,8 @@ impl Publisher {
                 Err(error) => {
                     self.board.activity.failed_publications.add(1);
                     remove_unfinished(&self.state.host(name), name);
+                    // For the next try.
+                    made_room(&self.state, &error);
                     progress.failed = true;
                     problems.push(self.state_problem(&error).of(name));
                 }
@@ -261,6 +265,15 @@ pub(super) fn unwritable(state: &State, error: &io::Error) -> Problem {
 /// Removes what a publication that wasn't finished left behind.
 pub(super) fn remove_unfinished(state: &HostState, name: &HostName) {
     overlook(name, Publications::of(state).remove_unfinished());
+}
+
+/// Whether room was made on a full disk, by removing what is only kept to be shown.
+pub(super) fn made_room(state: &State, error: &io::Error) -> bool {
+    let is_full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    is_full && publication::make_room(state).is_ok_and(|made| made)
 }
 
 /// What can't be removed is in the way of the next publication, which tells of it.
