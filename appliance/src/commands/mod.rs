@@ -3,11 +3,13 @@
 mod appliance;
 mod check;
 mod deploy;
+mod diff;
 mod fleet_folder;
 mod health;
 mod host;
 mod host_key;
 mod init;
+mod logs;
 mod metrics;
 mod notify;
 mod published;
@@ -40,13 +42,15 @@ enum Command {
     #[command(subcommand)]
     Host(host::HostCommand),
     Deploy(deploy::Deploy),
+    Diff(diff::Diff),
     Status(status::Status),
+    Logs(logs::Logs),
     Metrics(metrics::Metrics),
     Notify(notify::Notify),
     HostKey(host_key::HostKey),
+    Health(health::Health),
     #[command(hide = true)]
     Published(published::Published),
-    Health(health::Health),
 }
 
 impl CommandLine {
@@ -58,28 +62,27 @@ impl CommandLine {
         match &self.command {
             Command::Serve(serve) => serve.run()?,
             Command::Init(init) => init.run(output)?,
-            Command::Check(check) => {
-                if !check.run(output)? {
-                    return Ok(ExitCode::FAILURE);
-                }
-            }
+            Command::Check(check) => return check.run(output).map(code),
             Command::Host(host) => host.run(output)?,
-            Command::Deploy(deploy) => {
-                if !deploy.run(output)? {
-                    return Ok(ExitCode::FAILURE);
-                }
-            }
-            Command::Status(status) => {
-                if !status.run(output)? {
-                    return Ok(ExitCode::FAILURE);
-                }
-            }
-            Command::Published(published) => published.run(output)?,
+            Command::Deploy(deploy) => return deploy.run(output).map(code),
+            Command::Diff(diff) => diff.run(output)?,
+            Command::Status(status) => return status.run(output).map(code),
+            Command::Logs(logs) => return logs.run(output),
             Command::Metrics(metrics) => return metrics.run(output),
             Command::Notify(notify) => return notify.run(output),
             Command::HostKey(host_key) => host_key.run(output)?,
             Command::Health(health) => health.run(output)?,
+            Command::Published(published) => published.run(output)?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The exit code of a command that found all as it should be, or didn't.
+fn code(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

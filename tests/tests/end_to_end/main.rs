@@ -22,6 +22,7 @@ mod disk;
 mod endurance;
 mod faults;
 mod inbox;
+mod insight;
 mod isolation;
 mod life;
 mod limits;

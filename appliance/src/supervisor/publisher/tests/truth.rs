@@ -358,7 +358,10 @@ fn a_log_of_a_client_of_2022_is_told_as_what_it_is() {
         world.put(number, &name, &log, SystemTime::now());
         assert_eq!(world.state(), HostStatus::Legacy, "{outcome}");
         let reported = world.status().reported.unwrap();
-        assert_eq!((reported.generation, reported.outcome.as_ref()), (None, *outcome));
+        assert_eq!(
+            (reported.generation, reported.outcome.as_ref()),
+            (None, *outcome)
+        );
     }
     // Its clock doesn't matter either, and neither does the client that comes after it.
     let report = switched(first, "one");
