@@ -7,6 +7,7 @@
 
 pub mod activity;
 mod brevity;
+pub mod building;
 pub mod change;
 pub mod check;
 pub mod commands;
@@ -19,6 +20,7 @@ pub mod fleet;
 pub mod forecast;
 pub mod generation;
 pub mod history;
+pub mod locking;
 pub mod metrics;
 pub mod notify;
 pub mod privilege;

@@ -1,9 +1,11 @@
 //! The commands of `bento`, one file each: what it takes, and what it does.
 
 mod appliance;
+mod build;
 mod check;
 mod deploy;
 mod diff;
+mod flake_update;
 mod fleet_folder;
 mod health;
 mod host;
@@ -41,10 +43,12 @@ enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Host(host::HostCommand),
+    Build(build::Build),
     Deploy(deploy::Deploy),
     Diff(diff::Diff),
     Status(status::Status),
     Logs(logs::Logs),
+    FlakeUpdate(flake_update::FlakeUpdate),
     Metrics(metrics::Metrics),
     Notify(notify::Notify),
     HostKey(host_key::HostKey),
@@ -64,10 +68,12 @@ impl CommandLine {
             Command::Init(init) => init.run(output)?,
             Command::Check(check) => return check.run(output).map(code),
             Command::Host(host) => host.run(output)?,
+            Command::Build(build) => return build.run(output),
             Command::Deploy(deploy) => return deploy.run(output).map(code),
             Command::Diff(diff) => diff.run(output)?,
             Command::Status(status) => return status.run(output).map(code),
             Command::Logs(logs) => return logs.run(output),
+            Command::FlakeUpdate(flake_update) => return flake_update.run(output),
             Command::Metrics(metrics) => return metrics.run(output),
             Command::Notify(notify) => return notify.run(output),
             Command::HostKey(host_key) => host_key.run(output)?,

@@ -13,6 +13,7 @@ mod machine;
 mod reports;
 mod states;
 
+mod administrator;
 mod atomicity;
 mod bad_input;
 mod computer;
