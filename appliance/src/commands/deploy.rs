@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use self::news::News;
 use super::appliance::ApplianceOption;
 use super::question::Consent;
+use crate::building::{self, Options, Outcome, Screen};
 use crate::fleet::{FILE_NAME, Fleet, When};
 use crate::forecast::Forecast;
 use crate::release::{Approval, Build, Record, path};
@@ -16,13 +18,16 @@ use crate::terminal::{Colour, Terminal, paint};
 
 mod news;
 
-/// Approve what the fleet folder holds, after a check and a look at what changes for whom
+/// Approve what the fleet folder holds, after a check, a build and a look at what changes for whom
 #[derive(Debug, Args)]
 pub struct Deploy {
     /// Only these machines
     #[arg(value_name = "NAME")]
     names: Vec<HostName>,
-    /// Only show what would change: approve nothing
+    /// Build nothing
+    #[arg(long)]
+    no_build: bool,
+    /// Only show what would change: build nothing, approve nothing
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -88,6 +93,7 @@ impl Deploy {
             return Ok(());
         }
         if !self.dry_run {
+            deployment.build(self.no_build)?;
             deployment.leave_out_unbuilt()?;
             if deployment.news.is_empty() {
                 writeln!(deployment.output, "Nothing is approved.")?;
@@ -178,6 +184,57 @@ impl Deployment<'_> {
 
     fn is_built(&self, news: &News) -> bool {
         self.built(news.machine()) == Some(news.to())
+    }
+
+    /// Builds what wasn't built yet; who can't be built is left out.
+    fn build(&mut self, no_build: bool) -> anyhow::Result<()> {
+        let unbuilt = self.news.iter().filter(|news| !self.is_built(news));
+        let unbuilt: BTreeSet<HostName> = unbuilt.map(|news| news.machine().clone()).collect();
+        if unbuilt.is_empty() || no_build {
+            return Ok(());
+        }
+        if bento_nix::version().is_none() {
+            let machines = news::machines(unbuilt.len());
+            writeln!(
+                self.output,
+                "Nothing is built for {machines}: there is no Nix here."
+            )?;
+            return Ok(());
+        }
+        self.forecast
+            .machines
+            .retain(|name, _| unbuilt.contains(name));
+        let mut screen = Screen::new(&mut *self.output, Terminal::of_output(), false);
+        let options = Options {
+            jobs: Options::default_jobs(),
+            dry_run: false,
+            copy_to: Vec::new(),
+            verbose: false,
+        };
+        let results = building::build(&self.forecast, self.folder, &options, &mut screen)?;
+        self.is_good &= results.are_good();
+        if results.is_interrupted {
+            self.news.clear();
+            return Ok(());
+        }
+        let is_failed = |outcome: &Outcome| !matches!(outcome, Outcome::Built { .. });
+        let failed = results
+            .machines
+            .iter()
+            .filter(|(_, outcome)| is_failed(outcome));
+        let failed: Vec<&HostName> = failed.map(|(name, _)| name).collect();
+        if !failed.is_empty() {
+            let names = news::listed(&failed);
+            let publish = &self.fleet.publish;
+            let what = match publish.when {
+                When::Deploy => "so nothing is approved for it",
+                When::Change if publish.require_build => "so the appliance doesn't publish it",
+                When::Change => "and the appliance publishes it all the same",
+            };
+            writeln!(self.output, "{names}: the build failed, {what}.")?;
+        }
+        self.news.retain(|news| !failed.contains(&news.machine()));
+        Ok(())
     }
 
     /// Where only what was built may be published, the rest isn't approved either.

@@ -1,4 +1,4 @@
-//! `bento build` and `bento flake-update` with real Nix, in a store of their own. These tests need root and Nix, and
+//! `bento build`, `bento deploy` and `bento flake-update` with real Nix, in a store of their own. These tests need root and Nix, and
 //! fail where one of them is missing.
 
 #![allow(
@@ -7,6 +7,7 @@
 )]
 
 mod builds;
+mod deployments;
 mod ground;
 mod interruption;
 mod locks;

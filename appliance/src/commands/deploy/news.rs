@@ -118,7 +118,7 @@ pub(super) fn print(news: &[News], output: &mut dyn Write) -> io::Result<()> {
 }
 
 /// The first few, and how many more there are. A path may hold anything, and mustn't steer a terminal.
-fn listed<T: ToString>(all: &[T]) -> String {
+pub(super) fn listed<T: ToString>(all: &[T]) -> String {
     let named = all.iter().take(NAMED);
     let named: Vec<_> = named
         .map(|one| one_line(&one.to_string(), usize::MAX))

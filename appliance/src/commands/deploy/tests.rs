@@ -95,9 +95,9 @@ impl World {
         Line::parse_from(line.chain(arguments.iter().copied())).deploy
     }
 
-    /// Deploys; gives whether all is well, and what is said.
+    /// Deploys without building; gives whether all is well, and what is said.
     fn deploy(&self, arguments: &[&str]) -> (bool, String) {
-        let deploy = self.arguments(arguments);
+        let deploy = self.arguments(&[arguments, &["--no-build"]].concat());
         let mut output = Vec::new();
         let is_good = deploy.run(&mut output).unwrap();
         (is_good, String::from_utf8(output).unwrap())
