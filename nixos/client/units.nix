@@ -92,6 +92,8 @@ in
         OnBootSec = "1min";
         RandomizedDelaySec = cfg.jitter;
         FixedRandomDelay = true;
+        # systemd's own is a minute, by which a machine would be late beyond its jitter.
+        AccuracySec = "1s";
       };
     };
 
