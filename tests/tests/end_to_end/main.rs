@@ -35,4 +35,5 @@ mod release;
 mod stand_in;
 mod status;
 mod truth;
+mod tutorial;
 mod wire;
