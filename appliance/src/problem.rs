@@ -105,6 +105,31 @@ impl Problem {
     }
 }
 
+/// One line for each problem, and one for the same problem of many machines: a full disk is one for all of them.
+pub fn lines(problems: &[Problem]) -> Vec<String> {
+    let mut groups: Vec<(Problem, Vec<&HostName>)> = Vec::new();
+    for problem in problems {
+        let Some(host) = &problem.host else {
+            groups.push((problem.clone(), Vec::new()));
+            continue;
+        };
+        let anyones = Problem {
+            host: None,
+            ..problem.clone()
+        };
+        let same = |(other, hosts): &&mut (Problem, Vec<_>)| *other == anyones && !hosts.is_empty();
+        match groups.iter_mut().find(same) {
+            Some((_, hosts)) if hosts.contains(&host) => {}
+            Some((_, hosts)) => hosts.push(host),
+            None => groups.push((anyones, vec![host])),
+        }
+    }
+    groups
+        .iter()
+        .map(|(problem, hosts)| problem.of_all(hosts))
+        .collect()
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host.as_ref().map(HostName::as_str);

@@ -110,11 +110,14 @@ impl fmt::Display for Shared {
             } else {
                 "all"
             };
-            return write!(
-                formatter,
-                "{} {both} get {folder}, {files}",
-                listed(&self.machines)
-            );
+            let machines = listed(&self.machines);
+            return match self.folder == Path::new(".") {
+                true => write!(
+                    formatter,
+                    "{machines} {both} get {files} of the folder itself"
+                ),
+                false => write!(formatter, "{machines} {both} get {folder}, {files}"),
+            };
         }
         let others: BTreeSet<_> = self.machines.difference(&self.owners).cloned().collect();
         let get = if others.len() == 1 { "gets" } else { "get" };

@@ -196,7 +196,7 @@ fn what_machines_see_of_each_other_is_told_once_a_folder() {
     assert_eq!(
         ground.shared(),
         [
-            "a, b and c all get ., 1 file",
+            "a, b and c all get 1 file of the folder itself",
             "b and c get 1 file of hosts/a, the folder of a",
         ]
     );

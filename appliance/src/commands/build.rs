@@ -14,7 +14,7 @@ use super::fleet_folder::FleetFolderOption;
 use super::question::Consent;
 use crate::building::{self, Action, Options, Outcome, Results, Screen, Target};
 use crate::forecast::Forecast;
-use crate::problem::Problem;
+use crate::problem::{Problem, lines};
 use crate::terminal::{Colour, Terminal, paint};
 
 /// Build each machine's system from exactly what would be published for it, with the Nix of this machine
@@ -78,9 +78,9 @@ impl Build {
             false => (&mut *output, Terminal::of_output()),
         };
         let mut screen = Screen::new(shown, terminal, self.verbose);
-        for problem in &forecast.problems {
+        for line in lines(&forecast.problems) {
             let mark = paint("error:", Colour::Red, terminal);
-            screen.say(&format!("{mark} {problem}"))?;
+            screen.say(&format!("{mark} {line}"))?;
         }
         let results = building::build(&forecast, &fleet, &options, &mut screen)?;
         screen.say(&summary(&forecast, &results))?;

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::activity::Activity;
 use crate::durable;
-use crate::problem::Problem;
+use crate::problem::{Problem, lines};
 use crate::state::Runtime;
 
 /// Who tells of problems. Each tells all of its own at once, and so takes back those that are over.
@@ -139,31 +139,6 @@ impl Board {
         // Nothing panics while it is half changed.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One line for each problem, and one for the same problem of many machines: a full disk is one for all of them.
-fn lines(problems: &[Problem]) -> Vec<String> {
-    let mut groups: Vec<(Problem, Vec<&HostName>)> = Vec::new();
-    for problem in problems {
-        let Some(host) = &problem.host else {
-            groups.push((problem.clone(), Vec::new()));
-            continue;
-        };
-        let anyones = Problem {
-            host: None,
-            ..problem.clone()
-        };
-        let same = |(other, hosts): &&mut (Problem, Vec<_>)| *other == anyones && !hosts.is_empty();
-        match groups.iter_mut().find(same) {
-            Some((_, hosts)) if hosts.contains(&host) => {}
-            Some((_, hosts)) => hosts.push(host),
-            None => groups.push((anyones, vec![host])),
-        }
-    }
-    groups
-        .iter()
-        .map(|(problem, hosts)| problem.of_all(hosts))
-        .collect()
 }
 
 #[cfg(test)]

@@ -43,6 +43,29 @@ fn walk(folder: &Path, table: &str) -> Result<Vec<String>, Vec<String>> {
 }
 
 #[test]
+fn what_a_host_does_not_get_is_not_wrong_for_it() {
+    let folder = folder();
+    let home = folder.path().join("hosts/a/home");
+    fs::create_dir_all(home.join("below")).unwrap();
+    symlink("nowhere", home.join("dangling")).unwrap();
+    symlink("/etc/passwd", home.join("absolute")).unwrap();
+    symlink("../../../../..", home.join("below/leaving")).unwrap();
+    fs::write(home.join("below/bell\u{7}"), "").unwrap();
+    fs::write(home.join("below/kept.nix"), "").unwrap();
+    let problems = walk(folder.path(), "").unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    for exclude in ["home/", "home", "/home/*"] {
+        let table = format!("exclude = [\"{exclude}\"]\n");
+        assert_eq!(walk(folder.path(), &table).unwrap(), ["config/flake.nix"]);
+    }
+    let back = "exclude = [\"home/\"]\ninclude = [\"kept.nix\"]\n";
+    assert_eq!(
+        walk(folder.path(), back).unwrap(),
+        ["config/flake.nix", "config/home/below/kept.nix"]
+    );
+}
+
+#[test]
 fn a_host_gets_its_folder_and_its_secrets() {
     let folder = folder();
     write(folder.path(), "hosts/a/modules/x.nix", "");

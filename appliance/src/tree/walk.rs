@@ -225,7 +225,7 @@ impl<'a> Walk<'a> {
                 return self.add_problem(&step.written, &what, "narrow it with exclude");
             }
             match String::from_utf8(name) {
-                Ok(name) if name.chars().any(char::is_control) => {
+                Ok(name) if name.chars().any(char::is_control) && self.keeps(step, &name) => {
                     let place = step.written.join(name);
                     self.add_problem(&place, "has a control character in its name", "rename it");
                 }
@@ -267,6 +267,13 @@ impl<'a> Walk<'a> {
     }
 
     fn link(&mut self, step: &Step<'_>, name: &str, written: &Path) {
+        // What a machine doesn't get can't be wrong for it; but below a folder there may be something that it gets.
+        let leads_to_folder = |found: Found| file_type(&found.stat) == FileType::Directory;
+        let found = || self.fleet.find(&step.real.join(name));
+        if self.hides(step, name) || !self.keeps(step, name) && !found().is_ok_and(leads_to_folder)
+        {
+            return;
+        }
         match link_target(step.folder, name) {
             Ok(target) if target.is_absolute() => {
                 let what = format!("is a symlink to the absolute path {}", target.display());
@@ -315,23 +322,28 @@ impl<'a> Walk<'a> {
     ) {
         let seen = step.seen.join(name);
         match file_type(&found.stat) {
+            FileType::Directory if self.hides(step, name) => {}
             FileType::Directory => self.subfolder(step, seen, written, found, link_chain),
-            FileType::RegularFile => {
-                let kept = step.area == Area::Secrets
-                    || self
-                        .narrowing
-                        .as_ref()
-                        .is_none_or(|narrowing| narrowing.keeps(&seen));
-                if kept {
-                    self.file(step.area, &seen, &written, &found);
-                }
-            }
+            _ if !self.keeps(step, name) => {}
+            FileType::RegularFile => self.file(step.area, &seen, &written, &found),
             _ => self.add_problem(
                 &written,
                 "is a device, a socket or a FIFO",
                 "remove it: only files can be published",
             ),
         }
+    }
+
+    /// Whether the machine gets an entry of a folder, by what narrows its source.
+    fn keeps(&self, step: &Step<'_>, name: &str) -> bool {
+        let keeps = |narrowing: &Narrowing| narrowing.keeps(&step.seen.join(name));
+        step.area == Area::Secrets || self.narrowing.as_ref().is_none_or(keeps)
+    }
+
+    /// Whether it gets nothing of a folder of a folder.
+    fn hides(&self, step: &Step<'_>, name: &str) -> bool {
+        let hides = |narrowing: &Narrowing| narrowing.hides(&step.seen.join(name));
+        step.area == Area::Config && self.narrowing.as_ref().is_some_and(hides)
     }
 
     fn file(&mut self, area: Area, seen: &Path, written: &Path, found: &Found) {

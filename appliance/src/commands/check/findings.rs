@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::change::Change;
 use crate::check::Shared;
 use crate::forecast::{Forecast, Prospect};
-use crate::problem::Problem;
+use crate::problem::{Problem, lines};
 use crate::terminal::{Colour, Terminal, paint};
 
 /// What would become of a fleet: `bento check --json`.
@@ -93,13 +93,14 @@ impl Findings {
             paint("warning:", Colour::Yellow, terminal),
             paint("error:", Colour::Red, terminal),
         );
-        for problem in &self.warnings {
-            writeln!(output, "{warning} {problem}")?;
+        for line in lines(&self.warnings) {
+            writeln!(output, "{warning} {line}")?;
         }
-        for problem in &self.problems {
-            writeln!(output, "{error} {problem}")?;
+        let problems = lines(&self.problems);
+        for line in &problems {
+            writeln!(output, "{error} {line}")?;
         }
-        match (self.problems.len(), self.warnings.len()) {
+        match (problems.len(), self.warnings.len()) {
             (0, _) if detail == Detail::Faults => Ok(()),
             (0, 0) => writeln!(output, "Nothing is wrong."),
             (0, _) => writeln!(output, "Nothing is wrong but what is warned of."),
@@ -141,10 +142,13 @@ impl Findings {
         let Some(id) = finding.generation else {
             return "can't be published".to_owned();
         };
-        let (files, bytes) = (finding.files, finding.bytes);
+        let files = match finding.files {
+            1 => "1 file".to_owned(),
+            files => format!("{files} files"),
+        };
         let mut parts = vec![
             format!("generation {}", id.short()),
-            format!("{files} files, {bytes} bytes"),
+            format!("{files}, {} bytes", finding.bytes),
         ];
         if self.changes.is_some() {
             parts.push(change.map_or("as it is published".to_owned(), told));
