@@ -14,11 +14,6 @@ use crate::durable;
 use crate::release::{self, Build, FOLDER, Record};
 use crate::tree::FleetFolder;
 
-/// In [`FOLDER`]: links to the systems that were built last, which keep Nix from collecting them as garbage.
-const SYSTEMS: &str = "systems";
-/// In [`FOLDER`]: what Nix said of builds that failed.
-const LOGS: &str = "logs";
-
 /// What lies in [`FOLDER`] and is of no use elsewhere.
 const IGNORED: &str = "# Made by bento build: links into the Nix store of this machine, and what Nix said of builds that \
                        failed.\n# The other files here belong to the fleet: commit them.\n/systems/\n/logs/\n";
@@ -88,10 +83,7 @@ impl Records<'_> {
     }
 
     fn log(&self, host: &HostName) -> PathBuf {
-        self.path
-            .join(FOLDER)
-            .join(LOGS)
-            .join(format!("{host}.log"))
+        self.path.join(release::log(host))
     }
 
     /// Links the system, and tells Nix of the link.
@@ -101,11 +93,12 @@ impl Records<'_> {
         system: &SystemPath,
         interruption: &Interruption,
     ) -> anyhow::Result<()> {
-        let folder = self.path.join(FOLDER).join(SYSTEMS);
-        let absolute = fs::create_dir_all(&folder)
-            .and_then(|()| fs::canonicalize(&folder))
-            .with_context(|| format!("can't make {}", folder.display()))?;
-        let link = absolute.join(host.as_str());
+        let link = self.path.join(release::system(host));
+        let link = link
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| std::path::absolute(&link))
+            .with_context(|| format!("can't make {}", link.display()))?;
         let mut command = Command::new("nix-store");
         command
             .args(["--realise", system.as_str(), "--indirect", "--add-root"])

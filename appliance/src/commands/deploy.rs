@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::bail;
@@ -9,10 +9,12 @@ use jiff::Timestamp;
 
 use self::news::News;
 use super::appliance::ApplianceOption;
+use super::fleet_folder::unwritable;
 use super::question::Consent;
 use crate::building::{self, Options, Outcome, Screen};
 use crate::fleet::{FILE_NAME, Fleet, When};
 use crate::forecast::Forecast;
+use crate::problem::lines;
 use crate::release::{Approval, Build, Record, path};
 use crate::terminal::{Colour, Terminal, paint};
 
@@ -58,8 +60,8 @@ impl Deploy {
         let folder = self.appliance.folder()?;
         let mut forecast = Forecast::make(&folder, &self.names)?;
         let error = paint("error:", Colour::Red, Terminal::of_output());
-        for problem in &forecast.problems {
-            writeln!(output, "{error} {problem}")?;
+        for line in lines(&forecast.problems) {
+            writeln!(output, "{error} {line}")?;
         }
         let of_fleet = |fleet: &Fleet| {
             let is_one_machines = |name| fleet.hosts.contains_key(name);
@@ -333,17 +335,10 @@ impl Deployment<'_> {
                 generation: news.to(),
                 at: Timestamp::now(),
             };
-            approval.write(self.folder, news.machine()).map_err(|error| {
-                let place = self.folder.join(path::<Approval>(news.machine()));
-                let advice = match error.kind() {
-                    ErrorKind::ReadOnlyFilesystem => {
-                        ": in the appliance's container the fleet folder is read-only; run this where you edit it"
-                    }
-                    _ => "",
-                };
-                anyhow::Error::new(error)
-                    .context(format!("{} can't be written{advice}", place.display()))
-            })?;
+            let path = || self.folder.join(path::<Approval>(news.machine()));
+            approval
+                .write(self.folder, news.machine())
+                .map_err(|error| unwritable(&path(), error))?;
         }
         writeln!(
             self.output,

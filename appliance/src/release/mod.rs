@@ -91,6 +91,30 @@ pub fn path<T: Record>(host: &HostName) -> PathBuf {
     Path::new(FOLDER).join(T::KIND).join(format!("{host}.json"))
 }
 
+/// Removes all that is recorded of a machine, and what its builds left: it is no machine of the fleet any more.
+///
+/// # Errors
+/// When something can't be removed.
+pub fn forget(fleet: &Path, host: &HostName) -> io::Result<()> {
+    let records = [path::<Approval>(host), path::<Build>(host)];
+    let left = [system(host), log(host)];
+    let paths = records.iter().chain(&left).map(|path| fleet.join(path));
+    paths
+        .into_iter()
+        .try_for_each(|path| durable::remove(&path))
+}
+
+/// The link to the system of a machine that was built last, which keeps Nix from collecting it as garbage: relative to
+/// the fleet folder.
+pub fn system(host: &HostName) -> PathBuf {
+    Path::new(FOLDER).join("systems").join(host.as_str())
+}
+
+/// What Nix said of a machine's build that failed: relative to the fleet folder.
+pub fn log(host: &HostName) -> PathBuf {
+    Path::new(FOLDER).join("logs").join(format!("{host}.log"))
+}
+
 fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => {

@@ -74,7 +74,7 @@ fn a_machine_finds_what_was_approved_and_nothing_else() -> Result<()> {
     let within = appliance.exec(["deploy", "--yes", "domovoi"])?;
     assert_eq!(within.code(), 1);
     assert!(
-        within.stderr.contains("run this where you edit it"),
+        within.stderr.contains("Run this where you edit it"),
         "{}",
         within.stderr
     );

@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use bento_protocol::HostName;
 use clap::Args;
 
@@ -9,7 +10,7 @@ use super::super::question::Consent;
 use super::listed;
 use super::settings_file::SettingsFile;
 use crate::fleet::{Fleet, edit};
-use crate::release::{self, Approval, Build};
+use crate::release::{self, FOLDER};
 use crate::tree::SECRETS;
 
 /// Take machines out of the fleet; their files stay
@@ -52,6 +53,10 @@ impl Remove {
         }
         let before = file.reading()?.fleet;
         let after = file.replace(edited)?;
+        for name in &self.names {
+            release::forget(&folder, name)
+                .with_context(|| format!("what {FOLDER} records of {name} can't be removed"))?;
+        }
         writeln!(output, "{} removed.", listed(&self.names))?;
         let left = self.left_over(&folder, &before, &after.fleet);
         if !left.is_empty() {
@@ -84,11 +89,7 @@ impl Remove {
         let paths = self.names.iter().flat_map(|name| {
             let source = source(name).filter(|source| !is_used(source));
             let secrets = Path::new(SECRETS).join(name.as_str());
-            let records = [
-                release::path::<Approval>(name),
-                release::path::<Build>(name),
-            ];
-            source.into_iter().chain([secrets]).chain(records)
+            source.into_iter().chain([secrets])
         });
         let mut paths: Vec<_> = paths
             .filter(|path| folder.join(path).symlink_metadata().is_ok())
@@ -134,6 +135,9 @@ mod tests {
             "hosts/a/flake.nix",
             "hosts/desks/flake.nix",
             "bento-secrets/b/key",
+            ".bento/approved/a.json",
+            ".bento/built/b.json",
+            ".bento/built/c.json",
         ] {
             fs::create_dir_all(path(file).parent().unwrap()).unwrap();
             fs::write(path(file), "x").unwrap();
@@ -149,6 +153,8 @@ mod tests {
         let left = "Left over, and no other machine's: bento-secrets/b and hosts/a\n";
         assert!(said.ends_with(left), "{said}");
         assert!(path("hosts/a/flake.nix").exists() && path("bento-secrets/b/key").exists());
+        assert!(!path(".bento/approved/a.json").exists() && !path(".bento/built/b.json").exists());
+        assert!(path(".bento/built/c.json").exists());
         let rest = format!("{server}\n[hosts.c]\nsource = \"hosts/desks\"\n");
         assert_eq!(fs::read_to_string(path("fleet.toml")).unwrap(), rest);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::super::fleet_folder::read_settings;
+use super::super::fleet_folder::{read_settings, unwritable};
 use crate::durable;
 use crate::fleet::edit::EditError;
 use crate::fleet::{self, FILE_NAME, Reading};
@@ -68,8 +68,7 @@ impl SettingsFile {
             bail!("{FILE_NAME} isn't changed, because it would have an error: {problem}");
         }
         if edited != self.text {
-            write(&self.path, &edited)
-                .with_context(|| format!("{} can't be written", self.path.display()))?;
+            write(&self.path, &edited).map_err(|error| unwritable(&self.path, error))?;
         }
         Ok(reading)
     }

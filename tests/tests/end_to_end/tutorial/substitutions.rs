@@ -43,7 +43,7 @@ impl Substitutions {
                 "as above: so is that of nixpkgs, which is its stand-in",
             ),
             (
-                "nix-build --out-link ~/bento --expr 'with import <nixpkgs> { }; callPackage <bento/nixos/package.nix> { }'",
+                "nix-build '<bento>' --attr bento-client --out-link ~/bento",
                 "ln -s /opt/bento ~/bento".into(),
                 "the stand-in for nixpkgs has no Rust: the client that was built on this machine is there instead",
             ),
