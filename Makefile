@@ -3,7 +3,7 @@ RELEASE := $(TARGET)/release
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test fuzz image install binaries archive
+.PHONY: help demo demo-down test bench fuzz image install binaries archive
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo-down: ## stop what `make demo` left running
 test: ## set up what is needed and run every check
 	@tests/setup
 	@tests/check
+
+bench: ## measure what a large fleet costs
+	cargo bench --locked -p bento-appliance --bench scale
 
 fuzz: ## look for inputs that break something: SECONDS=600 for each target, or TARGETS="report archive"
 	@tests/setup

@@ -9,12 +9,7 @@
     let
       inherit (nixpkgs) lib;
       eachSystem = f: lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (system: f nixpkgs.legacyPackages.${system});
-      packagesFor = pkgs: rec {
-        bento = pkgs.callPackage ./nixos/package.nix { program = "bento"; };
-        bento-client = pkgs.callPackage ./nixos/package.nix { program = "bento-client"; };
-        bento-image = pkgs.callPackage ./nixos/package.nix { program = "bento-image"; };
-        image = pkgs.callPackage ./nixos/image.nix { inherit bento bento-image; };
-      };
+      packagesFor = pkgs: import ./default.nix { inherit pkgs; };
       # This flake's own, for the machine that evaluates a module.
       packagesOf = pkgs: self.packages.${pkgs.stdenv.hostPlatform.system};
     in

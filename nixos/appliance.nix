@@ -52,7 +52,15 @@ let
     "--publish=${toString cfg.port}:2222"
     "--volume=${cfg.fleet}:/config:ro"
     "--volume=${cfg.stateVolume}:/state"
+  ]
+  ++ lib.optional hasMetrics "--publish=127.0.0.1:${toString cfg.metricsPort}:9470";
+
+  # In the container any address will do: only what is published leads there.
+  arguments = lib.optionals hasMetrics [
+    "serve"
+    "--metrics=0.0.0.0:9470"
   ];
+  hasMetrics = cfg.metricsPort != null;
 
   # `bento status` and its kin run inside the container, which only its user reaches.
   command = pkgs.writeShellScriptBin "bento-appliance" ''
@@ -92,6 +100,16 @@ in
       type = types.port;
       default = 2222;
       description = "The port on which machines reach the appliance.";
+    };
+
+    metricsPort = mkOption {
+      type = types.nullOr types.port;
+      default = null;
+      example = 9470;
+      description = ''
+        The port of this host's loopback on which Prometheus finds the metrics of the fleet and of
+        the appliance, at `/metrics`. Nobody is answered without it.
+      '';
     };
 
     stateVolume = mkOption {
@@ -157,7 +175,7 @@ in
           # The images that earlier versions left without a name.
           "-${podman} image prune --force"
         ];
-        ExecStart = "${podman} run ${toString flags} localhost/bento:latest";
+        ExecStart = "${podman} run ${toString flags} ${toString ([ "localhost/bento:latest" ] ++ arguments)}";
         # The appliance lets running sessions end for 8 s.
         ExecStop = "${podman} stop --ignore --time=10 ${container}";
         ExecStopPost = "${podman} rm --force --ignore ${container}";

@@ -1,8 +1,9 @@
 //! Files that are wholly old or wholly new, also after a power loss: write aside, fsync, rename, fsync the folder.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -33,9 +34,19 @@ pub fn remove_asides(folder: &Path) -> io::Result<()> {
 
 /// Replaces a file's content.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, None)
+}
+
+/// Replaces a file's content with something that everybody may read, whatever the umask of who runs this.
+pub fn write_for_all(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, Some(Permissions::from_mode(0o644)))
+}
+
+fn replace(path: &Path, content: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
     let aside = aside(path);
     let write_aside = || {
         let mut file = File::create(&aside)?;
+        permissions.map_or(Ok(()), |permissions| file.set_permissions(permissions))?;
         file.write_all(content)?;
         file.sync_all()
     };
@@ -48,9 +59,14 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Replaces a file's content with JSON.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    write(path, &to_json(value)?)
+}
+
+/// JSON as it is written for people, too.
+pub fn to_json<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let mut json = serde_json::to_vec_pretty(value)?;
     json.push(b'\n');
-    write(path, &json)
+    Ok(json)
 }
 
 /// Reads JSON; none when there is no such file.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::fleet::{self, FILE_NAME, Fleet, Host};
 use crate::generation::{self, DigestCache, ReadError};
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, HostTree};
+use crate::tree::{FleetFolder, HostTree, Sources};
 
 /// What would become of a fleet.
 #[derive(Debug)]
@@ -69,9 +69,11 @@ impl Forecast {
         forecast.problems = problems
             .filter(|problem| problem.host.as_ref().is_none_or(is_asked))
             .collect();
-        let mut digests = DigestCache::default();
+        let (mut sources, mut digests) = (Sources::default(), DigestCache::default());
         for (name, host) in hosts.iter().filter(|(name, _)| is_asked(name)) {
-            let prospect = Prospect::look(&forecast.folder, name, host, &mut digests)
+            let tree = sources.walk(&forecast.folder, name, host);
+            let prospect = tree
+                .and_then(|tree| Prospect::of(tree, &forecast.folder, name, host, &mut digests))
                 .map_err(|problems| forecast.problems.extend(problems));
             forecast.machines.insert(name.clone(), prospect.ok());
         }
@@ -81,13 +83,13 @@ impl Forecast {
 }
 
 impl Prospect {
-    fn look(
+    fn of(
+        tree: HostTree,
         folder: &FleetFolder,
         name: &HostName,
         host: &Host,
         digests: &mut DigestCache,
     ) -> Result<Self, Vec<Problem>> {
-        let tree = HostTree::walk(folder, name, host)?;
         let manifest = generation::manifest(name, host, &tree, folder, digests, Timestamp::now());
         let manifest = manifest.and_then(|manifest| {
             generation::require_size(&manifest, host)?;

@@ -5,14 +5,24 @@
 //! over the wire, and back: [`report`] → [`status`]. [`session`] is the wire's end on this side. Only the
 //! [`supervisor`] knows them all.
 
+pub mod activity;
 mod brevity;
+pub mod building;
 pub mod change;
+pub mod check;
 pub mod commands;
+pub mod comparison;
 pub mod durable;
 pub mod enrolment;
+#[cfg(test)]
+mod fixture;
 pub mod fleet;
 pub mod forecast;
 pub mod generation;
+pub mod history;
+pub mod locking;
+pub mod metrics;
+pub mod notify;
 pub mod privilege;
 pub mod problem;
 pub mod publication;
@@ -20,6 +30,7 @@ pub mod published;
 pub mod ready;
 pub mod release;
 pub mod report;
+pub mod roster;
 pub mod session;
 pub mod state;
 pub mod status;

@@ -20,6 +20,9 @@ pub struct Problem {
     pub what: String,
     /// What to do about it.
     pub advice: String,
+    /// Whether nothing is wrong: it is as the administrator wants it, who is only reminded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_note: bool,
 }
 
 impl Problem {
@@ -34,6 +37,19 @@ impl Problem {
             host: None,
             what: what.into(),
             advice: advice.into(),
+            is_note: false,
+        }
+    }
+
+    /// Something that is as the administrator wants it, as a reminder.
+    pub fn note(
+        place: impl Into<String>,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Problem {
+            is_note: true,
+            ..Problem::new(place, what, advice)
         }
     }
 
@@ -87,6 +103,31 @@ impl Problem {
         let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(": ")
     }
+}
+
+/// One line for each problem, and one for the same problem of many machines: a full disk is one for all of them.
+pub fn lines(problems: &[Problem]) -> Vec<String> {
+    let mut groups: Vec<(Problem, Vec<&HostName>)> = Vec::new();
+    for problem in problems {
+        let Some(host) = &problem.host else {
+            groups.push((problem.clone(), Vec::new()));
+            continue;
+        };
+        let anyones = Problem {
+            host: None,
+            ..problem.clone()
+        };
+        let same = |(other, hosts): &&mut (Problem, Vec<_>)| *other == anyones && !hosts.is_empty();
+        match groups.iter_mut().find(same) {
+            Some((_, hosts)) if hosts.contains(&host) => {}
+            Some((_, hosts)) => hosts.push(host),
+            None => groups.push((anyones, vec![host])),
+        }
+    }
+    groups
+        .iter()
+        .map(|(problem, hosts)| problem.of_all(hosts))
+        .collect()
 }
 
 impl fmt::Display for Problem {

@@ -31,6 +31,11 @@ impl State {
         self.root.join("keys/ssh_host_ed25519_key")
     }
 
+    /// The private key beside sshd's: the next one, or the last one, while one replaces the other.
+    pub fn spare_host_key(&self) -> PathBuf {
+        self.root.join("keys/spare_ssh_host_ed25519_key")
+    }
+
     /// The last good fleet, as JSON.
     pub fn fleet(&self) -> PathBuf {
         self.root.join("fleet.json")
@@ -39,6 +44,11 @@ impl State {
     /// Who is enrolled, with which account, as JSON.
     pub fn enrolments(&self) -> PathBuf {
         self.root.join("enrolments.json")
+    }
+
+    /// Who was notified of what, as JSON ([`crate::notify::Notified`]).
+    pub fn notified(&self) -> PathBuf {
+        self.root.join("notified.json")
     }
 
     /// The folder of all machines.
@@ -85,6 +95,12 @@ impl HostState {
     /// Manifests of the last few generations, from which deltas lead to the published one.
     pub fn manifests(&self) -> PathBuf {
         self.root.join("manifests")
+    }
+
+    /// What is kept of publications that aren't the published ones any more, by number, to be compared with later ones.
+    /// No machine can reach it.
+    pub fn kept(&self) -> PathBuf {
+        self.root.join("kept")
     }
 
     /// An empty file whose modification time is the last contact.
@@ -149,6 +165,11 @@ impl Runtime {
     /// writable just when the state isn't, and means nothing once the appliance has stopped.
     pub fn problems(&self) -> PathBuf {
         self.root.join("problems.json")
+    }
+
+    /// What the appliance counts about itself, as JSON ([`crate::activity::Snapshot`]); gone once it has stopped.
+    pub fn activity(&self) -> PathBuf {
+        self.root.join("activity.json")
     }
 
     /// Exists once the first publication is done.

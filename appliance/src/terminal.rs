@@ -21,14 +21,18 @@ impl Terminal {
         let columns =
             rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         // A terminal that doesn't know its width, such as a serial line, has had 80 columns for fifty years.
         let columns = if columns == 0 { 80 } else { columns };
         Some(Terminal {
             columns,
-            colours: !dumb && !is_set("NO_COLOR"),
+            colours: !is_dumb() && !is_set("NO_COLOR"),
         })
     }
+}
+
+/// Whether the terminal, if there is one, only writes what it gets, line by line.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb")
 }
 
 /// A colour of a text, as terminals name it.

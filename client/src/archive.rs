@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use anyhow::Context;
+use bento_nix::normal::the_time;
 use bento_protocol::stream::Head;
 use bento_protocol::{DeltaError, Digest, File, GenerationId, HostName};
 use flate2::read::GzDecoder;
@@ -12,7 +13,7 @@ use sha2::Digest as _;
 
 use crate::generations::Staged;
 use crate::list;
-use crate::partial::{Partial, the_time};
+use crate::partial::Partial;
 
 /// What an archive must turn out to be.
 pub struct Wanted<'a> {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
+use bento_nix::process::{self, Limited};
 
 use crate::connection::Connection;
 use crate::exit::ExitReason;
@@ -14,7 +15,6 @@ use crate::health;
 use crate::identity::Identity;
 use crate::machine::Machine;
 use crate::poll;
-use crate::process::{self, Limited};
 use crate::run::Site;
 use crate::settings::Settings;
 use crate::transaction::Unconfirmed;

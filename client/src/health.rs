@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use crate::process::{self, Limited};
+use bento_nix::process::{self, Limited};
+
 use crate::settings::Health;
 
 /// Where programs lie that check the health of a system: in `required/` those without which it doesn't stay, in

@@ -8,15 +8,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use bento_nix::normal::{self, FOLDER_MODE};
+use bento_nix::{LOCK_FILE, Tail};
 use bento_protocol::Digest;
 use jiff::Timestamp;
 
-use crate::build::{self, BuildError, Source};
+use crate::build::{BuildError, Source};
 use crate::durable;
-use crate::partial;
 use crate::settings::Settings;
 use crate::state::State;
-use crate::tail::Tail;
 
 /// A configuration whose inputs are as new as they get.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) fn is_due(every: Duration, last: Option<Timestamp>, now: Timestamp) -
 /// Which inputs a configuration has now: two marks differ when something moved. Of a flake it is the digest of its
 /// lock file, of any other that of the place in the store to which root's channels lead; without them, of nothing.
 pub(crate) fn mark_of(config: &Path) -> anyhow::Result<Digest> {
-    let mark = if build::is_flake(config) {
+    let mark = if bento_nix::is_flake(config) {
         durable::read_if_there(&config.join(LOCK_FILE))?.unwrap_or_default()
     } else {
         let profile = channels_profile(std::env::var_os("NIX_STATE_DIR"));
@@ -67,13 +67,12 @@ pub(crate) fn move_on(
     tail: &mut Tail,
     line: &mut dyn FnMut(&str),
 ) -> Result<Moved, BuildError> {
-    let config = if build::is_flake(source.config) {
+    let config = if bento_nix::is_flake(source.config) {
         let working = state.working_copy();
         make_working_copy(source.config, &working)
             .with_context(|| format!("can't make the working copy {}", working.display()))?;
-        let version = build::nix_version();
-        let update = update_of_flake(version.as_deref(), &working);
-        build::run(with_options(update, source, settings), tail, line)?;
+        let update = bento_nix::update_lock(bento_nix::version().as_ref(), &working, &[]);
+        bento_nix::run(with_options(update, source, settings), tail, line)?;
         settle(&working).with_context(|| format!("can't finish {}", working.display()))?;
         working
     } else {
@@ -82,8 +81,8 @@ pub(crate) fn move_on(
             let mut update = Command::new("nix-channel");
             // Otherwise an answer of the last hour would do.
             update.args(["--update", "--option", "tarball-ttl", "0"]);
-            build::run(with_options(update, source, settings), tail, line)?;
-            build::run(without_old_channels(), tail, line)?;
+            bento_nix::run(with_options(update, source, settings), tail, line)?;
+            bento_nix::run(without_old_channels(), tail, line)?;
         }
         source.config.to_owned()
     };
@@ -93,7 +92,6 @@ pub(crate) fn move_on(
 
 /// How many versions of root's channels stay: each is a root of Nix' garbage collector.
 const KEPT_CHANNELS: &str = "+5";
-const LOCK_FILE: &str = "flake.lock";
 
 fn without_old_channels() -> Command {
     let mut command = Command::new("nix-env");
@@ -124,46 +122,11 @@ fn has_channels() -> anyhow::Result<bool> {
     Ok(!output.stdout.trim_ascii().is_empty())
 }
 
-fn update_of_flake(version: Option<&str>, folder: &Path) -> Command {
-    let mut command = build::flake_command(&["flake", "update"]);
-    if takes_flake_option(version) {
-        command.arg("--flake");
-    }
-    // The folder's name needs no escaping: State holds only plain paths.
-    command.arg(format!("path:{}", folder.display()));
-    command
-}
-
-/// Whether `nix flake update` takes the flake after `--flake`: since 2.19, and in every Lix, whose numbers begin
-/// with 2.90. Before, it was the first argument, which is the name of an input since then.
-fn takes_flake_option(version: Option<&str>) -> bool {
-    let parse = || {
-        let mut parts = version?.split('.').map(|part| {
-            let end = part
-                .find(|character: char| !character.is_ascii_digit())
-                .unwrap_or(part.len());
-            part[..end].parse::<u32>().ok()
-        });
-        Some((parts.next()??, parts.next()??))
-    };
-    // One whose version isn't understood is likely newer than this.
-    parse().is_none_or(|version| version >= (2, 19))
-}
-
-/// The netrc, and what the build's own arguments say about Nix's settings, such as access tokens. Arguments of other
-/// kinds are for builds alone.
+/// The same with what the build is told about Nix's settings.
 fn with_options(mut command: Command, source: &Source<'_>, settings: &Settings) -> Command {
-    source.hand_over_netrc(&mut command);
-    for arguments in [&source.policy.terms().nix_args, &settings.nix_args] {
-        let mut arguments = arguments.as_slice();
-        while let Some((first, rest)) = arguments.split_first() {
-            arguments = rest;
-            if let ("--option", [name, value, rest @ ..]) = (first.as_str(), rest) {
-                command.args(["--option", name, value]);
-                arguments = rest;
-            }
-        }
-    }
+    let arguments = [&source.policy.terms().nix_args, &settings.nix_args];
+    let arguments = arguments.map(|arguments| arguments.as_slice());
+    bento_nix::add_options(&mut command, source.netrc.as_deref(), &arguments);
     command
 }
 
@@ -190,7 +153,7 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
             fs::hard_link(entry.path(), &target)?;
         }
     }
-    partial::settle(to, FOLDER_MODE)?;
+    normal::settle(to, FOLDER_MODE)?;
     Ok(())
 }
 
@@ -198,15 +161,11 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
 fn settle(working: &Path) -> anyhow::Result<()> {
     let lock_file = working.join(LOCK_FILE);
     if lock_file.exists() {
-        partial::settle(&lock_file, LOCK_FILE_MODE)?;
+        normal::settle(&lock_file, normal::file_mode(false))?;
     }
-    partial::settle(working, FOLDER_MODE)?;
+    normal::settle(working, FOLDER_MODE)?;
     Ok(())
 }
-
-/// As in a published generation.
-const FOLDER_MODE: u32 = 0o755;
-const LOCK_FILE_MODE: u32 = 0o644;
 
 #[cfg(test)]
 mod tests;

@@ -47,11 +47,9 @@ pub mod state;
 pub mod commands;
 mod console;
 pub mod exit;
-pub mod nix_error;
+pub use bento_nix::error as nix_error;
 pub mod overview;
-mod process;
 pub mod settings;
-mod tail;
 
 #[cfg(test)]
 #[path = "../tests/real/publisher.rs"]

@@ -1,9 +1,9 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use bento_nix::normal::{self, settle};
 use bento_protocol::stream::Head;
 use bento_protocol::{self as protocol, Area, FilePath, GenerationId};
 
@@ -153,8 +153,7 @@ impl Drop for Partial {
 /// The permissions of a file on the client: normalised, because Nix sees whether a file is executable.
 pub(crate) fn mode(file: &protocol::File) -> u32 {
     match (file.path.area(), file.executable) {
-        (Area::Config, false) => 0o644,
-        (Area::Config, true) => 0o755,
+        (Area::Config, executable) => normal::file_mode(executable),
         (Area::Secrets, false) => 0o600,
         (Area::Secrets, true) => 0o700,
     }
@@ -162,21 +161,9 @@ pub(crate) fn mode(file: &protocol::File) -> u32 {
 
 fn folder_mode(area: Area) -> u32 {
     match area {
-        Area::Config => 0o755,
+        Area::Config => normal::FOLDER_MODE,
         Area::Secrets => 0o700,
     }
-}
-
-/// The time of modification of everything that Nix may look at: the same on every machine, at any time.
-pub(crate) fn the_time() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1)
-}
-
-/// Gives a file or a folder its permissions, and [`the_time`].
-pub(crate) fn settle(path: &Path, mode: u32) -> std::io::Result<()> {
-    let file = File::open(path)?;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.set_modified(the_time())
 }
 
 fn make_folder_of(path: &Path) -> std::io::Result<()> {

@@ -5,6 +5,7 @@ mod world;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use bento_nix::Tail;
 use bento_protocol::RunId;
 
 use crate::arm::{self, Decision, Inhibitor};
@@ -21,7 +22,6 @@ use crate::secrets;
 use crate::settings::{Operation, Settings};
 use crate::spool::Spool;
 use crate::state::{Lock, LockError, State};
-use crate::tail::Tail;
 use crate::transaction::{self, Wish};
 
 /// Where a run finds everything.

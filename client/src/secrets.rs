@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use bento_nix::process;
 use bento_protocol::{File, FilePath, GenerationId};
 
 use crate::durable;
 use crate::generations;
-use crate::process;
 use crate::settings::{RestartUnits, UnitName};
 use crate::state::State;
 

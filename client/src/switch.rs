@@ -6,11 +6,13 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, anyhow, bail};
+use bento_nix::activation::exit_codes::{BUSY, NEEDS_BOOT, SOME_UNITS_FAILED};
+use bento_nix::activation::{self, meaning};
+use bento_nix::process;
 use bento_protocol::{RunId, SystemPath};
 
 use crate::durable;
 use crate::machine::Machine;
-use crate::process;
 use crate::state::State;
 
 /// What a system is asked to do.
@@ -61,13 +63,6 @@ pub enum SwitchError {
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }
-
-/// How long a switch may take, in seconds: one that never ended would keep the machine from every further update.
-const LONGEST: u32 = 3600;
-/// Exit codes of NixOS' switch-to-configuration.
-const SOME_UNITS_FAILED: i32 = 4;
-const BUSY: i32 = 11;
-const NEEDS_BOOT: i32 = 100;
 
 /// Runs switch-to-configuration to its end, in a unit of its own where there is systemd.
 pub(crate) fn switch(
@@ -180,25 +175,12 @@ fn in_unit(
 
 fn unit(run: RunId, system: &SystemPath, action: Action, log: Option<&Path>) -> Command {
     let mut command = Command::new("systemd-run");
-    command
-        .args([
-            "--collect",
-            "--wait",
-            "--quiet",
-            "--no-ask-password",
-            "--service-type=exec",
-        ])
-        .arg(format!("--unit={}", unit_name(run)))
-        .arg("--description=Switch to the system that bento built")
-        .arg(format!("--property=RuntimeMaxSec={LONGEST}"));
-    // To a file and not through a pipe: a pipe closes with the client, and the switch dies of that (nixpkgs#39118).
+    command.args(activation::unit(&unit_name(run)));
     for output in ["StandardOutput", "StandardError"] {
         if let Some(log) = log {
             command.arg(format!("--property={output}=append:{}", log.display()));
         }
     }
-    // A unit starts with an empty environment; this is what nixos-rebuild gives it.
-    command.arg("--setenv=NIXOS_INSTALL_BOOTLOADER=");
     if let Ok(archive) = std::env::var("LOCALE_ARCHIVE") {
         command.arg(format!("--setenv=LOCALE_ARCHIVE={archive}"));
     }
@@ -250,23 +232,8 @@ pub(crate) fn failed_units(machine: &Machine) -> Vec<String> {
         .collect()
 }
 
-fn meaning(status: ExitStatus) -> String {
-    let Some(code) = status.code() else {
-        return format!("was ended: {status}");
-    };
-    let meaning = match code {
-        1 => ": a check before the switch, the boot loader, or the switch itself failed",
-        2 => ": the activation script failed",
-        3 => ": systemd couldn't load the new units",
-        _ => "",
-    };
-    format!("ended with exit code {code}{meaning}; see the log")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-
     use super::*;
 
     #[test]
@@ -290,11 +257,5 @@ mod tests {
         );
         assert!(!arguments.contains(&"--pipe"));
         assert!(arguments.ends_with(&["/nix/store/x-system/bin/switch-to-configuration", "test"]));
-    }
-
-    #[test]
-    fn exit_codes_are_explained() {
-        assert!(meaning(ExitStatus::from_raw(1 << 8)).contains("boot loader"));
-        assert!(meaning(ExitStatus::from_raw(9)).contains("signal"));
     }
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use bento_nix::normal;
 use bento_protocol::stream::Head;
 use bento_protocol::{self as protocol, Area, Digest, GenerationId};
 use rustix::fs::OFlags;
@@ -133,9 +134,9 @@ fn check_file(path: &Path, file: &protocol::File) -> anyhow::Result<()> {
         digest == file.sha256,
         "{shown} has another content than it had"
     );
-    if metadata.modified().ok() != Some(partial::the_time()) {
+    if metadata.modified().ok() != Some(normal::the_time()) {
         opened
-            .set_modified(partial::the_time())
+            .set_modified(normal::the_time())
             .with_context(|| format!("can't set the time of {shown}"))?;
     }
     Ok(())

@@ -11,6 +11,7 @@ use bento_appliance::fleet;
 use bento_appliance::report::{Content, Ledger, Limits, Record, Store, Writers, take_in};
 use bento_appliance::state::{HostState, Runtime, State};
 use bento_appliance::status::{Status, table};
+use bento_appliance::terminal::Terminal;
 use bento_fuzz::{place, recipe, shown};
 use bento_protocol::{HostName, Report, ReportName, RunId, limits};
 use jiff::Timestamp;
@@ -83,13 +84,13 @@ fn judge(record: &Record, report: &Report) {
 fn show() {
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let status = Status::read(&GROUND.state, &GROUND.runtime, now).expect("the fleet was written");
-    shown::assert_lines(&table::render(&status, None));
+    shown::assert_lines(&table::render(&status, status.hosts.len(), None));
     for columns in [20, 80, 200] {
-        let terminal = table::Terminal {
+        let terminal = Terminal {
             columns,
             colours: false,
         };
-        shown::assert_lines(&table::render(&status, Some(terminal)));
+        shown::assert_lines(&table::render(&status, status.hosts.len(), Some(terminal)));
     }
     shown::assert_one_line(&serde_json::to_string(&status).expect("it is JSON"));
 }

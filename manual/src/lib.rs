@@ -1,5 +1,5 @@
 //! The manual of bento's commands. What a command takes, and what it says of that, is defined once, where the command
-//! is: [`pages`], [`completions`] and the [`reference`] are made from those definitions.
+//! is: [`pages`], [`completions`] and the [`mod@reference`] are made from those definitions.
 
 pub mod completions;
 pub mod pages;

@@ -67,6 +67,10 @@ fn the_reference_has_every_key_of_the_fleet() {
             "### [publish]",
         ),
         (
+            "[server]\naddress = \"a\"\n[notify]\nno = 1\n",
+            "### [notify]",
+        ),
+        (
             "[server]\naddress = \"a\"\n[defaults]\nno = 1\n",
             "### [defaults] and [hosts.NAME]",
         ),

@@ -76,6 +76,10 @@ in
       after = [ "network-online.target" ];
       wants = [ "network-online.target" ];
       inherit environment path;
+      # However short the interval is: a timer whose service was started too often would never start it again.
+      unitConfig = survivesSwitch.unitConfig // {
+        StartLimitIntervalSec = 0;
+      };
       serviceConfig = run "update" // {
         # Another run holds the lock, and does what this one would have done.
         SuccessExitStatus = 5;
@@ -92,6 +96,8 @@ in
         OnBootSec = "1min";
         RandomizedDelaySec = cfg.jitter;
         FixedRandomDelay = true;
+        # systemd's own is a minute, by which a machine would be late beyond its jitter.
+        AccuracySec = "1s";
       };
     };
 

@@ -5,6 +5,7 @@
 //! [`Proxy`] counts the round trips between the two. [`namespace`] gives them, where the machine
 //! doesn't, what every desktop and server distribution has.
 
+pub mod account;
 pub mod appliance;
 pub mod artifacts;
 pub mod demo;
@@ -18,6 +19,7 @@ pub mod proxy;
 pub mod volume;
 pub mod wait;
 
+pub use account::Account;
 pub use appliance::{Appliance, Options};
 pub use fleet::Fleet;
 pub use guest::Guest;

@@ -81,10 +81,18 @@ impl Podman {
     }
 
     fn for_this_place(&self, mut podman: Command) -> Command {
-        if !self.delegated {
-            podman.arg("--cgroup-manager=cgroupfs");
-        }
+        podman.args(self.options());
         podman
+    }
+
+    /// What podman itself needs here, before any of its commands: nothing on a well set-up machine.
+    #[must_use]
+    pub fn options(&self) -> &'static [&'static str] {
+        if self.delegated {
+            &[]
+        } else {
+            &["--cgroup-manager=cgroupfs"]
+        }
     }
 
     /// Any program, run as podman's user.

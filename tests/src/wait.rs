@@ -16,7 +16,24 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// If nothing was seen within `limit`. The last look is taken after the limit, so that a busy
 /// machine on which one look takes long still gets an answer.
-pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn until<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> Result<T> {
+    look_until(what, limit, LONGEST_PAUSE, look)
+}
+
+/// The same for what has to be met while it lasts: looks every few milliseconds, however long it takes.
+///
+/// # Errors
+/// If nothing was seen within `limit`.
+pub fn closely<T>(what: &str, limit: Duration, look: impl FnMut() -> Option<T>) -> Result<T> {
+    look_until(what, limit, FIRST_PAUSE, look)
+}
+
+fn look_until<T>(
+    what: &str,
+    limit: Duration,
+    longest_pause: Duration,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<T> {
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -28,7 +45,7 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>
             bail!("waited {limit:?} in vain for {what}");
         }
         thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(longest_pause);
     }
 }
 

@@ -14,9 +14,10 @@ use spdx::{Expression, ParseMode};
 use toml_edit::{Document, Item, Value};
 
 /// The crates of the workspace.
-const MEMBERS: [&str; 6] = [
+const MEMBERS: [&str; 7] = [
     "appliance",
     "client",
+    "client/nix",
     "client/protocol",
     "image",
     "manual",

@@ -1,7 +1,7 @@
 //! The appliance that a command asks: the one whose container it runs in, or the one that `fleet.toml` leads to.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
 use bento_protocol::{HostName, Manifest};
@@ -46,6 +46,19 @@ pub struct Elsewhere {
 const STATE: &str = "/state";
 
 impl ApplianceOption {
+    /// The fleet folder: the one that was named, or the one in which somebody stands.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn folder(&self) -> anyhow::Result<PathBuf> {
+        self.folder.find()
+    }
+
+    /// Whether the appliance runs here, or what it keeps was named.
+    pub(super) fn is_here(&self) -> bool {
+        self.state.is_some() || State::new(STATE).lock().exists()
+    }
+
     /// Finds the appliance: a state that is named, or the container's own; else the one that the fleet's
     /// `[server] admin` leads to.
     ///
@@ -129,14 +142,14 @@ impl Elsewhere {
         command
     }
 
-    /// What `bento` prints there as JSON; what it says on stderr goes to ours.
+    /// What `bento` prints there; what it says on stderr goes to ours.
     ///
     /// # Errors
-    /// When it can't be run, fails, or prints anything else.
-    pub fn read_json<'a, T: DeserializeOwned>(
+    /// When it can't be run, or fails.
+    pub fn read<'a>(
         &self,
         arguments: impl IntoIterator<Item = &'a str>,
-    ) -> anyhow::Result<T> {
+    ) -> anyhow::Result<Vec<u8>> {
         let mut command = self.bento(arguments);
         let output = command
             .stderr(Stdio::inherit())
@@ -145,9 +158,37 @@ impl Elsewhere {
         if !output.status.success() {
             bail!("{}", self.failed(&format!("ended with {}", output.status)));
         }
-        serde_json::from_slice(&output.stdout).with_context(|| {
+        Ok(output.stdout)
+    }
+
+    /// The same, of what it prints as JSON.
+    ///
+    /// # Errors
+    /// Also when it prints anything else.
+    pub fn read_json<'a, T: DeserializeOwned>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<T> {
+        serde_json::from_slice(&self.read(arguments)?).with_context(|| {
             self.failed("printed what isn't understood here: is the same version of bento there?")
         })
+    }
+
+    /// Runs `bento` there, and lets it print here; its exit code is ours.
+    ///
+    /// # Errors
+    /// When it can't be run, or is killed.
+    pub fn relay<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<ExitCode> {
+        let status = self
+            .bento(arguments)
+            .status()
+            .with_context(|| self.failed("can't be run"))?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        code.map(ExitCode::from)
+            .with_context(|| self.failed(&format!("ended with {status}")))
     }
 
     /// What to say when it failed.

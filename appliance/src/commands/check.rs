@@ -1,45 +1,43 @@
+mod findings;
+
 use std::io::Write;
 use std::path::Path;
 
-use bento_protocol::{GenerationId, HostName, Manifest};
+use bento_protocol::HostName;
 use clap::Args;
-use serde::Serialize;
 
-use super::fleet_folder::FleetFolderOption;
-use crate::forecast::{Forecast, Prospect};
-use crate::problem::Problem;
-use crate::terminal::{Colour, Terminal, paint};
+use super::appliance::ApplianceOption;
+use crate::check::{shared, warnings};
+use crate::forecast::Forecast;
+use findings::{Detail, Findings};
 
 /// Find everything that the appliance would find wrong with the fleet, without Nix and without publishing
+///
+/// Also said are: what would be published, what would be different for whom, what machines see of each other, and, as
+/// warnings, what would fail or surprise once it is published. The exit code is 1 if anything is wrong; warnings don't
+/// count unless --strict is given.
 #[derive(Debug, Args)]
 pub struct Check {
     /// Only these machines
+    #[arg(value_name = "NAME")]
     names: Vec<HostName>,
     #[command(flatten)]
-    folder: FleetFolderOption,
+    appliance: ApplianceOption,
+    /// Don't ask the appliance what it publishes now
+    #[arg(long)]
+    offline: bool,
+    /// Also name the files that would be different
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Print only errors and warnings, and nothing if there are none
+    #[arg(long, short)]
+    quiet: bool,
+    /// Take warnings for errors
+    #[arg(long)]
+    strict: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// What would become of a fleet.
-#[derive(Debug, Serialize)]
-struct Findings {
-    format: bento_protocol::Format,
-    hosts: Vec<Finding>,
-    problems: Vec<Problem>,
-}
-
-/// What would be published for one machine.
-#[derive(Debug, Serialize)]
-struct Finding {
-    name: HostName,
-    /// None where a problem stops it.
-    generation: Option<GenerationId>,
-    files: usize,
-    /// Of all files together.
-    bytes: u64,
-    keys: usize,
 }
 
 impl Check {
@@ -48,124 +46,45 @@ impl Check {
     /// # Errors
     /// When there is no fleet, or no machine of a given name.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<bool> {
-        let folder = self.folder.find()?;
+        let folder = self.appliance.folder()?;
         let findings = self.look(&folder)?;
         if self.json {
             serde_json::to_writer_pretty(&mut *output, &findings)?;
             writeln!(output)?;
         } else {
-            print(&findings, output)?;
+            let detail = match (self.quiet, self.verbose) {
+                (true, _) => Detail::Faults,
+                (_, true) => Detail::Files,
+                _ => Detail::Machines,
+            };
+            findings.print(detail, output)?;
         }
-        Ok(findings.problems.is_empty())
+        let passes = findings.warnings.is_empty() || !self.strict;
+        Ok(findings.problems.is_empty() && passes)
     }
 
     fn look(&self, folder: &Path) -> anyhow::Result<Findings> {
         let forecast = Forecast::make(folder, &self.names)?;
-        let hosts = forecast.fleet.as_ref().map(|fleet| &fleet.hosts);
-        let keys = |name: &HostName| hosts?.get(name).map(|host| host.keys.len());
-        let finding = |(name, prospect): (&HostName, &Option<Prospect>)| {
-            Finding::new(name, keys(name).unwrap_or_default(), prospect.as_ref())
+        let warnings = warnings(folder, &forecast);
+        let shared = shared(&forecast);
+        let (changes, unasked) = match self.changes(&forecast) {
+            None => (None, None),
+            Some(Ok(changes)) => (Some(changes), None),
+            Some(Err(error)) => (None, Some(format!("{error:#}"))),
         };
-        Ok(Findings {
-            format: bento_protocol::Format,
-            hosts: forecast.machines.iter().map(finding).collect(),
-            problems: forecast.problems,
-        })
+        Ok(Findings::new(forecast, changes, unasked, shared, warnings))
     }
-}
 
-impl Finding {
-    fn new(name: &HostName, keys: usize, prospect: Option<&Prospect>) -> Self {
-        let manifest = prospect.map(|prospect| &prospect.manifest);
-        let files = manifest.map_or(&[][..], Manifest::files);
-        Finding {
-            name: name.clone(),
-            generation: manifest.map(Manifest::generation),
-            files: files.len(),
-            bytes: files.iter().map(|file| file.size).sum(),
-            keys,
+    /// What would be different for whom; none if that isn't asked.
+    fn changes(&self, forecast: &Forecast) -> Option<anyhow::Result<Vec<crate::change::Change>>> {
+        let server = forecast.fleet.as_ref().map(|fleet| &fleet.server)?;
+        if self.offline || (server.admin.is_empty() && !self.appliance.is_here()) {
+            return None;
         }
-    }
-}
-
-fn print(findings: &Findings, output: &mut dyn Write) -> std::io::Result<()> {
-    let width = findings
-        .hosts
-        .iter()
-        .map(|finding| finding.name.as_str().len())
-        .max()
-        .unwrap_or_default();
-    for finding in &findings.hosts {
-        write!(output, "{:width$}  ", finding.name)?;
-        match finding.generation {
-            Some(id) => write!(
-                output,
-                "generation {}  {} files, {} bytes",
-                id.short(),
-                finding.files,
-                finding.bytes
-            )?,
-            None => write!(output, "can't be published")?,
-        }
-        let note = if finding.keys == 0 {
-            "  (no key yet: `bento host add` enrols it)"
-        } else {
-            ""
-        };
-        writeln!(output, "{note}")?;
-    }
-    let error = paint("error:", Colour::Red, Terminal::of_output());
-    for problem in &findings.problems {
-        writeln!(output, "{error} {problem}")?;
-    }
-    match findings.problems.len() {
-        0 => writeln!(output, "Nothing is wrong."),
-        1 => writeln!(output, "1 thing is wrong."),
-        count => writeln!(output, "{count} things are wrong."),
+        let appliance = self.appliance.find();
+        Some(appliance.and_then(|appliance| appliance.changes(forecast)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        check: Check,
-    }
-
-    fn check(folder: &Path, arguments: &[&str]) -> (bool, String) {
-        let line = ["check", "--fleet", folder.to_str().unwrap()]
-            .into_iter()
-            .chain(arguments.iter().copied());
-        let mut output = Vec::new();
-        let good = Line::parse_from(line).check.run(&mut output).unwrap();
-        (good, String::from_utf8(output).unwrap())
-    }
-
-    #[test]
-    fn everything_is_told_at_once_and_the_rest_is_shown() {
-        let folder = tempfile::tempdir().unwrap();
-        let fleet =
-            "[server]\naddress = \"x\"\n[hosts.good]\n[hosts.missing]\n[hosts.odd]\nkyes = []\n";
-        std::fs::write(folder.path().join("fleet.toml"), fleet).unwrap();
-        std::fs::create_dir_all(folder.path().join("hosts/good")).unwrap();
-        std::fs::write(folder.path().join("hosts/good/flake.nix"), "{}").unwrap();
-        let (good, text) = check(folder.path(), &[]);
-        assert!(!good);
-        assert!(text.contains("good     generation "), "{text}");
-        assert!(text.contains("missing  can't be published"), "{text}");
-        assert!(
-            text.contains("error: hosts/missing: missing: isn't there"),
-            "{text}"
-        );
-        assert!(text.contains("error: fleet.toml:6: odd: "), "{text}");
-        assert!(text.ends_with("2 things are wrong.\n"), "{text}");
-        let (good, text) = check(folder.path(), &["good", "--json"]);
-        assert!(good);
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(json["hosts"][0]["files"], 1);
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -50,4 +51,16 @@ impl FleetFolderOption {
 pub(super) fn read_settings(fleet: &Path) -> anyhow::Result<String> {
     let path = fleet.join(FILE_NAME);
     fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))
+}
+
+/// Why a file of the fleet folder can't be written, with what to do where it is a container that can't.
+pub(super) fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => {
+            ": the appliance's container only reads the fleet folder. Run this where you edit it, or as \
+             `podman run --rm --volume ~/fleet:/config localhost/bento …`"
+        }
+        _ => "",
+    };
+    anyhow::Error::new(error).context(format!("{} can't be written{advice}", path.display()))
 }

@@ -1,19 +1,30 @@
 //! `bento host …`: the machines in `fleet.toml`.
 
 mod add;
+mod instructions;
+mod keys;
 mod list;
+mod pause;
+mod remove;
+mod settings_file;
 
 use std::io::Write;
 
 use clap::Subcommand;
 
-/// Add machines to the fleet, and list them
+/// Add machines to the fleet, take them out, pause them, and list them
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
     /// Enrol a machine: put its key into fleet.toml, and print what to type there
     Add(add::Add),
+    /// Take machines out of the fleet
+    Remove(remove::Remove),
     /// List the machines of fleet.toml
     List(list::List),
+    /// Let machines keep the generation that they have
+    Pause(pause::Pause),
+    /// Publish for paused machines again
+    Resume(pause::Resume),
 }
 
 impl HostCommand {
@@ -24,7 +35,20 @@ impl HostCommand {
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         match self {
             HostCommand::Add(add) => add.run(output),
+            HostCommand::Remove(remove) => remove.run(output),
             HostCommand::List(list) => list.run(output),
+            HostCommand::Pause(pause) => pause.run(output),
+            HostCommand::Resume(resume) => resume.run(output),
         }
+    }
+}
+
+/// Names as a person lists them: `a, b and c`.
+fn listed(names: &[impl ToString]) -> String {
+    let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    match names.pop() {
+        Some(last) if names.is_empty() => last,
+        Some(last) => format!("{} and {last}", names.join(", ")),
+        None => String::new(),
     }
 }

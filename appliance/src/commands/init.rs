@@ -10,7 +10,7 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct Init {
     /// The folder, made if it isn't there
-    #[arg(default_value = ".")]
+    #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".")]
     folder: PathBuf,
     /// The name or address at which the machines will reach the appliance
     #[arg(long, default_value = EXAMPLE_ADDRESS)]
@@ -91,12 +91,18 @@ impl Init {
         for (path, target) in LINKS {
             self.create(path, |path| symlink(target, path))?;
         }
-        let folder = self.folder.display();
+        let folder = self.folder.canonicalize();
+        let folder = folder.unwrap_or_else(|_| self.folder.clone());
         writeln!(
             output,
-            "{folder} now holds a fleet: kikimora, alice and bob are flake machines, pi is a classic one."
+            "{} now holds a fleet: kikimora, alice and bob are flake machines, pi is a classic one.\n\n\
+             Next, there:\n\n    \
+             bento check                      what would be published; nothing is wrong yet\n    \
+             bento host-key                   the appliance's key, for utils/bento.nix\n    \
+             bento host add NAME --key KEY    enrols a machine, and prints what it needs\n\n\
+             README.md tells the rest.",
+            folder.display()
         )?;
-        writeln!(output, "Next: read README.md there.")?;
         Ok(())
     }
 
@@ -116,7 +122,9 @@ impl Init {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::warnings;
     use crate::fleet;
+    use crate::forecast::Forecast;
     use crate::tree::{FleetFolder, HostTree};
 
     fn init(folder: &Path) -> anyhow::Result<()> {
@@ -151,6 +159,69 @@ mod tests {
         for (name, host) in &reading.fleet.hosts {
             let tree = HostTree::walk(&opened, name, host).unwrap();
             assert!(tree.has_config("utils/common.nix"), "{name} shares utils");
+        }
+    }
+
+    #[test]
+    fn the_example_needs_nothing_to_be_checked_without_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path()).unwrap();
+        let forecast = Forecast::make(folder.path(), &[]).unwrap();
+        assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
+        assert!(forecast.machines.values().all(Option::is_some));
+        assert_eq!(warnings(folder.path(), &forecast), []);
+    }
+
+    #[test]
+    fn what_is_commented_out_is_what_holds_or_can_be_said() {
+        let text = FILES[0].1;
+        // Each line that would be a setting or a table without the #.
+        let is_setting = |line: &&str| {
+            let bare = line.trim_start_matches("# ");
+            bare.starts_with('[')
+                || bare
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let all: Vec<_> = text
+            .lines()
+            .filter(is_setting)
+            .map(|line| line.trim_start_matches("# "))
+            .collect();
+        let all = all.join("\n");
+        let (before, notify) = all.split_once("[notify]").unwrap();
+        let (notify, after) = notify.split_once("[defaults]").unwrap();
+        for key in ["command", "webhook", "timeout"] {
+            assert!(notify.contains(&format!("{key} = ")), "{notify}");
+        }
+        let said = fleet::read(&format!("{before}[defaults]{after}")).unwrap();
+        assert!(said.problems.is_empty(), "{:?}", said.problems);
+        let mut fleet = said.fleet;
+        assert!(!fleet.server.admin.is_empty());
+        fleet.server.admin.clear();
+        let window = fleet
+            .hosts
+            .values_mut()
+            .map(|host| host.terms.reboot_window.take());
+        assert!(window.into_iter().all(|window| window.is_some()));
+        assert_eq!(fleet, fleet::read(text).unwrap().fleet);
+        for key in [
+            "include",
+            "exclude",
+            "paused",
+            "silent_after",
+            "reboot",
+            "self_update",
+            "nix_args",
+            "source",
+            "attribute",
+            "renamed_from",
+            "host_keys",
+            "when",
+            "require_build",
+            "keys",
+        ] {
+            assert!(all.contains(&format!("\n{key} = ")), "{key} isn't shown");
         }
     }
 

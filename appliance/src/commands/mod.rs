@@ -1,12 +1,19 @@
 //! The commands of `bento`, one file each: what it takes, and what it does.
 
 mod appliance;
+mod build;
 mod check;
+mod deploy;
+mod diff;
+mod flake_update;
 mod fleet_folder;
 mod health;
 mod host;
 mod host_key;
 mod init;
+mod logs;
+mod metrics;
+mod notify;
 mod published;
 mod question;
 mod serve;
@@ -36,11 +43,18 @@ enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Host(host::HostCommand),
+    Build(build::Build),
+    Deploy(deploy::Deploy),
+    Diff(diff::Diff),
     Status(status::Status),
+    Logs(logs::Logs),
+    FlakeUpdate(flake_update::FlakeUpdate),
+    Metrics(metrics::Metrics),
+    Notify(notify::Notify),
     HostKey(host_key::HostKey),
+    Health(health::Health),
     #[command(hide = true)]
     Published(published::Published),
-    Health(health::Health),
 }
 
 impl CommandLine {
@@ -52,17 +66,29 @@ impl CommandLine {
         match &self.command {
             Command::Serve(serve) => serve.run()?,
             Command::Init(init) => init.run(output)?,
-            Command::Check(check) => {
-                if !check.run(output)? {
-                    return Ok(ExitCode::FAILURE);
-                }
-            }
+            Command::Check(check) => return check.run(output).map(code),
             Command::Host(host) => host.run(output)?,
-            Command::Status(status) => status.run(output)?,
-            Command::Published(published) => published.run(output)?,
+            Command::Build(build) => return build.run(output),
+            Command::Deploy(deploy) => return deploy.run(output).map(code),
+            Command::Diff(diff) => diff.run(output)?,
+            Command::Status(status) => return status.run(output).map(code),
+            Command::Logs(logs) => return logs.run(output),
+            Command::FlakeUpdate(flake_update) => return flake_update.run(output),
+            Command::Metrics(metrics) => return metrics.run(output),
+            Command::Notify(notify) => return notify.run(output),
             Command::HostKey(host_key) => host_key.run(output)?,
             Command::Health(health) => health.run(output)?,
+            Command::Published(published) => published.run(output)?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The exit code of a command that found all as it should be, or didn't.
+fn code(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }

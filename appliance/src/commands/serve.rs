@@ -24,6 +24,12 @@ pub struct Serve {
     /// Where machines connect
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 2222)))]
     listen: SocketAddr,
+    /// Answer GET /metrics for Prometheus here [default: nowhere]
+    ///
+    /// A port alone is one of loopback. Loopback in a container is the container's own: say 0.0.0.0:9470 there, and let
+    /// podman publish it on the host's loopback, --publish 127.0.0.1:9470:9470.
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
+    metrics: Option<SocketAddr>,
     /// How to log to stderr
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -59,6 +65,19 @@ impl Serve {
             ephemeral: self.ephemeral,
             runtime: self.runtime.clone(),
             listen: self.listen,
+            metrics: self.metrics,
         })
     }
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| (Ipv4Addr::LOCALHOST, port));
+    let address = port.map(SocketAddr::from).or_else(|_| text.parse());
+    address
+        .ok()
+        .filter(|address| address.port() != 0)
+        .ok_or_else(|| {
+            "say a port, such as 9470, or an address with one, such as 127.0.0.1:9470 or [::1]:9470"
+                .into()
+        })
 }

@@ -1,6 +1,8 @@
 //! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
 
+pub mod edit;
 mod key;
+mod notify;
 mod settings;
 mod source;
 mod span;
@@ -11,6 +13,7 @@ use bento_protocol::{HostName, Terms};
 use serde::{Deserialize, Serialize};
 
 pub use key::{PublicKey, PublicKeyError};
+pub use notify::{Notify, Webhook};
 pub use settings::{FILE_NAME, Reading, read};
 pub use source::SourcePath;
 pub use span::Span;
@@ -22,6 +25,9 @@ pub struct Fleet {
     pub server: Server,
     /// When something is published.
     pub publish: Publish,
+    /// Who is told when a machine's state turns bad, if anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
     /// The machines.
     pub hosts: BTreeMap<HostName, Host>,
 }

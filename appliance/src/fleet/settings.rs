@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml_edit::{Document, Item, Key, TableLike};
 
-use super::{Fleet, Host, PublicKey, Publish, Server, SourcePath, Span};
+use super::{Fleet, Host, Notify, PublicKey, Publish, Server, SourcePath, Span};
 use crate::problem::Problem;
 
 /// The name of the file in the fleet folder.
@@ -46,6 +46,9 @@ pub fn read(text: &str) -> Result<Reading, Vec<Problem>> {
     let publish: Option<Publish> = document
         .get("publish")
         .and_then(|item| reader.section(item, "[publish]"));
+    let notify: Option<Notify> = document
+        .get("notify")
+        .and_then(|item| reader.section(item, "[notify]"));
     let defaults: Option<HostTable> = document
         .get("defaults")
         .and_then(|item| reader.section(item, "[defaults]"));
@@ -61,6 +64,7 @@ pub fn read(text: &str) -> Result<Reading, Vec<Problem>> {
     let fleet = Fleet {
         server,
         publish: publish.unwrap_or_default(),
+        notify,
         hosts,
     };
     Ok(Reading {
@@ -260,13 +264,13 @@ impl Reader<'_> {
                     "hosts isn't a table",
                     "write [hosts.<name>] for each machine",
                 ),
-                "server" | "publish" | "defaults" => {}
+                "server" | "publish" | "notify" | "defaults" => {}
                 _ => {
                     let what = format!("unknown key {key:?}");
                     self.add(
                         span,
                         what,
-                        "remove it; there are server, publish, defaults and hosts.<name>",
+                        "remove it; there are server, publish, notify, defaults and hosts.<name>",
                     );
                 }
             }

@@ -15,6 +15,11 @@ impl Span {
         Span(Duration::from_secs(days * 24 * 60 * 60))
     }
 
+    /// A span of whole seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Span(Duration::from_secs(seconds))
+    }
+
     /// The same as a duration.
     pub fn as_duration(self) -> Duration {
         self.0

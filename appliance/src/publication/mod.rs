@@ -2,6 +2,11 @@
 
 mod archive;
 mod chroot;
+mod kept;
+mod snapshot;
+
+pub use kept::make_room;
+pub use snapshot::Snapshot;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +14,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use bento_protocol::Manifest;
+use bento_protocol::{Manifest, SystemPath};
 use jiff::Timestamp;
 use tracing::warn;
 
@@ -36,6 +41,18 @@ pub struct Prepared {
     number: u64,
     partial: PathBuf,
     manifest: Manifest,
+}
+
+impl Prepared {
+    /// Takes note of the system that must come out of it; nothing of that is to be seen yet either.
+    pub fn expect(&self, system: SystemPath) -> io::Result<()> {
+        let published = Published {
+            expected_system: Some(system),
+            ..Published::new(self.manifest.generation(), self.manifest.published())
+        };
+        let record = Folder(self.partial.clone()).record();
+        fs::write(record, serde_json::to_vec(&published)?)
+    }
 }
 
 /// The parts of a publication's folder.
@@ -70,6 +87,18 @@ impl<'a> Publications<'a> {
             Some(number) => durable::read_json(&chroot::manifest(&self.folder(number).chroot())),
             None => Ok(None),
         }
+    }
+
+    /// Takes note of the system that must come out of what is published, or that none is known.
+    pub fn expect(&self, system: Option<SystemPath>) -> io::Result<()> {
+        let (Some(number), Some(published)) = (self.current()?, self.published()?) else {
+            return Ok(());
+        };
+        let published = Published {
+            expected_system: system,
+            ..published
+        };
+        durable::write_json(&self.folder(number).record(), &published)
     }
 
     /// Gives a machine for which nothing could be published yet an empty chroot, so that its client is told just
@@ -143,12 +172,7 @@ impl<'a> Publications<'a> {
             &prepared.manifest,
         )?;
         self.switch_to(prepared.number, &prepared.partial)?;
-        let old: Vec<_> = numbered(&manifests, ".json")?
-            .into_values()
-            .rev()
-            .skip(DELTAS + 1)
-            .collect();
-        old.iter().try_for_each(fs::remove_file)
+        self.prune_manifests()
     }
 
     /// The number of what is published.
@@ -172,11 +196,6 @@ impl<'a> Publications<'a> {
         chroot::inbox(&self.folder(number).chroot())
     }
 
-    /// Removes a publication that is no longer the published one, and in which no session stands.
-    pub fn remove(&self, number: u64) -> io::Result<()> {
-        fs::remove_dir_all(&self.folder(number).0)
-    }
-
     /// Removes what a crash left behind.
     pub fn remove_debris(&self) -> io::Result<()> {
         self.remove_unfinished()?;
@@ -185,7 +204,10 @@ impl<'a> Publications<'a> {
             &self.host.manifests(),
             &self.host.reports(),
         ];
-        folders.into_iter().try_for_each(durable::remove_asides)
+        folders.into_iter().try_for_each(durable::remove_asides)?;
+        let publications = numbered(&self.host.publications(), "")?;
+        let mut publications = publications.values();
+        publications.try_for_each(|folder| durable::remove_asides(folder))
     }
 
     /// Removes what was being prepared, and publications that were never switched to, with their manifests. No session

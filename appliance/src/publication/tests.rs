@@ -346,3 +346,155 @@ fn a_machine_without_a_publication_has_an_inbox_only() {
     assert_eq!(world.publications().numbers().unwrap(), [1, 2]);
     assert!(world.publications().inbox(1).is_dir());
 }
+
+/// All that lies in a folder, but folders, by its path there.
+fn everything(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if fs::symlink_metadata(&path).unwrap().is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().display().to_string());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn text(snapshot: &Snapshot, path: &str) -> Option<String> {
+    let file = snapshot.open(&path.parse().unwrap()).unwrap()?;
+    Some(io::read_to_string(file).unwrap())
+}
+
+#[test]
+fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret() {
+    let world = World::new();
+    world.write("hosts/a/same.nix", "same");
+    world.write("bento-secrets/a/wifi", "password");
+    let first = world.publish().generation();
+    world.write("hosts/a/flake.nix", "{ }");
+    let second = world.publish().generation();
+    let same = |folder: &str| {
+        let path = world
+            .host
+            .root()
+            .join(folder)
+            .join("chroot/config/same.nix");
+        fs::metadata(path).unwrap().ino()
+    };
+    let shared = same("publications/1");
+    // A start after it was cut off goes on where it was.
+    fs::remove_dir_all(world.publications().inbox(1)).unwrap();
+    world.publications().retire(1).unwrap();
+
+    assert_eq!(world.publications().numbers().unwrap(), [2]);
+    assert_eq!(
+        everything(&world.host.kept()),
+        [
+            "1/chroot/config/flake.nix",
+            "1/chroot/config/same.nix",
+            "1/published.json"
+        ]
+    );
+    assert_eq!((same("kept/1"), same("publications/2")), (shared, shared));
+    let mode = fs::metadata(world.host.kept()).unwrap().mode() & 0o7777;
+    assert_eq!(mode, 0o700, "the machine's group can't enter it");
+
+    let snapshot = |id| world.publications().snapshot(id).unwrap().unwrap();
+    let (old, new) = (snapshot(first), snapshot(second));
+    assert_eq!(text(&old, "config/flake.nix").unwrap(), "{}");
+    assert_eq!(text(&new, "config/flake.nix").unwrap(), "{ }");
+    assert_eq!(old.manifest.generation(), first);
+    assert_eq!(text(&old, "secrets/wifi"), None);
+    assert_eq!(text(&old, "config/other"), None);
+    assert!(
+        world
+            .publications()
+            .snapshot("0".repeat(64).parse().unwrap())
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn what_is_kept_are_the_last_few_and_what_is_in_use_however_old() {
+    let mut world = World::new();
+    let mut ids = vec![];
+    let turn = |world: &mut World, turn: usize| {
+        world.now += jiff::SignedDuration::from_secs(1);
+        world.write("hosts/a/flake.nix", &format!("{{ turn = {turn}; }}"));
+        let id = world.publish().generation();
+        for number in world.publications().numbers().unwrap() {
+            if world.publications().current().unwrap() != Some(number) {
+                world.publications().retire(number).unwrap();
+            }
+        }
+        id
+    };
+    for number in 1..=DELTAS + 1 {
+        ids.push(turn(&mut world, number));
+        let never = || -> io::Result<_> { panic!("nothing is older than the last few") };
+        world.publications().prune(never).unwrap();
+    }
+    for number in DELTAS + 2..=DELTAS + 4 {
+        ids.push(turn(&mut world, number));
+        let in_use = vec![ids[1], *ids.last().unwrap(), ids[DELTAS]];
+        world.publications().prune(|| Ok(in_use)).unwrap();
+    }
+    let names = |folder: PathBuf| {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(world.host.kept()), ["2", "4", "5", "6", "7", "8"]);
+    assert_eq!(
+        names(world.host.manifests()),
+        [
+            "2.json", "4.json", "5.json", "6.json", "7.json", "8.json", "9.json"
+        ]
+    );
+    let snapshot = world.publications().snapshot(ids[1]).unwrap().unwrap();
+    assert_eq!(
+        text(&snapshot, "config/flake.nix").unwrap(),
+        "{ turn = 2; }"
+    );
+
+    // A removal that was cut off after its first step goes on.
+    fs::remove_file(world.host.kept().join("2/published.json")).unwrap();
+    let in_use = vec![ids[1]];
+    world.publications().prune(|| Ok(in_use)).unwrap();
+    assert_eq!(names(world.host.kept()), ["4", "5", "6", "7", "8"]);
+    assert!(!world.host.manifests().join("2.json").exists());
+}
+
+#[test]
+fn what_is_kept_makes_room_and_leaves_the_names_of_what_there_was() {
+    let world = World::new();
+    let first = world.publish().generation();
+    world.write("hosts/a/flake.nix", "{ }");
+    world.publish();
+    world.publications().retire(1).unwrap();
+    let state = State::new(world.state.path());
+    assert!(make_room(&state).unwrap());
+    assert!(!make_room(&state).unwrap(), "nothing is left to be removed");
+    let old = world.publications().snapshot(first).unwrap().unwrap();
+    assert_eq!(old.manifest.files().len(), 1);
+    assert_eq!(text(&old, "config/flake.nix"), None);
+}
+
+#[test]
+fn of_a_machine_for_which_nothing_was_published_nothing_is_kept() {
+    let world = World::new();
+    world.publications().enrol(gid()).unwrap();
+    world.publish();
+    world.publications().retire(1).unwrap();
+    assert_eq!(world.publications().numbers().unwrap(), [2]);
+    assert!(!world.host.kept().exists());
+}

@@ -5,8 +5,11 @@
 //! checkout. Each names a generation by its id: what it says holds for exactly those files and settings, wherever the
 //! folder is by then.
 
-use std::fs;
+mod gate;
+
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bento_protocol::{Format, GenerationId, HostName, SystemPath};
@@ -15,6 +18,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::durable;
 use crate::tree::FleetFolder;
+
+pub use gate::{Lack, Unreadable, lack, read};
 
 /// The folder of all records, in the fleet folder. Nothing of it is ever published.
 pub const FOLDER: &str = ".bento";
@@ -52,6 +57,8 @@ pub struct Build {
 pub trait Record: Serialize + DeserializeOwned {
     /// Its folder in [`FOLDER`].
     const KIND: &'static str;
+    /// The command that writes it.
+    const COMMAND: &'static str;
 
     /// The record of a machine, as the appliance reads it from a folder that may change meanwhile; none if there is none.
     ///
@@ -65,14 +72,17 @@ pub trait Record: Serialize + DeserializeOwned {
         }
     }
 
-    /// Records it for a machine, as wholly as a power loss allows.
+    /// Records it for a machine, as wholly as a power loss allows. Everybody may read it who may read the fleet folder:
+    /// it tells nothing, and the appliance may be another user's.
     ///
     /// # Errors
     /// When it can't be written.
     fn write(&self, fleet: &Path, host: &HostName) -> io::Result<()> {
-        let path = fleet.join(path::<Self>(host));
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        durable::write_json(&path, self)
+        let all = fleet.join(FOLDER);
+        make_folder(&all)?;
+        make_folder(&all.join(Self::KIND))?;
+        let json = durable::to_json(self)?;
+        durable::write_for_all(&fleet.join(path::<Self>(host)), &json)
     }
 }
 
@@ -81,12 +91,49 @@ pub fn path<T: Record>(host: &HostName) -> PathBuf {
     Path::new(FOLDER).join(T::KIND).join(format!("{host}.json"))
 }
 
+/// Removes all that is recorded of a machine, and what its builds left: it is no machine of the fleet any more.
+///
+/// # Errors
+/// When something can't be removed.
+pub fn forget(fleet: &Path, host: &HostName) -> io::Result<()> {
+    let records = [path::<Approval>(host), path::<Build>(host)];
+    let left = [system(host), log(host)];
+    let paths = records.iter().chain(&left).map(|path| fleet.join(path));
+    paths
+        .into_iter()
+        .try_for_each(|path| durable::remove(&path))
+}
+
+/// The link to the system of a machine that was built last, which keeps Nix from collecting it as garbage: relative to
+/// the fleet folder.
+pub fn system(host: &HostName) -> PathBuf {
+    Path::new(FOLDER).join("systems").join(host.as_str())
+}
+
+/// What Nix said of a machine's build that failed: relative to the fleet folder.
+pub fn log(host: &HostName) -> PathBuf {
+    Path::new(FOLDER).join("logs").join(format!("{host}.log"))
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => {
+            fs::set_permissions(path, Permissions::from_mode(0o755))?;
+            durable::sync_folder_of(path)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 impl Record for Approval {
     const KIND: &'static str = "approved";
+    const COMMAND: &'static str = "deploy";
 }
 
 impl Record for Build {
     const KIND: &'static str = "built";
+    const COMMAND: &'static str = "build";
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bento_protocol::Format;
+use bento_protocol::{Format, GenerationId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +141,13 @@ impl Ledger {
     /// The report that the machine's state is judged by: a failed self-update counts only where there is no other.
     pub fn judged(&self) -> Option<&Record> {
         self.standing.as_ref().or(self.newest.as_ref())
+    }
+
+    /// The generation that the machine was last known to run, and the one that it installed last.
+    pub fn installed(&self) -> Vec<GenerationId> {
+        let records = [&self.confirmed, &self.succeeded];
+        let generations = records.into_iter().flatten().filter_map(Record::generation);
+        generations.collect()
     }
 
     /// The ledger without what was received before a time: a name that is enrolled again begins anew.

@@ -18,4 +18,4 @@ pub use legacy::{LegacyLog, LegacyNameError, LegacyOutcome};
 pub use record::{Content, Record};
 pub use store::{Limits, Store};
 pub(crate) use text::is_shown;
-pub use text::one_line;
+pub use text::{line_as_is, log, one_line, plain_json};

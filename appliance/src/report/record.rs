@@ -27,6 +27,13 @@ pub enum Content {
     Legacy(LegacyLog),
 }
 
+/// The phases that a brief record keeps, each once: what a machine calls its phases is its own affair, and names that it
+/// invents anew for each run would fill a database of metrics.
+const PHASES: [&str; 11] = [
+    "poll", "pull", "verify", "stage", "build", "arm", "activate", "confirm", "commit", "report",
+    "reboot",
+];
+
 impl Record {
     /// The longest error that [`Self::brief`] keeps, in characters.
     const BRIEF_ERROR: usize = 500;
@@ -138,7 +145,11 @@ impl Record {
     pub fn brief(&self) -> Record {
         let mut brief = self.clone();
         if let Content::Report(report) = &mut brief.content {
-            report.phases.clear();
+            let mut missing: Vec<_> = PHASES.to_vec();
+            report.phases.retain(|phase| {
+                let place = missing.iter().position(|name| *name == phase.name);
+                place.map(|place| missing.remove(place)).is_some()
+            });
             report.error = report
                 .error
                 .as_deref()

@@ -1,3 +1,5 @@
+mod spare;
+
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -27,14 +29,19 @@ impl HostKey {
     pub fn read(state: &State) -> Result<Self> {
         let path = state.host_key();
         let private = path.display();
-        require_private(&path)?;
-        // ssh-keygen checks the file's checksum, and derives the public key from the private one.
-        let text = run(&["-y", "-P", ""].map(OsStr::new), &path).with_context(|| {
+        Self::read_file(&path, || {
             format!(
                 "the host key {private} is no good; put back the one that the machines know from a copy of /state, \
                  or, if it is lost, remove {private} and {private}.pub and tell every machine the new key"
             )
-        })?;
+        })
+    }
+
+    fn read_file(path: &Path, no_good: impl FnOnce() -> String) -> Result<Self> {
+        let private = path.display();
+        require_private(path)?;
+        // ssh-keygen checks the file's checksum, and derives the public key from the private one.
+        let text = run(&["-y", "-P", ""].map(OsStr::new), path).with_context(no_good)?;
         let public: PublicKey = text
             .parse()
             .with_context(|| format!("the host key {private}"))?;
@@ -52,11 +59,8 @@ impl HostKey {
     pub fn read_or_create(state: &State) -> Result<Self> {
         let path = state.host_key();
         let public = public_path(&path);
-        let aside = durable::aside(&path);
-        for leftover in [&aside, &public_path(&aside), &durable::aside(&public)] {
-            durable::remove(leftover)
-                .with_context(|| format!("can't remove {}", leftover.display()))?;
-        }
+        clear_asides(&path)?;
+        clear_asides(&state.spare_host_key())?;
         if !exists(&path)? {
             ensure!(
                 !exists(&public)?,
@@ -74,13 +78,18 @@ impl HostKey {
             }
         }
         let key = Self::read(state)?;
-        // Derived from the private key, which is the one that counts: it may be missing after a crash.
-        let line = format!("{}\n", key.public);
-        if !fs::read_to_string(&public).is_ok_and(|old| old == line) {
-            durable::write(&public, line.as_bytes())
-                .with_context(|| format!("can't write {}", public.display()))?;
-        }
+        key.write_public(&public)?;
         Ok(key)
+    }
+
+    /// Derived from the private key, which is the one that counts: a crash may have left none, or another one's.
+    fn write_public(&self, path: &Path) -> Result<()> {
+        let line = format!("{}\n", self.public);
+        if fs::read_to_string(path).is_ok_and(|old| old == line) {
+            return Ok(());
+        }
+        durable::write(path, line.as_bytes())
+            .with_context(|| format!("can't write {}", path.display()))
     }
 
     /// Its public half.
@@ -134,28 +143,34 @@ fn exists(path: &Path) -> Result<bool> {
     }
 }
 
-/// Makes a key aside and moves it into place: the private half first, because the public half alone is taken for a
-/// loss.
+/// Removes what a crash left while a key was made, or its public half written.
+fn clear_asides(path: &Path) -> Result<()> {
+    let aside = durable::aside(path);
+    let of_public = durable::aside(&public_path(path));
+    for leftover in [&aside, &public_path(&aside), &of_public] {
+        durable::remove(leftover)
+            .with_context(|| format!("can't remove {}", leftover.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes a key aside and moves its private half into place. The public one is derived whenever it is wanted; alone, it
+/// would be taken for a loss.
 fn create(path: &Path) -> Result<()> {
     let folder = path.parent().context("the key has no folder")?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
+    clear_asides(path)?;
     let aside = durable::aside(path);
     run(
         &["-q", "-t", "ed25519", "-N", "", "-C", "bento"].map(OsStr::new),
         &aside,
     )?;
-    for half in [path.to_owned(), public_path(path)] {
-        let new = if half == path {
-            aside.clone()
-        } else {
-            public_path(&aside)
-        };
-        File::open(&new)?.sync_all()?;
-        durable::rename(&new, &half)?;
-    }
+    fs::remove_file(public_path(&aside))?;
+    File::open(&aside)?.sync_all()?;
+    durable::rename(&aside, path)?;
     durable::sync_folder_of(folder)?;
     Ok(())
 }

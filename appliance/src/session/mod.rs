@@ -8,6 +8,7 @@
 mod acceptor;
 pub mod accounts;
 mod configuration;
+mod exits;
 mod handshake;
 mod host_key;
 mod lobby;
@@ -18,9 +19,11 @@ mod reaper;
 mod registry;
 mod sessions;
 mod sshd;
+mod tally;
 mod turn;
 
 pub use accounts::Account;
+pub use exits::Exits;
 pub use handshake::{OWN_ADDRESS, handshake, host_key_algorithms};
 pub use host_key::HostKey;
 pub use lobby::Introduction;
@@ -30,3 +33,4 @@ pub use reaper::reap;
 pub use registry::Limits;
 pub use sessions::{Event, Sessions, listen};
 pub use sshd::Sshd;
+pub use tally::Tally;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::accounts::SSHD_UID;
+use super::tally::Tally;
 use super::turn::Turn;
 
 /// How much the sessions may take.
@@ -91,6 +92,33 @@ pub(super) enum Reason {
     Stop,
 }
 
+impl Reason {
+    pub(super) const ALL: [Reason; 8] = [
+        Reason::Grace,
+        Reason::Room,
+        Reason::Length,
+        Reason::Number,
+        Reason::Account,
+        Reason::Keys,
+        Reason::Inbox,
+        Reason::Stop,
+    ];
+
+    /// Its name where it is counted.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Reason::Grace => "grace",
+            Reason::Room => "room",
+            Reason::Length => "length",
+            Reason::Number => "number",
+            Reason::Account => "account",
+            Reason::Keys => "keys",
+            Reason::Inbox => "inbox",
+            Reason::Stop => "stop",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -146,6 +174,8 @@ pub(super) struct Registry {
     allowed: BTreeSet<u32>,
     /// For an account whose keys were changed: the first session that can only know the new ones.
     renewed: BTreeMap<u32, u64>,
+    /// What has happened; what there is now is counted when somebody asks.
+    tally: Tally,
 }
 
 impl Registry {
@@ -157,6 +187,18 @@ impl Registry {
             sessions: BTreeMap::new(),
             allowed: BTreeSet::new(),
             renewed: BTreeMap::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// How many sessions there are, and were.
+    pub(super) fn tally(&self) -> Tally {
+        let others = || self.sessions.values().filter(|session| !session.own);
+        let authenticated = others().filter(|session| session.uid.is_some()).count() as u64;
+        Tally {
+            unauthenticated: others().count() as u64 - authenticated,
+            authenticated,
+            ..self.tally.clone()
         }
     }
 
@@ -262,6 +304,7 @@ impl Registry {
         }
         let number = self.next;
         self.next += 1;
+        self.tally.accepted += u64::from(!own);
         let deadline = now + self.limits.grace;
         self.sessions.insert(
             number,
@@ -309,6 +352,7 @@ impl Registry {
         session.deadline = now + self.limits.session;
         session.end_for(refusal);
         let welcome = session.end.is_none();
+        self.tally.logins += u64::from(welcome);
         self.pace(in_good_time);
         welcome
     }
@@ -388,6 +432,7 @@ impl Registry {
     /// What has to be done by now. Taken as done.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Action> {
         let patience = self.limits.hang_up;
+        let tally = &mut self.tally;
         let actions = self.sessions.iter_mut().filter_map(|(number, session)| {
             if session.deadline <= now {
                 let reason = if session.uid.is_some() {
@@ -399,7 +444,12 @@ impl Registry {
             }
             let end = session.end.as_mut()?;
             let action = match end.deadline {
-                None => Action::HangUp(*number, end.reason),
+                None => {
+                    if !session.own {
+                        tally.end(end.reason);
+                    }
+                    Action::HangUp(*number, end.reason)
+                }
                 Some(deadline) if deadline <= now => Action::Kill(*number),
                 Some(_) => return None,
             };

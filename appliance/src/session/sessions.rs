@@ -14,6 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::acceptor::Acceptor;
 use super::registry::{Limits, Registry};
 use super::sshd::Sshd;
+use super::tally::Tally;
 
 /// How many connections the kernel keeps for us, so that a fleet that wakes at once waits and isn't dropped. The
 /// kernel takes less if `net.core.somaxconn` says so.
@@ -111,6 +112,11 @@ impl Sessions {
     /// The oldest session that is this account's, or that isn't known to be another's.
     pub fn oldest_session_of(&self, uid: u32) -> Option<u64> {
         self.shared.registry().oldest_of(uid)
+    }
+
+    /// How many sessions there are, and were since this was opened.
+    pub fn tally(&self) -> Tally {
+        self.shared.registry().tally()
     }
 
     /// Whether there is no session.

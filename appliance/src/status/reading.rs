@@ -1,17 +1,18 @@
-//! Reads what is known of every machine.
+//! Reads what is known of every machine, and judges it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bento_protocol::{Format, GenerationId, HostName, SystemPath};
+use bento_protocol::{Format, HostName};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
 
-use super::{HostStatus, judge};
+use super::{MachineStatus, PublishedVersion, Reported, Status, judge};
 use crate::durable;
 use crate::enrolment::Enrolments;
 use crate::fleet::{Fleet, Host};
@@ -20,81 +21,29 @@ use crate::published::Published;
 use crate::report::{Content, Ledger, Record, one_line};
 use crate::state::{HostState, Runtime, State};
 
-/// What is known of a fleet at one moment: the document that `bento status --json` prints.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Status {
-    /// The version of this document.
-    pub format: Format,
-    /// The moment.
-    #[serde(serialize_with = "to_the_second")]
-    pub at: Timestamp,
-    /// What is wrong with the fleet as a whole, a line each; none where no appliance runs that could tell.
-    pub problems: Option<Vec<String>>,
-    /// The machines, by name.
-    pub hosts: Vec<MachineStatus>,
+/// How many machines are read at once: more than there are processors, because with a cold cache each waits for the disk.
+const AT_ONCE: usize = 8;
+
+/// All that was read of a fleet: what is known of it at any moment follows from this without reading anything anew.
+#[derive(Debug)]
+pub struct Reading {
+    state: State,
+    runtime: Runtime,
+    hosts: BTreeMap<HostName, Host>,
+    enrolments: Enrolments,
+    /// None where no appliance runs that could tell.
+    problems: Option<Vec<Problem>>,
+    machines: BTreeMap<HostName, MachineReading>,
 }
 
-/// What is known of one machine. What isn't known is none.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct MachineStatus {
-    /// Its name.
-    pub name: HostName,
-    /// Its state.
-    pub state: HostStatus,
-    /// What it finds when it polls.
-    pub published: Option<PublishedVersion>,
-    /// What its newest report says.
-    pub reported: Option<Reported>,
-    /// What `bento build` made of the published generation.
-    pub expected_system: Option<SystemPath>,
-    /// The last contact.
-    #[serde(serialize_with = "option_to_the_second")]
-    pub seen: Option<Timestamp>,
-    /// Whether that is longer ago than is normal for it.
-    pub silent: Option<bool>,
-    /// Whether the administrator holds its generation.
-    pub paused: bool,
-    /// The time until which its owner asked it to wait, if that isn't over.
-    #[serde(serialize_with = "option_to_the_second")]
-    pub held: Option<Timestamp>,
-    /// How many runs it reported.
-    pub runs: u64,
-    /// What is wrong, in one line that is fit for a terminal.
-    pub error: Option<String>,
-    /// The same, a line for each thing that stops its publication.
-    #[serde(skip)]
-    pub problems: Vec<String>,
-    /// What runs on it, in short: a generation where its system is known to be built from that one.
-    #[serde(skip)]
-    pub version: Option<String>,
-}
-
-/// What a machine finds when it polls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PublishedVersion {
-    /// The generation.
-    pub generation: GenerationId,
-    /// Since when.
-    #[serde(serialize_with = "to_the_second")]
-    pub at: Timestamp,
-}
-
-/// What a machine's newest report says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reported {
-    /// The generation that was polled in the run.
-    pub generation: Option<GenerationId>,
-    /// How the run ended, in the words of the report, or of a bento 2022 log's name.
-    pub outcome: &'static str,
-    /// Whether the machine moved its inputs by itself.
-    pub auto: bool,
-    /// When it was taken in, by the appliance's clock.
-    #[serde(serialize_with = "to_the_second")]
-    pub at: Timestamp,
-    /// The system that was built.
-    pub built: Option<SystemPath>,
-    /// The system that ran at the end.
-    pub running: Option<SystemPath>,
+/// What was read of one machine: two small files, and the time of a third.
+#[derive(Debug, Default)]
+struct MachineReading {
+    published: Option<Published>,
+    ledger: Ledger,
+    contact: Option<Timestamp>,
+    /// What couldn't be read, a safe line each.
+    unreadable: Vec<String>,
 }
 
 impl Status {
@@ -103,117 +52,129 @@ impl Status {
     /// # Errors
     /// When there is no state, or the fleet in it can't be read.
     pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
-        let root = state.root().display();
-        if !state.root().is_dir() {
-            bail!(
-                "there is no state in {root}: run this in the container, `podman exec bento bento status`, \
-                 or say where it lies with --state"
-            );
-        }
-        let fleet: Option<Fleet> = durable::read_json(&state.fleet()).with_context(|| {
-            format!(
-                "the last good fleet, {}, can't be read",
-                state.fleet().display()
-            )
-        })?;
-        let enrolments = Enrolments::read(state).with_context(|| {
-            format!(
-                "the accounts, {}, can't be read",
-                state.enrolments().display()
-            )
-        })?;
-        let hosts = fleet.map_or_else(BTreeMap::new, |fleet| fleet.hosts);
-        let problems = read_problems(&runtime.problems());
-        let is_one_machines = |problem: &&Problem| {
-            let host = problem.host.as_ref();
-            host.is_some_and(|name| hosts.contains_key(name))
-        };
-        let (of_machines, of_fleet): (Vec<_>, Vec<_>) =
-            problems.iter().flatten().partition(is_one_machines);
-        let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for problem in of_machines {
-            let lines = lines.entry(problem.host.as_ref()).or_default();
-            lines.push(without_name(problem));
-        }
-        let mut machine = |(name, host)| {
-            let enrolled = enrolments.get(name).map(|enrolment| enrolment.since);
-            let problems = lines.remove(&Some(name)).unwrap_or_default();
-            MachineStatus::read(name, host, &state.host(name), enrolled, problems, now)
-        };
-        Ok(Status {
-            format: Format,
-            at: now,
-            hosts: hosts.iter().map(&mut machine).collect(),
-            problems: problems
-                .is_some()
-                .then(|| of_fleet.into_iter().map(ToString::to_string).collect()),
-        })
-    }
-
-    /// Leaves only these machines; all, when none is named.
-    ///
-    /// # Errors
-    /// When the fleet hasn't one of them.
-    pub fn retain(&mut self, names: &[HostName]) -> anyhow::Result<()> {
-        let known = |name: &&HostName| self.hosts.iter().any(|host| host.name == **name);
-        if let Some(unknown) = names.iter().find(|name| !known(name)) {
-            bail!(
-                "there is no machine {unknown} in the fleet: bento host list names those that there are"
-            );
-        }
-        self.hosts
-            .retain(|host| names.is_empty() || names.contains(&host.name));
-        Ok(())
+        Ok(Reading::of(state, runtime)?.status(now))
     }
 }
 
-impl MachineStatus {
-    /// Whether somebody has to look at it: it failed, isn't what it should be, or is silent. What passes by itself, such
-    /// as an update that is under way, or is the machine's owner's to do, such as a reboot, isn't meant.
-    pub fn needs_attention(&self) -> bool {
-        let is_bad = match self.state {
-            HostStatus::Unpublished
-            | HostStatus::RolledBack
-            | HostStatus::Failing
-            | HostStatus::Drifted
-            | HostStatus::Mismatch => true,
-            HostStatus::New
-            | HostStatus::Legacy
-            | HostStatus::RebootPending
-            | HostStatus::AutoUpdated
-            | HostStatus::UpToDate
-            | HostStatus::SyncPending
-            | HostStatus::RebuildPending => false,
-        };
-        is_bad || self.silent == Some(true) || self.error.is_some()
+impl Reading {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// As [`Status::read`].
+    pub fn of(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
+        let (hosts, enrolments) = read_fleet(state)?;
+        let machines = read_machines(state, &hosts);
+        Ok(Reading {
+            problems: read_problems(&runtime.problems()),
+            state: state.clone(),
+            runtime: runtime.clone(),
+            hosts,
+            enrolments,
+            machines,
+        })
     }
 
-    /// What was received before the machine was enrolled came from another one that had its name.
-    fn read(
-        name: &HostName,
-        host: &Host,
-        keep: &HostState,
-        enrolled: Option<Timestamp>,
-        problems: Vec<String>,
-        now: Timestamp,
-    ) -> Self {
+    /// Reads again which machines there are. What was read of those that stay is kept.
+    ///
+    /// # Errors
+    /// As [`Status::read`].
+    pub fn read_fleet(&mut self) -> anyhow::Result<()> {
+        (self.hosts, self.enrolments) = read_fleet(&self.state)?;
+        self.machines
+            .retain(|name, _| self.hosts.contains_key(name));
+        for name in self.hosts.keys() {
+            let keep = self.state.host(name);
+            self.machines
+                .entry(name.clone())
+                .or_insert_with(|| MachineReading::of(&keep));
+        }
+        Ok(())
+    }
+
+    /// Reads one machine again, if the fleet has it.
+    pub fn read_machine(&mut self, name: &HostName) {
+        if let Some(machine) = self.machines.get_mut(name) {
+            *machine = MachineReading::of(&self.state.host(name));
+        }
+    }
+
+    /// Reads again what is wrong.
+    pub fn read_problems(&mut self) {
+        self.problems = read_problems(&self.runtime.problems());
+    }
+
+    /// The machines of the fleet.
+    pub fn names(&self) -> impl Iterator<Item = &HostName> {
+        self.hosts.keys()
+    }
+
+    /// What is known at a moment, by what was read.
+    pub fn status(&self, now: Timestamp) -> Status {
+        let is_one_machines = |problem: &&Problem| {
+            let host = problem.host.as_ref();
+            host.is_some_and(|name| self.hosts.contains_key(name))
+        };
+        let (of_machines, of_fleet): (Vec<_>, Vec<_>) =
+            self.problems.iter().flatten().partition(is_one_machines);
+        let (notes, of_machines) = of_machines.into_iter().partition(|told| told.is_note);
+        let (mut problems_of, mut notes_of) = (by_machine(of_machines), by_machine(notes));
+        let nothing = MachineReading::default();
+        let mut machine = |(name, host): (&HostName, &Host)| {
+            let enrolled = self.enrolments.get(name).map(|enrolment| enrolment.since);
+            let problems = problems_of.remove(name).unwrap_or_default();
+            let reading = self.machines.get(name).unwrap_or(&nothing);
+            MachineStatus {
+                notes: notes_of.remove(name).unwrap_or_default(),
+                ..reading.status(name, host, enrolled, problems, now)
+            }
+        };
+        Status {
+            format: Format,
+            at: now,
+            hosts: self.hosts.iter().map(&mut machine).collect(),
+            problems: self
+                .problems
+                .is_some()
+                .then(|| of_fleet.into_iter().map(ToString::to_string).collect()),
+        }
+    }
+}
+
+impl MachineReading {
+    fn of(keep: &HostState) -> Self {
         let mut unreadable = Vec::new();
         let published = or_default(Published::read(keep), &keep.published(), &mut unreadable);
         let ledger = or_default(Ledger::read(keep), &keep.ledger(), &mut unreadable);
+        MachineReading {
+            published,
+            ledger,
+            contact: modified(&keep.seen()),
+            unreadable,
+        }
+    }
+
+    /// What was received before the machine was enrolled came from another one that had its name.
+    fn status(
+        &self,
+        name: &HostName,
+        host: &Host,
+        enrolled: Option<Timestamp>,
+        problems: Vec<String>,
+        now: Timestamp,
+    ) -> MachineStatus {
+        let published = self.published.as_ref();
         let ledger = match enrolled {
-            Some(enrolled) => ledger.since(enrolled),
-            None => ledger,
+            Some(enrolled) => Cow::Owned(self.ledger.clone().since(enrolled)),
+            None => Cow::Borrowed(&self.ledger),
         };
         let newest = ledger.newest.as_ref();
-        let lines: Vec<_> = unreadable.into_iter().chain(problems).collect();
-        let seen = modified(&keep.seen()).or(newest.map(|record| record.received));
+        let lines: Vec<_> = self.unreadable.iter().cloned().chain(problems).collect();
+        let seen = self.contact.or(newest.map(|record| record.received));
         let seen = seen.filter(|seen| enrolled.is_none_or(|enrolled| *seen >= enrolled));
         MachineStatus {
             name: name.clone(),
-            state: judge(published.as_ref(), &ledger),
-            expected_system: published
-                .as_ref()
-                .and_then(|published| published.expected_system.clone()),
+            state: judge(published, &ledger),
+            expected_system: published.and_then(|published| published.expected_system.clone()),
             reported: newest.map(Reported::new),
             seen,
             silent: seen
@@ -228,6 +189,7 @@ impl MachineStatus {
                 Some(lines.join("; "))
             },
             problems: lines,
+            notes: Vec::new(),
             version: version(&ledger),
             published: published.map(|published| PublishedVersion {
                 generation: published.generation,
@@ -241,13 +203,62 @@ impl Reported {
     fn new(record: &Record) -> Self {
         Reported {
             generation: record.generation(),
-            outcome: record.outcome_name(),
+            outcome: Cow::Borrowed(record.outcome_name()),
             auto: record.is_auto(),
             at: record.received,
             built: record.built().cloned(),
             running: record.running().cloned(),
         }
     }
+}
+
+/// Which machines there are, and since when.
+fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, Enrolments)> {
+    let root = state.root().display();
+    if !state.root().is_dir() {
+        bail!(
+            "there is no state in {root}: run this in the container, `podman exec bento bento status`, \
+             or say where it lies with --state"
+        );
+    }
+    let fleet: Option<Fleet> = durable::read_json(&state.fleet()).with_context(|| {
+        format!(
+            "the last good fleet, {}, can't be read",
+            state.fleet().display()
+        )
+    })?;
+    let enrolments = Enrolments::read(state).with_context(|| {
+        format!(
+            "the accounts, {}, can't be read",
+            state.enrolments().display()
+        )
+    })?;
+    Ok((
+        fleet.map_or_else(BTreeMap::new, |fleet| fleet.hosts),
+        enrolments,
+    ))
+}
+
+fn read_machines(
+    state: &State,
+    hosts: &BTreeMap<HostName, Host>,
+) -> BTreeMap<HostName, MachineReading> {
+    let names: Vec<_> = hosts.keys().collect();
+    let read = |names: &[&HostName]| -> Vec<_> {
+        let read = |name: &&HostName| ((*name).clone(), MachineReading::of(&state.host(name)));
+        names.iter().map(read).collect()
+    };
+    let share = names.len().div_ceil(AT_ONCE).max(AT_ONCE);
+    thread::scope(|scope| {
+        let shares = names.chunks(share);
+        let threads: Vec<_> = shares.map(|names| scope.spawn(|| read(names))).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        threads.into_iter().flat_map(join).collect()
+    })
 }
 
 /// Why the newest run failed, or the one that the state is judged by. The ledger holds it as one safe line.
@@ -313,6 +324,18 @@ fn read_problems(path: &Path) -> Option<Vec<Problem>> {
     })
 }
 
+/// A line for each, by the machine that it is about.
+fn by_machine(problems: Vec<&Problem>) -> BTreeMap<HostName, Vec<String>> {
+    let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for problem in problems {
+        if let Some(host) = &problem.host {
+            let lines = lines.entry(host.clone()).or_default();
+            lines.push(without_name(problem));
+        }
+    }
+    lines
+}
+
 /// A problem where the machine's name stands before it anyway.
 fn without_name(problem: &Problem) -> String {
     Problem {
@@ -327,21 +350,6 @@ fn modified(path: &Path) -> Option<Timestamp> {
         .and_then(|data| data.modified())
         .ok()
         .and_then(|time| Timestamp::try_from(time).ok())
-}
-
-/// Without fractions, which some readers of RFC 3339, such as jq's `fromdate`, don't take.
-fn to_the_second<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{time:.0}"))
-}
-
-fn option_to_the_second<S: Serializer>(
-    time: &Option<Timestamp>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => to_the_second(time, serializer),
-        None => serializer.serialize_none(),
-    }
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use bento_protocol::Outcome;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::published::Published;
 use crate::report::{Content, Ledger, Record};
 
 /// The state of a machine. The first that holds, in this order, is the one that it is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostStatus {
     /// No generation could be published yet.

@@ -9,82 +9,148 @@ use super::{HostStatus, MachineStatus, Status};
 use crate::report::one_line;
 use crate::terminal::{Colour, Terminal, paint};
 
-const HEADINGS: [&str; 6] = ["MACHINE", "STATE", "PUBLISHED", "RUNS", "CONTACT", "ERROR"];
-/// The column of the errors, which comes last and takes what is left of the line.
-const ERROR: usize = 5;
+const COLUMNS: usize = 7;
+const HEADINGS: [&str; COLUMNS] = [
+    "MACHINE",
+    "STATE",
+    "PUBLISHED",
+    "SINCE",
+    "RUNS",
+    "CONTACT",
+    "ERROR",
+];
+/// The column of the names.
+const MACHINE: usize = 0;
 /// The column of the states, which is coloured.
 const STATE: usize = 1;
+/// The column of the errors, which comes last and takes what is left of the line.
+const ERROR: usize = 6;
+/// What is left out first on a terminal that is too narrow for all: PUBLISHED is told by the state, too.
+const LEFT_OUT_FIRST: [usize; 4] = [3, 2, 4, 5];
 /// Between columns.
 const GAP: &str = "  ";
 /// An error isn't shown in fewer characters than this, only below the table.
 const SHORTEST_ERROR: usize = 12;
 
-/// The table: what is wrong with the fleet above it, and below it in full what didn't fit. Without a terminal it is
-/// plain and nothing is cut.
-pub fn render(status: &Status, terminal: Option<Terminal>) -> String {
-    let mut text = String::new();
-    for problem in status.problems.iter().flatten() {
-        let mark = if terminal.is_some() { "✗ " } else { "" };
-        line(
-            &mut text,
-            &paint(
-                &format!("{mark}{}", one_line(problem, usize::MAX)),
-                Colour::Red,
-                terminal,
-            ),
-        );
-    }
-    if status.problems.is_none() {
-        line(
-            &mut text,
-            "No appliance runs here: whether anything is wrong with the fleet isn't known.",
-        );
-    }
-    if !text.is_empty() {
-        text.push('\n');
-    }
-    if status.hosts.is_empty() {
-        line(
-            &mut text,
-            "No machine is enrolled yet: bento host add enrols one.",
-        );
-        return text;
-    }
-    let rows: Vec<[String; 6]> = status
-        .hosts
-        .iter()
-        .map(|host| cells(host, status.at, terminal))
-        .collect();
-    let widths = widths(&rows);
-    let room = terminal.map(|terminal| {
-        terminal
-            .columns
-            .saturating_sub(widths[..ERROR].iter().map(|width| width + GAP.len()).sum())
-    });
+type Row = [String; COLUMNS];
 
-    line(
-        &mut text,
-        &row(&HEADINGS.map(str::to_owned), &widths, room, None, terminal),
-    );
-    for (host, cells) in status.hosts.iter().zip(&rows) {
-        line(
-            &mut text,
-            &row(cells, &widths, room, Some(colour(host.state)), terminal),
-        );
-    }
-    let below: Vec<String> = status
-        .hosts
-        .iter()
-        .flat_map(|host| below(host, room))
+/// The table in its parts, each a line or several.
+#[derive(Debug)]
+pub struct Table {
+    /// What is wrong with the fleet as a whole, in full; not painted.
+    pub above: Vec<String>,
+    /// The headings; none where there is no machine to show.
+    pub headings: Option<String>,
+    /// A line a machine, none wider than the terminal.
+    pub rows: Vec<String>,
+    /// What didn't fit, in full.
+    pub below: Vec<String>,
+    /// How many machines are in which state, or why there is none.
+    pub summary: String,
+}
+
+/// Everything that is known: what is wrong with the fleet first, then the table, and below it in full what didn't fit.
+/// Without a terminal it is plain and nothing is cut.
+///
+/// `of` is how many machines it was chosen from.
+pub fn render(status: &Status, of: usize, terminal: Option<Terminal>) -> String {
+    let table = Table::new(status, of, status.at, terminal);
+    let above = table.above.iter();
+    let above = above
+        .map(|line| paint(line, Colour::Red, terminal))
         .collect();
-    if !below.is_empty() {
-        text.push('\n');
-        below.iter().for_each(|detail| line(&mut text, detail));
+    let rows = table.headings.into_iter().chain(table.rows).collect();
+    let is_needed = terminal.is_some() || status.hosts.is_empty();
+    let summary = is_needed.then_some(table.summary).into_iter().collect();
+    let mut text = String::new();
+    let blocks: [Vec<String>; 4] = [above, rows, table.below, summary];
+    for block in blocks.iter().filter(|block| !block.is_empty()) {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        for line in block {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
     }
     text
 }
 
-fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> [String; 6] {
+impl Table {
+    /// The table as it is at a moment, for a terminal or plain.
+    pub fn new(status: &Status, of: usize, now: Timestamp, terminal: Option<Terminal>) -> Self {
+        let cells = |host| cells(host, now, terminal);
+        let rows: Vec<Row> = status.hosts.iter().map(cells).collect();
+        let layout = Layout::of(&rows, terminal.map(|terminal| terminal.columns));
+        let headings = || layout.row(&HEADINGS.map(str::to_owned), None, terminal);
+        let lines = status.hosts.iter().zip(&rows);
+        Table {
+            above: above(status, terminal),
+            headings: (!rows.is_empty()).then(headings),
+            rows: lines
+                .map(|(host, cells)| layout.row(cells, Some(colour(host.state)), terminal))
+                .collect(),
+            below: status
+                .hosts
+                .iter()
+                .flat_map(|host| below(host, layout.room))
+                .collect(),
+            summary: summary(&status.hosts, of),
+        }
+    }
+}
+
+fn above(status: &Status, terminal: Option<Terminal>) -> Vec<String> {
+    let mark = if terminal.is_some() { "✗ " } else { "" };
+    match &status.problems {
+        None => vec![
+            "No appliance runs here: whether anything is wrong with the fleet isn't known."
+                .to_owned(),
+        ],
+        Some(problems) => problems
+            .iter()
+            .map(|problem| format!("{mark}{}", one_line(problem, usize::MAX)))
+            .collect(),
+    }
+}
+
+/// Such as `12 machines: 10 up-to-date, 2 failing; 1 silent`: each machine is in one state, and may be more besides.
+fn summary(hosts: &[MachineStatus], of: usize) -> String {
+    let machines = if of == 1 { "machine" } else { "machines" };
+    if of == 0 {
+        return "No machine is enrolled yet: bento host add enrols one.".to_owned();
+    }
+    if hosts.is_empty() {
+        return format!("None of {of} {machines} needs attention.");
+    }
+    let count = |is_one: &dyn Fn(&MachineStatus) -> bool, what: &str| {
+        let count = hosts.iter().filter(|host| is_one(host)).count();
+        (count > 0).then(|| format!("{count} {what}"))
+    };
+    let states: Vec<_> = HostStatus::ALL
+        .into_iter()
+        .filter_map(|state| count(&|host| host.state == state, state.as_str()))
+        .collect();
+    let besides: Vec<_> = [
+        count(&|host| host.silent == Some(true), "silent"),
+        count(&|host| host.paused, "paused"),
+        count(&|host| host.held.is_some(), "held"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let shown = match hosts.len() {
+        all if all == of => format!("{of} {machines}"),
+        some => format!("{some} of {of} {machines}"),
+    };
+    let besides = match besides.is_empty() {
+        true => String::new(),
+        false => format!("; {}", besides.join(", ")),
+    };
+    format!("{shown}: {}{besides}", states.join(", "))
+}
+
+fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> Row {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut state = if terminal.is_some() {
         format!("{} {}", symbol(host.state), host.state)
@@ -100,16 +166,18 @@ fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> [S
     if host.silent == Some(true) {
         state.push_str(", silent");
     }
+    let published = host.published.as_ref();
+    let just_now = || "just now".to_owned();
     [
         host.name.to_string(),
         state,
-        or_none(
-            host.published
-                .as_ref()
-                .map(|published| published.generation.short()),
-        ),
+        or_none(published.map(|published| published.generation.short())),
+        or_none(published.map(|published| age(published.at, now).unwrap_or_else(just_now))),
         or_none(host.version.as_deref().map(|version| one_line(version, 16))),
-        or_none(host.seen.map(|seen| age(seen, now))),
+        or_none(
+            host.seen
+                .map(|seen| age(seen, now).map_or_else(just_now, |age| format!("{age} ago"))),
+        ),
         host.error
             .as_deref()
             .map(|error| one_line(error, usize::MAX))
@@ -117,82 +185,153 @@ fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> [S
     ]
 }
 
-/// The width of each column but the last, in terminal cells.
-fn widths(rows: &[[String; 6]]) -> [usize; 6] {
-    let mut widths = HEADINGS.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.width());
+/// Which columns are shown, and how wide they are, in cells of a terminal.
+struct Layout {
+    /// None for a column that is left out. What stands in that of the errors doesn't count.
+    widths: [Option<usize>; COLUMNS],
+    /// What is left for errors; none where nothing is cut.
+    room: Option<usize>,
+}
+
+impl Layout {
+    fn of(rows: &[Row], columns: Option<usize>) -> Self {
+        let mut widths = HEADINGS.map(|heading| Some(heading.width()));
+        for row in rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(Some(cell.width()));
+            }
+        }
+        widths[ERROR] = None;
+        let Some(columns) = columns else {
+            return Layout { widths, room: None };
+        };
+        let taken = |widths: &[Option<usize>; COLUMNS]| {
+            let widths = widths.iter().flatten();
+            widths.map(|width| width + GAP.len()).sum::<usize>()
+        };
+        // Behind the last column nothing needs a gap.
+        let fits = |widths: &_| taken(widths) <= columns + GAP.len();
+        for column in LEFT_OUT_FIRST {
+            if !fits(&widths) {
+                widths[column] = None;
+            }
+        }
+        if !fits(&widths) {
+            let both = columns.saturating_sub(GAP.len());
+            let state = widths[STATE].unwrap_or_default();
+            let name = widths[MACHINE].unwrap_or_default();
+            // A name that was cut in the middle says less than a state that was.
+            let state = state.min(both.saturating_sub(name).max(both * 3 / 5));
+            widths[STATE] = Some(state);
+            widths[MACHINE] = Some(both - state);
+        }
+        Layout {
+            room: Some(columns.saturating_sub(taken(&widths))),
+            widths,
         }
     }
-    widths
-}
 
-fn row(
-    cells: &[String; 6],
-    widths: &[usize; 6],
-    room: Option<usize>,
-    colour: Option<Colour>,
-    terminal: Option<Terminal>,
-) -> String {
-    let mut text = String::new();
-    for (column, (cell, width)) in cells.iter().zip(widths).enumerate().take(ERROR) {
-        // Filled up before it is coloured: the codes take no room on the terminal.
-        let filled = format!("{cell}{}{GAP}", " ".repeat(width - cell.width()));
-        text += &match colour {
-            Some(colour) if column == STATE => paint(&filled, colour, terminal),
-            _ => filled,
+    fn row(&self, cells: &Row, colour: Option<Colour>, terminal: Option<Terminal>) -> String {
+        let mut text = String::new();
+        let mut gap = "";
+        for (column, (cell, width)) in cells.iter().zip(self.widths).enumerate() {
+            let Some(width) = width else { continue };
+            let cell = cut(cell, width);
+            // Filled up before it is coloured: the codes take no room on the terminal.
+            let filled = format!("{cell}{}", " ".repeat(width - cell.width()));
+            text.push_str(gap);
+            text += &match colour {
+                Some(colour) if column == STATE => paint(&filled, colour, terminal),
+                _ => filled,
+            };
+            gap = GAP;
+        }
+        let error = match self.room {
+            Some(room) if room < SHORTEST_ERROR => String::new(),
+            Some(room) => cut(&cells[ERROR], room),
+            None => cells[ERROR].clone(),
         };
+        if !error.is_empty() {
+            text.push_str(gap);
+            text.push_str(&error);
+        }
+        text
     }
-    text += &match room {
-        Some(room) if room < SHORTEST_ERROR => String::new(),
-        Some(room) => cut(&cells[ERROR], room),
-        None => cells[ERROR].clone(),
-    };
-    text
 }
 
-/// What is said of a machine below the table: each thing that stops its publication, and an error that didn't fit.
+/// What is said of a machine below the table: each thing that stops its publication, or an error that didn't fit, and
+/// what the administrator is reminded of.
 fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
     let name = &host.name;
     let full = |text: &String| format!("{name}: {}", one_line(text, usize::MAX));
-    if !host.problems.is_empty() {
-        return host.problems.iter().map(full).collect();
-    }
     let didnt_fit =
         |error: &&String| room.is_some_and(|room| room < SHORTEST_ERROR || error.width() > room);
-    host.error.iter().filter(didnt_fit).map(full).collect()
-}
-
-fn line(text: &mut String, line: &str) {
-    text.push_str(line.trim_end());
-    text.push('\n');
+    let error = host
+        .error
+        .iter()
+        .filter(|error| host.problems.is_empty() && didnt_fit(error));
+    let lines = host.problems.iter().chain(error).chain(&host.notes);
+    lines.map(full).collect()
 }
 
 /// The beginning of a text that fits into so many cells of a terminal.
-fn cut(text: &str, room: usize) -> String {
+pub(crate) fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_owned();
     }
-    let mut left = room.saturating_sub(1);
+    if room == 0 {
+        return String::new();
+    }
+    let mut left = room - 1;
     let fits = |character: &char| {
         let width = character.width().unwrap_or(0);
         let fits = width <= left;
         left = left.saturating_sub(width);
         fits
     };
-    text.chars().take_while(fits).chain(['…']).collect()
+    let mut beginning: String = text.chars().take_while(fits).collect();
+    // Some sequences, such as a sign that asks to be shown as a picture, are wider than their characters.
+    while beginning.width() >= room {
+        beginning.pop();
+    }
+    beginning + "…"
 }
 
-/// How long ago something was, in the largest unit that says enough.
-fn age(time: Timestamp, now: Timestamp) -> String {
+/// How long something lasts, in the largest unit that says enough; none where that is less than a minute, so that nobody
+/// who follows has to draw it anew each second.
+fn age(time: Timestamp, now: Timestamp) -> Option<String> {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {
-        0..60 => format!("{seconds} s ago"),
-        60..3600 => format!("{} min ago", seconds / 60),
-        3600..172_800 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} d ago", seconds / 86_400),
+        0..60 => None,
+        60..3600 => Some(format!("{} min", seconds / 60)),
+        3600..172_800 => Some(format!("{} h", seconds / 3600)),
+        _ => Some(format!("{} d", seconds / 86_400)),
     }
+}
+
+/// A text in lines that fit into so many cells of a terminal, broken between words where that is possible.
+pub(crate) fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let room = room.max(2);
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        if !line.is_empty() && line.width() + 1 + word.width() <= room {
+            line.push(' ');
+            line.push_str(word);
+            continue;
+        }
+        let mut piece = String::new();
+        for character in word.chars() {
+            if piece.width() + character.width().unwrap_or(0) > room {
+                lines.push(std::mem::take(&mut piece));
+            }
+            piece.push(character);
+        }
+        lines.push(piece);
+    }
+    lines.retain(|line| !line.is_empty());
+    lines
 }
 
 fn colour(state: HostStatus) -> Colour {

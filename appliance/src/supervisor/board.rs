@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bento_protocol::HostName;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
+use crate::activity::Activity;
 use crate::durable;
-use crate::problem::Problem;
+use crate::problem::{Problem, lines};
 use crate::state::Runtime;
 
 /// Who tells of problems. Each tells all of its own at once, and so takes back those that are over.
@@ -33,11 +34,15 @@ pub(super) enum Source {
 pub(super) struct Board {
     file: PathBuf,
     told: Mutex<Told>,
+    /// What is counted of the same threads' work.
+    pub(super) activity: Activity,
 }
 
 #[derive(Debug)]
 struct Told {
     problems: BTreeMap<Source, Vec<Problem>>,
+    /// How often they changed.
+    revision: u64,
     /// Those that the log hasn't yet.
     new: Vec<Problem>,
     /// Whether the file says something else.
@@ -50,6 +55,7 @@ impl Board {
     pub(super) fn new(runtime: &Runtime) -> Self {
         let told = Told {
             problems: BTreeMap::new(),
+            revision: 0,
             new: Vec::new(),
             // That nothing is wrong must be said, too: without the file nobody knows.
             changed: true,
@@ -58,7 +64,20 @@ impl Board {
         Board {
             file: runtime.problems(),
             told: Mutex::new(told),
+            activity: Activity::default(),
         }
+    }
+
+    /// How often what is wrong has changed.
+    pub(super) fn revision(&self) -> u64 {
+        self.told().revision
+    }
+
+    /// How many things are wrong.
+    pub(super) fn count(&self) -> usize {
+        let told = self.told();
+        let problems = told.problems.values().flatten();
+        problems.filter(|problem| !problem.is_note).count()
     }
 
     /// Takes note of all that is wrong by one source; nothing is to be seen of it before [`Self::post`].
@@ -69,6 +88,7 @@ impl Board {
             return;
         }
         told.changed = true;
+        told.revision += 1;
         let new = problems.iter().filter(|problem| !known.contains(problem));
         let new: Vec<_> = new.cloned().collect();
         told.new.extend(new);
@@ -94,9 +114,10 @@ impl Board {
     /// Logs what is new, and writes the file if it says something else.
     pub(super) fn post(&self) {
         let mut told = self.told();
-        for line in lines(&std::mem::take(&mut told.new)) {
-            warn!("{line}");
-        }
+        let new = std::mem::take(&mut told.new).into_iter();
+        let (notes, faults): (Vec<_>, Vec<_>) = new.partition(|problem| problem.is_note);
+        lines(&faults).iter().for_each(|line| warn!("{line}"));
+        lines(&notes).iter().for_each(|line| info!("{line}"));
         if !told.changed {
             return;
         }
@@ -118,31 +139,6 @@ impl Board {
         // Nothing panics while it is half changed.
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One line for each problem, and one for the same problem of many machines: a full disk is one for all of them.
-fn lines(problems: &[Problem]) -> Vec<String> {
-    let mut groups: Vec<(Problem, Vec<&HostName>)> = Vec::new();
-    for problem in problems {
-        let Some(host) = &problem.host else {
-            groups.push((problem.clone(), Vec::new()));
-            continue;
-        };
-        let anyones = Problem {
-            host: None,
-            ..problem.clone()
-        };
-        let same = |(other, hosts): &&mut (Problem, Vec<_>)| *other == anyones && !hosts.is_empty();
-        match groups.iter_mut().find(same) {
-            Some((_, hosts)) if hosts.contains(&host) => {}
-            Some((_, hosts)) => hosts.push(host),
-            None => groups.push((anyones, vec![host])),
-        }
-    }
-    groups
-        .iter()
-        .map(|(problem, hosts)| problem.of_all(hosts))
-        .collect()
 }
 
 #[cfg(test)]

@@ -291,6 +291,9 @@ impl Clerk {
         };
         let intake = report::take_in(&inbox, name, &state, writers, Timestamp::now(), &mut refuse)
             .map_err(only_the_cause)?;
+        let activity = &self.board.activity;
+        activity.reports.add(intake.taken.len() as u64);
+        activity.refused.add(intake.refused);
         for record in &intake.taken {
             let generation = record.generation().map(|generation| generation.short());
             if brevity.may_write(now) {

@@ -1,11 +1,14 @@
 //! PID 1 of the container: starts everything, hands messages around, and stops everything.
 
 mod board;
+mod candidate;
 mod clerk;
+mod notifier;
 mod office;
 mod publisher;
 mod pulse;
 mod registrar;
+mod scribe;
 mod service;
 mod settings;
 mod settle;
@@ -23,8 +26,11 @@ use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
 
+pub(crate) use self::settings::host_keys;
+
 use self::service::Service;
 use self::start::Foundation;
+use crate::metrics;
 use crate::privilege;
 use crate::session::Event;
 
@@ -41,6 +47,8 @@ pub struct Options {
     pub runtime: PathBuf,
     /// Where machines connect.
     pub listen: SocketAddr,
+    /// Where metrics are asked for, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What the main thread is told.
@@ -62,12 +70,13 @@ pub fn run(options: &Options) -> Result<()> {
     // Before anything else: a TERM that comes while starting must not be lost.
     let signals = Signals::new([SIGTERM, SIGINT, SIGCHLD]).context("signals can't be received")?;
     start::check(options)?;
+    let metrics = options.metrics.map(metrics::Server::bind).transpose()?;
     // Before there are other threads: it concerns only those that this one starts.
     privilege::drop_the_rest()?;
     let (sender, messages) = mpsc::channel();
     forward_signals(signals, sender.clone());
     match start::lay(options, &sender, &messages)? {
-        Some(foundation) => Service::open(options, foundation, sender)?.run(&messages),
+        Some(foundation) => Service::open(options, foundation, metrics, sender)?.run(&messages),
         None => {
             info!("stopped before it was ready");
             Ok(())

@@ -18,6 +18,7 @@ use super::settle::SETTLE_TIME;
 use crate::enrolment::Enrolments;
 use crate::problem::Problem;
 use crate::publication::Publications;
+use crate::report::Ledger;
 use crate::session::{Account, Sessions, accounts};
 use crate::state::{Runtime, State};
 
@@ -253,11 +254,11 @@ impl Office {
             {
                 // What couldn't be taken in is still there, and nowhere else.
                 self.clerk.empty(name, number)?;
-                publications.remove(number)?;
+                publications.retire(number)?;
                 self.superseded.remove(&key);
             }
         }
-        Ok(())
+        publications.prune(|| Ok(Ledger::read(&state)?.installed()))
     }
 
     /// A machine that was removed has nothing more to say, so its folder goes at once: a session of it that is just

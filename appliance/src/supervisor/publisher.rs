@@ -7,22 +7,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bento_protocol::{GenerationId, HostName};
+use bento_protocol::HostName;
 use jiff::Timestamp;
 use tracing::{debug, info};
 
 use super::board::{Board, Source};
+use super::candidate::{Candidate, Look, Verdict};
 use super::registrar::Registrar;
 use super::settings::Settings;
 use super::settle::{Delay, TreeSettling};
 use crate::durable;
-use crate::fleet::{Fleet, Host, When};
-use crate::generation::{self, DigestCache, ReadError};
+use crate::fleet::{Fleet, Host};
+use crate::generation::DigestCache;
 use crate::problem::Problem;
-use crate::publication::{Prepared, Publications};
+use crate::publication::{self, Publications};
 use crate::session::Account;
-use crate::state::State;
-use crate::tree::{FleetFolder, HostTree};
+use crate::state::{HostState, State};
+use crate::tree::FleetFolder;
 
 /// Publishes a fleet folder into a state.
 #[derive(Debug)]
@@ -51,20 +52,6 @@ pub(super) struct Cycle {
     pub(super) failures: Vec<Problem>,
     /// The state couldn't be used for something that should have been done.
     pub(super) failed: bool,
-}
-
-/// What became of one machine in a cycle.
-enum Verdict {
-    /// It has what it should have.
-    Current,
-    /// Its tree is being changed; with what to tell if that takes too long.
-    Unsettled(Option<Problem>),
-    /// It waits for the switch.
-    Prepared(Box<Prepared>, GenerationId),
-    /// It keeps what it has.
-    Faulty(Vec<Problem>),
-    /// It keeps what it has, because the state can't be used.
-    Failed(io::Error),
 }
 
 /// How far the publication of a fleet came.
@@ -135,7 +122,15 @@ impl Publisher {
     /// Publishes what has changed and settled.
     pub(super) fn complete(&mut self, cycle: &mut Cycle, now: Timestamp, instant: Instant) {
         if let (Some(folder), Some(fleet)) = (cycle.folder.take(), self.settings.fleet.clone()) {
-            let progress = self.publish(&fleet, &folder, now, instant);
+            let state = self.state.clone();
+            let look = Look {
+                state: &state,
+                fleet: &fleet,
+                folder: &folder,
+                now,
+                instant,
+            };
+            let progress = self.publish(&look);
             cycle.unsettled |= progress.unsettled;
             cycle.failed |= progress.failed;
         }
@@ -154,23 +149,17 @@ impl Publisher {
     }
 
     /// Prepares every machine whose tree has changed, makes all of that durable at once, and only then switches.
-    fn publish(
-        &mut self,
-        fleet: &Fleet,
-        folder: &FleetFolder,
-        now: Timestamp,
-        instant: Instant,
-    ) -> Progress {
+    fn publish(&mut self, look: &Look<'_>) -> Progress {
         let mut progress = Progress::default();
         // Opened before anything is written: what can't be written back meanwhile is then told to us, whoever else
         // asks for it first.
         let filesystem = fs::File::open(self.state.root());
         let mut prepared = Vec::new();
-        for (name, host) in &fleet.hosts {
+        for (name, host) in &look.fleet.hosts {
             let of_host = |problem: &&Problem| problem.host.as_ref() == Some(name);
             let problems = self.settings.problems.iter().filter(of_host);
             let mut problems: Vec<_> = problems.cloned().collect();
-            match self.prepare(fleet, name, host, folder, now, instant) {
+            match self.prepare(look, name, host, &mut problems) {
                 Verdict::Current => {}
                 Verdict::Unsettled(None) => {
                     progress.unsettled = true;
@@ -186,6 +175,7 @@ impl Publisher {
                 }
                 Verdict::Faulty(found) => problems.extend(found),
                 Verdict::Failed(error) => {
+                    self.board.activity.failed_publications.add(1);
                     progress.failed = true;
                     problems.push(self.state_problem(&error).of(name));
                 }
@@ -212,9 +202,15 @@ impl Publisher {
                 .map_err(copy_of)
                 .and_then(|()| Publications::of(&self.state.host(name)).switch(*publication));
             match switched {
-                Ok(()) => info!(host = %name, generation = %generation, "published"),
+                Ok(()) => {
+                    self.board.activity.publications.add(1);
+                    info!(host = %name, generation = %generation, "published");
+                }
                 Err(error) => {
-                    remove_unfinished(&self.state, name);
+                    self.board.activity.failed_publications.add(1);
+                    remove_unfinished(&self.state.host(name), name);
+                    // For the next try.
+                    made_room(&self.state, &error);
                     progress.failed = true;
                     problems.push(self.state_problem(&error).of(name));
                 }
@@ -226,66 +222,23 @@ impl Publisher {
 
     fn prepare(
         &mut self,
-        fleet: &Fleet,
+        look: &Look<'_>,
         name: &HostName,
         host: &Host,
-        folder: &FleetFolder,
-        now: Timestamp,
-        instant: Instant,
+        problems: &mut Vec<Problem>,
     ) -> Verdict {
-        let state = self.state.host(name);
-        let publications = Publications::of(&state);
         let Some(enrolment) = self.registrar.enrolments().get(name) else {
             // Why it has no account yet, is told.
             return Verdict::Faulty(Vec::new());
         };
-        let published = match publications.published() {
-            Ok(published) => published.map(|published| published.generation),
-            Err(error) => return Verdict::Failed(error),
+        let candidate = Candidate {
+            name,
+            host,
+            gid: enrolment.uid,
+            state: &self.state.host(name),
         };
-        if host.paused && published.is_some() {
-            return Verdict::Current;
-        }
-        if fleet.publish.when == When::Deploy || fleet.publish.require_build {
-            return Verdict::Faulty(vec![not_approved(name)]);
-        }
         let settling = self.trees.entry(name.clone()).or_default();
-        let tree = match HostTree::walk(folder, name, host) {
-            Ok(tree) => tree,
-            Err(problems) => {
-                settling.disturb();
-                return Verdict::Faulty(problems);
-            }
-        };
-        if !settling.is_settled(&tree, instant) {
-            return Verdict::Unsettled(settling.unrest(name, instant));
-        }
-        let manifest = generation::manifest(name, host, &tree, folder, &mut self.digests, now);
-        let prepared = manifest.and_then(|manifest| {
-            if published == Some(manifest.generation()) {
-                return Ok(None);
-            }
-            generation::require_size(&manifest, host)?;
-            let publication = publications.prepare(&manifest, &tree, folder, enrolment.uid)?;
-            Ok(Some((publication, manifest.generation())))
-        });
-        if prepared.is_err() {
-            // Half a publication mustn't take the room that the next try needs.
-            remove_unfinished(&self.state, name);
-        }
-        match prepared {
-            Ok(None) => {
-                settling.rest();
-                Verdict::Current
-            }
-            Ok(Some((publication, generation))) => {
-                settling.rest();
-                Verdict::Prepared(Box::new(publication), generation)
-            }
-            Err(ReadError::Changed) => Verdict::Unsettled(settling.unrest(name, instant)),
-            Err(ReadError::Unreadable(problem)) => Verdict::Faulty(vec![problem.of(name)]),
-            Err(ReadError::Output(error)) => Verdict::Failed(error),
-        }
+        candidate.prepare(look, settling, &mut self.digests, problems)
     }
 
     fn state_problem(&self, error: &io::Error) -> Problem {
@@ -310,11 +263,17 @@ pub(super) fn unwritable(state: &State, error: &io::Error) -> Problem {
 }
 
 /// Removes what a publication that wasn't finished left behind.
-pub(super) fn remove_unfinished(state: &State, name: &HostName) {
-    overlook(
-        name,
-        Publications::of(&state.host(name)).remove_unfinished(),
+pub(super) fn remove_unfinished(state: &HostState, name: &HostName) {
+    overlook(name, Publications::of(state).remove_unfinished());
+}
+
+/// Whether room was made on a full disk, by removing what is only kept to be shown.
+pub(super) fn made_room(state: &State, error: &io::Error) -> bool {
+    let is_full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     );
+    is_full && publication::make_room(state).is_ok_and(|made| made)
 }
 
 /// What can't be removed is in the way of the next publication, which tells of it.
@@ -324,15 +283,6 @@ fn overlook(name: &HostName, removed: io::Result<()>) {
     }
 }
 
-fn not_approved(name: &HostName) -> Problem {
-    Problem::new(
-        "fleet.toml",
-        "[publish] asks for an approval or a build, which this version of bento can't record yet",
-        "set when = \"change\" and require_build = false",
-    )
-    .of(name)
-}
-
 /// The same error again: io::Error can't be cloned.
 fn copy_of(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(
@@ -340,3 +290,6 @@ fn copy_of(error: &io::Error) -> io::Error {
         io::Error::from_raw_os_error,
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,7 +128,7 @@ impl Registrar {
             };
             let given = Publications::of(&self.state.host(name)).enrol(enrolment.uid);
             let problem = given.err().map(|error| {
-                remove_unfinished(&self.state, name);
+                remove_unfinished(&self.state.host(name), name);
                 unwritable(&self.state, &error).of(name)
             });
             all &= problem.is_none();

@@ -10,18 +10,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
 use signal_hook::consts::SIGCHLD;
 use tracing::{error, info, warn};
 
 use super::clerk::{Clerk, Notice};
+use super::notifier::Notifier;
 use super::office::Office;
 use super::pulse::{Consequence, Pulse};
+use super::scribe::Scribe;
 use super::start::Foundation;
 use super::{Message, Options, watch};
 use crate::enrolment::Enrolments;
+use crate::metrics::{self, Readings};
 use crate::ready::{self, Readiness};
-use crate::session::{self, Event, Limits, Sessions, Sshd, handshake, is_shortage};
-use crate::state::Runtime;
+use crate::session::{self, Event, Exits, Limits, Sessions, Sshd, handshake, is_shortage};
+use crate::state::{Runtime, State};
 
 /// How long running sessions get after TERM; podman kills the container after 10 s.
 const GRACE: Duration = Duration::from_secs(8);
@@ -42,6 +46,7 @@ pub(super) struct Service {
     pulse: Pulse,
     directory: Arc<Mutex<Enrolments>>,
     notices: Sender<Notice>,
+    exits: Arc<Exits>,
     sender: Sender<Message>,
     stop: Option<Stop>,
     _lock: File,
@@ -63,6 +68,7 @@ impl Service {
     pub(super) fn open(
         options: &Options,
         foundation: Foundation,
+        metrics: Option<metrics::Server>,
         sender: Sender<Message>,
     ) -> Result<Self> {
         let Foundation {
@@ -84,14 +90,29 @@ impl Service {
         let notices = start_clerk(&clerk, publisher.registrar.enrolments());
         let office = Office::new(
             publisher,
-            state,
+            state.clone(),
             runtime.clone(),
             sessions.clone(),
             clerk,
-            board,
+            Arc::clone(&board),
             Arc::clone(&directory),
         );
-        start_office(office, options.config.clone(), sender.clone());
+        let nudges = start_scribe(Scribe::new(
+            runtime.clone(),
+            sessions.clone(),
+            Arc::clone(&board),
+        ));
+        let exits = Arc::new(Exits::default());
+        let notifier = Notifier::new(state.clone(), runtime.clone(), board, Arc::clone(&exits));
+        let main = sender.clone();
+        start_office(office, options.config.clone(), move || {
+            // The receiver only goes when the process ends.
+            _ = main.send(Message::FirstPublication);
+            thread::spawn(move || notifier.work(&nudges));
+        });
+        if let Some(server) = metrics {
+            answer_metrics(server, state, runtime.clone())?;
+        }
         info!(address = %options.listen, "listening");
         Ok(Service {
             listen: options.listen,
@@ -101,6 +122,7 @@ impl Service {
             pulse: Pulse::new(),
             directory,
             notices,
+            exits,
             sender,
             stop: None,
             _lock: lock,
@@ -116,7 +138,7 @@ impl Service {
         session::reap();
         while let Some(message) = self.next(messages) {
             match message {
-                Message::Signal(SIGCHLD) => _ = session::reap(),
+                Message::Signal(SIGCHLD) => self.exits.note(&session::reap()),
                 Message::Signal(_) => self.stop(None),
                 Message::Session(Event::Stopped) if self.stop.is_none() => {
                     bail!("nothing is accepted any more, see above")
@@ -129,6 +151,8 @@ impl Service {
                 Message::Started(_) => {}
             }
         }
+        // That nothing is counted any more must be seen; the folder may outlive this process where it is no container's.
+        let _ = fs::remove_file(self.runtime.activity());
         info!("stopped");
         match self.stop.and_then(|stop| stop.cause) {
             Some(cause) => Err(cause),
@@ -263,10 +287,22 @@ fn start_clerk(clerk: &Arc<Clerk>, enrolments: &Enrolments) -> Sender<Notice> {
 }
 
 /// Starts the thread of the office.
-fn start_office(mut office: Office, config: PathBuf, sender: Sender<Message>) {
+fn start_office(mut office: Office, config: PathBuf, ready: impl FnOnce() + Send + 'static) {
     let (hints_sender, hints) = mpsc::channel();
     watch::follow(config, hints_sender);
-    thread::spawn(move || office.work(&hints, || _ = sender.send(Message::FirstPublication)));
+    thread::spawn(move || office.work(&hints, ready));
+}
+
+/// Starts the thread of the scribe, which says when there may be something to notify of.
+fn start_scribe(scribe: Scribe) -> Receiver<()> {
+    let (sender, nudges) = mpsc::channel();
+    thread::spawn(move || scribe.work(&sender));
+    nudges
+}
+
+/// Starts to answer who asks for metrics.
+fn answer_metrics(server: metrics::Server, state: State, runtime: Runtime) -> Result<()> {
+    server.start(move || Ok(Readings::read(&state, &runtime, Timestamp::now())?.render()))
 }
 
 fn tell_clerk(event: Event, directory: &Mutex<Enrolments>, notices: &Sender<Notice>) {

@@ -35,7 +35,7 @@ pub(super) struct Settings {
 }
 
 /// The host keys with which the appliance may run, as the fleet in the folder says, or else the last good one.
-pub(super) fn host_keys(config: &Path, state: &State) -> io::Result<Vec<PublicKey>> {
+pub(crate) fn host_keys(config: &Path, state: &State) -> io::Result<Vec<PublicKey>> {
     let written = FleetFolder::open(config)
         .and_then(|folder| folder.text(Path::new(FILE_NAME), MAX_BYTES, true));
     let fleet = match written.ok().and_then(|(text, _)| fleet::read(&text).ok()) {

@@ -92,13 +92,20 @@ impl Narrowing {
     /// Whether the host gets a file, at a path relative to its source. A folder that is excluded doesn't hide what
     /// `include` names below it, unlike in git, where "everything but this" takes a line for each folder.
     pub fn keeps(&self, path: &Path) -> bool {
-        let names = |patterns: &Gitignore| {
-            patterns
-                .matched_path_or_any_parents(path, false)
-                .is_ignore()
-        };
-        !names(&self.exclude) || names(&self.include)
+        !is_named(&self.exclude, path, false) || is_named(&self.include, path, false)
     }
+
+    /// Whether the host gets nothing of a folder, whatever lies in it.
+    pub fn hides(&self, folder: &Path) -> bool {
+        self.include.is_empty() && is_named(&self.exclude, folder, true)
+    }
+}
+
+/// Whether patterns name a path, or a folder above it.
+fn is_named(patterns: &Gitignore, path: &Path, is_folder: bool) -> bool {
+    patterns
+        .matched_path_or_any_parents(path, is_folder)
+        .is_ignore()
 }
 
 fn patterns<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Gitignore, BadPattern> {

@@ -4,14 +4,14 @@ mod folder;
 mod ignored;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bento_protocol::{Area, FilePath, HostName};
 use rustix::fs::FileType;
 
-pub use folder::{FleetFolder, Stamp};
+pub use folder::{FleetFolder, Found, Stamp};
 pub use ignored::{BadPattern, Chain, Narrowing, is_never_published};
 
 use crate::fleet::Host;
@@ -51,22 +51,7 @@ pub struct TreeFile {
 impl HostTree {
     /// Walks a machine's source and its secrets. All that is wrong is found at once.
     pub fn walk(fleet: &FleetFolder, name: &HostName, host: &Host) -> Result<Self, Vec<Problem>> {
-        let mut walk = walk::Walk::new(fleet, host);
-        walk.source(host.source.as_path());
-        if walk.found_nothing() {
-            walk.add_problem(
-                host.source.as_path(),
-                "holds nothing to publish",
-                "put a flake.nix or a configuration.nix there",
-            );
-        }
-        walk.secrets(&PathBuf::from(SECRETS).join(name.as_str()));
-        walk.finish().map_err(|problems| {
-            problems
-                .into_iter()
-                .map(|problem| problem.of(name))
-                .collect()
-        })
+        Sources::default().walk(fleet, name, host)
     }
 
     /// When anything of it last changed: a file, an ignore file, or a folder that lost or got one.
@@ -110,6 +95,40 @@ impl HostTree {
 impl PartialEq for HostTree {
     fn eq(&self, other: &Self) -> bool {
         self.files == other.files && self.rules == other.rules
+    }
+}
+
+/// The sources that were walked in one look at a fleet: machines that get the same of the same folder share one walk.
+#[derive(Debug, Default)]
+pub struct Sources(HashMap<Part, walk::Everything>);
+
+/// A folder of the fleet, and the patterns that narrow what a machine gets of it.
+type Part = (PathBuf, Vec<String>, Vec<String>);
+
+impl Sources {
+    /// As [`HostTree::walk`], without walking again what was walked for another machine.
+    pub fn walk(
+        &mut self,
+        fleet: &FleetFolder,
+        name: &HostName,
+        host: &Host,
+    ) -> Result<HostTree, Vec<Problem>> {
+        let part = (
+            host.source.as_path().to_owned(),
+            host.exclude.clone(),
+            host.include.clone(),
+        );
+        let source = self
+            .0
+            .entry(part)
+            .or_insert_with(|| walk::source(fleet, host));
+        let secrets = PathBuf::from(SECRETS).join(name.as_str());
+        walk::with_secrets(fleet, source.clone(), &secrets).map_err(|problems| {
+            problems
+                .into_iter()
+                .map(|problem| problem.of(name))
+                .collect()
+        })
     }
 }
 

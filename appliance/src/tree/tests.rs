@@ -43,6 +43,29 @@ fn walk(folder: &Path, table: &str) -> Result<Vec<String>, Vec<String>> {
 }
 
 #[test]
+fn what_a_host_does_not_get_is_not_wrong_for_it() {
+    let folder = folder();
+    let home = folder.path().join("hosts/a/home");
+    fs::create_dir_all(home.join("below")).unwrap();
+    symlink("nowhere", home.join("dangling")).unwrap();
+    symlink("/etc/passwd", home.join("absolute")).unwrap();
+    symlink("../../../../..", home.join("below/leaving")).unwrap();
+    fs::write(home.join("below/bell\u{7}"), "").unwrap();
+    fs::write(home.join("below/kept.nix"), "").unwrap();
+    let problems = walk(folder.path(), "").unwrap_err();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    for exclude in ["home/", "home", "/home/*"] {
+        let table = format!("exclude = [\"{exclude}\"]\n");
+        assert_eq!(walk(folder.path(), &table).unwrap(), ["config/flake.nix"]);
+    }
+    let back = "exclude = [\"home/\"]\ninclude = [\"kept.nix\"]\n";
+    assert_eq!(
+        walk(folder.path(), back).unwrap(),
+        ["config/flake.nix", "config/home/below/kept.nix"]
+    );
+}
+
+#[test]
 fn a_host_gets_its_folder_and_its_secrets() {
     let folder = folder();
     write(folder.path(), "hosts/a/modules/x.nix", "");
@@ -356,4 +379,38 @@ fn what_loses_a_file_has_just_changed() {
 
     write(folder.path(), ".gitignore", "*.log\n");
     assert_eq!(tree().difference(&after).unwrap(), Path::new(".gitignore"));
+}
+
+#[test]
+fn machines_that_get_the_same_of_a_folder_share_one_walk_and_nothing_else() {
+    let folder = folder();
+    write(folder.path(), "hosts/a/notes.md", "");
+    write(folder.path(), "bento-secrets/one/wifi", "");
+    let fleet = FleetFolder::open(folder.path()).unwrap();
+    let mut sources = Sources::default();
+    let mut paths = |name: &str, host: &Host| -> Vec<String> {
+        let tree = sources.walk(&fleet, &name.parse().unwrap(), host).unwrap();
+        let paths = tree.files.iter().map(|file| file.path.to_string());
+        paths.collect()
+    };
+    let all = ["config/flake.nix", "config/notes.md"];
+    assert_eq!(paths("one", &host("")), [all[0], all[1], "secrets/wifi"]);
+    // A second walk would find it.
+    write(folder.path(), "hosts/a/later.nix", "");
+    assert_eq!(paths("two", &host("")), all);
+    let narrowed = host("exclude = [\"*.md\"]\n");
+    assert_eq!(
+        paths("three", &narrowed),
+        ["config/flake.nix", "config/later.nix"]
+    );
+    let back = host("exclude = [\"*.md\"]\ninclude = [\"notes.md\"]\n");
+    assert_eq!(paths("four", &back).len(), 3);
+    fs::create_dir_all(folder.path().join("hosts/b")).unwrap();
+    let empty = host("source = \"hosts/b\"\n");
+    for name in ["five", "six"] {
+        let problems = sources.walk(&fleet, &name.parse().unwrap(), &empty);
+        let problems: Vec<_> = problems.unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].host, Some(name.parse().unwrap()));
+    }
 }

@@ -23,16 +23,64 @@ const MAX_DEPTH: usize = 100;
 /// The largest ignore file in bytes; git's own are a few kilobytes.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
-/// One walk, for one machine.
-pub(super) struct Walk<'a> {
+/// One walk.
+struct Walk<'a> {
     fleet: &'a FleetFolder,
     narrowing: Option<Narrowing>,
+    found: Everything,
+}
+
+/// All that a walk has found.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Everything {
     files: Vec<TreeFile>,
     /// How many folders were walked.
     folders: usize,
     rules: Vec<Rules>,
     changed: Option<SystemTime>,
     problems: Vec<Problem>,
+}
+
+/// Walks the folder that holds a machine's configuration.
+pub(super) fn source(fleet: &FleetFolder, host: &Host) -> Everything {
+    let mut walk = Walk::new(fleet, host);
+    let source = host.source.as_path();
+    walk.source(source);
+    if walk.found.files.is_empty() && walk.found.problems.is_empty() {
+        walk.add_problem(
+            source,
+            "holds nothing to publish",
+            "put a flake.nix or a configuration.nix there",
+        );
+    }
+    walk.found
+        .files
+        .sort_by(|one, other| one.path.cmp(&other.path));
+    walk.found
+}
+
+/// A machine's tree: what was found in its source, and its secrets.
+pub(super) fn with_secrets(
+    fleet: &FleetFolder,
+    source: Everything,
+    folder: &Path,
+) -> Result<HostTree, Vec<Problem>> {
+    let mut walk = Walk {
+        fleet,
+        narrowing: None,
+        found: source,
+    };
+    walk.secrets(folder);
+    let mut found = walk.found;
+    if !found.problems.is_empty() {
+        return Err(found.problems);
+    }
+    found.files.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(HostTree {
+        files: found.files,
+        rules: found.rules,
+        changed: found.changed,
+    })
 }
 
 /// A folder on the way, as the machine will see it and as it really is.
@@ -53,15 +101,11 @@ struct Step<'s> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(fleet: &'a FleetFolder, host: &Host) -> Self {
+    fn new(fleet: &'a FleetFolder, host: &Host) -> Self {
         let mut walk = Walk {
             fleet,
             narrowing: None,
-            files: Vec::new(),
-            folders: 0,
-            rules: Vec::new(),
-            changed: None,
-            problems: Vec::new(),
+            found: Everything::default(),
         };
         match Narrowing::new(&host.exclude, &host.include) {
             Ok(narrowing) => walk.narrowing = Some(narrowing),
@@ -76,30 +120,14 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    pub(super) fn found_nothing(&self) -> bool {
-        self.files.is_empty() && self.problems.is_empty()
-    }
-
-    pub(super) fn finish(mut self) -> Result<HostTree, Vec<Problem>> {
-        if self.problems.is_empty() {
-            self.files.sort_by(|one, other| one.path.cmp(&other.path));
-            Ok(HostTree {
-                files: self.files,
-                rules: self.rules,
-                changed: self.changed,
-            })
-        } else {
-            Err(self.problems)
-        }
-    }
-
-    pub(super) fn add_problem(&mut self, place: &Path, what: &str, advice: &str) {
-        self.problems
+    fn add_problem(&mut self, place: &Path, what: &str, advice: &str) {
+        self.found
+            .problems
             .push(Problem::new(place.to_string_lossy(), what, advice));
     }
 
     fn note_change(&mut self, changed: Option<SystemTime>) {
-        self.changed = self.changed.max(changed);
+        self.found.changed = self.found.changed.max(changed);
     }
 
     /// Something went while the folder was being read: the next look sees the folder without it.
@@ -108,7 +136,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks the folder that holds the configuration.
-    pub(super) fn source(&mut self, source: &Path) {
+    fn source(&mut self, source: &Path) {
         let found = match self.fleet.find(source) {
             Ok(found) if file_type(&found.stat) == FileType::Directory => found,
             Ok(_) => {
@@ -145,7 +173,7 @@ impl<'a> Walk<'a> {
 
     /// Walks the folder of secrets, if there is one. Ignore files don't count there: secrets are kept out of git by
     /// just these, and are to be published all the same.
-    pub(super) fn secrets(&mut self, folder: &Path) {
+    fn secrets(&mut self, folder: &Path) {
         let found = match self.fleet.find(folder) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -181,7 +209,7 @@ impl<'a> Walk<'a> {
     }
 
     fn folder(&mut self, step: &Step<'_>) {
-        self.folders += 1;
+        self.found.folders += 1;
         match rustix::fs::fstat(step.folder) {
             Ok(stat) => self.note_change(Stamp::of(&stat).changed_at()),
             Err(error) => return self.refuse_path(&step.written, &error.into(), UNREADABLE),
@@ -191,13 +219,13 @@ impl<'a> Walk<'a> {
             Err(error) => return self.refuse_path(&step.written, &error, UNREADABLE),
         };
         for name in names {
-            if self.files.len() + self.folders >= MAX_ENTRIES {
+            if self.found.files.len() + self.found.folders >= MAX_ENTRIES {
                 let what =
                     format!("has more than {MAX_ENTRIES} files, or symlinks that multiply them");
                 return self.add_problem(&step.written, &what, "narrow it with exclude");
             }
             match String::from_utf8(name) {
-                Ok(name) if name.chars().any(char::is_control) => {
+                Ok(name) if name.chars().any(char::is_control) && self.keeps(step, &name) => {
                     let place = step.written.join(name);
                     self.add_problem(&place, "has a control character in its name", "rename it");
                 }
@@ -239,6 +267,13 @@ impl<'a> Walk<'a> {
     }
 
     fn link(&mut self, step: &Step<'_>, name: &str, written: &Path) {
+        // What a machine doesn't get can't be wrong for it; but below a folder there may be something that it gets.
+        let leads_to_folder = |found: Found| file_type(&found.stat) == FileType::Directory;
+        let found = || self.fleet.find(&step.real.join(name));
+        if self.hides(step, name) || !self.keeps(step, name) && !found().is_ok_and(leads_to_folder)
+        {
+            return;
+        }
         match link_target(step.folder, name) {
             Ok(target) if target.is_absolute() => {
                 let what = format!("is a symlink to the absolute path {}", target.display());
@@ -287,17 +322,10 @@ impl<'a> Walk<'a> {
     ) {
         let seen = step.seen.join(name);
         match file_type(&found.stat) {
+            FileType::Directory if self.hides(step, name) => {}
             FileType::Directory => self.subfolder(step, seen, written, found, link_chain),
-            FileType::RegularFile => {
-                let kept = step.area == Area::Secrets
-                    || self
-                        .narrowing
-                        .as_ref()
-                        .is_none_or(|narrowing| narrowing.keeps(&seen));
-                if kept {
-                    self.file(step.area, &seen, &written, &found);
-                }
-            }
+            _ if !self.keeps(step, name) => {}
+            FileType::RegularFile => self.file(step.area, &seen, &written, &found),
             _ => self.add_problem(
                 &written,
                 "is a device, a socket or a FIFO",
@@ -306,12 +334,24 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether the machine gets an entry of a folder, by what narrows its source.
+    fn keeps(&self, step: &Step<'_>, name: &str) -> bool {
+        let keeps = |narrowing: &Narrowing| narrowing.keeps(&step.seen.join(name));
+        step.area == Area::Secrets || self.narrowing.as_ref().is_none_or(keeps)
+    }
+
+    /// Whether it gets nothing of a folder of a folder.
+    fn hides(&self, step: &Step<'_>, name: &str) -> bool {
+        let hides = |narrowing: &Narrowing| narrowing.hides(&step.seen.join(name));
+        step.area == Area::Config && self.narrowing.as_ref().is_some_and(hides)
+    }
+
     fn file(&mut self, area: Area, seen: &Path, written: &Path, found: &Found) {
         match FilePath::new(area, &seen.to_string_lossy()) {
             Ok(path) => {
                 let stamp = Stamp::of(&found.stat);
                 self.note_change(stamp.changed_at());
-                self.files.push(TreeFile {
+                self.found.files.push(TreeFile {
                     path,
                     real: found.real.clone(),
                     stamp,
@@ -406,7 +446,7 @@ impl<'a> Walk<'a> {
                 Ok((text, stamp)) => {
                     texts.push(text);
                     self.note_change(stamp.changed_at());
-                    self.rules.push((path, stamp));
+                    self.found.rules.push((path, stamp));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {

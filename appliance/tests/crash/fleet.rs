@@ -6,6 +6,11 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use bento_appliance::forecast::Forecast;
+use bento_appliance::release::{Build, Record};
+use bento_protocol::{Format, HostName};
+use jiff::Timestamp;
+
 use crate::ground::{Ground, run};
 
 /// What has been left alone for so long is published at once.
@@ -63,9 +68,28 @@ impl Fleets {
             "{ new = true; }",
         );
         write(&fleets.after, "bento-secrets/kikimora/key", "another");
+        // Of what is published before, which is noted before anything else is published.
+        record_build(&fleets);
         thread::sleep(SETTLED);
         fleets
     }
+}
+
+fn record_build(fleets: &Fleets) {
+    let name: HostName = "kikimora".parse().unwrap();
+    let forecast = Forecast::make(&fleets.before, &[]).unwrap();
+    let build = Build {
+        format: Format,
+        generation: forecast.machines[&name]
+            .as_ref()
+            .unwrap()
+            .manifest
+            .generation(),
+        system: "/nix/store/a-system".parse().unwrap(),
+        comparable: true,
+        at: Timestamp::UNIX_EPOCH,
+    };
+    build.write(&fleets.after, &name).unwrap();
 }
 
 /// The file of a machine's private key.

@@ -95,7 +95,7 @@ fn machine(host: &HostState, name: &HostName, uid: Option<u32>) -> Result<Has> {
     ensure!(manifest.host() == name, "it is {}'s", manifest.host());
     let published = Published::read(host)?.context("published.json is missing")?;
     ensure!(
-        published == Published::new(manifest.generation(), manifest.published()),
+        (published.generation, published.at) == (manifest.generation(), manifest.published()),
         "published.json names another"
     );
     in_plain_sight(&root, &manifest, uid)?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use bento_appliance::commands::CommandLine;
-use bento_appliance::session::{Limits, Sshd, handshake, reap};
+use bento_appliance::session::{HostKey, Limits, Sshd, handshake, reap};
 use clap::Parser;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -131,5 +131,33 @@ fn a_host_key_is_made_once_and_never_replaced() {
         fs::remove_file(&path).unwrap();
         assert!(prepare().unwrap_err().to_string().contains("is gone"));
         assert!(!path.exists(), "no new one is made");
+    });
+}
+
+#[test]
+fn a_switch_of_keys_that_a_crash_cut_off_is_whole_after_the_next_start() {
+    inside(|ground| {
+        let Ground { state, runtime, .. } = &ground;
+        let old = HostKey::read_or_create(state).unwrap();
+        let new = HostKey::prepare_spare(state).unwrap();
+        let public_half = state.host_key().with_added_extension("pub");
+        let of_old = fs::read(&public_half).unwrap();
+        assert!(HostKey::switch(state, std::slice::from_ref(old.public())).is_err());
+        assert_eq!(HostKey::read(state).unwrap(), old);
+        assert_eq!(HostKey::switch(state, &[]).unwrap(), new);
+        let of_new = fs::read(&public_half).unwrap();
+        assert_ne!(of_new, of_old);
+
+        // Cut off before the public half was written, or while another spare one was made.
+        fs::write(&public_half, of_old).unwrap();
+        let half = state.spare_host_key().with_added_extension("new");
+        fs::write(&half, "half").unwrap();
+        let sshd = Sshd::prepare(state, runtime, &[]).unwrap();
+        assert_eq!(sshd.host_key(), new.public());
+        assert_eq!(fs::read(&public_half).unwrap(), of_new);
+        assert!(!half.exists());
+        assert_eq!(HostKey::spare(state).unwrap(), Some(old));
+        HostKey::forget_spare(state).unwrap();
+        assert_eq!(HostKey::spare(state).unwrap(), None);
     });
 }

@@ -30,11 +30,11 @@ pub struct Bootstrap {
     /// The appliance: HOST or HOST:PORT
     #[arg(long)]
     server: Server,
-    /// The appliance's host key, as `bento host-key` prints it there: "ssh-ed25519 AAAA…"
-    #[arg(long, value_name = "KEY")]
-    host_key: Option<HostKey>,
+    /// The appliance's host key, as `bento host-key` prints it there: "ssh-ed25519 AAAA…"; both, while one is replaced
+    #[arg(long = "host-key", value_name = "KEY")]
+    host_keys: Vec<HostKey>,
     /// Pin whatever host key the appliance shows now; compare the fingerprint that this prints
-    #[arg(long, conflicts_with = "host_key")]
+    #[arg(long, conflicts_with = "host_keys")]
     accept_new_host_key: bool,
     /// A command whose standard input and output are the connection, in place of TCP, for a way through a proxy, Tor or
     /// a jump host: the shell runs it, with %h and %p replaced by the appliance's address and port, and %% by %
@@ -84,9 +84,9 @@ impl Bootstrap {
             server.address == self.server.address
                 && server.port == self.server.port
                 && self
-                    .host_key
-                    .as_ref()
-                    .is_none_or(|key| server.host_keys.contains(key))
+                    .host_keys
+                    .iter()
+                    .all(|key| server.host_keys.contains(key))
         });
         let same_way = self.proxy_command.is_none() || self.proxy_command == settings.proxy_command;
         ensure!(
@@ -99,11 +99,11 @@ impl Bootstrap {
     }
 
     fn new_settings(&self) -> Result<Settings, Failure> {
-        let host_key = match &self.host_key {
-            Some(key) => key.clone(),
-            None => self.shown_host_key()?,
+        let host_keys = match self.host_keys.is_empty() {
+            true => vec![self.shown_host_key()?],
+            false => self.host_keys.clone(),
         };
-        let text = self.settings_text(&host_key);
+        let text = self.settings_text(&host_keys);
         let write = || {
             let settings = Settings::parse(&text)?;
             let file = &self.place.config;
@@ -146,8 +146,9 @@ impl Bootstrap {
         Ok(key)
     }
 
-    fn settings_text(&self, host_key: &HostKey) -> String {
+    fn settings_text(&self, host_keys: &[HostKey]) -> String {
         let quoted = |text: &str| Value::from(text).to_string();
+        let host_keys = host_keys.iter().map(|key| quoted(&key.to_string()));
         let proxy_command = match &self.proxy_command {
             Some(command) => format!("proxy_command = {}\n", quoted(command)),
             None => String::new(),
@@ -166,7 +167,7 @@ impl Bootstrap {
             quoted(&self.identity_file.to_string_lossy()),
             quoted(self.server.address.as_str()),
             self.server.port,
-            quoted(&host_key.to_string())
+            host_keys.collect::<Vec<_>>().join(", ")
         )
     }
 

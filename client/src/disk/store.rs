@@ -3,10 +3,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use bento_nix::process;
 
 use super::free_for_all;
 use crate::machine::Machine;
-use crate::process;
 use crate::settings::{ByteSize, Disk};
 
 /// How often garbage is collected: what Nix counts as freed, the disk doesn't always, as where files are shared.

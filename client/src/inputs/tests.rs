@@ -73,7 +73,7 @@ fn the_lock_file_of_a_flake_moves_in_a_working_copy() {
     );
     fs::write(config.join("flake.nix"), flake).unwrap();
     fs::write(config.join("modules/run.sh"), "").unwrap();
-    partial::settle(&config.join("modules/run.sh"), 0o755).unwrap();
+    normal::settle(&config.join("modules/run.sh"), 0o755).unwrap();
     assert_eq!(mark_of(&config).unwrap(), Digest::of(""));
 
     let first = move_config(&folder).unwrap();
@@ -162,62 +162,6 @@ fn channels_move_and_a_machine_without_any_keeps_what_it_has() {
     fs::remove_file(folder.join("home/.nix-channels")).unwrap();
     assert_eq!(move_config(&folder).unwrap(), second);
     assert!(profile.join("nixos").exists());
-}
-
-#[test]
-fn each_nix_gets_the_command_line_that_it_takes() {
-    for (version, takes) in [
-        ("2.8.0", false),
-        ("2.18.1", false),
-        ("2.19.0", true),
-        ("2.24pre20240723_142ca6e", true),
-        ("2.26.3", true),
-        ("2.91.1", true),
-        ("3.0", true),
-        ("unknown", true),
-    ] {
-        assert_eq!(takes_flake_option(Some(version)), takes, "{version}");
-    }
-    assert!(takes_flake_option(None));
-
-    let arguments = |version| {
-        let command = update_of_flake(Some(version), Path::new("/state/working"));
-        let arguments = command.get_args().skip(2);
-        let texts = arguments.map(|argument| argument.to_str().unwrap().to_owned());
-        texts.collect::<Vec<_>>()
-    };
-    assert_eq!(
-        arguments("2.8.0"),
-        ["flake", "update", "path:/state/working"]
-    );
-    assert_eq!(
-        arguments("2.26.3"),
-        ["flake", "update", "--flake", "path:/state/working"]
-    );
-}
-
-#[test]
-fn the_settings_of_nix_go_along_and_what_is_for_builds_does_not() {
-    let policy = Policy::default();
-    let source = Source {
-        config: Path::new("/state/config"),
-        policy: &policy,
-        netrc: Some("/state/netrc".into()),
-    };
-    let settings = settings("\"--fallback\", \"--option\", \"access-tokens\", \"a=b\", \"-L\"");
-    let command = with_options(Command::new("nix"), &source, &settings);
-    let arguments: Vec<_> = command.get_args().collect();
-    assert_eq!(
-        arguments,
-        [
-            "--option",
-            "netrc-file",
-            "/state/netrc",
-            "--option",
-            "access-tokens",
-            "a=b"
-        ]
-    );
 }
 
 #[test]

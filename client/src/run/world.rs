@@ -195,7 +195,7 @@ impl World for Here<'_> {
     }
 
     fn is_pinned(&mut self, source: &Source) -> bool {
-        build::has_lock(&source.config)
+        bento_nix::has_lock(&source.config)
     }
 
     fn self_update_is_due(&mut self) -> bool {
@@ -244,7 +244,7 @@ impl World for Here<'_> {
     }
 
     fn build(&mut self, source: &Source) -> Result<SystemPath, BuildError> {
-        self.nix_version = build::nix_version();
+        self.nix_version = bento_nix::version().map(String::from);
         let published = build::Source::published(self.state, &source.staged);
         let settings = &usable(&self.known, self.site)?.0;
         let console = &mut self.console;

@@ -192,7 +192,7 @@ impl Ground {
     }
 
     /// A program that sees this machine's Nix and no other.
-    fn environment(&self, program: &str) -> Command {
+    pub(crate) fn environment(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
             .env_clear()

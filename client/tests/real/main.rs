@@ -16,6 +16,7 @@ mod server;
 mod activation;
 mod boot;
 mod bootstrap;
+mod by_administrator;
 mod check;
 mod confirm;
 mod cut_short;

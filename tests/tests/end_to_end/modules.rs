@@ -196,6 +196,17 @@ fn the_appliance_of_the_module_is_confined_as_the_tests_have_it() -> Result<()> 
         assert!(start.contains(part), "{part} isn't in {start}");
     }
     assert!(start.ends_with(" localhost/bento:latest"), "{start}");
+    assert!(!start.contains("9470"), "{start}");
+    let with_metrics = nix.evaluate(&format!(
+        "{}.config.systemd.services.bento-appliance.serviceConfig.ExecStart",
+        appliance("fleet = \"/srv/fleet\"; metricsPort = 9100;")
+    ))?;
+    let with_metrics = with_metrics.as_str().unwrap_or_default();
+    assert!(
+        with_metrics.contains(" --publish=127.0.0.1:9100:9470 ")
+            && with_metrics.ends_with(" localhost/bento:latest serve --metrics=0.0.0.0:9470"),
+        "{with_metrics}"
+    );
     assert_eq!(service["Type"], "notify");
     assert_eq!(service["User"], "bento");
     assert_eq!(evaluated["user"]["autoSubUidGidRange"], true);

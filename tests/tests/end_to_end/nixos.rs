@@ -186,7 +186,7 @@ fn a_machine_joins_and_is_from_then_on_updated_by_its_own_unit() -> Result<()> {
 
     // A new generation changes the very unit that installs it.
     let configuration = "hosts/kikimora/configuration.nix";
-    let plain = "  system.stateVersion = \"25.11\";\n";
+    let plain = "  system.stateVersion = \"26.05\";\n";
     let mark = "  systemd.services.bento-update.environment.MARK = \"second\";\n";
     let marked = format!("{plain}{mark}");
     example.publish("kikimora", configuration, plain, &marked)?;

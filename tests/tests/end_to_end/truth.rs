@@ -1,5 +1,7 @@
 //! Promise 3: status tells the truth. The reports are a machine's word, so here they also lie.
 
+use std::fs;
+
 use anyhow::Result;
 use bento_protocol::{GenerationId, Report, RunId};
 use bento_tests::{Appliance, Fleet, Options};
@@ -185,4 +187,35 @@ fn a_machine_that_comes_back_under_its_name_is_new() -> Result<()> {
     assert_eq!(status["runs"], 0);
     assert!(status["reported"].is_null(), "{status}");
     Ok(())
+}
+
+#[test]
+fn a_machine_that_is_renamed_is_new_until_it_reports_by_its_name() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let before = ground.published()?;
+    assert_eq!(ground.state_after(&reports::success(before))?, "up-to-date");
+    // It is the same machine, with the same key and files.
+    let (old, new) = (ground.fleet.key("kikimora"), ground.fleet.key("leshy"));
+    for extension in ["", "pub"] {
+        fs::copy(old.with_extension(extension), new.with_extension(extension))?;
+    }
+    ground.fleet.forget("kikimora")?;
+    ground.fleet.host("leshy", |host| {
+        host.file("configuration.nix", "kikimora")?;
+        host.settings("renamed_from = \"kikimora\"");
+        Ok(())
+    })?;
+    let leshy = Machine::of(&ground.fleet, "leshy", &ground.appliance);
+    leshy.await_admission()?;
+    ground.kikimora().await_dismissal()?;
+    let told = states::await_word(&ground.appliance, "leshy", "new")?;
+    assert_eq!(told["runs"], 0);
+    assert!(states::of(&ground.appliance, "kikimora").is_err());
+    // What it still has to tell from before is of no generation of its new name.
+    leshy.log_in()?.leave(&reports::success(before))?;
+    states::await_word(&ground.appliance, "leshy", "rebuild-pending")?;
+    let after = leshy.pull()?.id();
+    assert_ne!(after, before);
+    leshy.log_in()?.leave(&reports::success(after))?;
+    states::await_word(&ground.appliance, "leshy", "up-to-date").map(drop)
 }

@@ -1,12 +1,14 @@
 use std::io::Write;
 
-use anyhow::bail;
-use bento_protocol::HostName;
+use bento_protocol::{Format, HostName};
 use clap::Args;
 use serde::Serialize;
 
-use super::super::fleet_folder::{FleetFolderOption, read_settings};
-use crate::fleet;
+use super::super::fleet_folder::FleetFolderOption;
+use super::settings_file::SettingsFile;
+use crate::fleet::{Host, PublicKey};
+use crate::problem::Problem;
+use crate::terminal::{Colour, Terminal, paint};
 
 /// List the machines of fleet.toml
 #[derive(Debug, Args)]
@@ -19,9 +21,18 @@ pub struct List {
 }
 
 #[derive(Serialize)]
+struct Listing {
+    format: Format,
+    hosts: Vec<Line>,
+    /// What is wrong with those that aren't among them.
+    problems: Vec<Problem>,
+}
+
+#[derive(Serialize)]
 struct Line {
     name: HostName,
     source: String,
+    /// Their fingerprints.
     keys: Vec<String>,
     paused: bool,
 }
@@ -32,57 +43,52 @@ impl List {
     /// # Errors
     /// When there is no fleet, or it can't be read.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
-        let folder = self.folder.find()?;
-        let reading = match fleet::read(&read_settings(&folder)?) {
-            Ok(reading) => reading,
-            Err(problems) => bail!(
-                "{}",
-                problems
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            ),
+        let reading = SettingsFile::open(&self.folder.find()?)?.reading()?;
+        let listing = Listing {
+            format: Format,
+            hosts: reading.fleet.hosts.into_iter().map(Line::new).collect(),
+            problems: reading.problems,
         };
-        let lines = reading.fleet.hosts.into_iter().map(|(name, host)| Line {
-            name,
-            source: host.source.to_string(),
-            keys: host
-                .keys
-                .iter()
-                .map(fleet::PublicKey::fingerprint)
-                .collect(),
-            paused: host.paused,
-        });
-        let lines: Vec<_> = lines.collect();
         if self.json {
-            serde_json::to_writer_pretty(&mut *output, &lines)?;
+            serde_json::to_writer_pretty(&mut *output, &listing)?;
             writeln!(output)?;
             return Ok(());
         }
+        listing.print(output)
+    }
+}
+
+impl Line {
+    fn new((name, host): (HostName, Host)) -> Self {
+        Line {
+            name,
+            source: host.source.to_string(),
+            keys: host.keys.iter().map(PublicKey::fingerprint).collect(),
+            paused: host.paused,
+        }
+    }
+}
+
+impl Listing {
+    fn print(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let width = |text: fn(&Line) -> &str| {
-            lines
-                .iter()
-                .map(|line| text(line).len())
-                .max()
-                .unwrap_or_default()
+            let widths = self.hosts.iter().map(|line| text(line).chars().count());
+            widths.max().unwrap_or_default()
         };
         let (names, sources) = (width(|line| line.name.as_str()), width(|line| &line.source));
-        for line in &lines {
+        for line in &self.hosts {
             let keys = if line.keys.is_empty() {
                 "no key yet".to_owned()
             } else {
                 line.keys.join(" ")
             };
             let paused = if line.paused { "  paused" } else { "" };
-            writeln!(
-                output,
-                "{:names$}  {:sources$}  {keys}{paused}",
-                line.name, line.source
-            )?;
+            let (name, source) = (&line.name, &line.source);
+            writeln!(output, "{name:names$}  {source:sources$}  {keys}{paused}")?;
         }
-        for problem in reading.problems {
-            writeln!(output, "error: {problem}")?;
+        let error = paint("error:", Colour::Red, Terminal::of_output());
+        for problem in &self.problems {
+            writeln!(output, "{error} {problem}")?;
         }
         Ok(())
     }

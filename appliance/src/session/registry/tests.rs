@@ -347,3 +347,37 @@ fn stopping_ends_all() {
     let all = [first, second].map(|number| Action::HangUp(number, Reason::Stop));
     assert_eq!(registry.due(now), all);
 }
+
+#[test]
+fn sessions_are_counted_but_not_the_appliances_own() {
+    let (mut registry, now) = registry();
+    registry.begin(true, now);
+    let machine = registry.begin(false, now);
+    assert!(registry.identify(machine, A, now));
+    registry.begin(false, now);
+    let tally = registry.tally();
+    assert_eq!((tally.unauthenticated, tally.authenticated), (1, 1));
+    assert_eq!((tally.accepted, tally.logins), (2, 1));
+    assert!(
+        tally.ended.values().all(|count| *count == 0) && tally.ended.len() == Reason::ALL.len()
+    );
+
+    let late = now + registry.limits().grace;
+    registry.due(late);
+    // What is asked again isn't another end.
+    registry.due(late + registry.limits().hang_up);
+    registry.ended(machine);
+    let tally = registry.tally();
+    assert_eq!(
+        tally.ended["grace"], 1,
+        "that of the own session isn't counted"
+    );
+    assert_eq!((tally.authenticated, tally.logins), (0, 1));
+    registry.end_all();
+    registry.due(late);
+    assert_eq!(
+        registry.tally().ended["stop"],
+        0,
+        "it has been ended already"
+    );
+}

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::report::fixture::{failure, generation, record, report, second, system};
+use crate::status::HostStatus;
 
 const FLEET: &str = r#"
 [server]
@@ -126,7 +127,8 @@ fn the_document_is_that_of_the_contract() {
         "problems": [],
         "hosts": [{
             "name": "domovoi", "state": "unpublished", "published": null, "reported": null, "expected_system": null,
-            "seen": null, "silent": null, "paused": true, "held": null, "runs": 0, "error": null,
+            "seen": null, "silent": null, "paused": true, "held": null, "runs": 0, "error": null, "problems": [],
+            "notes": [], "version": null,
         }, {
             "name": "kikimora",
             "state": "up-to-date",
@@ -142,9 +144,26 @@ fn the_document_is_that_of_the_contract() {
             "held": null,
             "runs": 2,
             "error": null,
+            "problems": [],
+            "notes": [],
+            "version": "aaaaaaaa",
         }],
     });
     assert_eq!(status, expected);
+    let again: Status = serde_json::from_value(status).unwrap();
+    assert_eq!(serde_json::to_value(again).unwrap(), expected);
+}
+
+#[test]
+fn what_an_older_appliance_does_not_say_is_not_known() {
+    let older = json!({"format": 1, "at": "2026-01-01T00:00:10Z", "hosts": [
+        {"name": "domovoi", "state": "new", "paused": false, "runs": 0},
+    ]});
+    let status: Status = serde_json::from_value(older).unwrap();
+    assert_eq!(
+        (status.problems, status.hosts[0].version.as_ref()),
+        (None, None)
+    );
 }
 
 #[test]
@@ -190,7 +209,7 @@ fn a_bento_2022_log_is_shown_as_it_speaks() {
     );
     let reported = machine.reported.unwrap();
     assert_eq!(
-        (reported.generation, reported.outcome, reported.built),
+        (reported.generation, &*reported.outcome, reported.built),
         (None, "rollback", None)
     );
 }
@@ -386,4 +405,44 @@ fn no_state_is_an_error_and_no_fleet_is_none() {
         serde_json::to_value(appliance.read(second(0))).unwrap()["hosts"],
         Value::Array(Vec::new())
     );
+}
+
+#[test]
+fn a_thousand_machines_are_all_read_and_stay_in_order() {
+    let appliance = Appliance::new();
+    let mut fleet: Fleet = durable::read_json(&appliance.state.fleet())
+        .unwrap()
+        .unwrap();
+    let host = fleet.hosts.values().next().unwrap().clone();
+    for number in 0..1000 {
+        fleet
+            .hosts
+            .insert(format!("m{number}").parse().unwrap(), host.clone());
+    }
+    durable::write_json(&appliance.state.fleet(), &fleet).unwrap();
+    appliance.publish("m500", &published('a'));
+    let status = appliance.read(second(10));
+    let names = |host: &MachineStatus| host.name.clone();
+    assert!(status.hosts.iter().map(names).eq(fleet.hosts.into_keys()));
+    let published = |host: &&MachineStatus| host.published.is_some();
+    let published: Vec<_> = status.hosts.iter().filter(published).map(names).collect();
+    assert_eq!(published, ["m500".parse().unwrap()]);
+}
+
+#[test]
+fn time_alone_makes_a_machine_silent_and_ends_a_hold() {
+    let appliance = Appliance::new();
+    appliance.contact("domovoi", second(0));
+    let held = Report {
+        held: Some(second(100)),
+        ..report('a')
+    };
+    appliance.report("kikimora", &[held]);
+    let reading = Reading::of(&appliance.state, &appliance.runtime).unwrap();
+    let at = |seconds| {
+        let status = reading.status(second(seconds));
+        (status.hosts[0].silent, status.hosts[1].held.is_some())
+    };
+    assert_eq!(at(99), (Some(false), true));
+    assert_eq!(at(3601), (Some(true), false));
 }

@@ -19,8 +19,14 @@ fn machine(name: &str, state: HostStatus) -> MachineStatus {
         runs: 1,
         error: None,
         problems: Vec::new(),
+        notes: Vec::new(),
         version: Some("aaaaaaaa".into()),
     }
+}
+
+/// All of a status.
+fn render(status: &Status, terminal: Option<Terminal>) -> String {
+    super::render(status, status.hosts.len(), terminal)
 }
 
 fn status(hosts: Vec<MachineStatus>) -> Status {
@@ -54,9 +60,9 @@ fn a_plain_table_is_aligned() {
     assert_eq!(
         render(&status(vec![failing, new]), None),
         "\
-MACHINE   STATE    PUBLISHED  RUNS      CONTACT    ERROR
-a         failing  bbbbbbbb   aaaaaaaa  1 min ago  error: no such file
-kikimora  new      -          -         -
+MACHINE   STATE    PUBLISHED  SINCE  RUNS      CONTACT    ERROR
+a         failing  bbbbbbbb   1 min  aaaaaaaa  1 min ago  error: no such file
+kikimora  new      -          -      -         -
 "
     );
 }
@@ -83,18 +89,16 @@ fn no_line_is_wider_than_the_terminal_and_what_was_cut_is_below() {
         error: Some(error.clone()),
         ..machine("a", HostStatus::Failing)
     };
-    for columns in [63, 64, 80, 100] {
+    // All columns take 61 cells, and an error at least 12 more.
+    for columns in [70, 71, 80, 100] {
         let text = render(&status(vec![failing.clone()]), plain(columns));
         let (table, below) = text.split_once("\n\n").unwrap();
         assert!(
             table.lines().all(|line| line.width() <= columns),
             "{columns}: {text}"
         );
-        assert!(
-            columns == 63 || table.contains("日本xx"),
-            "{columns}: {text}"
-        );
-        assert_eq!(below, format!("a: {error}\n"));
+        assert_eq!(columns > 70, table.contains("日本xx"), "{columns}: {text}");
+        assert_eq!(below, format!("a: {error}\n\n1 machine: 1 failing\n"));
     }
     assert!(render(&status(vec![failing]), None).contains(&error));
 }
@@ -119,7 +123,7 @@ fn problems_can_be_read_in_full() {
     );
     assert!(text.starts_with("✗ fleet.toml:3: bad\n\nMACHINE"), "{text}");
     assert!(
-        text.ends_with("\n\na: hosts/a/utils: leads out\na: hosts/a/x: is a FIFO\n"),
+        text.contains("\n\na: hosts/a/utils: leads out\na: hosts/a/x: is a FIFO\n\n1 machine"),
         "{text}"
     );
 }
@@ -180,17 +184,86 @@ fn colours_and_symbols_only_where_they_are_wanted() {
         }),
     );
     assert!(
-        coloured.contains("\u{1b}[32m✓ up-to-date  \u{1b}[0mbbbbbbbb"),
+        coloured.contains("\u{1b}[32m✓ up-to-date\u{1b}[0m  bbbbbbbb"),
         "{coloured:?}"
     );
 }
 
 #[test]
 fn ages_are_short() {
-    let ages = [-5, 0, 59, 60, 3599, 3600, 172_799, 172_800]
-        .map(|seconds| age(second(0), second(seconds)));
-    assert_eq!(
-        ages.join(", "),
-        "0 s ago, 0 s ago, 59 s ago, 1 min ago, 59 min ago, 1 h ago, 47 h ago, 2 d ago"
+    let age = |seconds| age(second(0), second(seconds)).unwrap_or_default();
+    let ages = [-5, 0, 59, 60, 3599, 3600, 172_799, 172_800].map(age);
+    assert_eq!(ages.join(", "), ", , , 1 min, 59 min, 1 h, 47 h, 2 d");
+    let text = render(
+        &Status {
+            at: second(59),
+            ..status(vec![machine("a", HostStatus::New)])
+        },
+        None,
     );
+    assert!(text.contains("just now  aaaaaaaa  just now"), "{text}");
+}
+
+#[test]
+fn the_machines_and_their_states_are_aligned_at_any_width() {
+    let long = MachineStatus {
+        paused: true,
+        ..machine(
+            "a-machine-with-a-name-of-length",
+            HostStatus::RebuildPending,
+        )
+    };
+    let odd = MachineStatus {
+        error: Some("❤\u{fe0f}日本語のエラー".repeat(20)),
+        ..machine("b", HostStatus::Failing)
+    };
+    let hosts = vec![long, odd];
+    for columns in 4..160 {
+        let table = Table::new(&status(hosts.clone()), 2, second(90), plain(columns));
+        let lines: Vec<_> = table.headings.iter().chain(&table.rows).collect();
+        for line in &lines {
+            assert!(line.width() <= columns, "{columns}: {line:?}");
+        }
+        let place = |line: &str, what: &str| Some(line[..line.find(what)?].width());
+        let state = place(lines[0], "STATE");
+        if columns >= 20 {
+            assert_eq!(place(lines[1], "… r"), state, "{columns}: {lines:#?}");
+            assert_eq!(place(lines[2], "✗ f"), state, "{columns}: {lines:#?}");
+        }
+    }
+    let narrow = Table::new(&status(hosts), 2, second(90), plain(20));
+    assert_eq!(
+        [&narrow.headings.unwrap(), &narrow.rows[0], &narrow.rows[1]],
+        [
+            "MACHINE   STATE     ",
+            "a-machi…  … rebuild…",
+            "b         ✗ failing "
+        ]
+    );
+}
+
+#[test]
+fn the_summary_counts_each_machine_once_and_then_what_else_it_is() {
+    let silent = MachineStatus {
+        silent: Some(true),
+        ..machine("a", HostStatus::UpToDate)
+    };
+    let fine = machine("b", HostStatus::UpToDate);
+    let failing = MachineStatus {
+        paused: true,
+        ..machine("c", HostStatus::Failing)
+    };
+    let hosts = [silent, fine, failing];
+    let all = "3 machines: 1 failing, 2 up-to-date; 1 silent, 1 paused";
+    assert_eq!(summary(&hosts, 3), all);
+    assert_eq!(summary(&hosts[1..2], 3), "1 of 3 machines: 1 up-to-date");
+    assert_eq!(summary(&[], 3), "None of 3 machines needs attention.");
+    assert!(summary(&[], 0).starts_with("No machine is enrolled yet"));
+}
+
+#[test]
+fn long_lines_are_broken_between_words() {
+    assert_eq!(wrap("a bc def", 4), ["a bc", "def"]);
+    assert_eq!(wrap("abcdef 日本語 x", 5), ["abcde", "f", "日本", "語 x"]);
+    assert_eq!(wrap("", 5), [""; 0]);
 }

@@ -1,11 +1,13 @@
-//! The key by which machines know the appliance, when something happened to it.
+//! The key by which machines know the appliance, when something happens to it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
-use bento_tests::{Appliance, Options};
+use bento_tests::process::{self, Output};
+use bento_tests::{Appliance, Fleet, Options, artifacts};
 
 use super::fleet;
 use crate::machine::Machine;
@@ -67,5 +69,101 @@ fn a_host_key_that_is_no_good_is_told_of_and_left_alone() -> Result<()> {
     appliance.restart()?;
     assert_eq!(appliance.host_key()?, known);
     Machine::of(&fleet, "kikimora", &appliance).pull()?;
+    Ok(())
+}
+
+/// What the client of a machine that knows the server by these keys says of it.
+fn check(fleet: &Fleet, appliance: &Appliance, keys: &[&str]) -> Result<Output> {
+    let folder = tempfile::tempdir()?;
+    let client = |command: &str| -> Result<Command> {
+        let mut client = Command::new(artifacts::binary("bento-client")?);
+        let path = |name: &str| folder.path().join(name);
+        client.arg(command).arg("--config").arg(path("client.toml"));
+        client
+            .arg("--state")
+            .arg(path("state"))
+            .arg("--root")
+            .arg(path("root"));
+        Ok(client)
+    };
+    let mut bootstrap = client("bootstrap")?;
+    bootstrap.args([
+        "--name",
+        "kikimora",
+        "--server",
+        &appliance.address().to_string(),
+    ]);
+    bootstrap.arg("--identity-file").arg(fleet.key("kikimora"));
+    for key in keys {
+        bootstrap.args(["--host-key", key]);
+    }
+    process::run(&mut bootstrap, process::SHORT)?.success()?;
+    process::run(&mut client("check")?, process::SHORT)
+}
+
+#[test]
+fn while_one_replaces_the_other_a_machine_that_knows_both_finds_the_appliance() -> Result<()> {
+    let fleet = fleet()?;
+    let appliance = Appliance::start(fleet.path(), Options::default())?;
+    let old = appliance.host_key()?;
+    let step = |step: &str| -> Result<Vec<String>> {
+        let keys = appliance
+            .exec(["host-key", step, "--yes"])?
+            .success()?
+            .stdout;
+        Ok(keys.lines().map(str::to_owned).collect())
+    };
+    let lets_in = |keys: &[&str]| -> Result<bool> {
+        let output = check(&fleet, &appliance, keys)?;
+        Ok(output.stdout.contains("lets kikimora in"))
+    };
+    assert!(appliance.exec(["host-key", "--switch", "--yes"])?.code() != 0);
+    let both = step("--prepare")?;
+    assert_eq!(both[0], old);
+    let new = both[1].as_str();
+    assert_eq!(step("--prepare")?, both, "the machines may know it by now");
+    assert!(lets_in(&[&old, new])? && !lets_in(&[new])?);
+    // Nobody is asked, so nobody agreed.
+    assert!(appliance.exec(["host-key", "--switch"])?.code() != 0);
+
+    assert_eq!(step("--switch")?, [new, &old]);
+    assert!(lets_in(&[&old, new])? && lets_in(&[new])? && !lets_in(&[&old])?);
+    assert_eq!(step("--switch")?, both, "there is a way back");
+    assert!(lets_in(&[&old])?);
+    step("--switch")?;
+    appliance.kill_hard()?;
+    appliance.start_again()?;
+    appliance.await_health()?;
+    assert!(lets_in(&[&old, new])?);
+    assert_eq!(step("--forget")?, [new]);
+    assert!(lets_in(&[&old, new])?);
+    assert!(appliance.exec(["host-key", "--switch", "--yes"])?.code() != 0);
+    Ok(())
+}
+
+#[test]
+fn a_key_that_fleet_toml_does_not_name_is_not_switched_to() -> Result<()> {
+    let mut fleet = fleet()?;
+    let appliance = Appliance::start(fleet.path(), Options::default())?;
+    let old = appliance.host_key()?;
+    let pin = |fleet: &mut Fleet, keys: &[&str]| {
+        fleet.server(&format!("address = \"127.0.0.1\"\nhost_keys = {keys:?}"))
+    };
+    pin(&mut fleet, &[&old])?;
+    let both = appliance.exec(["host-key", "--prepare"])?.success()?.stdout;
+    let new = both.lines().nth(1).unwrap_or_default();
+    let refused = appliance.exec(["host-key", "--switch", "--yes"])?;
+    assert!(
+        refused.code() != 0 && refused.stderr.contains("none of host_keys"),
+        "{refused:?}"
+    );
+    assert_eq!(appliance.exec(["host-key"])?.success()?.stdout, both);
+    pin(&mut fleet, &[&old, new])?;
+    appliance
+        .exec(["host-key", "--switch", "--yes"])?
+        .success()?;
+    assert_eq!(appliance.stop()?, 0);
+    appliance.restart()?;
+    assert_eq!(appliance.host_key()?.lines().next(), Some(new));
     Ok(())
 }

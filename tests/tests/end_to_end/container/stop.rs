@@ -64,7 +64,7 @@ fn a_start_can_be_stopped_at_any_moment() -> Result<()> {
         fs::remove_file(&number).ok();
         thread::scope(|scope| {
             let started = scope.spawn(|| appliance.start_again());
-            let process = wait::until("the first process to catch TERM", LIMIT, || {
+            let process = wait::closely("the first process to catch TERM", LIMIT, || {
                 let process = fs::read_to_string(&number).ok()?.trim().parse().ok()?;
                 let process = Pid::from_raw(process);
                 catches_term(process).then_some(process)

@@ -41,7 +41,7 @@ opt-level = 0
 /// A release build with one core for it takes 2 minutes.
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 /// All that the build reads. It compiles no tests, but wants to see their manifest.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "Cargo.toml",
     "Cargo.lock",
     "Containerfile",
@@ -49,6 +49,7 @@ const SOURCES: [&str; 8] = [
     "appliance",
     "client",
     "image",
+    "manual",
     "tests/Cargo.toml",
 ];
 
@@ -119,7 +120,7 @@ fn build(podman: &Podman, stand_in: &str, image: &str) -> Result<()> {
         "Containerfile",
         ".containerignore",
     ]);
-    copy.args(["appliance", "client", "image", "tests"])
+    copy.args(["appliance", "client", "image", "manual", "tests"])
         .arg(&context);
     copy.current_dir(artifacts::repository());
     process::run(&mut copy, process::SHORT)?.success()?;

@@ -57,6 +57,8 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
     assert_eq!(timer["wantedBy"], json!(["timers.target"]));
     assert_eq!(timer["timerConfig"]["OnCalendar"], "hourly");
     assert_eq!(timer["timerConfig"]["RandomizedDelaySec"], "5min");
+    // A minute, systemd's own, would come on top of the jitter.
+    assert_eq!(timer["timerConfig"]["AccuracySec"], "1s");
     assert_eq!(timer["timerConfig"]["Persistent"], true);
     let timer = &evaluated["timers"]["bento-reboot"];
     assert_eq!(timer["wantedBy"], json!(["timers.target"]));

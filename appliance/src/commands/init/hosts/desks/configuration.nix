@@ -14,5 +14,5 @@
     fsType = "vfat";
   };
 
-  system.stateVersion = "25.11";
+  system.stateVersion = "26.05";
 }

@@ -20,5 +20,5 @@
   # store, which every user of the machine can read. So name it, never include it:
   #   networking.wireless.secretsFile = "/var/lib/bento/secrets/wifi.env";
 
-  system.stateVersion = "25.11";
+  system.stateVersion = "26.05";
 }

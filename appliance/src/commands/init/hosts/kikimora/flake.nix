@@ -2,7 +2,7 @@
   description = "kikimora";
 
   inputs = {
-    nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.11";
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
     # Where you have bento from: put its owner here.
     bento.url = "github:OWNER/bento";
   };

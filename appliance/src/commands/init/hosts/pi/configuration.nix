@@ -19,5 +19,5 @@
     fsType = "ext4";
   };
 
-  system.stateVersion = "25.11";
+  system.stateVersion = "26.05";
 }

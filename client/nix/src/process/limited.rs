@@ -17,7 +17,7 @@ const TIDY: Duration = Duration::from_secs(5);
 
 /// What became of a program whose time was limited.
 #[derive(Debug)]
-pub(crate) enum Limited {
+pub enum Limited {
     /// It ended in time.
     Ended(ExitStatus),
     /// It didn't, and was ended.
@@ -28,7 +28,7 @@ pub(crate) enum Limited {
 /// either output, to `line`. It has a process group of its own: when the time is over, the group gets TERM, and KILL
 /// after 5 s more; when the program has ended, what it left behind in the group is killed. So this returns in any
 /// case, also when the program hangs in the kernel or its children hold its output open.
-pub(crate) fn run_limited(
+pub fn run_limited(
     mut command: Command,
     limit: Duration,
     line: &mut dyn FnMut(&str),

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// A process group, told from a later one of the same number by the time at which its first process began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Group {
+pub struct Group {
     leader: Pid,
     /// In clock ticks since the boot, as in proc_pid_stat(5).
     started: u64,
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Group {
     /// The group of a process that leads one.
-    pub(crate) fn of(leader: Pid) -> Option<Self> {
+    pub fn of(leader: Pid) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", leader.as_raw_nonzero())).ok()?;
         // The name is in parentheses, and may have any character.
         let fields = stat.rsplit_once(')')?.1;
@@ -28,7 +28,7 @@ impl Group {
     }
 
     /// A group from its text.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (leader, started) = text.trim().split_once(' ')?;
         Some(Group {
             leader: Pid::from_raw(leader.parse().ok()?)?,
@@ -37,7 +37,7 @@ impl Group {
     }
 
     /// Ends it, if it is still there: with TERM, and then with KILL.
-    pub(crate) fn end(self) {
+    pub fn end(self) {
         if Group::of(self.leader) != Some(self) {
             return;
         }

@@ -17,8 +17,8 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
-pub(crate) use group::Group;
-pub(crate) use limited::{Limited, run_limited};
+pub use group::Group;
+pub use limited::{Limited, run_limited};
 
 /// The longest line that is passed on as one, in bytes: output without a newline must not fill the memory.
 const LINE_BYTES: usize = 64 << 10;
@@ -37,7 +37,10 @@ enum Event {
 
 /// Runs a program to its end and passes each line that it writes, to either output, to `line`. Where its output goes
 /// to a file, that file is `followed`.
-pub(crate) fn run(
+///
+/// # Errors
+/// When it can't be run.
+pub fn run(
     command: Command,
     followed: Option<&Path>,
     line: &mut dyn FnMut(&str),
@@ -46,7 +49,10 @@ pub(crate) fn run(
 }
 
 /// The same in a process group of its own, which `note` is told while it runs.
-pub(crate) fn run_group(
+///
+/// # Errors
+/// When it can't be run, or `note` failed; the program runs to its end all the same.
+pub fn run_group(
     mut command: Command,
     line: &mut dyn FnMut(&str),
     note: &mut dyn FnMut(Group) -> anyhow::Result<()>,
@@ -57,7 +63,11 @@ pub(crate) fn run_group(
     })
 }
 
-fn run_noted(
+/// The same as [`run`], and `note` is told which process it is before that can have been reaped.
+///
+/// # Errors
+/// When it can't be run, or `note` failed; the program runs to its end all the same.
+pub fn run_noted(
     mut command: Command,
     followed: Option<&Path>,
     line: &mut dyn FnMut(&str),

@@ -1,0 +1,149 @@
+//! What Nix is doing, as its lines tell.
+
+use std::fmt;
+
+/// What is being done for a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Others are built first.
+    Waiting,
+    /// Its configuration is laid before Nix, and understood by it.
+    Evaluating,
+    /// What was built elsewhere comes here.
+    Fetching(String),
+    /// Something is built.
+    Building(String),
+}
+
+impl Activity {
+    /// What a line of Nix's output says is being done now; none if it says nothing of that.
+    pub(super) fn of(line: &str) -> Option<Self> {
+        let first_path = || line.split('\'').nth(1);
+        if line.starts_with("building '") {
+            let name = name(first_path()?);
+            return Some(Activity::Building(
+                name.strip_suffix(".drv").unwrap_or(name).to_owned(),
+            ));
+        }
+        if line.starts_with("copying path '") {
+            return Some(Activity::Fetching(name(first_path()?).to_owned()));
+        }
+        if line.starts_with("downloading '") {
+            return Some(Activity::Fetching(first_path()?.to_owned()));
+        }
+        None
+    }
+
+    /// Its name alone.
+    pub(super) fn phase(&self) -> &'static str {
+        match self {
+            Activity::Waiting => "waiting",
+            Activity::Evaluating => "evaluating",
+            Activity::Fetching(_) => "fetching",
+            Activity::Building(_) => "building",
+        }
+    }
+
+    /// What it is about, as Nix names it.
+    pub(super) fn subject(&self) -> &str {
+        match self {
+            Activity::Waiting | Activity::Evaluating => "",
+            Activity::Fetching(subject) | Activity::Building(subject) => subject,
+        }
+    }
+}
+
+/// The name in `/nix/store/<32 digits>-<name>`.
+fn name(path: &str) -> &str {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split_once('-').map_or(file, |(_, name)| name)
+}
+
+/// How much Nix would do, as it says when it only looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// How many derivations it would build.
+    pub to_build: usize,
+    /// How many paths it would fetch.
+    pub to_fetch: usize,
+}
+
+/// Adds up the lines of a dry run.
+#[derive(Debug, Default)]
+pub(super) struct EffortCount {
+    effort: Effort,
+    /// Whether the paths that follow would be fetched rather than built.
+    fetches: bool,
+}
+
+impl EffortCount {
+    /// Takes the next line.
+    pub(super) fn add(&mut self, line: &str) {
+        if line.starts_with("th") && line.contains("will be built") {
+            self.fetches = false;
+        } else if line.starts_with("th") && line.contains("will be fetched") {
+            self.fetches = true;
+        } else if line.starts_with("  /") && self.fetches {
+            self.effort.to_fetch += 1;
+        } else if line.starts_with("  /") && line.ends_with(".drv") {
+            self.effort.to_build += 1;
+        }
+    }
+
+    /// What it came to.
+    pub(super) fn effort(&self) -> Effort {
+        self.effort
+    }
+}
+
+impl fmt::Display for Effort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.to_build, self.to_fetch) {
+            (0, 0) => formatter.write_str("nothing to do"),
+            (build, 0) => write!(formatter, "{build} to build"),
+            (0, fetch) => write!(formatter, "{fetch} to fetch"),
+            (build, fetch) => write!(formatter, "{build} to build, {fetch} to fetch"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_nix_tell_what_it_does() {
+        let path = "/nix/store/gyy5hdbfx6iiinkm2qfjr669j7xaf00k-linux-6.6";
+        for (line, phase, subject) in [
+            (format!("building '{path}.drv'..."), "building", "linux-6.6"),
+            (
+                format!("copying path '{path}' from 'https://cache.example.org'..."),
+                "fetching",
+                "linux-6.6",
+            ),
+            (
+                "downloading 'https://example.org/a.tar.gz'...".to_owned(),
+                "fetching",
+                "https://example.org/a.tar.gz",
+            ),
+        ] {
+            let activity = Activity::of(&line).unwrap();
+            assert_eq!((activity.phase(), activity.subject()), (phase, subject));
+        }
+        assert_eq!(Activity::of("linux> building 'x'"), None);
+        assert_eq!(
+            Activity::of("building 'unended"),
+            Some(Activity::Building("unended".into()))
+        );
+    }
+
+    #[test]
+    fn a_dry_run_is_added_up() {
+        let mut count = EffortCount::default();
+        let said = "warning: something\nthese 2 derivations will be built:\n  /nix/store/x-a.drv\n  /nix/store/x-b.drv\n\
+                    this path will be fetched (1.00 MiB download, 4.00 MiB unpacked):\n  /nix/store/x-c";
+        said.lines().for_each(|line| count.add(line));
+        assert_eq!(count.effort().to_string(), "2 to build, 1 to fetch");
+        assert_eq!(Effort::default().to_string(), "nothing to do");
+    }
+}

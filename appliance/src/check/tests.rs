@@ -1,0 +1,242 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::process::Command;
+
+use super::*;
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
+
+/// A fleet folder.
+struct Ground(tempfile::TempDir);
+
+impl Ground {
+    fn new(hosts: &str) -> Self {
+        let ground = Ground(tempfile::tempdir().unwrap());
+        ground.write("fleet.toml", &format!("[server]\naddress = \"x\"\n{hosts}"));
+        ground
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let mut git = Command::new("git");
+        git.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
+        let output = git
+            .args(arguments)
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    fn forecast(&self) -> Forecast {
+        let forecast = Forecast::make(self.0.path(), &[]).unwrap();
+        assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
+        forecast
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let warnings = warnings(self.0.path(), &self.forecast());
+        warnings.iter().map(ToString::to_string).collect()
+    }
+
+    fn shared(&self) -> Vec<String> {
+        shared(&self.forecast())
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+}
+
+fn begin(warnings: &[String]) -> Vec<&str> {
+    let end = |line: &str| {
+        line.match_indices(": ")
+            .nth(1)
+            .map_or(line.len(), |(end, _)| end)
+    };
+    warnings.iter().map(|line| &line[..end(line)]).collect()
+}
+
+#[test]
+fn a_path_is_judged_where_its_file_is_published() {
+    let ground = Ground::new("[hosts.a]\n[hosts.b]\n");
+    ground.write(
+        "utils/common.nix",
+        "[\n  ./near.nix ../modules/x.nix\n  ../configuration.nix ../../y.nix ../${z} ]",
+    );
+    ground.write("utils/near.nix", "1");
+    ground.write("modules/x.nix", "1");
+    ground.write("y.nix", "1");
+    for host in ["a", "b"] {
+        ground.link(&format!("hosts/{host}/utils"), "../../utils");
+        ground.write(&format!("hosts/{host}/configuration.nix"), "./utils");
+    }
+    ground.write(
+        "hosts/b/configuration.nix",
+        "[ ./utils ../../${x}/y ./secret.nix ./nowhere.nix ]",
+    );
+    ground.write("hosts/b/secret.nix", "1");
+    ground.write("hosts/b/.gitignore", "secret.nix\n");
+    let warnings = ground.warnings();
+    let told = [
+        "hosts/b/configuration.nix:1: ../../ leads out of hosts/b, and only what is in there is published",
+        "hosts/b/configuration.nix:1: ./secret.nix isn't published",
+        "utils/common.nix:2: ../modules/x.nix is here, but not where this file is published, as utils/common.nix of hosts/a",
+        "utils/common.nix:2: ../modules/x.nix is here, but not where this file is published, as utils/common.nix of hosts/b",
+        "utils/common.nix:3: ../../y.nix leads out of hosts/a, and only what is in there is published",
+        "utils/common.nix:3: ../../y.nix leads out of hosts/b, and only what is in there is published",
+    ];
+    assert_eq!(begin(&warnings), told);
+    // One flake for many, each without the others' files.
+    let ground = Ground::new("[hosts.a]\nsource = \".\"\nexclude = [\"/hosts/b\"]\n");
+    ground.write("configuration.nix", "[ ./hosts/a/x.nix ./hosts/b/x.nix ]");
+    ground.write("hosts/a/x.nix", "../../configuration.nix");
+    ground.write("hosts/b/x.nix", "1");
+    assert_eq!(ground.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_flake_that_a_machine_builds_is_to_be_locked() {
+    let ground = Ground::new(&format!("[hosts.a]\n[hosts.b]\nkeys = [\"{KEY}\"]\n"));
+    for host in ["a", "b"] {
+        ground.write(&format!("hosts/{host}/flake.nix"), "{ }");
+    }
+    let warnings = ground.warnings();
+    assert_eq!(
+        begin(&warnings).len(),
+        1,
+        "a is an example yet: {warnings:?}"
+    );
+    assert!(
+        warnings[0].starts_with("hosts/b/flake.nix: has no flake.lock"),
+        "{warnings:?}"
+    );
+    ground.write(
+        "hosts/b/flake.lock",
+        r#"{"nodes": {"root": {}}, "root": "root", "version": 7}"#,
+    );
+    assert_eq!(ground.warnings(), [""; 0]);
+    ground.write(
+        "hosts/b/flake.lock",
+        r#"{"nodes": {"x": {"locked": {"type": "path", "path": "/x"}}}}"#,
+    );
+    assert!(ground.warnings()[0].starts_with("hosts/b/flake.lock:1: the input x is /x"));
+}
+
+#[test]
+fn what_git_does_not_track_is_told_and_what_it_ignores_is_not_published() {
+    let ground = Ground::new("[hosts.a]\n");
+    ground.write("hosts/a/configuration.nix", "1");
+    ground.write("utils/x.nix", "1");
+    ground.link("hosts/a/utils", "../../utils");
+    ground.write("bento-secrets/a/key", "1");
+    assert_eq!(ground.warnings(), [""; 0], "no checkout, no git");
+    ground.git(&["init", "-q"]);
+    let warnings = ground.warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("hosts/a/configuration.nix: isn't tracked by git"),
+        "{warnings:?}"
+    );
+    assert!(warnings[1].starts_with("utils/x.nix: "), "{warnings:?}");
+    ground.git(&["add", "utils", "hosts/a/configuration.nix"]);
+    let warnings = ground.warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("hosts/a/utils: isn't"),
+        "{warnings:?}"
+    );
+    ground.git(&["add", "hosts"]);
+    assert_eq!(ground.warnings(), [""; 0]);
+    for name in ["1", "2", "3", "4", "ignored"] {
+        ground.write(&format!("hosts/a/{name}"), "1");
+    }
+    ground.write(".gitignore", "ignored\n");
+    let warnings = ground.warnings();
+    assert!(
+        warnings.len() == 1
+            && warnings[0].starts_with("hosts/a: git doesn't track 1, 2, 3 and 1 more"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn what_machines_see_of_each_other_is_told_once_a_folder() {
+    let desk = "source = \"hosts/desks\"\n";
+    let ground = Ground::new(&format!(
+        "[hosts.alice]\n{desk}[hosts.bob]\n{desk}[hosts.carol]\n[hosts.dave]\n"
+    ));
+    for file in ["desks/a.nix", "desks/b.nix", "carol/c.nix", "dave/d.nix"] {
+        ground.write(&format!("hosts/{file}"), "1");
+    }
+    let desks = "alice and bob both get hosts/desks, 2 files";
+    assert_eq!(ground.shared(), [desks]);
+    ground.link("hosts/dave/carol", "../carol");
+    assert_eq!(
+        ground.shared(),
+        [
+            "dave gets 1 file of hosts/carol, the folder of carol",
+            desks
+        ]
+    );
+    let hosts = ["a", "b", "c"].map(|name| format!("[hosts.{name}]\nsource = \".\"\n"));
+    let ground = Ground::new(&hosts.concat());
+    ground.write("flake.nix", "1");
+    ground.write("hosts/a/x", "1");
+    assert_eq!(
+        ground.shared(),
+        [
+            "a, b and c all get 1 file of the folder itself",
+            "b and c get 1 file of hosts/a, the folder of a",
+        ]
+    );
+    let of_alice = Forecast::make(ground.0.path(), &["a".parse().unwrap()]).unwrap();
+    assert_eq!(
+        shared(&of_alice)[0].machines.len(),
+        3,
+        "also those that weren't asked about"
+    );
+}
+
+#[test]
+fn what_the_owner_of_the_folder_can_not_read_is_told_to_root() {
+    let ground = Ground::new("[hosts.a]\n");
+    ground.write("hosts/a/configuration.nix", "1");
+    ground.write("hosts/a/closed/x.nix", "1");
+    ground.write("bento-secrets/a/key", "1");
+    let path = |name: &str| ground.0.path().join(name);
+    // Nobody has this number.
+    let stranger = Some(61_234);
+    chown(ground.0.path(), stranger, stranger).expect("the tests are run as root");
+    fs::set_permissions(ground.0.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(ground.warnings(), [""; 0]);
+    for closed in ["hosts/a/closed", "bento-secrets/a/key", "fleet.toml"] {
+        fs::set_permissions(path(closed), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let warnings = ground.warnings();
+    let told = [
+        "bento-secrets/a/key: 61234",
+        "fleet.toml: 61234",
+        "hosts/a/closed: 61234",
+    ];
+    assert!(
+        warnings.len() == 3
+            && warnings
+                .iter()
+                .zip(told)
+                .all(|(line, told)| line.starts_with(told)),
+        "{warnings:?}"
+    );
+    chown(path("hosts/a/closed"), stranger, stranger).unwrap();
+    assert_eq!(ground.warnings().len(), 2, "what is its own it can read");
+}

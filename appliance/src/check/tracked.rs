@@ -1,0 +1,124 @@
+//! Files that git doesn't track: they are published, but a flake that is built in the checkout doesn't see them.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::Group;
+use crate::problem::Problem;
+
+/// How many files of a folder are named.
+const NAMED: usize = 3;
+
+/// What git doesn't track of what machines get. Nothing where there is no checkout, or no git.
+pub(super) fn untracked(folder: &Path, groups: &[Group<'_>]) -> Vec<Problem> {
+    let tracked = match tracked(folder) {
+        Ok(Some(tracked)) => tracked,
+        Ok(None) => return Vec::new(),
+        Err(why) => {
+            let what = format!("git can't tell which files it tracks: {why}");
+            return vec![Problem::new("", what, "do what it says")];
+        }
+    };
+    let mut folders: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
+    for group in groups {
+        for file in group.files() {
+            let written = group.source.as_path().join(file.path.rest());
+            let written = written.strip_prefix(".").unwrap_or(&written);
+            let missing = match tracked.contains(&file.real) {
+                false => Some(file.real.as_path()),
+                true if written == file.real => None,
+                true => untracked_link(folder, written, &tracked),
+            };
+            if let Some((parent, name)) =
+                missing.and_then(|path| Some((path.parent()?, path.file_name()?)))
+            {
+                let names = folders.entry(parent.to_owned()).or_default();
+                names.insert(name.to_string_lossy().into_owned());
+            }
+        }
+    }
+    folders
+        .iter()
+        .map(|(folder, names)| warning(folder, names))
+        .collect()
+}
+
+/// The first symlink on the way to a file, if git tracks none of them.
+fn untracked_link<'p>(
+    folder: &Path,
+    written: &'p Path,
+    tracked: &HashSet<PathBuf>,
+) -> Option<&'p Path> {
+    let mut on_the_way: Vec<&Path> = written.ancestors().collect();
+    on_the_way.reverse();
+    if on_the_way.iter().any(|path| tracked.contains(*path)) {
+        return None;
+    }
+    on_the_way
+        .into_iter()
+        .find(|path| folder.join(path).is_symlink())
+}
+
+fn warning(folder: &Path, names: &BTreeSet<String>) -> Problem {
+    let few: Vec<_> = names.iter().take(NAMED).map(String::as_str).collect();
+    let (place, what) = match few[..] {
+        [only] => (folder.join(only), "isn't tracked by git".to_owned()),
+        _ => {
+            let more = match names.len() - few.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let what = format!("git doesn't track {}{more}", few.join(", "));
+            (folder.to_owned(), what)
+        }
+    };
+    let what = format!(
+        "{what}: machines get it all the same, but a flake built in this checkout lacks it"
+    );
+    Problem::new(
+        place.to_string_lossy(),
+        what,
+        "git add it, or name it in .gitignore",
+    )
+}
+
+/// Every file that git tracks, relative to the fleet folder; none without a checkout or git.
+fn tracked(folder: &Path) -> Result<Option<HashSet<PathBuf>>, String> {
+    let folder = folder.canonicalize().map_err(|error| error.to_string())?;
+    if !folder
+        .ancestors()
+        .any(|folder| folder.join(".git").exists())
+    {
+        return Ok(None);
+    }
+    let mut git = Command::new("git");
+    git.args(["ls-files", "-z", "--recurse-submodules"]);
+    git.current_dir(&folder).stdin(Stdio::null());
+    // A hook is told of one checkout and of the index of one commit; this one is found by where it lies.
+    for (name, _) in std::env::vars_os() {
+        if name.as_bytes().starts_with(b"GIT_") {
+            git.env_remove(name);
+        }
+    }
+    let output = match git.output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().next().unwrap_or_default();
+        return Err(line.to_owned());
+    }
+    let paths = output.stdout.split(|byte| *byte == 0);
+    let paths = paths.filter(|path| !path.is_empty());
+    Ok(Some(
+        paths
+            .map(|path| PathBuf::from(OsStr::from_bytes(path)))
+            .collect(),
+    ))
+}

@@ -1,0 +1,147 @@
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+
+use super::super::fleet_folder::{read_settings, unwritable};
+use crate::durable;
+use crate::fleet::edit::EditError;
+use crate::fleet::{self, FILE_NAME, Reading};
+use crate::problem::Problem;
+
+/// The `fleet.toml` of a fleet folder, as it was when it was read.
+#[derive(Debug)]
+pub(super) struct SettingsFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl SettingsFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
+        Ok(SettingsFile {
+            path: folder.join(FILE_NAME),
+            text: read_settings(folder)?,
+        })
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// When it as a whole can't be used.
+    pub(super) fn reading(&self) -> anyhow::Result<Reading> {
+        fleet::read(&self.text).map_err(|problems| anyhow!("{}", lines(&problems)))
+    }
+
+    /// Replaces it by an edited text, unless that would bring a problem that wasn't there.
+    ///
+    /// # Errors
+    /// When it can't be edited or written, or wouldn't be a fleet; it stays as it was then.
+    pub(super) fn replace(&self, edited: Result<String, EditError>) -> anyhow::Result<Reading> {
+        let edited = edited.with_context(|| format!("{FILE_NAME} isn't changed"))?;
+        let reading = fleet::read(&edited).map_err(|problems| {
+            anyhow!(
+                "{FILE_NAME} isn't changed, because it has errors:\n{}",
+                lines(&problems)
+            )
+        })?;
+        // Lines move, so that a problem is known again by what it says. It may be another machine's: of two that share
+        // a key, the later one is refused.
+        let known = fleet::read(&self.text)
+            .map(|reading| reading.problems)
+            .unwrap_or_default();
+        let is_new = |problem: &&Problem| {
+            !known
+                .iter()
+                .any(|old| (&old.host, &old.what) == (&problem.host, &problem.what))
+        };
+        if let Some(problem) = reading.problems.iter().find(is_new) {
+            bail!("{FILE_NAME} isn't changed, because it would have an error: {problem}");
+        }
+        if edited != self.text {
+            write(&self.path, &edited).map_err(|error| unwritable(&self.path, error))?;
+        }
+        Ok(reading)
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// Replaces a file in one step, where it really lies, and leaves whose it is and who may read it as it was.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let old = fs::metadata(&path)?;
+    let aside = durable::aside(&path);
+    let write_aside = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)?;
+        file.write_all(text.as_bytes())?;
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(|error| match error.kind() {
+                ErrorKind::PermissionDenied => io::Error::other(
+                    "it belongs to another user or group, which can't be kept: run this as its owner",
+                ),
+                _ => error,
+            })?;
+        }
+        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        file.sync_all()
+    };
+    write_aside().inspect_err(|_| {
+        // What is wrong has been told; what is left over is never published.
+        let _ = fs::remove_file(&aside);
+    })?;
+    durable::rename(&aside, &path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_symlink_stays_one_and_the_file_keeps_its_owner_and_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkout = tempfile::tempdir().unwrap();
+        let real = checkout.path().join("mine.toml");
+        let text = "[server]\naddress = \"x\"\n";
+        fs::write(&real, text).unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            chown(&real, Some(1234), Some(4321)).unwrap();
+        }
+        let before = fs::metadata(&real).unwrap();
+        let link = folder.path().join(FILE_NAME);
+        symlink(&real, &link).unwrap();
+        let file = SettingsFile::open(folder.path()).unwrap();
+        let edited = format!("{text}[hosts.a]\n");
+        file.replace(Ok(edited.clone())).unwrap();
+        assert_eq!(fs::read_link(&link).unwrap(), real);
+        assert_eq!(fs::read_to_string(&real).unwrap(), edited);
+        let after = fs::metadata(&real).unwrap();
+        assert_ne!(after.ino(), before.ino(), "it is replaced in one step");
+        let of = |file: &fs::Metadata| (file.uid(), file.gid(), file.mode());
+        assert_eq!(of(&after), of(&before));
+        assert_eq!(fs::read_dir(checkout.path()).unwrap().count(), 1);
+        assert!(file.replace(Ok(format!("{text}[host.a]\n"))).is_err());
+        assert_eq!(fs::read_to_string(&real).unwrap(), edited);
+    }
+}

@@ -1,0 +1,151 @@
+//! `bento notify`: who is told of machines that turn bad, and whether that arrives.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use bento_protocol::HostName;
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{Appliance, ApplianceOption};
+use crate::durable;
+use crate::fleet::{Fleet, Notify as Settings};
+use crate::notify::{Book, Condition, Message, Notified, Subject, Told, Way, ways};
+use crate::session::Exits;
+use crate::state::State;
+use crate::status::Status;
+
+/// Show who is told of machines that turn bad and what was told last, or try whether it arrives
+///
+/// A command or a webhook in [notify] of fleet.toml is called by the appliance when a machine's state turns bad, and
+/// when it is good again.
+#[derive(Debug, Args)]
+pub struct Notify {
+    /// Send a test by every way, from the appliance, and say what came back; exit code 1 if one failed
+    #[arg(long)]
+    test: bool,
+    /// With --test: the machine whose state is sent
+    #[arg(value_name = "NAME", requires = "test")]
+    name: Option<HostName>,
+    #[command(flatten)]
+    appliance: ApplianceOption,
+}
+
+impl Notify {
+    /// Prints what is configured and was told, or sends a test.
+    ///
+    /// # Errors
+    /// When there is no appliance's state, no such machine, or nothing is configured to be tested.
+    pub fn run(&self, output: &mut dyn Write) -> Result<ExitCode> {
+        let (state, runtime) = match self.appliance.find()? {
+            Appliance::Here(state, runtime) => (state, runtime),
+            Appliance::Elsewhere(elsewhere) => {
+                let name = self.name.as_ref().map(HostName::as_str);
+                let test = self.test.then_some("--test");
+                return elsewhere.relay(["notify"].into_iter().chain(test).chain(name));
+            }
+        };
+        let status = Status::read(&state, &runtime, Timestamp::now())?;
+        let settings = settings(&state)?;
+        if self.test {
+            return self.test(settings, &status, output);
+        }
+        match settings {
+            Some(settings) => show(&settings, &state, &status, output)?,
+            None => writeln!(output, "nobody is notified: {UNCONFIGURED}")?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn test(
+        &self,
+        settings: Option<Settings>,
+        status: &Status,
+        output: &mut dyn Write,
+    ) -> Result<ExitCode> {
+        let Some(settings) = settings else {
+            bail!("there is nobody to be notified: {UNCONFIGURED}");
+        };
+        let conditions = Condition::of_all(status, false);
+        let machine = self.name.as_ref().map(|name| {
+            let condition = conditions.get(&Subject::Machine(name.clone()));
+            let condition = condition.and_then(Option::as_ref);
+            condition.map(|condition| (name, condition)).with_context(|| {
+                format!("there is no machine {name} in the fleet: bento host list names those that there are")
+            })
+        });
+        let message = Message::test(machine.transpose()?, Timestamp::now());
+        let mut code = ExitCode::SUCCESS;
+        for way in ways(&settings) {
+            match way.tell(&message, &settings, &Exits::default()) {
+                Ok(came_back) => writeln!(output, "{way}: {came_back}")?,
+                Err(error) => {
+                    writeln!(output, "{way}: failed: {error:#}")?;
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+const UNCONFIGURED: &str = "say [notify] with webhook = \"https://…\", or command = [\"…\"], in fleet.toml; the \
+    appliance reads it within some seconds";
+
+/// The settings in force.
+fn settings(state: &State) -> Result<Option<Settings>> {
+    let path = state.fleet();
+    let fleet: Option<Fleet> = durable::read_json(&path)
+        .with_context(|| format!("the last good fleet, {}, can't be read", path.display()))?;
+    Ok(fleet.and_then(|fleet| fleet.notify))
+}
+
+fn show(settings: &Settings, state: &State, status: &Status, output: &mut dyn Write) -> Result<()> {
+    let path = state.notified();
+    let notified: Notified = durable::read_json(&path)
+        .with_context(|| format!("what was notified, {}, can't be read", path.display()))?
+        .unwrap_or_default();
+    let conditions = Condition::of_all(status, false);
+    for way in ways(settings) {
+        let limit = settings.timeout.as_duration().as_secs();
+        writeln!(output, "{way}, within {limit} s")?;
+        let book = match way {
+            Way::Command(_) => &notified.command,
+            Way::Webhook(_) => &notified.webhook,
+        };
+        show_book(book, output)?;
+        for subject in book.differences(&conditions).keys() {
+            writeln!(output, "  {subject}: changed since, not told yet")?;
+        }
+        if let Some(failure) = &book.failure {
+            writeln!(
+                output,
+                "  the last try failed at {:.0}: {}",
+                failure.at, failure.error
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn show_book(book: &Book, output: &mut dyn Write) -> Result<()> {
+    let fleet = book.fleet.iter().map(|told| (Subject::Fleet, told));
+    let machines = book.machines.iter();
+    let machines = machines.map(|(name, told)| (Subject::Machine(name.clone()), told));
+    let mut all: Vec<(Subject, &Told)> = fleet.chain(machines).collect();
+    // What was told last comes first.
+    all.sort_by_key(|(_, told)| std::cmp::Reverse(told.at));
+    if all.is_empty() {
+        writeln!(output, "  nothing was told yet")?;
+    }
+    for (subject, told) in all {
+        let verdict = if told.bad { "bad" } else { "good" };
+        writeln!(
+            output,
+            "  {subject}: told at {:.0} to be {verdict}, {}",
+            told.at, told.state
+        )?;
+    }
+    Ok(())
+}

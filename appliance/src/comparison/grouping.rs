@@ -1,0 +1,41 @@
+//! Machines with the same change, so that it is shown once.
+
+use super::{Changes, Comparison, Comparisons};
+
+/// What machines come to in a comparison.
+#[derive(Debug, Default)]
+pub(super) struct Groups<'a> {
+    /// They run what is published.
+    pub(super) current: Vec<&'a Comparison>,
+    /// Something is different: the machines that share it, and what it is.
+    pub(super) changed: Vec<(Vec<&'a Comparison>, &'a Changes)>,
+    /// There is nothing to compare.
+    pub(super) others: Vec<&'a Comparison>,
+}
+
+impl<'a> Groups<'a> {
+    pub(super) fn of(comparisons: &'a Comparisons) -> Self {
+        let mut groups = Groups::default();
+        for host in &comparisons.hosts {
+            let published = host.published.map(|published| published.generation);
+            let Some(runs) = host.runs.filter(|_| published.is_some()) else {
+                groups.others.push(host);
+                continue;
+            };
+            match &host.changes {
+                _ if published == Some(runs.generation) => groups.current.push(host),
+                None => groups.others.push(host),
+                Some(changes) => groups.add(host, changes),
+            }
+        }
+        groups
+    }
+
+    fn add(&mut self, host: &'a Comparison, changes: &'a Changes) {
+        let same = self.changed.iter_mut().find(|(_, known)| *known == changes);
+        match same {
+            Some((hosts, _)) => hosts.push(host),
+            None => self.changed.push((vec![host], changes)),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A state as an appliance leaves it, for tests.
+
+pub(crate) mod listener;
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+use bento_protocol::Report;
+use jiff::Timestamp;
+
+use crate::durable;
+use crate::problem::Problem;
+use crate::published::Published;
+use crate::report::Ledger;
+use crate::report::fixture::record;
+use crate::state::{HostState, Runtime, State};
+
+/// What an appliance keeps, with nothing that runs.
+pub(crate) struct Kept {
+    pub(crate) state: State,
+    pub(crate) runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+impl Kept {
+    /// With these tables in `fleet.toml`, after `[server]`, and nothing wrong.
+    pub(crate) fn new(tables: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path().join("state"));
+        let runtime = Runtime::new(folder.path().join("run"));
+        fs::create_dir(state.root()).unwrap();
+        fs::create_dir(runtime.root()).unwrap();
+        let kept = Kept {
+            state,
+            runtime,
+            _folder: folder,
+        };
+        kept.set(tables);
+        kept.tell(&[]);
+        kept
+    }
+
+    /// Replaces the settings.
+    pub(crate) fn set(&self, tables: &str) {
+        let text = format!("[server]\naddress = \"bento.example.org\"\n{tables}");
+        let reading = crate::fleet::read(&text).unwrap();
+        assert_eq!(reading.problems, []);
+        durable::write_json(&self.state.fleet(), &reading.fleet).unwrap();
+    }
+
+    /// These are all the problems that there are.
+    pub(crate) fn tell(&self, problems: &[Problem]) {
+        durable::write_json(&self.runtime.problems(), &problems).unwrap();
+    }
+
+    pub(crate) fn host(&self, name: &str) -> HostState {
+        self.state.host(&name.parse().unwrap())
+    }
+
+    pub(crate) fn publish(&self, name: &str, published: &Published) {
+        let host = self.host(name);
+        let chroot = host.publications().join("1/chroot");
+        fs::create_dir_all(&chroot).unwrap();
+        symlink(chroot, host.current()).unwrap();
+        durable::write_json(&host.published(), published).unwrap();
+    }
+
+    /// The machine reported these, and nothing else.
+    pub(crate) fn report(&self, name: &str, reports: &[Report]) {
+        let mut ledger = Ledger::default();
+        for report in reports {
+            ledger.note(&record(ledger.next, report.clone()));
+        }
+        fs::create_dir_all(self.host(name).root()).unwrap();
+        durable::write_json(&self.host(name).ledger(), &ledger).unwrap();
+    }
+
+    pub(crate) fn contact(&self, name: &str, time: Timestamp) {
+        fs::create_dir_all(self.host(name).root()).unwrap();
+        File::create(self.host(name).seen())
+            .unwrap()
+            .set_modified(SystemTime::from(time))
+            .unwrap();
+    }
+}
+
+/// A script, which gets a folder as its first argument.
+pub(crate) fn script(folder: &Path, text: &str) -> Vec<String> {
+    let path = folder.join("notify");
+    // Another process writes it: a child that another test starts meanwhile would keep it open, so that it couldn't be
+    // run.
+    let written = Command::new("sh")
+        .args([
+            "-c",
+            r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 755 "$1""#,
+            "sh",
+        ])
+        .arg(&path)
+        .arg(text)
+        .status()
+        .unwrap();
+    assert!(written.success());
+    [&path, folder]
+        .map(|path| path.to_str().unwrap().to_owned())
+        .to_vec()
+}

@@ -1,0 +1,337 @@
+//! Edits `fleet.toml`, from text to text: whatever an edit isn't about stays byte for byte as the administrator wrote it.
+//!
+//! The file is read for where its keys and values lie, and changed as text. Written anew from what was read, dotted keys
+//! would change places, and line ends and a byte order mark would go.
+
+mod place;
+
+use std::ops::Range;
+
+use bento_protocol::HostName;
+use toml_edit::{Document, Item, TableLike, Value};
+
+use super::{PublicKey, SourcePath};
+use place::{extent, first_line_below, last_header, lines_of, whole_lines};
+
+/// Why a `fleet.toml` can't be edited.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// It isn't TOML.
+    #[error("it can't be read: {0}")]
+    Syntax(String),
+    /// Something in it is of another kind than it must be.
+    #[error("{0}")]
+    Kind(String),
+    /// It doesn't name that machine.
+    #[error("it has no machine {0}: `bento host list` shows which there are")]
+    Unknown(HostName),
+}
+
+/// Adds a machine, or keys to a machine that is there; those that it has already are left out.
+///
+/// # Errors
+/// When the text can't be edited.
+pub fn enrol(
+    text: &str,
+    name: &HostName,
+    keys: &[PublicKey],
+    source: Option<&SourcePath>,
+) -> Result<String, EditError> {
+    let draft = Draft::of(text)?;
+    let Some(host) = draft.host(name)? else {
+        return Ok(draft.with_host(name, keys, source));
+    };
+    let known = match host.get("keys") {
+        None => Vec::new(),
+        Some(item) => {
+            let array = item.as_array();
+            let array = array
+                .ok_or_else(|| EditError::Kind(format!("the keys of {name} aren't a list")))?;
+            array.iter().collect()
+        }
+    };
+    let has = |key: &PublicKey| {
+        let key_of = |value: &&Value| value.as_str().and_then(|text| text.parse().ok());
+        known
+            .iter()
+            .filter_map(key_of)
+            .any(|known: PublicKey| known == *key)
+    };
+    let new: Vec<String> = keys.iter().filter(|key| !has(key)).map(quoted).collect();
+    let mut text = text.to_owned();
+    if !new.is_empty() {
+        let new = new.join(", ");
+        let last = known.last().and_then(|value| value.span());
+        let commented = host
+            .get("keys")
+            .and_then(Item::span)
+            .filter(|list| text[list.clone()].contains('#'));
+        let edit = match (last, commented) {
+            (Some(last), _) => (last.end..last.end, format!(", {new}")),
+            (None, Some(list)) => (list.start + 1..list.start + 1, new),
+            (None, None) => draft.setting(name, host, "keys", &format!("[{new}]")),
+        };
+        text = applied(&text, edit);
+    }
+    match source {
+        Some(source) => set(&text, name, "source", &quoted(source)),
+        None => Ok(text),
+    }
+}
+
+/// Takes machines out, each with the comments that stand right above or below it; a comment that a blank line sets apart
+/// stays.
+///
+/// # Errors
+/// When the text can't be edited.
+pub fn remove(text: &str, names: &[HostName]) -> Result<String, EditError> {
+    let mut text = text.to_owned();
+    for name in names {
+        let draft = Draft::of(&text)?;
+        let host = draft.known_host(name)?;
+        let hosts = draft.document.get("hosts").unwrap_or(host);
+        text = match hosts.as_inline_table() {
+            Some(table) => applied(&text, (entry_of(table, name.as_str()), String::new())),
+            None => {
+                let key = draft.hosts()?.and_then(|hosts| hosts.key(name.as_str()));
+                without(&text, whole_lines(&text, &lines_of(key, host)))
+            }
+        };
+    }
+    Ok(text)
+}
+
+/// Lets machines keep the generation that they have, or no longer so.
+///
+/// # Errors
+/// When the text can't be edited.
+pub fn set_paused(text: &str, names: &[HostName], paused: bool) -> Result<String, EditError> {
+    let mut text = text.to_owned();
+    for name in names {
+        text = set_paused_of(&text, name, paused)?;
+    }
+    Ok(text)
+}
+
+fn set_paused_of(text: &str, name: &HostName, paused: bool) -> Result<String, EditError> {
+    let draft = Draft::of(text)?;
+    let own = draft.known_host(name)?.get("paused");
+    let default = draft
+        .document
+        .get("defaults")
+        .and_then(|defaults| defaults.get("paused"))
+        .and_then(Item::as_bool)
+        .unwrap_or_default();
+    // Its own key counts if it has one.
+    match own.map(Item::as_bool) {
+        Some(Some(own)) if own == paused => Ok(text.to_owned()),
+        None if default == paused => Ok(text.to_owned()),
+        Some(_) if default == paused => match draft.line_of(name, "paused") {
+            Some(line) => Ok(applied(text, (line, String::new()))),
+            None => set(text, name, "paused", &paused.to_string()),
+        },
+        _ => set(text, name, "paused", &paused.to_string()),
+    }
+}
+
+/// Gives a key of a machine a value, written as TOML.
+fn set(text: &str, name: &HostName, key: &str, value: &str) -> Result<String, EditError> {
+    let draft = Draft::of(text)?;
+    let host = draft.known_host(name)?;
+    Ok(applied(text, draft.setting(name, host, key, value)))
+}
+
+/// A range of the text, and what comes in its place.
+type Edit = (Range<usize>, String);
+
+fn applied(text: &str, (range, new): Edit) -> String {
+    [&text[..range.start], &new, &text[range.end..]].concat()
+}
+
+/// A text that was read.
+struct Draft<'t> {
+    text: &'t str,
+    document: Document<&'t str>,
+}
+
+impl<'t> Draft<'t> {
+    fn of(text: &'t str) -> Result<Self, EditError> {
+        let document = Document::parse(text)
+            .map_err(|error| EditError::Syntax(error.to_string().trim().to_owned()))?;
+        Ok(Draft { text, document })
+    }
+
+    fn hosts(&self) -> Result<Option<&dyn TableLike>, EditError> {
+        let hosts = self.document.get("hosts").map(Item::as_table_like);
+        match hosts {
+            Some(None) => Err(EditError::Kind("hosts isn't a table".into())),
+            hosts => Ok(hosts.flatten()),
+        }
+    }
+
+    fn host(&self, name: &HostName) -> Result<Option<&Item>, EditError> {
+        let host = self.hosts()?.and_then(|hosts| hosts.get(name.as_str()));
+        match host {
+            Some(host) if !host.is_table_like() => {
+                Err(EditError::Kind(format!("{name} isn't a table")))
+            }
+            host => Ok(host),
+        }
+    }
+
+    fn known_host(&self, name: &HostName) -> Result<&Item, EditError> {
+        self.host(name)?
+            .ok_or_else(|| EditError::Unknown(name.clone()))
+    }
+
+    /// All that says a key of a machine, if it can go: nobody has written a comment on it, and the machine is named
+    /// without it.
+    fn line_of(&self, name: &HostName, key: &str) -> Option<Range<usize>> {
+        let host = self.host(name).ok().flatten()?;
+        if let Some(table) = host.as_inline_table() {
+            return Some(entry_of(table, key));
+        }
+        let table = host.as_table()?;
+        let named = !table.is_dotted() && !table.is_implicit();
+        let span = table.key(key)?.span()?.start..table.get(key)?.span()?.end;
+        let line = place::line_start(self.text, span.start)..place::line_end(self.text, span.end);
+        let bare = self.text[span.end..line.end].trim().is_empty();
+        (bare && (named || table.len() > 1)).then_some(line)
+    }
+
+    fn line_end(&self) -> &'static str {
+        if self.text.contains("\r\n") {
+            "\r\n"
+        } else {
+            "\n"
+        }
+    }
+
+    /// The text with one more machine, below the others.
+    fn with_host(
+        &self,
+        name: &HostName,
+        keys: &[PublicKey],
+        source: Option<&SourcePath>,
+    ) -> String {
+        let keys: Vec<String> = keys.iter().map(quoted).collect();
+        let mut settings = vec![format!("keys = [{}]", keys.join(", "))];
+        settings.extend(source.map(|source| format!("source = {}", quoted(source))));
+        let hosts = self.document.get("hosts");
+        if let Some(table) = hosts.and_then(Item::as_inline_table) {
+            let entry = format!("{name} = {{ {} }}", settings.join(", "));
+            return applied(self.text, added(table, &entry));
+        }
+        let end = self.line_end();
+        let at = hosts
+            .and_then(last_header)
+            .map_or(self.text.len(), |last| first_line_below(self.text, last));
+        let before = &self.text[..at];
+        let begun = if before.is_empty() || before.ends_with('\n') {
+            ""
+        } else {
+            end
+        };
+        let apart = if before.is_empty() { "" } else { end };
+        let block = format!(
+            "{begun}{apart}[hosts.{name}]{end}{}{end}",
+            settings.join(end)
+        );
+        applied(self.text, (at..at, block))
+    }
+
+    /// The edit that gives a key of a machine a value.
+    fn setting(&self, name: &HostName, host: &Item, key: &str, value: &str) -> Edit {
+        if let Some(old) = host.get(key).and_then(Item::span) {
+            return (old, value.to_owned());
+        }
+        let entry = format!("{key} = {value}");
+        if let Some(table) = host.as_inline_table() {
+            return added(table, &entry);
+        }
+        let end = self.line_end();
+        let is_below = |item: &Item| item.as_table().is_none_or(|table| table.is_dotted());
+        let own = host
+            .as_table_like()
+            .into_iter()
+            .flat_map(|table| table.iter());
+        let last = own
+            .filter(|(_, item)| is_below(item))
+            .filter_map(|(_, item)| extent(item))
+            .map(|extent| extent.end)
+            .max();
+        let table = host.as_table();
+        let key_of_host = || {
+            let hosts = self.document.get("hosts").and_then(Item::as_table_like)?;
+            hosts.key(name.as_str())?.span()
+        };
+        // `[hosts.a]`, `hosts.a.keys = …`, or only `[hosts.a.reboot_window]`.
+        let (at, prefix) = if table.is_some_and(|table| table.is_dotted()) {
+            let named = key_of_host().unwrap_or_default();
+            let line = place::line_start(self.text, named.start);
+            let at = last.unwrap_or(named.end);
+            (at, format!("{}.", &self.text[line..named.end]))
+        } else if table.is_some_and(|table| !table.is_implicit()) {
+            let header = host.span().unwrap_or_default();
+            (last.unwrap_or(header.end), String::new())
+        } else {
+            let below = extent(host).unwrap_or_default();
+            let at = place::line_start(self.text, below.start);
+            return (at..at, format!("[hosts.{name}]{end}{entry}{end}{end}"));
+        };
+        let at = place::line_end(self.text, at);
+        match self.text[..at].ends_with('\n') {
+            true => (at..at, format!("{prefix}{entry}{end}")),
+            false => (at..at, format!("{end}{prefix}{entry}{end}")),
+        }
+    }
+}
+
+/// The edit that adds an entry to a table on one line.
+fn added(table: &toml_edit::InlineTable, entry: &str) -> Edit {
+    let last = table
+        .iter()
+        .filter_map(|(_, value)| extent(&Item::Value(value.clone())));
+    match last.map(|extent| extent.end).max() {
+        Some(end) => (end..end, format!(", {entry}")),
+        None => (table.span().unwrap_or_default(), format!("{{ {entry} }}")),
+    }
+}
+
+/// An entry of a table on one line, with the comma that its neighbour no longer needs.
+fn entry_of(table: &toml_edit::InlineTable, name: &str) -> Range<usize> {
+    let span_of = |(key, value): (&str, &Value)| {
+        let start = table.key(key).and_then(|key| key.span())?.start;
+        let end = extent(&Item::Value(value.clone()))?.end;
+        Some((key == name, start..end))
+    };
+    let spans: Vec<_> = table.iter().filter_map(span_of).collect();
+    let Some(index) = spans.iter().position(|(is_it, _)| *is_it) else {
+        return 0..0;
+    };
+    let own = spans[index].1.clone();
+    match (index.checked_sub(1), spans.get(index + 1)) {
+        (_, Some((_, next))) => own.start..next.start,
+        (Some(previous), None) => spans[previous].1.end..own.end,
+        (None, None) => own,
+    }
+}
+
+/// The text without these ranges, which are in order.
+fn without(text: &str, ranges: Vec<Range<usize>>) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut from = 0;
+    for range in ranges {
+        kept.push_str(&text[from..range.start]);
+        from = range.end;
+    }
+    kept.push_str(&text[from..]);
+    kept
+}
+
+fn quoted(text: impl ToString) -> String {
+    Value::from(text.to_string()).to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ureq::http::Uri;
+
+use super::Span;
+
+/// The longest time that a notification may take: others wait for it.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
+
+/// Who is told when a machine's state turns bad, or good again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Table", into = "Table")]
+pub struct Notify {
+    /// A program and its arguments.
+    pub command: Option<Vec<String>>,
+    /// Where a message is posted.
+    pub webhook: Option<Webhook>,
+    /// How long one of them may take; at most ten minutes.
+    pub timeout: Span,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    webhook: Option<Webhook>,
+    #[serde(default = "default_timeout")]
+    timeout: Span,
+}
+
+fn default_timeout() -> Span {
+    Span::seconds(30)
+}
+
+impl TryFrom<Table> for Notify {
+    type Error = String;
+
+    fn try_from(table: Table) -> Result<Self, String> {
+        let Table {
+            command,
+            webhook,
+            timeout,
+        } = table;
+        if command.is_none() && webhook.is_none() {
+            return Err("names neither a command nor a webhook".into());
+        }
+        let words = command.iter().flatten();
+        if command.as_ref().is_some_and(|command| {
+            command.first().is_none_or(String::is_empty)
+                || words.clone().any(|word| word.contains('\0'))
+        }) {
+            return Err(
+                "command isn't a program with its arguments, such as [\"/notify\", \"--now\"]"
+                    .into(),
+            );
+        }
+        if timeout.as_duration() > LONGEST {
+            return Err("timeout is longer than \"10m\"".into());
+        }
+        Ok(Notify {
+            command,
+            webhook,
+            timeout,
+        })
+    }
+}
+
+impl From<Notify> for Table {
+    fn from(notify: Notify) -> Self {
+        let Notify {
+            command,
+            webhook,
+            timeout,
+        } = notify;
+        Table {
+            command,
+            webhook,
+            timeout,
+        }
+    }
+}
+
+/// An address to which a message is posted. Whoever knows it can post, too: it is shown without its path.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Webhook(Uri);
+
+impl Webhook {
+    /// The whole address.
+    pub fn uri(&self) -> &Uri {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Webhook {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // What is wrong with it isn't repeated: it may be a secret but for one letter.
+        let uri: Uri = text
+            .parse()
+            .map_err(|error| format!("the webhook isn't an address: {error}"))?;
+        if !matches!(uri.scheme_str(), Some("https" | "http"))
+            || uri.host().is_none_or(str::is_empty)
+        {
+            return Err("the webhook must begin with https:// (or http://) and a name".into());
+        }
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err(
+                "the webhook has a user in its address: put the token in the path instead".into(),
+            );
+        }
+        Ok(Webhook(uri))
+    }
+}
+
+impl From<Webhook> for String {
+    fn from(webhook: Webhook) -> String {
+        webhook.0.to_string()
+    }
+}
+
+impl fmt::Display for Webhook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.0.scheme_str().unwrap_or_default();
+        let authority = self
+            .0
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        write!(formatter, "{scheme}://{authority}/…")
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+
+    const SERVER: &str = "[server]\naddress = \"a\"\n";
+
+    fn notify(lines: &str) -> Result<Notify, String> {
+        match read(&format!("{SERVER}[notify]\n{lines}\n")) {
+            Ok(reading) => Ok(reading.fleet.notify.unwrap()),
+            Err(problems) => Err(problems[0].to_string()),
+        }
+    }
+
+    #[test]
+    fn a_webhook_is_shown_without_what_is_secret() {
+        let notify = notify("webhook = \"https://ntfy.example.org:8443/secret?token=1\"").unwrap();
+        assert_eq!(notify.timeout.as_duration(), Duration::from_secs(30));
+        let webhook = notify.webhook.clone().unwrap();
+        assert_eq!(webhook.to_string(), "https://ntfy.example.org:8443/…");
+        assert!(!format!("{notify:?}").contains("secret"));
+        let json = serde_json::to_string(&notify).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Notify>(&json).unwrap(),
+            notify,
+            "the state keeps it"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_line() {
+        for (lines, line, what) in [
+            ("", 3, "names neither a command nor a webhook"),
+            ("webhok = \"https://a\"", 4, "unknown field `webhok`"),
+            (
+                "webhook = \"ftp://a/secret\"",
+                4,
+                "must begin with https://",
+            ),
+            (
+                "webhook = \"https://secret@a/\"",
+                4,
+                "has a user in its address",
+            ),
+            ("webhook = \"https:// secret\"", 4, "isn't an address"),
+            ("command = []", 3, "isn't a program"),
+            ("command = \"notify\"", 4, "invalid type"),
+            (
+                "webhook = \"https://a\"\ntimeout = \"never\"",
+                5,
+                "isn't a length of time",
+            ),
+            (
+                "webhook = \"https://a\"\ntimeout = \"1h\"",
+                3,
+                "longer than \"10m\"",
+            ),
+        ] {
+            let error = notify(lines).unwrap_err();
+            assert!(
+                error.starts_with(&format!("fleet.toml:{line}: [notify]: ")),
+                "{lines}: {error}"
+            );
+            assert!(
+                error.contains(what) && !error.contains("secret"),
+                "{lines}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Metrics: what is known of the fleet and of the appliance, in the text format of Prometheus.
+//!
+//! What happened is given as a time, so that a rule can ask `time() - …` at any moment, as Prometheus' guide to
+//! instrumentation advises; and as an age beside it, for those who read the text without Prometheus.
+
+mod appliance;
+mod machines;
+mod server;
+mod text;
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use bento_protocol::HostName;
+use jiff::Timestamp;
+
+pub use self::server::Server;
+use self::text::{Kind, Text};
+use crate::activity::Snapshot;
+use crate::enrolment::Enrolments;
+use crate::report::Ledger;
+use crate::state::{Runtime, State};
+use crate::status::{HostStatus, MachineStatus, Status};
+
+/// Everything that metrics are made of.
+#[derive(Debug)]
+pub struct Readings {
+    /// What is known of the fleet.
+    pub status: Status,
+    /// What the reports of each machine come to since it was enrolled; none where that can't be read.
+    pub ledgers: BTreeMap<HostName, Ledger>,
+    /// What the appliance counts; none where none runs.
+    pub activity: Option<Snapshot>,
+}
+
+impl Readings {
+    /// Reads what is known now.
+    ///
+    /// # Errors
+    /// When there is no state, or the fleet in it can't be read.
+    pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
+        let status = Status::read(state, runtime, now)?;
+        let enrolments = Enrolments::read(state).with_context(|| {
+            format!(
+                "the accounts, {}, can't be read",
+                state.enrolments().display()
+            )
+        })?;
+        let ledger = |machine: &MachineStatus| {
+            let name = &machine.name;
+            // That it can't be read is that machine's error in status.
+            let ledger = Ledger::read(&state.host(name)).ok()?;
+            let ledger = match enrolments.get(name) {
+                Some(enrolment) => ledger.since(enrolment.since),
+                None => ledger,
+            };
+            Some((name.clone(), ledger))
+        };
+        let activity = Snapshot::read(runtime).with_context(|| {
+            format!(
+                "what the appliance counts, {}, can't be read",
+                runtime.activity().display()
+            )
+        })?;
+        Ok(Readings {
+            ledgers: status.hosts.iter().filter_map(ledger).collect(),
+            status,
+            activity,
+        })
+    }
+
+    /// The metrics as text.
+    pub fn render(&self) -> String {
+        let mut text = Text::default();
+        match &self.activity {
+            Some(activity) => {
+                text.one(UP, 1.0);
+                appliance::write(&mut text, activity);
+            }
+            None => text.one(UP, 0.0),
+        }
+        self.fleet(&mut text);
+        self.machines(&mut text);
+        text.finish()
+    }
+
+    fn fleet(&self, text: &mut Text) {
+        if let Some(problems) = &self.status.problems {
+            text.family(
+                "bento_fleet_problems",
+                Kind::Gauge,
+                "What is wrong with the fleet as a whole, such as a faulty fleet.toml.",
+            );
+            text.sample(&[], problems.len() as f64);
+        }
+        text.family(
+            "bento_machines",
+            Kind::Gauge,
+            "Machines of the fleet, by state.",
+        );
+        for state in HostStatus::ALL {
+            let hosts = self.status.hosts.iter();
+            let count = hosts.filter(|machine| machine.state == state).count();
+            text.sample(&[("state", state.as_str())], count as f64);
+        }
+    }
+}
+
+const UP: (&str, &str) = (
+    "bento_up",
+    "1 while the appliance runs, 0 while it doesn't.",
+);
+
+fn seconds(time: Timestamp) -> f64 {
+    // To the millisecond, as Prometheus counts itself.
+    time.as_millisecond() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests;

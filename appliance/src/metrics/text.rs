@@ -1,0 +1,89 @@
+use std::fmt::Write;
+
+/// What a metric does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It goes up and down.
+    Gauge,
+    /// It only grows, until the appliance starts anew.
+    Counter,
+}
+
+/// Prometheus' text format, version 0.0.4. A family is written as a whole, with its help and type once.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    written: String,
+    family: String,
+}
+
+impl Text {
+    /// Begins a family: the samples that follow are its.
+    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+        };
+        name.clone_into(&mut self.family);
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    /// A family with one gauge without labels.
+    pub(super) fn one(&mut self, (name, help): (&str, &str), value: f64) {
+        self.family(name, Kind::Gauge, help);
+        self.sample(&[], value);
+    }
+
+    /// A sample of the family that was begun last.
+    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        self.written.push_str(&self.family);
+        for (index, (name, value)) in labels.iter().enumerate() {
+            self.written.push(if index == 0 { '{' } else { ',' });
+            self.written.push_str(name);
+            self.written.push_str("=\"");
+            self.written.extend(value.chars().flat_map(escape));
+            self.written.push('"');
+        }
+        if !labels.is_empty() {
+            self.written.push('}');
+        }
+        // A whole number without a fraction, another one as exact as it is, never with an exponent.
+        self.line(format_args!(" {value}"));
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.written
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // A String takes everything.
+        let _ = writeln!(self.written, "{line}");
+    }
+}
+
+/// What would end a label's value, or the line.
+fn escape(character: char) -> impl Iterator<Item = char> {
+    let (backslash, character) = match character {
+        '\\' | '"' => (Some('\\'), character),
+        '\n' => (Some('\\'), 'n'),
+        _ => (None, character),
+    };
+    backslash.into_iter().chain([character])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_may_hold_anything() {
+        let mut text = Text::default();
+        text.family("a", Kind::Gauge, "What it is.");
+        text.sample(&[("x", "a\\b\"c\nd"), ("y", "grün")], 1.5);
+        text.sample(&[], 1_767_225_600.0);
+        assert_eq!(
+            text.finish(),
+            "# HELP a What it is.\n# TYPE a gauge\na{x=\"a\\\\b\\\"c\\nd\",y=\"grün\"} 1.5\na 1767225600\n"
+        );
+    }
+}

@@ -1,0 +1,200 @@
+use std::collections::BTreeMap;
+
+use bento_protocol::{Format, HostName};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, Subject};
+
+/// What was told by each way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notified {
+    /// The version of this document.
+    pub format: Format,
+    /// What the command was told.
+    #[serde(default)]
+    pub command: Book,
+    /// What the webhook was told.
+    #[serde(default)]
+    pub webhook: Book,
+}
+
+impl Default for Notified {
+    fn default() -> Self {
+        let (command, webhook) = Default::default();
+        Notified {
+            format: Format,
+            command,
+            webhook,
+        }
+    }
+}
+
+/// What was told last of whom. Of whom nothing was told, nothing bad was known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// Of the fleet as a whole.
+    #[serde(default)]
+    pub fleet: Option<Told>,
+    /// Of the machines.
+    #[serde(default)]
+    pub machines: BTreeMap<HostName, Told>,
+    /// Why the last try failed; none if it didn't.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+}
+
+/// What was told of somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Whether it was bad.
+    pub bad: bool,
+    /// The state at that time.
+    pub state: String,
+    /// When it was told.
+    pub at: Timestamp,
+}
+
+/// A try that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// When.
+    pub at: Timestamp,
+    /// Why, in one line.
+    pub error: String,
+}
+
+impl Book {
+    /// Who is bad and wasn't told to be so, or the other way round.
+    pub fn differences(
+        &self,
+        conditions: &BTreeMap<Subject, Option<Condition>>,
+    ) -> BTreeMap<Subject, bool> {
+        let differs = |(subject, condition): (&Subject, &Option<Condition>)| {
+            let bad = condition.as_ref()?.bad;
+            let told = self.of(subject).is_some_and(|told| told.bad);
+            (bad != told).then(|| (subject.clone(), bad))
+        };
+        conditions.iter().filter_map(differs).collect()
+    }
+
+    /// What was told of somebody.
+    pub fn of(&self, subject: &Subject) -> Option<&Told> {
+        match subject {
+            Subject::Fleet => self.fleet.as_ref(),
+            Subject::Machine(name) => self.machines.get(name),
+        }
+    }
+
+    /// Takes note of what was told.
+    pub fn note(&mut self, subject: &Subject, condition: &Condition, at: Timestamp) {
+        let told = Told {
+            bad: condition.bad,
+            state: condition.state.to_owned(),
+            at,
+        };
+        match subject {
+            Subject::Fleet => self.fleet = Some(told),
+            Subject::Machine(name) => _ = self.machines.insert(name.clone(), told),
+        }
+        self.failure = None;
+    }
+
+    /// Forgets the machines that aren't there any more. Says whether there were any.
+    pub fn forget_removed(&mut self, conditions: &BTreeMap<Subject, Option<Condition>>) -> bool {
+        let before = self.machines.len();
+        self.machines
+            .retain(|name, _| conditions.contains_key(&Subject::Machine(name.clone())));
+        self.machines.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BAD: Condition = Condition {
+        bad: true,
+        state: "failing",
+        silent: false,
+        error: None,
+    };
+    const GOOD: Condition = Condition {
+        bad: false,
+        state: "up-to-date",
+        ..BAD
+    };
+
+    fn machine(name: &str) -> Subject {
+        Subject::Machine(name.parse().unwrap())
+    }
+
+    /// Tells all that differs, and gives whom it told that they are bad, or good.
+    fn tell(book: &mut Book, conditions: &[(&str, Option<Condition>)]) -> Vec<(String, bool)> {
+        let conditions = conditions
+            .iter()
+            .map(|(name, condition)| match *name {
+                "" => (Subject::Fleet, condition.clone()),
+                name => (machine(name), condition.clone()),
+            })
+            .collect();
+        book.forget_removed(&conditions);
+        let differences = book.differences(&conditions);
+        for subject in differences.keys() {
+            let condition = conditions[subject].as_ref().unwrap();
+            book.note(subject, condition, Timestamp::UNIX_EPOCH);
+        }
+        let told = differences.into_iter();
+        told.map(|(subject, bad)| (subject.to_string(), bad))
+            .collect()
+    }
+
+    fn told(name: &str, bad: bool) -> Vec<(String, bool)> {
+        vec![(name.to_owned(), bad)]
+    }
+
+    #[test]
+    fn at_first_only_what_is_bad_is_told_and_then_each_change_once() {
+        let mut book = Book::default();
+        let (bad, good) = (|| Some(BAD), || Some(GOOD));
+        assert_eq!(
+            tell(&mut book, &[("", good()), ("a", bad()), ("b", good())]),
+            told("a", true)
+        );
+        assert_eq!(
+            tell(&mut book, &[("", good()), ("a", bad()), ("b", good())]),
+            []
+        );
+        assert_eq!(
+            tell(&mut book, &[("", bad()), ("a", bad()), ("b", good())]),
+            told("the fleet", true)
+        );
+        assert_eq!(
+            tell(&mut book, &[("", bad()), ("a", good()), ("b", good())]),
+            told("a", false)
+        );
+        let json = serde_json::to_string(&book).unwrap();
+        let mut book: Book = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            tell(&mut book, &[("", bad()), ("a", good()), ("b", good())]),
+            []
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_neither_bad_nor_good() {
+        let mut book = Book::default();
+        tell(&mut book, &[("", Some(BAD)), ("a", Some(BAD))]);
+        assert_eq!(tell(&mut book, &[("", None), ("a", None), ("b", None)]), []);
+        assert_eq!(tell(&mut book, &[("", Some(BAD)), ("a", Some(BAD))]), []);
+    }
+
+    #[test]
+    fn a_machine_that_is_removed_is_forgotten() {
+        let mut book = Book::default();
+        tell(&mut book, &[("a", Some(BAD))]);
+        assert_eq!(tell(&mut book, &[]), []);
+        assert_eq!(tell(&mut book, &[("a", Some(GOOD))]), []);
+        assert_eq!(tell(&mut book, &[("a", Some(BAD))]), told("a", true));
+    }
+}

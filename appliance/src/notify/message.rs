@@ -1,0 +1,146 @@
+use bento_protocol::{Format, HostName};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Condition, Subject};
+
+/// What is told: a document in JSON, and the same as environment variables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// The version of this document.
+    pub format: Format,
+    /// The machine; none for the fleet as a whole.
+    pub machine: Option<HostName>,
+    /// Its state; for the fleet `faulty` or `good`, for a test without a machine `test`.
+    pub state: String,
+    /// Whether somebody has to look at it.
+    pub bad: bool,
+    /// Whether it was heard of for too long ago.
+    pub silent: bool,
+    /// When the appliance noticed the change.
+    #[serde(serialize_with = "to_the_second")]
+    pub since: Timestamp,
+    /// What is wrong, in one line.
+    pub error: Option<String>,
+    /// Whether somebody only tries whether this arrives.
+    pub test: bool,
+    /// All of that in a sentence.
+    pub text: String,
+}
+
+impl Message {
+    /// Tells of a change.
+    pub fn new(subject: &Subject, condition: &Condition, since: Timestamp) -> Self {
+        Message {
+            format: Format,
+            machine: match subject {
+                Subject::Fleet => None,
+                Subject::Machine(name) => Some(name.clone()),
+            },
+            state: condition.state.to_owned(),
+            bad: condition.bad,
+            silent: condition.silent,
+            since,
+            error: condition.error.clone(),
+            test: false,
+            text: sentence(subject, condition),
+        }
+    }
+
+    /// Tries whether it arrives, with what is true of a machine, if one is meant.
+    pub fn test(machine: Option<(&HostName, &Condition)>, now: Timestamp) -> Self {
+        let nobody = Condition {
+            bad: false,
+            state: "test",
+            silent: false,
+            error: None,
+        };
+        match machine {
+            None => Message {
+                test: true,
+                text: "bento: this is a test, nothing is wrong".into(),
+                ..Message::new(&Subject::Fleet, &nobody, now)
+            },
+            Some((name, condition)) => {
+                let message = Message::new(&Subject::Machine(name.clone()), condition, now);
+                Message {
+                    test: true,
+                    text: format!("{} (this is a test)", message.text),
+                    ..message
+                }
+            }
+        }
+    }
+
+    /// The document.
+    pub fn json(&self) -> Vec<u8> {
+        // Names and numbers: there is nothing in it that JSON can't say.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The same for a command; what isn't known is empty.
+    pub fn environment(&self) -> [(&'static str, String); 8] {
+        let machine = self.machine.as_ref().map(ToString::to_string);
+        [
+            ("BENTO_MACHINE", machine.unwrap_or_default()),
+            ("BENTO_STATE", self.state.clone()),
+            ("BENTO_BAD", self.bad.to_string()),
+            ("BENTO_SILENT", self.silent.to_string()),
+            ("BENTO_SINCE", format!("{:.0}", self.since)),
+            ("BENTO_ERROR", self.error.clone().unwrap_or_default()),
+            ("BENTO_TEST", self.test.to_string()),
+            ("BENTO_TEXT", self.text.clone()),
+        ]
+    }
+}
+
+fn sentence(subject: &Subject, condition: &Condition) -> String {
+    let Condition {
+        bad, state, silent, ..
+    } = condition;
+    let error = match &condition.error {
+        Some(error) => format!(": {error}"),
+        None => String::new(),
+    };
+    match (subject, bad, silent) {
+        (Subject::Fleet, true, _) => format!("bento: something is wrong with the fleet{error}"),
+        (Subject::Fleet, false, _) => "bento: the fleet is all right again".into(),
+        (Subject::Machine(name), true, true) => {
+            format!("bento: {name} is silent, and was {state} when it was last heard of{error}")
+        }
+        (Subject::Machine(name), true, false) => format!("bento: {name} is {state}{error}"),
+        (Subject::Machine(name), false, _) => {
+            format!("bento: {name} is all right again: {state}")
+        }
+    }
+}
+
+fn to_the_second<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.0}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixture::second;
+
+    #[test]
+    fn a_change_is_told_in_json_and_in_the_environment() {
+        let condition = Condition {
+            bad: true,
+            state: "failing",
+            silent: false,
+            error: Some("build_failed: no luck".into()),
+        };
+        let subject = Subject::Machine("kikimora".parse().unwrap());
+        let message = Message::new(&subject, &condition, second(0));
+        assert_eq!(
+            String::from_utf8(message.json()).unwrap(),
+            r#"{"format":1,"machine":"kikimora","state":"failing","bad":true,"silent":false,"since":"2026-01-01T00:00:00Z","error":"build_failed: no luck","test":false,"text":"bento: kikimora is failing: build_failed: no luck"}"#
+        );
+        let environment = message.environment();
+        assert!(environment.contains(&("BENTO_MACHINE", "kikimora".into())));
+        assert!(environment.contains(&("BENTO_BAD", "true".into())));
+        assert!(environment.contains(&("BENTO_SINCE", "2026-01-01T00:00:00Z".into())));
+    }
+}

@@ -1,0 +1,18 @@
+//! Notifications: a command or a webhook is told when the state of a machine turns bad, and when it is good again.
+//!
+//! [`Book`] knows what was told last, so that nothing is told twice; [`Courier`] when to try again what couldn't be
+//! told; [`Way`] how to tell it. Who does so, and when, is the supervisor's affair.
+
+mod book;
+mod command;
+mod condition;
+mod courier;
+mod message;
+mod way;
+mod webhook;
+
+pub use book::{Book, Failure, Notified, Told};
+pub use condition::{Condition, Subject};
+pub use courier::{Courier, Next, PAUSES, Sequel};
+pub use message::Message;
+pub use way::{Way, ways};

@@ -1,0 +1,62 @@
+use jiff::Timestamp;
+
+use super::*;
+use crate::fixture::listener::{Answer, Listener};
+
+const GENEROUS: Duration = Duration::from_secs(60);
+
+fn message() -> Message {
+    Message::test(None, Timestamp::UNIX_EPOCH)
+}
+
+fn webhook(listener: &Listener) -> Webhook {
+    let address = format!("http://{}/secret?token=1", listener.address);
+    address.try_into().unwrap()
+}
+
+#[test]
+fn it_gets_the_message_in_one_post() {
+    let listener = Listener::open(Answer::With("200 OK", "thank\nyou"));
+    let came_back = post(&webhook(&listener), &message(), GENEROUS).unwrap();
+    assert_eq!(came_back, "answered 200 OK: thank you");
+    let request = listener.next();
+    assert_eq!(request.line, "POST /secret?token=1 HTTP/1.1");
+    assert!(request.has("content-type: application/json"), "{request:?}");
+    assert_eq!(request.body, message().json());
+}
+
+#[test]
+fn another_answer_than_a_success_is_a_failure_that_keeps_the_address_to_itself() {
+    for (status, said) in [
+        ("500 Internal Server Error", "\u{1b}[2Jout of order"),
+        ("302 Found", ""),
+        ("404 Not Found", &"x".repeat(100_000)[..]),
+    ] {
+        let listener = Listener::open(Answer::With(status, said.to_owned().leak()));
+        let error = post(&webhook(&listener), &message(), GENEROUS)
+            .unwrap_err()
+            .to_string();
+        let expected = format!("http://{}/… answered {status}", listener.address);
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(
+            !error.contains("secret") && !error.contains('\u{1b}'),
+            "{error}"
+        );
+        assert!(error.chars().count() < 500);
+        assert_eq!(listener.count(), 1, "a redirect leads nowhere");
+    }
+}
+
+#[test]
+fn one_that_never_answers_or_is_not_there_is_left_in_time() {
+    let listener = Listener::open(Answer::Never);
+    let error = post(&webhook(&listener), &message(), Duration::from_secs(1)).unwrap_err();
+    assert!(
+        error.to_string().contains("hasn't answered within 1 s"),
+        "{error}"
+    );
+    let webhook = webhook(&listener);
+    drop(listener);
+    let error = post(&webhook, &message(), Duration::from_secs(1)).unwrap_err();
+    assert!(error.to_string().contains("can't be reached"), "{error}");
+}

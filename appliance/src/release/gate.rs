@@ -1,0 +1,231 @@
+//! What a generation lacks for being published, by what `[publish]` in `fleet.toml` wants.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use bento_protocol::{GenerationId, HostName};
+
+use super::{Approval, Build, Record, path};
+use crate::fleet::{Publish, When};
+use crate::problem::Problem;
+use crate::tree::{FleetFolder, Found, Stamp};
+
+/// How long a record may be a damaged one before that is told: git and cp write a file in place, and what is there of
+/// it meanwhile is no record.
+const WRITING: Duration = Duration::from_secs(2);
+
+/// What is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Nobody approved it.
+    Approval,
+    /// It wasn't built, and may not be published without that.
+    Build,
+}
+
+/// Why a record can't be read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is just being written.
+    Unsettled,
+    /// It is damaged.
+    Damaged(Problem),
+}
+
+/// What a generation lacks for being published; none if it may be. Records of any other generation count for nothing.
+pub fn lack(
+    publish: &Publish,
+    generation: GenerationId,
+    approval: Option<&Approval>,
+    build: Option<&Build>,
+) -> Option<Lack> {
+    let is_approved = approval.is_some_and(|approval| approval.generation == generation);
+    let is_built = build.is_some_and(|build| build.generation == generation);
+    if publish.when == When::Deploy && !is_approved {
+        Some(Lack::Approval)
+    } else if publish.require_build && !is_built {
+        Some(Lack::Build)
+    } else {
+        None
+    }
+}
+
+impl Lack {
+    /// What waits for it, as an administrator is told: a reminder where the machine has another generation meanwhile.
+    pub fn told(self, host: &HostName, source: &str, has_another: bool) -> Problem {
+        let (what, command) = match self {
+            Lack::Approval => ("isn't approved", "deploy"),
+            Lack::Build => ("isn't built", "build"),
+        };
+        let advice = format!("`bento {command} {host}` publishes it");
+        let told = if has_another {
+            Problem::note(source, format!("has changed, and {what} yet"), advice)
+        } else {
+            Problem::new(source, format!("{what} yet"), advice)
+        };
+        told.of(host)
+    }
+}
+
+/// The record of a machine; none if there is none.
+///
+/// # Errors
+/// When there is something that isn't such a record, or not yet.
+pub fn read<T: Record>(fleet: &FleetFolder, host: &HostName) -> Result<Option<T>, Unreadable> {
+    T::of(fleet, host).map_err(|error| {
+        if is_young(fleet, &path::<T>(host)) {
+            Unreadable::Unsettled
+        } else {
+            Unreadable::Damaged(damaged::<T>(host, &error))
+        }
+    })
+}
+
+/// Whether a file was changed just now.
+fn is_young(fleet: &FleetFolder, path: &Path) -> bool {
+    let changed = |found: Found| Stamp::of(&found.stat).changed_at();
+    let changed = fleet.find(path).ok().and_then(changed);
+    changed
+        .and_then(|changed| SystemTime::now().duration_since(changed).ok())
+        .is_some_and(|age| age < WRITING)
+}
+
+fn damaged<T: Record>(host: &HostName, error: &io::Error) -> Problem {
+    let place = path::<T>(host).display().to_string();
+    let (what, advice) = match error.kind() {
+        ErrorKind::PermissionDenied => (
+            "can't be read by the user who runs the appliance".to_owned(),
+            "let that user read it".to_owned(),
+        ),
+        _ => (
+            format!("isn't a record of bento: {error}"),
+            format!("remove it, and run `bento {} {host}`", T::COMMAND),
+        ),
+    };
+    Problem::new(place, what, advice).of(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::Duration;
+
+    use bento_protocol::Format;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn id(digit: char) -> GenerationId {
+        digit.to_string().repeat(64).parse().unwrap()
+    }
+
+    fn approval(digit: char) -> Approval {
+        Approval {
+            format: Format,
+            generation: id(digit),
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn build(digit: char) -> Build {
+        Build {
+            format: Format,
+            generation: id(digit),
+            system: format!("/nix/store/{}-nixos", "0".repeat(32))
+                .parse()
+                .unwrap(),
+            comparable: false,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn only_what_is_recorded_of_exactly_this_generation_counts() {
+        let (approved, other) = (approval('a'), approval('b'));
+        let (built, elsewhere) = (build('a'), build('b'));
+        let expected = [
+            // when, require_build, approval, build: what is missing
+            (When::Change, false, None, None, None),
+            (When::Change, true, Some(&approved), None, Some(Lack::Build)),
+            (
+                When::Change,
+                true,
+                None,
+                Some(&elsewhere),
+                Some(Lack::Build),
+            ),
+            (When::Change, true, None, Some(&built), None),
+            (
+                When::Deploy,
+                false,
+                None,
+                Some(&built),
+                Some(Lack::Approval),
+            ),
+            (
+                When::Deploy,
+                false,
+                Some(&other),
+                None,
+                Some(Lack::Approval),
+            ),
+            (When::Deploy, false, Some(&approved), None, None),
+            (When::Deploy, true, Some(&approved), None, Some(Lack::Build)),
+            (
+                When::Deploy,
+                true,
+                Some(&approved),
+                Some(&elsewhere),
+                Some(Lack::Build),
+            ),
+            (
+                When::Deploy,
+                true,
+                Some(&other),
+                Some(&built),
+                Some(Lack::Approval),
+            ),
+            (When::Deploy, true, Some(&approved), Some(&built), None),
+        ];
+        for (when, require_build, approval, build, missing) in expected {
+            let publish = Publish {
+                when,
+                require_build,
+            };
+            let found = lack(&publish, id('a'), approval, build);
+            assert_eq!(found, missing, "{publish:?} {approval:?} {build:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_told_with_its_file_once_nobody_writes_it_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let host: HostName = "kikimora".parse().unwrap();
+        let fleet = FleetFolder::open(folder.path()).unwrap();
+        assert_eq!(read::<Approval>(&fleet, &host), Ok(None));
+        approval('a').write(folder.path(), &host).unwrap();
+        assert_eq!(read(&fleet, &host), Ok(Some(approval('a'))));
+        let file = folder.path().join(path::<Approval>(&host));
+        fs::write(&file, "{").unwrap();
+        assert_eq!(read::<Approval>(&fleet, &host), Err(Unreadable::Unsettled));
+        // Whatever its times say: only the kernel knows when it was changed.
+        File::open(&file)
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        std::thread::sleep(WRITING + Duration::from_millis(10));
+        let Err(Unreadable::Damaged(problem)) = read::<Approval>(&fleet, &host) else {
+            panic!("it passes for a record");
+        };
+        let line = problem.to_string();
+        assert!(
+            line.starts_with(".bento/approved/kikimora.json: kikimora: isn't"),
+            "{line}"
+        );
+        assert!(
+            line.ends_with("remove it, and run `bento deploy kikimora`"),
+            "{line}"
+        );
+    }
+}

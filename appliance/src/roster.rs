@@ -1,0 +1,72 @@
+//! Which machines there are, as a state on disk says.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use bento_protocol::HostName;
+use jiff::Timestamp;
+
+use crate::durable;
+use crate::enrolment::Enrolments;
+use crate::fleet::Fleet;
+use crate::state::State;
+
+/// The machines of the fleet, with the time since when each is enrolled: reports of before are another machine's, which
+/// had its name. None where it has no account yet.
+#[derive(Debug)]
+pub struct Roster(BTreeMap<HostName, Option<Timestamp>>);
+
+impl Roster {
+    /// Reads who is in the fleet.
+    ///
+    /// # Errors
+    /// When there is no state, or it can't be read.
+    pub fn read(state: &State) -> anyhow::Result<Self> {
+        if !state.root().is_dir() {
+            bail!(
+                "there is no state in {}: run this in the container, as in `podman exec bento bento …`, or say where it \
+                 lies with --state",
+                state.root().display()
+            );
+        }
+        let fleet: Option<Fleet> = durable::read_json(&state.fleet()).with_context(|| {
+            let path = state.fleet();
+            format!("the last good fleet, {}, can't be read", path.display())
+        })?;
+        let enrolments = Enrolments::read(state).with_context(|| {
+            let path = state.enrolments();
+            format!("the accounts, {}, can't be read", path.display())
+        })?;
+        let names = fleet.into_iter().flat_map(|fleet| fleet.hosts.into_keys());
+        let since = |name: &HostName| enrolments.get(name).map(|enrolment| enrolment.since);
+        Ok(Roster(
+            names.map(|name| (name.clone(), since(&name))).collect(),
+        ))
+    }
+
+    /// Since when a machine is enrolled.
+    ///
+    /// # Errors
+    /// When there is no such machine.
+    pub fn since(&self, name: &HostName) -> anyhow::Result<Option<Timestamp>> {
+        let since = self.0.get(name).copied();
+        since.with_context(|| {
+            format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
+        })
+    }
+
+    /// These machines with the time since when they are enrolled; all, when none is named.
+    ///
+    /// # Errors
+    /// When there isn't one of them.
+    pub fn selection(
+        &self,
+        names: &[HostName],
+    ) -> anyhow::Result<BTreeMap<HostName, Option<Timestamp>>> {
+        if names.is_empty() {
+            return Ok(self.0.clone());
+        }
+        let since = |name: &HostName| Ok((name.clone(), self.since(name)?));
+        names.iter().map(since).collect()
+    }
+}

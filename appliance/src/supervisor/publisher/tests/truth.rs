@@ -1,0 +1,369 @@
+//! Promise 3 in stories: what is published by the real publisher, what is left in a real inbox, and what status says.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use bento_protocol::{Outcome, Report, ReportName, RunId, Systems};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::*;
+use crate::report::fixture::{packed, report};
+use crate::report::{Writers, take_in};
+
+impl World {
+    /// Publishes what an edit makes; gives its id, and the number of the publication.
+    fn publish(&mut self, text: &str) -> (GenerationId, u64) {
+        self.edit(text);
+        let published = self.outcome().unwrap();
+        assert_eq!(published, self.made());
+        let keep = self.state.host(&name());
+        (
+            published,
+            Publications::of(&keep).current().unwrap().unwrap(),
+        )
+    }
+
+    /// Leaves a report in the inbox of a session that began while this publication was the newest.
+    fn leave(&self, number: u64, report: &Report, at: SystemTime) {
+        let named = ReportName {
+            run: report.run,
+            attempt: 1,
+        };
+        self.put(number, &named.to_string(), &packed(report), at);
+    }
+
+    fn put(&self, number: u64, file: &str, content: &[u8], at: SystemTime) {
+        let keep = self.state.host(&name());
+        let path = Publications::of(&keep).inbox(number).join(file);
+        fs::write(&path, content).unwrap();
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(at).unwrap();
+    }
+
+    /// Takes in what was left; gives the state then.
+    fn state(&self) -> HostStatus {
+        let keep = self.state.host(&name());
+        for number in Publications::of(&keep).numbers().unwrap() {
+            let inbox = Publications::of(&keep).inbox(number);
+            let mut refuse = |entry: &str, reason: &str| panic!("{entry}: {reason}");
+            let now = Timestamp::now();
+            take_in(&inbox, &name(), &keep, Writers::None, now, &mut refuse).unwrap();
+        }
+        self.status().state
+    }
+
+    fn state_after(&self, number: u64, report: &Report) -> HostStatus {
+        self.leave(number, report, SystemTime::now());
+        self.state()
+    }
+}
+
+/// The report of a run that built a system of a generation and switched to it.
+fn switched(generation: GenerationId, system: &str) -> Report {
+    let system = Some(super::system(system));
+    Report {
+        run: RunId::now(),
+        generation,
+        system: Systems {
+            before: None,
+            built: system.clone(),
+            running: system.clone(),
+            booted: system,
+        },
+        ..report('a')
+    }
+}
+
+/// The report of a run that came to nothing, on a machine that still runs a system.
+fn failed(generation: GenerationId, outcome: Outcome, running: &str) -> Report {
+    let success = switched(generation, running);
+    Report {
+        outcome,
+        error: Some("no luck".to_owned()),
+        system: Systems {
+            built: None,
+            ..success.system.clone()
+        },
+        ..success
+    }
+}
+
+/// What a poll tells that finds nothing new, but the machine otherwise than it last said.
+fn again(told: &Report) -> Report {
+    Report {
+        run: RunId::now(),
+        outcome: Outcome::Unchanged,
+        ..told.clone()
+    }
+}
+
+/// A run's id by a clock that is so many milliseconds after 1970.
+fn run_at(milliseconds: u64) -> RunId {
+    let time = format!("{milliseconds:012x}");
+    let text = format!("{}-{}-7000-8000-000000000000", &time[..8], &time[8..]);
+    RunId::try_from(text).unwrap()
+}
+
+fn world() -> World {
+    World::new("when = \"change\"")
+}
+
+#[test]
+fn what_was_published_while_a_machine_was_building_is_still_pending() {
+    let mut world = world();
+    let (first, old) = world.publish("first");
+    assert_eq!(world.state(), HostStatus::New);
+    // It polled the first, and builds it.
+    let (second, new) = world.publish("second");
+    let report = switched(first, "one");
+    assert_eq!(world.state_after(old, &report), HostStatus::RebuildPending);
+    let same = again(&report);
+    assert_eq!(world.state_after(new, &same), HostStatus::RebuildPending);
+    let report = switched(second, "two");
+    assert_eq!(world.state_after(new, &report), HostStatus::UpToDate);
+}
+
+#[test]
+fn a_report_of_an_old_generation_says_nothing_of_the_new_one() {
+    let mut world = world();
+    let (first, old) = world.publish("first");
+    let (second, new) = world.publish("second");
+    let report = switched(second, "two");
+    assert_eq!(world.state_after(new, &report), HostStatus::UpToDate);
+    // By a connection that hung since then.
+    let late = switched(first, "one");
+    assert_eq!(world.state_after(old, &late), HostStatus::RebuildPending);
+    let report = again(&report);
+    assert_eq!(world.state_after(new, &report), HostStatus::UpToDate);
+}
+
+#[test]
+fn reports_that_waited_at_a_machine_count_in_the_order_of_its_runs() {
+    let mut world = world();
+    let (first, _) = world.publish("first");
+    let (second, number) = world.publish("second");
+    let runs = [
+        switched(first, "one"),
+        failed(second, Outcome::BuildFailed, "one"),
+        switched(second, "two"),
+    ];
+    for (seconds, report) in (0..).zip(&runs) {
+        let at = SystemTime::now() - Duration::from_secs(60 - seconds);
+        world.leave(number, report, at);
+    }
+    assert_eq!(world.state(), HostStatus::UpToDate);
+    assert_eq!(world.status().runs, 3);
+
+    let mut world = self::world();
+    let (first, _) = world.publish("first");
+    let (second, number) = world.publish("second");
+    // Only the oldest came through before the connection was lost.
+    let oldest = switched(first, "one");
+    assert_eq!(
+        world.state_after(number, &oldest),
+        HostStatus::RebuildPending
+    );
+    let next = switched(second, "two");
+    assert_eq!(world.state_after(number, &next), HostStatus::UpToDate);
+}
+
+#[test]
+fn a_clock_that_is_a_day_off_changes_nothing() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap();
+    let day = 24 * 60 * 60 * 1000;
+    let at = |milliseconds: u64, report: Report| {
+        let time = Timestamp::from_millisecond(i64::try_from(milliseconds).unwrap()).unwrap();
+        Report {
+            run: run_at(milliseconds),
+            started: time,
+            finished: time,
+            ..report
+        }
+    };
+    // A day ahead; then it is set right, so that the later run has the earlier id.
+    let early = at(now + day, failed(first, Outcome::BuildFailed, "zero"));
+    let late = at(now, switched(first, "one"));
+    let before = SystemTime::now() - Duration::from_secs(1);
+    world.leave(number, &early, before);
+    world.leave(number, &late, SystemTime::now());
+    assert_eq!(world.state(), HostStatus::UpToDate, "both at once");
+    let behind = at(now - day, failed(first, Outcome::RolledBack, "zero"));
+    assert_eq!(world.state_after(number, &behind), HostStatus::RolledBack);
+    let behind = at(now - day + 1, switched(first, "one"));
+    assert_eq!(world.state_after(number, &behind), HostStatus::UpToDate);
+    // When it was heard is the appliance's to say.
+    let status = world.status();
+    let heard = Timestamp::now().duration_since(status.seen.unwrap());
+    assert!(heard.as_secs() < 3600, "{heard}");
+    assert_eq!(status.silent, Some(false));
+}
+
+#[test]
+fn of_two_reports_in_one_second_the_later_run_counts() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    let at = SystemTime::now();
+    for (order, runs) in [[1, 2], [2, 1]].into_iter().enumerate() {
+        let order = u64::try_from(order).unwrap();
+        let [failure, success] = runs.map(|run| run_at(1_800_000_000_000 + order * 10 + run));
+        let failure = Report {
+            run: failure,
+            ..failed(first, Outcome::BuildFailed, "zero")
+        };
+        let success = Report {
+            run: success,
+            ..switched(first, "one")
+        };
+        // In one tick of the disk's clock, even.
+        world.leave(number, &success, at);
+        world.leave(number, &failure, at);
+        let expected = [HostStatus::UpToDate, HostStatus::Failing];
+        assert_eq!(world.state(), expected[usize::try_from(order).unwrap()]);
+    }
+    assert_eq!(world.status().runs, 4);
+}
+
+#[test]
+fn a_self_update_counts_for_its_generation_only() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    let auto = Report {
+        auto: true,
+        ..switched(first, "newer-inputs")
+    };
+    assert_eq!(world.state_after(number, &auto), HostStatus::AutoUpdated);
+    let (second, number) = world.publish("second");
+    assert_eq!(world.state(), HostStatus::RebuildPending);
+    let auto = Report {
+        auto: true,
+        ..failed(second, Outcome::BuildFailed, "newer-inputs")
+    };
+    assert_eq!(world.state_after(number, &auto), HostStatus::RebuildPending);
+    let report = switched(second, "two");
+    assert_eq!(world.state_after(number, &report), HostStatus::UpToDate);
+}
+
+#[test]
+fn a_generation_that_was_rolled_back_is_up_to_date_only_once_it_runs() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    world.state_after(number, &switched(first, "one"));
+    let (second, number) = world.publish("second");
+    let back = failed(second, Outcome::RolledBack, "one");
+    assert_eq!(world.state_after(number, &back), HostStatus::RolledBack);
+    // The same again: taken back, and published anew.
+    let (_, between) = world.publish("first");
+    assert_eq!(world.state(), HostStatus::RebuildPending);
+    let same = again(&switched(first, "one"));
+    assert_eq!(world.state_after(between, &same), HostStatus::UpToDate);
+    let (same_id, number) = world.publish("second");
+    assert_eq!(same_id, second);
+    assert_eq!(
+        world.state(),
+        HostStatus::RebuildPending,
+        "not tried again yet"
+    );
+    let report = switched(second, "two");
+    assert_eq!(world.state_after(number, &report), HostStatus::UpToDate);
+}
+
+#[test]
+fn what_comes_back_after_a_failing_generation_is_pending_until_it_is_told() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    let installed = switched(first, "one");
+    world.state_after(number, &installed);
+    let (second, number) = world.publish("second");
+    let failure = failed(second, Outcome::BuildFailed, "one");
+    assert_eq!(world.state_after(number, &failure), HostStatus::Failing);
+    let (same, number) = world.publish("first");
+    assert_eq!(same, first);
+    assert_eq!(world.state(), HostStatus::RebuildPending);
+    world.built(first, "one", true);
+    world.look();
+    assert_eq!(
+        world.state(),
+        HostStatus::SyncPending,
+        "it is known to run it"
+    );
+    let told = again(&installed);
+    assert_eq!(world.state_after(number, &told), HostStatus::UpToDate);
+}
+
+#[test]
+fn a_reboot_and_a_switch_by_hand_are_seen() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    let new_kernel = Report {
+        reboot_required: true,
+        ..switched(first, "one")
+    };
+    let state = world.state_after(number, &new_kernel);
+    assert_eq!(state, HostStatus::RebootPending);
+    let rebooted = Report {
+        reboot_required: false,
+        ..again(&new_kernel)
+    };
+    assert_eq!(world.state_after(number, &rebooted), HostStatus::UpToDate);
+    let mut by_hand = again(&rebooted);
+    by_hand.system.running = Some(system("by-hand"));
+    assert_eq!(world.state_after(number, &by_hand), HostStatus::Drifted);
+    let back = again(&rebooted);
+    assert_eq!(world.state_after(number, &back), HostStatus::UpToDate);
+}
+
+#[test]
+fn what_was_built_here_tells_a_mismatch_and_what_needs_no_rebuild() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    world.state_after(number, &switched(first, "one"));
+    world.built(first, "another", true);
+    world.look();
+    assert_eq!(world.state(), HostStatus::Mismatch);
+    world.built(first, "one", true);
+    world.look();
+    assert_eq!(world.state(), HostStatus::UpToDate);
+    // A comment, say: another generation, the same system.
+    world.edit("second");
+    world.built(world.made(), "one", true);
+    world.look();
+    assert_eq!(world.state(), HostStatus::SyncPending);
+    world.edit("third");
+    world.built(world.made(), "three", true);
+    world.look();
+    assert_eq!(world.state(), HostStatus::RebuildPending);
+    // The build of a generation that isn't published says nothing of the one that is.
+    world.edit("fourth");
+    world.built(world.made(), "one", true);
+    assert_eq!(world.state(), HostStatus::RebuildPending);
+}
+
+#[test]
+fn a_log_of_a_client_of_2022_is_told_as_what_it_is() {
+    let mut world = world();
+    let (first, number) = world.publish("first");
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(b"building the system configuration...\n")
+        .unwrap();
+    let log = gzip.finish().unwrap();
+    let system = "0123456789abcdfghijklmnpqrsvwxyz-nixos-system-kikimora-22.11";
+    for (minute, outcome) in ["success", "failure", "rollback", "autoupdate"]
+        .iter()
+        .enumerate()
+    {
+        let name = format!("20220912-000{minute}_{system}_{outcome}.log.gz");
+        world.put(number, &name, &log, SystemTime::now());
+        assert_eq!(world.state(), HostStatus::Legacy, "{outcome}");
+        let reported = world.status().reported.unwrap();
+        assert_eq!(
+            (reported.generation, reported.outcome.as_ref()),
+            (None, *outcome)
+        );
+    }
+    // Its clock doesn't matter either, and neither does the client that comes after it.
+    let report = switched(first, "one");
+    assert_eq!(world.state_after(number, &report), HostStatus::UpToDate);
+}

@@ -1,0 +1,48 @@
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::ground::{Ended, Ground};
+
+/// Waits for what must come.
+fn await_that(mut what: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !what() {
+        assert!(Instant::now() < deadline, "it never came");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn whoever_interrupts_leaves_no_program_no_folder_and_no_record() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let ground = Ground::new(&["first", "second"]);
+        let begun = ground.path("builder");
+        ground.flake(
+            "first",
+            &format!("echo $$ > {}; sleep 1000", begun.display()),
+        );
+        ground.flake("second", ":");
+        let child = ground
+            .command(&["build", "--jobs", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let builder = || fs::read_to_string(&begun).ok()?.trim().parse::<i32>().ok();
+        await_that(|| builder().is_some());
+        let builder = Pid::from_raw(builder().unwrap());
+        assert!(kill(builder, None).is_ok());
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        let ended = Ended::of(child.wait_with_output().unwrap());
+        ended.with(130).saying("2 interrupted.");
+        await_that(|| kill(builder, None).is_err());
+        assert_eq!(ground.record("first"), None);
+        assert_eq!(ground.record("second"), None);
+        assert_eq!(ground.leftovers(), [""; 0]);
+    }
+}

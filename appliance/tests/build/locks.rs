@@ -1,0 +1,133 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::ground::Ground;
+
+/// Of a flake that needs what a symlink leads to, out of its folder.
+const FLAKE: &str = "{\n  inputs.one = { url = \"path:INPUTS/one\"; flake = false; };\n  inputs.two = { url = \
+                     \"path:INPUTS/two\"; flake = false; };\n  inputs.near.url = \"path:./utils/near\";\n  \
+                     outputs = _: { };\n}\n";
+
+/// A fleet of `own`, with a folder of its own, and of `left` and `right`, which share one by a symlink.
+fn fleet() -> Ground {
+    let ground = Ground::new(&["own", "left", "right"]);
+    let flake = FLAKE.replace("INPUTS", ground.path("inputs").to_str().unwrap());
+    ground.write("utils/near/flake.nix", "{ outputs = _: { }; }");
+    for folder in ["hosts/own", "shared"] {
+        ground.write(&format!("{folder}/flake.nix"), &flake);
+    }
+    symlink("../../utils", ground.fleet().join("hosts/own/utils")).unwrap();
+    symlink("../utils", ground.fleet().join("shared/utils")).unwrap();
+    for host in ["left", "right"] {
+        symlink("../shared", ground.fleet().join("hosts").join(host)).unwrap();
+    }
+    move_input(&ground, "one", "1");
+    move_input(&ground, "two", "1");
+    ground
+}
+
+fn move_input(ground: &Ground, input: &str, version: &str) {
+    let folder = ground.path("inputs").join(input);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("version"), version).unwrap();
+}
+
+/// Every file of the fleet, but lock files.
+fn files(folder: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_symlink() {
+            into.insert(
+                path.clone(),
+                fs::read_link(&path)
+                    .unwrap()
+                    .into_os_string()
+                    .into_encoded_bytes(),
+            );
+        } else if path.is_dir() {
+            files(&path, into);
+        } else if !path.ends_with("flake.lock") {
+            into.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+}
+
+fn everything(ground: &Ground) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    files(&ground.fleet(), &mut all);
+    all
+}
+
+#[test]
+fn each_lock_file_moves_once_and_nothing_else_does() {
+    let ground = fleet();
+    let before = everything(&ground);
+    let ended = ground.bento(&["flake-update"]).with(0);
+    let ended = ended
+        .saying("shared (left, right)\n")
+        .saying("hosts/own (own)\n")
+        .saying("  one: new, ")
+        .saying("Lock files: 2 moved.");
+    assert_eq!(
+        ended.text.matches("one: new, ").count(),
+        2,
+        "{}",
+        ended.text
+    );
+    ground
+        .bento(&["flake-update"])
+        .with(0)
+        .saying("Lock files: 2 unchanged.");
+
+    let lock = ground.fleet().join("shared/flake.lock");
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(&lock, Some(1234), Some(1234)).unwrap();
+    move_input(&ground, "one", "2");
+    let ended = ground
+        .bento(&["flake-update", "--host", "right", "own"])
+        .with(0);
+    assert_eq!(ended.text.matches("  one: ").count(), 2, "{}", ended.text);
+    assert!(!ended.text.contains("  two: "), "{}", ended.text);
+    let metadata = fs::metadata(&lock).unwrap();
+    assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o640, 1234));
+    assert_eq!(everything(&ground), before);
+    assert_eq!(ground.leftovers(), [""; 0]);
+}
+
+#[test]
+fn a_single_input_moves_alone_and_one_that_nobody_has_is_an_error() {
+    let ground = fleet();
+    ground.bento(&["flake-update"]).with(0);
+    for input in ["one", "two"] {
+        move_input(&ground, input, "2");
+    }
+    let lock = ground.read("shared/flake.lock");
+    ground
+        .bento(&["flake-update", "one", "three"])
+        .with(1)
+        .saying("no flake has an input three: there are near, one, two");
+    assert_eq!(ground.read("shared/flake.lock"), lock);
+    let ended = ground
+        .bento(&["flake-update", "one"])
+        .with(0)
+        .saying("  one: ");
+    assert!(!ended.text.contains("two: "), "{}", ended.text);
+    ground.bento(&["flake-update"]).with(0).saying("  two: ");
+}
+
+#[test]
+fn what_fails_in_one_folder_does_not_stop_the_others() {
+    let ground = fleet();
+    let flake = "{ inputs.gone.url = \"path:/nowhere/at/all\"; outputs = _: { }; }";
+    ground.write("hosts/own/flake.nix", flake);
+    ground
+        .bento(&["flake-update"])
+        .with(1)
+        .saying("hosts/own (own) stays as it was:")
+        .saying("/nowhere/at/all")
+        .saying("Lock files: 1 moved, 1 failed.");
+    assert!(ground.fleet().join("shared/flake.lock").exists());
+    assert!(!ground.fleet().join("hosts/own/flake.lock").exists());
+}

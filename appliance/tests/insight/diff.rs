@@ -1,0 +1,206 @@
+//! `bento diff`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use bento_appliance::release::{Build, Record};
+use bento_protocol::{Format, Outcome};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::ground::{Ground, printed, refusal, success};
+
+const SYSTEM: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-system";
+
+#[test]
+fn it_compares_what_a_machine_runs_with_what_is_published_whatever_was_published_between() {
+    let ground = Ground::new(&["kikimora", "domovoi"]);
+    ground.write("bento-secrets/kikimora/wifi", "password");
+    let first = ground.publish("kikimora");
+    ground.report("kikimora", &success(first, SYSTEM));
+    let new = ground.publish("domovoi");
+    for text in ["two\n", "3\n", "4\n", "5\n", "6\n", "7\n", "8\n", "nine\n"] {
+        ground.write("hosts/kikimora/flake.nix", text);
+        ground.publish("kikimora");
+    }
+    ground.write("bento-secrets/kikimora/wifi", "passphrase");
+    let last = ground.publish("kikimora");
+    // A failure changes nothing about what it runs.
+    let mut failure = success(last, SYSTEM);
+    failure.outcome = Outcome::BuildFailed;
+    failure.system.built = None;
+    ground.report("kikimora", &failure);
+
+    let expected = format!(
+        "\
+kikimora: {} → {}
+changed config/flake.nix
+--- config/flake.nix
++++ config/flake.nix
+@@ -1 +1 @@
+-one
++nine
+changed secrets/wifi: a secret, which isn't shown, 8 → 10 bytes
+
+domovoi: all of {} is new for it: it has never reported
+",
+        first.short(),
+        last.short(),
+        new.short()
+    );
+    assert_eq!(
+        printed(&mut ground.here(&["diff", "--no-packages"])),
+        expected
+    );
+    assert_eq!(
+        printed(&mut ground.elsewhere(&["diff", "--no-packages"])),
+        expected
+    );
+
+    let json = printed(&mut ground.elsewhere(&["diff", "--json", "kikimora"]));
+    assert!(
+        !json.contains("password") && !json.contains("passphrase"),
+        "{json}"
+    );
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["hosts"].as_array().unwrap().len(), 1);
+    let texts: Vec<_> = json["contents"].as_object().unwrap().values().collect();
+    let has = |text: &str| texts.iter().any(|content| content["text"] == text);
+    assert!(has("one\n") && has("nine\n") && texts.len() == 2, "{json}");
+
+    ground.report("kikimora", &success(last, SYSTEM));
+    let now = printed(&mut ground.here(&["diff", "kikimora"]));
+    assert_eq!(now, "kikimora runs what is published\n");
+}
+
+#[test]
+fn a_machine_that_installed_it_but_has_not_booted_it_is_told_apart() {
+    let ground = Ground::new(&["kikimora"]);
+    let mut staged = success(ground.publish("kikimora"), SYSTEM);
+    staged.outcome = Outcome::Staged;
+    staged.system.running = None;
+    ground.report("kikimora", &staged);
+    ground.write("hosts/kikimora/flake.nix", "two\n");
+    ground.publish("kikimora");
+    let text = printed(&mut ground.here(&["diff"]));
+    let doubt = format!(
+        "kikimora installed {}, but hasn't reported that it runs it\n",
+        staged.generation.short()
+    );
+    assert!(text.contains(&doubt), "{text}");
+}
+
+#[test]
+fn an_unknown_machine_is_said_once_with_what_to_do() {
+    let ground = Ground::new(&["kikimora"]);
+    let said = refusal(&mut ground.here(&["diff", "leshy"]));
+    assert_eq!(
+        said,
+        "bento: there is no machine leshy in the fleet: `bento host list` names those that there are\n"
+    );
+    let said = refusal(&mut ground.nowhere(&["diff"]));
+    assert!(
+        said.starts_with("bento: no appliance runs here: run this in its container"),
+        "{said}"
+    );
+}
+
+/// A Nix whose store is in the ground.
+struct Nix(Vec<(&'static str, PathBuf)>);
+
+impl Nix {
+    fn new(ground: &Ground) -> Self {
+        let places = [
+            ("NIX_STORE_DIR", "nix/store"),
+            ("NIX_STATE_DIR", "nix/state"),
+            ("NIX_LOG_DIR", "nix/log"),
+            ("NIX_CONF_DIR", "nix/conf"),
+        ];
+        let nix = Nix(places.map(|(name, path)| (name, ground.path(path))).into());
+        fs::create_dir_all(ground.path("nix/conf")).unwrap();
+        let settings = "build-users-group =\nsubstituters =\n";
+        fs::write(ground.path("nix/conf/nix.conf"), settings).unwrap();
+        nix
+    }
+
+    fn command(&self, mut command: Command) -> Command {
+        command.envs(self.0.iter().map(|(name, path)| (name, path)));
+        command
+    }
+
+    /// Adds a folder with one file to the store; gives its path there.
+    fn add(&self, ground: &Ground, name: &str) -> String {
+        let folder = ground.path("to-add").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("file"), name).unwrap();
+        let mut add = self.command(Command::new("nix-store"));
+        printed(add.arg("--add").arg(folder)).trim().to_owned()
+    }
+}
+
+#[test]
+fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
+    let ground = Ground::new(&["kikimora"]);
+    let nix = Nix::new(&ground);
+    let [old, new] = ["linux-6.1", "linux-6.6"].map(|name| nix.add(&ground, name));
+    ground.report("kikimora", &success(ground.publish("kikimora"), &old));
+    ground.write("hosts/kikimora/flake.nix", "two\n");
+    let generation = ground.publish("kikimora");
+    let diff = || printed(&mut nix.command(ground.elsewhere(&["diff"])));
+    let why = diff();
+    assert!(
+        why.ends_with(
+            "packages of kikimora can't be compared: no system is known of what is published: build it here with \
+             `bento build kikimora`\n"
+        ),
+        "{why}"
+    );
+    let mut build = Build {
+        format: Format,
+        generation,
+        system: new.parse().unwrap(),
+        comparable: true,
+        at: Timestamp::now(),
+    };
+    let name = "kikimora".parse().unwrap();
+    build.write(&ground.path("fleet"), &name).unwrap();
+    let told = diff();
+    assert!(
+        told.ends_with("packages of kikimora:\nlinux: 6.1 → 6.6\n"),
+        "{told}"
+    );
+
+    // What Nix would take for a flake isn't a system.
+    let flake = ground.path("flake");
+    fs::create_dir(&flake).unwrap();
+    fs::write(
+        flake.join("flake.nix"),
+        "{ outputs = _: throw \"evaluated\"; }",
+    )
+    .unwrap();
+    build.system = flake.to_str().unwrap().parse().unwrap();
+    build.write(&ground.path("fleet"), &name).unwrap();
+    let why = diff();
+    assert!(why.contains("isn't in the store here"), "{why}");
+
+    let without = printed(
+        nix.command(ground.elsewhere(&["diff"]))
+            .env("PATH", "/bin/none"),
+    );
+    assert!(
+        without.ends_with("Packages can't be compared: there is no Nix here.\n"),
+        "{without}"
+    );
+
+    let tool = "#!/bin/sh\n[ \"$1\" = --version ] || echo \"nvd $*\"\n";
+    let tools = ground.program("tools/nvd", tool);
+    let path = format!("{}:/usr/bin:/bin", tools.parent().unwrap().display());
+    build.system = new.parse().unwrap();
+    build.write(&ground.path("fleet"), &name).unwrap();
+    let told = printed(nix.command(ground.elsewhere(&["diff"])).env("PATH", path));
+    assert!(
+        told.ends_with(&format!("nvd --color never diff {old} {new}\n")),
+        "{told}"
+    );
+}

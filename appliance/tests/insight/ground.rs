@@ -1,0 +1,220 @@
+//! A fleet, and what an appliance keeps of it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use bento_appliance::durable;
+use bento_appliance::enrolment::Enrolments;
+use bento_appliance::fleet;
+use bento_appliance::generation::{self, DigestCache};
+use bento_appliance::publication::Publications;
+use bento_appliance::report::{Ledger, Writers, take_in};
+use bento_appliance::state::State;
+use bento_appliance::tree::{FleetFolder, HostTree};
+use bento_protocol::{
+    Format, GenerationId, HostName, Outcome, Report, ReportName, RunId, SystemPath, Systems,
+};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+pub struct Ground {
+    folder: TempDir,
+    pub state: State,
+}
+
+impl Ground {
+    /// A fleet of these machines, each with a flake.
+    pub fn new(names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ground = Ground {
+            state: State::new(folder.path().join("state")),
+            folder,
+        };
+        fs::create_dir(ground.state.root()).unwrap();
+        fs::write(ground.state.lock(), "").unwrap();
+        let hosts: String = names
+            .iter()
+            .map(|name| format!("[hosts.{name}]\n"))
+            .collect();
+        ground.write("fleet.toml", &format!("[server]\naddress = \"x\"\n{hosts}"));
+        for name in names {
+            ground.write(&format!("hosts/{name}/flake.nix"), "one\n");
+        }
+        durable::write_json(&ground.state.fleet(), &ground.settings()).unwrap();
+        let mut enrolments = Enrolments::beginning_after(0);
+        for name in names {
+            enrolments
+                .enrol(&name.parse().unwrap(), Timestamp::UNIX_EPOCH)
+                .unwrap();
+            fs::create_dir_all(ground.state.host(&name.parse().unwrap()).root()).unwrap();
+        }
+        enrolments.write(&ground.state).unwrap();
+        ground
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.path().join(path)
+    }
+
+    fn fleet(&self) -> PathBuf {
+        self.path("fleet")
+    }
+
+    fn settings(&self) -> fleet::Fleet {
+        let text = fs::read_to_string(self.fleet().join("fleet.toml")).unwrap();
+        fleet::read(&text).unwrap().fleet
+    }
+
+    /// Writes a file of the fleet folder.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.fleet().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Writes a program.
+    pub fn program(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// Publishes what is in the folder for a machine, and clears away what was published before.
+    pub fn publish(&self, name: &str) -> GenerationId {
+        let name: HostName = name.parse().unwrap();
+        let (folder, settings) = (FleetFolder::open(&self.fleet()).unwrap(), self.settings());
+        let host = &settings.hosts[&name];
+        let tree = HostTree::walk(&folder, &name, host).unwrap();
+        let mut digests = DigestCache::default();
+        let manifest =
+            generation::manifest(&name, host, &tree, &folder, &mut digests, Timestamp::now());
+        let manifest = manifest.unwrap();
+        let keep = self.state.host(&name);
+        let publications = Publications::of(&keep);
+        let gid = rustix::process::getgid().as_raw();
+        let prepared = publications
+            .prepare(&manifest, &tree, &folder, gid)
+            .unwrap();
+        publications.switch(prepared).unwrap();
+        let current = publications.current().unwrap();
+        for number in publications.numbers().unwrap() {
+            if Some(number) != current {
+                publications.retire(number).unwrap();
+            }
+        }
+        let in_use = || Ok(Ledger::read(&keep)?.installed());
+        publications.prune(in_use).unwrap();
+        manifest.generation()
+    }
+
+    /// Takes in a report of a machine.
+    pub fn report(&self, name: &str, report: &Report) {
+        let logs = tempfile::tempdir().unwrap();
+        let (run, attempt) = (report.run, 1);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        serde_json::to_writer(&mut gzip, report).unwrap();
+        let file = logs.path().join(ReportName { run, attempt }.to_string());
+        fs::write(file, gzip.finish().unwrap()).unwrap();
+        let name: HostName = name.parse().unwrap();
+        let refuse = &mut |entry: &str, why: &str| panic!("{entry}: {why}");
+        let keep = self.state.host(&name);
+        take_in(
+            logs.path(),
+            &name,
+            &keep,
+            Writers::None,
+            Timestamp::now(),
+            refuse,
+        )
+        .unwrap();
+    }
+
+    /// `bento` with arguments, in the appliance's place.
+    pub fn here(&self, arguments: &[&str]) -> Command {
+        let mut command = bento(self.folder.path());
+        command
+            .args(arguments)
+            .arg("--state")
+            .arg(self.state.root());
+        command
+    }
+
+    /// `bento` with arguments, where there is neither an appliance nor a fleet.
+    pub fn nowhere(&self, arguments: &[&str]) -> Command {
+        let mut command = bento(self.folder.path());
+        command.args(arguments);
+        command
+    }
+
+    /// `bento` with arguments, in the fleet folder of a machine from which the appliance is reached by a command.
+    pub fn elsewhere(&self, arguments: &[&str]) -> Command {
+        let (program, state) = (env!("CARGO_BIN_EXE_bento"), self.state.root().display());
+        let text = format!("#!/bin/sh\nshift\nexec {program} \"$@\" --state {state}\n");
+        let admin = self.program("admin", &text);
+        let settings = fs::read_to_string(self.fleet().join("fleet.toml")).unwrap();
+        if !settings.contains("admin = ") {
+            let hosts = settings.split_once("[hosts").unwrap().1;
+            let server = format!("[server]\naddress = \"x\"\nadmin = [{admin:?}]\n[hosts{hosts}");
+            self.write("fleet.toml", &server);
+        }
+        let mut command = bento(&self.fleet());
+        command.args(arguments);
+        command
+    }
+}
+
+fn bento(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bento"));
+    command.current_dir(folder).env_remove("BENTO_DIR");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What a command that succeeds prints.
+pub fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that fails says.
+pub fn refusal(command: &mut Command) -> String {
+    let output: Output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The report of a machine that switched to what it built, and runs it.
+pub fn success(generation: GenerationId, system: &str) -> Report {
+    let system: SystemPath = system.parse().unwrap();
+    Report {
+        format: Format,
+        run: RunId::now(),
+        generation,
+        outcome: Outcome::Switched,
+        auto: false,
+        started: Timestamp::now(),
+        finished: Timestamp::now(),
+        phases: Vec::new(),
+        system: Systems {
+            before: None,
+            built: Some(system.clone()),
+            running: Some(system.clone()),
+            booted: Some(system),
+        },
+        reboot_required: false,
+        held: None,
+        error: None,
+        client: "0".to_owned(),
+        nix: None,
+        log: "building it\n".to_owned(),
+    }
+}

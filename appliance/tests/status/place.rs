@@ -1,0 +1,151 @@
+//! The state of an appliance, made by its own parts: what is published was published, and what was reported taken in.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use bento_appliance::durable;
+use bento_appliance::fleet::{self, Fleet};
+use bento_appliance::generation::{self, DigestCache};
+use bento_appliance::publication::Publications;
+use bento_appliance::published::Published;
+use bento_appliance::report::{Writers, take_in};
+use bento_appliance::state::{HostState, Runtime, State};
+use bento_appliance::tree::{FleetFolder, HostTree};
+use bento_protocol::{Format, HostName, Outcome, Report, ReportName, RunId, Systems};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+
+/// A fleet folder, and the state and the runtime files of an appliance that serves it.
+pub struct Place {
+    pub folder: tempfile::TempDir,
+    pub state: State,
+    pub runtime: Runtime,
+}
+
+impl Place {
+    /// A fleet of these machines, for which nothing is published yet.
+    pub fn new(names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path().join("state"));
+        let runtime = Runtime::new(folder.path().join("run"));
+        for made in [state.root(), &state.hosts(), runtime.root()] {
+            fs::create_dir(made).unwrap();
+        }
+        let place = Place {
+            folder,
+            state,
+            runtime,
+        };
+        place.set_fleet(names);
+        place.tell("[]");
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes it a fleet of these machines, as the appliance does: `fleet.toml` was read, and is kept.
+    pub fn set_fleet(&self, names: &[&str]) {
+        let mut toml = "[server]\naddress = \"bento.example.org\"\n".to_owned();
+        for name in names {
+            toml += &format!("[hosts.{name}]\n");
+            fs::create_dir_all(self.host(name).root()).unwrap();
+        }
+        let reading = fleet::read(&toml).unwrap();
+        assert_eq!(reading.problems, []);
+        let folder = self.path("fleet");
+        write(&folder.join("fleet.toml"), &toml);
+        durable::write_json(&self.state.fleet(), &reading.fleet).unwrap();
+    }
+
+    /// Tells what is wrong, as JSON.
+    pub fn tell(&self, problems: &str) {
+        durable::write(&self.runtime.problems(), problems.as_bytes()).unwrap();
+    }
+
+    pub fn host(&self, name: &str) -> HostState {
+        self.state.host(&name.parse().unwrap())
+    }
+
+    /// Publishes a configuration of one file.
+    pub fn publish(&self, name: &str, text: &str) {
+        let folder = self.path("fleet");
+        write(&folder.join(format!("hosts/{name}/flake.nix")), text);
+        let fleet: Fleet = durable::read_json(&self.state.fleet()).unwrap().unwrap();
+        let name: HostName = name.parse().unwrap();
+        let (host, opened) = (&fleet.hosts[&name], FleetFolder::open(&folder).unwrap());
+        let tree = HostTree::walk(&opened, &name, host).unwrap();
+        let now = Timestamp::now();
+        let mut digests = DigestCache::default();
+        let manifest = generation::manifest(&name, host, &tree, &opened, &mut digests, now);
+        let keep = self.state.host(&name);
+        let publications = Publications::of(&keep);
+        for folder in [keep.manifests(), keep.publications()] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let gid = rustix::process::getgid().as_raw();
+        let prepared = publications
+            .prepare(&manifest.unwrap(), &tree, &opened, gid)
+            .unwrap();
+        publications.switch(prepared).unwrap();
+    }
+
+    /// Takes in the report of a run with what is published.
+    pub fn report(&self, name: &str, outcome: Outcome) {
+        let keep = self.host(name);
+        let publications = Publications::of(&keep);
+        let published = Published::read(&keep).unwrap().unwrap();
+        let report = report(&published, outcome);
+        let inbox = publications.inbox(publications.current().unwrap().unwrap());
+        let file = ReportName {
+            run: report.run,
+            attempt: 1,
+        };
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&serde_json::to_vec(&report).unwrap())
+            .unwrap();
+        fs::write(inbox.join(file.to_string()), gzip.finish().unwrap()).unwrap();
+        let mut refuse = |name: &str, why: &str| panic!("{name} was refused: {why}");
+        let name = name.parse().unwrap();
+        let now = Timestamp::now();
+        let intake = take_in(&inbox, &name, &keep, Writers::None, now, &mut refuse).unwrap();
+        assert_eq!(intake.taken.len(), 1);
+    }
+}
+
+/// The report of a run that switched to what it built, or failed and stayed.
+fn report(published: &Published, outcome: Outcome) -> Report {
+    let built = format!("/nix/store/{}-nixos-system", published.generation.short());
+    let built = Some(built.parse().unwrap());
+    let failed = !outcome.is_success();
+    Report {
+        format: Format,
+        run: RunId::now(),
+        generation: published.generation,
+        outcome,
+        auto: false,
+        started: Timestamp::now(),
+        finished: Timestamp::now(),
+        phases: Vec::new(),
+        system: Systems {
+            before: None,
+            built: built.clone().filter(|_| !failed),
+            running: built.clone(),
+            booted: built,
+        },
+        reboot_required: false,
+        held: None,
+        error: failed.then(|| "error: undefined variable 'motto'".to_owned()),
+        client: env!("CARGO_PKG_VERSION").into(),
+        nix: Some("2.26.3".into()),
+        log: "building…\n".repeat(200),
+    }
+}
+
+pub fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}

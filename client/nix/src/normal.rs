@@ -1,0 +1,32 @@
+//! What Nix sees of a file besides its content: the same on every machine, at any time.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// The permissions of a folder.
+pub const FOLDER_MODE: u32 = 0o755;
+
+/// The permissions of a file: Nix sees whether it is executable.
+pub fn file_mode(executable: bool) -> u32 {
+    match executable {
+        false => 0o644,
+        true => 0o755,
+    }
+}
+
+/// The time of modification of everything that Nix may look at.
+pub fn the_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1)
+}
+
+/// Gives a file or a folder its permissions, and [`the_time`].
+///
+/// # Errors
+/// When it can't be opened or changed.
+pub fn settle(path: &Path, mode: u32) -> std::io::Result<()> {
+    let file = File::open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.set_modified(the_time())
+}

@@ -1,0 +1,132 @@
+//! What `bento build` builds is what the machine builds.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use bento_appliance::building::{self, Options, Outcome, Screen};
+use bento_appliance::forecast::Forecast;
+use bento_appliance::tree::TreeFile;
+use bento_protocol::{Area, SystemPath};
+
+use crate::ground::{Ground, classic, flake, host, with};
+use crate::publisher::{Content, Generation};
+
+/// In which a process finds what it is to build.
+const FLEET: &str = "BENTO_TEST_FLEET";
+
+/// A system that has in it all that Nix sees of a configuration.
+const FLAKE: &str = "{ outputs = { self }: { nixosConfigurations.desk.config.system.build.toplevel =\n\
+    derivation ((import ./system.nix ./.).drvAttrs // { whole = \"${self}\"; time = toString self.lastModified;\n\
+    places = toString ./utils; }); }; }";
+const CLASSIC: &str = "derivation ((import ./system.nix ./.).drvAttrs // { whole = \"${./.}\"; })";
+
+/// Builds as an administrator does, and writes down the system beside the fleet.
+fn build(fleet: &Path) {
+    let forecast = Forecast::make(fleet, &[]).unwrap();
+    let options = Options {
+        jobs: Options::default_jobs(),
+        dry_run: false,
+        copy_to: Vec::new(),
+        verbose: false,
+    };
+    let mut output = io::stderr();
+    let mut screen = Screen::new(&mut output, None, false);
+    let results = building::build(&forecast, fleet, &options, &mut screen).unwrap();
+    match &results.machines[&host()] {
+        Outcome::Built { system, .. } => {
+            fs::write(fleet.with_extension("system"), system.as_str()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Lets a process of its own build that has this machine's Nix: what a program inherits can't be changed in one of many
+/// threads.
+fn built_by_administrator(ground: &Ground, fleet: &Path) -> SystemPath {
+    let itself = env::current_exe().unwrap();
+    let nixpkgs = format!("nixpkgs={}", ground.path("nixpkgs").display());
+    let mut command: Command = ground.environment(itself.to_str().unwrap());
+    let output = command
+        .args([
+            "--exact",
+            "--nocapture",
+            "by_administrator::what_is_built_by_hand_is_what_the_machine_builds",
+        ])
+        .env("NIX_PATH", nixpkgs)
+        .env(FLEET, fleet)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let system = fs::read_to_string(fleet.with_extension("system")).unwrap();
+    system.parse().unwrap()
+}
+
+/// Writes a fleet whose files look in no way as they will be published.
+fn write_fleet(fleet: &Path, contents: &[Content]) {
+    let folder = fleet.join("hosts/kikimora");
+    fs::create_dir_all(folder.join("deep/er")).unwrap();
+    let toml = "[server]\naddress = \"x\"\n[hosts.kikimora]\nattribute = \"desk\"\n";
+    fs::write(fleet.join("fleet.toml"), toml).unwrap();
+    for content in contents {
+        let path = folder.join(content.path.strip_prefix("config/").unwrap());
+        fs::write(&path, &content.bytes).unwrap();
+        let mode = if content.executable { 0o700 } else { 0o660 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::create_dir_all(fleet.join("utils")).unwrap();
+    fs::write(fleet.join("utils/common.nix"), "{ }").unwrap();
+    symlink("../../utils", folder.join("utils")).unwrap();
+    fs::create_dir_all(fleet.join("bento-secrets/kikimora")).unwrap();
+    fs::write(fleet.join("bento-secrets/kikimora/password"), "hush").unwrap();
+}
+
+/// What the appliance would publish of it.
+fn published(fleet: &Path) -> Generation {
+    let forecast = Forecast::make(fleet, &[]).unwrap();
+    let prospect = forecast.machines[&host()].as_ref().unwrap();
+    let contents = prospect.tree.files.iter().map(|file| Content {
+        path: file.path.as_str().to_owned(),
+        bytes: fs::read(fleet.join(&file.real)).unwrap(),
+        executable: file.stamp.is_executable(),
+    });
+    let policy = prospect.manifest.policy().clone();
+    let generation = Generation::new(&host(), policy, contents.collect());
+    assert_eq!(
+        generation.manifest.generation(),
+        prospect.manifest.generation()
+    );
+    let secret = |file: &TreeFile| file.path.area() == Area::Secrets;
+    assert!(prospect.tree.files.iter().any(secret));
+    generation
+}
+
+#[test]
+fn what_is_built_by_hand_is_what_the_machine_builds() {
+    if let Some(fleet) = env::var_os(FLEET) {
+        return build(Path::new(&fleet));
+    }
+    for (kind, contents) in [
+        ("flake", with(flake("1.1"), "config/flake.nix", FLAKE)),
+        (
+            "classic",
+            with(classic("1.1"), "config/configuration.nix", CLASSIC),
+        ),
+    ] {
+        let mut ground = Ground::new();
+        let fleet = ground.path(kind);
+        write_fleet(&fleet, &contents);
+        ground.server.publish(&published(&fleet), &[]);
+        ground.update().with(0);
+        ground.is_wholly_on("1.1");
+        let by_machine = ground.last_report().system.built;
+        assert_eq!(
+            Some(built_by_administrator(&ground, &fleet)),
+            by_machine,
+            "{kind}"
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! What an administrator does with the Nix of the guests, which is newer than this machine's may be: a system that is
+//! brought to its machine by hand, over a real ssh, and lock files that move.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use bento_tests::process::{self, Output};
+use bento_tests::{Guest, artifacts, wait};
+use tempfile::TempDir;
+
+use crate::computer::configuration;
+
+const FLAKE: &str = r#"{
+  inputs.nixpkgs.url = "path:/srv/nixpkgs-stand-in";
+  outputs = { nixpkgs, ... }: {
+    nixosConfigurations.desk = nixpkgs.lib.nixosSystem { modules = [ ./configuration.nix ]; };
+  };
+}
+"#;
+const FLEET: &str = "/root/fleet";
+
+/// A machine whose administrator works on itself, with an ssh that leads to it again.
+struct Ground {
+    guest: Guest,
+    port: u16,
+    sshd: Child,
+    _folder: TempDir,
+}
+
+impl Ground {
+    fn new() -> Result<Self> {
+        let guest = Guest::boot()?;
+        let folder = TempDir::new()?;
+        let path = |name: &str| folder.path().join(name);
+        for key in ["host", "user"] {
+            let mut generate = Command::new("ssh-keygen");
+            generate
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(path(key));
+            process::run(&mut generate, process::SHORT)?.success()?;
+        }
+        fs::copy(path("user.pub"), path("authorized"))?;
+        // Guests have no sshd, so that none ever opens a port: this machine's leads its sessions into the guest.
+        let inside = guest.command(["sh", "-c"])?;
+        let words = [inside.get_program()].into_iter().chain(inside.get_args());
+        let words: Vec<_> = words
+            .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
+            .collect();
+        let enter = format!(
+            "#!/bin/sh\nexec {} \"$SSH_ORIGINAL_COMMAND\"\n",
+            words.join(" ")
+        );
+        fs::write(path("enter"), enter)?;
+        fs::set_permissions(path("enter"), fs::Permissions::from_mode(0o755))?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let settings = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nStrictModes \
+             no\nUsePAM no\nPidFile none\nForceCommand {0}/enter\n",
+            folder.path().display()
+        );
+        fs::write(path("sshd_config"), settings)?;
+        // A folder that sshd wants, seen by nobody else.
+        let script =
+            "mount -t tmpfs none /run && mkdir /run/sshd && exec /usr/sbin/sshd -D -f \"$1\"";
+        let sshd = Command::new("unshare")
+            .args(["-m", "sh", "-c", script, "sh"])
+            .arg(path("sshd_config"))
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start sshd")?;
+        guest.put_file("/root/key", "600", fs::read(path("user"))?)?;
+        let bento = fs::read(artifacts::binary("bento")?)?;
+        guest.put_file("/opt/bento/bin/bento", "755", bento)?;
+        guest.put_file(
+            &format!("{FLEET}/fleet.toml"),
+            "644",
+            "[server]\naddress = \"x\"\n[hosts.desk]\n",
+        )?;
+        guest.put_file(&format!("{FLEET}/hosts/desk/flake.nix"), "644", FLAKE)?;
+        let ground = Ground {
+            guest,
+            port,
+            sshd,
+            _folder: folder,
+        };
+        wait::until("sshd answers", process::SHORT, || {
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        })?;
+        Ok(ground)
+    }
+
+    /// Lets the machine's configuration be of this version.
+    fn configure(&self, version: &str, more: &str) -> Result<()> {
+        let place = format!("{FLEET}/hosts/desk/configuration.nix");
+        self.guest
+            .put_file(&place, "644", configuration(version, more))
+    }
+
+    fn bento(&self, arguments: &str) -> Result<Output> {
+        let port = self.port;
+        let options = format!(
+            "-p {port} -i /root/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        );
+        let line = format!("cd {FLEET}; NIX_SSHOPTS='{options}' bento {arguments}");
+        self.guest.shell(&line)
+    }
+
+    /// Builds the machine's system and brings it there.
+    fn push(&self, arguments: &str) -> Result<Output> {
+        self.bento(&format!("build desk --target root@127.0.0.1 {arguments}"))
+    }
+
+    /// What was built last.
+    fn built(&self) -> Result<String> {
+        self.leads_to(&format!("{FLEET}/.bento/systems/desk"))
+    }
+
+    fn leads_to(&self, link: &str) -> Result<String> {
+        let output = self.guest.run(["readlink", "-f", link])?;
+        Ok(output.stdout.trim().to_owned())
+    }
+
+    fn runs(&self) -> Result<String> {
+        self.leads_to("/run/current-system")
+    }
+
+    fn boots(&self) -> Result<String> {
+        self.leads_to("/nix/var/nix/profiles/system")
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = self.sshd.kill();
+        let _ = self.sshd.wait();
+    }
+}
+
+#[track_caller]
+fn says(output: &Output, code: i32, text: &str) {
+    let said = format!("{}{}", output.stdout, output.stderr);
+    assert_eq!(output.code(), code, "{said}");
+    assert!(said.contains(text), "{text:?} isn't in {said}");
+}
+
+#[test]
+fn a_system_that_is_brought_by_hand_takes_over_as_far_as_was_asked() -> Result<()> {
+    let ground = Ground::new()?;
+    ground.configure("1", "")?;
+    says(&ground.push("--yes")?, 1, "has no /run/current-system");
+    let first = ground.built()?;
+    ground
+        .guest
+        .shell(&format!("{first}/bin/switch-to-configuration test"))?
+        .success()?;
+
+    ground.configure("2", "")?;
+    says(&ground.push("")?, 1, "say --yes");
+    assert_eq!(ground.runs()?, first);
+    says(&ground.push("--yes")?, 0, "activating the configuration");
+    let second = ground.built()?;
+    assert_ne!(second, first);
+    assert_eq!(ground.runs()?, second);
+    assert_ne!(ground.boots()?, second);
+
+    ground.configure("3", "standIn.exitCode = 4;")?;
+    says(
+        &ground.push("--yes --action switch")?,
+        1,
+        "some of its units failed",
+    );
+    let third = ground.built()?;
+    assert_eq!(ground.runs()?, third);
+    assert_ne!(ground.boots()?, third);
+
+    ground.configure("4", "")?;
+    says(&ground.push("--yes --action boot")?, 0, "from now on");
+    let fourth = ground.built()?;
+    assert_eq!(ground.runs()?, third);
+    assert_eq!(ground.boots()?, fourth);
+    assert_eq!(ground.leads_to("/boot/default-system")?, fourth);
+
+    ground.configure("5", "")?;
+    says(&ground.push("--yes --action switch")?, 0, "from now on");
+    let fifth = ground.built()?;
+    assert_eq!((ground.runs()?, ground.boots()?), (fifth.clone(), fifth));
+    let nowhere = ground.bento("build desk --target root@127.0.0.2 --yes")?;
+    says(&nowhere, 1, "the connection to root@127.0.0.2 failed");
+    Ok(())
+}
+
+#[test]
+fn lock_files_move_in_the_words_of_a_newer_nix_too() -> Result<()> {
+    let ground = Ground::new()?;
+    ground.configure("1", "")?;
+    let lock = format!("{FLEET}/hosts/desk/flake.lock");
+    says(&ground.bento("flake-update")?, 0, "  nixpkgs: new, ");
+    let first = ground.guest.read_file(&lock)?;
+    ground
+        .guest
+        .put_file("/srv/nixpkgs-stand-in/new", "644", "")?;
+    says(&ground.bento("flake-update other")?, 1, "there are nixpkgs");
+    assert_eq!(ground.guest.read_file(&lock)?, first);
+    says(&ground.bento("flake-update nixpkgs")?, 0, "  nixpkgs: ");
+    assert_ne!(ground.guest.read_file(&lock)?, first);
+    Ok(())
+}
