@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -19,6 +20,8 @@ pub const PAUSES: [Duration; 3] = [
 pub struct Courier {
     pauses: [Duration; 3],
     waiting: BTreeMap<Subject, Waiting>,
+    /// Of whom the last try failed: then it is the next one's turn, since it may be just that message which is refused.
+    refused: Option<Subject>,
     /// Tries in a row that failed: whoever is told of, it is the way that is blocked.
     failures: usize,
     rests_until: Option<Instant>,
@@ -58,6 +61,7 @@ impl Courier {
         Courier {
             pauses,
             waiting: BTreeMap::new(),
+            refused: None,
             failures: 0,
             rests_until: None,
             has_given_up: false,
@@ -84,8 +88,10 @@ impl Courier {
 
     /// What is to be done now.
     pub fn next(&self, now: Instant) -> Next {
-        let Some((subject, waiting)) = self.waiting.iter().next().filter(|_| !self.has_given_up)
-        else {
+        let after = |refused| self.waiting.range((Excluded(refused), Unbounded)).next();
+        let following = self.refused.as_ref().and_then(after);
+        let first = following.or_else(|| self.waiting.iter().next());
+        let Some((subject, waiting)) = first.filter(|_| !self.has_given_up) else {
             return Next::Nothing;
         };
         match self.rests_until.filter(|until| *until > now) {
@@ -98,10 +104,12 @@ impl Courier {
     pub fn succeeded(&mut self, subject: &Subject) {
         self.waiting.remove(subject);
         self.failures = 0;
+        self.refused = None;
     }
 
-    /// It couldn't be told.
-    pub fn failed(&mut self, now: Instant) -> Sequel {
+    /// It couldn't be told of this one.
+    pub fn failed(&mut self, subject: &Subject, now: Instant) -> Sequel {
+        self.refused = Some(subject.clone());
         let pause = self.pauses.get(self.failures);
         self.failures += 1;
         match pause {
@@ -144,9 +152,9 @@ mod tests {
         loop {
             match courier.next(now) {
                 Next::Tell(subject, since) => {
-                    assert_eq!((subject, since), (machine("a"), at(1)));
-                    tries.push((now - start).as_secs());
-                    courier.failed(now);
+                    assert_eq!(since, at(1));
+                    tries.push((subject.to_string(), (now - start).as_secs()));
+                    courier.failed(&subject, now);
                 }
                 Next::Wait(until) => now = until,
                 Next::Nothing => break,
@@ -154,7 +162,9 @@ mod tests {
             // That it is still so is no change.
             courier.take(&differences(&[("a", true), ("b", true)]), at(2));
         }
-        assert_eq!(tries, [0, 10, 40, 130], "for all machines together");
+        let expected = [("a", 0), ("b", 10), ("a", 40), ("b", 130)];
+        let expected = expected.map(|(name, second)| (name.to_owned(), second));
+        assert_eq!(tries, expected, "for all machines together, each in turn");
         courier.take(&differences(&[("a", true)]), at(3));
         assert_eq!(
             courier.next(now),
@@ -177,7 +187,7 @@ mod tests {
             courier.take(&differences(&[("a", change % 2 == 1)]), at(change));
         }
         assert_eq!(courier.next(now), Next::Tell(machine("a"), at(99)));
-        assert_eq!(courier.failed(now), Sequel::Again(SECOND));
+        assert_eq!(courier.failed(&machine("a"), now), Sequel::Again(SECOND));
         courier.take(&differences(&[("a", true), ("b", false)]), at(100));
         assert_eq!(
             courier.next(now),

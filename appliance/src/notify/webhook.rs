@@ -1,4 +1,5 @@
 use std::io::{ErrorKind, Read};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -27,6 +28,9 @@ pub(super) fn post(
     message: &Message,
     limit: Duration,
 ) -> anyhow::Result<String> {
+    // It looks the name up in a thread of its own, and would end the process where there is none left.
+    let thread = thread::Builder::new().spawn(|| ());
+    thread.context("there is no thread left to look up the webhook's name")?;
     let config = Config::builder()
         .timeout_global(Some(limit))
         .http_status_as_error(false)

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::{Manifest, SystemPath};
 use jiff::Timestamp;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tracing::warn;
 
 use crate::durable;
@@ -98,7 +99,27 @@ impl<'a> Publications<'a> {
             expected_system: system,
             ..published
         };
-        durable::write_json(&self.folder(number).record(), &published)
+        durable::write_json(&self.folder(number).record(), &published)?;
+        self.touch_current()
+    }
+
+    /// Whoever follows the status watches a machine's own folder, and not those of its publications.
+    fn touch_current(&self) -> io::Result<()> {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let link = self.host.current();
+        Ok(rustix::fs::utimensat(
+            CWD,
+            &link,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?)
     }
 
     /// Gives a machine for which nothing could be published yet an empty chroot, so that its client is told just
@@ -172,7 +193,12 @@ impl<'a> Publications<'a> {
             &prepared.manifest,
         )?;
         self.switch_to(prepared.number, &prepared.partial)?;
-        self.prune_manifests()
+        // It is published by now, whatever becomes of what nobody needs any more; the next one tries again.
+        if let Err(error) = self.prune_manifests() {
+            let host = prepared.manifest.host();
+            warn!(%host, "manifests that aren't needed any more can't be removed: {error}");
+        }
+        Ok(())
     }
 
     /// The number of what is published.

@@ -250,12 +250,17 @@ fn read_machines(
     };
     let share = names.len().div_ceil(AT_ONCE).max(AT_ONCE);
     thread::scope(|scope| {
-        let shares = names.chunks(share);
-        let threads: Vec<_> = shares.map(|names| scope.spawn(|| read(names))).collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-            thread
+        // Not Scope::spawn, which panics where there are no threads left: then this one reads them all.
+        let spawn = |names| {
+            let thread = thread::Builder::new().spawn_scoped(scope, move || read(names));
+            thread.map_err(|_| names)
+        };
+        let threads: Vec<_> = names.chunks(share).map(spawn).collect();
+        let join = |thread: Result<thread::ScopedJoinHandle<'_, _>, _>| match thread {
+            Ok(thread) => thread
                 .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(names) => read(names),
         };
         threads.into_iter().flat_map(join).collect()
     })

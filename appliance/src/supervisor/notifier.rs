@@ -183,7 +183,7 @@ impl Notifier {
                     at: Timestamp::now(),
                     error: format!("{error:#}"),
                 });
-                match courier.failed(Instant::now()) {
+                match courier.failed(subject, Instant::now()) {
                     Sequel::Again(pause) => warn!(
                         "a notification failed: {error:#}; it is tried again in {} s",
                         pause.as_secs()

@@ -115,7 +115,8 @@ impl Publisher {
         cycle.failed = !self.registrar.give_chroots(&fleet) || !cycle.failures.is_empty();
         cycle.accounts = self.registrar.accounts(&fleet);
         cycle.unsettled |= git_at_work;
-        cycle.folder = folder.ok().filter(|_| !git_at_work);
+        // Nor is anything published by settings that are about to be others: they may be what keeps it back.
+        cycle.folder = folder.ok().filter(|_| !cycle.unsettled);
         cycle
     }
 

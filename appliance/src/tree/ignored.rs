@@ -97,7 +97,8 @@ impl Narrowing {
 
     /// Whether the host gets nothing of a folder, whatever lies in it.
     pub fn hides(&self, folder: &Path) -> bool {
-        self.include.is_empty() && is_named(&self.exclude, folder, true)
+        let brings_back = !self.include.is_empty() || self.exclude.num_whitelists() > 0;
+        !brings_back && is_named(&self.exclude, folder, true)
     }
 }
 
@@ -194,6 +195,19 @@ mod tests {
             everything_but.keeps(Path::new("hosts/a/x"))
                 && !everything_but.keeps(Path::new("hosts/b/x"))
         );
+    }
+
+    #[test]
+    fn a_folder_is_hidden_only_where_nothing_below_can_come_back() {
+        let hides = |exclude: &[&str], include: &[&str]| {
+            let list = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let narrowing = Narrowing::new(&list(exclude), &list(include)).unwrap();
+            narrowing.hides(Path::new("a"))
+        };
+        assert!(hides(&["a/"], &[]));
+        assert!(!hides(&["b/"], &[]));
+        assert!(!hides(&["a/"], &["*.nix"]));
+        assert!(!hides(&["a/", "!a/b"], &[]));
     }
 
     #[test]

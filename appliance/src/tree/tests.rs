@@ -66,6 +66,19 @@ fn what_a_host_does_not_get_is_not_wrong_for_it() {
 }
 
 #[test]
+fn the_settings_of_the_fleet_are_never_published() {
+    let folder = folder();
+    write(folder.path(), "fleet.toml", "");
+    symlink("../../fleet.toml", folder.path().join("hosts/a/settings")).unwrap();
+    let problems = walk(folder.path(), "").unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].starts_with("hosts/a/settings: a: leads into fleet.toml"),
+        "{problems:?}"
+    );
+}
+
+#[test]
 fn a_host_gets_its_folder_and_its_secrets() {
     let folder = folder();
     write(folder.path(), "hosts/a/modules/x.nix", "");

@@ -268,10 +268,14 @@ impl<'a> Walk<'a> {
 
     fn link(&mut self, step: &Step<'_>, name: &str, written: &Path) {
         // What a machine doesn't get can't be wrong for it; but below a folder there may be something that it gets.
-        let leads_to_folder = |found: Found| file_type(&found.stat) == FileType::Directory;
-        let found = || self.fleet.find(&step.real.join(name));
-        if self.hides(step, name) || !self.keeps(step, name) && !found().is_ok_and(leads_to_folder)
-        {
+        let found = self.fleet.find(&step.real.join(name));
+        let leads_to_folder =
+            found.is_ok_and(|found| file_type(&found.stat) == FileType::Directory);
+        let is_unwanted = match leads_to_folder {
+            true => self.hides(step, name),
+            false => !self.keeps(step, name),
+        };
+        if is_unwanted {
             return;
         }
         match link_target(step.folder, name) {
@@ -528,6 +532,10 @@ fn identity(stat: &Stat) -> (u64, u64) {
 fn private_folder(real: &Path, own_secrets: Option<&Path>) -> Option<&'static str> {
     if own_secrets.is_some_and(|own| real.starts_with(own)) {
         return None;
+    }
+    // The settings may hold the address of a webhook, which is as good as a password.
+    if real == Path::new(FILE_NAME) {
+        return Some(FILE_NAME);
     }
     [SECRETS, ".bento", ".git"]
         .into_iter()

@@ -356,3 +356,26 @@ fn a_machine_that_is_paused_keeps_its_generation_and_learns_what_to_expect_of_it
     assert_eq!(world.published().unwrap().generation, first);
     assert!(world.status().notes.is_empty());
 }
+
+#[test]
+fn nothing_is_published_by_settings_that_are_being_changed() {
+    let mut world = World::new("when = \"change\"");
+    let first = world.outcome();
+    assert!(first.is_some());
+    world.edit("2");
+    let look = |world: &mut World| {
+        let mut cycle = world.publisher.begin(Timestamp::now(), world.instant);
+        world
+            .publisher
+            .complete(&mut cycle, Timestamp::now(), world.instant);
+    };
+    world.instant += SETTLE_TIME;
+    look(&mut world);
+    world.publish_when("when = \"deploy\"");
+    // By now the machine's folder has settled, and the settings haven't.
+    world.instant += SETTLE_TIME;
+    look(&mut world);
+    assert_eq!(world.outcome(), first);
+    world.approve(world.made());
+    assert_eq!(world.outcome(), Some(world.made()));
+}
