@@ -21,6 +21,8 @@ pub struct Forecast {
     pub fleet: Option<Fleet>,
     /// What would be published for each machine that was asked for; none where a problem stops it.
     pub machines: BTreeMap<HostName, Option<Prospect>>,
+    /// The machines that `fleet.toml` names, but whose settings can't be used.
+    pub faulty: Vec<HostName>,
     /// What is wrong with them, and with the fleet as a whole.
     pub problems: Vec<Problem>,
 }
@@ -49,6 +51,7 @@ impl Forecast {
             folder: opened,
             fleet: None,
             machines: BTreeMap::new(),
+            faulty: Vec::new(),
             problems: Vec::new(),
         };
         let reading = match fleet::read(&text) {
@@ -78,6 +81,7 @@ impl Forecast {
             forecast.machines.insert(name.clone(), prospect.ok());
         }
         forecast.fleet = Some(reading.fleet);
+        forecast.faulty = reading.faulty;
         Ok(forecast)
     }
 }

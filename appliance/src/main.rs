@@ -8,14 +8,17 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let mut output = std::io::stdout().lock();
-    let result = CommandLine::parse().run(&mut output).and_then(|code| {
+    let command_line = CommandLine::parse();
+    let result = command_line.run(&mut output).and_then(|code| {
         output.flush()?;
         Ok(code)
     });
     match result {
         Ok(code) => code,
-        // Whoever reads only the first lines, as `head` does, has seen what they wanted.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // Whoever reads only the first lines, as `head` does, has seen what they wanted; but nobody knows what became of
+        // what was to be done.
+        Err(error) if is_broken_pipe(&error) && command_line.only_shows() => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bento: {error:#}");
             ExitCode::FAILURE

@@ -251,7 +251,8 @@ impl Foreman<'_, '_, '_> {
         };
         Ok(match end {
             End::Built(system) => {
-                let comparable = self.plan.trees[job.tree].is_pinned;
+                let is_pinned = self.plan.trees[job.tree].is_pinned;
+                let comparable = is_pinned && job.terms.nix_args.keep_inputs();
                 self.records
                     .keep(manifest, system, comparable, self.interruption)?;
                 Outcome::Built {

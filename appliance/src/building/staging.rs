@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -26,6 +26,7 @@ impl Bench {
         let parent = std::env::temp_dir();
         let folder = tempfile::Builder::new()
             .prefix("bento-build-")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&parent)
             .with_context(|| format!("can't make a folder in {}", parent.display()))?;
         let is_plain =
@@ -116,4 +117,16 @@ fn settle(folder: &Path) -> std::io::Result<()> {
         }
     }
     normal::settle(folder, normal::FOLDER_MODE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_read_what_is_laid_out() {
+        let bench = Bench::new().unwrap();
+        let mode = fs::metadata(bench.0.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+    }
 }

@@ -126,7 +126,8 @@ impl<'a> Workshop<'a> {
 
     /// What to say if the flake doesn't hold the job's system.
     fn missing(&self, job: &Job<'a>, config: &std::path::Path) -> Option<String> {
-        if !self.plan.trees[job.tree].is_flake {
+        // What other arguments make of a flake only the build itself can say.
+        if !self.plan.trees[job.tree].is_flake || !job.terms.nix_args.keep_inputs() {
             return None;
         }
         let arguments = job.terms.nix_args.as_slice();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::nix::{Reference, references};
 use super::{Group, resolved};
+use bento_protocol::Area;
+
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 use crate::tree::{FleetFolder, TreeFile};
@@ -85,7 +87,18 @@ fn judge(
 
 /// Whether a machine gets a file or folder at this path.
 fn is_published(group: &Group<'_>, target: &Path) -> bool {
-    group
-        .files()
-        .any(|file| Path::new(file.path.rest()).starts_with(target))
+    let target = target.to_string_lossy();
+    if target.is_empty() {
+        return true;
+    }
+    // The files are sorted: it is one of them, or the first one below it follows its name with a slash.
+    let files = &group.tree.files;
+    let first_from = |path: &str| {
+        let index = files.partition_point(|file| file.path.as_str() < path);
+        files.get(index).map(|file| file.path.as_str())
+    };
+    let file = format!("{}/{target}", Area::Config.folder());
+    let folder = format!("{file}/");
+    first_from(&file) == Some(&file)
+        || first_from(&folder).is_some_and(|first| first.starts_with(&folder))
 }

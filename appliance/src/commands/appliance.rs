@@ -177,7 +177,7 @@ impl Elsewhere {
     /// Runs `bento` there, and lets it print here; its exit code is ours.
     ///
     /// # Errors
-    /// When it can't be run, or is killed.
+    /// When it can't be run, or ends as `bento` never does.
     pub fn relay<'a>(
         &self,
         arguments: impl IntoIterator<Item = &'a str>,
@@ -186,9 +186,11 @@ impl Elsewhere {
             .bento(arguments)
             .status()
             .with_context(|| self.failed("can't be run"))?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        code.map(ExitCode::from)
-            .with_context(|| self.failed(&format!("ended with {status}")))
+        match status.code() {
+            Some(0) => Ok(ExitCode::SUCCESS),
+            Some(1) => Ok(ExitCode::FAILURE),
+            _ => bail!("{}", self.failed(&format!("ended with {status}"))),
+        }
     }
 
     /// What to say when it failed.

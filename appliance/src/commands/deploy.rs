@@ -64,7 +64,8 @@ impl Deploy {
             writeln!(output, "{error} {line}")?;
         }
         let of_fleet = |fleet: &Fleet| {
-            let is_one_machines = |name| fleet.hosts.contains_key(name);
+            let is_one_machines =
+                |name| fleet.hosts.contains_key(name) || forecast.faulty.contains(name);
             let mut hosts = forecast
                 .problems
                 .iter()
@@ -95,6 +96,11 @@ impl Deploy {
             return Ok(());
         }
         if !self.dry_run {
+            let asks = deployment.fleet.publish.when == When::Deploy;
+            if asks && !deployment.unapproved().is_empty() {
+                // Rather than after an hour of builds.
+                self.consent.require_somebody()?;
+            }
             deployment.build(self.no_build)?;
             deployment.leave_out_unbuilt()?;
             if deployment.news.is_empty() {

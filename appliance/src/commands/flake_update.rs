@@ -80,7 +80,10 @@ impl FlakeUpdate {
                     screen.say(&format!("{title}: nothing moved"))?;
                 }
                 Ok(Outcome::Unconcerned) => {}
-                Err(_) if smithy.is_interrupted() => {}
+                Err(_) if smithy.is_interrupted() => {
+                    screen.say("Interrupted: what is told of above is done.")?;
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
                 Err(error) => {
                     failed += 1;
                     screen.fail(&format!("{title} stays as it was:"), &format!("{error:#}"))?;

@@ -84,6 +84,22 @@ impl CommandLine {
     }
 }
 
+impl CommandLine {
+    /// Whether it only shows something, so that nothing is left undone when nobody reads on.
+    pub fn only_shows(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Diff(_)
+                | Command::Status(_)
+                | Command::Logs(_)
+                | Command::Metrics(_)
+                | Command::HostKey(_)
+                | Command::Published(_)
+                | Command::Host(host::HostCommand::List(_))
+        )
+    }
+}
+
 /// The exit code of a command that found all as it should be, or didn't.
 fn code(is_good: bool) -> ExitCode {
     if is_good {

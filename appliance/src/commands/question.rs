@@ -14,6 +14,17 @@ pub struct Consent {
 }
 
 impl Consent {
+    /// That somebody is there to be asked, unless nobody needs to be.
+    ///
+    /// # Errors
+    /// When there is nobody who could answer.
+    pub fn require_somebody(self) -> anyhow::Result<()> {
+        if !self.yes && !io::stdin().is_terminal() {
+            bail!("nobody is there to be asked whether that is wanted: say --yes if it is");
+        }
+        Ok(())
+    }
+
     /// Whether the administrator wants it: asks, unless that was said before. Anything but a clear yes is a no.
     ///
     /// # Errors
@@ -22,9 +33,7 @@ impl Consent {
         if self.yes {
             return Ok(true);
         }
-        if !io::stdin().is_terminal() {
-            bail!("nobody is there to answer \"{question}\": say --yes if that is what you want");
-        }
+        self.require_somebody()?;
         let mut errors = io::stderr();
         write!(errors, "{question} [y/N] ")
             .and_then(|()| errors.flush())

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use bento_nix::{BuildError, LOCK_FILE, Tail, add_options, flake_command, reference, update_lock};
 use bento_protocol::{Area, HostName};
 
@@ -25,6 +25,10 @@ pub struct Flake<'a> {
     lock: PathBuf,
     /// Whether the machines get that.
     is_published: bool,
+    /// Where its flake.nix really lies.
+    file: Option<PathBuf>,
+    /// Whether another flake.nix has the same lock file.
+    has_rival: bool,
     /// What it has pinned, or would, if that was asked.
     inputs: Option<Result<Lock, String>>,
 }
@@ -37,9 +41,11 @@ impl<'a> Flake<'a> {
         prospect: &'a Prospect,
         folder: &FleetFolder,
     ) -> Self {
-        let mut files = prospect.tree.files.iter();
-        let published =
-            files.find(|file| file.path.area() == Area::Config && file.path.rest() == LOCK_FILE);
+        let find = |name: &str| {
+            let mut files = prospect.tree.files.iter();
+            files.find(|file| file.path.area() == Area::Config && file.path.rest() == name)
+        };
+        let published = find(LOCK_FILE);
         let source = host.source.as_path();
         let lock = match published {
             Some(file) => file.real.clone(),
@@ -54,6 +60,8 @@ impl<'a> Flake<'a> {
             prospect,
             lock,
             is_published: published.is_some(),
+            file: find("flake.nix").map(|file| file.real.clone()),
+            has_rival: false,
             inputs: None,
         }
     }
@@ -62,8 +70,16 @@ impl<'a> Flake<'a> {
         self.hosts.push(name);
     }
 
-    pub(super) fn lock(&self) -> &Path {
-        &self.lock
+    /// Whether two are one and the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.lock == other.lock && self.file == other.file
+    }
+
+    /// Takes note of another flake: each would throw away what the other has pinned in a lock file of both.
+    pub(super) fn meet(&mut self, other: &mut Self) {
+        let are_rivals = self.lock == other.lock;
+        self.has_rival |= are_rivals;
+        other.has_rival |= are_rivals;
     }
 
     pub(super) fn inputs(&self) -> Option<&Result<Lock, String>> {
@@ -105,6 +121,13 @@ impl<'a> Flake<'a> {
     /// # Errors
     /// When Nix can't, or its lock file can't be read or written.
     pub fn update(&self, inputs: &[String], smithy: &Smithy<'_>) -> anyhow::Result<Outcome> {
+        if self.has_rival {
+            bail!(
+                "{} is the lock file of another flake.nix as well, and each would throw away what the other has pinned: \
+                 give each a lock file of its own",
+                self.lock.display()
+            );
+        }
         let concerned: Vec<String> = match &self.inputs {
             Some(Err(error)) => return Err(anyhow!("{error}")),
             Some(Ok(lock)) => {

@@ -94,7 +94,7 @@ impl<'a> Smithy<'a> {
     }
 }
 
-/// The flakes of the machines for which something would be published, each once, by where its lock file really lies.
+/// The flakes of the machines for which something would be published, each once, by where its files really lie.
 pub fn flakes(forecast: &Forecast) -> Vec<Flake<'_>> {
     let mut flakes: Vec<Flake<'_>> = Vec::new();
     let hosts = forecast.fleet.iter().flat_map(|fleet| &fleet.hosts);
@@ -104,10 +104,13 @@ pub fn flakes(forecast: &Forecast) -> Vec<Flake<'_>> {
             continue;
         };
         let flake = Flake::of(name, host, prospect, &forecast.folder);
-        match flakes.iter_mut().find(|it| it.lock() == flake.lock()) {
-            Some(known) => known.share_with(name),
-            None => flakes.push(flake),
+        if let Some(known) = flakes.iter_mut().find(|it| it.is_same(&flake)) {
+            known.share_with(name);
+            continue;
         }
+        let mut flake = flake;
+        flakes.iter_mut().for_each(|other| flake.meet(other));
+        flakes.push(flake);
     }
     flakes
 }

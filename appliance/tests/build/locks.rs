@@ -131,3 +131,19 @@ fn what_fails_in_one_folder_does_not_stop_the_others() {
     assert!(ground.fleet().join("shared/flake.lock").exists());
     assert!(!ground.fleet().join("hosts/own/flake.lock").exists());
 }
+
+#[test]
+fn a_lock_file_of_two_flakes_is_left_alone() {
+    let ground = fleet();
+    ground.bento(&["flake-update"]).with(0);
+    let lock = ground.fleet().join("hosts/own/flake.lock");
+    fs::remove_file(&lock).unwrap();
+    symlink("../../shared/flake.lock", &lock).unwrap();
+    let before = ground.read("shared/flake.lock");
+    move_input(&ground, "one", "2");
+    ground
+        .bento(&["flake-update"])
+        .with(1)
+        .saying("is the lock file of another flake.nix as well");
+    assert_eq!(ground.read("shared/flake.lock"), before);
+}

@@ -289,9 +289,31 @@ impl NixArguments {
         "--commit-lock-file",
     ];
 
+    /// The options after which a lock file doesn't decide alone what is built, nor what a flake holds.
+    const UNSETTLING: [&'static str; 10] = [
+        "--arg",
+        "--argstr",
+        "--impure",
+        "--include",
+        "-I",
+        "--inputs-from",
+        "--override-flake",
+        "--override-input",
+        "--reference-lock-file",
+        "--update-input",
+    ];
+
     /// The arguments in order.
     pub fn as_slice(&self) -> &[String] {
         &self.0
+    }
+
+    /// Whether the inputs of a flake are those of its lock file.
+    pub fn keep_inputs(&self) -> bool {
+        !self.0.iter().any(|argument| {
+            let option = argument.split('=').next().unwrap_or_default();
+            Self::UNSETTLING.contains(&option) || argument == "pure-eval"
+        })
     }
 }
 
@@ -336,6 +358,22 @@ mod tests {
 
     fn parse(json: &str) -> Result<Policy, serde_json::Error> {
         serde_json::from_str(json)
+    }
+
+    #[test]
+    fn a_lock_file_decides_unless_an_argument_does() {
+        let keep = |arguments: &[&str]| {
+            let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
+            NixArguments::try_from(arguments).unwrap().keep_inputs()
+        };
+        assert!(keep(&[]) && keep(&["--fallback", "--option", "cores", "1"]));
+        for arguments in [
+            &["--impure"][..],
+            &["-L", "--override-input", "nixpkgs", "path:/x"],
+            &["--option", "pure-eval", "false"],
+        ] {
+            assert!(!keep(arguments), "{arguments:?}");
+        }
     }
 
     #[test]

@@ -258,3 +258,15 @@ fn a_machine_that_is_paused_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_machine_with_faulty_settings_keeps_no_other_from_being_deployed() {
+    let world = World::new("when = \"deploy\"");
+    let settings = fs::read_to_string(world.fleet.path().join("fleet.toml")).unwrap();
+    let faulty = settings.replace("[hosts.pi]\n", "[hosts.pi]\nkeys = [\"nonsense\"]\n");
+    world.write("fleet.toml", &faulty);
+    let (is_good, said) = world.deploy(&["--yes"]);
+    assert!(!is_good && said.contains("error: fleet.toml:"), "{said}");
+    assert_eq!(world.approved("alice"), Some(world.made("alice")));
+    assert_eq!(world.approved("pi"), None);
+}

@@ -34,11 +34,11 @@ impl Add {
     /// When `fleet.toml` can't be read or written, or wouldn't be a fleet any more; it stays as it was then.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let folder = self.appliance.folder()?;
-        let file = SettingsFile::open(&folder)?;
         let mut keys = Vec::new();
         for argument in &self.keys {
             keys.extend(argument.read(io::stdin())?);
         }
+        let file = SettingsFile::open(&folder)?;
         let edited = edit::enrol(file.text(), &self.name, &keys, self.source.as_ref());
         let known = self.known(&file);
         let reading = file.replace(edited)?;

@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use rustix::fs::{FlockOperation, flock};
 
 use super::super::fleet_folder::{read_settings, unwritable};
 use crate::durable;
@@ -68,9 +69,26 @@ impl SettingsFile {
             bail!("{FILE_NAME} isn't changed, because it would have an error: {problem}");
         }
         if edited != self.text {
-            write(&self.path, &edited).map_err(|error| unwritable(&self.path, error))?;
+            self.write(&edited)
+                .map_err(|error| unwritable(&self.path, error))?;
         }
         Ok(reading)
+    }
+}
+
+impl SettingsFile {
+    /// Replaces the file, if it still is what was read: whoever changed it meanwhile must not lose that.
+    fn write(&self, edited: &str) -> io::Result<()> {
+        let path = fs::canonicalize(&self.path)?;
+        let folder = fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
+        // Held until this returns.
+        flock(&folder, FlockOperation::LockExclusive)?;
+        if fs::read_to_string(&path)? != self.text {
+            return Err(io::Error::other(
+                "somebody else has changed it meanwhile: try again",
+            ));
+        }
+        replace(&path, edited)
     }
 }
 
@@ -79,11 +97,11 @@ fn lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Replaces a file in one step, where it really lies, and leaves whose it is and who may read it as it was.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let old = fs::metadata(&path)?;
-    let aside = durable::aside(&path);
+/// Replaces a file in one step, and leaves whose it is and who may read it as it was.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let old = fs::metadata(path)?;
+    // A name that is never published, whatever is cut off here.
+    let aside = path.with_file_name(format!(".{FILE_NAME}.{}.swp", std::process::id()));
     let write_aside = || {
         let mut file = OpenOptions::new()
             .write(true)
@@ -108,7 +126,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
         // What is wrong has been told; what is left over is never published.
         let _ = fs::remove_file(&aside);
     })?;
-    durable::rename(&aside, &path)
+    durable::rename(&aside, path)
 }
 
 #[cfg(test)]
@@ -138,6 +156,11 @@ mod tests {
         assert_eq!(fs::read_to_string(&real).unwrap(), edited);
         let after = fs::metadata(&real).unwrap();
         assert_ne!(after.ino(), before.ino(), "it is replaced in one step");
+        let late = file.replace(Ok(format!("{text}[hosts.b]\n"))).unwrap_err();
+        assert!(format!("{late:#}").contains("somebody else"), "{late:#}");
+        assert_eq!(fs::read_to_string(&real).unwrap(), edited);
+        let left: Vec<_> = fs::read_dir(checkout.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
         let of = |file: &fs::Metadata| (file.uid(), file.gid(), file.mode());
         assert_eq!(of(&after), of(&before));
         assert_eq!(fs::read_dir(checkout.path()).unwrap().count(), 1);
