@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bento_appliance::commands::CommandLine;
+use bento_appliance::commands::{CommandLine, ToldThere};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         // what was to be done.
         Err(error) if is_broken_pipe(&error) && command_line.only_shows() => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
+        Err(error) if error.is::<ToldThere>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bento: {error:#}");
             ExitCode::FAILURE

@@ -1,5 +1,6 @@
 //! The appliance that a command asks: the one whose container it runs in, or the one that `fleet.toml` leads to.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -7,6 +8,7 @@ use anyhow::{Context, bail};
 use bento_protocol::{HostName, Manifest};
 use clap::Args;
 use serde::de::DeserializeOwned;
+use signal_hook::consts::SIGPIPE;
 
 use super::fleet_folder::{FleetFolderOption, read_settings};
 use crate::change::{Change, Offer};
@@ -43,6 +45,11 @@ pub struct Elsewhere {
     command: Vec<String>,
 }
 
+/// The `bento` that was asked elsewhere has said on our stderr why it failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the appliance has said above why it can't answer")]
+pub struct ToldThere;
+
 const STATE: &str = "/state";
 
 impl ApplianceOption {
@@ -77,11 +84,15 @@ impl ApplianceOption {
              fleet whose fleet.toml says how to reach it",
         )?;
         let place = folder.join(FILE_NAME);
-        let reading = fleet::read(&read_settings(&folder)?).map_err(|problems| {
-            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("{}", problems.join("\n"))
-        })?;
-        let command = reading.fleet.server.admin;
+        let text = read_settings(&folder)?;
+        let command = match fleet::read(&text) {
+            Ok(reading) => reading.fleet.server.admin,
+            // Whatever else is wrong with it: the appliance goes on by the last good one, and can be asked.
+            Err(problems) => fleet::admin(&text).with_context(|| {
+                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                problems.join("\n")
+            })?,
+        };
         if command.is_empty() {
             bail!(
                 "{}: [server] has no `admin`, the command that reaches the appliance from here: say for example \
@@ -155,10 +166,11 @@ impl Elsewhere {
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| self.failed("can't be run"))?;
-        if !output.status.success() {
-            bail!("{}", self.failed(&format!("ended with {}", output.status)));
+        match output.status.code() {
+            Some(0) => Ok(output.stdout),
+            Some(1) => Err(ToldThere.into()),
+            _ => bail!("{}", self.failed(&format!("ended with {}", output.status))),
         }
-        Ok(output.stdout)
     }
 
     /// The same, of what it prints as JSON.
@@ -189,6 +201,8 @@ impl Elsewhere {
         match status.code() {
             Some(0) => Ok(ExitCode::SUCCESS),
             Some(1) => Ok(ExitCode::FAILURE),
+            // Nobody reads on.
+            None if status.signal() == Some(SIGPIPE) => Ok(ExitCode::SUCCESS),
             _ => bail!("{}", self.failed(&format!("ended with {status}"))),
         }
     }

@@ -100,7 +100,8 @@ impl FlakeUpdate {
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
         screen.say(&match counts.as_slice() {
-            [] => "The fleet has no flake: nothing to do.".to_owned(),
+            [] if self.hosts.is_empty() => "The fleet has no flake: nothing to do.".to_owned(),
+            [] => "None of these machines has a flake: nothing to do.".to_owned(),
             counts => format!("Lock files: {}.", counts.join(", ")),
         })?;
         Ok(match failed == 0 && forecast.problems.is_empty() {

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use appliance::{Appliance, ApplianceOption, Elsewhere};
+pub use appliance::{Appliance, ApplianceOption, Elsewhere, ToldThere};
 pub use fleet_folder::FleetFolderOption;
 pub use question::Consent;
 

@@ -72,7 +72,7 @@ impl Notify {
             let condition = conditions.get(&Subject::Machine(name.clone()));
             let condition = condition.and_then(Option::as_ref);
             condition.map(|condition| (name, condition)).with_context(|| {
-                format!("there is no machine {name} in the fleet: bento host list names those that there are")
+                format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
             })
         });
         let message = Message::test(machine.transpose()?, Timestamp::now());

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use key::{PublicKey, PublicKeyError};
 pub use notify::{Notify, Webhook};
-pub use settings::{FILE_NAME, Reading, read};
+pub use settings::{FILE_NAME, Reading, admin, read};
 pub use source::SourcePath;
 pub use span::Span;
 

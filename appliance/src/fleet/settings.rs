@@ -74,6 +74,14 @@ pub fn read(text: &str) -> Result<Reading, Vec<Problem>> {
     })
 }
 
+/// How the appliance is reached, from a text in which anything else may be wrong; none if that is, too.
+pub fn admin(text: &str) -> Option<Vec<String>> {
+    let document = Document::parse(text).ok()?;
+    let value = document.get("server")?.clone().into_value().ok()?;
+    let server = Server::deserialize(value.into_deserializer()).ok()?;
+    Some(server.admin)
+}
+
 /// Any key of a machine, or of `[defaults]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -98,7 +98,7 @@ impl Status {
         let known = |name: &&HostName| self.hosts.iter().any(|host| host.name == **name);
         if let Some(unknown) = names.iter().find(|name| !known(name)) {
             bail!(
-                "there is no machine {unknown} in the fleet: bento host list names those that there are"
+                "there is no machine {unknown} in the fleet: `bento host list` names those that there are"
             );
         }
         Ok(())

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bento_protocol::{Format, HostName};
+use bento_protocol::{Format, HostName, SystemPath};
 use jiff::Timestamp;
 
-use super::{MachineStatus, PublishedVersion, Reported, Status, judge};
+use super::{HostStatus, MachineStatus, PublishedVersion, Reported, Status, judge};
 use crate::durable;
 use crate::enrolment::Enrolments;
 use crate::fleet::{Fleet, Host};
@@ -184,7 +184,7 @@ impl MachineReading {
             held: newest.and_then(Record::held).filter(|until| *until > now),
             runs: newest.map_or(0, |_| ledger.runs()),
             error: if lines.is_empty() {
-                error(&ledger)
+                error(&ledger).or_else(|| mismatch(published?, &ledger))
             } else {
                 Some(lines.join("; "))
             },
@@ -285,6 +285,25 @@ fn error(ledger: &Ledger) -> Option<String> {
             .filter(|error| !error.is_empty())
             .map_or_else(silent, str::to_owned),
     )
+}
+
+/// How what a machine built differs from what was built here, where that is its state.
+fn mismatch(published: &Published, ledger: &Ledger) -> Option<String> {
+    if judge(Some(published), ledger) != HostStatus::Mismatch {
+        return None;
+    }
+    let short = |system: &SystemPath| {
+        let name = system.as_str().rsplit('/').next().unwrap_or_default();
+        name.chars().take(8).collect::<String>()
+    };
+    let (here, there) = (
+        published.expected_system.as_ref()?,
+        ledger.judged()?.built()?,
+    );
+    let (here, there) = (short(here), short(there));
+    Some(format!(
+        "it built {there}…, and `bento build` {here}… of the same generation"
+    ))
 }
 
 /// What runs on a machine, in short.

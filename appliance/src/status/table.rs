@@ -118,7 +118,8 @@ fn above(status: &Status, terminal: Option<Terminal>) -> Vec<String> {
 fn summary(hosts: &[MachineStatus], of: usize) -> String {
     let machines = if of == 1 { "machine" } else { "machines" };
     if of == 0 {
-        return "No machine is enrolled yet: bento host add enrols one.".to_owned();
+        return "No machine is known yet: right after a start ask again; `bento host add` enrols one."
+            .to_owned();
     }
     if hosts.is_empty() {
         return format!("None of {of} {machines} needs attention.");

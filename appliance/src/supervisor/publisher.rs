@@ -17,11 +17,11 @@ use super::registrar::Registrar;
 use super::settings::Settings;
 use super::settle::{Delay, TreeSettling};
 use crate::durable;
-use crate::fleet::{Fleet, Host};
+use crate::fleet::{FILE_NAME, Fleet, Host};
 use crate::generation::DigestCache;
 use crate::problem::Problem;
 use crate::publication::{self, Publications};
-use crate::session::Account;
+use crate::session::{Account, HostKey};
 use crate::state::{HostState, State};
 use crate::tree::FleetFolder;
 
@@ -146,7 +146,18 @@ impl Publisher {
         let of_fleet = |problem: &&Problem| !problem.host.as_ref().is_some_and(in_fleet);
         let problems = self.settings.problems.iter().filter(of_fleet).cloned();
         let problems = problems.chain(is_git_stopped.then(git_stopped));
+        let problems = problems.chain(self.other_host_key());
         self.board.tell(Source::Settings, problems.collect());
+    }
+
+    /// That the appliance couldn't start again with its key: told while it still runs, and machines still know it.
+    fn other_host_key(&self) -> Option<Problem> {
+        let pinned = &self.fleet()?.server.host_keys;
+        // Asked only where it matters, because it runs a program.
+        let key = (!pinned.is_empty()).then(|| HostKey::read(&self.state))?;
+        let error = key.and_then(|key| key.require(pinned)).err()?;
+        let advice = "the appliance wouldn't start again";
+        Some(Problem::new(FILE_NAME, format!("{error:#}"), advice))
     }
 
     /// Prepares every machine whose tree has changed, makes all of that durable at once, and only then switches.

@@ -25,7 +25,8 @@ pub(super) fn configuration(name: &HostName, server: &Server, host_keys: &[Strin
     let (address, port) = (&server.address, server.port);
     let keys: String = host_keys.iter().map(|key| format!(" \"{key}\"")).collect();
     format!(
-        "    services.bento-client = {{\n      enable = true;\n      name = \"{name}\";\n      \
+        "    # beside bento.nixosModules.client, or without flakes <bento/nixos/client.nix>, among its modules\n    \
+         services.bento-client = {{\n      enable = true;\n      name = \"{name}\";\n      \
          servers = [ {{ address = \"{address}\"; port = {port}; hostKeys = [{keys} ]; }} ];\n    }};\n"
     )
 }

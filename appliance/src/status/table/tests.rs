@@ -258,7 +258,7 @@ fn the_summary_counts_each_machine_once_and_then_what_else_it_is() {
     assert_eq!(summary(&hosts, 3), all);
     assert_eq!(summary(&hosts[1..2], 3), "1 of 3 machines: 1 up-to-date");
     assert_eq!(summary(&[], 3), "None of 3 machines needs attention.");
-    assert!(summary(&[], 0).starts_with("No machine is enrolled yet"));
+    assert!(summary(&[], 0).starts_with("No machine is known yet"));
 }
 
 #[test]

@@ -379,3 +379,28 @@ fn nothing_is_published_by_settings_that_are_being_changed() {
     world.approve(world.made());
     assert_eq!(world.outcome(), Some(world.made()));
 }
+
+#[test]
+fn that_the_appliance_could_not_start_again_with_its_key_is_told_while_it_runs() {
+    let mut world = World::new("when = \"change\"");
+    let key = HostKey::read_or_create(&world.state).unwrap();
+    let pin = |world: &World, key: &str| {
+        let text =
+            format!("[server]\naddress = \"x\"\nhost_keys = [\"{key}\"]\n[hosts.kikimora]\n");
+        world.write(FILE_NAME, &text);
+    };
+    let told = |world: &mut World| {
+        world.look();
+        let status = Status::read(&world.state, &world.runtime, Timestamp::now()).unwrap();
+        status.problems.unwrap().concat()
+    };
+    pin(&world, &key.public().authorized_line());
+    assert_eq!(told(&mut world), "");
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
+    pin(&world, other);
+    let problem = told(&mut world);
+    assert!(
+        problem.starts_with("fleet.toml: the host key of this /state"),
+        "{problem}"
+    );
+}
