@@ -19,6 +19,15 @@ pub struct Offer {
     pub manifests: Vec<Manifest>,
 }
 
+/// What becomes different for a fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// For each machine that would find something else than now.
+    pub machines: Vec<Change>,
+    /// The machines for which something is published, and that the fleet doesn't name any more.
+    pub gone: Vec<HostName>,
+}
+
 /// What becomes different for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {

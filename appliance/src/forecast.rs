@@ -86,6 +86,14 @@ impl Forecast {
     }
 }
 
+impl Forecast {
+    /// Whether the fleet names a machine, be it with settings that can't be used.
+    pub fn has(&self, name: &HostName) -> bool {
+        let fleet = self.fleet.as_ref();
+        fleet.is_some_and(|fleet| fleet.hosts.contains_key(name)) || self.faulty.contains(name)
+    }
+}
+
 impl Prospect {
     fn of(
         tree: HostTree,

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use signal_hook::consts::SIGPIPE;
 
 use super::fleet_folder::{FleetFolderOption, read_settings};
-use crate::change::{Change, Offer};
+use crate::change::{Change, Changes, Offer};
 use crate::fleet::{self, FILE_NAME};
 use crate::forecast::Forecast;
 use crate::state::{Runtime, State};
@@ -121,25 +121,30 @@ impl Appliance {
         }
     }
 
-    /// What would become different for each machine of a forecast: none is listed that would find what it finds now.
+    /// What would become different by a forecast.
     ///
     /// # Errors
     /// When the appliance can't be asked.
-    pub fn changes(&self, forecast: &Forecast) -> anyhow::Result<Vec<Change>> {
+    pub fn changes(&self, forecast: &Forecast) -> anyhow::Result<Changes> {
         let generations = self.offer(&[])?.generations;
+        let is_gone = |name: &&HostName| forecast.fleet.is_some() && !forecast.has(name);
+        let gone = generations.keys().filter(is_gone).cloned().collect();
         let prospects = forecast.machines.values().flatten();
         let news: Vec<&Manifest> = prospects
             .map(|prospect| &prospect.manifest)
             .filter(|new| generations.get(new.host()) != Some(&new.generation()))
             .collect();
         let names: Vec<HostName> = news.iter().map(|new| new.host().clone()).collect();
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let olds = self.offer(&names)?.manifests;
+        let olds = match names.is_empty() {
+            true => Vec::new(),
+            false => self.offer(&names)?.manifests,
+        };
         let old = |new: &Manifest| olds.iter().find(|old| old.host() == new.host());
-        let changes = news.into_iter().map(|new| Change::between(old(new), new));
-        Ok(changes.collect())
+        let machines = news.into_iter().map(|new| Change::between(old(new), new));
+        Ok(Changes {
+            machines: machines.collect(),
+            gone,
+        })
     }
 }
 

@@ -7,8 +7,11 @@ use bento_protocol::HostName;
 use clap::Args;
 
 use super::appliance::ApplianceOption;
+use crate::change::Changes;
 use crate::check::{shared, warnings};
+use crate::fleet::FILE_NAME;
 use crate::forecast::Forecast;
+use crate::problem::Problem;
 use findings::{Detail, Findings};
 
 /// Find everything that the appliance would find wrong with the fleet, without Nix and without publishing
@@ -65,18 +68,25 @@ impl Check {
 
     fn look(&self, folder: &Path) -> anyhow::Result<Findings> {
         let forecast = Forecast::make(folder, &self.names)?;
-        let warnings = warnings(folder, &forecast);
+        let mut warnings = warnings(folder, &forecast);
         let shared = shared(&forecast);
         let (changes, unasked) = match self.changes(&forecast) {
             None => (None, None),
-            Some(Ok(changes)) => (Some(changes), None),
+            Some(Ok(changes)) => {
+                // As long as the file has faults, nobody is removed.
+                let is_faulty = |problem: &Problem| problem.place.starts_with(FILE_NAME);
+                if !forecast.problems.iter().any(is_faulty) {
+                    warnings.extend(changes.gone.iter().map(removal));
+                }
+                (Some(changes.machines), None)
+            }
             Some(Err(error)) => (None, Some(format!("{error:#}"))),
         };
         Ok(Findings::new(forecast, changes, unasked, shared, warnings))
     }
 
     /// What would be different for whom; none if that isn't asked.
-    fn changes(&self, forecast: &Forecast) -> Option<anyhow::Result<Vec<crate::change::Change>>> {
+    fn changes(&self, forecast: &Forecast) -> Option<anyhow::Result<Changes>> {
         let server = forecast.fleet.as_ref().map(|fleet| &fleet.server)?;
         if self.offline || (server.admin.is_empty() && !self.appliance.is_here()) {
             return None;
@@ -84,6 +94,14 @@ impl Check {
         let appliance = self.appliance.find();
         Some(appliance.and_then(|appliance| appliance.changes(forecast)))
     }
+}
+
+/// That a machine would be removed, which may be a slip.
+fn removal(name: &HostName) -> Problem {
+    let what = "isn't there any more: its account, its generation and its reports go";
+    let advice =
+        "if it has another name now, say renamed_from there and keep it here until it has reported";
+    Problem::new(FILE_NAME, what, advice).of(name)
 }
 
 #[cfg(test)]

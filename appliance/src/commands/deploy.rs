@@ -146,7 +146,7 @@ impl Deployment<'_> {
             .find()
             .and_then(|appliance| appliance.changes(&self.forecast));
         self.news = match changes {
-            Ok(changes) => changes.into_iter().map(News::Known).collect(),
+            Ok(changes) => changes.machines.into_iter().map(News::Known).collect(),
             Err(error) => {
                 let recorded = match self.fleet.publish.when {
                     When::Deploy => "approved",

@@ -122,6 +122,35 @@ fn what_would_be_different_is_told_for_whom_and_in_which_files() {
 }
 
 #[test]
+fn who_would_be_removed_is_named_unless_the_settings_are_faulty() {
+    let folder = fleet("[hosts.kikimora]\n[hosts.pi]\n");
+    for host in ["kikimora", "pi"] {
+        configure(folder.path(), host, "{ }");
+    }
+    let state = tempfile::tempdir().unwrap();
+    let forecast = Forecast::make(folder.path(), &[]).unwrap();
+    for host in ["kikimora", "pi"] {
+        publish(&State::new(state.path()), &forecast, host);
+    }
+    let says = |text: &str| {
+        let settings = format!("{SERVER}{text}");
+        std::fs::write(folder.path().join("fleet.toml"), settings).unwrap();
+        let arguments = ["--state", state.path().to_str().unwrap(), "kikimora"];
+        check(folder.path(), &arguments).1
+    };
+    let removed = "warning: fleet.toml: pi: isn't there any more";
+    let said = says("[hosts.kikimora]\n[hosts.pii]\n");
+    assert!(said.contains(removed), "{said}");
+    for text in [
+        "[hosts.kikimora]\n[hosts.pi]\n",
+        "[hosts.kikimora]\n[hosts.pi]\nkeys = [\"nonsense\"]\n",
+    ] {
+        let said = says(text);
+        assert!(!said.contains("isn't there any more"), "{said}");
+    }
+}
+
+#[test]
 fn an_appliance_that_can_not_be_asked_is_one_line_and_the_rest_is_checked() {
     let folder = fleet("admin = [\"/nonexistent\"]\n[hosts.a]\n[hosts.missing]\n");
     configure(folder.path(), "a", "{ }");
