@@ -37,6 +37,21 @@ impl HostKey {
         })
     }
 
+    /// The key of this state as its file says, without a program that checks it: while machines are served, whoever
+    /// [reaps](super::reap) may take away the end of any program, and it would seem to have failed.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be read.
+    pub fn glance(state: &State) -> Result<Self> {
+        let path = state.host_key();
+        let key = ssh_key::PrivateKey::read_openssh_file(&path);
+        let key = key.with_context(|| format!("can't read the host key {}", path.display()))?;
+        let public = key.public_key().to_openssh()?;
+        Ok(HostKey {
+            public: public.parse()?,
+        })
+    }
+
     fn read_file(path: &Path, no_good: impl FnOnce() -> String) -> Result<Self> {
         let private = path.display();
         require_private(path)?;

@@ -153,8 +153,7 @@ impl Publisher {
     /// That the appliance couldn't start again with its key: told while it still runs, and machines still know it.
     fn other_host_key(&self) -> Option<Problem> {
         let pinned = &self.fleet()?.server.host_keys;
-        // Asked only where it matters, because it runs a program.
-        let key = (!pinned.is_empty()).then(|| HostKey::read(&self.state))?;
+        let key = (!pinned.is_empty()).then(|| HostKey::glance(&self.state))?;
         let error = key.and_then(|key| key.require(pinned)).err()?;
         let advice = "the appliance wouldn't start again";
         Some(Problem::new(FILE_NAME, format!("{error:#}"), advice))
