@@ -20,6 +20,7 @@ pub mod fleet;
 pub mod forecast;
 pub mod generation;
 pub mod history;
+mod listing;
 pub mod locking;
 pub mod metrics;
 pub mod notify;

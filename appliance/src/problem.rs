@@ -7,6 +7,7 @@ use std::path::Path;
 use bento_protocol::HostName;
 use serde::{Deserialize, Serialize};
 
+use crate::listing::first_few;
 use crate::report::is_shown;
 
 /// One thing that is wrong: where, what, and what to do about it.
@@ -82,12 +83,7 @@ impl Problem {
     /// The same problem of several machines, as one line.
     pub fn of_all(&self, hosts: &[&HostName]) -> String {
         const NAMED: usize = 5;
-        let named: Vec<_> = hosts.iter().take(NAMED).map(ToString::to_string).collect();
-        let names = match hosts.len().saturating_sub(NAMED) {
-            0 => named.join(", "),
-            more => format!("{} and {more} more", named.join(", ")),
-        };
-        self.line(&names)
+        self.line(&first_few(hosts.iter(), NAMED))
     }
 
     fn line(&self, hosts: &str) -> String {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::durable;
 use crate::enrolment::Enrolments;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Host};
 use crate::state::State;
 
 /// The machines of the fleet, with the time since when each is enrolled: reports of before are another machine's, which
@@ -22,22 +22,8 @@ impl Roster {
     /// # Errors
     /// When there is no state, or it can't be read.
     pub fn read(state: &State) -> anyhow::Result<Self> {
-        if !state.root().is_dir() {
-            bail!(
-                "there is no state in {}: run this in the container, as in `podman exec bento bento …`, or say where it \
-                 lies with --state",
-                state.root().display()
-            );
-        }
-        let fleet: Option<Fleet> = durable::read_json(&state.fleet()).with_context(|| {
-            let path = state.fleet();
-            format!("the last good fleet, {}, can't be read", path.display())
-        })?;
-        let enrolments = Enrolments::read(state).with_context(|| {
-            let path = state.enrolments();
-            format!("the accounts, {}, can't be read", path.display())
-        })?;
-        let names = fleet.into_iter().flat_map(|fleet| fleet.hosts.into_keys());
+        let (hosts, enrolments) = read_fleet(state)?;
+        let names = hosts.into_keys();
         let since = |name: &HostName| enrolments.get(name).map(|enrolment| enrolment.since);
         Ok(Roster(
             names.map(|name| (name.clone(), since(&name))).collect(),
@@ -50,9 +36,7 @@ impl Roster {
     /// When there is no such machine.
     pub fn since(&self, name: &HostName) -> anyhow::Result<Option<Timestamp>> {
         let since = self.0.get(name).copied();
-        since.with_context(|| {
-            format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
-        })
+        since.with_context(|| unknown(name))
     }
 
     /// These machines with the time since when they are enrolled; all, when none is named.
@@ -69,4 +53,33 @@ impl Roster {
         let since = |name: &HostName| Ok((name.clone(), self.since(name)?));
         names.iter().map(since).collect()
     }
+}
+
+/// The machines of the fleet with their settings, and who has which account since when.
+///
+/// # Errors
+/// When there is no state, or it can't be read.
+pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, Enrolments)> {
+    if !state.root().is_dir() {
+        bail!(
+            "there is no state in {}: run this in the container, as in `podman exec bento bento …`, or say where it \
+             lies with --state",
+            state.root().display()
+        );
+    }
+    let fleet: Option<Fleet> = durable::read_json(&state.fleet()).with_context(|| {
+        let path = state.fleet();
+        format!("the last good fleet, {}, can't be read", path.display())
+    })?;
+    let enrolments = Enrolments::read(state).with_context(|| {
+        let path = state.enrolments();
+        format!("the accounts, {}, can't be read", path.display())
+    })?;
+    let hosts = fleet.map_or_else(BTreeMap::new, |fleet| fleet.hosts);
+    Ok((hosts, enrolments))
+}
+
+/// What to say of a machine that isn't there.
+pub fn unknown(name: &HostName) -> String {
+    format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::groups;
 use crate::fleet::{Fleet, SourcePath};
 use crate::forecast::Forecast;
+use crate::listing::sentence;
 
 /// How many machines are named.
 const NAMED: usize = 5;
@@ -135,9 +136,5 @@ fn listed(names: &BTreeSet<HostName>) -> String {
     if names.len() > NAMED {
         words.push(format!("{} more", names.len() - NAMED));
     }
-    match words.pop() {
-        Some(last) if words.is_empty() => last,
-        Some(last) => format!("{} and {last}", words.join(", ")),
-        None => String::new(),
-    }
+    sentence(words)
 }

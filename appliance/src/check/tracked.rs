@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Group;
+use crate::listing::first_few;
 use crate::problem::Problem;
 
 /// How many files of a folder are named.
@@ -64,16 +65,11 @@ fn untracked_link<'p>(
 }
 
 fn warning(folder: &Path, names: &BTreeSet<String>) -> Problem {
-    let few: Vec<_> = names.iter().take(NAMED).map(String::as_str).collect();
-    let (place, what) = match few[..] {
-        [only] => (folder.join(only), "isn't tracked by git".to_owned()),
+    let (place, what) = match names.first() {
+        Some(only) if names.len() == 1 => (folder.join(only), "isn't tracked by git".to_owned()),
         _ => {
-            let more = match names.len() - few.len() {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let what = format!("git doesn't track {}{more}", few.join(", "));
-            (folder.to_owned(), what)
+            let few = first_few(names.iter(), NAMED);
+            (folder.to_owned(), format!("git doesn't track {few}"))
         }
     };
     let what = format!(

@@ -42,13 +42,3 @@ impl HostCommand {
         }
     }
 }
-
-/// Names as a person lists them: `a, b and c`.
-fn listed(names: &[impl ToString]) -> String {
-    let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    match names.pop() {
-        Some(last) if names.is_empty() => last,
-        Some(last) => format!("{} and {last}", names.join(", ")),
-        None => String::new(),
-    }
-}

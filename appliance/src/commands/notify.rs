@@ -12,6 +12,7 @@ use super::{Appliance, ApplianceOption};
 use crate::durable;
 use crate::fleet::{Fleet, Notify as Settings};
 use crate::notify::{Book, Condition, Message, Notified, Subject, Told, Way, ways};
+use crate::roster;
 use crate::session::Exits;
 use crate::state::State;
 use crate::status::Status;
@@ -71,9 +72,9 @@ impl Notify {
         let machine = self.name.as_ref().map(|name| {
             let condition = conditions.get(&Subject::Machine(name.clone()));
             let condition = condition.and_then(Option::as_ref);
-            condition.map(|condition| (name, condition)).with_context(|| {
-                format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
-            })
+            condition
+                .map(|condition| (name, condition))
+                .with_context(|| roster::unknown(name))
         });
         let message = Message::test(machine.transpose()?, Timestamp::now());
         let mut code = ExitCode::SUCCESS;

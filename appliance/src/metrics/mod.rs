@@ -17,17 +17,16 @@ use jiff::Timestamp;
 pub use self::server::Server;
 use self::text::{Kind, Text};
 use crate::activity::Snapshot;
-use crate::enrolment::Enrolments;
 use crate::report::Ledger;
 use crate::state::{Runtime, State};
-use crate::status::{HostStatus, MachineStatus, Status};
+use crate::status::{HostStatus, Reading, Status};
 
 /// Everything that metrics are made of.
 #[derive(Debug)]
 pub struct Readings {
     /// What is known of the fleet.
     pub status: Status,
-    /// What the reports of each machine come to since it was enrolled; none where that can't be read.
+    /// What the reports of each machine come to since it was enrolled; nothing where that can't be read.
     pub ledgers: BTreeMap<HostName, Ledger>,
     /// What the appliance counts; none where none runs.
     pub activity: Option<Snapshot>,
@@ -39,23 +38,7 @@ impl Readings {
     /// # Errors
     /// When there is no state, or the fleet in it can't be read.
     pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
-        let status = Status::read(state, runtime, now)?;
-        let enrolments = Enrolments::read(state).with_context(|| {
-            format!(
-                "the accounts, {}, can't be read",
-                state.enrolments().display()
-            )
-        })?;
-        let ledger = |machine: &MachineStatus| {
-            let name = &machine.name;
-            // That it can't be read is that machine's error in status.
-            let ledger = Ledger::read(&state.host(name)).ok()?;
-            let ledger = match enrolments.get(name) {
-                Some(enrolment) => ledger.since(enrolment.since),
-                None => ledger,
-            };
-            Some((name.clone(), ledger))
-        };
+        let reading = Reading::of(state, runtime)?;
         let activity = Snapshot::read(runtime).with_context(|| {
             format!(
                 "what the appliance counts, {}, can't be read",
@@ -63,8 +46,8 @@ impl Readings {
             )
         })?;
         Ok(Readings {
-            ledgers: status.hosts.iter().filter_map(ledger).collect(),
-            status,
+            ledgers: reading.ledgers(),
+            status: reading.status(now),
             activity,
         })
     }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::HostStatus;
+use crate::roster;
 
 /// What is known of a fleet at one moment: the document that `bento status --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,9 +98,7 @@ impl Status {
     pub fn require(&self, names: &[HostName]) -> anyhow::Result<()> {
         let known = |name: &&HostName| self.hosts.iter().any(|host| host.name == **name);
         if let Some(unknown) = names.iter().find(|name| !known(name)) {
-            bail!(
-                "there is no machine {unknown} in the fleet: `bento host list` names those that there are"
-            );
+            bail!("{}", roster::unknown(unknown));
         }
         Ok(())
     }

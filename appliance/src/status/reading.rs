@@ -8,17 +8,17 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use bento_protocol::{Format, HostName, SystemPath};
 use jiff::Timestamp;
 
 use super::{HostStatus, MachineStatus, PublishedVersion, Reported, Status, judge};
 use crate::durable;
 use crate::enrolment::Enrolments;
-use crate::fleet::{Fleet, Host};
+use crate::fleet::Host;
 use crate::problem::Problem;
 use crate::published::Published;
 use crate::report::{Content, Ledger, Record, one_line};
+use crate::roster::read_fleet;
 use crate::state::{HostState, Runtime, State};
 
 /// How many machines are read at once: more than there are processors, because with a cold cache each waits for the disk.
@@ -108,6 +108,19 @@ impl Reading {
         self.hosts.keys()
     }
 
+    /// What the reports of each machine come to since it was enrolled.
+    pub fn ledgers(&self) -> BTreeMap<HostName, Ledger> {
+        let ledger = |(name, machine): (&HostName, &MachineReading)| {
+            let ledger = machine.ledger_since(self.enrolled(name)).into_owned();
+            (name.clone(), ledger)
+        };
+        self.machines.iter().map(ledger).collect()
+    }
+
+    fn enrolled(&self, name: &HostName) -> Option<Timestamp> {
+        self.enrolments.get(name).map(|enrolment| enrolment.since)
+    }
+
     /// What is known at a moment, by what was read.
     pub fn status(&self, now: Timestamp) -> Status {
         let is_one_machines = |problem: &&Problem| {
@@ -120,7 +133,7 @@ impl Reading {
         let (mut problems_of, mut notes_of) = (by_machine(of_machines), by_machine(notes));
         let nothing = MachineReading::default();
         let mut machine = |(name, host): (&HostName, &Host)| {
-            let enrolled = self.enrolments.get(name).map(|enrolment| enrolment.since);
+            let enrolled = self.enrolled(name);
             let problems = problems_of.remove(name).unwrap_or_default();
             let reading = self.machines.get(name).unwrap_or(&nothing);
             MachineStatus {
@@ -154,6 +167,13 @@ impl MachineReading {
     }
 
     /// What was received before the machine was enrolled came from another one that had its name.
+    fn ledger_since(&self, enrolled: Option<Timestamp>) -> Cow<'_, Ledger> {
+        match enrolled {
+            Some(enrolled) => Cow::Owned(self.ledger.clone().since(enrolled)),
+            None => Cow::Borrowed(&self.ledger),
+        }
+    }
+
     fn status(
         &self,
         name: &HostName,
@@ -163,17 +183,15 @@ impl MachineReading {
         now: Timestamp,
     ) -> MachineStatus {
         let published = self.published.as_ref();
-        let ledger = match enrolled {
-            Some(enrolled) => Cow::Owned(self.ledger.clone().since(enrolled)),
-            None => Cow::Borrowed(&self.ledger),
-        };
+        let ledger = self.ledger_since(enrolled);
         let newest = ledger.newest.as_ref();
+        let state = judge(published, &ledger);
         let lines: Vec<_> = self.unreadable.iter().cloned().chain(problems).collect();
         let seen = self.contact.or(newest.map(|record| record.received));
         let seen = seen.filter(|seen| enrolled.is_none_or(|enrolled| *seen >= enrolled));
         MachineStatus {
             name: name.clone(),
-            state: judge(published, &ledger),
+            state,
             expected_system: published.and_then(|published| published.expected_system.clone()),
             reported: newest.map(Reported::new),
             seen,
@@ -184,7 +202,7 @@ impl MachineReading {
             held: newest.and_then(Record::held).filter(|until| *until > now),
             runs: newest.map_or(0, |_| ledger.runs()),
             error: if lines.is_empty() {
-                error(&ledger).or_else(|| mismatch(published?, &ledger))
+                error(&ledger).or_else(|| mismatch(state, published?, &ledger))
             } else {
                 Some(lines.join("; "))
             },
@@ -210,33 +228,6 @@ impl Reported {
             running: record.running().cloned(),
         }
     }
-}
-
-/// Which machines there are, and since when.
-fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, Enrolments)> {
-    let root = state.root().display();
-    if !state.root().is_dir() {
-        bail!(
-            "there is no state in {root}: run this in the container, `podman exec bento bento status`, \
-             or say where it lies with --state"
-        );
-    }
-    let fleet: Option<Fleet> = durable::read_json(&state.fleet()).with_context(|| {
-        format!(
-            "the last good fleet, {}, can't be read",
-            state.fleet().display()
-        )
-    })?;
-    let enrolments = Enrolments::read(state).with_context(|| {
-        format!(
-            "the accounts, {}, can't be read",
-            state.enrolments().display()
-        )
-    })?;
-    Ok((
-        fleet.map_or_else(BTreeMap::new, |fleet| fleet.hosts),
-        enrolments,
-    ))
 }
 
 fn read_machines(
@@ -288,14 +279,10 @@ fn error(ledger: &Ledger) -> Option<String> {
 }
 
 /// How what a machine built differs from what was built here, where that is its state.
-fn mismatch(published: &Published, ledger: &Ledger) -> Option<String> {
-    if judge(Some(published), ledger) != HostStatus::Mismatch {
+fn mismatch(state: HostStatus, published: &Published, ledger: &Ledger) -> Option<String> {
+    if state != HostStatus::Mismatch {
         return None;
     }
-    let short = |system: &SystemPath| {
-        let name = system.as_str().rsplit('/').next().unwrap_or_default();
-        name.chars().take(8).collect::<String>()
-    };
     let (here, there) = (
         published.expected_system.as_ref()?,
         ledger.judged()?.built()?,
@@ -311,14 +298,19 @@ fn version(ledger: &Ledger) -> Option<String> {
     let newest = ledger.newest.as_ref()?;
     let running = newest.running()?;
     if matches!(newest.content, Content::Legacy(_)) {
-        let name = running.as_str().rsplit('/').next().unwrap_or_default();
-        return Some(name.chars().take(8).collect());
+        return Some(short(running));
     }
     let confirmed = ledger
         .confirmed
         .as_ref()
         .filter(|record| record.running() == Some(running))?;
     confirmed.generation().map(|generation| generation.short())
+}
+
+/// By what a person tells systems apart: the beginning of the hash.
+fn short(system: &SystemPath) -> String {
+    let name = system.as_str().rsplit('/').next().unwrap_or_default();
+    name.chars().take(8).collect()
 }
 
 fn is_over(contact: Timestamp, normal: Duration, now: Timestamp) -> bool {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use bento_protocol::{FilePath, GenerationId, HostName};
 
 use crate::change::Change;
+use crate::listing::first_few;
 use crate::report::one_line;
 
 /// How many paths, or machines, are named of a kind.
@@ -119,14 +120,8 @@ pub(super) fn print(news: &[News], output: &mut dyn Write) -> io::Result<()> {
 
 /// The first few, and how many more there are. A path may hold anything, and mustn't steer a terminal.
 pub(super) fn listed<T: ToString>(all: &[T]) -> String {
-    let named = all.iter().take(NAMED);
-    let named: Vec<_> = named
-        .map(|one| one_line(&one.to_string(), usize::MAX))
-        .collect();
-    match all.len().saturating_sub(NAMED) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
+    let safe = all.iter().map(|one| one_line(&one.to_string(), usize::MAX));
+    first_few(safe, NAMED)
 }
 
 /// So many machines.

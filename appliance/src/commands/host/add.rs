@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::super::appliance::ApplianceOption;
 use super::super::host_key;
+use super::instructions;
 use super::keys::KeyArgument;
 use super::settings_file::SettingsFile;
-use super::{instructions, listed};
 use crate::fleet::{PublicKey, Reading, Server, SourcePath, edit};
+use crate::listing::sentence;
 
 /// Enrol a machine: put its key into fleet.toml, and print what to type there
 #[derive(Debug, Args)]
@@ -51,7 +52,7 @@ impl Add {
                 output,
                 "{} is enrolled with the keys {}.",
                 self.name,
-                listed(&new)
+                sentence(&new)
             )?,
         }
         if let Some(source) = self.missing_source(&folder, &reading) {

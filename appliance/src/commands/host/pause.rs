@@ -4,9 +4,9 @@ use bento_protocol::HostName;
 use clap::Args;
 
 use super::super::fleet_folder::FleetFolderOption;
-use super::listed;
 use super::settings_file::SettingsFile;
 use crate::fleet::edit;
+use crate::listing::sentence;
 
 /// Let machines keep the generation that they have, whatever changes in the fleet folder
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ impl Pause {
         writeln!(
             output,
             "{} {keep} the generation that {has}, until `bento host resume`.",
-            listed(names)
+            sentence(names)
         )?;
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Resume {
         } else {
             "get what is in their folders"
         };
-        writeln!(output, "{} {get} again.", listed(names))?;
+        writeln!(output, "{} {get} again.", sentence(names))?;
         Ok(())
     }
 }

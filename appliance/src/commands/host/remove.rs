@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::super::fleet_folder::FleetFolderOption;
 use super::super::question::Consent;
-use super::listed;
 use super::settings_file::SettingsFile;
 use crate::fleet::{Fleet, edit};
+use crate::listing::sentence;
 use crate::release::{self, FOLDER};
 use crate::tree::SECRETS;
 
@@ -35,7 +35,7 @@ impl Remove {
         let file = SettingsFile::open(&folder)?;
         let edited = edit::remove(file.text(), &self.names);
         if edited.is_ok() {
-            let names = listed(&self.names);
+            let names = sentence(&self.names);
             let goes = if self.names.len() == 1 {
                 "will be no machine of this fleet any more. As soon as the appliance reads that, its sessions end, and \
                  its account, what is published for it, and its reports go. It goes on running what it has."
@@ -57,14 +57,14 @@ impl Remove {
             release::forget(&folder, name)
                 .with_context(|| format!("what {FOLDER} records of {name} can't be removed"))?;
         }
-        writeln!(output, "{} removed.", listed(&self.names))?;
+        writeln!(output, "{} removed.", sentence(&self.names))?;
         let left = self.left_over(&folder, &before, &after.fleet);
         if !left.is_empty() {
             let left: Vec<_> = left.iter().map(|path| path.display()).collect();
             writeln!(
                 output,
                 "Left over, and no other machine's: {}",
-                listed(&left)
+                sentence(&left)
             )?;
         }
         if !after.problems.is_empty() {

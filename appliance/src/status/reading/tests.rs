@@ -6,6 +6,7 @@ use bento_protocol::{Outcome, Report};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::fleet::Fleet;
 use crate::report::fixture::{failure, generation, record, report, second, system};
 use crate::status::HostStatus;
 
