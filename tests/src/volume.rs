@@ -175,24 +175,24 @@ impl Volume {
         self.root().join(BALLAST)
     }
 
-    /// Fills it to the last byte.
+    /// Fills it until nothing more can be written.
     ///
     /// # Errors
     /// If a program fails.
     pub fn fill(&self) -> Result<()> {
-        // What was removed before is only free once that is on the disk.
+        // What was removed before is only free once that is on the disk. How many blocks are free doesn't tell: ext4
+        // keeps one now and then that it gives to nobody.
         wait::until("the volume to be full", process::SHORT, || {
-            let filled = self.run("sh", &["-ec", FILL, "sh"], &self.ballast());
-            match filled.and_then(|()| self.free_blocks()) {
-                Ok(0) => Some(Ok(())),
-                Ok(_) => None,
-                Err(error) => Some(Err(error)),
-            }
+            self.takes_nothing_more().transpose()
         })?
     }
 
-    fn free_blocks(&self) -> Result<u64> {
-        Ok(nix::sys::statvfs::statvfs(&self.root())?.blocks_available())
+    /// Whether another attempt to fill it added nothing.
+    fn takes_nothing_more(&self) -> Result<Option<()>> {
+        let length = || fs::metadata(self.ballast()).map_or(0, |ballast| ballast.len());
+        let before = length();
+        self.run("sh", &["-ec", FILL, "sh"], &self.ballast())?;
+        Ok((length() == before).then_some(()))
     }
 
     /// Fills it and leaves so many blocks of 4 KiB.
