@@ -1,10 +1,14 @@
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use crate::fleet::FILE_NAME;
+
+/// Where the appliance finds the fleet folder in its container.
+const MOUNTED: &str = "/config";
 
 /// Where the fleet folder is.
 #[derive(Debug, clap::Args)]
@@ -18,7 +22,7 @@ impl FleetFolderOption {
     /// The folder that was named, or the one in which somebody stands, or above that; in the container, /config.
     ///
     /// # Errors
-    /// When there is no `fleet.toml`.
+    /// When there is no `fleet.toml`, or one that was only come across belongs to somebody else.
     pub fn find(&self) -> anyhow::Result<PathBuf> {
         if let Some(named) = &self.fleet {
             if !named.join(FILE_NAME).is_file() {
@@ -32,16 +36,50 @@ impl FleetFolderOption {
         let here = std::env::current_dir().context("the current folder can't be found")?;
         let found = here
             .ancestors()
-            .chain([Path::new("/config")])
-            .find(|folder| folder.join(FILE_NAME).is_file());
-        found.map(Path::to_owned).with_context(|| {
-            format!(
-                "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make one \
-                 with `bento init`",
-                here.display()
-            )
-        })
+            .chain([Path::new(MOUNTED)])
+            .find(|folder| folder.join(FILE_NAME).is_file())
+            .with_context(|| {
+                format!(
+                    "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make \
+                     one with `bento init`",
+                    here.display()
+                )
+            })?;
+        if found != Path::new(MOUNTED) {
+            require_owner(found, &trusted_users())?;
+        }
+        Ok(found.to_owned())
     }
+}
+
+/// Refuses settings that somebody else may have put there, in /tmp for instance, since they name commands that would
+/// run as whoever stands below. The same rule as git's `safe.directory`, and as there, `sudo` is allowed to see what
+/// belongs to the user who called it.
+fn require_owner(folder: &Path, trusted: &[u32]) -> anyhow::Result<()> {
+    for path in [folder, &folder.join(FILE_NAME)] {
+        let found =
+            fs::metadata(path).with_context(|| format!("{} can't be looked at", path.display()))?;
+        if !trusted.contains(&found.uid()) {
+            bail!(
+                "{} belongs to another user ({}), whose commands would run as you: if that is your fleet, name it with \
+                 --fleet or BENTO_DIR",
+                path.display(),
+                found.uid()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Root, whoever runs this, and who called `sudo`.
+fn trusted_users() -> Vec<u32> {
+    let own = rustix::process::geteuid();
+    let mut users = vec![0, own.as_raw()];
+    if own.is_root() {
+        let caller = std::env::var("SUDO_UID").ok();
+        users.extend(caller.and_then(|caller| caller.parse::<u32>().ok()));
+    }
+    users
 }
 
 /// The text of a fleet's `fleet.toml`.
@@ -63,4 +101,23 @@ pub(super) fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
         _ => "",
     };
     anyhow::Error::new(error).context(format!("{} can't be written{advice}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_were_come_across_are_ones_own_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILE_NAME), "").unwrap();
+        let own = fs::metadata(folder.path()).unwrap().uid();
+        require_owner(folder.path(), &[own]).unwrap();
+        let refused = require_owner(folder.path(), &[own + 1]).unwrap_err();
+        let told = format!(
+            "{} belongs to another user ({own})",
+            folder.path().display()
+        );
+        assert!(refused.to_string().starts_with(&told), "{refused}");
+    }
 }
