@@ -58,6 +58,7 @@ pub(crate) fn build(
         arguments: settings.nix_args.as_slice(),
         result: &result,
     };
-    bento_nix::run(order.command(), tail, line)?;
+    let limit = settings.timeouts.build.duration();
+    bento_nix::run(order.command(), limit, tail, line)?;
     bento_nix::system(&result)
 }

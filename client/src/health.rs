@@ -226,7 +226,9 @@ mod tests {
         let (name, _, problem) = found(3);
         assert_eq!(name, "missing");
         assert!(
-            problem.starts_with("can't run bento-has-no-such-program: No such file"),
+            problem.starts_with(
+                "can't run bento-has-no-such-program: is it installed, and in PATH?: No such file"
+            ),
             "{problem}"
         );
         assert_eq!(findings.len(), 4);

@@ -67,12 +67,13 @@ pub(crate) fn move_on(
     tail: &mut Tail,
     line: &mut dyn FnMut(&str),
 ) -> Result<Moved, BuildError> {
+    let limit = settings.timeouts.build.duration();
     let config = if bento_nix::is_flake(source.config) {
         let working = state.working_copy();
         make_working_copy(source.config, &working)
             .with_context(|| format!("can't make the working copy {}", working.display()))?;
         let update = bento_nix::update_lock(bento_nix::version().as_ref(), &working, &[]);
-        bento_nix::run(with_options(update, source, settings), tail, line)?;
+        bento_nix::run(with_options(update, source, settings), limit, tail, line)?;
         settle(&working).with_context(|| format!("can't finish {}", working.display()))?;
         working
     } else {
@@ -81,8 +82,8 @@ pub(crate) fn move_on(
             let mut update = Command::new("nix-channel");
             // Otherwise an answer of the last hour would do.
             update.args(["--update", "--option", "tarball-ttl", "0"]);
-            bento_nix::run(with_options(update, source, settings), tail, line)?;
-            bento_nix::run(without_old_channels(), tail, line)?;
+            bento_nix::run(with_options(update, source, settings), limit, tail, line)?;
+            bento_nix::run(without_old_channels(), limit, tail, line)?;
         }
         source.config.to_owned()
     };

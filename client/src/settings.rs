@@ -86,7 +86,7 @@ pub struct Settings {
     pub reboot: RebootSettings,
 }
 
-/// How long the client waits for the network.
+/// How long the client waits for the network, and for Nix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
@@ -95,6 +95,9 @@ pub struct Timeouts {
     /// For each answer after it; data comes in answers of at most 30,000 bytes, so with the default a transfer may be
     /// as slow as 500 bytes a second, and one that stands still ends.
     pub transfer: TransferLimit,
+    /// For each call of Nix: one that hangs must not keep the machine from what is published next. What was built by
+    /// then stays built, so that the next attempt goes on from there.
+    pub build: Limit,
 }
 
 impl Default for Timeouts {
@@ -102,6 +105,7 @@ impl Default for Timeouts {
         Timeouts {
             connect: Limit::of(Duration::from_secs(30)),
             transfer: TransferLimit::default(),
+            build: Limit::of(Limit::LONGEST),
         }
     }
 }

@@ -18,7 +18,7 @@ use anyhow::Context;
 use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 pub use group::Group;
-pub use limited::{Limited, run_limited};
+pub use limited::{Limited, run_limited, run_limited_alone};
 
 /// The longest line that is passed on as one, in bytes: output without a newline must not fill the memory.
 const LINE_BYTES: usize = 64 << 10;

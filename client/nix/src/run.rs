@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bento_protocol::SystemPath;
 
 use crate::error;
-use crate::process;
+use crate::process::{self, Limited};
 use crate::tail::Tail;
 
 /// Why there is no system.
@@ -58,23 +59,34 @@ impl From<anyhow::Error> for BuildError {
     }
 }
 
-/// Runs a command of Nix to its good end.
+/// Runs a command of Nix to its good end, if that comes within a time.
 ///
 /// # Errors
-/// When it can't be run or fails, with the essence of what it said.
+/// When it can't be run, takes longer, or fails, with the essence of what it said.
 pub fn run(
     command: Command,
+    limit: Duration,
     tail: &mut Tail,
     line: &mut dyn FnMut(&str),
 ) -> Result<(), BuildError> {
     let program = command.get_program().to_string_lossy().into_owned();
     // What was said before, perhaps by another attempt, is no reason of this one's.
     let mut said = Tail::default();
-    let status = process::run(command, None, &mut |text| {
+    let limited = process::run_limited_alone(command, limit, &mut |text| {
         said.push(text);
         tail.push(text);
         line(text);
     })?;
+    let status = match limited {
+        Limited::Ended(status) => status,
+        Limited::TimedOut => {
+            // What is built by then stays built: the next attempt goes on from there.
+            return Err(anyhow!(
+                "{program} took longer than {limit:?}, and was ended: timeouts.build limits it"
+            )
+            .into());
+        }
+    };
     BuildError::of_program(&program, status, &said).map_or(Ok(()), Err)
 }
 
@@ -101,6 +113,23 @@ pub fn system(result: &Path) -> Result<SystemPath, BuildError> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn what_hangs_is_ended_and_may_pass() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo begun; exec sleep 1000"]);
+        let mut tail = Tail::default();
+        let hung = run(command, Duration::from_secs(1), &mut tail, &mut |_| {}).unwrap_err();
+        assert!(hung.is_passing, "{hung:?}");
+        let said = hung.error.to_string();
+        assert!(
+            said.contains("took longer than 1s, and was ended"),
+            "{said}"
+        );
+        assert_eq!(tail.lines().collect::<Vec<_>>(), ["begun"]);
+    }
+
     #[test]
     fn what_is_said_decides_whether_it_may_pass_and_a_signal_always_may() {
         let mut tail = Tail::default();
@@ -109,7 +138,8 @@ mod tests {
         let mut fail = |script: &str| {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
-            run(command, &mut tail, &mut |line| said.push(line.to_owned())).unwrap_err()
+            let line = &mut |line: &str| said.push(line.to_owned());
+            run(command, LONG, &mut tail, line).unwrap_err()
         };
         let own = fail("echo \"error: undefined variable 'pkgz'\" >&2; exit 1");
         assert!(!own.is_passing, "{own:?}");

@@ -34,7 +34,7 @@ pub enum LimitError {
 }
 
 impl Limit {
-    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
     /// A limit that the program itself sets, brought into the range of limits.
     pub(crate) fn of(duration: Duration) -> Self {

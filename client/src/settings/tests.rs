@@ -26,6 +26,7 @@ fn what_is_not_said_has_its_default() {
         settings.timeouts.transfer.duration(),
         Duration::from_secs(60)
     );
+    assert_eq!(settings.timeouts.build.duration(), Duration::from_hours(24));
     assert_eq!(settings.operation, Operation::Switch);
     assert!(settings.guard && settings.reboot.kexec && settings.disk.collect_garbage);
     assert_eq!(settings.rollback.after.duration(), Duration::from_secs(300));

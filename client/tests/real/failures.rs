@@ -160,6 +160,26 @@ fn a_build_that_fails_says_why_everywhere_and_can_be_mended() {
 }
 
 #[test]
+fn a_build_that_hangs_does_not_keep_the_machine_from_what_is_published_next() {
+    let mut ground = Ground::new();
+    ground.configure("timeouts.build = \"5s\"\n");
+    let gate = Gate::new(&ground);
+    let script = format!("export PATH=/usr/bin:/bin\n{}\n", gate.wait());
+    let hung = ground.publish(with(flake("1"), "config/build.sh", &script), &[]);
+    ground
+        .update()
+        .with(1)
+        .complaining("took longer than 5s, and was ended: timeouts.build limits it");
+    let report = ground.last_report();
+    assert_eq!(report.outcome, Outcome::BuildFailed);
+    assert_eq!(report.generation, hung.manifest.generation());
+
+    ground.publish(flake("2"), &[]);
+    ground.update().with(0);
+    assert_eq!(ground.running().as_deref(), Some("2"));
+}
+
+#[test]
 fn what_is_no_system_is_not_activated() {
     let mut ground = Ground::new();
     ground.publish(

@@ -28,9 +28,44 @@ pub enum Limited {
 /// either output, to `line`. It has a process group of its own: when the time is over, the group gets TERM, and KILL
 /// after 5 s more; when the program has ended, what it left behind in the group is killed. So this returns in any
 /// case, also when the program hangs in the kernel or its children hold its output open.
+///
+/// # Errors
+/// When it can't be run.
 pub fn run_limited(
     mut command: Command,
     limit: Duration,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<Limited> {
+    command.process_group(0);
+    run_within(command, limit, Reach::Group, line)
+}
+
+/// The same in the caller's process group, so that what is typed at its terminal reaches the program, too. Only the
+/// program itself is ended when its time is over: this is for those that see to their children, as Nix does.
+///
+/// # Errors
+/// When it can't be run.
+pub fn run_limited_alone(
+    command: Command,
+    limit: Duration,
+    line: &mut dyn FnMut(&str),
+) -> anyhow::Result<Limited> {
+    run_within(command, limit, Reach::Program, line)
+}
+
+/// Who is ended.
+#[derive(Debug, Clone, Copy)]
+enum Reach {
+    /// The program's process group, also what is left of it when the program has ended.
+    Group,
+    /// The program.
+    Program,
+}
+
+fn run_within(
+    mut command: Command,
+    limit: Duration,
+    reach: Reach,
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Limited> {
     let program = command.get_program().to_string_lossy().into_owned();
@@ -38,9 +73,8 @@ pub fn run_limited(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .spawn()
-        .with_context(|| format!("can't run {program}"))?;
+        .with_context(|| format!("can't run {program}: is it installed, and in PATH?"))?;
     let (sender, receiver) = mpsc::sync_channel(WAITING_LINES);
     if let Some(stdout) = child.stdout.take() {
         read_in_background(stdout, sender.clone());
@@ -48,8 +82,8 @@ pub fn run_limited(
     if let Some(stderr) = child.stderr.take() {
         read_in_background(stderr, sender.clone());
     }
-    let group = Pid::from_child(&child);
-    wait_in_background(group, sender);
+    let leader = Pid::from_child(&child);
+    wait_in_background(leader, sender);
 
     let mut steps = [(Signal::TERM, TIDY), (Signal::KILL, LINGER)].into_iter();
     let mut deadline = Instant::now() + limit;
@@ -72,13 +106,15 @@ pub fn run_limited(
                     reap_in_background(child);
                     return Ok(Limited::TimedOut);
                 };
-                send(group, signal);
+                reach.send(leader, signal);
                 deadline = Instant::now() + patience;
             }
         }
     };
     // Before the program is reaped: until then its number, and so the group's, can't be anybody else's.
-    send(group, Signal::KILL);
+    if let Reach::Group = reach {
+        reach.send(leader, Signal::KILL);
+    }
     let status = waited.and_then(|()| child.wait());
     let status = status.with_context(|| format!("can't wait for {program}"))?;
     let deadline = Instant::now() + LINGER;
@@ -100,9 +136,14 @@ fn reap_in_background(mut child: Child) {
     thread::spawn(move || child.wait());
 }
 
-fn send(group: Pid, signal: Signal) {
-    // It fails when nothing is left to get it.
-    let _ = rustix::process::kill_process_group(group, signal);
+impl Reach {
+    fn send(self, leader: Pid, signal: Signal) {
+        // It fails when nothing is left to get it.
+        let _ = match self {
+            Reach::Group => rustix::process::kill_process_group(leader, signal),
+            Reach::Program => rustix::process::kill_process(leader, signal),
+        };
+    }
 }
 
 #[cfg(test)]
@@ -196,7 +237,9 @@ mod tests {
         let error = run_limited(Command::new("/nonexistent/check"), LONG, &mut |_| {});
         let error = format!("{:#}", error.unwrap_err());
         assert!(
-            error.contains("can't run /nonexistent/check: No such file"),
+            error.contains(
+                "can't run /nonexistent/check: is it installed, and in PATH?: No such file"
+            ),
             "{error}"
         );
     }
