@@ -45,6 +45,9 @@ pub struct Awaiting {
     pub was_reachable: bool,
     /// Why it isn't to be kept: the next boot goes back.
     pub failure: Option<Unkept>,
+    /// Where the system was switched to before, and only its boot awaits a proof: what is installed if it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Installed>,
 }
 
 /// Why a system that was booted isn't to be kept.

@@ -200,6 +200,11 @@ impl State {
         self.folder.join("awaiting.json")
     }
 
+    /// What is known to work with the kernel that was booted.
+    pub fn fallback(&self) -> PathBuf {
+        self.folder.join("fallback.json")
+    }
+
     /// What failed last.
     pub fn failed(&self) -> PathBuf {
         self.folder.join("failed.json")

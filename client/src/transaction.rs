@@ -46,6 +46,7 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
     let run = RunId::now();
     let started = world.now();
     let situation = world.situation();
+    boot::remember_fallback(world, &situation);
     let begun = Instant::now();
     let generation = world.poll().map_err(|error| Failure {
         reason: ExitReason::Server,
@@ -321,8 +322,14 @@ impl<W: World> Transaction<'_, W> {
         let is_remembered = outcome != Outcome::Switched || self.remember_installed();
         let is_told = self.report_outcome(outcome);
         // The next start remembers and tells what this one couldn't, and rolls back again.
-        if is_remembered && is_told && outcome != Outcome::RollbackFailed {
+        if outcome == Outcome::RollbackFailed {
+            return;
+        }
+        if is_remembered && is_told {
             self.close();
+        } else if self.journal.is_armed {
+            // This start may go on with another run, whose journal knows nothing of what was armed for this one.
+            self.world.disarm(self.journal.run);
         }
     }
 

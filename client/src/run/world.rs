@@ -61,7 +61,19 @@ impl World for Here<'_> {
 
     fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()> {
         record::write(&self.state.installed(), installed)?;
-        generations::remove_all_but(self.state, &[installed.generation])
+        let is_fallback_needed = self.machine.situation().reboot_required;
+        let fallback = self.fallback().filter(|_| is_fallback_needed);
+        let kept = [Some(installed.generation), fallback.map(|it| it.generation)];
+        let kept: Vec<_> = kept.into_iter().flatten().collect();
+        generations::remove_all_but(self.state, &kept)
+    }
+
+    fn fallback(&mut self) -> Option<Installed> {
+        self.read(&self.state.fallback())
+    }
+
+    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()> {
+        record::write(&self.state.fallback(), installed)
     }
 
     fn awaiting(&mut self) -> Option<Awaiting> {

@@ -4,7 +4,53 @@ use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
 use super::knowledge::Knowledge;
 use super::{Transaction, Unconfirmed, Unsuccessful, Wish, World, rollback};
 use crate::exit::{ExitReason, Failure};
-use crate::record::{Awaiting, Before, Journal, PhaseName, Unkept};
+use crate::machine::{BootId, Situation};
+use crate::record::{Awaiting, Before, Installed, Journal, PhaseName, Unkept};
+
+/// Before a reboot that bento asks for: what is to be proven after it. The system was proven with the kernel that runs
+/// now; its own may cut the machine off.
+pub(super) fn await_proof(
+    world: &mut impl World,
+    installed: Installed,
+    boot: BootId,
+) -> anyhow::Result<()> {
+    let fallback = world.fallback().filter(|it| it.system != installed.system);
+    // Without its generation the machine would go back to a system without its secrets.
+    let Some(fallback) = fallback.filter(|it| world.policy_of(it.generation).is_some()) else {
+        world.warn("nothing is known that the machine could go back to after the reboot");
+        return Ok(());
+    };
+    let awaiting = Awaiting {
+        auto: installed.generation == fallback.generation,
+        before: Before {
+            running: Some(fallback.system.clone()),
+            profile: Some(fallback.system.clone()),
+            generation: Some(fallback.generation),
+            boot: boot.clone(),
+        },
+        installed,
+        boot,
+        was_reachable: world.is_reachable(),
+        failure: None,
+        fallback: Some(fallback),
+    };
+    world.hang_up();
+    world.set_awaiting(Some(&awaiting))
+}
+
+/// Remembers what runs as something to go back to, if it is what was installed last, and with its own kernel.
+pub(super) fn remember_fallback(world: &mut impl World, situation: &Situation) {
+    let Some(installed) = world.installed() else {
+        return;
+    };
+    let runs = situation.running.as_ref() == Some(&installed.system);
+    if runs && !situation.reboot_required && world.fallback().as_ref() != Some(&installed) {
+        let remembered = world.set_fallback(&installed);
+        if let Err(error) = remembered {
+            world.warn(&format!("{error:#}"));
+        }
+    }
+}
 
 /// After a boot: proves the system that awaited it, or goes back and reboots.
 pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
@@ -14,6 +60,7 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
     let situation = world.situation();
     if situation.boot == awaiting.boot {
         return match &awaiting.failure {
+            None if is_taken_back(&awaiting, &situation) => take_back(world, &awaiting),
             None => Ok(()),
             Some(unkept) => {
                 let error = anyhow!(unkept.error.clone());
@@ -67,6 +114,29 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
             };
             transaction.give_up_boot(&awaiting, unconfirmed)
         }
+    }
+}
+
+/// Whether a run that was to take back what awaits a boot was cut short.
+fn is_taken_back(awaiting: &Awaiting, situation: &Situation) -> bool {
+    situation.profile == awaiting.before.profile
+        && situation.profile.as_ref() != Some(&awaiting.installed.system)
+}
+
+/// Makes what was before the one that boots, and waits for nothing.
+fn take_back(world: &mut impl World, awaiting: &Awaiting) -> Result<(), Failure> {
+    let taken_back = boot_what_was(world, RunId::now(), &awaiting.before)
+        .and_then(|()| rollback::await_nothing(world));
+    taken_back.map_err(|error| Failure {
+        reason: ExitReason::RebuildFailed,
+        error: error.context("what awaits the next boot can't be taken back"),
+    })
+}
+
+fn boot_what_was(world: &mut impl World, run: RunId, before: &Before) -> anyhow::Result<()> {
+    match &before.profile {
+        Some(profile) => rollback::boot(world, run, profile),
+        None => Ok(()),
     }
 }
 
@@ -130,6 +200,7 @@ impl<W: World> Transaction<'_, W> {
             before,
             was_reachable: self.journal.was_reachable,
             failure: None,
+            fallback: None,
         }
     }
 
@@ -168,22 +239,13 @@ impl<W: World> Transaction<'_, W> {
         else {
             return Ok(());
         };
-        let unstage = self
-            .boot_what_was(&awaiting.before)
-            .and_then(|()| rollback::await_nothing(self.world));
-        unstage.map_err(|error| Failure {
-            reason: ExitReason::RebuildFailed,
-            error: error.context("what awaits the next boot can't be taken back"),
-        })?;
+        take_back(self.world, &awaiting)?;
         self.journal.before.profile = awaiting.before.profile;
         Ok(())
     }
 
     fn boot_what_was(&mut self, before: &Before) -> anyhow::Result<()> {
-        match &before.profile {
-            Some(profile) => rollback::boot(self.world, self.journal.run, profile),
-            None => Ok(()),
-        }
+        boot_what_was(self.world, self.journal.run, before)
     }
 
     /// The system that awaited the boot runs: does it work?
@@ -191,7 +253,8 @@ impl<W: World> Transaction<'_, W> {
         self.switch_secrets_quietly(Some(awaiting.installed.generation));
         let begun = std::time::Instant::now();
         // A run that died since may have proven it, and what the machine would go back to isn't kept any more.
-        let is_proven = self.world.installed().as_ref() == Some(&awaiting.installed);
+        let is_proven = awaiting.fallback.is_none()
+            && self.world.installed().as_ref() == Some(&awaiting.installed);
         let confirmed = match is_proven {
             true => Ok(Vec::new()),
             false => self.world.confirm(awaiting.was_reachable, true),
@@ -274,6 +337,10 @@ impl<W: World> Transaction<'_, W> {
             || situation.running.as_ref() != Some(&awaiting.installed.system)
         {
             self.switch_secrets_quietly(before.generation);
+        }
+        if let Some(fallback) = &awaiting.fallback {
+            let installed = self.world.set_installed(fallback);
+            installed.map_err(unremembered)?;
         }
         // Where the profile is still what it was, the boot loader may not be.
         let is_ours = situation.profile.as_ref() == Some(&awaiting.installed.system)

@@ -31,7 +31,8 @@ impl Knowledge {
     pub(super) fn of(world: &mut impl World) -> Self {
         Knowledge {
             installed: world.installed(),
-            awaiting: world.awaiting(),
+            // What runs already is installed: there is nothing to wait for, and nothing to take back.
+            awaiting: world.awaiting().filter(|it| it.fallback.is_none()),
             failed: world.failed(),
         }
     }

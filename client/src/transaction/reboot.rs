@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::exit::{ExitReason, Failure};
 use crate::record::Rebooted;
 
-use super::World;
+use super::{World, boot, rollback};
 
 /// How long a reboot waits for the appliance to take the report, at most.
 const DELIVERY: Duration = Duration::from_secs(600);
@@ -28,6 +28,7 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
     if !wanted || situation.held.is_some() || world.journal().is_some() {
         return Ok(());
     }
+    let is_awaited = awaits.is_some();
     let installed = awaits
         .map(|awaiting| awaiting.installed)
         .or_else(|| world.installed());
@@ -39,8 +40,8 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
         return Ok(());
     }
     let rebooted = Rebooted {
-        system: installed.system,
-        boot: situation.boot,
+        system: installed.system.clone(),
+        boot: situation.boot.clone(),
     };
     if let Some(last) = world.rebooted()
         && last.system == rebooted.system
@@ -51,10 +52,22 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
         return Ok(());
     }
     await_delivery(world);
-    let reboot = world.set_rebooted(&rebooted).and_then(|()| world.reboot());
-    reboot.map_err(|error| Failure {
-        reason: ExitReason::RebuildFailed,
-        error: error.context("the machine can't be rebooted"),
+    let awaited = match is_awaited {
+        true => Ok(()),
+        false => boot::await_proof(world, installed, situation.boot),
+    };
+    let reboot = awaited
+        .and_then(|()| world.set_rebooted(&rebooted))
+        .and_then(|()| world.reboot());
+    reboot.map_err(|error| {
+        // What somebody boots by hand, they look after.
+        if !is_awaited && let Err(error) = rollback::await_nothing(world) {
+            world.warn(&format!("{error:#}"));
+        }
+        Failure {
+            reason: ExitReason::RebuildFailed,
+            error: error.context("the machine can't be rebooted"),
+        }
     })
 }
 

@@ -314,7 +314,12 @@ impl Fake {
     }
 
     pub(super) fn is_reachable_now(&self) -> bool {
-        !self.server.is_down && self.server.nature(&self.machine.running) != Nature::KillsNetwork
+        let has_network = match self.server.nature(&self.machine.running) {
+            Nature::KillsNetwork => false,
+            Nature::LosesNetwork => self.machine.booted != self.machine.running,
+            _ => true,
+        };
+        has_network && !self.server.is_down
     }
 
     /// The newest report that the server has.

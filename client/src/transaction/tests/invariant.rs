@@ -59,7 +59,7 @@ impl Fake {
     }
 
     fn start_until_quiet(&mut self) {
-        for _ in 0..4 {
+        for _ in 0..8 {
             let boots = self.machine.boots;
             self.update();
             if self.machine.boots == boots {

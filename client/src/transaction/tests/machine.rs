@@ -21,6 +21,8 @@ pub(super) enum Nature {
     ActivationFails,
     Unhealthy,
     KillsNetwork,
+    /// Its kernel knows nothing of the machine's network: it works until it is booted.
+    LosesNetwork,
     /// One of its units fails, and with it the switch says so.
     UnitFails,
     /// The boot loader goes back to the one before, unless this one has been switched to before: what
@@ -63,6 +65,7 @@ pub(super) struct Server {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
     pub(super) installed: Option<Installed>,
+    pub(super) fallback: Option<Installed>,
     pub(super) awaiting: Option<Awaiting>,
     pub(super) failed: Option<Failed>,
     pub(super) journal: Option<Journal>,

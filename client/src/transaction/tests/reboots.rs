@@ -88,6 +88,23 @@ fn a_staged_system_makes_way_for_a_newer_generation() {
 }
 
 #[test]
+fn a_staged_system_that_was_half_taken_back_is_told_as_staged_no_more() {
+    let dies = Fault::Death {
+        when: When::After,
+        reboots: false,
+    };
+    let mut fake = Fake::with(Nature::Good);
+    fake.update_with(AT_BOOT);
+    fake.publish(Nature::Good);
+    let mut fake = fake.with_fault_at("profile 0", dies);
+    assert_eq!(fake.update(), None);
+    fake.hold(4);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.disk.awaiting, None);
+    assert_eq!(*fake.machine.loader(), system(0, 0));
+}
+
+#[test]
 fn a_system_whose_init_differs_is_staged() {
     let mut fake = Fake::with(Nature::NeedsBoot);
     fake.publish_with(|generation| generation.secrets = 1);
@@ -194,6 +211,78 @@ fn the_machine_reboots_where_the_policy_wants_it_and_once_for_a_system() {
         fake.update();
         assert_eq!(fake.machine.boots, boots, "{reboot:?}");
     }
+}
+
+/// A machine that was switched to a system of that nature, with another kernel, and rebooted by the fleet's policy.
+fn rebooted(nature: Nature) -> Fake {
+    let mut fake = Fake::with(nature).with_kernel(1);
+    fake.publish_with(|generation| {
+        generation.terms.reboot = Reboot::Immediate;
+        generation.secrets = 1;
+    });
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (2, &system(1, 0))
+    );
+    fake
+}
+
+#[test]
+fn a_kernel_to_which_bento_reboots_is_proven_or_goes_back() {
+    let mut fake = rebooted(Nature::Good);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert!(fake.did("confirm"), "{:?}", fake.done);
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+
+    let mut fake = rebooted(Nature::LosesNetwork);
+    assert!(!fake.is_reachable_now());
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (3, &system(0, 0))
+    );
+    assert_eq!(fake.disk.secrets, Some(id(0)));
+    // Perhaps the network was away for another reason: it is tried again, and no boot of it is left unproven.
+    fake.update();
+    let told = fake.server.reports.iter().map(|report| report.outcome);
+    let expected = [Outcome::Switched, Outcome::RolledBack, Outcome::Staged];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(
+        (fake.machine.boots, fake.machine.loader()),
+        (3, &system(1, 0))
+    );
+    fake.reboot_machine();
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (5, &system(0, 0))
+    );
+    fake.update();
+    fake.check_whole();
+}
+
+#[test]
+fn a_kernel_that_somebody_boots_is_left_to_them() {
+    let mut fake = Fake::with(Nature::LosesNetwork).with_kernel(1);
+    assert_eq!(fake.update(), Some(Ok(())));
+    fake.reboot_machine();
+    assert_eq!(fake.update(), Some(Err(ExitReason::Server)));
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (2, &system(1, 0))
+    );
+}
+
+#[test]
+fn a_reboot_that_does_not_come_awaits_no_proof() {
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.disk.awaiting, None);
 }
 
 #[test]

@@ -70,10 +70,29 @@ impl World for Fake {
 
     fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()> {
         let generation = installed.generation;
+        let is_fallback_needed = self.situation().reboot_required;
         self.try_to(format!("installed {}", short(Some(generation))), |fake| {
             fake.disk.installed = Some(installed.clone());
-            fake.disk.staged.retain(|staged| *staged == generation);
+            let fallback = fake.disk.fallback.as_ref().filter(|_| is_fallback_needed);
+            let kept = [Some(generation), fallback.map(|it| it.generation)];
+            fake.disk
+                .staged
+                .retain(|staged| kept.contains(&Some(*staged)));
         })
+    }
+
+    fn fallback(&mut self) -> Option<Installed> {
+        self.disk.fallback.clone()
+    }
+
+    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()> {
+        let generation = installed.generation;
+        self.try_to(
+            format!("note fallback {}", short(Some(generation))),
+            |fake| {
+                fake.disk.fallback = Some(installed.clone());
+            },
+        )
     }
 
     fn awaiting(&mut self) -> Option<Awaiting> {
