@@ -3,6 +3,7 @@
 //!
 //! Machines that share a folder and what they get of it are looked at once: a thousand of them cost as much as one.
 
+mod fleet_nix;
 mod lock;
 mod nix;
 mod readable;
@@ -55,6 +56,7 @@ pub fn warnings(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     warnings.extend(lock::unfit(forecast, &groups));
     warnings.extend(tracked::untracked(folder, &groups));
     warnings.extend(readable::unreadable(folder, forecast));
+    warnings.extend(fleet_nix::unknown(folder, forecast));
     warnings.into_iter().collect()
 }
 

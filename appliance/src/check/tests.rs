@@ -240,3 +240,45 @@ fn what_the_owner_of_the_folder_can_not_read_is_told_to_root() {
     chown(path("hosts/a/closed"), stranger, stranger).unwrap();
     assert_eq!(ground.warnings().len(), 2, "what is its own it can read");
 }
+
+#[test]
+fn whoever_a_server_of_2022_serves_and_the_fleet_does_not_know_is_named_with_how_to_enrol_it() {
+    let ground = Ground::new("[hosts.router]\n");
+    ground.write("hosts/router/configuration.nix", "1");
+    let desks = "nixosConfigurations.x1 = 1; nixosConfigurations.x12 = 1;";
+    ground.write("hosts/desks/flake.nix", desks);
+    ground.write("hosts/t470/configuration.nix", "1");
+    let user = |name: &str, key: &str| format!("{{ username = \"{name}\"; key = \"{key}\"; }}\n");
+    let users = [
+        user("router", KEY),
+        user("t470", &format!("{KEY} root@$(id)")),
+        user("x1", KEY),
+        user("Old_one", KEY),
+        user("nas", "ssh-rsa AAAA root@nas"),
+    ];
+    let text = format!("users = [\n{}];\n", users.concat());
+    ground.write("fleet.nix", &text);
+    assert_eq!(ground.warnings(), [""; 0], "that is something else");
+    ground.write(
+        "fleet.nix",
+        &format!("{text}users.groups.sftp_users = {{ }};"),
+    );
+    let name = "use 1 to 32 lower-case letters, digits and hyphens, with no hyphen at either end";
+    assert_eq!(
+        ground.warnings(),
+        [
+            format!(
+                "fleet.nix:3: t470 isn't in fleet.toml: `bento host add t470 --key \"{KEY}\"` enrols it"
+            ),
+            format!(
+                "fleet.nix:4: x1 isn't in fleet.toml: `bento host add x1 --key \"{KEY}\" --source hosts/desks` enrols it"
+            ),
+            format!(
+                "fleet.nix:5: Old_one isn't in fleet.toml: \"Old_one\" can't be a machine's name: {name}; `attribute` \
+                 in fleet.toml can be what it was"
+            ),
+            "fleet.nix:6: nas isn't in fleet.toml: it needs an ed25519 key, with which `bento host add nas` enrols it"
+                .into(),
+        ]
+    );
+}

@@ -1,3 +1,5 @@
+mod predecessor;
+
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -6,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use crate::fleet::FILE_NAME;
+
+pub(super) use predecessor::refuse_predecessor;
 
 /// Where the appliance finds the fleet folder in its container.
 const MOUNTED: &str = "/config";
@@ -26,6 +30,7 @@ impl FleetFolderOption {
     pub fn find(&self) -> anyhow::Result<PathBuf> {
         if let Some(named) = &self.fleet {
             if !named.join(FILE_NAME).is_file() {
+                refuse_predecessor(named)?;
                 bail!(
                     "{} holds no {FILE_NAME}: name a fleet folder, or make one with `bento init`",
                     named.display()
@@ -34,17 +39,15 @@ impl FleetFolderOption {
             return Ok(named.clone());
         }
         let here = std::env::current_dir().context("the current folder can't be found")?;
-        let found = here
-            .ancestors()
-            .chain([Path::new(MOUNTED)])
-            .find(|folder| folder.join(FILE_NAME).is_file())
-            .with_context(|| {
-                format!(
-                    "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make \
-                     one with `bento init`",
-                    here.display()
-                )
-            })?;
+        let places = || here.ancestors().chain([Path::new(MOUNTED)]);
+        let Some(found) = places().find(|folder| folder.join(FILE_NAME).is_file()) else {
+            places().try_for_each(refuse_predecessor)?;
+            bail!(
+                "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make one \
+                 with `bento init`",
+                here.display()
+            );
+        };
         if found != Path::new(MOUNTED) {
             require_owner(found, &trusted_users())?;
         }

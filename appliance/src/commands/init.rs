@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::fleet_folder::refuse_predecessor;
+
 /// Write a fleet that works as it is: examples of every kind of machine, to be replaced by your own
 #[derive(Debug, Args)]
 pub struct Init {
@@ -74,6 +76,7 @@ impl Init {
             .filter(|path| fs::symlink_metadata(self.folder.join(path)).is_ok())
             .collect();
         if !there.is_empty() {
+            refuse_predecessor(&self.folder)?;
             bail!(
                 "{} holds {} already, and init never overwrites: choose another folder",
                 self.folder.display(),

@@ -22,7 +22,7 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
             }};
         in {{
             update = part \"bento-update\";
-            reboot = part \"bento-reboot\";
+            reboot = part \"bento-reboot-if-needed\";
             secrets = part \"bento-secrets\";
             timers = builtins.mapAttrs (_: timer: {{ inherit (timer) wantedBy timerConfig; }})
                 config.systemd.timers;
@@ -60,7 +60,7 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
     // A minute, systemd's own, would come on top of the jitter.
     assert_eq!(timer["timerConfig"]["AccuracySec"], "1s");
     assert_eq!(timer["timerConfig"]["Persistent"], true);
-    let timer = &evaluated["timers"]["bento-reboot"];
+    let timer = &evaluated["timers"]["bento-reboot-if-needed"];
     assert_eq!(timer["wantedBy"], json!(["timers.target"]));
     assert_eq!(timer["timerConfig"]["OnCalendar"], "*:0/10");
     Ok(())
