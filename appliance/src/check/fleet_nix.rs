@@ -31,6 +31,10 @@ struct User<'a> {
 /// Who isn't a machine of this fleet yet, and how to enrol it.
 pub(super) fn unknown(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     let mut warnings = Vec::new();
+    // What a fleet.toml names that can't be read isn't known.
+    if forecast.fleet.is_none() {
+        return warnings;
+    }
     for place in PLACES {
         let Ok((text, _)) = forecast.folder.text(Path::new(place), LIMIT, false) else {
             continue;

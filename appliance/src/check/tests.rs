@@ -98,6 +98,9 @@ fn a_path_is_judged_where_its_file_is_published() {
         "utils/common.nix:3: ../../y.nix leads out of hosts/b, and only what is in there is published",
     ];
     assert_eq!(begin(&warnings), told);
+    assert!(warnings[1].contains("in a .bentoignore beside it"));
+    ground.write("hosts/b/.bentoignore", "!secret.nix\n");
+    assert_eq!(begin(&ground.warnings()), [&told[..1], &told[2..]].concat());
     // One flake for many, each without the others' files.
     let ground = Ground::new("[hosts.a]\nsource = \".\"\nexclude = [\"/hosts/b\"]\n");
     ground.write("configuration.nix", "[ ./hosts/a/x.nix ./hosts/b/x.nix ]");
@@ -281,4 +284,7 @@ fn whoever_a_server_of_2022_serves_and_the_fleet_does_not_know_is_named_with_how
                 .into(),
         ]
     );
+    ground.write("fleet.toml", "[server]\naddress = 1\n");
+    let forecast = Forecast::make(ground.0.path(), &[]).unwrap();
+    assert_eq!(warnings(ground.0.path(), &forecast), []);
 }

@@ -108,3 +108,22 @@ fn a_time_that_systemd_would_ignore_is_no_system() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn no_unit_has_a_name_of_bento_2022_beside_which_it_runs_while_a_fleet_migrates() -> Result<()> {
+    let nix = Nix::new()?;
+    let units = nix.evaluate(&format!(
+        "let systemd = {}.config.systemd; in
+        builtins.attrNames (systemd.services // systemd.timers)",
+        client(&format!("{} package = \"/opt/bento\";", one_server()))
+    ))?;
+    assert!(units.to_string().contains("bento-update"), "{units}");
+    // NixOS would merge the two: the 2022 service is disabled as it comes, and ours would be with it.
+    for theirs in ["bento-upgrade", "bento-reboot"] {
+        assert!(
+            !units.to_string().contains(&format!("{theirs:?}")),
+            "{units}"
+        );
+    }
+    Ok(())
+}
