@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
-use bento_protocol::{Digest, File, HostName, Manifest, Policy, Reboot, limits};
+use bento_protocol::{
+    Digest, File, FileList, HostName, Manifest, ManifestError, Policy, Reboot, limits,
+};
 use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::Serialize;
@@ -118,21 +120,45 @@ pub fn manifest(
     cache: &mut DigestCache,
     now: Timestamp,
 ) -> Result<Manifest, ReadError> {
-    let mut files = Vec::with_capacity(tree.files.len());
-    for file in &tree.files {
-        files.push(File {
+    let files = files(tree, fleet, cache)?;
+    Manifest::new(name.clone(), policy(host, tree), files, now)
+        .map_err(|error| impossible(host, &error))
+}
+
+/// The files of a host tree, for all the machines that get the same: an id each is all that they take then.
+pub fn file_list(
+    host: &Host,
+    tree: &HostTree,
+    fleet: &FleetFolder,
+    cache: &mut DigestCache,
+) -> Result<FileList, ReadError> {
+    let files = files(tree, fleet, cache)?;
+    FileList::new(files).map_err(|error| impossible(host, &error))
+}
+
+fn files(
+    tree: &HostTree,
+    fleet: &FleetFolder,
+    cache: &mut DigestCache,
+) -> Result<Vec<File>, ReadError> {
+    let file = |file: &TreeFile| {
+        Ok(File {
             path: file.path.clone(),
             executable: file.stamp.is_executable(),
             size: file.stamp.size,
             sha256: cache.get(fleet, file)?,
-        });
-    }
-    Manifest::new(name.clone(), policy(host, tree), files, now).map_err(|error| {
-        let advice = "rename one of them";
-        ReadError::Unreadable(
-            Problem::new(host.source.to_string(), error.to_string(), advice).of(name),
-        )
-    })
+        })
+    };
+    tree.files.iter().map(file).collect()
+}
+
+fn impossible(host: &Host, error: &ManifestError) -> ReadError {
+    let advice = "rename one of them";
+    ReadError::Unreadable(Problem::new(
+        host.source.to_string(),
+        error.to_string(),
+        advice,
+    ))
 }
 
 /// Refuses a generation that no client would take. Not a part of [`manifest`], which every look at a fleet makes: this is
@@ -155,13 +181,21 @@ fn too_large(manifest: &Manifest, place: &str) -> Option<Problem> {
         return Some(Problem::new("fleet.toml", what, "shorten nix_args"));
     }
     let most = limits::MANIFEST_BYTES;
-    (size(manifest) > most).then(|| {
+    (size_at_most(manifest) > most && size(manifest) > most).then(|| {
         let what = format!(
             "has so many files that their list has more than {} MiB",
             most >> 20
         );
         Problem::new(place, what, "narrow it with exclude")
     })
+}
+
+/// No less than the size of a manifest as JSON, in bytes, without writing it: of each file there are at most 136 bytes
+/// beside its path, of which each byte is escaped by one more at most.
+fn size_at_most(manifest: &Manifest) -> u64 {
+    let of_file = |file: &File| 136 + 2 * file.path.as_str().len() as u64;
+    let files: u64 = manifest.files().iter().map(of_file).sum();
+    limits::HEAD_BYTES + files
 }
 
 /// The size of something as JSON, in bytes.
@@ -185,7 +219,7 @@ fn size(value: &impl Serialize) -> u64 {
 }
 
 /// What the client must know: the host's settings, and the marker files in its folder, which only add.
-fn policy(host: &Host, tree: &HostTree) -> Policy {
+pub fn policy(host: &Host, tree: &HostTree) -> Policy {
     let mut terms = host.terms.clone();
     if tree.has_config("REBOOT") {
         terms.reboot = Reboot::Immediate;
@@ -230,6 +264,10 @@ mod tests {
     fn what_no_client_would_take_is_refused() {
         let arguments = |count| vec!["--fallback".to_owned(); count];
         assert_eq!(refusal(&manifest(1000, arguments(1000))), None);
+        for files in [1000, 5000] {
+            let manifest = manifest(files, arguments(0));
+            assert!(size(&manifest) <= size_at_most(&manifest));
+        }
         let many = refusal(&manifest(12_000, arguments(0))).unwrap();
         assert!(many.starts_with("hosts/a: has so many files"), "{many}");
         let long = refusal(&manifest(0, arguments(20_000))).unwrap();

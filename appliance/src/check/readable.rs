@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{Uid, User};
 use rustix::fs::lgetxattr;
@@ -45,11 +46,11 @@ pub(super) fn unreadable(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     let gid = user.as_ref().map_or(owner.gid(), |user| user.gid.as_raw());
     let reader = Reader { uid, gid };
     let name = user.map_or(uid.to_string(), |user| user.name);
-    let trees = forecast
-        .machines
-        .values()
-        .flatten()
-        .map(|prospect| &prospect.tree);
+    let mut looked_at = HashSet::new();
+    let prospects = forecast.machines.values().flatten();
+    let trees = prospects
+        .map(|prospect| &prospect.tree)
+        .filter(|tree| looked_at.insert(Arc::as_ptr(tree)));
     let files = trees
         .flat_map(|tree| &tree.files)
         .map(|file| file.real.as_path());

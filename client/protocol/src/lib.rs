@@ -24,7 +24,7 @@ pub use digest::{Digest, DigestError, GenerationId};
 pub use file::{File, FileError};
 pub use hasher::GenerationHasher;
 pub use host_name::{HostName, HostNameError};
-pub use manifest::{Manifest, ManifestError};
+pub use manifest::{FileList, Manifest, ManifestError};
 pub use order::Order;
 pub use path::{Area, FilePath, FilePathError};
 pub use policy::{
