@@ -21,7 +21,7 @@ pub(crate) use duration::parse as parse_duration;
 pub use duration::{Interval, Limit, LimitError, TransferLimit};
 pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};
-pub use server::{Address, AddressError, Server};
+pub use server::Server;
 pub use update::{Confirm, Operation, RebootSettings, Rollback, SelfUpdate};
 
 /// Where the settings lie unless a command is told otherwise.

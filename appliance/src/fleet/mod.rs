@@ -9,7 +9,7 @@ mod span;
 
 use std::collections::BTreeMap;
 
-use bento_protocol::{HostName, Terms};
+use bento_protocol::{Address, HostName, Terms};
 use serde::{Deserialize, Serialize};
 
 pub use key::{PublicKey, PublicKeyError};
@@ -37,7 +37,7 @@ pub struct Fleet {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// The name or address that the clients dial.
-    pub address: String,
+    pub address: Address,
     /// The port that they dial.
     #[serde(default = "default_port")]
     pub port: u16,
