@@ -115,7 +115,7 @@ removed config/old.nix
 @@ -1 +0,0 @@
 -gone
 changed config/run (executable now)
-changed secrets/wifi: a secret, which isn't shown, 8 → 10 bytes
+changed secrets/wifi: a secret, which isn't shown
 
 ";
     assert_eq!(
