@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::unistd::{Uid, User};
-use rustix::fs::lgetxattr;
+use rustix::fs::lgetxattr_query;
 
 use crate::fleet::FILE_NAME;
 use crate::forecast::Forecast;
@@ -80,9 +79,7 @@ fn may_read(reader: Reader, path: &Path, wanted: u32) -> bool {
 }
 
 fn has_list(path: &Path) -> bool {
-    let mut none: [u8; 0] = [];
-    let list = lgetxattr(path, "system.posix_acl_access", &mut none).map_err(io::Error::from);
-    list.is_ok_and(|bytes| bytes > 0)
+    lgetxattr_query(path, "system.posix_acl_access").is_ok_and(|bytes| bytes > 0)
 }
 
 fn warning(path: &Path, user: &str) -> Problem {

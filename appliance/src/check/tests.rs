@@ -242,6 +242,26 @@ fn what_the_owner_of_the_folder_can_not_read_is_told_to_root() {
     );
     chown(path("hosts/a/closed"), stranger, stranger).unwrap();
     assert_eq!(ground.warnings().len(), 2, "what is its own it can read");
+    // As the kernel keeps it: the owner, that user, the group, the mask, others.
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, who) in [
+        (1_u16, u32::MAX),
+        (2, 61_234),
+        (4, u32::MAX),
+        (0x10, u32::MAX),
+        (0x20, u32::MAX),
+    ] {
+        list.extend([tag, 4].map(u16::to_le_bytes).concat());
+        list.extend(who.to_le_bytes());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path("fleet.toml"), "system.posix_acl_access", &list, flags).unwrap();
+    fs::set_permissions(path("fleet.toml"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(
+        ground.warnings().len(),
+        1,
+        "a list may grant what the mode doesn't"
+    );
 }
 
 #[test]
