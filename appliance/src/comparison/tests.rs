@@ -278,6 +278,7 @@ fn colours_are_for_terminals_that_want_them() {
         Some(Terminal {
             columns: 80,
             colours,
+            unicode: true,
         })
     };
     assert!(render(&comparisons, terminal(true)).contains("\u{1b}[32m+x\u{1b}[0m\n"));

@@ -7,7 +7,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{HostStatus, MachineStatus, Status};
 use crate::report::one_line;
-use crate::terminal::{Colour, Terminal, paint};
+use crate::terminal::{Colour, Terminal, legible, paint};
 
 const COLUMNS: usize = 7;
 const HEADINGS: [&str; COLUMNS] = [
@@ -73,7 +73,7 @@ pub fn render(status: &Status, of: usize, terminal: Option<Terminal>) -> String 
             text.push('\n');
         }
     }
-    text
+    legible(text, terminal)
 }
 
 impl Table {
@@ -267,11 +267,13 @@ fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
     let full = |text: &String| format!("{name}: {}", one_line(text, usize::MAX));
     let didnt_fit =
         |error: &&String| room.is_some_and(|room| room < SHORTEST_ERROR || error.width() > room);
-    let error = host
-        .error
-        .iter()
-        .filter(|error| host.problems.is_empty() && didnt_fit(error));
-    let lines = host.problems.iter().chain(error).chain(&host.notes);
+    // Where there is one only, the table may have said it.
+    let (problems, error) = match (&host.problems[..], &host.error) {
+        ([], error) => (&[][..], error.as_ref().filter(didnt_fit)),
+        ([only], Some(error)) if only == error && !didnt_fit(&error) => (&[][..], None),
+        (problems, _) => (problems, None),
+    };
+    let lines = problems.iter().chain(error).chain(&host.notes);
     lines.map(full).collect()
 }
 
