@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 mod push;
 mod records;
+mod remote;
 mod screen;
 mod staging;
 mod table;
