@@ -260,6 +260,13 @@ impl Connection {
     }
 
     pub(crate) fn failed(&self, doing: &str, cause: io::Error) -> ConnectionError {
+        let cause = match self.stream.proxy_words() {
+            Some(said) => {
+                let said = format!("{cause} (the proxy command said: {said})");
+                io::Error::new(cause.kind(), said)
+            }
+            None => cause,
+        };
         ConnectionError::Failed {
             server: self.server.clone(),
             doing: doing.into(),

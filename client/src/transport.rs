@@ -70,6 +70,12 @@ impl Transport {
         self.proxy.as_ref().map(Proxy::fate)
     }
 
+    /// What the proxy command has said so far, if it has.
+    pub(crate) fn proxy_words(&self) -> Option<String> {
+        let said = self.proxy.as_ref().map(Proxy::words);
+        said.filter(|said| !said.is_empty())
+    }
+
     /// Ends the stream in both directions: whatever waits for it fails at once.
     pub(crate) fn shut_down(&self) {
         // A stream that the other side has ended is as good.

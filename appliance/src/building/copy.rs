@@ -35,7 +35,7 @@ pub(super) fn copy(
         Some(failed) => {
             let essence = format!("{}{:#}", words_of_ssh(store, &said), failed.error);
             // What comes from the other side may be anything.
-            let lines = essence.lines().map(|line| line_as_is(line));
+            let lines = essence.lines().map(line_as_is);
             Err(lines.collect::<Vec<_>>().join("\n"))
         }
     }

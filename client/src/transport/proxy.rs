@@ -81,6 +81,11 @@ impl Proxy {
         }
     }
 
+    /// The last of what it has said so far.
+    pub(super) fn words(&self) -> String {
+        self.words.text()
+    }
+
     fn end(&self) -> End {
         let options = WaitIdOptions::EXITED
             | WaitIdOptions::STOPPED
