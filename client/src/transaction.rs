@@ -367,15 +367,22 @@ impl<W: World> Transaction<'_, W> {
 
     /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
     fn tell(&mut self, standing: &Standing) -> Result<(), Failure> {
-        let Some((generation, outcome)) = standing.told() else {
+        let Some((generation, mut outcome)) = standing.told() else {
             return Ok(());
         };
+        let mut error = standing.error().map(str::to_owned);
+        let mut auto = standing.is_auto();
+        if let (Outcome::Unchanged, Some(astray)) = (outcome, &self.journal.unreturned) {
+            // It may run only half of what is installed.
+            (outcome, error, auto) = (Outcome::RollbackFailed, astray.error.clone(), astray.auto);
+        }
         let situation = self.world.situation();
         let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
         if self.world.told() != Some(Told::new(generation, &situation, reboot_required)) {
             self.journal.generation = generation;
             self.journal.built = standing.built().cloned();
-            self.journal.error = standing.error().map(str::to_owned);
+            self.journal.error = error;
+            self.journal.auto = auto;
             self.report_outcome(outcome);
         }
         match standing.refusal() {
@@ -449,6 +456,7 @@ impl<W: World> Transaction<'_, W> {
             generation: self.journal.generation,
             system: system.clone(),
             mark: self.journal.mark,
+            auto: self.journal.auto,
             previous: before.clone().filter(|before| before != system),
         }
     }

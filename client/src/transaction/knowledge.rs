@@ -134,6 +134,15 @@ impl Standing {
         }
     }
 
+    /// Whether what is installed comes of a self-update.
+    pub(super) fn is_auto(&self) -> bool {
+        match self {
+            Standing::Installed(installed) | Standing::Staged(installed) => installed.auto,
+            Standing::Held(Some(last)) => last.is_auto(),
+            _ => false,
+        }
+    }
+
     pub(super) fn error(&self) -> Option<&str> {
         match self {
             Standing::Failed(failed) => Some(&failed.error),

@@ -90,6 +90,7 @@ impl Fake {
                     generation,
                     system: old.clone(),
                     mark: Some(Self::mark_of(0)),
+                    auto: false,
                     previous: None,
                 }),
                 staged: [generation].into(),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::arm::Decision;
 use crate::machine::{BootId, Situation};
-use crate::record::{Awaiting, Failed, Installed, Journal, Rebooted, Told};
+use crate::record::{Awaiting, Delivered, Failed, Installed, Journal, Rebooted};
 
 /// What a system is like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) struct Disk {
     pub(super) journal: Option<Journal>,
     pub(super) rebooted: Option<Rebooted>,
     pub(super) spool: Vec<Report>,
-    pub(super) delivered: Option<Told>,
+    pub(super) delivered: Option<Delivered>,
     pub(super) decisions: BTreeMap<RunId, Decision>,
     pub(super) staged: BTreeSet<GenerationId>,
     pub(super) secrets: Option<GenerationId>,

@@ -9,6 +9,7 @@ use bento_protocol::{Digest, GenerationId, Phase, Policy, Reboot, Report, RunId,
 use jiff::Timestamp;
 
 use super::super::{Unconfirmed, World};
+use super::effects::SERVER;
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
 use super::machine::{Nature, name, system};
 use crate::arm::Decision;
@@ -140,7 +141,7 @@ impl World for Fake {
 
     fn told(&mut self) -> Option<Told> {
         let newest = self.disk.spool.last().map(Told::by);
-        newest.or_else(|| self.disk.delivered.clone())
+        newest.or_else(|| self.disk.delivered.clone()?.remembered(SERVER, self.clock))
     }
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
