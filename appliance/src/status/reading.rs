@@ -188,7 +188,9 @@ impl MachineReading {
         let state = judge(published, &ledger);
         let lines: Vec<_> = self.unreadable.iter().cloned().chain(problems).collect();
         let seen = self.contact.or(newest.map(|record| record.received));
-        let seen = seen.filter(|seen| enrolled.is_none_or(|enrolled| *seen >= enrolled));
+        // An enrolment that lies ahead was noted while the clock was wrong, and nothing came before it.
+        let enrolled_before = enrolled.filter(|enrolled| *enrolled <= now);
+        let seen = seen.filter(|seen| enrolled_before.is_none_or(|enrolled| *seen >= enrolled));
         MachineStatus {
             name: name.clone(),
             state,

@@ -209,10 +209,14 @@ impl Clerk {
             Vec::new()
         });
         for number in numbers {
+            // What lies in an earlier inbox was said before: while it waits, nothing later is heard.
+            if more || trouble.is_some() {
+                break;
+            }
             match self.take_in(name, number, writers) {
                 Ok(intake) => {
                     agenda.visits.removed(name, intake.removed);
-                    more |= intake.more;
+                    more = intake.more;
                 }
                 Err(error) => trouble = Some(error),
             }
@@ -236,17 +240,23 @@ impl Clerk {
         }
     }
 
-    /// Takes in everything from the inbox of a publication that is about to be removed. An error if something is left
-    /// there that couldn't be kept.
+    /// Takes in everything from the inbox of a publication that is about to be removed, after what was said before it.
+    /// An error if something is left that couldn't be kept.
     pub(super) fn empty(&self, name: &HostName, number: u64) -> io::Result<()> {
-        let outcome = loop {
-            match self.take_in(name, number, Writers::None) {
-                Ok(intake) if intake.more => {}
-                outcome => break outcome,
-            }
-        };
+        let state = self.state.host(name);
+        let mut inboxes = Publications::of(&state).numbers()?;
+        inboxes.retain(|inbox| *inbox <= number);
+        let outcome = inboxes.into_iter().try_for_each(|inbox| {
+            let writers = if inbox == number {
+                Writers::None
+            } else {
+                Writers::Open
+            };
+            while self.take_in(name, inbox, writers)?.more {}
+            Ok(())
+        });
         self.end_silence(name);
-        outcome.map(drop)
+        outcome
     }
 
     fn tell(&self, source: Source, name: &HostName, what: &str, error: Option<io::Error>) {
@@ -269,6 +279,13 @@ impl Clerk {
         directory.is_ok_and(|directory| directory.name(uid) == Some(name))
     }
 
+    /// Since when a machine is enrolled. What it says came after that, also where the clock went back since.
+    fn enrolled(&self, name: &HostName) -> Timestamp {
+        let directory = self.directory.lock();
+        let since = directory.map(|directory| directory.get(name).map(|enrolment| enrolment.since));
+        since.ok().flatten().unwrap_or(Timestamp::MIN)
+    }
+
     /// Takes in what a pass over an inbox finds.
     fn take_in(
         &self,
@@ -289,7 +306,8 @@ impl Clerk {
                 warn!(host = %name, entry, reason, "refused what lay in the inbox");
             }
         };
-        let intake = report::take_in(&inbox, name, &state, writers, Timestamp::now(), &mut refuse)
+        let received = Timestamp::now().max(self.enrolled(name));
+        let intake = report::take_in(&inbox, name, &state, writers, received, &mut refuse)
             .map_err(only_the_cause)?;
         let activity = &self.board.activity;
         activity.reports.add(intake.taken.len() as u64);
@@ -309,6 +327,17 @@ impl Clerk {
         let kept_back = spoken.get_mut(name).map_or(0, Brevity::kept_back);
         if kept_back > 0 {
             warn!(host = %name, "… and {kept_back} more that it left, refused or taken in");
+        }
+    }
+
+    /// A contact that lies ahead was noted while the clock was wrong. It counts as one of now: a machine that never comes
+    /// again becomes silent all the same.
+    pub(super) fn correct_contact(&self, name: &HostName) -> io::Result<()> {
+        let path = self.state.host(name).seen();
+        let now = SystemTime::now();
+        match std::fs::metadata(&path).and_then(|data| data.modified()) {
+            Ok(seen) if seen > now => File::options().append(true).open(&path)?.set_modified(now),
+            _ => Ok(()),
         }
     }
 
@@ -344,3 +373,6 @@ fn only_the_cause(error: anyhow::Error) -> io::Error {
         .downcast()
         .unwrap_or_else(|error| io::Error::other(format!("{error:#}")))
 }
+
+#[cfg(test)]
+mod tests;
