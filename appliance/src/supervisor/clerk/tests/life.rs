@@ -1,108 +1,19 @@
 //! Random lives of a machine and of its appliance, judged by what the machine really runs.
 
-use bento_protocol::{RunId, Systems};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+mod event;
+mod machine;
+
+use bento_protocol::RunId;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
-use std::io::Write;
 
+use self::event::{Event, Upload, event};
+use self::machine::{Deed, Machine, Said, Told, built};
 use super::*;
 use crate::report::fixture::system;
 
-/// What happens.
-#[derive(Debug, Clone)]
-enum Event {
-    /// A generation is published, perhaps one that was before.
-    Publish(char),
-    /// `bento build` came to the system that the machine comes to, or to another one.
-    Expect(bool),
-    Connect,
-    Disconnect,
-    /// The connection is lost, and the appliance doesn't notice.
-    Hang,
-    /// The machine asks which generation is published. What it does next is about that one, whatever is published then.
-    Poll,
-    Run(Deed),
-    /// It delivers the oldest report that waits.
-    Deliver(Upload),
-    /// Something that it delivered long ago arrives once more.
-    Late(prop::sample::Index),
-    Look,
-    /// The appliance dies before the ledger says what was taken in.
-    CrashedLook,
-    Restart,
-    /// The ledger is lost, or damaged.
-    LoseLedger(bool),
-    /// An inbox can't be opened, or can again.
-    Stick(prop::sample::Index, bool),
-    /// The appliance's clock is set, by so many seconds.
-    Step(i64),
-    /// Publications in which nobody stands go.
-    Retire,
-    Remove,
-    /// Enrolled again: the same machine, or another one of its name.
-    Add(bool),
-}
-
-/// What a machine does, and then reports.
-#[derive(Debug, Clone, Copy)]
-enum Deed {
-    Switch,
-    /// It is on the generation already, and says so.
-    Unchanged,
-    /// The same, with a new kernel.
-    NewKernel,
-    Stage,
-    Fail(Outcome),
-    SelfUpdate,
-    FailToSelfUpdate(Outcome),
-    SwitchByHand,
-    /// A client of 2022, with this outcome.
-    Legacy(&'static str),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Upload {
-    Whole,
-    /// The connection was cut in the middle of an attempt before.
-    AfterACut,
-    /// It was there already, but the machine didn't hear so.
-    Twice,
-}
-
-/// What a machine said: the truth, for it knows no better.
-#[derive(Debug, Clone)]
-struct Said {
-    generation: char,
-    running: String,
-    /// It tried what was published by itself, and came to run just that, wholly.
-    is_fine: bool,
-    wants_reboot: bool,
-    has_failed_by_itself: bool,
-    attempt: u32,
-    content: Told,
-}
-
-#[derive(Debug, Clone)]
-enum Told {
-    Report(Box<Report>),
-    Legacy(String, Vec<u8>),
-}
-
-/// A machine, and what it can know.
-#[derive(Debug)]
-struct Machine {
-    running: String,
-    polled: Option<char>,
-    said: Vec<Said>,
-    /// How many of these are delivered.
-    delivered: usize,
-}
-
 struct Life {
     appliance: Appliance,
-    is_enrolled: bool,
     machine: Machine,
     publications: Vec<char>,
     /// What `bento build` said of what is published: whether it is what the machine comes to.
@@ -121,137 +32,10 @@ struct Life {
     runs: u64,
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
-    let failure = prop::sample::select(vec![
-        Outcome::BuildFailed,
-        Outcome::ActivationFailed,
-        Outcome::RolledBack,
-        Outcome::RollbackFailed,
-    ]);
-    let legacy = prop::sample::select(vec!["success", "failure", "rollback", "autoupdate"]);
-    prop_oneof![
-        8 => Just(Deed::Switch),
-        3 => Just(Deed::Unchanged),
-        1 => Just(Deed::NewKernel),
-        1 => Just(Deed::Stage),
-        3 => failure.clone().prop_map(Deed::Fail),
-        1 => Just(Deed::SelfUpdate),
-        2 => failure.prop_map(Deed::FailToSelfUpdate),
-        2 => Just(Deed::SwitchByHand),
-        1 => legacy.prop_map(Deed::Legacy),
-    ]
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let upload = prop_oneof![
-        6 => Just(Upload::Whole),
-        1 => Just(Upload::AfterACut),
-        1 => Just(Upload::Twice),
-    ];
-    let index = any::<prop::sample::Index>;
-    prop_oneof![
-        6 => prop::char::range('a', 'c').prop_map(Event::Publish),
-        1 => any::<bool>().prop_map(Event::Expect),
-        4 => Just(Event::Connect),
-        3 => Just(Event::Disconnect),
-        1 => Just(Event::Hang),
-        4 => Just(Event::Poll),
-        12 => deed().prop_map(Event::Run),
-        12 => upload.prop_map(Event::Deliver),
-        2 => index().prop_map(Event::Late),
-        8 => Just(Event::Look),
-        1 => Just(Event::CrashedLook),
-        1 => Just(Event::Restart),
-        1 => any::<bool>().prop_map(Event::LoseLedger),
-        2 => (index(), any::<bool>()).prop_map(|(number, stuck)| Event::Stick(number, stuck)),
-        1 => (-100_000..100_000_i64).prop_map(Event::Step),
-        2 => Just(Event::Retire),
-        1 => Just(Event::Remove),
-        1 => any::<bool>().prop_map(Event::Add),
-    ]
-}
-
-fn built(generation: char) -> String {
-    format!("system-{generation}")
-}
-
-impl Machine {
-    fn new() -> Self {
-        Machine {
-            running: "first".to_owned(),
-            polled: None,
-            said: Vec::new(),
-            delivered: 0,
-        }
-    }
-
-    /// Does something about a generation, and says what came of it.
-    fn act(&mut self, deed: Deed, generation: char, run: RunId) {
-        let (is_fine, wants_reboot, auto, outcome) = match deed {
-            Deed::Switch => (true, false, false, Outcome::Switched),
-            Deed::Unchanged => (true, false, false, Outcome::Unchanged),
-            Deed::SwitchByHand => (false, false, false, Outcome::Unchanged),
-            Deed::NewKernel => (false, true, false, Outcome::Switched),
-            Deed::Stage => (false, true, false, Outcome::Staged),
-            Deed::Fail(outcome) => (false, false, false, outcome),
-            Deed::SelfUpdate => (false, false, true, Outcome::Switched),
-            Deed::FailToSelfUpdate(outcome) => (false, false, true, outcome),
-            Deed::Legacy(_) => (false, false, false, Outcome::Switched),
-        };
-        let mut came_to = Some(built(generation));
-        match deed {
-            Deed::Switch | Deed::Unchanged | Deed::NewKernel => self.running = built(generation),
-            Deed::SwitchByHand => self.running = "by-hand".to_owned(),
-            Deed::SelfUpdate => {
-                self.running = built(generation) + "-moved";
-                came_to = Some(self.running.clone());
-            }
-            Deed::Fail(outcome) | Deed::FailToSelfUpdate(outcome) => {
-                came_to = None;
-                if outcome == Outcome::ActivationFailed {
-                    self.running = "half".to_owned();
-                }
-            }
-            Deed::Stage | Deed::Legacy(_) => {}
-        }
-        let content = match deed {
-            Deed::Legacy(outcome) => {
-                let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-                gzip.write_all(run.to_string().as_bytes()).unwrap();
-                let file = format!("20220912-0000_x_{outcome}.log.gz");
-                Told::Legacy(file, gzip.finish().unwrap())
-            }
-            _ => Told::Report(Box::new(Report {
-                run,
-                outcome,
-                auto,
-                reboot_required: wants_reboot,
-                system: Systems {
-                    before: None,
-                    built: came_to.as_deref().map(system),
-                    running: Some(system(&self.running)),
-                    booted: None,
-                },
-                ..report(generation)
-            })),
-        };
-        self.said.push(Said {
-            generation,
-            running: self.running.clone(),
-            is_fine,
-            wants_reboot,
-            has_failed_by_itself: matches!(deed, Deed::FailToSelfUpdate(_)),
-            attempt: 1,
-            content,
-        });
-    }
-}
-
 impl Life {
     fn new() -> Self {
         Life {
             appliance: Appliance::new(),
-            is_enrolled: true,
             machine: Machine::new(),
             publications: Vec::new(),
             expects: None,
@@ -287,13 +71,10 @@ impl Life {
 
     fn live_through(&mut self, event: Event) {
         match event {
-            Event::Add(is_same) if !self.is_enrolled => self.add(is_same),
-            _ if !self.is_enrolled => {}
             Event::Publish(digit) => self.publish(digit),
-            Event::Expect(is_right) if self.published().is_some() => self.expect(is_right),
-            Event::Connect if self.session.is_none() && self.published().is_some() => {
-                self.session = Some((self.appliance.open(), self.appliance.published));
-            }
+            Event::Expect(is_right) => self.expect(is_right),
+            Event::Visit(deed) => self.visit(deed),
+            Event::Connect => self.connect(),
             Event::Disconnect => self.disconnect(),
             Event::Hang => self.hung.extend(self.session.take()),
             Event::Poll => self.poll(),
@@ -316,8 +97,7 @@ impl Life {
             }
             Event::Step(seconds) => self.step(seconds),
             Event::Retire => self.retire(),
-            Event::Remove => self.remove(),
-            Event::Expect(_) | Event::Connect | Event::Add(_) => {}
+            Event::Replace(is_same) => self.replace(is_same),
         }
     }
 
@@ -348,6 +128,23 @@ impl Life {
         self.expects = Some(is_right);
     }
 
+    /// What is published at that moment is what the machine finds as long as the session lasts.
+    fn connect(&mut self) {
+        if self.session.is_none() && self.published().is_some() {
+            self.session = Some((self.appliance.open(), self.appliance.published));
+        }
+    }
+
+    fn visit(&mut self, deed: Deed) {
+        self.poll();
+        self.run(deed);
+        while self.session.is_some() && self.machine.delivered < self.machine.said.len() {
+            self.deliver(Upload::Whole);
+        }
+        self.disconnect();
+        self.look();
+    }
+
     fn disconnect(&mut self) {
         if let Some((session, _)) = self.session.take() {
             self.appliance.close(session);
@@ -355,6 +152,7 @@ impl Life {
     }
 
     fn poll(&mut self) {
+        self.connect();
         if let Some((_, number)) = self.session {
             let index = usize::try_from(number).unwrap() - 1;
             self.machine.polled = Some(self.publications[index]);
@@ -369,6 +167,7 @@ impl Life {
     }
 
     fn deliver(&mut self, upload: Upload) {
+        self.connect();
         let next = self.machine.delivered;
         let Some((_, number)) = self.session.filter(|_| next < self.machine.said.len()) else {
             return;
@@ -492,20 +291,17 @@ impl Life {
         }
     }
 
-    fn remove(&mut self) {
+    fn replace(&mut self, is_same: bool) {
         self.appliance.enrol("", Timestamp::now() + self.offset);
         for (session, _) in self.hung.drain(..).chain(self.session.take()) {
             self.appliance.close(session);
         }
         self.appliance.look();
+        assert!(self.appliance.status_at(Timestamp::now()).is_none());
         self.publications.clear();
         self.deliveries.clear();
-        (self.heard, self.expects, self.is_enrolled) = (0, None, false);
-    }
-
-    fn add(&mut self, is_same: bool) {
+        (self.heard, self.expects) = (0, None);
         self.appliance.enrol(FLEET, Timestamp::now() + self.offset);
-        self.is_enrolled = true;
         if !is_same {
             self.machine = Machine::new();
         }
@@ -513,10 +309,7 @@ impl Life {
 
     /// Status says that a machine is up to date if, and only if, that is what it said last.
     fn check(&self) {
-        let Some(status) = self.appliance.status_at(Timestamp::now()) else {
-            assert!(!self.is_enrolled);
-            return;
-        };
+        let status = self.appliance.status();
         let heard = self.deliveries[..self.heard].iter();
         let heard: Vec<_> = heard.map(|(_, said)| &self.machine.said[*said]).collect();
         let all = || format!("{status:#?}\nof what was heard: {heard:#?}");
@@ -537,9 +330,6 @@ impl Life {
 
     /// Nothing is in the way any more, and the machine installs what is published.
     fn settle(&mut self) {
-        if !self.is_enrolled {
-            self.add(true);
-        }
         if self.published().is_none() {
             self.publish('a');
         }
@@ -552,14 +342,7 @@ impl Life {
             Publications::of(&folder).expect(None).unwrap();
         }
         self.disconnect();
-        self.live_through(Event::Connect);
-        self.poll();
-        self.run(Deed::Switch);
-        while self.machine.delivered < self.machine.said.len() {
-            self.deliver(Upload::Whole);
-        }
-        self.disconnect();
-        self.look();
+        self.visit(Deed::Switch);
         self.check();
         assert_eq!(self.appliance.status().state, HostStatus::UpToDate);
     }
@@ -573,7 +356,7 @@ fn config() -> Config {
     };
     Config {
         rng_seed: match config.rng_seed {
-            RngSeed::Random => RngSeed::Fixed(3),
+            RngSeed::Random => RngSeed::Fixed(1),
             seed => seed,
         },
         ..config
@@ -585,7 +368,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_a_machine_is_up_to_date_if_it_said_so_last(
-        events in prop::collection::vec(event(), 1..60)
+        events in prop::collection::vec(event(), 1..40)
     ) {
         let mut life = Life::new();
         for event in events {
