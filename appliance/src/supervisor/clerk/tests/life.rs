@@ -323,7 +323,7 @@ impl Life {
         let standing = heard.iter().rev().find(of_its_own);
         let is_so = last.running == built(published)
             && !last.wants_reboot
-            && standing.is_some_and(|said| said.is_fine && said.generation == published);
+            && standing.is_some_and(|said| said.has_succeeded && said.generation == published);
         let expected = is_so && self.expects != Some(false);
         assert_eq!(status.state == HostStatus::UpToDate, expected, "{}", all());
     }

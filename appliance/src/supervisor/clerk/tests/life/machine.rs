@@ -30,8 +30,8 @@ pub(super) enum Deed {
 pub(super) struct Said {
     pub(super) generation: char,
     pub(super) running: String,
-    /// It tried what was published by itself, and came to run just that, wholly.
-    pub(super) is_fine: bool,
+    /// It came to the system of just this generation, be it at the next boot.
+    pub(super) has_succeeded: bool,
     pub(super) wants_reboot: bool,
     pub(super) has_failed_by_itself: bool,
     pub(super) attempt: u32,
@@ -48,6 +48,7 @@ pub(super) enum Told {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) running: String,
+    pub(super) wants_reboot: bool,
     pub(super) polled: Option<char>,
     pub(super) said: Vec<Said>,
     /// How many of these are delivered.
@@ -62,6 +63,7 @@ impl Machine {
     pub(super) fn new() -> Self {
         Machine {
             running: "first".to_owned(),
+            wants_reboot: false,
             polled: None,
             said: Vec::new(),
             delivered: 0,
@@ -70,17 +72,19 @@ impl Machine {
 
     /// Does something about a generation, and says what came of it.
     pub(super) fn act(&mut self, deed: Deed, generation: char, run: RunId) {
-        let (is_fine, wants_reboot, auto, outcome) = match deed {
-            Deed::Switch => (true, false, false, Outcome::Switched),
-            Deed::Unchanged => (true, false, false, Outcome::Unchanged),
-            Deed::SwitchByHand => (false, false, false, Outcome::Unchanged),
-            Deed::NewKernel => (false, true, false, Outcome::Switched),
-            Deed::Stage => (false, true, false, Outcome::Staged),
-            Deed::Fail(outcome) => (false, false, false, outcome),
-            Deed::SelfUpdate => (false, false, true, Outcome::Switched),
-            Deed::FailToSelfUpdate(outcome) => (false, false, true, outcome),
-            Deed::Legacy(_) => (false, false, false, Outcome::Switched),
+        let (auto, outcome) = match deed {
+            Deed::Unchanged | Deed::SwitchByHand => (false, Outcome::Unchanged),
+            Deed::Switch | Deed::NewKernel | Deed::Legacy(_) => (false, Outcome::Switched),
+            Deed::Stage => (false, Outcome::Staged),
+            Deed::Fail(outcome) => (false, outcome),
+            Deed::SelfUpdate => (true, Outcome::Switched),
+            Deed::FailToSelfUpdate(outcome) => (true, outcome),
         };
+        match deed {
+            Deed::NewKernel | Deed::Stage => self.wants_reboot = true,
+            Deed::Switch | Deed::Unchanged | Deed::SelfUpdate => self.wants_reboot = false,
+            _ => {}
+        }
         let mut came_to = Some(built(generation));
         match deed {
             Deed::Switch | Deed::Unchanged | Deed::NewKernel => self.running = built(generation),
@@ -111,7 +115,7 @@ impl Machine {
                 run,
                 outcome,
                 auto,
-                reboot_required: wants_reboot,
+                reboot_required: self.wants_reboot,
                 system: Systems {
                     before: None,
                     built: came_to.as_deref().map(system),
@@ -124,8 +128,8 @@ impl Machine {
         self.said.push(Said {
             generation,
             running: self.running.clone(),
-            is_fine,
-            wants_reboot,
+            has_succeeded: outcome.is_success() && !auto && !matches!(deed, Deed::Legacy(_)),
+            wants_reboot: self.wants_reboot,
             has_failed_by_itself: matches!(deed, Deed::FailToSelfUpdate(_)),
             attempt: 1,
             content,
