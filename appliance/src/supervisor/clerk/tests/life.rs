@@ -212,17 +212,20 @@ impl Life {
         }
     }
 
-    /// How much a look must have heard by now: all that was delivered before what can't be read.
-    fn note_heard(&mut self) {
+    /// How much must be heard once the inboxes up to a number were looked at: all that was delivered before what can't be
+    /// read.
+    fn note_heard(&mut self, last: u64) {
         let first_stuck = self.appliance.stuck.first().copied();
-        let waits = |(number, _): &&(u64, usize)| first_stuck.is_none_or(|stuck| *number < stuck);
-        let heard = self.deliveries.iter().take_while(waits).count();
+        let is_read = |(number, _): &&(u64, usize)| {
+            *number <= last && first_stuck.is_none_or(|stuck| *number < stuck)
+        };
+        let heard = self.deliveries.iter().take_while(is_read).count();
         self.heard = heard.max(self.heard);
     }
 
     fn look(&mut self) {
         self.appliance.look();
-        self.note_heard();
+        self.note_heard(u64::MAX);
     }
 
     fn crash_in_a_look(&mut self) {
@@ -275,18 +278,14 @@ impl Life {
             .map(|it| it.1)
             .collect();
         for number in self.numbers() {
-            let is_needed = number == self.appliance.published || standing.contains(&number);
-            if !is_needed && self.appliance.clerk.empty(&name(), number).is_ok() {
-                let publication = self
-                    .appliance
-                    .folder()
-                    .publications()
-                    .join(number.to_string());
-                fs::remove_dir_all(publication).unwrap();
-                let before = |(inbox, _): &(u64, usize)| *inbox <= number;
-                self.heard = self
-                    .heard
-                    .max(self.deliveries.iter().filter(|it| before(it)).count());
+            if number == self.appliance.published || standing.contains(&number) {
+                continue;
+            }
+            let emptied = self.appliance.clerk.empty(&name(), number);
+            self.note_heard(number);
+            if emptied.is_ok() {
+                let publications = self.appliance.folder().publications();
+                fs::remove_dir_all(publications.join(number.to_string())).unwrap();
             }
         }
     }
