@@ -1,9 +1,7 @@
 //! What would be published for each machine, if the fleet folder stayed as it is.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use bento_protocol::{FileList, HostName, Manifest};
@@ -12,7 +10,7 @@ use jiff::Timestamp;
 use crate::fleet::{self, FILE_NAME, Fleet, Host, SourcePath};
 use crate::generation::{self, DigestCache, ReadError};
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, HostTree, SECRETS, Sources};
+use crate::tree::{FleetFolder, HostTree, Listings, Sources};
 
 /// What would become of a fleet.
 #[derive(Debug)]
@@ -32,8 +30,8 @@ pub struct Forecast {
 /// What would be published for one machine.
 #[derive(Debug)]
 pub struct Prospect {
-    /// Where its files lie: one for all the machines that get the same.
-    pub tree: Arc<HostTree>,
+    /// Where its files lie.
+    pub tree: HostTree,
     /// What they are; `published` is the time of the look.
     pub manifest: Manifest,
 }
@@ -74,10 +72,10 @@ impl Forecast {
         forecast.problems = problems
             .filter(|problem| problem.host.as_ref().is_none_or(is_asked))
             .collect();
-        let mut look = Look::default();
+        let mut look = Look::new(&forecast.folder);
         for (name, host) in hosts.iter().filter(|(name, _)| is_asked(name)) {
             let prospect = look
-                .at(&forecast.folder, name, host)
+                .at(name, host)
                 .map_err(|problems| forecast.problems.extend(problems));
             forecast.machines.insert(name.clone(), prospect.ok());
         }
@@ -97,84 +95,64 @@ impl Forecast {
 
 /// One look at a fleet folder. Machines that get the same share all but their ids, so that a thousand of them cost
 /// little more than one.
-#[derive(Debug, Default)]
 struct Look<'a> {
-    sources: Sources,
+    folder: &'a FleetFolder,
+    sources: Sources<'a>,
     digests: DigestCache,
-    /// What machines without secrets get, by all that decides it.
-    shared: HashMap<Part<'a>, Laid>,
+    /// What machines without secrets get, and the list of its files.
+    lists: HashMap<Part<'a>, (HostTree, FileList)>,
 }
 
 /// A source, and the patterns that take something of it and bring it back.
 type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
 
-/// What a machine gets.
-#[derive(Debug, Clone)]
-struct Laid {
-    tree: Arc<HostTree>,
-    files: Arc<FileList>,
-}
-
 impl<'a> Look<'a> {
-    fn at(
+    fn new(folder: &'a FleetFolder) -> Self {
+        Look {
+            folder,
+            sources: Sources::new(folder, Listings::default()),
+            digests: DigestCache::default(),
+            lists: HashMap::new(),
+        }
+    }
+
+    fn at(&mut self, name: &HostName, host: &'a Host) -> Result<Prospect, Vec<Problem>> {
+        let tree = self.sources.walk(name, host)?;
+        let manifest = self.manifest(name, host, &tree);
+        let manifest = manifest.map_err(|error| told(error, name, host))?;
+        Ok(Prospect { tree, manifest })
+    }
+
+    fn manifest(
         &mut self,
-        folder: &FleetFolder,
         name: &HostName,
         host: &'a Host,
-    ) -> Result<Prospect, Vec<Problem>> {
+        tree: &HostTree,
+    ) -> Result<Manifest, ReadError> {
         let part: Part<'a> = (&host.source, &host.exclude, &host.include);
-        let has_secrets = has_secrets(folder, name);
-        let known = self.shared.get(&part).filter(|_| !has_secrets);
-        let laid = match known {
-            Some(laid) => laid.clone(),
+        let policy = generation::policy(host, tree);
+        let known = self.lists.get(&part);
+        let known = known.filter(|(known, _)| known.shares_all_with(tree));
+        let manifest = match known {
+            Some((_, files)) => files.manifest(name.clone(), policy, Timestamp::now()),
             None => {
-                let laid = self.lay(folder, name, host)?;
-                if !has_secrets {
-                    self.shared.insert(part, laid.clone());
+                let files = generation::file_list(host, tree, self.folder, &mut self.digests)?;
+                let manifest = files.manifest(name.clone(), policy, Timestamp::now());
+                if tree.secrets().is_empty() {
+                    self.lists.insert(part, (tree.clone(), files));
                 }
-                laid
+                manifest
             }
         };
-        let policy = generation::policy(host, &laid.tree);
-        let manifest = laid.files.manifest(name.clone(), policy, Timestamp::now());
-        generation::require_size(&manifest, host).map_err(|error| told(error, name, host))?;
-        Ok(Prospect {
-            tree: laid.tree,
-            manifest,
-        })
+        generation::require_size(&manifest, host)?;
+        Ok(manifest)
     }
-
-    fn lay(
-        &mut self,
-        folder: &FleetFolder,
-        name: &HostName,
-        host: &Host,
-    ) -> Result<Laid, Vec<Problem>> {
-        let tree = self.sources.walk(folder, name, host)?;
-        let files = generation::file_list(host, &tree, folder, &mut self.digests);
-        let files = files.map_err(|error| told(error, name, host))?;
-        Ok(Laid {
-            tree: Arc::new(tree),
-            files: Arc::new(files),
-        })
-    }
-}
-
-/// Whether there is anything at the place of a machine's secrets, be it a symlink that leads nowhere.
-fn has_secrets(folder: &FleetFolder, name: &HostName) -> bool {
-    let secrets = PathBuf::from(SECRETS).join(name.as_str());
-    let found = folder.find(&secrets);
-    let is_missing = found.is_err_and(|error| error.kind() == ErrorKind::NotFound);
-    !is_missing
-        || [Path::new(SECRETS), &secrets]
-            .iter()
-            .any(|path| folder.is_link(path))
 }
 
 fn told(error: ReadError, name: &HostName, host: &Host) -> Vec<Problem> {
     let problem = match error {
         ReadError::Unreadable(problem) => problem,
-        ReadError::Changed | ReadError::Output(_) => {
+        ReadError::Changed(_) | ReadError::Output(_) => {
             let place = host.source.to_string();
             let advice = "wait until nobody writes there, and try again";
             Problem::new(place, "changed while it was read", advice)
@@ -210,7 +188,7 @@ mod tests {
         let all = Forecast::make(folder.path(), &[]).unwrap();
         let of = |name: &str| all.machines[&name.parse().unwrap()].as_ref();
         let (a, b) = (of("a").unwrap(), of("b").unwrap());
-        assert!(Arc::ptr_eq(&a.tree, &b.tree));
+        assert!(a.tree.shares_all_with(&b.tree));
         assert!(b.manifest.policy().terms().self_update);
         assert!(
             of("dangling").is_none() && all.problems.len() == 1,
@@ -223,7 +201,7 @@ mod tests {
             let name = name.parse().unwrap();
             let alone = Forecast::make(folder.path(), std::slice::from_ref(&name)).unwrap();
             let alone = alone.machines[&name].as_ref().unwrap();
-            assert_eq!(*alone.tree, *shared.tree);
+            assert_eq!(alone.tree, shared.tree);
             assert_eq!(alone.manifest.generation(), shared.manifest.generation());
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use bento_protocol::{
     Digest, File, FileList, HostName, Manifest, ManifestError, Policy, Reboot, limits,
@@ -54,8 +55,9 @@ impl DigestCache {
 /// Why a file of a tree couldn't be read as it was found.
 #[derive(Debug)]
 pub enum ReadError {
-    /// It isn't any more what it was when the tree was walked: walk again once it has settled.
-    Changed,
+    /// This file isn't any more what it was when the tree was walked: walk again once it has settled. Relative to the
+    /// fleet folder.
+    Changed(PathBuf),
     /// It can't be read.
     Unreadable(Problem),
     /// What was read couldn't be passed on.
@@ -86,7 +88,7 @@ pub fn read(
     }
     match stamp_of(&opened) {
         Ok(stamp) if stamp == file.stamp && length == stamp.size => Ok(()),
-        _ => Err(ReadError::Changed),
+        _ => Err(ReadError::Changed(file.real.clone())),
     }
 }
 
@@ -94,7 +96,7 @@ fn unreadable(file: &TreeFile, error: &io::Error) -> ReadError {
     let place = file.real.to_string_lossy();
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         // Gone, or a symlink by now: the tree is being changed.
-        Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => ReadError::Changed,
+        Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => ReadError::Changed(file.real.clone()),
         Some(Errno::ACCESS | Errno::PERM) => ReadError::Unreadable(Problem::new(
             place,
             "can't be read by the user who runs the appliance",
@@ -149,7 +151,7 @@ fn files(
             sha256: cache.get(fleet, file)?,
         })
     };
-    tree.files.iter().map(file).collect()
+    tree.files().map(file).collect()
 }
 
 fn impossible(host: &Host, error: &ManifestError) -> ReadError {

@@ -14,7 +14,7 @@ mod tracked;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use bento_protocol::{Area, HostName};
+use bento_protocol::HostName;
 
 use crate::fleet::{Host, SourcePath};
 use crate::forecast::Forecast;
@@ -38,8 +38,7 @@ struct Group<'a> {
 impl Group<'_> {
     /// The files of their configuration.
     fn files(&self) -> impl Iterator<Item = &TreeFile> {
-        let files = self.tree.files.iter();
-        files.filter(|file| file.path.area() == Area::Config)
+        self.tree.config().iter()
     }
 
     /// A file of their configuration, by its path in it.

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::unistd::{Uid, User};
 use rustix::fs::lgetxattr_query;
@@ -45,13 +44,13 @@ pub(super) fn unreadable(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     let gid = user.as_ref().map_or(owner.gid(), |user| user.gid.as_raw());
     let reader = Reader { uid, gid };
     let name = user.map_or(uid.to_string(), |user| user.name);
+    // What machines share is looked at once.
     let mut looked_at = HashSet::new();
     let prospects = forecast.machines.values().flatten();
-    let trees = prospects
-        .map(|prospect| &prospect.tree)
-        .filter(|tree| looked_at.insert(Arc::as_ptr(tree)));
-    let files = trees
-        .flat_map(|tree| &tree.files)
+    let files = prospects
+        .flat_map(|prospect| [prospect.tree.config(), prospect.tree.secrets()])
+        .filter(|files| looked_at.insert(files.as_ptr()))
+        .flatten()
         .map(|file| file.real.as_path());
     let mut seen: HashSet<&Path> = HashSet::new();
     let mut shut: Vec<PathBuf> = Vec::new();

@@ -95,7 +95,7 @@ fn is_published(group: &Group<'_>, target: &Path) -> bool {
         return true;
     }
     // The files are sorted: it is one of them, or the first one below it follows its name with a slash.
-    let files = &group.tree.files;
+    let files = group.tree.config();
     let first_from = |path: &str| {
         let index = files.partition_point(|file| file.path.as_str() < path);
         files.get(index).map(|file| file.path.as_str())
