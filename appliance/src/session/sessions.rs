@@ -12,7 +12,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::acceptor::Acceptor;
-use super::registry::{Limits, Registry};
+use super::limits::Limits;
+use super::registry::Registry;
 use super::sshd::Sshd;
 use super::tally::Tally;
 
