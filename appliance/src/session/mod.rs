@@ -14,6 +14,7 @@ mod host_key;
 mod limits;
 mod lobby;
 mod log;
+mod poll;
 mod process;
 mod proof;
 mod reaper;
