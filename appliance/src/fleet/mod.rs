@@ -1,8 +1,10 @@
 //! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
 
 pub mod edit;
+mod host_table;
 mod key;
 mod notify;
+mod reader;
 mod settings;
 mod source;
 mod span;
