@@ -1,7 +1,9 @@
 //! Takes in the reports of machines that are, or just were, connected, and ends the sessions of one that leaves too
 //! much.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod agenda;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,8 +14,9 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
+use self::agenda::Agenda;
 use super::board::{Board, Source};
-use super::visits::{MOST_FILES, Visits};
+use super::visits::MOST_FILES;
 use crate::brevity::Brevity;
 use crate::enrolment::Enrolments;
 use crate::problem::Problem;
@@ -59,45 +62,6 @@ pub(super) struct Clerk {
     board: Arc<Board>,
     /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
     at_work: Mutex<BTreeMap<HostName, Brevity>>,
-}
-
-/// What the clerk has to do next.
-#[derive(Debug)]
-struct Agenda {
-    visits: Visits,
-    /// Whose inbox is to be looked at next.
-    queue: VecDeque<HostName>,
-    next_watch: Instant,
-    next_round: Instant,
-    /// Machines whose reports couldn't be kept when they were looked at last.
-    unkept: BTreeSet<HostName>,
-}
-
-impl Agenda {
-    fn new(now: Instant) -> Self {
-        Agenda {
-            visits: Visits::default(),
-            queue: VecDeque::new(),
-            next_watch: now,
-            next_round: now,
-            unkept: BTreeSet::new(),
-        }
-    }
-
-    /// How long there is nothing to do; none for as long as nobody comes.
-    fn leisure(&self, now: Instant) -> Option<Duration> {
-        if !self.queue.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let next = self.next_watch.min(self.next_round);
-        (!self.visits.is_empty()).then(|| next.saturating_duration_since(now))
-    }
-
-    fn enqueue(&mut self, name: HostName) {
-        if !self.queue.contains(&name) {
-            self.queue.push_back(name);
-        }
-    }
 }
 
 impl Clerk {
