@@ -57,13 +57,16 @@ impl Publisher {
                 Err(verdict) => self.conclude(case, verdict, &mut progress),
             }
         }
-        self.digests.forget_unused();
         let mut due = Vec::new();
         for (case, waiting) in prepared {
             match self.hold(look, &case, &waiting, &restless) {
                 None => due.push((case, waiting)),
                 Some(verdict) => self.conclude(case, verdict, &mut progress),
             }
+        }
+        // Of a tree that hasn't settled nobody asked yet, and all but the change in it is known.
+        if !progress.unsettled {
+            self.digests.forget_unused();
         }
         if !due.is_empty() {
             self.switch(due, filesystem, &mut progress);
