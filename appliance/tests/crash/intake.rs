@@ -25,6 +25,7 @@ use crate::tracer::{Step, kill_before};
 use crate::trial::require;
 
 const MACHINE: &str = "kikimora";
+const LOG: &str = "building";
 
 #[test]
 fn killed_at_any_step_of_taking_in_reports_it_has_each_of_them_once() {
@@ -125,7 +126,10 @@ fn with_reports(ground: &Ground) -> (Appliance<'_>, Vec<RunId>) {
 
 fn report(state: &State) -> Report {
     let host = state.host(&MACHINE.parse().unwrap());
-    switched(Published::read(&host).unwrap().unwrap().generation)
+    Report {
+        log: LOG.to_owned(),
+        ..switched(Published::read(&host).unwrap().unwrap().generation)
+    }
 }
 
 /// Whether a step belongs to taking in reports: the office is at work at the same time.
@@ -162,7 +166,7 @@ fn comes_to_have(appliance: &Appliance<'_>, runs: &[RunId]) -> Result<()> {
         let text = serde_json::to_string(record)?;
         ensure!(text.contains(&run.to_string()), "{text} isn't of {run}");
         let log = store.log(record.sequence)?;
-        ensure!(log == Some(b"building".into()), "{log:?}");
+        ensure!(log == Some(LOG.into()), "{log:?}");
     }
     let ledger = Ledger::read(&keep)?;
     let count = runs.len() as u64;
