@@ -269,6 +269,7 @@ impl<W: World> Transaction<'_, W> {
                 let installed = self.world.set_installed(&awaiting.installed);
                 installed.map_err(unremembered)?;
                 self.or_warn(|world| world.set_failed(None));
+                self.journal.auto = awaiting.installed.auto;
                 self.report_outcome(Outcome::Switched);
                 self.world.set_awaiting(None).map_err(unremembered)
             }
