@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use bento_protocol::{FilePath, HostName};
 
 pub use folder::{FleetFolder, Found, Stamp};
+pub use ignored::{BadPattern, Chain, Narrowing, Patterns};
 pub use sources::{Listings, Sources};
 
 use crate::fleet::Host;

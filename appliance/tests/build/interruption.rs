@@ -54,8 +54,13 @@ fn whoever_interrupts_leaves_no_program_no_folder_and_no_record() {
             &format!("echo $$ > {}; sleep 1000", begun.display()),
         );
         ground.flake("second", ":");
+        // What runs these tests behind a shell lets them ignore INT.
         let child = ground
-            .command(&["build", "--jobs", "1"])
+            .environment("env")
+            .args(["--default-signal=INT", "--default-signal=TERM"])
+            .args([env!("CARGO_BIN_EXE_bento"), "build", "--jobs", "1"])
+            .current_dir(ground.fleet())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
