@@ -113,6 +113,9 @@ pub struct Rebooted {
     pub system: SystemPath,
     /// The boot during which it was asked for.
     pub boot: BootId,
+    /// Whether the machine went back from that system, and hasn't proven it by a boot since.
+    #[serde(default)]
+    pub came_back: bool,
 }
 
 impl Told {

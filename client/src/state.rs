@@ -205,6 +205,11 @@ impl State {
         self.folder.join("fallback.json")
     }
 
+    /// What keeps that from Nix' garbage collection.
+    pub fn fallback_root(&self) -> PathBuf {
+        self.folder.join("fallback")
+    }
+
     /// What failed last.
     pub fn failed(&self) -> PathBuf {
         self.folder.join("failed.json")

@@ -316,7 +316,8 @@ impl<W: World> Transaction<'_, W> {
     /// Writes down what came of the run, tells the appliance, and leaves nothing behind.
     fn finish(&mut self, outcome: Outcome) {
         self.journal.outcome = Some(outcome);
-        if let Err(error) = self.begin(PhaseName::Report) {
+        let noted = self.begin(PhaseName::Report);
+        if let Err(error) = &noted {
             self.world.warn(&format!("{error:#}"));
         }
         let is_remembered = outcome != Outcome::Switched || self.remember_installed();
@@ -327,8 +328,8 @@ impl<W: World> Transaction<'_, W> {
         }
         if is_remembered && is_told {
             self.close();
-        } else if self.journal.is_armed {
-            // This start may go on with another run, whose journal knows nothing of what was armed for this one.
+        } else if self.journal.is_armed && noted.is_ok() {
+            // Where the outcome isn't noted, what was decided is all that tells it to the next start. This start may go on with another run, whose journal knows nothing of what was armed for this one.
             self.world.disarm(self.journal.run);
         }
     }

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -70,10 +71,14 @@ impl World for Here<'_> {
     }
 
     fn fallback(&mut self) -> Option<Installed> {
+        // Without the root it may have been collected.
         self.read(&self.state.fallback())
+            .filter(|fallback: &Installed| Path::new(fallback.system.as_str()).exists())
     }
 
     fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()> {
+        // A boot takes it out of /run, and the profile keeps only the newest few.
+        arm::keep_from_collection(&self.state.fallback_root(), &installed.system)?;
         record::write(&self.state.fallback(), installed)
     }
 

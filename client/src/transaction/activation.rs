@@ -96,9 +96,7 @@ impl<W: World> Transaction<'_, W> {
     /// the next time: a machine isn't rebooted twice for a system.
     fn came_back_from_boot(&mut self, system: &SystemPath) -> bool {
         let rebooted = self.world.rebooted();
-        let failed = self.world.failed();
-        rebooted.is_some_and(|rebooted| rebooted.system == *system)
-            && failed.is_some_and(|failed| failed.built.as_ref() == Some(system))
+        rebooted.is_some_and(|rebooted| rebooted.system == *system && rebooted.came_back)
     }
 
     fn arm(&mut self) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use super::knowledge::Knowledge;
 use super::{Transaction, Unconfirmed, Unsuccessful, Wish, World, rollback};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::{BootId, Situation};
-use crate::record::{Awaiting, Before, Installed, Journal, PhaseName, Unkept};
+use crate::record::{Awaiting, Before, Failed, Installed, Journal, PhaseName, Rebooted, Unkept};
 
 /// Before a reboot that bento asks for: what is to be proven after it. The system was proven with the kernel that runs
 /// now; its own may cut the machine off.
@@ -14,13 +14,30 @@ pub(super) fn await_proof(
     installed: Installed,
     boot: BootId,
 ) -> anyhow::Result<()> {
+    let Some(fallback) = other_fallback(world, &installed) else {
+        world.warn("nothing is known that the machine could go back to after the reboot");
+        return rollback::await_nothing(world);
+    };
+    let was_reachable = world.is_reachable();
+    world.hang_up();
+    let awaiting = awaiting_proof(installed, fallback, boot, was_reachable);
+    world.set_awaiting(Some(&awaiting))
+}
+
+/// Where the machine could go back to from what is installed.
+fn other_fallback(world: &mut impl World, installed: &Installed) -> Option<Installed> {
     let fallback = world.fallback().filter(|it| it.system != installed.system);
     // Without its generation the machine would go back to a system without its secrets.
-    let Some(fallback) = fallback.filter(|it| world.policy_of(it.generation).is_some()) else {
-        world.warn("nothing is known that the machine could go back to after the reboot");
-        return Ok(());
-    };
-    let awaiting = Awaiting {
+    fallback.filter(|it| world.policy_of(it.generation).is_some())
+}
+
+fn awaiting_proof(
+    installed: Installed,
+    fallback: Installed,
+    boot: BootId,
+    was_reachable: bool,
+) -> Awaiting {
+    Awaiting {
         auto: installed.generation == fallback.generation,
         before: Before {
             running: Some(fallback.system.clone()),
@@ -30,12 +47,10 @@ pub(super) fn await_proof(
         },
         installed,
         boot,
-        was_reachable: world.is_reachable(),
+        was_reachable,
         failure: None,
         fallback: Some(fallback),
-    };
-    world.hang_up();
-    world.set_awaiting(Some(&awaiting))
+    }
 }
 
 /// Remembers what runs as something to go back to, if it is what was installed last, and with its own kernel.
@@ -61,6 +76,9 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
     if situation.boot == awaiting.boot {
         return match &awaiting.failure {
             None if is_taken_back(&awaiting, &situation) => take_back(world, &awaiting),
+            None if is_void(&awaiting, &situation) => {
+                rollback::await_nothing(world).map_err(unremembered)
+            }
             None => Ok(()),
             Some(unkept) => {
                 let error = anyhow!(unkept.error.clone());
@@ -121,6 +139,13 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
 fn is_taken_back(awaiting: &Awaiting, situation: &Situation) -> bool {
     situation.profile == awaiting.before.profile
         && situation.profile.as_ref() != Some(&awaiting.installed.system)
+}
+
+/// Whether somebody switched to another system, or made one the one that boots, where only the boot awaits its proof.
+fn is_void(awaiting: &Awaiting, situation: &Situation) -> bool {
+    let is_other =
+        |system: &Option<SystemPath>| system.as_ref() != Some(&awaiting.installed.system);
+    awaiting.fallback.is_some() && (is_other(&situation.running) || is_other(&situation.profile))
 }
 
 /// Makes what was before the one that boots, and waits for nothing.
@@ -253,8 +278,11 @@ impl<W: World> Transaction<'_, W> {
         self.switch_secrets_quietly(Some(awaiting.installed.generation));
         let begun = std::time::Instant::now();
         // A run that died since may have proven it, and what the machine would go back to isn't kept any more.
-        let is_proven = awaiting.fallback.is_none()
-            && self.world.installed().as_ref() == Some(&awaiting.installed);
+        let proven = match awaiting.fallback {
+            None => self.world.installed(),
+            Some(_) => self.world.fallback(),
+        };
+        let is_proven = proven.as_ref() == Some(&awaiting.installed);
         let confirmed = match is_proven {
             true => Ok(Vec::new()),
             false => self.world.confirm(awaiting.was_reachable, true),
@@ -266,10 +294,16 @@ impl<W: World> Transaction<'_, W> {
                     self.journal.error = Some(warnings.join("; "));
                 }
                 self.keep_booting(&awaiting.installed.system)?;
+                if awaiting.fallback.is_some() {
+                    self.journal.auto = awaiting.installed.auto;
+                    // First, because it says that this is proven when the generation of the other one is gone.
+                    let situation = self.world.situation();
+                    remember_fallback(self.world, &situation);
+                }
                 let installed = self.world.set_installed(&awaiting.installed);
                 installed.map_err(unremembered)?;
-                self.or_warn(|world| world.set_failed(None));
-                self.journal.auto = awaiting.installed.auto;
+                self.forget_failure_of(&awaiting);
+                self.note_came_back(&awaiting.installed.system, false);
                 self.report_outcome(Outcome::Switched);
                 self.world.set_awaiting(None).map_err(unremembered)
             }
@@ -277,6 +311,31 @@ impl<W: World> Transaction<'_, W> {
                 self.ended(PhaseName::Confirm, begun, "failed");
                 self.go_back_by_boot(awaiting, &unconfirmed)
             }
+        }
+    }
+
+    /// What was switched to before may have been followed by another generation, which failed.
+    fn forget_failure_of(&mut self, awaiting: &Awaiting) {
+        let proven = &awaiting.installed;
+        let is_of_it = |failed: &Failed| {
+            failed.generation == proven.generation && failed.built.as_ref() == Some(&proven.system)
+        };
+        if awaiting.fallback.is_none() || self.world.failed().as_ref().is_some_and(is_of_it) {
+            self.or_warn(|world| world.set_failed(None));
+        }
+    }
+
+    /// Notes of a system for which the machine was rebooted whether it went back from it.
+    fn note_came_back(&mut self, system: &SystemPath, came_back: bool) {
+        let rebooted = self.world.rebooted();
+        let rebooted =
+            rebooted.filter(|last| last.system == *system && last.came_back != came_back);
+        if let Some(rebooted) = rebooted {
+            let rebooted = Rebooted {
+                came_back,
+                ..rebooted
+            };
+            self.or_warn(|world| world.set_rebooted(&rebooted));
         }
     }
 
@@ -368,7 +427,28 @@ impl<W: World> Transaction<'_, W> {
             false => Outcome::RollbackFailed,
         };
         self.remember_failure(outcome, is_passing);
+        self.note_came_back(&awaiting.installed.system, true);
         self.report_outcome(outcome);
-        self.world.set_awaiting(None).map_err(unremembered)
+        let next = self.unproven(awaiting);
+        let awaited = self.world.set_awaiting(next.as_ref());
+        awaited.map_err(unremembered)?;
+        match next {
+            Some(_) => settle(self.world),
+            None => Ok(()),
+        }
+    }
+
+    /// What was switched to before this one was staged, and hasn't run with its own kernel until the machine went back
+    /// to it: that boot is to be proven, too.
+    fn unproven(&mut self, awaiting: &Awaiting) -> Option<Awaiting> {
+        let situation = self.world.situation();
+        let installed = self.world.installed()?;
+        let is_first = awaiting.fallback.is_none()
+            && situation.running.as_ref() == Some(&installed.system)
+            && situation.profile.as_ref() == Some(&installed.system)
+            && !situation.reboot_required;
+        let fallback = other_fallback(self.world, &installed).filter(|_| is_first)?;
+        let (boot, was_reachable) = (awaiting.boot.clone(), awaiting.was_reachable);
+        Some(awaiting_proof(installed, fallback, boot, was_reachable))
     }
 }

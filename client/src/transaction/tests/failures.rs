@@ -297,3 +297,15 @@ fn a_report_that_cannot_be_delivered_comes_with_the_next_run() {
     assert_eq!(fake.newest_report().outcome, Outcome::Switched);
     assert_eq!(fake.server.reports.len(), 1);
 }
+
+#[test]
+fn what_was_rolled_back_on_a_full_disk_does_not_come_to_stay_by_the_next_start() {
+    let mut fake = Fake::with(Nature::Good).with_fault_at("boot 1", Fault::Full);
+    fake.server.is_down = false;
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.machine.running, system(0, 0));
+    fake.update();
+    let told = fake.server.reports.iter().map(|report| report.outcome);
+    assert_eq!(told.take(1).collect::<Vec<_>>(), [Outcome::RolledBack]);
+    fake.settle();
+}

@@ -2,7 +2,7 @@
 
 use bento_protocol::{Outcome, Reboot};
 
-use super::super::{Wish, reboot_if_needed};
+use super::super::{Wish, reboot_if_needed, roll_back_by_hand};
 use super::fake::{Fake, Fault, When};
 use super::machine::{Nature, id, system};
 use crate::exit::ExitReason;
@@ -327,4 +327,128 @@ fn a_reboot_that_fails_is_said() {
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     fake.update();
     assert_eq!(fake.machine.running, system(1, 0));
+}
+
+#[test]
+fn a_system_that_was_booted_and_stays_is_switched_to_again_after_a_failure() {
+    let mut fake = rebooted(Nature::Good);
+    assert_eq!(fake.update(), Some(Ok(())));
+    // The same system with other secrets, while the appliance is away for a moment.
+    fake.publish_with(|generation| generation.secrets = 2);
+    let mut fake = fake.with_fault_at("confirm", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+/// A machine that runs a system of that kernel, wants to be rebooted into it, and couldn't be yet.
+fn wants_reboot() -> Fake {
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| {
+        generation.terms.reboot = Reboot::Immediate;
+        generation.secrets = 1;
+    });
+    let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    fake
+}
+
+#[test]
+fn what_somebody_switched_to_is_booted_and_nothing_is_given_up_for_it() {
+    for is_noted in [false, true] {
+        let mut fake = Fake::with(Nature::Good).with_kernel(1);
+        fake.update();
+        fake.publish(Nature::Good);
+        fake.publish_with(|generation| {
+            generation.terms.reboot = Reboot::Immediate;
+            generation.secrets = 1;
+        });
+        let dies = Fault::Death {
+            when: When::Before,
+            reboots: false,
+        };
+        let mut fake = fake.with_fault_at("reboot", if is_noted { dies } else { Fault::Error(0) });
+        fake.update();
+        assert_eq!(fake.disk.awaiting.is_some(), is_noted);
+        if is_noted {
+            // By other means than bento's.
+            fake.machine.running = system(1, 0);
+            fake.machine.profile = system(1, 0);
+            fake.machine.entries.push(system(1, 0));
+        } else {
+            assert_eq!(
+                fake.start(|fake| roll_back_by_hand(fake).map(drop)),
+                Some(Ok(()))
+            );
+        }
+        assert_eq!(fake.update(), Some(Ok(())));
+        assert_eq!(
+            (fake.machine.boots, &fake.machine.running),
+            (2, &system(1, 0))
+        );
+        assert_eq!(fake.update(), Some(Ok(())));
+        assert_eq!(fake.newest_report().outcome, Outcome::Unchanged);
+        assert_eq!(fake.disk.installed.as_ref().unwrap().generation, id(3));
+        assert_eq!(fake.disk.secrets, Some(id(3)));
+    }
+}
+
+#[test]
+fn the_proof_of_a_boot_forgets_no_failure_of_another_generation() {
+    let mut fake = wants_reboot();
+    fake.publish(Nature::BuildFails);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.machine.boots, 2);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert!(fake.did("confirm") && !fake.did("build"), "{:?}", fake.done);
+}
+
+#[test]
+fn a_kernel_that_was_proven_is_not_given_up_by_the_run_after() {
+    let dies = Fault::Death {
+        when: When::After,
+        reboots: false,
+    };
+    let mut fake = rebooted(Nature::Good).with_fault_at("installed 2", dies);
+    assert_eq!(fake.update(), None);
+    fake.server.systems[1].nature = Nature::Unhealthy;
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+#[test]
+fn a_system_that_was_never_booted_is_proven_when_a_staged_one_goes_back_to_it() {
+    let mut fake = Fake::with(Nature::LosesNetwork).with_kernel(1);
+    assert_eq!(fake.update(), Some(Ok(())));
+    fake.publish(Nature::NeedsBoot);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+    fake.reboot_machine();
+    let mut fake = fake.with_fault_at("confirm", Fault::Error(1));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.machine.running, system(1, 0));
+    for _ in 0..3 {
+        fake.update();
+    }
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (4, &system(0, 0))
+    );
+    fake.check_whole();
+}
+
+#[test]
+fn a_proof_tells_whether_the_system_comes_of_a_self_update() {
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
+    fake.update();
+    fake.disk.installed.as_mut().unwrap().auto = true;
+    fake.update();
+    assert_eq!(fake.machine.boots, 2);
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    assert!(fake.newest_report().auto);
 }
