@@ -1,14 +1,15 @@
 //! Machines that a server of bento 2022 serves, and this fleet doesn't know: the users of its `fleet.nix`, as long as
 //! that lies in the fleet folder. Whoever removed that server without them would never hear of them again.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bento_protocol::HostName;
+use rustix::fs::FileType;
 
 use crate::fleet::PublicKey;
 use crate::forecast::Forecast;
 use crate::problem::Problem;
+use crate::tree::{FleetFolder, Stamp};
 
 /// Where `bento init` of 2022 puts it, and where its manual says that it lies.
 const PLACES: [&str; 2] = ["fleet.nix", "utils/fleet.nix"];
@@ -29,7 +30,7 @@ struct User<'a> {
 }
 
 /// Who isn't a machine of this fleet yet, and how to enrol it.
-pub(super) fn unknown(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
+pub(super) fn unknown(forecast: &Forecast) -> Vec<Problem> {
     let mut warnings = Vec::new();
     // What a fleet.toml names that can't be read isn't known.
     if forecast.fleet.is_none() {
@@ -42,11 +43,13 @@ pub(super) fn unknown(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
         if !text.contains(GROUP) {
             continue;
         }
-        for user in users(&text) {
+        let users = users(&text);
+        for user in &users {
             let name = user.name.parse::<HostName>();
-            if !name.as_ref().is_ok_and(|name| forecast.has(name)) {
+            let is_known = name.as_ref().is_ok_and(|name| forecast.has(name));
+            if !is_known && !is_renamed(user, &users, forecast) {
                 let advice = match name {
-                    Ok(name) => enrolment(&name, user.key, folder),
+                    Ok(name) => enrolment(&name, user.key, &forecast.folder),
                     Err(error) => format!("{error}; `attribute` in fleet.toml can be what it was"),
                 };
                 let what = format!("{} isn't in fleet.toml", user.name);
@@ -57,8 +60,20 @@ pub(super) fn unknown(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     warnings
 }
 
+/// Whether it is enrolled under another name, which one of 2022 may need. A key that several users have is no sign of that.
+fn is_renamed(user: &User<'_>, users: &[User<'_>], forecast: &Forecast) -> bool {
+    let key_of = |user: &User<'_>| user.key?.parse::<PublicKey>().ok();
+    let Some(key) = key_of(user) else {
+        return false;
+    };
+    let others = users.iter().filter(|other| other.name != user.name);
+    let hosts = forecast.fleet.iter().flat_map(|fleet| fleet.hosts.values());
+    hosts.flat_map(|host| &host.keys).any(|own| *own == key)
+        && !others.filter_map(key_of).any(|other| other == key)
+}
+
 /// How to enrol a user. Only what is known for a key is taken over into a command.
-fn enrolment(name: &HostName, key: Option<&str>, folder: &Path) -> String {
+fn enrolment(name: &HostName, key: Option<&str>, folder: &FleetFolder) -> String {
     let key = key.and_then(|key| key.parse::<PublicKey>().ok());
     let line = key.map(|key| key.authorized_line());
     let Some(line) = line.filter(|line| line.starts_with("ssh-ed25519 ")) else {
@@ -68,20 +83,29 @@ fn enrolment(name: &HostName, key: Option<&str>, folder: &Path) -> String {
     format!("`bento host add {name} --key \"{line}\"{source}` enrols it")
 }
 
-/// Where its configuration lies, if that isn't the folder of its name: the one flake that has a word of that name.
-fn source(name: &HostName, folder: &Path) -> Option<String> {
-    let hosts = folder.join(HOSTS);
-    if hosts.join(name.as_str()).is_dir() {
+/// Where its configuration lies, if that isn't the folder of its name: the one flake that has a word of that name. None
+/// if the name of that folder would mean something else to a shell, where the command is pasted.
+fn source(name: &HostName, folder: &FleetFolder) -> Option<String> {
+    let own = folder.find(&Path::new(HOSTS).join(name.as_str()));
+    if own.is_ok_and(|own| Stamp::of(&own.stat).kind() == FileType::Directory) {
         return None;
     }
-    let folders = fs::read_dir(hosts).into_iter().flatten().flatten();
-    let mut found = folders.map(|entry| entry.path()).filter(|folder| {
-        let flake = fs::read_to_string(folder.join("flake.nix")).unwrap_or_default();
-        has_word(&flake, name.as_str())
+    let listed = folder.list(Path::new(HOSTS)).ok()?;
+    let folders = listed.entries.iter();
+    let mut found = folders.filter_map(|entry| {
+        let path = format!("{HOSTS}/{}", str::from_utf8(&entry.name).ok()?);
+        let flake = folder.text(&Path::new(&path).join("flake.nix"), LIMIT, true);
+        let (flake, _) = flake.ok()?;
+        has_word(&flake, name.as_str()).then_some(path)
     });
-    let only: PathBuf = found.next()?;
-    let named = format!("{HOSTS}/{}", only.file_name()?.to_str()?);
-    found.next().is_none().then_some(named)
+    let only = found.next().filter(|path| is_plain(path))?;
+    found.next().is_none().then_some(only)
+}
+
+/// Whether a shell takes it as it stands.
+fn is_plain(path: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    path.chars().all(is_plain)
 }
 
 fn has_word(text: &str, word: &str) -> bool {

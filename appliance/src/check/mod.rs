@@ -55,7 +55,7 @@ pub fn warnings(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     warnings.extend(lock::unfit(forecast, &groups));
     warnings.extend(tracked::untracked(folder, &groups));
     warnings.extend(readable::unreadable(folder, forecast));
-    warnings.extend(fleet_nix::unknown(folder, forecast));
+    warnings.extend(fleet_nix::unknown(forecast));
     warnings.into_iter().collect()
 }
 

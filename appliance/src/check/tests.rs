@@ -308,3 +308,38 @@ fn whoever_a_server_of_2022_serves_and_the_fleet_does_not_know_is_named_with_how
     let forecast = Forecast::make(ground.0.path(), &[]).unwrap();
     assert_eq!(warnings(ground.0.path(), &forecast), []);
 }
+
+#[test]
+fn what_is_to_be_pasted_names_no_folder_that_a_shell_would_read_otherwise() {
+    let ground = Ground::new("");
+    let user = format!("{{ username = \"x1\"; key = \"{KEY}\"; }} # sftp_users\n");
+    ground.write("fleet.nix", &user);
+    let flake = "nixosConfigurations.x1 = 1;";
+    let told = format!(
+        "fleet.nix:1: x1 isn't in fleet.toml: `bento host add x1 --key \"{KEY}\"` enrols it"
+    );
+    for folder in ["desks;id", "$(id)", "my desks", "-`id`"] {
+        ground.write(&format!("hosts/{folder}/flake.nix"), flake);
+        assert_eq!(ground.warnings(), [&*told], "{folder}");
+        fs::remove_dir_all(ground.0.path().join("hosts").join(folder)).unwrap();
+    }
+    // It would hold up whoever opens it.
+    let pipe = ground.0.path().join("hosts/pipe/flake.nix");
+    fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert_eq!(ground.warnings(), [&*told]);
+}
+
+#[test]
+fn whoever_is_enrolled_under_another_name_is_known_by_the_key() {
+    let ground = Ground::new(&format!("[hosts.nas]\nkeys = [\"{KEY}\"]\n"));
+    ground.write("hosts/nas/configuration.nix", "1");
+    let user = |name: &str| format!("{{ username = \"{name}\"; key = \"{KEY} root@NAS\"; }}\n");
+    let group = "# sftp_users\n";
+    ground.write("fleet.nix", &[&user("Old_NAS"), group].concat());
+    assert_eq!(ground.warnings(), [""; 0]);
+    let two = [&*user("Old_NAS"), &*user("Old_one"), group].concat();
+    ground.write("fleet.nix", &two);
+    assert_eq!(ground.warnings().len(), 2, "whose it is isn't known");
+}
