@@ -59,9 +59,15 @@ impl FleetFolderOption {
 /// run as whoever stands below. The same rule as git's `safe.directory`, and as there, `sudo` is allowed to see what
 /// belongs to the user who called it.
 fn require_owner(folder: &Path, trusted: &[u32]) -> anyhow::Result<()> {
-    for path in [folder, &folder.join(FILE_NAME)] {
-        let found =
-            fs::metadata(path).with_context(|| format!("{} can't be looked at", path.display()))?;
+    let file = folder.join(FILE_NAME);
+    // A symlink, too: who put it there, in a folder such as /tmp, has chosen what else lies beside it.
+    let founds = [
+        (folder, fs::metadata(folder)),
+        (&file, fs::symlink_metadata(&file)),
+        (&file, fs::metadata(&file)),
+    ];
+    for (path, found) in founds {
+        let found = found.with_context(|| format!("{} can't be looked at", path.display()))?;
         if !trusted.contains(&found.uid()) {
             bail!(
                 "{} belongs to another user ({}), whose commands would run as you: if that is your fleet, name it with \
@@ -122,5 +128,19 @@ mod tests {
             folder.path().display()
         );
         assert!(refused.to_string().starts_with(&told), "{refused}");
+    }
+
+    #[test]
+    fn a_symlink_that_somebody_else_made_is_refused_wherever_it_leads() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mine = tempfile::NamedTempFile::new().unwrap();
+        let link = folder.path().join(FILE_NAME);
+        std::os::unix::fs::symlink(mine.path(), &link).unwrap();
+        require_owner(folder.path(), &[0]).unwrap();
+        std::os::unix::fs::lchown(&link, Some(1234), Some(1234)).unwrap();
+        assert!(require_owner(folder.path(), &[0]).is_err());
     }
 }
