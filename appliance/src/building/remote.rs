@@ -3,7 +3,7 @@
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, bail};
-use bento_nix::activation;
+use bento_nix::{Tail, activation};
 use bento_protocol::{RunId, SystemPath};
 
 use super::interruption::Interruption;
@@ -124,15 +124,13 @@ impl<'a> Remote<'a> {
         command.args(ssh_options().split_whitespace());
         command.arg(self.target.to_string());
         command.arg(format!("echo; echo {BEGINS}; {line}"));
-        let mut said = String::new();
-        let status = self.interruption.run(command, &mut |line| {
-            if line == BEGINS {
-                said.clear();
-            } else {
-                said.push_str(line);
-                said.push('\n');
-            }
+        // Not all of it, if there is no end to what it says.
+        let mut said = Tail::default();
+        let status = self.interruption.run(command, &mut |line| match line {
+            BEGINS => said = Tail::default(),
+            line => said.push(line),
         })?;
+        let said = said.text();
         if self.interruption.is_wanted() {
             bail!("interrupted");
         }
