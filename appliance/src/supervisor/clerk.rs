@@ -260,9 +260,6 @@ impl Clerk {
         let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.host(name);
         let inbox = Publications::of(&state).inbox(number);
-        if !inbox.is_dir() {
-            return Ok(report::Intake::default());
-        }
         let brevity = spoken.entry(name.clone()).or_default();
         let now = Instant::now();
         let mut refuse = |entry: &str, reason: &str| {
@@ -271,8 +268,12 @@ impl Clerk {
             }
         };
         let received = Timestamp::now().max(self.enrolled(name));
-        let intake = report::take_in(&inbox, name, &state, writers, received, &mut refuse)
-            .map_err(only_the_cause)?;
+        let intake = match report::take_in(&inbox, name, &state, writers, received, &mut refuse) {
+            Ok(intake) => intake,
+            // It went with its publication, perhaps just now, and was emptied before.
+            Err(_) if !inbox.is_dir() => report::Intake::default(),
+            Err(error) => return Err(only_the_cause(error)),
+        };
         let activity = &self.board.activity;
         activity.reports.add(intake.taken.len() as u64);
         activity.refused.add(intake.refused);

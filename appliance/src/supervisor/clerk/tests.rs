@@ -279,3 +279,18 @@ fn a_contact_by_a_clock_that_was_ahead_keeps_no_machine_from_becoming_silent() {
     assert_eq!(silent(59.minutes()), Some(false));
     assert_eq!(silent(61.minutes()), Some(true));
 }
+
+#[test]
+fn an_inbox_that_just_went_with_its_publication_is_no_trouble() {
+    let mut appliance = Appliance::new();
+    let number = appliance.publish('a');
+    let take_in = |appliance: &Appliance| appliance.clerk.take_in(&name(), number, Writers::None);
+    assert!(take_in(&appliance).is_ok());
+    // What is there and can't be opened is.
+    let inbox = appliance.inbox(number);
+    fs::remove_dir(&inbox).unwrap();
+    symlink(std::env::temp_dir(), &inbox).unwrap();
+    assert!(take_in(&appliance).is_err());
+    fs::remove_file(&inbox).unwrap();
+    assert!(take_in(&appliance).is_ok());
+}
