@@ -251,12 +251,13 @@ impl<'t> Draft<'t> {
     fn line_of(&self, name: &HostName, key: &str) -> Option<Range<usize>> {
         let host = self.host(name).ok().flatten()?;
         if let Some(table) = host.as_inline_table() {
-            return match self.dotted_in(host) {
+            let entry = match self.dotted_in(host) {
                 // Without its only entry it wouldn't be there.
                 Some(_) if table.len() == 1 => None,
                 Some(hosts) => inline::entry(self.text, hosts, &[name.as_str(), key]),
                 None => inline::entry(self.text, table, &[key]),
             };
+            return entry.filter(|entry| !self.text[entry.clone()].contains('#'));
         }
         let table = host.as_table()?;
         let named = !table.is_dotted() && !table.is_implicit();

@@ -38,8 +38,11 @@ pub(super) fn entry(text: &str, table: &InlineTable, keys: &[&str]) -> Option<Ra
     Some(match (previous, entries.get(index + 1)) {
         _ if begins_line && ends_line => line,
         (_, Some(next)) if !ends_line => own.start..next.place.start,
-        (Some(previous), _) => previous.place.end..own.end,
-        (None, _) => own.start..behind,
+        // A comment on the one before stays, and then its comma with it.
+        (Some(previous), _) if !text[previous.place.end..own.start].contains('#') => {
+            previous.place.end..own.end
+        }
+        _ => own.start..behind,
     })
 }
 

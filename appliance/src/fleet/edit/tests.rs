@@ -289,3 +289,27 @@ fn what_is_no_fleet_is_told() {
         assert!(told.contains(": write "), "{text}: {told}");
     }
 }
+
+#[test]
+fn what_is_said_of_one_entry_in_braces_outlives_the_next_one() {
+    let server = "server.address = \"x\"\n";
+    let text = |entries: &str| format!("{server}hosts = {{{entries}}}\n");
+    for (before, after) in [
+        (" a = {}, # at home\n  b = {} ", " a = {}, # at home\n   "),
+        (
+            "\n  a = {}, # at home\n  b = {}, ",
+            "\n  a = {}, # at home\n   ",
+        ),
+    ] {
+        let left = remove(&text(before), &[name("b")]).unwrap();
+        assert_eq!(left, text(after));
+        assert_eq!(fleet(&left).hosts.len(), 1);
+    }
+    for entries in [
+        " a = {\n  paused = true, # till Monday\n} ",
+        " a.keys = [],\n  a.paused = true # till Monday\n",
+    ] {
+        let resumed = set_paused(&text(entries), &[name("a")], false).unwrap();
+        assert_eq!(resumed, text(entries).replace("true", "false"));
+    }
+}
