@@ -7,19 +7,25 @@ use anyhow::bail;
 
 use crate::fleet::FILE_NAME;
 
+/// What its settings say of the server; a script of that name may be for anything.
+const VARIABLE: &str = "REMOTE_IP=";
+
 /// Refuses the folder of a bento 2022 server, which needs little to become a fleet.
 ///
 /// # Errors
 /// When it is one: with what it needs.
 pub(in crate::commands) fn refuse_predecessor(folder: &Path) -> anyhow::Result<()> {
-    // How its script knows its folder.
-    let Ok(settings) = fs::read_to_string(folder.join("config.sh")) else {
-        return Ok(());
-    };
-    if !folder.join("hosts").is_dir() {
+    // How its script knows its folder. Above the one in which somebody stands, it may be a pipe that anybody made.
+    let settings = folder.join("config.sh");
+    if !settings.is_file() || !folder.join("hosts").is_dir() {
         return Ok(());
     }
-    let value = |line: &str| Some(line.trim().strip_prefix("REMOTE_IP=")?.to_owned());
+    let settings = fs::read_to_string(settings).unwrap_or_default();
+    let is_of_it = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(VARIABLE);
+    if !settings.lines().any(is_of_it) {
+        return Ok(());
+    }
+    let value = |line: &str| Some(line.trim().strip_prefix(VARIABLE)?.to_owned());
     let address = settings.lines().find_map(value);
     let address = address
         .as_deref()
@@ -39,6 +45,8 @@ pub(in crate::commands) fn refuse_predecessor(folder: &Path) -> anyhow::Result<(
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{FileType, Mode};
+
     use super::super::FleetFolderOption;
     use super::*;
 
@@ -69,6 +77,14 @@ mod tests {
             let told = format!("\n\n[server]\naddress = \"{address}\"");
             assert!(error().ends_with(&told), "{settings}: {}", error());
         }
+        let settings = folder.path().join("config.sh");
+        fs::write(&settings, "export EDITOR=vi\n").unwrap();
+        assert!(error().ends_with("`bento init`"), "{}", error());
+        fs::remove_file(&settings).unwrap();
+        // It would hold up whoever opens it.
+        let (here, pipe, mode) = (rustix::fs::CWD, FileType::Fifo, Mode::RUSR);
+        rustix::fs::mknodat(here, &settings, pipe, mode, 0).unwrap();
+        assert!(error().ends_with("`bento init`"), "{}", error());
         fs::write(folder.path().join(FILE_NAME), "[server]\naddress = \"x\"\n").unwrap();
         assert_eq!(option.find().unwrap(), folder.path());
     }
