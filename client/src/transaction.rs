@@ -329,7 +329,8 @@ impl<W: World> Transaction<'_, W> {
         if is_remembered && is_told {
             self.close();
         } else if self.journal.is_armed && noted.is_ok() {
-            // Where the outcome isn't noted, what was decided is all that tells it to the next start. This start may go on with another run, whose journal knows nothing of what was armed for this one.
+            // This start may go on with another run, whose journal knows nothing of what was armed for this one. Where the
+            // outcome isn't noted, what was decided is all that tells it to the next start.
             self.world.disarm(self.journal.run);
         }
     }
