@@ -101,7 +101,8 @@ impl Candidate<'_> {
             settling.disturb();
             Verdict::Faulty(problems)
         })?;
-        if settling.is_settled(&tree, look.now.into(), look.instant) {
+        let end = Instant::now().max(look.instant);
+        if settling.is_settled(&tree, look.now.into(), look.instant, end) {
             Ok(Settled { tree, known })
         } else {
             Err(self.unsettled(look, settling))

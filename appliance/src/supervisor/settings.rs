@@ -93,7 +93,7 @@ impl Settings {
             return false;
         }
         let age = age(stamp.changed_at(), SystemTime::now());
-        if !self.settling.is_settled(&stamp, age, now) {
+        if !self.settling.is_settled(&stamp, age, now, now) {
             self.wait(now);
             return true;
         }

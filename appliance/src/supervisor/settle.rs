@@ -53,15 +53,24 @@ impl<T> Default for Settling<T> {
 impl<T: Clone + PartialEq> Settling<T> {
     /// Whether it looked the same for the settle time. At the first look, when nothing else is known, the age of its
     /// last change decides, so that a restart doesn't have to wait.
-    pub(super) fn is_settled(&mut self, looks: &T, age: Option<Duration>, now: Instant) -> bool {
+    ///
+    /// It was looked at between `begin` and `end`. A look at a large fleet takes longer than the settle time, and so what
+    /// counts is the time from the end of one to the begin of another.
+    pub(super) fn is_settled(
+        &mut self,
+        looks: &T,
+        age: Option<Duration>,
+        begin: Instant,
+        end: Instant,
+    ) -> bool {
         match &self.last {
-            Some((last, since)) if last == looks => now.duration_since(*since) >= SETTLE_TIME,
+            Some((last, since)) if last == looks => begin.duration_since(*since) >= SETTLE_TIME,
             _ => {
                 let is_old = !self.is_known && age.is_some_and(|age| age >= SETTLE_TIME);
                 let since = if is_old {
-                    now.checked_sub(SETTLE_TIME).unwrap_or(now)
+                    begin.checked_sub(SETTLE_TIME).unwrap_or(begin)
                 } else {
-                    now
+                    end
                 };
                 self.last = Some((looks.clone(), since));
                 self.is_known = true;
@@ -89,14 +98,20 @@ pub(super) struct TreeSettling {
 impl TreeSettling {
     /// Whether the tree is settled, see [`Settling::is_settled`]. Its age is that at the begin of the look: of what
     /// changed during it a part may have been seen before.
-    pub(super) fn is_settled(&mut self, tree: &HostTree, begin: SystemTime, now: Instant) -> bool {
+    pub(super) fn is_settled(
+        &mut self,
+        tree: &HostTree,
+        now: SystemTime,
+        begin: Instant,
+        end: Instant,
+    ) -> bool {
         if let Some((last, _)) = &self.settling.last
             && last != tree
         {
             self.changing = last.difference(tree).or(self.changing.take());
         }
-        let age = age(tree.changed_at(), begin);
-        self.settling.is_settled(tree, age, now)
+        let age = age(tree.changed_at(), now);
+        self.settling.is_settled(tree, age, begin, end)
     }
 
     /// It couldn't be walked.
@@ -142,14 +157,35 @@ pub(super) fn restless(place: &str) -> Problem {
 mod tests {
     use super::*;
 
+    /// At a look that takes no time.
+    fn settles(
+        settling: &mut Settling<i32>,
+        looks: i32,
+        age: Option<Duration>,
+        now: Instant,
+    ) -> bool {
+        settling.is_settled(&looks, age, now, now)
+    }
+
+    #[test]
+    fn how_long_a_look_takes_is_no_time_in_which_nothing_changed() {
+        let (mut settling, start) = (Settling::default(), Instant::now());
+        let end = start + 10 * SETTLE_TIME;
+        assert!(!settling.is_settled(&1, None, start, end));
+        // Something came meanwhile, so that the next look follows at once.
+        let next = end + SETTLE_TIME / 2;
+        assert!(!settling.is_settled(&1, None, next, next));
+        assert!(settling.is_settled(&1, None, end + SETTLE_TIME, end + 2 * SETTLE_TIME));
+    }
+
     #[test]
     fn what_could_not_be_looked_at_must_settle_anew_however_old_it_is() {
         let (mut settling, start) = (Settling::default(), Instant::now());
         let old = Some(2 * SETTLE_TIME);
-        assert!(settling.is_settled(&1, old, start));
+        assert!(settles(&mut settling, 1, old, start));
         settling.disturb();
-        assert!(!settling.is_settled(&1, old, start));
-        assert!(settling.is_settled(&1, old, start + SETTLE_TIME));
+        assert!(!settles(&mut settling, 1, old, start));
+        assert!(settles(&mut settling, 1, old, start + SETTLE_TIME));
     }
 
     #[test]
@@ -168,7 +204,7 @@ mod tests {
         for second in 0..=61 {
             std::fs::write(folder.join("service.log"), second.to_string()).unwrap();
             let now = start + Duration::from_secs(second);
-            assert!(!settling.is_settled(&tree(), SystemTime::now(), now));
+            assert!(!settling.is_settled(&tree(), SystemTime::now(), now, now));
             told.extend(settling.unrest(name, now).map(|problem| (second, problem)));
         }
         assert_eq!(told[0].0, 60);
@@ -176,7 +212,7 @@ mod tests {
         assert!(told[0].1.to_string().starts_with(expected), "{told:?}");
 
         let later = start + Duration::from_secs(61) + SETTLE_TIME;
-        assert!(settling.is_settled(&tree(), SystemTime::now(), later));
+        assert!(settling.is_settled(&tree(), SystemTime::now(), later, later));
         // It changed while it was read: as long as that goes on, it is told.
         assert!(settling.unrest(name, later).is_some());
         settling.rest();
@@ -196,20 +232,20 @@ mod tests {
     #[test]
     fn what_looks_the_same_for_the_settle_time_is_settled() {
         let (mut settling, start) = (Settling::default(), Instant::now());
-        assert!(!settling.is_settled(&1, None, start));
-        assert!(!settling.is_settled(&1, None, start + SETTLE_TIME / 2));
-        assert!(settling.is_settled(&1, None, start + SETTLE_TIME));
+        assert!(!settles(&mut settling, 1, None, start));
+        assert!(!settles(&mut settling, 1, None, start + SETTLE_TIME / 2));
+        assert!(settles(&mut settling, 1, None, start + SETTLE_TIME));
         assert!(
-            !settling.is_settled(&2, Some(2 * SETTLE_TIME), start + SETTLE_TIME),
+            !settles(&mut settling, 2, Some(2 * SETTLE_TIME), start + SETTLE_TIME),
             "only the first look"
         );
-        assert!(settling.is_settled(&2, None, start + 2 * SETTLE_TIME));
+        assert!(settles(&mut settling, 2, None, start + 2 * SETTLE_TIME));
     }
 
     #[test]
     fn what_was_old_when_first_seen_is_settled() {
         let (now, clock) = (Instant::now(), SystemTime::now());
-        let is_settled = |changed| Settling::default().is_settled(&1, age(changed, clock), now);
+        let is_settled = |changed| settles(&mut Settling::default(), 1, age(changed, clock), now);
         assert!(is_settled(Some(clock - 2 * SETTLE_TIME)));
         assert!(!is_settled(Some(clock)));
         assert!(!is_settled(Some(clock + SETTLE_TIME)), "a clock ahead");

@@ -63,7 +63,8 @@ impl World {
             state,
             runtime,
             publisher,
-            instant: Instant::now(),
+            // Ahead of the real clock, so that looks take no time.
+            instant: Instant::now() + Duration::from_secs(60 * 60),
             _state: folder,
         }
     }
