@@ -51,6 +51,9 @@ pub struct Awaiting {
     /// Where the system was switched to before, and only its boot awaits a proof: what is installed if it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Installed>,
+    /// Whether the way back from it failed, and was told to have.
+    #[serde(default)]
+    pub is_stuck: bool,
 }
 
 /// Why a system that was booted isn't to be kept.

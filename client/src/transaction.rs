@@ -42,17 +42,30 @@ pub struct Wish {
 /// Brings the machine to the generation that is published, and tells the appliance.
 pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
     let unreturned = recover(world);
-    boot::settle(world)?;
+    let stuck = match boot::settle(world) {
+        Err(failure) if boot::is_stuck(world) => Some(failure),
+        settled => {
+            settled?;
+            None
+        }
+    };
     let run = RunId::now();
     let started = world.now();
     let situation = world.situation();
-    boot::remember_fallback(world, &situation);
+    if stuck.is_none() {
+        boot::remember_fallback(world, &situation);
+    }
     let begun = Instant::now();
     let generation = world.poll().map_err(|error| Failure {
         reason: ExitReason::Server,
         error,
     })?;
     let mut knowledge = Knowledge::of(world);
+    if let Some(failure) = stuck
+        && (situation.held.is_some() || knowledge.is_installed(generation))
+    {
+        return Err(failure);
+    }
     let before = match &unreturned {
         Some(unreturned) => unreturned.before.clone(),
         None => Before::now(&situation, knowledge.secrets()),

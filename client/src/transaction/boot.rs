@@ -50,6 +50,7 @@ fn awaiting_proof(
         was_reachable,
         failure: None,
         fallback: Some(fallback),
+        is_stuck: false,
     }
 }
 
@@ -133,6 +134,18 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
             transaction.give_up_boot(&awaiting, unconfirmed)
         }
     }
+}
+
+/// Whether the machine runs what it was switched to, didn't prove it by its boot, and can't go back from it: what is
+/// published next may be the way out.
+pub(super) fn is_stuck(world: &mut impl World) -> bool {
+    let situation = world.situation();
+    world.awaiting().is_some_and(|awaiting| {
+        awaiting.fallback.is_some()
+            && awaiting.failure.is_none()
+            && awaiting.boot != situation.boot
+            && situation.running.as_ref() == Some(&awaiting.installed.system)
+    })
 }
 
 /// Whether a run that was to take back what awaits a boot was cut short.
@@ -226,6 +239,7 @@ impl<W: World> Transaction<'_, W> {
             was_reachable: self.journal.was_reachable,
             failure: None,
             fallback: None,
+            is_stuck: false,
         }
     }
 
@@ -362,6 +376,7 @@ impl<W: World> Transaction<'_, W> {
     ) -> Result<(), Failure> {
         let Unconfirmed { error, is_passing } = unconfirmed;
         let before = awaiting.before.clone();
+        let was_stuck = awaiting.is_stuck;
         let back = self.boot_what_was(&before);
         awaiting.failure = Some(Unkept {
             error: format!("{error:#}"),
@@ -375,8 +390,18 @@ impl<W: World> Transaction<'_, W> {
             Err(failure) => {
                 let error = rollback::both(error, &failure);
                 self.journal.error = Some(format!("{error:#}"));
-                self.remember_failure(Outcome::RollbackFailed, false);
-                self.report_outcome(Outcome::RollbackFailed);
+                // A later generation that failed as well was told since, and isn't tried at every start.
+                let generation = self.journal.generation;
+                let failed = self.world.failed();
+                let is_of_it = failed.is_none_or(|failed| failed.generation == generation);
+                if is_of_it || !was_stuck {
+                    self.remember_failure(Outcome::RollbackFailed, false);
+                    self.report_outcome(Outcome::RollbackFailed);
+                }
+                if let Some(mut awaiting) = self.world.awaiting().filter(|it| !it.is_stuck) {
+                    awaiting.is_stuck = true;
+                    self.or_warn(|world| world.set_awaiting(Some(&awaiting)));
+                }
                 Err(Failure {
                     reason: ExitReason::RolledBack,
                     error,

@@ -42,6 +42,11 @@ impl Knowledge {
         Some(self.installed.as_ref()?.generation)
     }
 
+    pub(super) fn is_installed(&self, generation: GenerationId) -> bool {
+        let installed = self.installed.as_ref();
+        installed.is_some_and(|installed| installed.generation == generation)
+    }
+
     pub(super) fn standing(
         &self,
         generation: GenerationId,

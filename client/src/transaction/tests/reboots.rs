@@ -452,3 +452,48 @@ fn a_proof_tells_whether_the_system_comes_of_a_self_update() {
     assert_eq!(fake.newest_report().outcome, Outcome::Switched);
     assert!(fake.newest_report().auto);
 }
+
+#[test]
+fn a_machine_that_cannot_go_back_from_a_boot_takes_what_is_published_next() {
+    let mut fake = rebooted(Nature::Good);
+    fake.server.systems[1].nature = Nature::Unhealthy;
+    for (published, ended) in [
+        (None, Err(ExitReason::RolledBack)),
+        (Some(Nature::BuildFails), Err(ExitReason::RebuildFailed)),
+        (None, Err(ExitReason::RebuildFailed)),
+        (Some(Nature::Good), Ok(())),
+    ] {
+        if let Some(nature) = published {
+            fake.publish(nature);
+        }
+        fake = fake.with_fault_at("boot 0", Fault::Error(1));
+        assert_eq!(fake.update(), Some(ended), "{published:?}");
+        assert_eq!(fake.did("build"), published.is_some(), "{:?}", fake.done);
+    }
+    assert_eq!(fake.machine.running, system(3, 0));
+    fake.settle();
+    let outcomes = fake.server.reports.iter().map(|report| report.outcome);
+    assert_eq!(
+        outcomes.take(5).collect::<Vec<_>>(),
+        [
+            Outcome::Switched,
+            Outcome::RollbackFailed,
+            // Before it was asked what is published.
+            Outcome::RollbackFailed,
+            Outcome::BuildFailed,
+            Outcome::Switched
+        ]
+    );
+}
+
+#[test]
+fn a_way_back_that_fails_is_told_whatever_failed_before() {
+    let mut fake = wants_reboot();
+    fake.publish(Nature::BuildFails);
+    fake.update();
+    fake.server.systems[1].nature = Nature::Unhealthy;
+    let mut fake = fake.with_fault_at("boot 0", Fault::Error(1));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    let outcomes = fake.server.reports.iter().map(|report| report.outcome);
+    assert!(outcomes.into_iter().any(|it| it == Outcome::RollbackFailed));
+}
