@@ -95,8 +95,8 @@ pub struct Timeouts {
     /// For each answer after it; data comes in answers of at most 30,000 bytes, so with the default a transfer may be
     /// as slow as 500 bytes a second, and one that stands still ends.
     pub transfer: TransferLimit,
-    /// For each call of Nix: one that hangs must not keep the machine from what is published next. What was built by
-    /// then stays built, so that the next attempt goes on from there.
+    /// For each call of Nix that builds or moves inputs: one that hangs must not keep the machine from what is published
+    /// next. What was built by then stays built, so that the next attempt goes on from there.
     pub build: Limit,
 }
 
