@@ -25,6 +25,14 @@ pub struct DigestCache {
 }
 
 impl DigestCache {
+    /// How many digests may be known before the unused ones are forgotten in any case: some 15 MB.
+    const MANY: usize = 100_000;
+
+    /// Whether there are so many that the unused ones have to go.
+    pub fn is_large(&self) -> bool {
+        self.known.len() + self.used.len() > Self::MANY
+    }
+
     /// Forgets the digests for which nobody asked since the last time.
     pub fn forget_unused(&mut self) {
         self.known = std::mem::take(&mut self.used);

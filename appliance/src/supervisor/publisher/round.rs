@@ -65,7 +65,7 @@ impl Publisher {
             }
         }
         // Of a tree that hasn't settled nobody asked yet, and all but the change in it is known.
-        if !progress.unsettled {
+        if !progress.unsettled || self.digests.is_large() {
             self.digests.forget_unused();
         }
         if !due.is_empty() {
