@@ -359,6 +359,9 @@ impl<W: World> Transaction<'_, W> {
         }
         self.or_warn(|world| world.set_awaiting(None));
         self.or_warn(|world| world.set_failed(None));
+        // Now, so that a poll with nothing new changes nothing.
+        let situation = self.world.situation();
+        boot::remember_fallback(self.world, &situation);
         result.is_ok()
     }
 
