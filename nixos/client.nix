@@ -134,10 +134,13 @@ in
     proxyCommand = mkOption {
       type = types.nullOr types.nonEmptyStr;
       default = null;
-      example = "nc -X 5 -x 127.0.0.1:9050 %h %p";
+      example = literalExpression ''
+        "''${pkgs.netcat-openbsd}/bin/nc -X 5 -x 127.0.0.1:9050 %h %p"
+      '';
       description = ''
         A command whose standard input and output are the connection to the server, where no
-        direct one can be had. `%h` and `%p` stand for the server's address and port.
+        direct one can be had. `%h` and `%p` stand for the server's address and port. The timer's
+        PATH has ssh; anything else needs its whole path.
       '';
     };
 

@@ -19,7 +19,8 @@ use place::Place;
 const BENTO: &str = env!("CARGO_BIN_EXE_bento");
 const MACHINES: usize = 1_000;
 const REPORTS: usize = 50;
-const FILES: usize = 200;
+/// In the folder that machines share: a usual one, and one as large as a fleet with everything in one flake has it.
+const FILES: [usize; 2] = [200, 3_000];
 /// How often a thing is measured; the median counts.
 const TIMES: usize = 9;
 /// For how long nothing happens.
@@ -37,7 +38,7 @@ fn main() {
         command.args(arguments);
         command
     };
-    println!("{:<58} {:>10} {:>10}", "", "measured", "promised");
+    println!("{:<59} {:>10} {:>10}", "", "measured", "promised");
     line(
         "status of 1,000 machines with 50 reports each, warm",
         &seconds(median(|| status(&[]))),
@@ -60,23 +61,25 @@ fn main() {
         "none",
     );
 
-    let folder = place.path("shared");
-    shared_fleet(&folder, &names);
-    let check = || {
-        let mut command = Command::new(BENTO);
-        command.args(["check", "--fleet"]).arg(&folder);
-        command
-    };
-    line(
-        "check of 1,000 machines that share a folder of 200 files",
-        &seconds(median(check)),
-        "1 s",
-    );
-    line("  its memory at the most", &memory(check()), "-");
+    for files in FILES {
+        let folder = place.path(&format!("shared-{files}"));
+        shared_fleet(&folder, &names, files);
+        let check = || {
+            let mut command = Command::new(BENTO);
+            command.args(["check", "--fleet"]).arg(&folder);
+            command
+        };
+        line(
+            &format!("check of 1,000 machines that share a folder of {files} files"),
+            &seconds(median(check)),
+            "1 s",
+        );
+        line("  its memory at the most", &memory(check()), "-");
+    }
 }
 
 fn line(what: &str, measured: &str, promised: &str) {
-    println!("{what:<58} {measured:>10} {promised:>10}");
+    println!("{what:<59} {measured:>10} {promised:>10}");
 }
 
 fn seconds(time: Duration) -> String {
@@ -109,8 +112,8 @@ fn place_of(names: &[String]) -> Place {
 }
 
 /// A fleet of machines that all get the same folder.
-fn shared_fleet(folder: &Path, names: &[String]) {
-    for number in 0..FILES {
+fn shared_fleet(folder: &Path, names: &[String], files: usize) {
+    for number in 0..files {
         let path = format!("shared/modules/{}/{number}.nix", number % 10);
         place::write(
             &folder.join(path),

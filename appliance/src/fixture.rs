@@ -28,7 +28,16 @@ pub(crate) struct Kept {
 impl Kept {
     /// With these tables in `fleet.toml`, after `[server]`, and nothing wrong.
     pub(crate) fn new(tables: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tables, tempfile::tempdir().unwrap())
+    }
+
+    /// The same, in memory where that can be: for tests that write thousands of files, each of which waits for a disk.
+    pub(crate) fn in_memory(tables: &str) -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::in_folder(tables, folder.unwrap())
+    }
+
+    fn in_folder(tables: &str, folder: tempfile::TempDir) -> Self {
         let state = State::new(folder.path().join("state"));
         let runtime = Runtime::new(folder.path().join("run"));
         fs::create_dir(state.root()).unwrap();

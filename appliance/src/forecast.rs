@@ -1,16 +1,16 @@
 //! What would be published for each machine, if the fleet folder stayed as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use bento_protocol::{HostName, Manifest};
+use bento_protocol::{FileList, HostName, Manifest};
 use jiff::Timestamp;
 
-use crate::fleet::{self, FILE_NAME, Fleet, Host};
+use crate::fleet::{self, FILE_NAME, Fleet, Host, SourcePath};
 use crate::generation::{self, DigestCache, ReadError};
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, HostTree, Sources};
+use crate::tree::{FleetFolder, HostTree, Listings, Sources};
 
 /// What would become of a fleet.
 #[derive(Debug)]
@@ -72,11 +72,10 @@ impl Forecast {
         forecast.problems = problems
             .filter(|problem| problem.host.as_ref().is_none_or(is_asked))
             .collect();
-        let (mut sources, mut digests) = (Sources::default(), DigestCache::default());
+        let mut look = Look::new(&forecast.folder);
         for (name, host) in hosts.iter().filter(|(name, _)| is_asked(name)) {
-            let tree = sources.walk(&forecast.folder, name, host);
-            let prospect = tree
-                .and_then(|tree| Prospect::of(tree, &forecast.folder, name, host, &mut digests))
+            let prospect = look
+                .at(name, host)
                 .map_err(|problems| forecast.problems.extend(problems));
             forecast.machines.insert(name.clone(), prospect.ok());
         }
@@ -94,27 +93,116 @@ impl Forecast {
     }
 }
 
-impl Prospect {
-    fn of(
-        tree: HostTree,
-        folder: &FleetFolder,
-        name: &HostName,
-        host: &Host,
-        digests: &mut DigestCache,
-    ) -> Result<Self, Vec<Problem>> {
-        let manifest = generation::manifest(name, host, &tree, folder, digests, Timestamp::now());
-        let manifest = manifest.and_then(|manifest| {
-            generation::require_size(&manifest, host)?;
-            Ok(manifest)
-        });
-        let manifest = manifest.map_err(|error| match error {
-            ReadError::Unreadable(problem) => vec![problem.of(name)],
-            ReadError::Changed | ReadError::Output(_) => {
-                let place = host.source.to_string();
-                let advice = "wait until nobody writes there, and try again";
-                vec![Problem::new(place, "changed while it was read", advice).of(name)]
-            }
-        })?;
+/// One look at a fleet folder. Machines that get the same share all but their ids, so that a thousand of them cost
+/// little more than one.
+struct Look<'a> {
+    folder: &'a FleetFolder,
+    sources: Sources<'a>,
+    digests: DigestCache,
+    /// What machines without secrets get, and the list of its files.
+    lists: HashMap<Part<'a>, (HostTree, FileList)>,
+}
+
+/// A source, and the patterns that take something of it and bring it back.
+type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
+
+impl<'a> Look<'a> {
+    fn new(folder: &'a FleetFolder) -> Self {
+        Look {
+            folder,
+            sources: Sources::new(folder, Listings::default()),
+            digests: DigestCache::default(),
+            lists: HashMap::new(),
+        }
+    }
+
+    fn at(&mut self, name: &HostName, host: &'a Host) -> Result<Prospect, Vec<Problem>> {
+        let tree = self.sources.walk(name, host)?;
+        let manifest = self.manifest(name, host, &tree);
+        let manifest = manifest.map_err(|error| told(error, name, host))?;
         Ok(Prospect { tree, manifest })
+    }
+
+    fn manifest(
+        &mut self,
+        name: &HostName,
+        host: &'a Host,
+        tree: &HostTree,
+    ) -> Result<Manifest, ReadError> {
+        let part: Part<'a> = (&host.source, &host.exclude, &host.include);
+        let policy = generation::policy(host, tree);
+        let known = self.lists.get(&part);
+        let known = known.filter(|(known, _)| known.shares_all_with(tree));
+        let manifest = match known {
+            Some((_, files)) => files.manifest(name.clone(), policy, Timestamp::now()),
+            None => {
+                let files = generation::file_list(host, tree, self.folder, &mut self.digests)?;
+                let manifest = files.manifest(name.clone(), policy, Timestamp::now());
+                if tree.secrets().is_empty() {
+                    self.lists.insert(part, (tree.clone(), files));
+                }
+                manifest
+            }
+        };
+        generation::require_size(&manifest, host)?;
+        Ok(manifest)
+    }
+}
+
+fn told(error: ReadError, name: &HostName, host: &Host) -> Vec<Problem> {
+    let problem = match error {
+        ReadError::Unreadable(problem) => problem,
+        ReadError::Changed(_) | ReadError::Output(_) => {
+            let place = host.source.to_string();
+            let advice = "wait until nobody writes there, and try again";
+            Problem::new(place, "changed while it was read", advice)
+        }
+    };
+    vec![problem.of(name)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_machines_share_is_looked_at_once_and_each_has_what_it_would_have_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let narrowed = "[hosts.narrowed]\nexclude = [\"b.nix\"]\n";
+        let hosts = "[hosts.a]\n[hosts.b]\nself_update = true\n[hosts.dangling]\n[hosts.secret]\n";
+        let defaults = "[defaults]\nsource = \"desks\"\n";
+        let server = "[server]\naddress = \"x\"\n";
+        write("fleet.toml", &[server, defaults, hosts, narrowed].concat());
+        write("desks/flake.nix", "{ }");
+        write("desks/b.nix", "{ }");
+        write("bento-secrets/secret/key", "1");
+        symlink("nowhere", folder.path().join("bento-secrets/dangling")).unwrap();
+        let all = Forecast::make(folder.path(), &[]).unwrap();
+        let of = |name: &str| all.machines[&name.parse().unwrap()].as_ref();
+        let (a, b) = (of("a").unwrap(), of("b").unwrap());
+        assert!(a.tree.shares_all_with(&b.tree));
+        assert!(b.manifest.policy().terms().self_update);
+        assert!(
+            of("dangling").is_none() && all.problems.len() == 1,
+            "{:?}",
+            all.problems
+        );
+        for (name, files) in [("a", 2), ("b", 2), ("secret", 3), ("narrowed", 1)] {
+            let shared = of(name).unwrap();
+            assert_eq!(shared.manifest.files().len(), files, "{name}");
+            let name = name.parse().unwrap();
+            let alone = Forecast::make(folder.path(), std::slice::from_ref(&name)).unwrap();
+            let alone = alone.machines[&name].as_ref().unwrap();
+            assert_eq!(alone.tree, shared.tree);
+            assert_eq!(alone.manifest.generation(), shared.manifest.generation());
+        }
     }
 }

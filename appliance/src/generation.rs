@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
-use bento_protocol::{Digest, File, HostName, Manifest, Policy, Reboot, limits};
+use bento_protocol::{
+    Digest, File, FileList, HostName, Manifest, ManifestError, Policy, Reboot, limits,
+};
 use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::Serialize;
@@ -22,6 +25,14 @@ pub struct DigestCache {
 }
 
 impl DigestCache {
+    /// How many digests may be known before the unused ones are forgotten in any case: some 15 MB.
+    const MANY: usize = 100_000;
+
+    /// Whether there are so many that the unused ones have to go.
+    pub fn is_large(&self) -> bool {
+        self.known.len() + self.used.len() > Self::MANY
+    }
+
     /// Forgets the digests for which nobody asked since the last time.
     pub fn forget_unused(&mut self) {
         self.known = std::mem::take(&mut self.used);
@@ -52,8 +63,9 @@ impl DigestCache {
 /// Why a file of a tree couldn't be read as it was found.
 #[derive(Debug)]
 pub enum ReadError {
-    /// It isn't any more what it was when the tree was walked: walk again once it has settled.
-    Changed,
+    /// This file isn't any more what it was when the tree was walked: walk again once it has settled. Relative to the
+    /// fleet folder.
+    Changed(PathBuf),
     /// It can't be read.
     Unreadable(Problem),
     /// What was read couldn't be passed on.
@@ -84,7 +96,7 @@ pub fn read(
     }
     match stamp_of(&opened) {
         Ok(stamp) if stamp == file.stamp && length == stamp.size => Ok(()),
-        _ => Err(ReadError::Changed),
+        _ => Err(ReadError::Changed(file.real.clone())),
     }
 }
 
@@ -92,7 +104,7 @@ fn unreadable(file: &TreeFile, error: &io::Error) -> ReadError {
     let place = file.real.to_string_lossy();
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         // Gone, or a symlink by now: the tree is being changed.
-        Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => ReadError::Changed,
+        Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => ReadError::Changed(file.real.clone()),
         Some(Errno::ACCESS | Errno::PERM) => ReadError::Unreadable(Problem::new(
             place,
             "can't be read by the user who runs the appliance",
@@ -118,21 +130,45 @@ pub fn manifest(
     cache: &mut DigestCache,
     now: Timestamp,
 ) -> Result<Manifest, ReadError> {
-    let mut files = Vec::with_capacity(tree.files.len());
-    for file in &tree.files {
-        files.push(File {
+    let files = files(tree, fleet, cache)?;
+    Manifest::new(name.clone(), policy(host, tree), files, now)
+        .map_err(|error| impossible(host, &error))
+}
+
+/// The files of a host tree, for all the machines that get the same: an id each is all that they take then.
+pub fn file_list(
+    host: &Host,
+    tree: &HostTree,
+    fleet: &FleetFolder,
+    cache: &mut DigestCache,
+) -> Result<FileList, ReadError> {
+    let files = files(tree, fleet, cache)?;
+    FileList::new(files).map_err(|error| impossible(host, &error))
+}
+
+fn files(
+    tree: &HostTree,
+    fleet: &FleetFolder,
+    cache: &mut DigestCache,
+) -> Result<Vec<File>, ReadError> {
+    let file = |file: &TreeFile| {
+        Ok(File {
             path: file.path.clone(),
             executable: file.stamp.is_executable(),
             size: file.stamp.size,
             sha256: cache.get(fleet, file)?,
-        });
-    }
-    Manifest::new(name.clone(), policy(host, tree), files, now).map_err(|error| {
-        let advice = "rename one of them";
-        ReadError::Unreadable(
-            Problem::new(host.source.to_string(), error.to_string(), advice).of(name),
-        )
-    })
+        })
+    };
+    tree.files().map(file).collect()
+}
+
+fn impossible(host: &Host, error: &ManifestError) -> ReadError {
+    let advice = "rename one of them";
+    ReadError::Unreadable(Problem::new(
+        host.source.to_string(),
+        error.to_string(),
+        advice,
+    ))
 }
 
 /// Refuses a generation that no client would take. Not a part of [`manifest`], which every look at a fleet makes: this is
@@ -155,13 +191,21 @@ fn too_large(manifest: &Manifest, place: &str) -> Option<Problem> {
         return Some(Problem::new("fleet.toml", what, "shorten nix_args"));
     }
     let most = limits::MANIFEST_BYTES;
-    (size(manifest) > most).then(|| {
+    (size_at_most(manifest) > most && size(manifest) > most).then(|| {
         let what = format!(
             "has so many files that their list has more than {} MiB",
             most >> 20
         );
         Problem::new(place, what, "narrow it with exclude")
     })
+}
+
+/// No less than the size of a manifest as JSON, in bytes, without writing it: of each file there are at most 136 bytes
+/// beside its path, of which each byte is escaped by one more at most.
+fn size_at_most(manifest: &Manifest) -> u64 {
+    let of_file = |file: &File| 136 + 2 * file.path.as_str().len() as u64;
+    let files: u64 = manifest.files().iter().map(of_file).sum();
+    limits::HEAD_BYTES + files
 }
 
 /// The size of something as JSON, in bytes.
@@ -185,7 +229,7 @@ fn size(value: &impl Serialize) -> u64 {
 }
 
 /// What the client must know: the host's settings, and the marker files in its folder, which only add.
-fn policy(host: &Host, tree: &HostTree) -> Policy {
+pub fn policy(host: &Host, tree: &HostTree) -> Policy {
     let mut terms = host.terms.clone();
     if tree.has_config("REBOOT") {
         terms.reboot = Reboot::Immediate;
@@ -230,6 +274,10 @@ mod tests {
     fn what_no_client_would_take_is_refused() {
         let arguments = |count| vec!["--fallback".to_owned(); count];
         assert_eq!(refusal(&manifest(1000, arguments(1000))), None);
+        for files in [1000, 5000] {
+            let manifest = manifest(files, arguments(0));
+            assert!(size(&manifest) <= size_at_most(&manifest));
+        }
         let many = refusal(&manifest(12_000, arguments(0))).unwrap();
         assert!(many.starts_with("hosts/a: has so many files"), "{many}");
         let long = refusal(&manifest(0, arguments(20_000))).unwrap();

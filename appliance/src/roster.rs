@@ -1,6 +1,7 @@
 //! Which machines there are, as a state on disk says.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use anyhow::{Context, bail};
 use bento_protocol::HostName;
@@ -80,6 +81,6 @@ pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, En
 }
 
 /// What to say of a machine that isn't there.
-pub fn unknown(name: &HostName) -> String {
+pub fn unknown(name: impl Display) -> String {
     format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
 }

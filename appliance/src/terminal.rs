@@ -9,6 +9,8 @@ pub struct Terminal {
     pub columns: usize,
     /// Whether it wants colours.
     pub colours: bool,
+    /// Whether it shows more than ASCII.
+    pub unicode: bool,
 }
 
 impl Terminal {
@@ -26,8 +28,37 @@ impl Terminal {
         Some(Terminal {
             columns,
             colours: !is_dumb() && !is_set("NO_COLOR"),
+            unicode: is_unicode(|name| std::env::var(name).ok()),
         })
     }
+}
+
+/// Whether a locale takes UTF-8. Where none is set, as in a container, the terminal most likely does.
+fn is_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
+    // In this order, as locale(7) says.
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter();
+    let locale = set
+        .filter_map(variable)
+        .find(|locale| !locale.is_empty())
+        .map(|locale| locale.to_ascii_lowercase());
+    locale.is_none_or(|locale| locale.contains("utf-8") || locale.contains("utf8"))
+}
+
+/// The text with our own symbols as letters of the same width, if the terminal shows no others.
+pub fn legible(text: String, terminal: Option<Terminal>) -> String {
+    if terminal.is_none_or(|terminal| terminal.unicode) {
+        return text;
+    }
+    let letter = |character| match character {
+        '✓' => '+',
+        '✗' => 'x',
+        '…' => '~',
+        '·' => '.',
+        '↑' => '^',
+        '↓' => 'v',
+        other => other,
+    };
+    text.chars().map(letter).collect()
 }
 
 /// Whether the terminal, if there is one, only writes what it gets, line by line.
@@ -59,5 +90,25 @@ pub fn paint(text: &str, colour: Colour, terminal: Option<Terminal>) -> String {
     match terminal {
         Some(Terminal { colours: true, .. }) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
         _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_are_for_locales_that_have_them() {
+        let is_unicode = |set: &[(&str, &str)]| {
+            is_unicode(|name| {
+                let found = set.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(is_unicode(&[]));
+        assert!(is_unicode(&[("LANG", "de_DE.UTF-8")]));
+        assert!(is_unicode(&[("LC_ALL", ""), ("LANG", "C.utf8")]));
+        assert!(!is_unicode(&[("LANG", "C")]));
+        assert!(!is_unicode(&[("LC_ALL", "POSIX"), ("LANG", "de_DE.UTF-8")]));
     }
 }

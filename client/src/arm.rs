@@ -108,7 +108,7 @@ pub(crate) fn arm(
     after: Duration,
     arguments: &[String],
 ) -> anyhow::Result<()> {
-    keep_from_collection(state, previous)?;
+    keep_from_collection(&state.previous(), previous)?;
     durable::write(&state.reserve(), &vec![0x5a; RESERVE], 0o600)?;
     durable::write(&Decision::Armed.path(state, run), b"", 0o600)?;
     let client = std::env::current_exe().context("can't find the client's own program")?;
@@ -129,12 +129,11 @@ pub(crate) fn arm(
 
 /// A root of Nix' garbage collector: the switch takes the old system out of /run/current-system, and it may be in no
 /// profile.
-fn keep_from_collection(state: &State, previous: &SystemPath) -> anyhow::Result<()> {
-    let root = state.previous();
+pub(crate) fn keep_from_collection(root: &Path, previous: &SystemPath) -> anyhow::Result<()> {
     let mut command = Command::new("nix-store");
     command
         .args(["--realise", previous.as_str(), "--add-root"])
-        .arg(&root)
+        .arg(root)
         .arg("--indirect");
     let output = command.output().context("can't run nix-store")?;
     if !output.status.success() {

@@ -109,9 +109,16 @@ impl Greeted {
             let shown = HostKey::from_wire(blob).map_err(|_| ssh2::Error::unknown())?;
             Ok((session, shown))
         };
-        let (session, shown) = handshake().map_err(|cause| ConnectionError::Handshake {
-            server: name.clone(),
-            cause,
+        let (session, shown) = handshake().map_err(|cause| match stream.proxy_fate() {
+            None => ConnectionError::Handshake {
+                server: name.clone(),
+                cause,
+            },
+            Some(fate) => ConnectionError::Proxy {
+                server: name.clone(),
+                cause,
+                fate,
+            },
         })?;
         Ok(Greeted {
             server: name,
@@ -253,6 +260,13 @@ impl Connection {
     }
 
     pub(crate) fn failed(&self, doing: &str, cause: io::Error) -> ConnectionError {
+        let cause = match self.stream.proxy_words() {
+            Some(said) => {
+                let said = format!("{cause} (the proxy command said: {said})");
+                io::Error::new(cause.kind(), said)
+            }
+            None => cause,
+        };
         ConnectionError::Failed {
             server: self.server.clone(),
             doing: doing.into(),

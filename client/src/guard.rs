@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::bail;
-use bento_protocol::{HostName, SystemPath};
+use bento_protocol::{Address, HostName, SystemPath};
 use serde::Deserialize;
 
 use crate::host_key::HostKey;
-use crate::settings::Address;
 
 /// What starts the client, in a system.
 const TIMER: &str = "etc/systemd/system/timers.target.wants/bento-update.timer";

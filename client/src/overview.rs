@@ -62,6 +62,7 @@ impl Overview {
         let situation = machine.situation();
         let installed: Option<Installed> = record::read(&state.installed())?;
         let awaiting: Option<Awaiting> = record::read(&state.awaiting())?;
+        let awaiting = awaiting.filter(|awaiting| awaiting.fallback.is_none());
         let failed: Option<Failed> = record::read(&state.failed())?;
         let journal: Option<Journal> = record::read(&state.journal())?;
         let armed = arm::all(state);

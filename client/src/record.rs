@@ -26,6 +26,9 @@ pub struct Installed {
     pub system: SystemPath,
     /// Which inputs it was built with, as far as a self-update moves them.
     pub mark: Option<Digest>,
+    /// Whether it comes of a self-update.
+    #[serde(default)]
+    pub auto: bool,
     /// What ran before: where a rollback by hand goes.
     pub previous: Option<SystemPath>,
 }
@@ -45,6 +48,12 @@ pub struct Awaiting {
     pub was_reachable: bool,
     /// Why it isn't to be kept: the next boot goes back.
     pub failure: Option<Unkept>,
+    /// Where the system was switched to before, and only its boot awaits a proof: what is installed if it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Installed>,
+    /// Whether the way back from it failed, and was told to have.
+    #[serde(default)]
+    pub is_stuck: bool,
 }
 
 /// Why a system that was booted isn't to be kept.
@@ -71,6 +80,12 @@ pub struct Told {
 pub struct Delivered {
     #[serde(flatten)]
     told: Told,
+    /// The run of the report that told it.
+    #[serde(default)]
+    run: Option<RunId>,
+    /// The server that was told, by its address.
+    #[serde(default)]
+    server: Option<String>,
     /// By this machine's clock.
     at: Timestamp,
 }
@@ -101,6 +116,9 @@ pub struct Rebooted {
     pub system: SystemPath,
     /// The boot during which it was asked for.
     pub boot: BootId,
+    /// Whether the machine went back from that system, and hasn't proven it by a boot since.
+    #[serde(default)]
+    pub came_back: bool,
 }
 
 impl Told {
@@ -132,17 +150,26 @@ impl Delivered {
     /// from a copy, or at which this machine was enrolled anew, never learned of what it was told before.
     const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
-    /// A report that was delivered now.
-    pub fn now(report: &Report) -> Self {
-        Delivered {
+    /// What a server was told last, now that it has this report too. Of a run it counts the first: what a start that
+    /// completes a run tells once more, it doesn't learn.
+    pub fn after(last: Option<Self>, report: &Report, server: &str, now: Timestamp) -> Self {
+        let knows = |last: &Delivered| last.run == Some(report.run) && last.is_of(server);
+        last.filter(knows).unwrap_or_else(|| Delivered {
             told: Told::by(report),
-            at: Timestamp::now(),
-        }
+            run: Some(report.run),
+            server: Some(server.to_owned()),
+            at: now,
+        })
     }
 
-    /// What the appliance still knows. A time in the future is no better than one long ago: the clock was wrong.
-    pub fn remembered(self, now: Timestamp) -> Option<Told> {
-        (now.duration_since(self.at).abs() < Self::REMEMBERED).then_some(self.told)
+    /// What a server still knows. A time in the future is no better than one long ago: the clock was wrong.
+    pub fn remembered(self, server: &str, now: Timestamp) -> Option<Told> {
+        let is_recent = now.duration_since(self.at).abs() < Self::REMEMBERED;
+        (is_recent && self.is_of(server)).then_some(self.told)
+    }
+
+    fn is_of(&self, server: &str) -> bool {
+        self.server.as_deref() == Some(server)
     }
 }
 
@@ -186,5 +213,35 @@ pub(crate) fn keep(path: &Path, record: Option<&impl Serialize>) -> anyhow::Resu
     match record {
         Some(record) => write(path, record),
         None => durable::remove(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::tests::report;
+
+    #[test]
+    fn a_server_knows_what_it_was_told_first_of_each_run_and_only_it_does() {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1000);
+        let run = RunId::now();
+        let first = report(run);
+        let again = Report {
+            reboot_required: true,
+            ..report(run)
+        };
+        let told = Delivered::after(None, &first, "one", now);
+        assert_eq!(told.clone().remembered("one", now), Some(Told::by(&first)));
+        assert_eq!(told.clone().remembered("two", now), None);
+        let repeated = Delivered::after(Some(told.clone()), &again, "one", now);
+        assert_eq!(repeated.remembered("one", now), Some(Told::by(&first)));
+        let elsewhere = Delivered::after(Some(told.clone()), &again, "two", now);
+        assert_eq!(elsewhere.remembered("two", now), Some(Told::by(&again)));
+        let later = Report {
+            run: RunId::now(),
+            ..again
+        };
+        let later_told = Delivered::after(Some(told), &later, "one", now);
+        assert_eq!(later_told.remembered("one", now), Some(Told::by(&later)));
     }
 }

@@ -1,7 +1,10 @@
 //! Delivers the reports that wait.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use bento_protocol::{Report, ReportName, RunId, chroot};
+use jiff::Timestamp;
 
 use crate::connection::{Connection, Created};
 use crate::record::{self, Delivered};
@@ -11,6 +14,9 @@ use crate::state::State;
 /// How many names are tried for one report in one run. An upload that was cut leaves one name taken; more taken ones
 /// mean that the server refuses for a reason of its own, which it doesn't tell apart.
 const ATTEMPTS: u32 = 3;
+/// The pause after a report. Those that come within one tick of the server's clock, at most 10 ms, it could only order by
+/// the ids of their runs; these begin with the time, and a clock that was set back would put the later run first.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Delivers the reports that wait, in the order of their runs; the first that can't be delivered stops the rest.
 /// Those that can't even be read are dropped, and told to `complain`.
@@ -24,8 +30,9 @@ pub(crate) fn deliver(
         match spool.report(&waiting) {
             Ok(report) => {
                 let delivered = upload(connection, &spool, waiting)?;
-                record::write(&state.delivered(), &Delivered::now(&report))?;
+                note(state, &report, connection.server())?;
                 spool.remove(&delivered)?;
+                std::thread::sleep(PAUSE);
             }
             Err(error) => {
                 complain(error.context("a report is lost"));
@@ -34,6 +41,15 @@ pub(crate) fn deliver(
         }
     }
     Ok(())
+}
+
+/// Remembers that a server was told.
+pub(crate) fn note(state: &State, report: &Report, server: &str) -> anyhow::Result<()> {
+    let path = state.delivered();
+    // One that is damaged is as good as none.
+    let last = record::read(&path).ok().flatten();
+    let delivered = Delivered::after(last, report, server, Timestamp::now());
+    record::write(&path, &delivered)
 }
 
 /// Delivers a report that is nowhere on disk.

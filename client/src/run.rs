@@ -153,6 +153,8 @@ struct Here<'a> {
     known: Option<(Settings, Identity)>,
     force: bool,
     connection: Option<Connection>,
+    /// The server that was polled.
+    polled: Option<String>,
     inhibitor: Option<Inhibitor>,
     console: Console,
     tail: Tail,
@@ -197,6 +199,7 @@ impl<'a> Here<'a> {
             known,
             force: false,
             connection: None,
+            polled: None,
             inhibitor: None,
             console: Console::new(),
             tail: Tail::default(),

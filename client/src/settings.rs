@@ -21,7 +21,7 @@ pub(crate) use duration::parse as parse_duration;
 pub use duration::{Interval, Limit, LimitError, TransferLimit};
 pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};
-pub use server::{Address, AddressError, Server};
+pub use server::Server;
 pub use update::{Confirm, Operation, RebootSettings, Rollback, SelfUpdate};
 
 /// Where the settings lie unless a command is told otherwise.
@@ -95,8 +95,8 @@ pub struct Timeouts {
     /// For each answer after it; data comes in answers of at most 30,000 bytes, so with the default a transfer may be
     /// as slow as 500 bytes a second, and one that stands still ends.
     pub transfer: TransferLimit,
-    /// For each call of Nix: one that hangs must not keep the machine from what is published next. What was built by
-    /// then stays built, so that the next attempt goes on from there.
+    /// For each call of Nix that builds or moves inputs: one that hangs must not keep the machine from what is published
+    /// next. What was built by then stays built, so that the next attempt goes on from there.
     pub build: Limit,
 }
 

@@ -200,6 +200,16 @@ impl State {
         self.folder.join("awaiting.json")
     }
 
+    /// What is known to work with the kernel that was booted.
+    pub fn fallback(&self) -> PathBuf {
+        self.folder.join("fallback.json")
+    }
+
+    /// What keeps that from Nix' garbage collection.
+    pub fn fallback_root(&self) -> PathBuf {
+        self.folder.join("fallback")
+    }
+
     /// What failed last.
     pub fn failed(&self) -> PathBuf {
         self.folder.join("failed.json")

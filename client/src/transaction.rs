@@ -42,16 +42,30 @@ pub struct Wish {
 /// Brings the machine to the generation that is published, and tells the appliance.
 pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
     let unreturned = recover(world);
-    boot::settle(world)?;
+    let stuck = match boot::settle(world) {
+        Err(failure) if boot::is_stuck(world) => Some(failure),
+        settled => {
+            settled?;
+            None
+        }
+    };
     let run = RunId::now();
     let started = world.now();
     let situation = world.situation();
+    if stuck.is_none() {
+        boot::remember_fallback(world, &situation);
+    }
     let begun = Instant::now();
     let generation = world.poll().map_err(|error| Failure {
         reason: ExitReason::Server,
         error,
     })?;
     let mut knowledge = Knowledge::of(world);
+    if let Some(failure) = stuck
+        && (situation.held.is_some() || knowledge.is_installed(generation))
+    {
+        return Err(failure);
+    }
     let before = match &unreturned {
         Some(unreturned) => unreturned.before.clone(),
         None => Before::now(&situation, knowledge.secrets()),
@@ -315,14 +329,22 @@ impl<W: World> Transaction<'_, W> {
     /// Writes down what came of the run, tells the appliance, and leaves nothing behind.
     fn finish(&mut self, outcome: Outcome) {
         self.journal.outcome = Some(outcome);
-        if let Err(error) = self.begin(PhaseName::Report) {
+        let noted = self.begin(PhaseName::Report);
+        if let Err(error) = &noted {
             self.world.warn(&format!("{error:#}"));
         }
         let is_remembered = outcome != Outcome::Switched || self.remember_installed();
         let is_told = self.report_outcome(outcome);
         // The next start remembers and tells what this one couldn't, and rolls back again.
-        if is_remembered && is_told && outcome != Outcome::RollbackFailed {
+        if outcome == Outcome::RollbackFailed {
+            return;
+        }
+        if is_remembered && is_told {
             self.close();
+        } else if self.journal.is_armed && noted.is_ok() {
+            // This start may go on with another run, whose journal knows nothing of what was armed for this one. Where the
+            // outcome isn't noted, what was decided is all that tells it to the next start.
+            self.world.disarm(self.journal.run);
         }
     }
 
@@ -337,6 +359,9 @@ impl<W: World> Transaction<'_, W> {
         }
         self.or_warn(|world| world.set_awaiting(None));
         self.or_warn(|world| world.set_failed(None));
+        // Now, so that a poll with nothing new changes nothing.
+        let situation = self.world.situation();
+        boot::remember_fallback(self.world, &situation);
         result.is_ok()
     }
 
@@ -360,15 +385,22 @@ impl<W: World> Transaction<'_, W> {
 
     /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
     fn tell(&mut self, standing: &Standing) -> Result<(), Failure> {
-        let Some((generation, outcome)) = standing.told() else {
+        let Some((generation, mut outcome)) = standing.told() else {
             return Ok(());
         };
+        let mut error = standing.error().map(str::to_owned);
+        let mut auto = standing.is_auto();
+        if let (Outcome::Unchanged, Some(astray)) = (outcome, &self.journal.unreturned) {
+            // It may run only half of what is installed.
+            (outcome, error, auto) = (Outcome::RollbackFailed, astray.error.clone(), astray.auto);
+        }
         let situation = self.world.situation();
         let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
         if self.world.told() != Some(Told::new(generation, &situation, reboot_required)) {
             self.journal.generation = generation;
             self.journal.built = standing.built().cloned();
-            self.journal.error = standing.error().map(str::to_owned);
+            self.journal.error = error;
+            self.journal.auto = auto;
             self.report_outcome(outcome);
         }
         match standing.refusal() {
@@ -442,6 +474,7 @@ impl<W: World> Transaction<'_, W> {
             generation: self.journal.generation,
             system: system.clone(),
             mark: self.journal.mark,
+            auto: self.journal.auto,
             previous: before.clone().filter(|before| before != system),
         }
     }

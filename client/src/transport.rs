@@ -1,12 +1,13 @@
+mod proxy;
+
 use std::io;
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use proxy::Proxy;
+pub use proxy::ProxyFate;
 
 use crate::settings::Server;
 
@@ -15,7 +16,7 @@ use crate::settings::Server;
 pub(crate) struct Transport {
     socket: Socket,
     /// What makes the connection, if we don't: it ends with this.
-    _proxy: Option<Proxy>,
+    proxy: Option<Proxy>,
 }
 
 #[derive(Debug)]
@@ -23,10 +24,6 @@ enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
-
-/// A proxy command that runs.
-#[derive(Debug)]
-struct Proxy(Child);
 
 impl Transport {
     /// Opens a stream; each address that the server's name has may take this long.
@@ -51,7 +48,7 @@ impl Transport {
                     stream.set_nodelay(true)?;
                     return Ok(Transport {
                         socket: Socket::Tcp(stream),
-                        _proxy: None,
+                        proxy: None,
                     });
                 }
                 Err(error) => failed = error,
@@ -61,19 +58,22 @@ impl Transport {
     }
 
     fn proxy(server: &Server, command: &str) -> io::Result<Self> {
-        // libssh2 wants one descriptor for both directions, which two pipes aren't.
-        let (ours, theirs) = UnixStream::pair()?;
-        let child = Command::new("/bin/sh")
-            .arg("-c")
-            .arg(expand(command, server))
-            .stdin(Stdio::from(OwnedFd::from(theirs.try_clone()?)))
-            .stdout(Stdio::from(OwnedFd::from(theirs)))
-            .process_group(0)
-            .spawn()?;
+        let (stream, proxy) = Proxy::start(command, server)?;
         Ok(Transport {
-            socket: Socket::Unix(ours),
-            _proxy: Some(Proxy(child)),
+            socket: Socket::Unix(stream),
+            proxy: Some(proxy),
         })
+    }
+
+    /// What became of the proxy command, if there is one, and it hasn't made a connection.
+    pub(crate) fn proxy_fate(&self) -> Option<ProxyFate> {
+        self.proxy.as_ref().map(Proxy::fate)
+    }
+
+    /// What the proxy command has said so far, if it has.
+    pub(crate) fn proxy_words(&self) -> Option<String> {
+        let said = self.proxy.as_ref().map(Proxy::words);
+        said.filter(|said| !said.is_empty())
     }
 
     /// Ends the stream in both directions: whatever waits for it fails at once.
@@ -92,71 +92,5 @@ impl AsRawFd for Transport {
             Socket::Tcp(stream) => stream.as_raw_fd(),
             Socket::Unix(stream) => stream.as_raw_fd(),
         }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        // Its whole group, because the shell may have started more than one program. One that has ended already is
-        // still there as a zombie, so its number can't be another's.
-        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = self.0.wait();
-    }
-}
-
-/// The command with the server's address and port in it.
-fn expand(command: &str, server: &Server) -> String {
-    let mut expanded = String::new();
-    let mut characters = command.chars();
-    while let Some(character) = characters.next() {
-        match (character, characters.as_str().chars().next()) {
-            ('%', Some('h')) => expanded += server.address.as_str(),
-            ('%', Some('p')) => expanded += &server.port.to_string(),
-            ('%', Some('%')) => expanded.push('%'),
-            _ => {
-                expanded.push(character);
-                continue;
-            }
-        }
-        characters.next();
-    }
-    expanded
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-
-    use super::*;
-
-    #[test]
-    fn a_proxy_command_knows_the_server() {
-        let server = "bento.example.org:22".parse().unwrap();
-        assert_eq!(
-            expand("nc %h %p 100%% %x%", &server),
-            "nc bento.example.org 22 100% %x%"
-        );
-    }
-
-    #[test]
-    fn a_proxy_command_is_the_connection_and_ends_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let outlived = folder.path().join("outlived");
-        let command = format!("cat; sleep 2; touch {}", outlived.display());
-        let server = "localhost:1".parse().unwrap();
-        let transport = Transport::open(&server, Some(&command), Duration::from_secs(1)).unwrap();
-        let Socket::Unix(stream) = &transport.socket else {
-            panic!("there is a proxy command");
-        };
-        (&*stream).write_all(b"there and back").unwrap();
-        let mut back = [0; 14];
-        (&*stream).read_exact(&mut back).unwrap();
-        assert_eq!(&back, b"there and back");
-        // It is waited for: were it not ended, it would have come to its end by itself.
-        drop(transport);
-        assert!(!outlived.exists());
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use bento_appliance::problem::Problem;
-use bento_appliance::tree::{BadPattern, Chain, Narrowing};
+use bento_appliance::tree::{BadPattern, Chain, Narrowing, Patterns};
 use bento_fuzz::shown;
 use bento_protocol::{Area, FilePath};
 use libfuzzer_sys::fuzz_target;
@@ -17,9 +17,12 @@ fn judge_bad(bad: &BadPattern) {
     shown::assert_one_line(&Problem::new(".bentoignore", what, "correct it").to_string());
 }
 
+fn patterns(texts: &[&str]) -> Result<Patterns, BadPattern> {
+    Patterns::new(texts.iter().flat_map(|text| text.lines()))
+}
+
 fn chain(folder: &str, texts: &[&str]) -> Result<Chain, BadPattern> {
-    let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-    Chain::default().below(Path::new(folder), &texts)
+    Ok(Chain::default().below(Path::new(folder), Some(&patterns(texts)?)))
 }
 
 fuzz_target!(|input: &str| {
@@ -54,16 +57,14 @@ fuzz_target!(|input: &str| {
                 "a file counts beside where it lies"
             );
         }
-        let silent = outer
-            .below(Path::new(FOLDER), &[String::new()])
-            .expect("no pattern");
+        let nothing = patterns(&[""]).expect("no pattern");
+        let silent = outer.below(Path::new(FOLDER), Some(&nothing));
         assert_eq!(
             silent.ignores(&below, is_folder),
             outer.ignores(&below, is_folder)
         );
-        let bringing_back = outer
-            .below(Path::new(""), &["!*\n".to_owned()])
-            .expect("a pattern");
+        let all = patterns(&["!*\n"]).expect("a pattern");
+        let bringing_back = outer.below(Path::new(""), Some(&all));
         assert!(
             !bringing_back.ignores(path, is_folder),
             "the innermost file decides"

@@ -89,6 +89,7 @@ fn show() {
         let terminal = Terminal {
             columns,
             colours: false,
+            unicode: true,
         };
         shown::assert_lines(&table::render(&status, status.hosts.len(), Some(terminal)));
     }

@@ -1,4 +1,4 @@
-# When the client runs: bento-update, bento-reboot, and bento-secrets at boot.
+# When the client runs: bento-update, bento-reboot-if-needed, and bento-secrets at boot.
 {
   config,
   lib,
@@ -101,7 +101,7 @@ in
       };
     };
 
-    systemd.services.bento-reboot = survivesSwitch // {
+    systemd.services.bento-reboot-if-needed = survivesSwitch // {
       description = "Reboot this machine if an update wants it and the fleet allows it now";
       inherit environment path;
       # Without a key this machine was never updated.
@@ -115,7 +115,7 @@ in
     };
 
     # Apart from bento-update's, which may be too rare for a reboot window, and late by its jitter.
-    systemd.timers.bento-reboot = {
+    systemd.timers.bento-reboot-if-needed = {
       description = "See whether this machine should reboot now";
       wantedBy = [ "timers.target" ];
       timerConfig.OnCalendar = "*:0/10";

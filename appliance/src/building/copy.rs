@@ -5,7 +5,12 @@ use bento_protocol::SystemPath;
 
 use super::Options;
 use super::interruption::Interruption;
+use super::remote::ssh_options;
 use super::screen::Screen;
+use crate::report::line_as_is;
+
+/// How many lines of ssh are shown: why it gives up stands in the last ones.
+const SSH_LINES: usize = 3;
 
 /// Copies systems, with all that they need, to a store, such as `file:///srv/cache` or `ssh://cache`. Why it can't is
 /// said in Nix' words.
@@ -17,6 +22,7 @@ pub(super) fn copy(
 ) -> Result<(), String> {
     let mut command = flake_command(&["copy", "--to", store]);
     command.args(systems.iter().map(|system| system.as_str()));
+    command.env("NIX_SSHOPTS", ssh_options());
     let mut said = Tail::default();
     let status = interruption.run(command, &mut |text| {
         said.push(text);
@@ -26,8 +32,28 @@ pub(super) fn copy(
     match BuildError::of_program("nix copy", status, &said) {
         None => Ok(()),
         Some(_) if interruption.is_wanted() => Err("interrupted".to_owned()),
-        Some(failed) => Err(format!("{:#}", failed.error)),
+        Some(failed) => {
+            let essence = format!("{}{:#}", words_of_ssh(store, &said), failed.error);
+            // What comes from the other side may be anything.
+            let lines = essence.lines().map(line_as_is);
+            Err(lines.collect::<Vec<_>>().join("\n"))
+        }
     }
+}
+
+/// What ssh says before Nix says that it can't connect: the reason, of which Nix knows nothing.
+fn words_of_ssh(store: &str, said: &Tail) -> String {
+    if !store.starts_with("ssh") {
+        return String::new();
+    }
+    let is_nix = |line: &&str| line.contains("error:");
+    let lines = said.lines().take_while(|line| !is_nix(line));
+    let lines = lines.filter(|line| !line.trim().is_empty() && !line.starts_with("copying "));
+    let lines: Vec<_> = lines.collect();
+    let last = &lines[lines.len().saturating_sub(SSH_LINES)..];
+    last.iter()
+        .map(|line| format!("{}\n", line.trim()))
+        .collect()
 }
 
 /// Copies systems to all stores that the options name; gives those that it can't be copied to, and why.

@@ -1,6 +1,7 @@
 //! Ends what was started when somebody wants to stop.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Command, ExitStatus};
@@ -15,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+/// What ends us, unless whoever started us wants it ignored.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 /// How long a program may tidy up after TERM before it is killed. Nix ends its builders meanwhile.
 const TIDY: Duration = Duration::from_secs(5);
@@ -44,7 +46,7 @@ impl Interruption {
     /// # Errors
     /// When that isn't possible.
     pub(crate) fn watch() -> anyhow::Result<Self> {
-        let mut signals = Signals::new(SIGNALS).context("can't listen to signals")?;
+        let mut signals = Signals::new(heeded()).context("can't listen to signals")?;
         let handle = signals.handle();
         let children = Arc::new(Children::default());
         let heard = Arc::clone(&children);
@@ -147,6 +149,24 @@ fn send(child: &OwnedFd, signal: Signal) {
     let _ = pidfd_send_signal(child, signal);
 }
 
+/// Those that weren't ignored when we began: `nohup` ignores HUP, and a shell script INT for what runs behind it.
+fn heeded() -> &'static [i32] {
+    static HEEDED: OnceLock<Vec<i32>> = OnceLock::new();
+    HEEDED.get_or_init(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = ignored(&status);
+        let is_heeded = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
+        SIGNALS.into_iter().filter(is_heeded).collect()
+    })
+}
+
+/// The signals that a process ignores, as proc(5) tells them: a bit each, that of signal 1 the lowest.
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
+}
+
 /// Whether signals do what they do to any program. What is registered can't be taken back, so it is done once.
 fn idle() -> io::Result<Arc<AtomicBool>> {
     static IDLE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
@@ -154,7 +174,7 @@ fn idle() -> io::Result<Arc<AtomicBool>> {
         return Ok(Arc::clone(idle));
     }
     let idle = Arc::new(AtomicBool::new(false));
-    for signal in SIGNALS {
+    for &signal in heeded() {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&idle))?;
     }
     Ok(Arc::clone(IDLE.get_or_init(|| idle)))

@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 mod push;
 mod records;
+mod remote;
 mod screen;
 mod staging;
 mod table;
@@ -252,7 +253,9 @@ impl Foreman<'_, '_, '_> {
         Ok(match end {
             End::Built(system) => {
                 let is_pinned = self.plan.trees[job.tree].is_pinned;
-                let comparable = is_pinned && job.terms.nix_args.keep_inputs();
+                // Whoever moves its inputs by itself builds another system of the same generation.
+                let moves = manifest.policy().terms().self_update;
+                let comparable = is_pinned && !moves && job.terms.nix_args.keep_inputs();
                 self.records
                     .keep(manifest, system, comparable, self.interruption)?;
                 Outcome::Built {

@@ -9,7 +9,7 @@ use super::Outcome;
 use super::progress::Activity;
 use super::table::{self, Row, Standing};
 use crate::report::is_shown;
-use crate::terminal::{Colour, Terminal, paint};
+use crate::terminal::{Colour, Terminal, legible, paint};
 
 /// Where the work is shown.
 pub struct Screen<'a> {
@@ -134,6 +134,10 @@ impl<'a> Screen<'a> {
             lines.saturating_sub(1)
         };
         let table = table::render(&self.rows, lines, terminal);
+        let table: Vec<_> = table
+            .into_iter()
+            .map(|line| legible(line, Some(terminal)))
+            .collect();
         let mut text = String::new();
         if self.drawn > 0 {
             text += &format!("\u{1b}[{}A", self.drawn);

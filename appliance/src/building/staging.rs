@@ -64,10 +64,8 @@ impl Bench {
         fs::create_dir_all(&config)
             .and_then(|()| fs::set_permissions(&config, private()))
             .with_context(|| format!("can't make {}", config.display()))?;
-        for file in &tree.files {
-            if file.path.area() == Area::Config {
-                lay_file(fleet, file, &config.join(file.path.rest()))?;
-            }
+        for file in tree.config() {
+            lay_file(fleet, file, &config.join(file.path.rest()))?;
         }
         settle(&config).with_context(|| format!("can't finish {}", config.display()))?;
         Ok(config)
@@ -97,7 +95,7 @@ fn lay_file(
     let read = generation::read(fleet, file, |piece| copy.write_all(piece));
     match read {
         Ok(()) => {}
-        Err(ReadError::Changed) => bail!(
+        Err(ReadError::Changed(_)) => bail!(
             "{} changed while it was read: wait until nobody writes there, and try again",
             file.real.display()
         ),

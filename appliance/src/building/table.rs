@@ -177,6 +177,7 @@ mod tests {
         Terminal {
             columns,
             colours: false,
+            unicode: true,
         }
     }
 

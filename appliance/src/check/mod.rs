@@ -3,6 +3,7 @@
 //!
 //! Machines that share a folder and what they get of it are looked at once: a thousand of them cost as much as one.
 
+mod fleet_nix;
 mod lock;
 mod nix;
 mod readable;
@@ -13,7 +14,7 @@ mod tracked;
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use bento_protocol::{Area, HostName};
+use bento_protocol::HostName;
 
 use crate::fleet::{Host, SourcePath};
 use crate::forecast::Forecast;
@@ -37,8 +38,7 @@ struct Group<'a> {
 impl Group<'_> {
     /// The files of their configuration.
     fn files(&self) -> impl Iterator<Item = &TreeFile> {
-        let files = self.tree.files.iter();
-        files.filter(|file| file.path.area() == Area::Config)
+        self.tree.config().iter()
     }
 
     /// A file of their configuration, by its path in it.
@@ -55,6 +55,7 @@ pub fn warnings(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     warnings.extend(lock::unfit(forecast, &groups));
     warnings.extend(tracked::untracked(folder, &groups));
     warnings.extend(readable::unreadable(folder, forecast));
+    warnings.extend(fleet_nix::unknown(forecast));
     warnings.into_iter().collect()
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
-use rustix::fs::lgetxattr;
+use rustix::fs::lgetxattr_query;
 
 use crate::fleet::FILE_NAME;
 use crate::forecast::Forecast;
@@ -45,13 +44,13 @@ pub(super) fn unreadable(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     let gid = user.as_ref().map_or(owner.gid(), |user| user.gid.as_raw());
     let reader = Reader { uid, gid };
     let name = user.map_or(uid.to_string(), |user| user.name);
-    let trees = forecast
-        .machines
-        .values()
+    // What machines share is looked at once.
+    let mut looked_at = HashSet::new();
+    let prospects = forecast.machines.values().flatten();
+    let files = prospects
+        .flat_map(|prospect| [prospect.tree.config(), prospect.tree.secrets()])
+        .filter(|files| looked_at.insert(files.as_ptr()))
         .flatten()
-        .map(|prospect| &prospect.tree);
-    let files = trees
-        .flat_map(|tree| &tree.files)
         .map(|file| file.real.as_path());
     let mut seen: HashSet<&Path> = HashSet::new();
     let mut shut: Vec<PathBuf> = Vec::new();
@@ -79,9 +78,7 @@ fn may_read(reader: Reader, path: &Path, wanted: u32) -> bool {
 }
 
 fn has_list(path: &Path) -> bool {
-    let mut none: [u8; 0] = [];
-    let list = lgetxattr(path, "system.posix_acl_access", &mut none).map_err(io::Error::from);
-    list.is_ok_and(|bytes| bytes > 0)
+    lgetxattr_query(path, "system.posix_acl_access").is_ok_and(|bytes| bytes > 0)
 }
 
 fn warning(path: &Path, user: &str) -> Problem {

@@ -71,17 +71,20 @@ fn judge(
     folder.find(&here).ok()?;
     let seen = file.path.rest();
     let own = source.as_path().join(seen);
-    let what = match own.strip_prefix(".").unwrap_or(&own) == file.real {
-        true => format!(
-            "{} isn't published: an ignore file names it, or it has a name that never is",
-            reference.path
+    let path = &reference.path;
+    let (what, advice) = match own.strip_prefix(".").unwrap_or(&own) == file.real {
+        true => (
+            format!(
+                "{path} isn't published: an ignore file names it, or it has a name that never is"
+            ),
+            "if it is ignored, a line with ! and its name in a .bentoignore beside it brings it back; what must stay \
+             out of the Nix store belongs into bento-secrets",
         ),
-        false => format!(
-            "{} is here, but not where this file is published, as {seen} of {source}",
-            reference.path
+        false => (
+            format!("{path} is here, but not where this file is published, as {seen} of {source}"),
+            "let a symlink in that folder lead to both, or to a folder that holds both",
         ),
     };
-    let advice = "let a symlink in that folder lead to both, or to a folder that holds both";
     Some(Problem::new(place, what, advice))
 }
 
@@ -92,7 +95,7 @@ fn is_published(group: &Group<'_>, target: &Path) -> bool {
         return true;
     }
     // The files are sorted: it is one of them, or the first one below it follows its name with a slash.
-    let files = &group.tree.files;
+    let files = group.tree.config();
     let first_from = |path: &str| {
         let index = files.partition_point(|file| file.path.as_str() < path);
         files.get(index).map(|file| file.path.as_str())

@@ -98,6 +98,9 @@ fn a_path_is_judged_where_its_file_is_published() {
         "utils/common.nix:3: ../../y.nix leads out of hosts/b, and only what is in there is published",
     ];
     assert_eq!(begin(&warnings), told);
+    assert!(warnings[1].contains("in a .bentoignore beside it"));
+    ground.write("hosts/b/.bentoignore", "!secret.nix\n");
+    assert_eq!(begin(&ground.warnings()), [&told[..1], &told[2..]].concat());
     // One flake for many, each without the others' files.
     let ground = Ground::new("[hosts.a]\nsource = \".\"\nexclude = [\"/hosts/b\"]\n");
     ground.write("configuration.nix", "[ ./hosts/a/x.nix ./hosts/b/x.nix ]");
@@ -239,4 +242,104 @@ fn what_the_owner_of_the_folder_can_not_read_is_told_to_root() {
     );
     chown(path("hosts/a/closed"), stranger, stranger).unwrap();
     assert_eq!(ground.warnings().len(), 2, "what is its own it can read");
+    // As the kernel keeps it: the owner, that user, the group, the mask, others.
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, who) in [
+        (1_u16, u32::MAX),
+        (2, 61_234),
+        (4, u32::MAX),
+        (0x10, u32::MAX),
+        (0x20, u32::MAX),
+    ] {
+        list.extend([tag, 4].map(u16::to_le_bytes).concat());
+        list.extend(who.to_le_bytes());
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(path("fleet.toml"), "system.posix_acl_access", &list, flags).unwrap();
+    fs::set_permissions(path("fleet.toml"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(
+        ground.warnings().len(),
+        1,
+        "a list may grant what the mode doesn't"
+    );
+}
+
+#[test]
+fn whoever_a_server_of_2022_serves_and_the_fleet_does_not_know_is_named_with_how_to_enrol_it() {
+    let ground = Ground::new("[hosts.router]\n");
+    ground.write("hosts/router/configuration.nix", "1");
+    let desks = "nixosConfigurations.x1 = 1; nixosConfigurations.x12 = 1;";
+    ground.write("hosts/desks/flake.nix", desks);
+    ground.write("hosts/t470/configuration.nix", "1");
+    let user = |name: &str, key: &str| format!("{{ username = \"{name}\"; key = \"{key}\"; }}\n");
+    let users = [
+        user("router", KEY),
+        user("t470", &format!("{KEY} root@$(id)")),
+        user("x1", KEY),
+        user("Old_one", KEY),
+        user("nas", "ssh-rsa AAAA root@nas"),
+    ];
+    let text = format!("users = [\n{}];\n", users.concat());
+    ground.write("fleet.nix", &text);
+    assert_eq!(ground.warnings(), [""; 0], "that is something else");
+    ground.write(
+        "fleet.nix",
+        &format!("{text}users.groups.sftp_users = {{ }};"),
+    );
+    let name = "use 1 to 32 lower-case letters, digits and hyphens, with no hyphen at either end";
+    assert_eq!(
+        ground.warnings(),
+        [
+            format!(
+                "fleet.nix:3: t470 isn't in fleet.toml: `bento host add t470 --key \"{KEY}\"` enrols it"
+            ),
+            format!(
+                "fleet.nix:4: x1 isn't in fleet.toml: `bento host add x1 --key \"{KEY}\" --source hosts/desks` enrols it"
+            ),
+            format!(
+                "fleet.nix:5: Old_one isn't in fleet.toml: \"Old_one\" can't be a machine's name: {name}; `attribute` \
+                 in fleet.toml can be what it was"
+            ),
+            "fleet.nix:6: nas isn't in fleet.toml: it needs an ed25519 key, with which `bento host add nas` enrols it"
+                .into(),
+        ]
+    );
+    ground.write("fleet.toml", "[server]\naddress = 1\n");
+    let forecast = Forecast::make(ground.0.path(), &[]).unwrap();
+    assert_eq!(warnings(ground.0.path(), &forecast), []);
+}
+
+#[test]
+fn what_is_to_be_pasted_names_no_folder_that_a_shell_would_read_otherwise() {
+    let ground = Ground::new("");
+    let user = format!("{{ username = \"x1\"; key = \"{KEY}\"; }} # sftp_users\n");
+    ground.write("fleet.nix", &user);
+    let flake = "nixosConfigurations.x1 = 1;";
+    let told = format!(
+        "fleet.nix:1: x1 isn't in fleet.toml: `bento host add x1 --key \"{KEY}\"` enrols it"
+    );
+    for folder in ["desks;id", "$(id)", "my desks", "-`id`"] {
+        ground.write(&format!("hosts/{folder}/flake.nix"), flake);
+        assert_eq!(ground.warnings(), [&*told], "{folder}");
+        fs::remove_dir_all(ground.0.path().join("hosts").join(folder)).unwrap();
+    }
+    // It would hold up whoever opens it.
+    let pipe = ground.0.path().join("hosts/pipe/flake.nix");
+    fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert_eq!(ground.warnings(), [&*told]);
+}
+
+#[test]
+fn whoever_is_enrolled_under_another_name_is_known_by_the_key() {
+    let ground = Ground::new(&format!("[hosts.nas]\nkeys = [\"{KEY}\"]\n"));
+    ground.write("hosts/nas/configuration.nix", "1");
+    let user = |name: &str| format!("{{ username = \"{name}\"; key = \"{KEY} root@NAS\"; }}\n");
+    let group = "# sftp_users\n";
+    ground.write("fleet.nix", &[&user("Old_NAS"), group].concat());
+    assert_eq!(ground.warnings(), [""; 0]);
+    let two = [&*user("Old_NAS"), &*user("Old_one"), group].concat();
+    ground.write("fleet.nix", &two);
+    assert_eq!(ground.warnings().len(), 2, "whose it is isn't known");
 }

@@ -21,7 +21,7 @@ pub(super) fn untracked(folder: &Path, groups: &[Group<'_>]) -> Vec<Problem> {
         Ok(None) => return Vec::new(),
         Err(why) => {
             let what = format!("git can't tell which files it tracks: {why}");
-            return vec![Problem::new("", what, "do what it says")];
+            return vec![Problem::new("", what, "`git status` there says what to do")];
         }
     };
     let mut folders: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();

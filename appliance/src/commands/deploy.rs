@@ -12,6 +12,7 @@ use super::appliance::ApplianceOption;
 use super::fleet_folder::unwritable;
 use super::question::Consent;
 use crate::building::{self, Options, Outcome, Screen};
+use crate::check::warnings;
 use crate::fleet::{FILE_NAME, Fleet, When};
 use crate::forecast::Forecast;
 use crate::problem::lines;
@@ -58,7 +59,7 @@ impl Deploy {
     /// folder changes meanwhile or can't be written.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<bool> {
         let folder = self.appliance.folder()?;
-        let mut forecast = Forecast::make(&folder, &self.names)?;
+        let forecast = Forecast::make(&folder, &self.names)?;
         let error = paint("error:", Colour::Red, Terminal::of_output());
         for line in lines(&forecast.problems) {
             writeln!(output, "{error} {line}")?;
@@ -72,7 +73,7 @@ impl Deploy {
                 .map(|problem| problem.host.as_ref());
             !hosts.all(|host| host.is_some_and(is_one_machines))
         };
-        let fleet = forecast.fleet.take_if(|fleet| !of_fleet(fleet));
+        let fleet = forecast.fleet.clone().filter(|fleet| !of_fleet(fleet));
         let Some(fleet) = fleet else {
             writeln!(output, "Nothing is approved before that is mended.")?;
             return Ok(false);
@@ -95,6 +96,7 @@ impl Deploy {
             writeln!(deployment.output, "Nothing to do: nothing changes.")?;
             return Ok(());
         }
+        deployment.warn()?;
         if !self.dry_run {
             let asks = deployment.fleet.publish.when == When::Deploy;
             if asks && !deployment.unapproved().is_empty() {
@@ -139,6 +141,9 @@ impl Deploy {
 const NEXT: &str = "The appliance publishes it as soon as it sees .bento: where its fleet folder is another checkout, \
                     commit .bento and push it.";
 
+/// How many warnings are told: who deploys has other things to read.
+const WARNINGS: usize = 10;
+
 impl Deployment<'_> {
     /// Finds what changes: from what the appliance publishes, or where it can't be asked from what was recorded last.
     fn compare(&mut self, appliance: &ApplianceOption) -> anyhow::Result<()> {
@@ -159,6 +164,26 @@ impl Deployment<'_> {
                 self.recorded()
             }
         };
+        Ok(())
+    }
+
+    /// Tells what will fail once it is published, or surprise, of the machines that are to be deployed: before an hour of
+    /// builds.
+    fn warn(&mut self) -> anyhow::Result<()> {
+        let news = &self.news;
+        let is_deployed = |name: &HostName| news.iter().any(|news| news.machine() == name);
+        self.forecast.machines.retain(|name, _| is_deployed(name));
+        let warnings = lines(&warnings(self.folder, &self.forecast));
+        let mark = paint("warning:", Colour::Yellow, Terminal::of_output());
+        for line in warnings.iter().take(WARNINGS) {
+            writeln!(self.output, "{mark} {line}")?;
+        }
+        if let Some(more @ 1..) = warnings.len().checked_sub(WARNINGS) {
+            writeln!(
+                self.output,
+                "{mark} {more} more: `bento check` shows them all"
+            )?;
+        }
         Ok(())
     }
 

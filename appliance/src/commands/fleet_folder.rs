@@ -1,3 +1,5 @@
+mod predecessor;
+
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -6,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use crate::fleet::FILE_NAME;
+
+pub(super) use predecessor::refuse_predecessor;
 
 /// Where the appliance finds the fleet folder in its container.
 const MOUNTED: &str = "/config";
@@ -26,6 +30,7 @@ impl FleetFolderOption {
     pub fn find(&self) -> anyhow::Result<PathBuf> {
         if let Some(named) = &self.fleet {
             if !named.join(FILE_NAME).is_file() {
+                refuse_predecessor(named)?;
                 bail!(
                     "{} holds no {FILE_NAME}: name a fleet folder, or make one with `bento init`",
                     named.display()
@@ -34,17 +39,15 @@ impl FleetFolderOption {
             return Ok(named.clone());
         }
         let here = std::env::current_dir().context("the current folder can't be found")?;
-        let found = here
-            .ancestors()
-            .chain([Path::new(MOUNTED)])
-            .find(|folder| folder.join(FILE_NAME).is_file())
-            .with_context(|| {
-                format!(
-                    "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make \
-                     one with `bento init`",
-                    here.display()
-                )
-            })?;
+        let places = || here.ancestors().chain([Path::new(MOUNTED)]);
+        let Some(found) = places().find(|folder| folder.join(FILE_NAME).is_file()) else {
+            places().try_for_each(refuse_predecessor)?;
+            bail!(
+                "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make one \
+                 with `bento init`",
+                here.display()
+            );
+        };
         if found != Path::new(MOUNTED) {
             require_owner(found, &trusted_users())?;
         }
@@ -56,9 +59,15 @@ impl FleetFolderOption {
 /// run as whoever stands below. The same rule as git's `safe.directory`, and as there, `sudo` is allowed to see what
 /// belongs to the user who called it.
 fn require_owner(folder: &Path, trusted: &[u32]) -> anyhow::Result<()> {
-    for path in [folder, &folder.join(FILE_NAME)] {
-        let found =
-            fs::metadata(path).with_context(|| format!("{} can't be looked at", path.display()))?;
+    let file = folder.join(FILE_NAME);
+    // A symlink, too: who put it there, in a folder such as /tmp, has chosen what else lies beside it.
+    let founds = [
+        (folder, fs::metadata(folder)),
+        (&file, fs::symlink_metadata(&file)),
+        (&file, fs::metadata(&file)),
+    ];
+    for (path, found) in founds {
+        let found = found.with_context(|| format!("{} can't be looked at", path.display()))?;
         if !trusted.contains(&found.uid()) {
             bail!(
                 "{} belongs to another user ({}), whose commands would run as you: if that is your fleet, name it with \
@@ -119,5 +128,16 @@ mod tests {
             folder.path().display()
         );
         assert!(refused.to_string().starts_with(&told), "{refused}");
+    }
+
+    #[test]
+    fn a_symlink_that_somebody_else_made_is_refused_wherever_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = tempfile::NamedTempFile::new().unwrap();
+        let link = folder.path().join(FILE_NAME);
+        std::os::unix::fs::symlink(mine.path(), &link).unwrap();
+        require_owner(folder.path(), &[0]).unwrap();
+        std::os::unix::fs::lchown(&link, Some(1234), Some(1234)).unwrap();
+        assert!(require_owner(folder.path(), &[0]).is_err());
     }
 }

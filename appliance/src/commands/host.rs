@@ -1,6 +1,7 @@
 //! `bento host …`: the machines in `fleet.toml`.
 
 mod add;
+mod attributes;
 mod instructions;
 mod keys;
 mod list;

@@ -1,3 +1,5 @@
+mod laggards;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -8,8 +10,9 @@ use super::appliance::{Appliance, ApplianceOption};
 use super::question::Consent;
 use crate::fleet::PublicKey;
 use crate::session;
-use crate::state::State;
+use crate::state::{Runtime, State};
 use crate::supervisor;
+use laggards::Laggards;
 
 /// Print the appliance's public host key, for fleet.toml and for the machines
 ///
@@ -28,6 +31,9 @@ pub struct HostKey {
     /// The fleet folder of the appliance
     #[arg(long, value_name = "DIR", default_value = "/config", hide = true)]
     config: PathBuf,
+    /// Take no step, and print as JSON who may not know the key
+    #[arg(long, hide = true, requires = "Step")]
+    laggards: bool,
 }
 
 #[derive(Debug, Args)]
@@ -51,9 +57,13 @@ impl HostKey {
     /// When the appliance can't be asked, or never ran with this state.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let appliance = self.appliance.find()?;
+        if self.laggards {
+            serde_json::to_writer(&mut *output, &self.find_laggards(&appliance)?)?;
+            return Ok(());
+        }
         let keys = keys_of(&appliance)?;
         let step = self.step.name();
-        if step.is_some() && !self.agreed(&keys)? {
+        if step.is_some() && !self.agreed(&keys, &appliance)? {
             return Ok(());
         }
         let keys = match (step, &appliance) {
@@ -84,11 +94,39 @@ impl HostKey {
         Ok(())
     }
 
+    /// Who may not know the key that they need after this step.
+    fn find_laggards(&self, appliance: &Appliance) -> anyhow::Result<Option<Laggards>> {
+        let of: fn(&State, &Runtime) -> _ = match (self.step.switch, self.step.forget) {
+            (true, _) => Laggards::of_switch,
+            (_, true) => Laggards::of_forget,
+            _ => return Ok(None),
+        };
+        match appliance {
+            Appliance::Here(state, runtime) => of(state, runtime).map(Some),
+            Appliance::Elsewhere(elsewhere) => {
+                let step = self.step.name().map(|step| format!("--{step}"));
+                let words = ["host-key", "--laggards"].into_iter();
+                elsewhere.read_json(words.chain(step.as_deref()))
+            }
+        }
+    }
+
     /// Whether the administrator wants what can lock machines out.
-    fn agreed(&self, keys: &[PublicKey]) -> anyhow::Result<bool> {
+    fn agreed(&self, keys: &[PublicKey], appliance: &Appliance) -> anyhow::Result<bool> {
         let Some(other) = keys.get(1).filter(|_| !self.step.prepare) else {
             return Ok(true);
         };
+        if self.consent.is_to_be_asked() {
+            self.consent.require_somebody()?;
+            let laggards = self.find_laggards(appliance)?;
+            let what = match self.step.switch {
+                true => "that key was made",
+                false => "the keys changed places",
+            };
+            for line in laggards.iter().flat_map(|laggards| laggards.lines(what)) {
+                eprintln!("{line}");
+            }
+        }
         let other = other.fingerprint();
         self.consent.ask(&match self.step.switch {
             true => format!(

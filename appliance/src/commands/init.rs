@@ -4,7 +4,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use bento_protocol::Address;
 use clap::Args;
+
+use super::fleet_folder::refuse_predecessor;
 
 /// Write a fleet that works as it is: examples of every kind of machine, to be replaced by your own
 #[derive(Debug, Args)]
@@ -13,11 +16,17 @@ pub struct Init {
     #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".")]
     folder: PathBuf,
     /// The name or address at which the machines will reach the appliance
-    #[arg(long, default_value = EXAMPLE_ADDRESS)]
-    address: String,
+    #[arg(long, default_value = EXAMPLE_ADDRESS, value_parser = address)]
+    address: Address,
     /// The port at which they will
-    #[arg(long, default_value_t = EXAMPLE_PORT)]
+    #[arg(long, default_value_t = EXAMPLE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+}
+
+/// What `fleet.toml` takes as one.
+fn address(text: &str) -> Result<Address, String> {
+    let address = text.parse::<Address>();
+    address.map_err(|error| format!("{error}: say that alone, and the port with --port"))
 }
 
 const EXAMPLE_ADDRESS: &str = "bento.example.org";
@@ -74,6 +83,7 @@ impl Init {
             .filter(|path| fs::symlink_metadata(self.folder.join(path)).is_ok())
             .collect();
         if !there.is_empty() {
+            refuse_predecessor(&self.folder)?;
             bail!(
                 "{} holds {} already, and init never overwrites: choose another folder",
                 self.folder.display(),
@@ -81,7 +91,7 @@ impl Init {
             );
         }
         for (path, text) in FILES {
-            let text = text.replace(EXAMPLE_ADDRESS, &self.address);
+            let text = text.replace(EXAMPLE_ADDRESS, self.address.as_str());
             let text = text.replace(
                 &format!("port = {EXAMPLE_PORT}"),
                 &format!("port = {}", self.port),
@@ -130,7 +140,7 @@ mod tests {
     fn init(folder: &Path) -> anyhow::Result<()> {
         let init = Init {
             folder: folder.to_owned(),
-            address: "10.0.0.1".into(),
+            address: "10.0.0.1".parse().unwrap(),
             port: 2022,
         };
         init.run(&mut Vec::new())
@@ -160,6 +170,31 @@ mod tests {
             let tree = HostTree::walk(&opened, name, host).unwrap();
             assert!(tree.has_config("utils/common.nix"), "{name} shares utils");
         }
+    }
+
+    #[test]
+    fn an_address_that_fleet_toml_would_refuse_is_refused_before_anything_is_written() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            init: Init,
+        }
+        let parse = |option| <Line as clap::Parser>::try_parse_from(["init", "x", option]);
+        for bad in ["--address=", "--address=a:22", "--address=a\"b", "--port=0"] {
+            let error = parse(bad).unwrap_err().to_string();
+            assert!(error.contains("invalid value"), "{error}");
+        }
+        let error = parse("--address=a:22").unwrap_err().to_string();
+        assert!(error.contains("the port with --port"), "{error}");
+        assert!(parse("--address=2001:db8::1").is_ok());
+        let text = "[server]\naddress = \"a:22\"\n";
+        let refused = fleet::read(text).unwrap_err();
+        assert!(
+            refused[0]
+                .to_string()
+                .starts_with("fleet.toml:2: [server]: "),
+            "{refused:?}"
+        );
     }
 
     #[test]

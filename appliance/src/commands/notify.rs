@@ -26,8 +26,8 @@ pub struct Notify {
     /// Send a test by every way, from the appliance, and say what came back; exit code 1 if one failed
     #[arg(long)]
     test: bool,
-    /// With --test: the machine whose state is sent
-    #[arg(value_name = "NAME", requires = "test")]
+    /// Only what was told of this machine; with --test, the one whose state is sent
+    #[arg(value_name = "NAME")]
     name: Option<HostName>,
     #[command(flatten)]
     appliance: ApplianceOption,
@@ -49,11 +49,12 @@ impl Notify {
         };
         let status = Status::read(&state, &runtime, Timestamp::now())?;
         let settings = settings(&state)?;
+        status.require(self.name.as_slice())?;
         if self.test {
             return self.test(settings, &status, output);
         }
         match settings {
-            Some(settings) => show(&settings, &state, &status, output)?,
+            Some(settings) => self.show(&settings, &state, &status, output)?,
             None => writeln!(output, "nobody is notified: {UNCONFIGURED}")?,
         }
         Ok(ExitCode::SUCCESS)
@@ -89,6 +90,40 @@ impl Notify {
         }
         Ok(code)
     }
+
+    fn show(
+        &self,
+        settings: &Settings,
+        state: &State,
+        status: &Status,
+        output: &mut dyn Write,
+    ) -> Result<()> {
+        let path = state.notified();
+        let notified: Notified = durable::read_json(&path)
+            .with_context(|| format!("what was notified, {}, can't be read", path.display()))?
+            .unwrap_or_default();
+        let conditions = Condition::of_all(status, false);
+        let only = self.name.clone().map(Subject::Machine);
+        let is_meant = |subject: &Subject| only.as_ref().is_none_or(|only| only == subject);
+        for way in ways(settings) {
+            let limit = settings.timeout.as_duration().as_secs();
+            writeln!(output, "{way}, within {limit} s")?;
+            let book = match way {
+                Way::Command(_) => &notified.command,
+                Way::Webhook(_) => &notified.webhook,
+            };
+            show_book(book, is_meant, output)?;
+            let differences = book.differences(&conditions);
+            for subject in differences.keys().filter(|subject| is_meant(subject)) {
+                writeln!(output, "  {subject}: changed since, not told yet")?;
+            }
+            if let Some(failure) = &book.failure {
+                let (at, error) = (failure.at, &failure.error);
+                writeln!(output, "  the last try failed at {at:.0}: {error}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 const UNCONFIGURED: &str = "say [notify] with webhook = \"https://…\", or command = [\"…\"], in fleet.toml; the \
@@ -102,40 +137,17 @@ fn settings(state: &State) -> Result<Option<Settings>> {
     Ok(fleet.and_then(|fleet| fleet.notify))
 }
 
-fn show(settings: &Settings, state: &State, status: &Status, output: &mut dyn Write) -> Result<()> {
-    let path = state.notified();
-    let notified: Notified = durable::read_json(&path)
-        .with_context(|| format!("what was notified, {}, can't be read", path.display()))?
-        .unwrap_or_default();
-    let conditions = Condition::of_all(status, false);
-    for way in ways(settings) {
-        let limit = settings.timeout.as_duration().as_secs();
-        writeln!(output, "{way}, within {limit} s")?;
-        let book = match way {
-            Way::Command(_) => &notified.command,
-            Way::Webhook(_) => &notified.webhook,
-        };
-        show_book(book, output)?;
-        for subject in book.differences(&conditions).keys() {
-            writeln!(output, "  {subject}: changed since, not told yet")?;
-        }
-        if let Some(failure) = &book.failure {
-            writeln!(
-                output,
-                "  the last try failed at {:.0}: {}",
-                failure.at, failure.error
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn show_book(book: &Book, output: &mut dyn Write) -> Result<()> {
+/// What was told by one way, what was told last first.
+fn show_book(
+    book: &Book,
+    is_meant: impl Fn(&Subject) -> bool,
+    output: &mut dyn Write,
+) -> Result<()> {
     let fleet = book.fleet.iter().map(|told| (Subject::Fleet, told));
     let machines = book.machines.iter();
     let machines = machines.map(|(name, told)| (Subject::Machine(name.clone()), told));
-    let mut all: Vec<(Subject, &Told)> = fleet.chain(machines).collect();
-    // What was told last comes first.
+    let all = fleet.chain(machines);
+    let mut all: Vec<(Subject, &Told)> = all.filter(|(subject, _)| is_meant(subject)).collect();
     all.sort_by_key(|(_, told)| std::cmp::Reverse(told.at));
     if all.is_empty() {
         writeln!(output, "  nothing was told yet")?;
@@ -149,4 +161,56 @@ fn show_book(book: &Book, output: &mut dyn Write) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::fixture::Kept;
+    use crate::notify::Condition;
+    use crate::report::fixture::second;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        notify: Notify,
+    }
+
+    fn notify(kept: &Kept, name: &str) -> Result<String> {
+        let state = kept.state.root().to_str().unwrap();
+        let runtime = kept.runtime.root().to_str().unwrap();
+        let line = ["notify", "--state", state, "--runtime", runtime, name];
+        let mut output = Vec::new();
+        Line::try_parse_from(line)?.notify.run(&mut output)?;
+        Ok(String::from_utf8(output)?)
+    }
+
+    #[test]
+    fn what_was_told_of_one_machine_is_shown_without_the_others() {
+        let kept = Kept::new("[notify]\ncommand = [\"/tell\"]\n[hosts.a]\n[hosts.b]\n[hosts.c]\n");
+        let bad = Condition {
+            bad: true,
+            state: "failing",
+            silent: false,
+            since: None,
+            error: None,
+        };
+        let mut notified = Notified::default();
+        for name in ["a", "b"] {
+            let subject = Subject::Machine(name.parse().unwrap());
+            notified.command.note(&subject, &bad, second(0));
+        }
+        durable::write_json(&kept.state.notified(), &notified).unwrap();
+        let told = notify(&kept, "a").unwrap();
+        assert!(
+            told.contains("  a: told at ") && !told.contains("  b:"),
+            "{told}"
+        );
+        let none = notify(&kept, "c").unwrap();
+        assert!(none.ends_with("  nothing was told yet\n"), "{none}");
+        let unknown = notify(&kept, "leshy").unwrap_err().to_string();
+        assert!(unknown.contains("no machine leshy"), "{unknown}");
+    }
 }

@@ -14,6 +14,11 @@ pub struct Consent {
 }
 
 impl Consent {
+    /// Whether somebody has to be asked.
+    pub fn is_to_be_asked(self) -> bool {
+        !self.yes
+    }
+
     /// That somebody is there to be asked, unless nobody needs to be.
     ///
     /// # Errors

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use bento_protocol::{Area, Digest, FilePath};
+use bento_protocol::{Digest, FilePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Changes, Side};
+use super::{Changes, Sum};
 use crate::publication::Snapshot;
 
 /// The longest file that is shown, in bytes: nobody reads a longer one's differences.
@@ -44,33 +44,34 @@ impl Contents {
         for file in &changes.files {
             let (before, after) = (file.before.as_ref(), file.after.as_ref());
             // Only that it can be executed, or can't any more, is different.
-            if before.map(|side| side.sha256) == after.map(|side| side.sha256) {
+            let sums = [before, after].map(|side| side.and_then(|side| side.content));
+            if sums[0] == sums[1] {
                 continue;
             }
-            for (side, snapshot) in [(before, old), (after, new)] {
-                if let Some(side) = side.filter(|_| file.path.area() == Area::Config) {
-                    self.look(&file.path, side, snapshot)?;
+            for (sum, snapshot) in sums.into_iter().zip([old, new]) {
+                if let Some(sum) = sum {
+                    self.look(&file.path, sum, snapshot)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn look(&mut self, path: &FilePath, side: &Side, snapshot: &Snapshot) -> io::Result<()> {
+    fn look(&mut self, path: &FilePath, sum: Sum, snapshot: &Snapshot) -> io::Result<()> {
         // What is gone from one machine may still be kept of another.
-        let known = self.found.get(&side.sha256);
+        let known = self.found.get(&sum.sha256);
         if known.is_some_and(|known| *known != Content::Gone) {
             return Ok(());
         }
-        let content = if side.size > FILE_BYTES || self.bytes + side.size > ALL_BYTES {
+        let content = if sum.size > FILE_BYTES || self.bytes + sum.size > ALL_BYTES {
             Content::Large
         } else {
-            content(path, side, snapshot)?
+            content(path, sum, snapshot)?
         };
         if let Content::Text(text) = &content {
             self.bytes += text.len() as u64;
         }
-        self.found.insert(side.sha256, content);
+        self.found.insert(sum.sha256, content);
         Ok(())
     }
 
@@ -80,13 +81,13 @@ impl Contents {
     }
 }
 
-fn content(path: &FilePath, side: &Side, snapshot: &Snapshot) -> io::Result<Content> {
+fn content(path: &FilePath, sum: Sum, snapshot: &Snapshot) -> io::Result<Content> {
     let Some(file) = snapshot.open(path)? else {
         return Ok(Content::Gone);
     };
     let mut bytes = Vec::new();
     file.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if Digest::of(&bytes) != side.sha256 {
+    if Digest::of(&bytes) != sum.sha256 {
         // What the disk gives isn't what was published: nothing is better than something else.
         return Ok(Content::Gone);
     }

@@ -13,7 +13,7 @@ pub mod rendering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bento_protocol::{
-    Digest, File, FilePath, Format, GenerationId, HostName, Manifest, SystemPath,
+    Area, Digest, File, FilePath, Format, GenerationId, HostName, Manifest, SystemPath,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,14 +107,22 @@ pub struct FileChange {
     pub after: Option<Side>,
 }
 
-/// What a file was, or is.
+/// What a file was, or is. Of a secret neither length nor digest is told: by them a short one can be guessed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// Whether it can be executed.
     pub executable: bool,
+    /// What it holds; none of a secret.
+    #[serde(flatten)]
+    pub content: Option<Sum>,
+}
+
+/// How what a file holds is told apart from anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
     /// In bytes.
     pub size: u64,
-    /// Of what it holds.
+    /// The digest.
     pub sha256: Digest,
 }
 
@@ -126,14 +134,18 @@ impl Changes {
             .flat_map(|manifest| manifest.files())
             .map(|file| &file.path)
             .collect();
-        let changes = paths.into_iter().map(|path| FileChange {
+        // While secrets can still be told apart.
+        let changed = paths
+            .into_iter()
+            .filter(|path| old.file(path) != new.file(path));
+        let changes = changed.map(|path| FileChange {
             path: path.clone(),
             before: old.file(path).map(Side::of),
             after: new.file(path).map(Side::of),
         });
         Changes {
             settings: settings(old, new),
-            files: changes.filter(|file| file.before != file.after).collect(),
+            files: changes.collect(),
         }
     }
 }
@@ -156,8 +168,10 @@ impl Side {
     fn of(file: &File) -> Self {
         Side {
             executable: file.executable,
-            size: file.size,
-            sha256: file.sha256,
+            content: (file.path.area() == Area::Config).then_some(Sum {
+                size: file.size,
+                sha256: file.sha256,
+            }),
         }
     }
 }

@@ -31,18 +31,33 @@ pub fn compare(comparisons: &Comparisons, built: Built<'_>, terminal: Option<Ter
         return "Packages can't be compared: there is no Nix here.\n".to_owned();
     }
     let mut text = String::new();
-    for host in changed {
-        let name = &host.name;
-        text += &match systems(host, built).and_then(|systems| differences(systems, terminal)) {
-            Ok(same) if same.trim().is_empty() => format!("packages of {name}: the same\n"),
+    for (systems, names) in alike(&changed, built) {
+        text += &match systems.and_then(|systems| differences(systems, terminal)) {
+            Ok(same) if same.trim().is_empty() => format!("packages of {names}: the same\n"),
             Ok(differences) => {
-                let title = paint(&format!("packages of {name}:"), Colour::Blue, terminal);
+                let title = paint(&format!("packages of {names}:"), Colour::Blue, terminal);
                 format!("{title}\n{}\n", differences.trim_end())
             }
-            Err(why) => format!("packages of {name} can't be compared: {why}\n"),
+            Err(why) => format!("packages of {names} can't be compared: {why}\n"),
         };
     }
     text
+}
+
+/// The system that a machine runs, and the one that it would run; or why they aren't known.
+type Systems = Result<[SystemPath; 2], String>;
+
+/// The pairs of systems, each once, with the names of all the machines that have it: Nix takes a while for each.
+fn alike(hosts: &[&Comparison], built: Built<'_>) -> Vec<(Systems, String)> {
+    let mut alike: Vec<(Systems, String)> = Vec::new();
+    for host in hosts {
+        let systems = systems(host, built);
+        match alike.iter_mut().find(|(known, _)| *known == systems) {
+            Some((_, names)) => *names += &format!(", {}", host.name),
+            None => alike.push((systems, host.name.to_string())),
+        }
+    }
+    alike
 }
 
 fn is_here(program: &str) -> bool {
@@ -50,8 +65,7 @@ fn is_here(program: &str) -> bool {
     asked.is_ok()
 }
 
-/// The system that a machine runs, and the one that it would run.
-fn systems(host: &Comparison, built: Built<'_>) -> Result<[SystemPath; 2], String> {
+fn systems(host: &Comparison, built: Built<'_>) -> Systems {
     let name = &host.name;
     let build = format!("build it here with `bento build {name}`");
     let old = host

@@ -8,7 +8,7 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::grouping::Groups;
-use super::{Changes, Comparison, Comparisons, Content, FileChange, Side};
+use super::{Changes, Comparison, Comparisons, Content, FileChange, Side, Sum};
 use crate::report::{line_as_is, one_line};
 use crate::terminal::{Colour, Terminal, paint};
 
@@ -134,34 +134,34 @@ impl Page<'_> {
             _ => "changed",
         };
         let title = format!("{what} {path}{}", mode(before, after));
-        let same = before.map(|side| side.sha256) == after.map(|side| side.sha256);
-        if same {
+        if file.path.area() == Area::Secrets {
+            self.line(&format!("{title}: a secret, which isn't shown"));
+            return;
+        }
+        let [old, new] = [before, after].map(|side| side.and_then(|side| side.content));
+        if old == new {
             self.line(&title);
             return;
         }
-        let texts = [before, after].map(|side| self.text_of(file, side));
-        match texts {
+        match [old, new].map(|sum| self.text_of(sum)) {
             [Ok(old), Ok(new)] => {
                 self.line(&title);
                 let names = [before, after].map(|side| side.map_or("/dev/null", |_| path.as_str()));
                 self.difference(&old, &new, names);
             }
             [Err(why), _] | [_, Err(why)] => {
-                let sizes = sizes(before, after);
+                let sizes = sizes(old, new);
                 self.line(&format!("{title}: {why}, {sizes}"));
             }
         }
     }
 
     /// What a file holds, or why that isn't shown.
-    fn text_of(&self, file: &FileChange, side: Option<&Side>) -> Result<String, &'static str> {
-        let Some(side) = side else {
+    fn text_of(&self, sum: Option<Sum>) -> Result<String, &'static str> {
+        let Some(sum) = sum else {
             return Ok(String::new());
         };
-        if file.path.area() == Area::Secrets {
-            return Err("a secret, which isn't shown");
-        }
-        match self.comparisons.contents.get(&side.sha256) {
+        match self.comparisons.contents.get(&sum.sha256) {
             Some(Content::Text(text)) => Ok(text.clone()),
             Some(Content::Binary) => Err("not a text"),
             Some(Content::Large) => Err("too large to be shown"),
@@ -235,12 +235,12 @@ fn mode(before: Option<&Side>, after: Option<&Side>) -> &'static str {
     }
 }
 
-fn sizes(before: Option<&Side>, after: Option<&Side>) -> String {
+fn sizes(before: Option<Sum>, after: Option<Sum>) -> String {
     let mut text = String::new();
     let sizes = [before, after].into_iter().flatten();
-    for (place, side) in sizes.enumerate() {
+    for (place, sum) in sizes.enumerate() {
         let arrow = if place > 0 { " → " } else { "" };
-        let _infallible = write!(text, "{arrow}{}", side.size);
+        let _infallible = write!(text, "{arrow}{}", sum.size);
     }
     text + " bytes"
 }

@@ -115,7 +115,7 @@ removed config/old.nix
 @@ -1 +0,0 @@
 -gone
 changed config/run (executable now)
-changed secrets/wifi: a secret, which isn't shown, 8 → 10 bytes
+changed secrets/wifi: a secret, which isn't shown
 
 ";
     assert_eq!(
@@ -278,6 +278,7 @@ fn colours_are_for_terminals_that_want_them() {
         Some(Terminal {
             columns: 80,
             colours,
+            unicode: true,
         })
     };
     assert!(render(&comparisons, terminal(true)).contains("\u{1b}[32m+x\u{1b}[0m\n"));

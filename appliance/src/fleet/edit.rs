@@ -3,6 +3,7 @@
 //! The file is read for where its keys and values lie, and changed as text. Written anew from what was read, dotted keys
 //! would change places, and line ends and a byte order mark would go.
 
+mod inline;
 mod place;
 
 use std::ops::Range;
@@ -20,8 +21,17 @@ pub enum EditError {
     #[error("it can't be read: {0}")]
     Syntax(String),
     /// Something in it is of another kind than it must be.
-    #[error("{0}")]
-    Kind(String),
+    #[error("line {line}: {what} isn't {kind}: write {advice}")]
+    Kind {
+        /// Counted from 1.
+        line: usize,
+        /// What is.
+        what: String,
+        /// What it must be.
+        kind: &'static str,
+        /// How that is written.
+        advice: String,
+    },
     /// It doesn't name that machine.
     #[error("it has no machine {0}: `bento host list` shows which there are")]
     Unknown(HostName),
@@ -41,23 +51,27 @@ pub fn enrol(
     let Some(host) = draft.host(name)? else {
         return Ok(draft.with_host(name, keys, source));
     };
-    let known = match host.get("keys") {
+    let known: Vec<&Value> = match host.get("keys") {
         None => Vec::new(),
         Some(item) => {
             let array = item.as_array();
-            let array = array
-                .ok_or_else(|| EditError::Kind(format!("the keys of {name} aren't a list")))?;
+            let what = format!("the value of {name}'s keys");
+            let advice = "keys = [\"ssh-ed25519 …\"]";
+            let array = array.ok_or_else(|| draft.kind(item, what, "a list", advice))?;
             array.iter().collect()
         }
     };
+    // Its own list replaces that of [defaults], so what it has from there must be in it to stay.
+    let inherited = inherited_keys(text, name);
     let has = |key: &PublicKey| {
         let key_of = |value: &&Value| value.as_str().and_then(|text| text.parse().ok());
-        known
-            .iter()
-            .filter_map(key_of)
-            .any(|known: PublicKey| known == *key)
+        let mut own = known.iter().filter_map(key_of);
+        own.any(|known: PublicKey| known == *key) || inherited.contains(key)
     };
-    let new: Vec<String> = keys.iter().filter(|key| !has(key)).map(quoted).collect();
+    let mut new: Vec<String> = keys.iter().filter(|key| !has(key)).map(quoted).collect();
+    if !new.is_empty() {
+        new.splice(0..0, inherited.iter().map(quoted));
+    }
     let mut text = text.to_owned();
     if !new.is_empty() {
         let new = new.join(", ");
@@ -79,6 +93,20 @@ pub fn enrol(
     }
 }
 
+/// The keys that a machine has from `[defaults]`. One that is refused for them, because they are another's, has none.
+pub fn inherited_keys(text: &str, name: &HostName) -> Vec<PublicKey> {
+    let draft = Draft::of(text).ok();
+    let host = draft.as_ref().and_then(|draft| draft.host(name).ok()?);
+    if host.is_none_or(|host| host.get("keys").is_some()) {
+        return Vec::new();
+    }
+    let mut reading = super::read(text).ok();
+    let host = reading
+        .as_mut()
+        .and_then(|reading| reading.fleet.hosts.remove(name));
+    host.map(|host| host.keys).unwrap_or_default()
+}
+
 /// Takes machines out, each with the comments that stand right above or below it; a comment that a blank line sets apart
 /// stays.
 ///
@@ -91,12 +119,26 @@ pub fn remove(text: &str, names: &[HostName]) -> Result<String, EditError> {
         let host = draft.known_host(name)?;
         let hosts = draft.document.get("hosts").unwrap_or(host);
         text = match hosts.as_inline_table() {
-            Some(table) => applied(&text, (entry_of(table, name.as_str()), String::new())),
+            Some(table) => {
+                let entries = inline::count(&text, table, &[name.as_str()]);
+                without_entries(text, name, entries)?
+            }
             None => {
                 let key = draft.hosts()?.and_then(|hosts| hosts.key(name.as_str()));
                 without(&text, whole_lines(&text, &lines_of(key, host)))
             }
         };
+    }
+    Ok(text)
+}
+
+/// The text without a machine of a table on one line, where it has so many entries: several if they are written with dots.
+fn without_entries(mut text: String, name: &HostName, entries: usize) -> Result<String, EditError> {
+    for _ in 0..entries {
+        let draft = Draft::of(&text)?;
+        let hosts = draft.document.get("hosts").and_then(Item::as_inline_table);
+        let entry = hosts.and_then(|hosts| inline::entry(&text, hosts, &[name.as_str()]));
+        text = applied(&text, (entry.unwrap_or_default(), String::new()));
     }
     Ok(text)
 }
@@ -164,8 +206,28 @@ impl<'t> Draft<'t> {
     fn hosts(&self) -> Result<Option<&dyn TableLike>, EditError> {
         let hosts = self.document.get("hosts").map(Item::as_table_like);
         match hosts {
-            Some(None) => Err(EditError::Kind("hosts isn't a table".into())),
+            Some(None) => {
+                let item = self.document.get("hosts").unwrap_or(&Item::None);
+                let advice = "[hosts.<name>] for each machine";
+                Err(self.kind(item, "hosts", "a table", advice))
+            }
             hosts => Ok(hosts.flatten()),
+        }
+    }
+
+    fn kind(
+        &self,
+        item: &Item,
+        what: impl Into<String>,
+        kind: &'static str,
+        advice: impl Into<String>,
+    ) -> EditError {
+        let start = item.span().unwrap_or_default().start;
+        EditError::Kind {
+            line: self.text[..start].matches('\n').count() + 1,
+            what: what.into(),
+            kind,
+            advice: advice.into(),
         }
     }
 
@@ -173,7 +235,7 @@ impl<'t> Draft<'t> {
         let host = self.hosts()?.and_then(|hosts| hosts.get(name.as_str()));
         match host {
             Some(host) if !host.is_table_like() => {
-                Err(EditError::Kind(format!("{name} isn't a table")))
+                Err(self.kind(host, name.as_str(), "a table", format!("[hosts.{name}]")))
             }
             host => Ok(host),
         }
@@ -189,7 +251,13 @@ impl<'t> Draft<'t> {
     fn line_of(&self, name: &HostName, key: &str) -> Option<Range<usize>> {
         let host = self.host(name).ok().flatten()?;
         if let Some(table) = host.as_inline_table() {
-            return Some(entry_of(table, key));
+            let entry = match self.dotted_in(host) {
+                // Without its only entry it wouldn't be there.
+                Some(_) if table.len() == 1 => None,
+                Some(hosts) => inline::entry(self.text, hosts, &[name.as_str(), key]),
+                None => inline::entry(self.text, table, &[key]),
+            };
+            return entry.filter(|entry| !self.text[entry.clone()].contains('#'));
         }
         let table = host.as_table()?;
         let named = !table.is_dotted() && !table.is_implicit();
@@ -197,6 +265,15 @@ impl<'t> Draft<'t> {
         let line = place::line_start(self.text, span.start)..place::line_end(self.text, span.end);
         let bare = self.text[span.end..line.end].trim().is_empty();
         (bare && (named || table.len() > 1)).then_some(line)
+    }
+
+    /// The table on one line that holds a machine whose settings are written in it with dots.
+    fn dotted_in(&self, host: &Item) -> Option<&toml_edit::InlineTable> {
+        let hosts = self.document.get("hosts").and_then(Item::as_inline_table);
+        hosts.filter(|_| {
+            host.as_inline_table()
+                .is_some_and(|table| table.is_dotted())
+        })
     }
 
     fn line_end(&self) -> &'static str {
@@ -220,7 +297,7 @@ impl<'t> Draft<'t> {
         let hosts = self.document.get("hosts");
         if let Some(table) = hosts.and_then(Item::as_inline_table) {
             let entry = format!("{name} = {{ {} }}", settings.join(", "));
-            return applied(self.text, added(table, &entry));
+            return applied(self.text, inline::added(table, &entry));
         }
         let end = self.line_end();
         let at = hosts
@@ -247,7 +324,10 @@ impl<'t> Draft<'t> {
         }
         let entry = format!("{key} = {value}");
         if let Some(table) = host.as_inline_table() {
-            return added(table, &entry);
+            return match self.dotted_in(host) {
+                Some(_) => inline::added(table, &format!("{name}.{entry}")),
+                None => inline::added(table, &entry),
+            };
         }
         let end = self.line_end();
         let is_below = |item: &Item| item.as_table().is_none_or(|table| table.is_dotted());
@@ -284,36 +364,6 @@ impl<'t> Draft<'t> {
             true => (at..at, format!("{prefix}{entry}{end}")),
             false => (at..at, format!("{end}{prefix}{entry}{end}")),
         }
-    }
-}
-
-/// The edit that adds an entry to a table on one line.
-fn added(table: &toml_edit::InlineTable, entry: &str) -> Edit {
-    let last = table
-        .iter()
-        .filter_map(|(_, value)| extent(&Item::Value(value.clone())));
-    match last.map(|extent| extent.end).max() {
-        Some(end) => (end..end, format!(", {entry}")),
-        None => (table.span().unwrap_or_default(), format!("{{ {entry} }}")),
-    }
-}
-
-/// An entry of a table on one line, with the comma that its neighbour no longer needs.
-fn entry_of(table: &toml_edit::InlineTable, name: &str) -> Range<usize> {
-    let span_of = |(key, value): (&str, &Value)| {
-        let start = table.key(key).and_then(|key| key.span())?.start;
-        let end = extent(&Item::Value(value.clone()))?.end;
-        Some((key == name, start..end))
-    };
-    let spans: Vec<_> = table.iter().filter_map(span_of).collect();
-    let Some(index) = spans.iter().position(|(is_it, _)| *is_it) else {
-        return 0..0;
-    };
-    let own = spans[index].1.clone();
-    match (index.checked_sub(1), spans.get(index + 1)) {
-        (_, Some((_, next))) => own.start..next.start,
-        (Some(previous), None) => spans[previous].1.end..own.end,
-        (None, None) => own,
     }
 }
 

@@ -1,15 +1,17 @@
 //! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
 
 pub mod edit;
+mod host_table;
 mod key;
 mod notify;
+mod reader;
 mod settings;
 mod source;
 mod span;
 
 use std::collections::BTreeMap;
 
-use bento_protocol::{HostName, Terms};
+use bento_protocol::{Address, HostName, Terms};
 use serde::{Deserialize, Serialize};
 
 pub use key::{PublicKey, PublicKeyError};
@@ -37,7 +39,7 @@ pub struct Fleet {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// The name or address that the clients dial.
-    pub address: String,
+    pub address: Address,
     /// The port that they dial.
     #[serde(default = "default_port")]
     pub port: u16,

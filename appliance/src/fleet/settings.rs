@@ -1,14 +1,15 @@
 //! Reads `fleet.toml`: finds all that is wrong with it at once, each with its line.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use bento_protocol::{Attribute, HostName, NixArguments, Reboot, RebootWindow, Terms};
+use bento_protocol::HostName;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::de::IntoDeserializer;
 use toml_edit::{Document, Item, Key, TableLike};
 
-use super::{Fleet, Host, Notify, PublicKey, Publish, Server, SourcePath, Span};
+use super::host_table::HostTable;
+use super::reader::Reader;
+use super::{Fleet, Host, Notify, Publish, Server};
 use crate::problem::Problem;
 
 /// The name of the file in the fleet folder.
@@ -28,10 +29,7 @@ pub struct Reading {
 /// Reads a fleet. An error in one machine's table stops only that machine; any other error stops the whole file,
 /// and the last good fleet stays in force.
 pub fn read(text: &str) -> Result<Reading, Vec<Problem>> {
-    let mut reader = Reader {
-        text,
-        problems: Vec::new(),
-    };
+    let mut reader = Reader::new(text);
     let document = match Document::parse(text) {
         Ok(document) => document,
         Err(error) => {
@@ -80,68 +78,6 @@ pub fn admin(text: &str) -> Option<Vec<String>> {
     let value = document.get("server")?.clone().into_value().ok()?;
     let server = Server::deserialize(value.into_deserializer()).ok()?;
     Some(server.admin)
-}
-
-/// Any key of a machine, or of `[defaults]`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HostTable {
-    keys: Option<Vec<PublicKey>>,
-    source: Option<SourcePath>,
-    include: Option<Vec<String>>,
-    exclude: Option<Vec<String>>,
-    attribute: Option<Attribute>,
-    renamed_from: Option<String>,
-    paused: Option<bool>,
-    silent_after: Option<Span>,
-    reboot: Option<Reboot>,
-    reboot_window: Option<RebootWindow>,
-    self_update: Option<bool>,
-    nix_args: Option<NixArguments>,
-}
-
-impl HostTable {
-    /// The machine's settings: its own keys replace the defaults', lists included.
-    fn resolve(self, name: &HostName, defaults: &HostTable) -> Result<Host, String> {
-        let defaults = defaults.clone();
-        let renamed_from = self
-            .renamed_from
-            .or(defaults.renamed_from)
-            .filter(|name| !name.is_empty());
-        let attribute = self.attribute.or(defaults.attribute);
-        let terms = Terms {
-            attribute: attribute.filter(|attribute| attribute.as_str() != name.as_str()),
-            reboot: self.reboot.or(defaults.reboot).unwrap_or_default(),
-            reboot_window: self.reboot_window.or(defaults.reboot_window),
-            self_update: self
-                .self_update
-                .or(defaults.self_update)
-                .unwrap_or_default(),
-            nix_args: self.nix_args.or(defaults.nix_args).unwrap_or_default(),
-        };
-        if terms.reboot == Reboot::Window && terms.reboot_window.is_none() {
-            return Err("reboot = \"window\" without a reboot_window".into());
-        }
-        Ok(Host {
-            keys: self.keys.or(defaults.keys).unwrap_or_default(),
-            source: self
-                .source
-                .or(defaults.source)
-                .unwrap_or_else(|| SourcePath::default_of(name)),
-            include: self.include.or(defaults.include).unwrap_or_default(),
-            exclude: self.exclude.or(defaults.exclude).unwrap_or_default(),
-            terms,
-            renamed_from: renamed_from
-                .map(HostName::try_from)
-                .transpose()
-                .map_err(|error| error.to_string())?,
-            paused: self.paused.or(defaults.paused).unwrap_or_default(),
-            silent_after: self
-                .silent_after
-                .or(defaults.silent_after)
-                .unwrap_or(Span::days(1)),
-        })
-    }
 }
 
 /// Reads every machine; names of those that can't be used come second.
@@ -217,77 +153,11 @@ fn shares_a_key(
     shares
 }
 
-/// Gathers problems with their lines.
-struct Reader<'text> {
-    text: &'text str,
-    problems: Vec<Problem>,
-}
-
-impl Reader<'_> {
-    fn add(&mut self, span: Option<Range<usize>>, what: impl Into<String>, advice: &str) {
-        let place = match span {
-            Some(span) => format!("{FILE_NAME}:{}", self.line(span.start)),
-            None => FILE_NAME.to_owned(),
-        };
-        // The parser puts its expectations on lines of their own.
-        let what = what.into().replace('\n', ", ");
-        self.problems.push(Problem::new(place, what, advice));
-    }
-
-    /// The line of a byte, counted from 1.
-    fn line(&self, offset: usize) -> usize {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        before.iter().filter(|byte| **byte == b'\n').count() + 1
-    }
-
-    /// Reads one table; what is wrong with it becomes a problem.
-    fn section<T: DeserializeOwned>(&mut self, item: &Item, name: &str) -> Option<T> {
-        let value = item.clone().into_value();
-        let result = match value {
-            Ok(value) => T::deserialize(value.into_deserializer()),
-            Err(_) => return None,
-        };
-        result
-            .map_err(|error| {
-                let what = format!("{name}: {}", error.message());
-                self.add(error.span().or(item.span()), what, "correct the line");
-            })
-            .ok()
-    }
-
-    fn check_sections(&mut self, document: &Document<&str>) {
-        if document.get("server").is_none() {
-            self.add(
-                None,
-                "there is no [server]",
-                "say what the clients dial: [server] with address = \"…\"",
-            );
-        }
-        for (key, item) in document.iter() {
-            let span = document.key(key).and_then(Key::span).or(item.span());
-            match key {
-                "hosts" if item.is_table_like() => {}
-                "hosts" => self.add(
-                    span,
-                    "hosts isn't a table",
-                    "write [hosts.<name>] for each machine",
-                ),
-                "server" | "publish" | "notify" | "defaults" => {}
-                _ => {
-                    let what = format!("unknown key {key:?}");
-                    self.add(
-                        span,
-                        what,
-                        "remove it; there are server, publish, notify, defaults and hosts.<name>",
-                    );
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bento_protocol::Terms;
+
+    use super::super::Span;
     use super::super::key::tests::ONE;
     use super::*;
 

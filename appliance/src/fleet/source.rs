@@ -5,7 +5,7 @@ use bento_protocol::HostName;
 use serde::{Deserialize, Serialize};
 
 /// A folder of the fleet: relative to it, `/`-separated, or `.` for the fleet folder itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SourcePath(String);
 

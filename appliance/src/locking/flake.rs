@@ -42,8 +42,8 @@ impl<'a> Flake<'a> {
         folder: &FleetFolder,
     ) -> Self {
         let find = |name: &str| {
-            let mut files = prospect.tree.files.iter();
-            files.find(|file| file.path.area() == Area::Config && file.path.rest() == name)
+            let mut files = prospect.tree.config().iter();
+            files.find(|file| file.path.rest() == name)
         };
         let published = find(LOCK_FILE);
         let source = host.source.as_path();

@@ -64,16 +64,31 @@ pub struct Failure {
     pub error: String,
 }
 
+/// What is otherwise than it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// Whether it is bad now.
+    pub bad: bool,
+    /// Since when, where that is known.
+    pub since: Option<Timestamp>,
+}
+
 impl Book {
     /// Who is bad and wasn't told to be so, or the other way round.
     pub fn differences(
         &self,
         conditions: &BTreeMap<Subject, Option<Condition>>,
-    ) -> BTreeMap<Subject, bool> {
+    ) -> BTreeMap<Subject, Difference> {
         let differs = |(subject, condition): (&Subject, &Option<Condition>)| {
-            let bad = condition.as_ref()?.bad;
-            let told = self.of(subject).is_some_and(|told| told.bad);
-            (bad != told).then(|| (subject.clone(), bad))
+            let condition = condition.as_ref()?;
+            let told = self.of(subject);
+            let bad = condition.bad;
+            // What was so before the opposite was told isn't what has changed.
+            let since = condition
+                .since
+                .filter(|since| told.is_none_or(|told| *since > told.at));
+            let differs = bad != told.is_some_and(|told| told.bad);
+            differs.then(|| (subject.clone(), Difference { bad, since }))
         };
         conditions.iter().filter_map(differs).collect()
     }
@@ -117,6 +132,7 @@ mod tests {
         bad: true,
         state: "failing",
         silent: false,
+        since: None,
         error: None,
     };
     const GOOD: Condition = Condition {
@@ -145,7 +161,7 @@ mod tests {
             book.note(subject, condition, Timestamp::UNIX_EPOCH);
         }
         let told = differences.into_iter();
-        told.map(|(subject, bad)| (subject.to_string(), bad))
+        told.map(|(subject, difference)| (subject.to_string(), difference.bad))
             .collect()
     }
 
@@ -179,6 +195,27 @@ mod tests {
             tell(&mut book, &[("", bad()), ("a", good()), ("b", good())]),
             []
         );
+    }
+
+    #[test]
+    fn since_when_it_is_so_is_told_unless_something_else_was_told_later() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut book = Book::default();
+        let mut since = |bad, second| {
+            let since = Some(at(second));
+            let condition = Condition {
+                since,
+                ..if bad { BAD } else { GOOD }
+            };
+            let conditions = BTreeMap::from([(machine("a"), Some(condition.clone()))]);
+            let difference = book.differences(&conditions)[&machine("a")];
+            book.note(&machine("a"), &condition, at(second + 10));
+            difference.since
+        };
+        assert_eq!(since(true, 100), Some(at(100)));
+        assert_eq!(since(false, 200), Some(at(200)));
+        // It was silent, and isn't any more.
+        assert_eq!(since(true, 205), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bento_protocol::HostName;
+use jiff::Timestamp;
 
 use crate::report::one_line;
 use crate::status::{HostStatus, MachineStatus, Status};
@@ -36,6 +37,8 @@ pub struct Condition {
     pub state: &'static str,
     /// Whether the machine is silent.
     pub silent: bool,
+    /// Since when that is so; none where it isn't known.
+    pub since: Option<Timestamp>,
     /// What is wrong, in one line.
     pub error: Option<String>,
 }
@@ -71,6 +74,7 @@ impl Condition {
             bad: machine.needs_attention() && !is_awaited,
             state: machine.state.as_str(),
             silent,
+            since: since(machine).filter(|_| !silent),
             error: machine.error.as_deref().map(|error| one_line(error, ERROR)),
         }
     }
@@ -81,9 +85,18 @@ impl Condition {
             bad,
             state: if bad { "faulty" } else { "good" },
             silent: false,
+            since: None,
             error: bad.then(|| one_line(&problems.join("; "), ERROR)),
         }
     }
+}
+
+/// Since when a machine is in its state: since its newest report came, or since something else is published. Of what keeps
+/// something from being published the time isn't known.
+fn since(machine: &MachineStatus) -> Option<Timestamp> {
+    let reported = machine.reported.as_ref()?;
+    let published = machine.published.as_ref()?;
+    (machine.problems.is_empty()).then(|| reported.at.max(published.at))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub struct Message {
     pub bad: bool,
     /// Whether it was heard of for too long ago.
     pub silent: bool,
-    /// When the appliance noticed the change.
+    /// Since when that is so, or where that isn't known, since when the appliance has noticed it.
     #[serde(serialize_with = "to_the_second")]
     pub since: Timestamp,
     /// What is wrong, in one line.
@@ -53,6 +53,7 @@ impl Message {
             bad: false,
             state: "test",
             silent: false,
+            since: None,
             error: None,
         };
         match machine {
@@ -130,6 +131,7 @@ mod tests {
             bad: true,
             state: "failing",
             silent: false,
+            since: None,
             error: Some("build_failed: no luck".into()),
         };
         let subject = Subject::Machine("kikimora".parse().unwrap());

@@ -11,8 +11,8 @@ mod message;
 mod way;
 mod webhook;
 
-pub use book::{Book, Failure, Notified, Told};
+pub use book::{Book, Difference, Failure, Notified, Told};
 pub use condition::{Condition, Subject};
-pub use courier::{Courier, Next, PAUSES, Sequel};
+pub use courier::{Courier, Next, Pace, Sequel};
 pub use message::Message;
 pub use way::{Way, ways};

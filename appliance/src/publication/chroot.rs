@@ -76,7 +76,7 @@ impl Writer<'_> {
         };
         create().map_err(ReadError::Output)?;
         // Both are sorted by path and have the same paths, as the manifest was made from the tree.
-        for (file, found) in self.manifest.files().iter().zip(&tree.files) {
+        for (file, found) in self.manifest.files().iter().zip(tree.files()) {
             let target = self.local(file);
             self.create_parents(file).map_err(ReadError::Output)?;
             let old = previous.filter(|(manifest, _)| manifest.file(&file.path) == Some(file));
@@ -106,7 +106,7 @@ impl Writer<'_> {
             output.write_all(chunk)
         })?;
         if Digest::from_hasher(hasher) != file.sha256 {
-            return Err(ReadError::Changed);
+            return Err(ReadError::Changed(found.real.clone()));
         }
         self.seal(&output, file.executable, archive::MODIFIED)
             .map_err(ReadError::Output)

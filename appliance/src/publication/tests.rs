@@ -276,14 +276,14 @@ fn what_changes_while_it_is_read_is_not_published() {
     let refused = world
         .publications()
         .prepare(&manifest, &tree, &fleet, gid());
-    assert!(matches!(refused, Err(ReadError::Changed)), "{refused:?}");
+    assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
     fs::remove_file(world.folder.path().join("hosts/a/flake.nix")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", world.folder.path().join("hosts/a/flake.nix"))
         .unwrap();
     let refused = world
         .publications()
         .prepare(&manifest, &tree, &fleet, gid());
-    assert!(matches!(refused, Err(ReadError::Changed)), "{refused:?}");
+    assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
 }
 
 #[test]

@@ -47,7 +47,8 @@ pub struct Build {
     pub generation: GenerationId,
     /// The system.
     pub system: SystemPath,
-    /// Whether the machine must come to the same: a flake with its lock file, in the generation.
+    /// Whether the machine must come to the same: a flake with its lock file, in the generation, whose inputs the
+    /// machine doesn't move by itself.
     pub comparable: bool,
     /// When, by the clock of who built it.
     pub at: Timestamp,

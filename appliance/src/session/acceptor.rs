@@ -1,18 +1,16 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
 use rustix::net::{RecvFlags, recv};
 use tracing::{Level, debug, error, info, warn};
 
 use super::handshake::OWN_ADDRESS;
 use super::lobby::{IDENTIFICATION_BYTES, Introduction, Lobby};
 use super::log::Line;
+use super::poll::{Poll, Source};
 use super::process::Process;
 use super::registry::Action;
 use super::sessions::{Event, Shared};
@@ -31,7 +29,7 @@ const GUESTS_AT_ONCE: usize = 64;
 
 /// Accepts connections, gives each an sshd, and watches what becomes of them: one thread for all.
 pub(super) struct Acceptor<R: Fn(Event)> {
-    epoll: OwnedFd,
+    poll: Poll,
     listener: Option<TcpListener>,
     listening: bool,
     lobby: Lobby,
@@ -54,38 +52,6 @@ impl<R: Fn(Event)> Drop for Reporter<R> {
     }
 }
 
-/// What a file descriptor stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Wake,
-    Listener,
-    Guest(u64),
-    Session(u64),
-}
-
-impl Source {
-    /// Guests and sessions are numbered each on their own.
-    fn data(self) -> epoll::EventData {
-        let (number, kind) = match self {
-            Source::Wake => (0, 0),
-            Source::Listener => (0, 1),
-            Source::Guest(number) => (number, 2),
-            Source::Session(number) => (number, 3),
-        };
-        epoll::EventData::new_u64(number << 2 | kind)
-    }
-
-    fn of(data: epoll::EventData) -> Self {
-        let number = data.u64() >> 2;
-        match data.u64() & 3 {
-            0 => Source::Wake,
-            1 => Source::Listener,
-            2 => Source::Guest(number),
-            _ => Source::Session(number),
-        }
-    }
-}
-
 impl<R: Fn(Event)> Acceptor<R> {
     pub(super) fn new(
         listener: TcpListener,
@@ -94,15 +60,10 @@ impl<R: Fn(Event)> Acceptor<R> {
         report: R,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &shared.wake,
-            Source::Wake.data(),
-            epoll::EventFlags::IN,
-        )?;
+        let poll = Poll::new()?;
+        poll.add(&shared.wake, Source::Wake)?;
         Ok(Acceptor {
-            epoll,
+            poll,
             listener: Some(listener),
             listening: false,
             lobby: Lobby::new(),
@@ -117,7 +78,6 @@ impl<R: Fn(Event)> Acceptor<R> {
 
     /// Runs until the sessions are closed and the last one has ended.
     pub(super) fn run(mut self) {
-        let mut happened = Vec::with_capacity(256);
         loop {
             if self.shared.is_closed() {
                 self.close();
@@ -125,7 +85,7 @@ impl<R: Fn(Event)> Acceptor<R> {
                     return;
                 }
             }
-            if let Err(error) = self.turn(&mut happened) {
+            if let Err(error) = self.turn() {
                 error!("no connection can be accepted any more: {error}");
                 return;
             }
@@ -133,7 +93,7 @@ impl<R: Fn(Event)> Acceptor<R> {
     }
 
     /// Does what is due, then waits for something to happen, and takes note of it.
-    fn turn(&mut self, happened: &mut Vec<epoll::Event>) -> io::Result<()> {
+    fn turn(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
@@ -143,16 +103,12 @@ impl<R: Fn(Event)> Acceptor<R> {
         self.tend_listener()?;
         let timeout = self
             .next_due(now)
-            .map(|due| timespec(due.saturating_duration_since(now)));
-        match epoll::wait(&self.epoll, spare_capacity(happened), timeout.as_ref()) {
-            Err(rustix::io::Errno::INTR) => {}
-            result => drop(result?),
-        }
-        for event in happened.drain(..) {
-            match Source::of(event.data) {
+            .map(|due| due.saturating_duration_since(now));
+        for (source, is_gone) in self.poll.wait(timeout)? {
+            match source {
                 Source::Wake => self.drain_wake(),
                 Source::Listener => self.accept(),
-                Source::Guest(number) => self.hear_guest(number, event.flags),
+                Source::Guest(number) => self.hear_guest(number, is_gone),
                 Source::Session(number) => self.read_log(number),
             }
         }
@@ -239,14 +195,9 @@ impl<R: Fn(Event)> Acceptor<R> {
         let room = self.lobby.len() < self.shared.registry().limits().guests;
         let wanted = room && self.paused_until.is_none();
         if wanted && !self.listening {
-            epoll::add(
-                &self.epoll,
-                listener,
-                Source::Listener.data(),
-                epoll::EventFlags::IN,
-            )?;
+            self.poll.add(listener, Source::Listener)?;
         } else if !wanted && self.listening {
-            epoll::delete(&self.epoll, listener)?;
+            self.poll.remove(listener)?;
         }
         self.listening = wanted;
         Ok(())
@@ -285,16 +236,15 @@ impl<R: Fn(Event)> Acceptor<R> {
         let Some(connection) = self.lobby.get(number) else {
             return Ok(());
         };
-        // On change only: what a guest has said stays unread, and would wake us for ever.
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        let added = epoll::add(&self.epoll, connection, Source::Guest(number).data(), flags);
+        // What a guest has said stays unread.
+        let added = self.poll.add_once(connection, Source::Guest(number));
         if added.is_err() {
             self.lobby.leave(number);
         }
-        Ok(added?)
+        added
     }
 
-    fn hear_guest(&mut self, number: u64, flags: epoll::EventFlags) {
+    fn hear_guest(&mut self, number: u64, is_gone: bool) {
         let Some(connection) = self.lobby.get(number) else {
             return;
         };
@@ -305,8 +255,7 @@ impl<R: Fn(Event)> Acceptor<R> {
             Err(rustix::io::Errno::AGAIN) => Introduction::Silent,
             Err(_) => Introduction::Foreign,
         };
-        let gone = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-        if flags.intersects(gone) || introduction == Introduction::Foreign {
+        if is_gone || introduction == Introduction::Foreign {
             debug!("a connection that isn't SSH, or has gone, is closed");
             self.lobby.leave(number);
         } else {
@@ -331,7 +280,7 @@ impl<R: Fn(Event)> Acceptor<R> {
             {
                 Ok(process) => {
                     // sshd's copy of the socket would keep it in there.
-                    let _ = epoll::delete(&self.epoll, &guest.connection);
+                    let _ = self.poll.remove(&guest.connection);
                     self.lobby.leave(number);
                     self.processes.insert(session, process);
                 }
@@ -346,8 +295,7 @@ impl<R: Fn(Event)> Acceptor<R> {
     }
 
     fn watch(&self, session: u64, process: Process) -> io::Result<Process> {
-        let data = Source::Session(session).data();
-        epoll::add(&self.epoll, &process.log, data, epoll::EventFlags::IN)?;
+        self.poll.add(&process.log, Source::Session(session))?;
         Ok(process)
     }
 
@@ -421,14 +369,4 @@ fn lacks_resources(error: &io::Error) -> bool {
         Errno::NOSPC,
     ];
     Errno::from_io_error(error).is_some_and(|errno| lacking.contains(&errno))
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    // Rounded up: a wake before the time would find nothing to do and wait again, for nothing, over and over.
-    let nanoseconds = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-    let milliseconds = nanoseconds.saturating_add(999_999) / 1_000_000;
-    Timespec {
-        tv_sec: milliseconds / 1000,
-        tv_nsec: milliseconds % 1000 * 1_000_000,
-    }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::registry::{Limits, Slots};
+use super::limits::Limits;
+use super::registry::Slots;
 
 /// The longest identification line in bytes, its end included (RFC 4253, section 4.2).
 pub(super) const IDENTIFICATION_BYTES: usize = 255;

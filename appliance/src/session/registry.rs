@@ -1,58 +1,16 @@
 //! Which sessions there are, whose they are, and which must end: the rules, without any effect.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::time::{Duration, Instant};
+mod session;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use self::session::Session;
 use super::accounts::SSHD_UID;
+use super::limits::Limits;
+use super::reason::Reason;
 use super::tally::Tally;
 use super::turn::Turn;
-
-/// How much the sessions may take.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connections that have an sshd and haven't proved yet whose they are. Each costs about 1 MB and 25 ms of a CPU.
-    pub unauthenticated: usize,
-    /// How many of them are in their first moments at a time, before it is known how fast they go: key exchanges share
-    /// the CPU, and none would be in time if all ran at once.
-    pub newcomers: usize,
-    /// Connections that have no sshd yet; further ones wait in the kernel's queue. Each costs one file descriptor.
-    pub guests: usize,
-    /// How long a connection may take to introduce itself, and from then on to authenticate.
-    pub grace: Duration,
-    /// After how long a connection that says nothing at all may have an sshd: there are clients, such as
-    /// `ssh-keyscan`, that wait for the server to speak first.
-    pub patience: Duration,
-    /// After how long a client that owes an answer counts no longer as a newcomer: while we wait for it, it takes no
-    /// CPU from others.
-    pub pause: Duration,
-    /// After how long its slot is given to somebody who waits for one. Several round trips by way of Tor, or what a
-    /// busy machine takes to compute its answer, so that who makes progress keeps its slot.
-    pub stall: Duration,
-    /// Sessions of one machine at a time.
-    pub per_account: usize,
-    /// How long a session may last once it is authenticated.
-    pub session: Duration,
-    /// How long an sshd may take to notice that its wire is cut, before it is killed.
-    pub hang_up: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            unauthenticated: 100,
-            newcomers: 32,
-            guests: 1000,
-            grace: Duration::from_secs(20),
-            patience: Duration::from_secs(1),
-            pause: Duration::from_secs(1),
-            stall: Duration::from_secs(6),
-            per_account: 4,
-            session: Duration::from_secs(60 * 60),
-            hang_up: Duration::from_secs(1),
-        }
-    }
-}
 
 /// Sessions of the appliance's own health check that don't need a slot: it must not take strangers for a failure.
 const OWN_SESSIONS: usize = 4;
@@ -71,69 +29,6 @@ pub(super) struct Slots {
     pub(super) own: bool,
 }
 
-/// Why a session is ended by the appliance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// It didn't authenticate in time.
-    Grace,
-    /// It used its slot for nothing, and others waited for one.
-    Room,
-    /// It lasted too long.
-    Length,
-    /// Its machine has enough others.
-    Number,
-    /// Its account isn't one of those that may have sessions.
-    Account,
-    /// Its account's keys were changed after it began.
-    Keys,
-    /// Its machine has left too much in its inbox.
-    Inbox,
-    /// All sessions are ended.
-    Stop,
-}
-
-impl Reason {
-    pub(super) const ALL: [Reason; 8] = [
-        Reason::Grace,
-        Reason::Room,
-        Reason::Length,
-        Reason::Number,
-        Reason::Account,
-        Reason::Keys,
-        Reason::Inbox,
-        Reason::Stop,
-    ];
-
-    /// Its name where it is counted.
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Reason::Grace => "grace",
-            Reason::Room => "room",
-            Reason::Length => "length",
-            Reason::Number => "number",
-            Reason::Account => "account",
-            Reason::Keys => "keys",
-            Reason::Inbox => "inbox",
-            Reason::Stop => "stop",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Reason::Grace => "it took too long to authenticate",
-            Reason::Room => "it didn't get on with authenticating, and others wait",
-            Reason::Length => "it lasted too long",
-            Reason::Number => "its machine has too many sessions",
-            Reason::Account => "its machine isn't enrolled any more",
-            Reason::Keys => "its machine's keys have changed",
-            Reason::Inbox => "its machine has left too many files",
-            Reason::Stop => "the appliance stops",
-        })
-    }
-}
-
 /// What has to be done to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
@@ -141,26 +36,6 @@ pub(super) enum Action {
     HangUp(u64, Reason),
     /// Kill what is left of it: cutting the wire didn't help.
     Kill(u64),
-}
-
-#[derive(Debug)]
-struct Session {
-    own: bool,
-    uid: Option<u32>,
-    began: Instant,
-    /// When its sshd last said something. That is what progress is: a byte now and then from the client is none.
-    spoke: Instant,
-    /// Whether its client has said nothing since.
-    owed: bool,
-    deadline: Instant,
-    end: Option<End>,
-}
-
-#[derive(Debug)]
-struct End {
-    reason: Reason,
-    /// When its processes must be gone; none until its wire was cut.
-    deadline: Option<Instant>,
 }
 
 /// The sessions, each known by a number that only grows.
@@ -468,38 +343,6 @@ impl Registry {
         let settled = self.strangers().map(|session| self.settled(session));
         let settled = settled.filter(|settled| *settled > now);
         self.sessions.values().filter_map(due).chain(settled).min()
-    }
-}
-
-/// How little a session does for its slot; the first is ended first.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Idle {
-    /// Its client has owed an answer since then.
-    Stalled(Instant),
-    /// Its client talks, but there was nothing to answer since then.
-    Drips(Instant),
-}
-
-impl Session {
-    fn takes_slot(&self) -> bool {
-        self.uid.is_none() && !self.own
-    }
-
-    fn idle(&self, limits: &Limits, now: Instant) -> Option<Idle> {
-        let since = |limit| Some(self.spoke).filter(|spoke| *spoke + limit <= now);
-        let stalls = || since(limits.stall).map(Idle::Stalled);
-        let drips = || since(limits.grace / 2).map(Idle::Drips);
-        if self.owed { stalls() } else { drips() }
-    }
-
-    /// The first reason stands.
-    fn end_for(&mut self, reason: Option<Reason>) {
-        if let (None, Some(reason)) = (&self.end, reason) {
-            self.end = Some(End {
-                reason,
-                deadline: None,
-            });
-        }
     }
 }
 

@@ -12,7 +12,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::acceptor::Acceptor;
-use super::registry::{Limits, Registry};
+use super::limits::Limits;
+use super::registry::Registry;
 use super::sshd::Sshd;
 use super::tally::Tally;
 
@@ -68,6 +69,18 @@ impl Shared {
 }
 
 impl Sessions {
+    /// Nobody's, and there will never be any.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC).expect("there are descriptors left");
+        let shared = Arc::new(Shared {
+            registry: Mutex::new(Registry::new(Limits::default())),
+            closed: AtomicBool::new(true),
+            wake,
+        });
+        Sessions { shared }
+    }
+
     /// Starts to accept connections. No account may have a session until [`Self::allow`] says so.
     ///
     /// `report` is called for every event, in the acceptor's thread, and mustn't block. The process must reap its

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::registry::Reason;
+use super::reason::Reason;
 
 /// How many sessions there are, and were since the appliance started; its own aren't counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

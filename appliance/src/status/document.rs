@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use anyhow::bail;
+use anyhow::ensure;
 use bento_protocol::{Format, GenerationId, HostName, SystemPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
@@ -97,9 +97,9 @@ impl Status {
     /// When there is one.
     pub fn require(&self, names: &[HostName]) -> anyhow::Result<()> {
         let known = |name: &&HostName| self.hosts.iter().any(|host| host.name == **name);
-        if let Some(unknown) = names.iter().find(|name| !known(name)) {
-            bail!("{}", roster::unknown(unknown));
-        }
+        let unknown = names.iter().filter(|name| !known(name));
+        let unknown: Vec<_> = unknown.map(HostName::as_str).collect();
+        ensure!(unknown.is_empty(), roster::unknown(unknown.join(" or ")));
         Ok(())
     }
 

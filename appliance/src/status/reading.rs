@@ -1,25 +1,23 @@
 //! Reads what is known of every machine, and judges it.
 
-use std::borrow::Cow;
+mod machine;
+
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
-use bento_protocol::{Format, HostName, SystemPath};
+use bento_protocol::{Format, HostName};
 use jiff::Timestamp;
 
-use super::{HostStatus, MachineStatus, PublishedVersion, Reported, Status, judge};
+use self::machine::MachineReading;
+use super::{MachineStatus, Status};
 use crate::durable;
 use crate::enrolment::Enrolments;
 use crate::fleet::Host;
 use crate::problem::Problem;
-use crate::published::Published;
-use crate::report::{Content, Ledger, Record, one_line};
+use crate::report::Ledger;
 use crate::roster::read_fleet;
-use crate::state::{HostState, Runtime, State};
+use crate::state::{Runtime, State};
 
 /// How many machines are read at once: more than there are processors, because with a cold cache each waits for the disk.
 const AT_ONCE: usize = 8;
@@ -34,16 +32,6 @@ pub struct Reading {
     /// None where no appliance runs that could tell.
     problems: Option<Vec<Problem>>,
     machines: BTreeMap<HostName, MachineReading>,
-}
-
-/// What was read of one machine: two small files, and the time of a third.
-#[derive(Debug, Default)]
-struct MachineReading {
-    published: Option<Published>,
-    ledger: Ledger,
-    contact: Option<Timestamp>,
-    /// What couldn't be read, a safe line each.
-    unreadable: Vec<String>,
 }
 
 impl Status {
@@ -153,83 +141,6 @@ impl Reading {
     }
 }
 
-impl MachineReading {
-    fn of(keep: &HostState) -> Self {
-        let mut unreadable = Vec::new();
-        let published = or_default(Published::read(keep), &keep.published(), &mut unreadable);
-        let ledger = or_default(Ledger::read(keep), &keep.ledger(), &mut unreadable);
-        MachineReading {
-            published,
-            ledger,
-            contact: modified(&keep.seen()),
-            unreadable,
-        }
-    }
-
-    /// What was received before the machine was enrolled came from another one that had its name.
-    fn ledger_since(&self, enrolled: Option<Timestamp>) -> Cow<'_, Ledger> {
-        match enrolled {
-            Some(enrolled) => Cow::Owned(self.ledger.clone().since(enrolled)),
-            None => Cow::Borrowed(&self.ledger),
-        }
-    }
-
-    fn status(
-        &self,
-        name: &HostName,
-        host: &Host,
-        enrolled: Option<Timestamp>,
-        problems: Vec<String>,
-        now: Timestamp,
-    ) -> MachineStatus {
-        let published = self.published.as_ref();
-        let ledger = self.ledger_since(enrolled);
-        let newest = ledger.newest.as_ref();
-        let state = judge(published, &ledger);
-        let lines: Vec<_> = self.unreadable.iter().cloned().chain(problems).collect();
-        let seen = self.contact.or(newest.map(|record| record.received));
-        let seen = seen.filter(|seen| enrolled.is_none_or(|enrolled| *seen >= enrolled));
-        MachineStatus {
-            name: name.clone(),
-            state,
-            expected_system: published.and_then(|published| published.expected_system.clone()),
-            reported: newest.map(Reported::new),
-            seen,
-            silent: seen
-                .or(enrolled)
-                .map(|contact| is_over(contact, host.silent_after.as_duration(), now)),
-            paused: host.paused,
-            held: newest.and_then(Record::held).filter(|until| *until > now),
-            runs: newest.map_or(0, |_| ledger.runs()),
-            error: if lines.is_empty() {
-                error(&ledger).or_else(|| mismatch(state, published?, &ledger))
-            } else {
-                Some(lines.join("; "))
-            },
-            problems: lines,
-            notes: Vec::new(),
-            version: version(&ledger),
-            published: published.map(|published| PublishedVersion {
-                generation: published.generation,
-                at: published.at,
-            }),
-        }
-    }
-}
-
-impl Reported {
-    fn new(record: &Record) -> Self {
-        Reported {
-            generation: record.generation(),
-            outcome: Cow::Borrowed(record.outcome_name()),
-            auto: record.is_auto(),
-            at: record.received,
-            built: record.built().cloned(),
-            running: record.running().cloned(),
-        }
-    }
-}
-
 fn read_machines(
     state: &State,
     hosts: &BTreeMap<HostName, Host>,
@@ -254,78 +165,6 @@ fn read_machines(
             Err(names) => read(names),
         };
         threads.into_iter().flat_map(join).collect()
-    })
-}
-
-/// Why the newest run failed, or the one that the state is judged by. The ledger holds it as one safe line.
-fn error(ledger: &Ledger) -> Option<String> {
-    let judged = [ledger.newest.as_ref(), ledger.judged()];
-    let failed = judged
-        .into_iter()
-        .flatten()
-        .find(|record| !record.is_success())?;
-    let silent = || {
-        format!(
-            "{}: the report doesn't say why, its log may",
-            failed.outcome_name()
-        )
-    };
-    Some(
-        failed
-            .error()
-            .filter(|error| !error.is_empty())
-            .map_or_else(silent, str::to_owned),
-    )
-}
-
-/// How what a machine built differs from what was built here, where that is its state.
-fn mismatch(state: HostStatus, published: &Published, ledger: &Ledger) -> Option<String> {
-    if state != HostStatus::Mismatch {
-        return None;
-    }
-    let (here, there) = (
-        published.expected_system.as_ref()?,
-        ledger.judged()?.built()?,
-    );
-    let (here, there) = (short(here), short(there));
-    Some(format!(
-        "it built {there}…, and `bento build` {here}… of the same generation"
-    ))
-}
-
-/// What runs on a machine, in short.
-fn version(ledger: &Ledger) -> Option<String> {
-    let newest = ledger.newest.as_ref()?;
-    let running = newest.running()?;
-    if matches!(newest.content, Content::Legacy(_)) {
-        return Some(short(running));
-    }
-    let confirmed = ledger
-        .confirmed
-        .as_ref()
-        .filter(|record| record.running() == Some(running))?;
-    confirmed.generation().map(|generation| generation.short())
-}
-
-/// By what a person tells systems apart: the beginning of the hash.
-fn short(system: &SystemPath) -> String {
-    let name = system.as_str().rsplit('/').next().unwrap_or_default();
-    name.chars().take(8).collect()
-}
-
-fn is_over(contact: Timestamp, normal: Duration, now: Timestamp) -> bool {
-    // A contact in the future, after the clock was set back, is no long silence.
-    Duration::try_from(now.duration_since(contact)).is_ok_and(|silence| silence > normal)
-}
-
-/// A file that can't be read counts as if it weren't there, and that is said.
-fn or_default<T: Default>(read: io::Result<T>, path: &Path, unreadable: &mut Vec<String>) -> T {
-    read.unwrap_or_else(|error| {
-        unreadable.push(one_line(
-            &format!("{} can't be read: {error}", path.display()),
-            usize::MAX,
-        ));
-        T::default()
     })
 }
 
@@ -359,13 +198,6 @@ fn without_name(problem: &Problem) -> String {
         ..problem.clone()
     }
     .to_string()
-}
-
-fn modified(path: &Path) -> Option<Timestamp> {
-    fs::metadata(path)
-        .and_then(|data| data.modified())
-        .ok()
-        .and_then(|time| Timestamp::try_from(time).ok())
 }
 
 #[cfg(test)]

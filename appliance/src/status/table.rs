@@ -1,38 +1,16 @@
 //! Status as a table for a person.
 
+mod layout;
+
 use std::fmt::Write;
 
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use self::layout::{HEADINGS, Layout, Row, SHORTEST_ERROR};
 use super::{HostStatus, MachineStatus, Status};
 use crate::report::one_line;
-use crate::terminal::{Colour, Terminal, paint};
-
-const COLUMNS: usize = 7;
-const HEADINGS: [&str; COLUMNS] = [
-    "MACHINE",
-    "STATE",
-    "PUBLISHED",
-    "SINCE",
-    "RUNS",
-    "CONTACT",
-    "ERROR",
-];
-/// The column of the names.
-const MACHINE: usize = 0;
-/// The column of the states, which is coloured.
-const STATE: usize = 1;
-/// The column of the errors, which comes last and takes what is left of the line.
-const ERROR: usize = 6;
-/// What is left out first on a terminal that is too narrow for all: PUBLISHED is told by the state, too.
-const LEFT_OUT_FIRST: [usize; 4] = [3, 2, 4, 5];
-/// Between columns.
-const GAP: &str = "  ";
-/// An error isn't shown in fewer characters than this, only below the table.
-const SHORTEST_ERROR: usize = 12;
-
-type Row = [String; COLUMNS];
+use crate::terminal::{Colour, Terminal, legible, paint};
 
 /// The table in its parts, each a line or several.
 #[derive(Debug)]
@@ -73,7 +51,7 @@ pub fn render(status: &Status, of: usize, terminal: Option<Terminal>) -> String 
             text.push('\n');
         }
     }
-    text
+    legible(text, terminal)
 }
 
 impl Table {
@@ -186,80 +164,6 @@ fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> Ro
     ]
 }
 
-/// Which columns are shown, and how wide they are, in cells of a terminal.
-struct Layout {
-    /// None for a column that is left out. What stands in that of the errors doesn't count.
-    widths: [Option<usize>; COLUMNS],
-    /// What is left for errors; none where nothing is cut.
-    room: Option<usize>,
-}
-
-impl Layout {
-    fn of(rows: &[Row], columns: Option<usize>) -> Self {
-        let mut widths = HEADINGS.map(|heading| Some(heading.width()));
-        for row in rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(Some(cell.width()));
-            }
-        }
-        widths[ERROR] = None;
-        let Some(columns) = columns else {
-            return Layout { widths, room: None };
-        };
-        let taken = |widths: &[Option<usize>; COLUMNS]| {
-            let widths = widths.iter().flatten();
-            widths.map(|width| width + GAP.len()).sum::<usize>()
-        };
-        // Behind the last column nothing needs a gap.
-        let fits = |widths: &_| taken(widths) <= columns + GAP.len();
-        for column in LEFT_OUT_FIRST {
-            if !fits(&widths) {
-                widths[column] = None;
-            }
-        }
-        if !fits(&widths) {
-            let both = columns.saturating_sub(GAP.len());
-            let state = widths[STATE].unwrap_or_default();
-            let name = widths[MACHINE].unwrap_or_default();
-            // A name that was cut in the middle says less than a state that was.
-            let state = state.min(both.saturating_sub(name).max(both * 3 / 5));
-            widths[STATE] = Some(state);
-            widths[MACHINE] = Some(both - state);
-        }
-        Layout {
-            room: Some(columns.saturating_sub(taken(&widths))),
-            widths,
-        }
-    }
-
-    fn row(&self, cells: &Row, colour: Option<Colour>, terminal: Option<Terminal>) -> String {
-        let mut text = String::new();
-        let mut gap = "";
-        for (column, (cell, width)) in cells.iter().zip(self.widths).enumerate() {
-            let Some(width) = width else { continue };
-            let cell = cut(cell, width);
-            // Filled up before it is coloured: the codes take no room on the terminal.
-            let filled = format!("{cell}{}", " ".repeat(width - cell.width()));
-            text.push_str(gap);
-            text += &match colour {
-                Some(colour) if column == STATE => paint(&filled, colour, terminal),
-                _ => filled,
-            };
-            gap = GAP;
-        }
-        let error = match self.room {
-            Some(room) if room < SHORTEST_ERROR => String::new(),
-            Some(room) => cut(&cells[ERROR], room),
-            None => cells[ERROR].clone(),
-        };
-        if !error.is_empty() {
-            text.push_str(gap);
-            text.push_str(&error);
-        }
-        text
-    }
-}
-
 /// What is said of a machine below the table: each thing that stops its publication, or an error that didn't fit, and
 /// what the administrator is reminded of.
 fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
@@ -267,11 +171,13 @@ fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
     let full = |text: &String| format!("{name}: {}", one_line(text, usize::MAX));
     let didnt_fit =
         |error: &&String| room.is_some_and(|room| room < SHORTEST_ERROR || error.width() > room);
-    let error = host
-        .error
-        .iter()
-        .filter(|error| host.problems.is_empty() && didnt_fit(error));
-    let lines = host.problems.iter().chain(error).chain(&host.notes);
+    // Where there is one only, the table may have said it.
+    let (problems, error) = match (&host.problems[..], &host.error) {
+        ([], error) => (&[][..], error.as_ref().filter(didnt_fit)),
+        ([only], Some(error)) if only == error && !didnt_fit(&error) => (&[][..], None),
+        (problems, _) => (problems, None),
+    };
+    let lines = problems.iter().chain(error).chain(&host.notes);
     lines.map(full).collect()
 }
 

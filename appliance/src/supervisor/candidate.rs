@@ -1,6 +1,7 @@
 //! One machine in a look at the fleet folder: whether something is to be published for it, and that written aside.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bento_protocol::{GenerationId, HostName};
@@ -15,7 +16,7 @@ use crate::publication::{Prepared, Publications};
 use crate::published::Published;
 use crate::release::{self, Approval, Build, Unreadable};
 use crate::state::{HostState, State};
-use crate::tree::{FleetFolder, HostTree};
+use crate::tree::{FleetFolder, HostTree, Sources};
 
 /// What is looked at, and when.
 pub(super) struct Look<'a> {
@@ -31,21 +32,33 @@ pub(super) struct Candidate<'a> {
     pub(super) name: &'a HostName,
     pub(super) host: &'a Host,
     pub(super) gid: u32,
-    pub(super) state: &'a HostState,
+    pub(super) state: HostState,
 }
 
-/// What became of one machine in a look.
+/// What became of a machine to which nothing is given in a look.
 pub(super) enum Verdict {
     /// It has what it should have.
     Current,
     /// Something of it is being changed; with what to tell if that takes too long.
     Unsettled(Option<Problem>),
-    /// It waits for the switch.
-    Prepared(Box<Prepared>, GenerationId),
     /// It keeps what it has.
     Faulty(Vec<Problem>),
     /// It keeps what it has, because the state can't be used.
     Failed(io::Error),
+}
+
+/// A publication that waits for the switch.
+pub(super) struct Waiting {
+    pub(super) publication: Prepared,
+    pub(super) generation: GenerationId,
+    /// What it was made of.
+    pub(super) tree: HostTree,
+}
+
+/// What a machine gets and has, settled, before anything is written.
+pub(super) struct Settled {
+    tree: HostTree,
+    known: Known,
 }
 
 /// What is there before anything is written.
@@ -55,23 +68,24 @@ struct Known {
 }
 
 impl Candidate<'_> {
-    /// Prepares what is to be published. What is wrong without being in the way of that goes to `problems`.
-    pub(super) fn prepare(
+    /// Looks at all that the machine gets. What is wrong without being in the way of that goes to `problems`.
+    ///
+    /// # Errors
+    /// The verdict, where nothing is to be prepared.
+    pub(super) fn survey(
         &self,
         look: &Look<'_>,
+        sources: &mut Sources<'_>,
         settling: &mut TreeSettling,
-        digests: &mut DigestCache,
         problems: &mut Vec<Problem>,
-    ) -> Verdict {
-        let published = match Publications::of(self.state).published() {
-            Ok(published) => published,
-            Err(error) => return Verdict::Failed(error),
-        };
+    ) -> Result<Settled, Verdict> {
+        let published = Publications::of(&self.state).published();
+        let published = published.map_err(Verdict::Failed)?;
         let build = match release::read::<Build>(look.folder, self.name) {
             Ok(build) => build,
-            Err(Unreadable::Unsettled) => return Verdict::Unsettled(None),
+            Err(Unreadable::Unsettled) => return Err(Verdict::Unsettled(None)),
             Err(Unreadable::Damaged(problem)) if look.fleet.publish.require_build => {
-                return Verdict::Faulty(vec![problem]);
+                return Err(Verdict::Faulty(vec![problem]));
             }
             Err(Unreadable::Damaged(problem)) => {
                 problems.push(problem);
@@ -79,36 +93,77 @@ impl Candidate<'_> {
             }
         };
         let known = Known { published, build };
-        if let Err(error) = self.expect(&known) {
-            return Verdict::Failed(error);
-        }
+        self.expect(&known).map_err(Verdict::Failed)?;
         if self.host.paused && known.published.is_some() {
-            return Verdict::Current;
+            return Err(Verdict::Current);
         }
-        let tree = match HostTree::walk(look.folder, self.name, self.host) {
-            Ok(tree) => tree,
-            Err(problems) => {
-                settling.disturb();
-                return Verdict::Faulty(problems);
-            }
-        };
-        if !settling.is_settled(&tree, look.instant) {
-            return Verdict::Unsettled(settling.unrest(self.name, look.instant));
+        let tree = sources.walk(self.name, self.host).map_err(|problems| {
+            settling.disturb();
+            Verdict::Faulty(problems)
+        })?;
+        let end = Instant::now().max(look.instant);
+        if settling.is_settled(&tree, look.now.into(), look.instant, end) {
+            Ok(Settled { tree, known })
+        } else {
+            Err(self.unsettled(look, settling))
         }
-        let verdict = self.write_aside(look, &tree, digests, known);
-        if verdict.is_err() {
+    }
+
+    /// Prepares what is to be published. `restless` are files that aren't any more what they were when they were looked
+    /// at; a machine that gets one of them has to wait.
+    ///
+    /// # Errors
+    /// The verdict, where nothing is to be published.
+    pub(super) fn prepare(
+        &self,
+        look: &Look<'_>,
+        settled: Settled,
+        settling: &mut TreeSettling,
+        digests: &mut DigestCache,
+        restless: &mut Vec<PathBuf>,
+    ) -> Result<Box<Waiting>, Verdict> {
+        if let Some(held) = self.hold(look, &settled.tree, settling, restless) {
+            return Err(held);
+        }
+        let written = self.write_aside(look, settled, digests);
+        if written.is_err() {
             // Half a publication mustn't take the room that the next try needs.
-            remove_unfinished(self.state, self.name);
+            remove_unfinished(&self.state, self.name);
         }
-        match verdict {
-            Ok(verdict) => {
+        match written {
+            // What waits for the switch may have to wait longer.
+            Ok(Ok(waiting)) => Ok(waiting),
+            Ok(Err(verdict)) => {
                 settling.rest();
-                verdict
+                Err(verdict)
             }
-            Err(ReadError::Changed) => Verdict::Unsettled(settling.unrest(self.name, look.instant)),
-            Err(ReadError::Unreadable(problem)) => Verdict::Faulty(vec![problem.of(self.name)]),
-            Err(ReadError::Output(error)) => Verdict::Failed(error),
+            Err(ReadError::Changed(file)) => {
+                settling.note(&file);
+                restless.push(file);
+                Err(self.unsettled(look, settling))
+            }
+            Err(ReadError::Unreadable(problem)) => {
+                Err(Verdict::Faulty(vec![problem.of(self.name)]))
+            }
+            Err(ReadError::Output(error)) => Err(Verdict::Failed(error)),
         }
+    }
+
+    /// The verdict, if a machine gets one of the files that are restless.
+    pub(super) fn hold(
+        &self,
+        look: &Look<'_>,
+        tree: &HostTree,
+        settling: &mut TreeSettling,
+        restless: &[PathBuf],
+    ) -> Option<Verdict> {
+        let file = restless.iter().find(|file| tree.holds(file))?;
+        settling.note(file);
+        Some(self.unsettled(look, settling))
+    }
+
+    fn unsettled(&self, look: &Look<'_>, settling: &mut TreeSettling) -> Verdict {
+        Verdict::Unsettled(settling.unrest(self.name, look.instant))
     }
 
     /// Keeps what a build tells of the generation that is published, whatever the folder makes by now. Of any other it
@@ -119,7 +174,7 @@ impl Candidate<'_> {
         };
         let system = build.comparable.then(|| build.system.clone());
         if build.generation == published.generation && published.expected_system != system {
-            Publications::of(self.state).expect(system)?;
+            Publications::of(&self.state).expect(system)?;
         }
         Ok(())
     }
@@ -128,16 +183,16 @@ impl Candidate<'_> {
     fn write_aside(
         &self,
         look: &Look<'_>,
-        tree: &HostTree,
+        settled: Settled,
         digests: &mut DigestCache,
-        known: Known,
-    ) -> Result<Verdict, ReadError> {
+    ) -> Result<Result<Box<Waiting>, Verdict>, ReadError> {
         let (name, folder) = (self.name, look.folder);
-        let manifest = generation::manifest(name, self.host, tree, folder, digests, look.now)?;
+        let Settled { tree, known } = settled;
+        let manifest = generation::manifest(name, self.host, &tree, folder, digests, look.now)?;
         let generation = manifest.generation();
         let published = known.published.map(|published| published.generation);
         if published == Some(generation) {
-            return Ok(Verdict::Current);
+            return Ok(Err(Verdict::Current));
         }
         generation::require_size(&manifest, self.host)?;
         let publish = &look.fleet.publish;
@@ -145,25 +200,33 @@ impl Candidate<'_> {
             When::Change => None,
             When::Deploy => match release::read::<Approval>(folder, name) {
                 Ok(approval) => approval,
-                Err(Unreadable::Unsettled) => return Ok(Verdict::Unsettled(None)),
-                Err(Unreadable::Damaged(problem)) => return Ok(Verdict::Faulty(vec![problem])),
+                Err(Unreadable::Unsettled) => return Ok(Err(Verdict::Unsettled(None))),
+                Err(Unreadable::Damaged(problem)) => {
+                    return Ok(Err(Verdict::Faulty(vec![problem])));
+                }
             },
         };
         let build = known.build.filter(|build| build.generation == generation);
         if let Some(lack) = release::lack(publish, generation, approval.as_ref(), build.as_ref()) {
             let source = self.host.source.to_string();
             let told = lack.told(name, &source, published.is_some());
-            return Ok(Verdict::Faulty(vec![told]));
+            return Ok(Err(Verdict::Faulty(vec![told])));
         }
-        let publications = Publications::of(self.state);
-        let prepare = || publications.prepare(&manifest, tree, folder, self.gid);
-        let prepared = prepare().or_else(|error| match error {
+        let publications = Publications::of(&self.state);
+        let prepare = || publications.prepare(&manifest, &tree, folder, self.gid);
+        let publication = prepare().or_else(|error| match error {
             ReadError::Output(full) if made_room(look.state, &full) => prepare(),
             error => Err(error),
         })?;
         if let Some(build) = build.filter(|build| build.comparable) {
-            prepared.expect(build.system).map_err(ReadError::Output)?;
+            publication
+                .expect(build.system)
+                .map_err(ReadError::Output)?;
         }
-        Ok(Verdict::Prepared(Box::new(prepared), generation))
+        Ok(Ok(Box::new(Waiting {
+            publication,
+            generation,
+            tree,
+        })))
     }
 }

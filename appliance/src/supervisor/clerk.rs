@@ -1,7 +1,9 @@
 //! Takes in the reports of machines that are, or just were, connected, and ends the sessions of one that leaves too
 //! much.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod agenda;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,8 +14,9 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
+use self::agenda::Agenda;
 use super::board::{Board, Source};
-use super::visits::{MOST_FILES, Visits};
+use super::visits::MOST_FILES;
 use crate::brevity::Brevity;
 use crate::enrolment::Enrolments;
 use crate::problem::Problem;
@@ -59,45 +62,6 @@ pub(super) struct Clerk {
     board: Arc<Board>,
     /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
     at_work: Mutex<BTreeMap<HostName, Brevity>>,
-}
-
-/// What the clerk has to do next.
-#[derive(Debug)]
-struct Agenda {
-    visits: Visits,
-    /// Whose inbox is to be looked at next.
-    queue: VecDeque<HostName>,
-    next_watch: Instant,
-    next_round: Instant,
-    /// Machines whose reports couldn't be kept when they were looked at last.
-    unkept: BTreeSet<HostName>,
-}
-
-impl Agenda {
-    fn new(now: Instant) -> Self {
-        Agenda {
-            visits: Visits::default(),
-            queue: VecDeque::new(),
-            next_watch: now,
-            next_round: now,
-            unkept: BTreeSet::new(),
-        }
-    }
-
-    /// How long there is nothing to do; none for as long as nobody comes.
-    fn leisure(&self, now: Instant) -> Option<Duration> {
-        if !self.queue.is_empty() {
-            return Some(Duration::ZERO);
-        }
-        let next = self.next_watch.min(self.next_round);
-        (!self.visits.is_empty()).then(|| next.saturating_duration_since(now))
-    }
-
-    fn enqueue(&mut self, name: HostName) {
-        if !self.queue.contains(&name) {
-            self.queue.push_back(name);
-        }
-    }
 }
 
 impl Clerk {
@@ -209,10 +173,14 @@ impl Clerk {
             Vec::new()
         });
         for number in numbers {
+            // What lies in an earlier inbox was said before: while it waits, nothing later is heard.
+            if more || trouble.is_some() {
+                break;
+            }
             match self.take_in(name, number, writers) {
                 Ok(intake) => {
                     agenda.visits.removed(name, intake.removed);
-                    more |= intake.more;
+                    more = intake.more;
                 }
                 Err(error) => trouble = Some(error),
             }
@@ -236,17 +204,23 @@ impl Clerk {
         }
     }
 
-    /// Takes in everything from the inbox of a publication that is about to be removed. An error if something is left
-    /// there that couldn't be kept.
+    /// Takes in everything from the inbox of a publication that is about to be removed, after what was said before it.
+    /// An error if something is left that couldn't be kept.
     pub(super) fn empty(&self, name: &HostName, number: u64) -> io::Result<()> {
-        let outcome = loop {
-            match self.take_in(name, number, Writers::None) {
-                Ok(intake) if intake.more => {}
-                outcome => break outcome,
-            }
-        };
+        let state = self.state.host(name);
+        let mut inboxes = Publications::of(&state).numbers()?;
+        inboxes.retain(|inbox| *inbox <= number);
+        let outcome = inboxes.into_iter().try_for_each(|inbox| {
+            let writers = if inbox == number {
+                Writers::None
+            } else {
+                Writers::Open
+            };
+            while self.take_in(name, inbox, writers)?.more {}
+            Ok(())
+        });
         self.end_silence(name);
-        outcome.map(drop)
+        outcome
     }
 
     fn tell(&self, source: Source, name: &HostName, what: &str, error: Option<io::Error>) {
@@ -269,6 +243,13 @@ impl Clerk {
         directory.is_ok_and(|directory| directory.name(uid) == Some(name))
     }
 
+    /// Since when a machine is enrolled. What it says came after that, also where the clock went back since.
+    fn enrolled(&self, name: &HostName) -> Timestamp {
+        let directory = self.directory.lock();
+        let since = directory.map(|directory| directory.get(name).map(|enrolment| enrolment.since));
+        since.ok().flatten().unwrap_or(Timestamp::MIN)
+    }
+
     /// Takes in what a pass over an inbox finds.
     fn take_in(
         &self,
@@ -279,9 +260,6 @@ impl Clerk {
         let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.host(name);
         let inbox = Publications::of(&state).inbox(number);
-        if !inbox.is_dir() {
-            return Ok(report::Intake::default());
-        }
         let brevity = spoken.entry(name.clone()).or_default();
         let now = Instant::now();
         let mut refuse = |entry: &str, reason: &str| {
@@ -289,8 +267,13 @@ impl Clerk {
                 warn!(host = %name, entry, reason, "refused what lay in the inbox");
             }
         };
-        let intake = report::take_in(&inbox, name, &state, writers, Timestamp::now(), &mut refuse)
-            .map_err(only_the_cause)?;
+        let received = Timestamp::now().max(self.enrolled(name));
+        let intake = match report::take_in(&inbox, name, &state, writers, received, &mut refuse) {
+            Ok(intake) => intake,
+            // It went with its publication, perhaps just now, and was emptied before.
+            Err(_) if !inbox.is_dir() => report::Intake::default(),
+            Err(error) => return Err(only_the_cause(error)),
+        };
         let activity = &self.board.activity;
         activity.reports.add(intake.taken.len() as u64);
         activity.refused.add(intake.refused);
@@ -309,6 +292,17 @@ impl Clerk {
         let kept_back = spoken.get_mut(name).map_or(0, Brevity::kept_back);
         if kept_back > 0 {
             warn!(host = %name, "… and {kept_back} more that it left, refused or taken in");
+        }
+    }
+
+    /// A contact that lies ahead was noted while the clock was wrong. It counts as one of now: a machine that never comes
+    /// again becomes silent all the same.
+    pub(super) fn correct_contact(&self, name: &HostName) -> io::Result<()> {
+        let path = self.state.host(name).seen();
+        let now = SystemTime::now();
+        match std::fs::metadata(&path).and_then(|data| data.modified()) {
+            Ok(seen) if seen > now => File::options().append(true).open(&path)?.set_modified(now),
+            _ => Ok(()),
         }
     }
 
@@ -344,3 +338,6 @@ fn only_the_cause(error: anyhow::Error) -> io::Error {
         .downcast()
         .unwrap_or_else(|error| io::Error::other(format!("{error:#}")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use super::board::Board;
 use crate::durable;
 use crate::fleet::{Fleet, Notify};
 use crate::notify::{
-    Book, Condition, Courier, Failure, Message, Next, Notified, PAUSES, Sequel, Subject, Way, ways,
+    Book, Condition, Courier, Failure, Message, Next, Notified, Pace, Sequel, Subject, Way, ways,
 };
 use crate::session::Exits;
 use crate::state::{Runtime, State};
@@ -36,7 +36,7 @@ pub(super) struct Notifier {
     runtime: Runtime,
     board: Arc<Board>,
     exits: Arc<Exits>,
-    pauses: [Duration; 3],
+    pace: Pace,
     rest: Duration,
     /// From when on it counts who is silent.
     hears_silence_from: Instant,
@@ -67,7 +67,7 @@ impl Notifier {
             runtime,
             board,
             exits,
-            pauses: PAUSES,
+            pace: Pace::default(),
             rest: REST,
             hears_silence_from: Instant::now() + RETURN,
             notified: notified.unwrap_or_default(),
@@ -105,7 +105,7 @@ impl Notifier {
         let settings = fleet.and_then(|fleet| fleet.notify);
         if self.settings != settings {
             let ways = settings.iter().flat_map(ways);
-            self.posts = ways.map(|way| (way, Courier::new(self.pauses))).collect();
+            self.posts = ways.map(|way| (way, Courier::new(self.pace))).collect();
             self.settings = settings;
         }
         if self.posts.is_empty() {
@@ -175,7 +175,7 @@ impl Notifier {
                 info!("notified by {way}: {}", message.text);
                 activity.notifications.add(1);
                 book.note(subject, condition, Timestamp::now());
-                courier.succeeded(subject);
+                courier.succeeded(subject, Instant::now());
             }
             Err(error) => {
                 activity.failed_notifications.add(1);

@@ -231,6 +231,7 @@ impl Office {
 
     fn clear_host(&mut self, name: &HostName, uid: u32) -> io::Result<()> {
         let state = self.state.host(name);
+        self.clerk.correct_contact(name)?;
         let publications = Publications::of(&state);
         let current = publications.current()?;
         // A number comes again when what it named was never switched to.

@@ -1,5 +1,7 @@
 //! From the fleet folder to the chroots: one cycle looks at everything and publishes what has changed and settled.
 
+mod round;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -9,21 +11,21 @@ use std::time::Instant;
 
 use bento_protocol::HostName;
 use jiff::Timestamp;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::board::{Board, Source};
-use super::candidate::{Candidate, Look, Verdict};
+use super::candidate::Look;
 use super::registrar::Registrar;
 use super::settings::Settings;
 use super::settle::{Delay, TreeSettling};
 use crate::durable;
-use crate::fleet::{FILE_NAME, Fleet, Host};
+use crate::fleet::{FILE_NAME, Fleet};
 use crate::generation::DigestCache;
 use crate::problem::Problem;
 use crate::publication::{self, Publications};
 use crate::session::{Account, HostKey};
 use crate::state::{HostState, State};
-use crate::tree::FleetFolder;
+use crate::tree::{FleetFolder, Listings};
 
 /// Publishes a fleet folder into a state.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct Publisher {
     settings: Settings,
     pub(super) registrar: Registrar,
     trees: BTreeMap<HostName, TreeSettling>,
+    /// What was found in the last look.
+    listings: Listings,
     /// git's lock of its index.
     git: Delay,
     digests: DigestCache,
@@ -54,13 +58,6 @@ pub(super) struct Cycle {
     pub(super) failed: bool,
 }
 
-/// How far the publication of a fleet came.
-#[derive(Default)]
-struct Progress {
-    unsettled: bool,
-    failed: bool,
-}
-
 impl Publisher {
     /// Begins with what the state holds, and removes what an interrupted publication left behind.
     pub(super) fn new(config: PathBuf, state: State, board: Arc<Board>) -> io::Result<Self> {
@@ -77,6 +74,7 @@ impl Publisher {
             settings,
             registrar,
             trees: BTreeMap::new(),
+            listings: Listings::default(),
             git: Delay::default(),
             digests: DigestCache::default(),
             board,
@@ -157,99 +155,6 @@ impl Publisher {
         let error = key.and_then(|key| key.require(pinned)).err()?;
         let advice = "the appliance wouldn't start again";
         Some(Problem::new(FILE_NAME, format!("{error:#}"), advice))
-    }
-
-    /// Prepares every machine whose tree has changed, makes all of that durable at once, and only then switches.
-    fn publish(&mut self, look: &Look<'_>) -> Progress {
-        let mut progress = Progress::default();
-        // Opened before anything is written: what can't be written back meanwhile is then told to us, whoever else
-        // asks for it first.
-        let filesystem = fs::File::open(self.state.root());
-        let mut prepared = Vec::new();
-        for (name, host) in &look.fleet.hosts {
-            let of_host = |problem: &&Problem| problem.host.as_ref() == Some(name);
-            let problems = self.settings.problems.iter().filter(of_host);
-            let mut problems: Vec<_> = problems.cloned().collect();
-            match self.prepare(look, name, host, &mut problems) {
-                Verdict::Current => {}
-                Verdict::Unsettled(None) => {
-                    progress.unsettled = true;
-                    continue;
-                }
-                Verdict::Unsettled(Some(problem)) => {
-                    progress.unsettled = true;
-                    problems.push(problem);
-                }
-                Verdict::Prepared(publication, generation) => {
-                    prepared.push((name, publication, generation, problems));
-                    continue;
-                }
-                Verdict::Faulty(found) => problems.extend(found),
-                Verdict::Failed(error) => {
-                    self.board.activity.failed_publications.add(1);
-                    progress.failed = true;
-                    problems.push(self.state_problem(&error).of(name));
-                }
-            }
-            self.board.tell(Source::Publication(name.clone()), problems);
-        }
-        self.digests.forget_unused();
-        if prepared.is_empty() {
-            return progress;
-        }
-        // One call for all of them: an fsync for each of thousands of files would take minutes.
-        let synced = filesystem.and_then(|filesystem| Ok(rustix::fs::syncfs(filesystem)?));
-        if synced.is_ok() {
-            // Before machines see it: who finds the new generation mustn't be told any more why there is none.
-            for (name, _, _, problems) in &prepared {
-                let source = Source::Publication((*name).clone());
-                self.board.tell(source, problems.clone());
-            }
-            self.board.post();
-        }
-        for (name, publication, generation, mut problems) in prepared {
-            let switched = synced
-                .as_ref()
-                .map_err(copy_of)
-                .and_then(|()| Publications::of(&self.state.host(name)).switch(*publication));
-            match switched {
-                Ok(()) => {
-                    self.board.activity.publications.add(1);
-                    info!(host = %name, generation = %generation, "published");
-                }
-                Err(error) => {
-                    self.board.activity.failed_publications.add(1);
-                    remove_unfinished(&self.state.host(name), name);
-                    // For the next try.
-                    made_room(&self.state, &error);
-                    progress.failed = true;
-                    problems.push(self.state_problem(&error).of(name));
-                }
-            }
-            self.board.tell(Source::Publication(name.clone()), problems);
-        }
-        progress
-    }
-
-    fn prepare(
-        &mut self,
-        look: &Look<'_>,
-        name: &HostName,
-        host: &Host,
-        problems: &mut Vec<Problem>,
-    ) -> Verdict {
-        let Some(enrolment) = self.registrar.enrolments().get(name) else {
-            // Why it has no account yet, is told.
-            return Verdict::Faulty(Vec::new());
-        };
-        let candidate = Candidate {
-            name,
-            host,
-            gid: enrolment.uid,
-            state: &self.state.host(name),
-        };
-        let settling = self.trees.entry(name.clone()).or_default();
-        candidate.prepare(look, settling, &mut self.digests, problems)
     }
 
     fn state_problem(&self, error: &io::Error) -> Problem {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rustix::io::Errno;
 
@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::state::State;
 use crate::tree::{FleetFolder, Stamp};
 
-use super::settle::{Delay, Settling, restless};
+use super::settle::{Delay, Settling, age, restless};
 
 /// The largest `fleet.toml` in bytes: about 50,000 machines.
 const MAX_BYTES: u64 = 16 << 20;
@@ -92,7 +92,8 @@ impl Settings {
         if self.read == Some(stamp) {
             return false;
         }
-        if !self.settling.is_settled(&stamp, stamp.changed_at(), now) {
+        let age = age(stamp.changed_at(), SystemTime::now());
+        if !self.settling.is_settled(&stamp, age, now, now) {
             self.wait(now);
             return true;
         }

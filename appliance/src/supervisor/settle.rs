@@ -1,6 +1,6 @@
 //! Tells whether something has stopped changing, so that a half-copied tree isn't published.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use bento_protocol::HostName;
@@ -28,6 +28,11 @@ impl Delay {
     }
 }
 
+/// How long ago something changed; none if that isn't known, or by a clock that was ahead.
+pub(super) fn age(changed: Option<SystemTime>, now: SystemTime) -> Option<Duration> {
+    now.duration_since(changed?).ok()
+}
+
 /// Watches one thing by its looks.
 #[derive(Debug)]
 pub(super) struct Settling<T> {
@@ -46,24 +51,26 @@ impl<T> Default for Settling<T> {
 }
 
 impl<T: Clone + PartialEq> Settling<T> {
-    /// Whether it looked the same for the settle time. At the first look, when nothing else is known, the time of
-    /// its last change decides, so that a restart doesn't have to wait.
+    /// Whether it looked the same for the settle time. At the first look, when nothing else is known, the age of its
+    /// last change decides, so that a restart doesn't have to wait.
+    ///
+    /// It was looked at between `begin` and `end`. A look at a large fleet takes longer than the settle time, and so what
+    /// counts is the time from the end of one to the begin of another.
     pub(super) fn is_settled(
         &mut self,
         looks: &T,
-        changed: Option<SystemTime>,
-        now: Instant,
+        age: Option<Duration>,
+        begin: Instant,
+        end: Instant,
     ) -> bool {
         match &self.last {
-            Some((last, since)) if last == looks => now.duration_since(*since) >= SETTLE_TIME,
+            Some((last, since)) if last == looks => begin.duration_since(*since) >= SETTLE_TIME,
             _ => {
-                let age =
-                    changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
                 let is_old = !self.is_known && age.is_some_and(|age| age >= SETTLE_TIME);
                 let since = if is_old {
-                    now.checked_sub(SETTLE_TIME).unwrap_or(now)
+                    begin.checked_sub(SETTLE_TIME).unwrap_or(begin)
                 } else {
-                    now
+                    end
                 };
                 self.last = Some((looks.clone(), since));
                 self.is_known = true;
@@ -89,14 +96,22 @@ pub(super) struct TreeSettling {
 }
 
 impl TreeSettling {
-    /// Whether the tree is settled, see [`Settling::is_settled`].
-    pub(super) fn is_settled(&mut self, tree: &HostTree, now: Instant) -> bool {
+    /// Whether the tree is settled, see [`Settling::is_settled`]. Its age is that at the begin of the look: of what
+    /// changed during it a part may have been seen before.
+    pub(super) fn is_settled(
+        &mut self,
+        tree: &HostTree,
+        now: SystemTime,
+        begin: Instant,
+        end: Instant,
+    ) -> bool {
         if let Some((last, _)) = &self.settling.last
             && last != tree
         {
             self.changing = last.difference(tree).or(self.changing.take());
         }
-        self.settling.is_settled(tree, tree.changed_at(), now)
+        let age = age(tree.changed_at(), now);
+        self.settling.is_settled(tree, age, begin, end)
     }
 
     /// It couldn't be walked.
@@ -109,6 +124,11 @@ impl TreeSettling {
     pub(super) fn rest(&mut self) {
         self.unrest = Delay::default();
         self.changing = None;
+    }
+
+    /// This file of it changed while it was being read.
+    pub(super) fn note(&mut self, changed: &Path) {
+        self.changing = Some(changed.to_owned());
     }
 
     /// It isn't settled, or changed while it was read: what to tell if that is so for too long.
@@ -137,14 +157,35 @@ pub(super) fn restless(place: &str) -> Problem {
 mod tests {
     use super::*;
 
+    /// At a look that takes no time.
+    fn settles(
+        settling: &mut Settling<i32>,
+        looks: i32,
+        age: Option<Duration>,
+        now: Instant,
+    ) -> bool {
+        settling.is_settled(&looks, age, now, now)
+    }
+
+    #[test]
+    fn how_long_a_look_takes_is_no_time_in_which_nothing_changed() {
+        let (mut settling, start) = (Settling::default(), Instant::now());
+        let end = start + 10 * SETTLE_TIME;
+        assert!(!settling.is_settled(&1, None, start, end));
+        // Something came meanwhile, so that the next look follows at once.
+        let next = end + SETTLE_TIME / 2;
+        assert!(!settling.is_settled(&1, None, next, next));
+        assert!(settling.is_settled(&1, None, end + SETTLE_TIME, end + 2 * SETTLE_TIME));
+    }
+
     #[test]
     fn what_could_not_be_looked_at_must_settle_anew_however_old_it_is() {
         let (mut settling, start) = (Settling::default(), Instant::now());
-        let old = Some(SystemTime::UNIX_EPOCH);
-        assert!(settling.is_settled(&1, old, start));
+        let old = Some(2 * SETTLE_TIME);
+        assert!(settles(&mut settling, 1, old, start));
         settling.disturb();
-        assert!(!settling.is_settled(&1, old, start));
-        assert!(settling.is_settled(&1, old, start + SETTLE_TIME));
+        assert!(!settles(&mut settling, 1, old, start));
+        assert!(settles(&mut settling, 1, old, start + SETTLE_TIME));
     }
 
     #[test]
@@ -163,7 +204,7 @@ mod tests {
         for second in 0..=61 {
             std::fs::write(folder.join("service.log"), second.to_string()).unwrap();
             let now = start + Duration::from_secs(second);
-            assert!(!settling.is_settled(&tree(), now));
+            assert!(!settling.is_settled(&tree(), SystemTime::now(), now, now));
             told.extend(settling.unrest(name, now).map(|problem| (second, problem)));
         }
         assert_eq!(told[0].0, 60);
@@ -171,7 +212,7 @@ mod tests {
         assert!(told[0].1.to_string().starts_with(expected), "{told:?}");
 
         let later = start + Duration::from_secs(61) + SETTLE_TIME;
-        assert!(settling.is_settled(&tree(), later));
+        assert!(settling.is_settled(&tree(), SystemTime::now(), later, later));
         // It changed while it was read: as long as that goes on, it is told.
         assert!(settling.unrest(name, later).is_some());
         settling.rest();
@@ -191,24 +232,23 @@ mod tests {
     #[test]
     fn what_looks_the_same_for_the_settle_time_is_settled() {
         let (mut settling, start) = (Settling::default(), Instant::now());
-        assert!(!settling.is_settled(&1, None, start));
-        assert!(!settling.is_settled(&1, None, start + SETTLE_TIME / 2));
-        assert!(settling.is_settled(&1, None, start + SETTLE_TIME));
+        assert!(!settles(&mut settling, 1, None, start));
+        assert!(!settles(&mut settling, 1, None, start + SETTLE_TIME / 2));
+        assert!(settles(&mut settling, 1, None, start + SETTLE_TIME));
         assert!(
-            !settling.is_settled(&2, Some(SystemTime::UNIX_EPOCH), start + SETTLE_TIME),
+            !settles(&mut settling, 2, Some(2 * SETTLE_TIME), start + SETTLE_TIME),
             "only the first look"
         );
-        assert!(settling.is_settled(&2, None, start + 2 * SETTLE_TIME));
+        assert!(settles(&mut settling, 2, None, start + 2 * SETTLE_TIME));
     }
 
     #[test]
     fn what_was_old_when_first_seen_is_settled() {
-        let now = Instant::now();
-        assert!(Settling::default().is_settled(&1, Some(SystemTime::now() - 2 * SETTLE_TIME), now));
-        assert!(!Settling::default().is_settled(&1, Some(SystemTime::now()), now));
-        assert!(
-            !Settling::default().is_settled(&1, Some(SystemTime::now() + SETTLE_TIME), now),
-            "a clock ahead"
-        );
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let is_settled = |changed| settles(&mut Settling::default(), 1, age(changed, clock), now);
+        assert!(is_settled(Some(clock - 2 * SETTLE_TIME)));
+        assert!(!is_settled(Some(clock)));
+        assert!(!is_settled(Some(clock + SETTLE_TIME)), "a clock ahead");
+        assert!(!is_settled(None));
     }
 }

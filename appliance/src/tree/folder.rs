@@ -1,14 +1,15 @@
 //! Opens what lies in the fleet folder, and never anything outside of it.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 
 /// How often a small file is read anew that changes while it is being read.
 const TRIES: usize = 10;
@@ -31,6 +32,26 @@ pub struct Found {
     pub real: PathBuf,
     /// What it is.
     pub stat: Stat,
+}
+
+/// A folder, as it was found.
+#[derive(Debug)]
+pub struct Folder {
+    /// What it is.
+    pub stamp: Stamp,
+    /// What lies in it, sorted by name.
+    pub entries: Vec<Entry>,
+}
+
+/// What lies in a folder under one name.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name: any bytes but a slash.
+    pub name: Vec<u8>,
+    /// What it is, without following it.
+    pub found: Result<Stamp, Errno>,
+    /// Where it leads, as it says itself; none if it isn't a symlink.
+    pub target: Option<PathBuf>,
 }
 
 /// What tells whether a file is still the same: any change moves at least its ctime.
@@ -56,6 +77,16 @@ impl Stamp {
             changed: (stat.st_ctime, stat.st_ctime_nsec),
             mode: stat.st_mode,
         }
+    }
+
+    /// Whether it is a file, a folder, a symlink or something else.
+    pub fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    /// What it has in common with nothing else that is there at the same time: its device and inode.
+    pub fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
     }
 
     /// When it last changed in any way.
@@ -89,7 +120,7 @@ impl FleetFolder {
         let real = real_path(&fd)?;
         let real = real
             .strip_prefix(&self.real_root)
-            .map_err(|_| io::Error::from(rustix::io::Errno::XDEV))?;
+            .map_err(|_| io::Error::from(Errno::XDEV))?;
         let stat = rustix::fs::fstat(&fd)?;
         Ok(Found {
             real: real.to_owned(),
@@ -171,6 +202,32 @@ impl FleetFolder {
             .map(File::from)
     }
 
+    /// What lies in a folder, by its path without symlinks.
+    pub fn list(&self, real: &Path) -> io::Result<Folder> {
+        // The kernel resolves no empty path.
+        let path = if real == Path::new("") {
+            Path::new(".")
+        } else {
+            real
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let folder = self.resolve(path, flags, ResolveFlags::NO_SYMLINKS)?;
+        let stamp = Stamp::of(&rustix::fs::fstat(&folder)?);
+        let mut folder = rustix::fs::Dir::new(folder)?;
+        let mut names = Vec::new();
+        for entry in &mut folder {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let folder = folder.fd()?;
+        let names = names.into_iter();
+        let entries = names.map(|name| Entry::find(folder, name)).collect();
+        Ok(Folder { stamp, entries })
+    }
+
     fn resolve(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
         let resolve = resolve | ResolveFlags::BENEATH;
         loop {
@@ -182,45 +239,42 @@ impl FleetFolder {
                 resolve,
             ) {
                 // The kernel couldn't be sure because something was renamed meanwhile, and asks to try again.
-                Err(rustix::io::Errno::AGAIN) => {}
+                Err(Errno::AGAIN) => {}
                 result => return Ok(result?),
             }
         }
     }
 }
 
-/// The names in a folder that was found, without `.` and `..`, sorted.
-pub fn names(folder: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
-    let readable = rustix::fs::openat(
-        folder,
-        ".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::new(readable)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
+impl Entry {
+    fn find(folder: BorrowedFd<'_>, name: Vec<u8>) -> Self {
+        let found = rustix::fs::statat(folder, &name[..], AtFlags::SYMLINK_NOFOLLOW);
+        let found = found.map(|stat| Stamp::of(&stat));
+        let target = match found {
+            Ok(stamp) if stamp.kind() == FileType::Symlink => {
+                rustix::fs::readlinkat(folder, &name[..], Vec::new()).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let path = |text: CString| PathBuf::from(OsString::from_vec(text.into_bytes()));
+        match target {
+            Ok(target) => Entry {
+                name,
+                found,
+                target: target.map(path),
+            },
+            Err(error) => Entry {
+                name,
+                // Something else by now is as good as gone.
+                found: Err(if error == Errno::INVAL {
+                    Errno::NOENT
+                } else {
+                    error
+                }),
+                target: None,
+            },
         }
     }
-    names.sort();
-    Ok(names)
-}
-
-/// What an entry of a folder is, without following it.
-pub fn entry_stat(folder: &OwnedFd, name: &str) -> io::Result<Stat> {
-    Ok(rustix::fs::statat(
-        folder,
-        name,
-        rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
-    )?)
-}
-
-/// The text of a symlink in a folder.
-pub fn link_target(folder: &OwnedFd, name: &str) -> io::Result<PathBuf> {
-    let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
-    Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
 }
 
 /// What the kernel adds to the name of what isn't there any more.

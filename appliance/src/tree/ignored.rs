@@ -1,6 +1,7 @@
 //! What a `.gitignore` or `.bentoignore` of the fleet names, and what is never published whatever they say.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -31,7 +32,18 @@ pub struct Chain(Vec<Level>);
 struct Level {
     /// Relative to the fleet folder.
     folder: PathBuf,
-    patterns: Gitignore,
+    patterns: Patterns,
+}
+
+/// What the ignore files of one folder say.
+#[derive(Debug, Clone)]
+pub struct Patterns(Rc<Gitignore>);
+
+impl Patterns {
+    /// From their lines, one file after the other.
+    pub fn new<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, BadPattern> {
+        Ok(Patterns(Rc::new(patterns(lines)?)))
+    }
 }
 
 /// A line of an ignore file that isn't a pattern.
@@ -44,17 +56,14 @@ pub struct BadPattern {
 }
 
 impl Chain {
-    /// The chain of a folder below, of which these are the texts of its ignore files.
-    pub fn below(&self, folder: &Path, texts: &[String]) -> Result<Self, BadPattern> {
+    /// The chain of a folder below, and what its own ignore files say.
+    pub fn below(&self, folder: &Path, patterns: Option<&Patterns>) -> Self {
         let mut chain = self.clone();
-        if !texts.is_empty() {
-            let lines = texts.iter().flat_map(|text| text.lines());
-            chain.0.push(Level {
-                folder: folder.to_owned(),
-                patterns: patterns(lines)?,
-            });
-        }
-        Ok(chain)
+        chain.0.extend(patterns.map(|patterns| Level {
+            folder: folder.to_owned(),
+            patterns: patterns.clone(),
+        }));
+        chain
     }
 
     /// Whether a path, relative to the fleet folder, is ignored, supposing that no folder above it is. The innermost
@@ -62,7 +71,7 @@ impl Chain {
     pub fn ignores(&self, path: &Path, is_folder: bool) -> bool {
         let verdict = self.0.iter().rev().find_map(|level| {
             let below = path.strip_prefix(&level.folder).ok()?;
-            match level.patterns.matched(below, is_folder) {
+            match level.patterns.0.matched(below, is_folder) {
                 Match::None => None,
                 Match::Ignore(_) => Some(true),
                 Match::Whitelist(_) => Some(false),
@@ -157,12 +166,11 @@ mod tests {
 
     #[test]
     fn the_innermost_ignore_file_decides() {
-        let outer = Chain::default()
-            .below(Path::new(""), &["*.log\n/hosts/a/tmp/\n".into()])
-            .unwrap();
-        let inner = outer
-            .below(Path::new("hosts/a"), &["!keep.log\n# note\n".into()])
-            .unwrap();
+        let patterns = |text: &str| Patterns::new(text.lines()).unwrap();
+        let outer = patterns("*.log\n/hosts/a/tmp/\n");
+        let outer = Chain::default().below(Path::new(""), Some(&outer));
+        let inner = patterns("!keep.log\n# note\n");
+        let inner = outer.below(Path::new("hosts/a"), Some(&inner));
         assert!(inner.ignores(Path::new("hosts/a/x.log"), false));
         assert!(!inner.ignores(Path::new("hosts/a/keep.log"), false));
         assert!(outer.ignores(Path::new("hosts/a/keep.log"), false));

@@ -2,17 +2,21 @@
 
 mod folder;
 mod ignored;
+mod refusal;
+mod sources;
+mod survey;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use bento_protocol::{Area, FilePath, HostName};
-use rustix::fs::FileType;
+use bento_protocol::{FilePath, HostName};
 
 pub use folder::{FleetFolder, Found, Stamp};
-pub use ignored::{BadPattern, Chain, Narrowing, is_never_published};
+pub use ignored::{BadPattern, Chain, Narrowing, Patterns};
+pub use sources::{Listings, Sources};
 
 use crate::fleet::Host;
 use crate::problem::Problem;
@@ -23,15 +27,23 @@ pub const SECRETS: &str = "bento-secrets";
 /// Everything that one machine gets, sorted by path.
 ///
 /// Two are equal if they look the same: the same files, and the same ignore files. When folders changed doesn't count,
-/// because an editor's swap file, which is never published, would change them.
+/// because an editor's swap file, which is never published, would change them. A clone costs next to nothing.
 #[derive(Debug, Clone)]
 pub struct HostTree {
-    /// The files.
-    pub files: Vec<TreeFile>,
-    /// The ignore files that were followed, in the order of the walk.
-    rules: Vec<Rules>,
+    /// What it gets of its source: one for all machines that get the same of it.
+    source: Arc<Listing>,
+    secrets: Arc<Listing>,
     /// When any of these, or a folder on the way, last changed.
     changed: Option<SystemTime>,
+}
+
+/// What a machine gets of one folder.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Listing {
+    /// The files, sorted by path.
+    files: Vec<TreeFile>,
+    /// The ignore files that were followed, in the order of the walk.
+    rules: Vec<Rules>,
 }
 
 /// An ignore file: where it lies, relative to the fleet folder, and what tells whether it is still the same.
@@ -51,7 +63,37 @@ pub struct TreeFile {
 impl HostTree {
     /// Walks a machine's source and its secrets. All that is wrong is found at once.
     pub fn walk(fleet: &FleetFolder, name: &HostName, host: &Host) -> Result<Self, Vec<Problem>> {
-        Sources::default().walk(fleet, name, host)
+        Sources::new(fleet, Listings::default()).walk(name, host)
+    }
+
+    /// The files of its configuration.
+    pub fn config(&self) -> &[TreeFile] {
+        &self.source.files
+    }
+
+    /// Its secrets.
+    pub fn secrets(&self) -> &[TreeFile] {
+        &self.secrets.files
+    }
+
+    /// Whether another machine, found in the same look, gets exactly the same.
+    pub fn shares_all_with(&self, other: &HostTree) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && self.secrets == other.secrets
+    }
+
+    /// All files, its secrets last.
+    pub fn files(&self) -> impl Iterator<Item = &TreeFile> {
+        self.source.files.iter().chain(&self.secrets.files)
+    }
+
+    /// How many files there are.
+    pub fn count(&self) -> usize {
+        self.source.files.len() + self.secrets.files.len()
+    }
+
+    /// Whether something of it lies at this place, relative to the fleet folder, symlinks resolved.
+    pub fn holds(&self, real: &Path) -> bool {
+        self.files().any(|file| file.real == real)
     }
 
     /// When anything of it last changed: a file, an ignore file, or a folder that lost or got one.
@@ -73,67 +115,22 @@ impl HostTree {
 
     /// Every file that counts, by where it really lies.
     fn stamps(&self) -> BTreeMap<&Path, &Stamp> {
-        let files = self
-            .files
-            .iter()
-            .map(|file| (file.real.as_path(), &file.stamp));
-        let rules = self
-            .rules
-            .iter()
-            .map(|(path, stamp)| (path.as_path(), stamp));
+        let files = self.files().map(|file| (file.real.as_path(), &file.stamp));
+        let rules = self.source.rules.iter().chain(&self.secrets.rules);
+        let rules = rules.map(|(path, stamp)| (path.as_path(), stamp));
         files.chain(rules).collect()
     }
 
     /// Whether the configuration has a file of this name at its top.
     pub fn has_config(&self, name: &str) -> bool {
-        self.files
-            .iter()
-            .any(|file| file.path.area() == Area::Config && file.path.rest() == name)
+        self.config().iter().any(|file| file.path.rest() == name)
     }
 }
 
 impl PartialEq for HostTree {
     fn eq(&self, other: &Self) -> bool {
-        self.files == other.files && self.rules == other.rules
+        self.source == other.source && self.secrets == other.secrets
     }
-}
-
-/// The sources that were walked in one look at a fleet: machines that get the same of the same folder share one walk.
-#[derive(Debug, Default)]
-pub struct Sources(HashMap<Part, walk::Everything>);
-
-/// A folder of the fleet, and the patterns that narrow what a machine gets of it.
-type Part = (PathBuf, Vec<String>, Vec<String>);
-
-impl Sources {
-    /// As [`HostTree::walk`], without walking again what was walked for another machine.
-    pub fn walk(
-        &mut self,
-        fleet: &FleetFolder,
-        name: &HostName,
-        host: &Host,
-    ) -> Result<HostTree, Vec<Problem>> {
-        let part = (
-            host.source.as_path().to_owned(),
-            host.exclude.clone(),
-            host.include.clone(),
-        );
-        let source = self
-            .0
-            .entry(part)
-            .or_insert_with(|| walk::source(fleet, host));
-        let secrets = PathBuf::from(SECRETS).join(name.as_str());
-        walk::with_secrets(fleet, source.clone(), &secrets).map_err(|problems| {
-            problems
-                .into_iter()
-                .map(|problem| problem.of(name))
-                .collect()
-        })
-    }
-}
-
-fn file_type(stat: &rustix::fs::Stat) -> FileType {
-    FileType::from_raw_mode(stat.st_mode)
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! Walks folders and the symlinks in them.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use bento_protocol::{Area, FilePath};
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::folder::{FleetFolder, Found, Stamp, entry_stat, link_target, names};
-use super::ignored::{Chain, Narrowing, is_never_published};
-use super::{HostTree, Rules, SECRETS, TreeFile, file_type};
+use super::folder::{Entry, Stamp};
+use super::ignored::{Chain, Narrowing, Patterns, is_never_published};
+use super::refusal::{self, UNREADABLE};
+use super::survey::{IgnoreFiles, Survey, Target, Unusable};
+use super::{Listing, SECRETS, TreeFile};
 use crate::fleet::{FILE_NAME, Host};
 use crate::problem::Problem;
 
@@ -20,71 +21,70 @@ use crate::problem::Problem;
 const MAX_ENTRIES: usize = 100_000;
 /// Folders in folders, symlinks followed: more than any configuration has, and few enough for the stack of a thread.
 const MAX_DEPTH: usize = 100;
-/// The largest ignore file in bytes; git's own are a few kilobytes.
-const MAX_IGNORE_FILE: u64 = 1 << 20;
 
 /// One walk.
-struct Walk<'a> {
-    fleet: &'a FleetFolder,
+struct Walk<'s, 'f> {
+    survey: &'s mut Survey<'f>,
     narrowing: Option<Narrowing>,
+    /// How many files and folders the machine has from elsewhere.
+    others: usize,
     found: Everything,
 }
 
 /// All that a walk has found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Everything {
-    files: Vec<TreeFile>,
+    pub(super) listing: Listing,
     /// How many folders were walked.
     folders: usize,
-    rules: Vec<Rules>,
-    changed: Option<SystemTime>,
-    problems: Vec<Problem>,
+    /// When anything of it last changed.
+    pub(super) changed: Option<SystemTime>,
+    pub(super) problems: Vec<Problem>,
 }
 
 /// Walks the folder that holds a machine's configuration.
-pub(super) fn source(fleet: &FleetFolder, host: &Host) -> Everything {
-    let mut walk = Walk::new(fleet, host);
+pub(super) fn source(survey: &mut Survey<'_>, host: &Host) -> Everything {
+    let mut walk = Walk::new(survey, host);
     let source = host.source.as_path();
     walk.source(source);
-    if walk.found.files.is_empty() && walk.found.problems.is_empty() {
-        walk.add_problem(
+    let mut found = walk.found;
+    if found.listing.files.is_empty() && found.problems.is_empty() {
+        found.problems.push(refusal::problem(
             source,
             "holds nothing to publish",
             "put a flake.nix or a configuration.nix there",
-        );
+        ));
     }
-    walk.found
-        .files
-        .sort_by(|one, other| one.path.cmp(&other.path));
-    walk.found
+    found.sorted()
 }
 
-/// A machine's tree: what was found in its source, and its secrets.
-pub(super) fn with_secrets(
-    fleet: &FleetFolder,
-    source: Everything,
-    folder: &Path,
-) -> Result<HostTree, Vec<Problem>> {
+/// Walks the folder of a machine's secrets; it has so many files and folders from elsewhere.
+pub(super) fn secrets(survey: &mut Survey<'_>, others: usize, folder: &Path) -> Everything {
     let mut walk = Walk {
-        fleet,
+        survey,
         narrowing: None,
-        found: source,
+        others,
+        found: Everything::default(),
     };
     walk.secrets(folder);
-    let mut found = walk.found;
-    if !found.problems.is_empty() {
-        return Err(found.problems);
+    walk.found.sorted()
+}
+
+impl Everything {
+    /// How many files and folders there are.
+    pub(super) fn count(&self) -> usize {
+        self.listing.files.len() + self.folders
     }
-    found.files.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(HostTree {
-        files: found.files,
-        rules: found.rules,
-        changed: found.changed,
-    })
+
+    fn sorted(mut self) -> Self {
+        let files = &mut self.listing.files;
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        self
+    }
 }
 
 /// A folder on the way, as the machine will see it and as it really is.
-struct Step<'s> {
+struct Step {
     /// Which half of the generation it belongs to.
     area: Area,
     /// Relative to the source, as the machine will see it.
@@ -93,18 +93,18 @@ struct Step<'s> {
     written: PathBuf,
     /// Relative to the fleet folder, symlinks resolved.
     real: PathBuf,
-    folder: &'s OwnedFd,
     /// Ignore files along the written path, and along each real path to which a symlink led.
     chains: Vec<(Chain, PathBuf)>,
     /// The folders in which this one lies, by device and inode: one that comes again is a loop.
     above: Vec<(u64, u64)>,
 }
 
-impl<'a> Walk<'a> {
-    fn new(fleet: &'a FleetFolder, host: &Host) -> Self {
+impl<'s, 'f> Walk<'s, 'f> {
+    fn new(survey: &'s mut Survey<'f>, host: &Host) -> Self {
         let mut walk = Walk {
-            fleet,
+            survey,
             narrowing: None,
+            others: 0,
             found: Everything::default(),
         };
         match Narrowing::new(&host.exclude, &host.include) {
@@ -120,10 +120,16 @@ impl<'a> Walk<'a> {
         walk
     }
 
+    fn refuse(&mut self, problem: Problem) {
+        self.found.problems.push(problem);
+    }
+
     fn add_problem(&mut self, place: &Path, what: &str, advice: &str) {
-        self.found
-            .problems
-            .push(Problem::new(place.to_string_lossy(), what, advice));
+        self.refuse(refusal::problem(place, what, advice));
+    }
+
+    fn refuse_path(&mut self, place: &Path, error: &io::Error, advice: &str) {
+        self.refuse(refusal::path(place, error, advice));
     }
 
     fn note_change(&mut self, changed: Option<SystemTime>) {
@@ -137,8 +143,8 @@ impl<'a> Walk<'a> {
 
     /// Walks the folder that holds the configuration.
     fn source(&mut self, source: &Path) {
-        let found = match self.fleet.find(source) {
-            Ok(found) if file_type(&found.stat) == FileType::Directory => found,
+        let found = match self.survey.fleet.find(source) {
+            Ok(found) if Stamp::of(&found.stat).kind() == FileType::Directory => found,
             Ok(_) => {
                 return self.add_problem(
                     source,
@@ -151,7 +157,7 @@ impl<'a> Walk<'a> {
             }
         };
         if let Some(private) = private_folder(&found.real, None) {
-            return self.refuse_private(source, private);
+            return self.refuse(refusal::private(source, private));
         }
         if let Some(chain) = self.chain_to(&found.real) {
             self.folder(&Step {
@@ -163,9 +169,8 @@ impl<'a> Walk<'a> {
                 } else {
                     source.to_owned()
                 },
-                folder: &found.fd,
                 chains: vec![(chain, found.real.clone())],
-                above: vec![identity(&found.stat)],
+                above: vec![Stamp::of(&found.stat).identity()],
                 real: found.real,
             });
         }
@@ -174,14 +179,14 @@ impl<'a> Walk<'a> {
     /// Walks the folder of secrets, if there is one. Ignore files don't count there: secrets are kept out of git by
     /// just these, and are to be published all the same.
     fn secrets(&mut self, folder: &Path) {
-        let found = match self.fleet.find(folder) {
+        let found = match self.survey.fleet.find(folder) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return self.refuse_dangling_secrets(folder);
             }
             Err(error) => return self.refuse_path(folder, &error, "make it a folder"),
         };
-        if found.real != folder || file_type(&found.stat) != FileType::Directory {
+        if found.real != folder || Stamp::of(&found.stat).kind() != FileType::Directory {
             return self.add_problem(
                 folder,
                 "isn't a folder of its own",
@@ -193,47 +198,49 @@ impl<'a> Walk<'a> {
             seen: PathBuf::new(),
             written: folder.to_owned(),
             real: found.real,
-            folder: &found.fd,
             chains: Vec::new(),
-            above: vec![identity(&found.stat)],
+            above: vec![Stamp::of(&found.stat).identity()],
         });
     }
 
     /// A machine without secrets has no folder of them; a symlink that leads nowhere is a mistake.
     fn refuse_dangling_secrets(&mut self, folder: &Path) {
         let parts = [Path::new(SECRETS), folder];
-        if let Some(link) = parts.into_iter().find(|part| self.fleet.is_link(part)) {
+        if let Some(link) = parts
+            .into_iter()
+            .find(|part| self.survey.fleet.is_link(part))
+        {
             let error = io::Error::from(Errno::NOENT);
-            self.refuse_link(link, &error);
+            self.refuse(refusal::link(link, &error));
         }
     }
 
-    fn folder(&mut self, step: &Step<'_>) {
+    fn folder(&mut self, step: &Step) {
         self.found.folders += 1;
-        match rustix::fs::fstat(step.folder) {
-            Ok(stat) => self.note_change(Stamp::of(&stat).changed_at()),
-            Err(error) => return self.refuse_path(&step.written, &error.into(), UNREADABLE),
-        }
-        let names = match names(step.folder) {
-            Ok(names) => names,
-            Err(error) => return self.refuse_path(&step.written, &error, UNREADABLE),
+        let folder = self.survey.folder(&step.real);
+        let folder = match folder.as_ref() {
+            Ok(folder) => folder,
+            // Gone, or something else by now.
+            Err(error) if is_vanished(error) => return self.skip_vanished(),
+            Err(error) => return self.refuse_path(&step.written, error, UNREADABLE),
         };
-        for name in names {
-            if self.found.files.len() + self.found.folders >= MAX_ENTRIES {
+        self.note_change(folder.stamp.changed_at());
+        for entry in &folder.entries {
+            if self.others + self.found.count() >= MAX_ENTRIES {
                 let what =
                     format!("has more than {MAX_ENTRIES} files, or symlinks that multiply them");
                 return self.add_problem(&step.written, &what, "narrow it with exclude");
             }
-            match String::from_utf8(name) {
-                Ok(name) if name.chars().any(char::is_control) && self.keeps(step, &name) => {
+            match str::from_utf8(&entry.name) {
+                Ok(name) if name.chars().any(char::is_control) && self.keeps(step, name) => {
                     let place = step.written.join(name);
                     self.add_problem(&place, "has a control character in its name", "rename it");
                 }
-                Ok(name) => self.entry(step, &name),
-                Err(error) => {
-                    let name = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                Ok(name) => self.entry(step, name, entry),
+                Err(_) => {
+                    let name = String::from_utf8_lossy(&entry.name);
                     self.add_problem(
-                        &step.written.join(name),
+                        &step.written.join(&*name),
                         "has a name that isn't in UTF-8",
                         "rename it",
                     );
@@ -242,35 +249,35 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn entry(&mut self, step: &Step<'_>, name: &str) {
+    fn entry(&mut self, step: &Step, name: &str, entry: &Entry) {
         let written = step.written.join(name);
         if is_never_published(name) {
             return;
         }
-        let stat = match entry_stat(step.folder, name) {
-            Ok(stat) => stat,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.skip_vanished(),
-            Err(error) => return self.refuse_path(&written, &error, UNREADABLE),
+        let stamp = match entry.found {
+            Ok(stamp) => stamp,
+            Err(Errno::NOENT) => return self.skip_vanished(),
+            Err(error) => return self.refuse_path(&written, &error.into(), UNREADABLE),
         };
-        let kind = file_type(&stat);
-        if step.ignores(name, kind == FileType::Directory) {
+        if step.ignores(name, stamp.kind() == FileType::Directory) {
             return;
         }
-        if kind == FileType::Symlink {
-            return self.link(step, name, &written);
-        }
-        match self.fleet.find(&step.real.join(name)) {
-            Ok(found) => self.found(step, name, written, found, None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.skip_vanished(),
-            Err(error) => self.refuse_path(&written, &error, UNREADABLE),
+        match &entry.target {
+            Some(target) => self.link(step, name, &written, target),
+            None => {
+                let real = step.real.join(name);
+                self.found(step, name, written, &Target { real, stamp }, None);
+            }
         }
     }
 
-    fn link(&mut self, step: &Step<'_>, name: &str, written: &Path) {
+    fn link(&mut self, step: &Step, name: &str, written: &Path, target: &Path) {
+        let found = self.survey.target(&step.real.join(name));
         // What a machine doesn't get can't be wrong for it; but below a folder there may be something that it gets.
-        let found = self.fleet.find(&step.real.join(name));
-        let leads_to_folder =
-            found.is_ok_and(|found| file_type(&found.stat) == FileType::Directory);
+        let leads_to_folder = found
+            .as_ref()
+            .as_ref()
+            .is_ok_and(|found| found.stamp.kind() == FileType::Directory);
         let is_unwanted = match leads_to_folder {
             true => self.hides(step, name),
             false => !self.keeps(step, name),
@@ -278,30 +285,22 @@ impl<'a> Walk<'a> {
         if is_unwanted {
             return;
         }
-        match link_target(step.folder, name) {
-            Ok(target) if target.is_absolute() => {
-                let what = format!("is a symlink to the absolute path {}", target.display());
-                return self.add_problem(
-                    written,
-                    &what,
-                    "make it relative, and let it stay inside the fleet folder",
-                );
-            }
-            Ok(_) => {}
-            // Gone, or something else by now.
-            Err(error) if matches!(errno(&error), Some(Errno::NOENT | Errno::INVAL)) => {
-                return self.skip_vanished();
-            }
-            Err(error) => return self.refuse_path(written, &error, UNREADABLE),
+        if target.is_absolute() {
+            let what = format!("is a symlink to the absolute path {}", target.display());
+            return self.add_problem(
+                written,
+                &what,
+                "make it relative, and let it stay inside the fleet folder",
+            );
         }
-        let found = match self.fleet.find(&step.real.join(name)) {
+        let found = match found.as_ref() {
             Ok(found) => found,
-            Err(error) => return self.refuse_link(written, &error),
+            Err(error) => return self.refuse(refusal::link(written, error)),
         };
         let own_secrets =
             (step.area == Area::Secrets).then(|| step.written.iter().take(2).collect::<PathBuf>());
         if let Some(private) = private_folder(&found.real, own_secrets.as_deref()) {
-            return self.refuse_private(written, private);
+            return self.refuse(refusal::private(written, private));
         }
         if step.area == Area::Secrets {
             return self.found(step, name, written.to_owned(), found, None);
@@ -311,25 +310,25 @@ impl<'a> Walk<'a> {
         let Some(chain) = self.chain_to(&parent) else {
             return;
         };
-        if !chain.ignores(&found.real, file_type(&found.stat) == FileType::Directory) {
+        if !chain.ignores(&found.real, leads_to_folder) {
             self.found(step, name, written.to_owned(), found, Some(chain));
         }
     }
 
     fn found(
         &mut self,
-        step: &Step<'_>,
+        step: &Step,
         name: &str,
         written: PathBuf,
-        found: Found,
+        found: &Target,
         link_chain: Option<Chain>,
     ) {
         let seen = step.seen.join(name);
-        match file_type(&found.stat) {
+        match found.stamp.kind() {
             FileType::Directory if self.hides(step, name) => {}
             FileType::Directory => self.subfolder(step, seen, written, found, link_chain),
             _ if !self.keeps(step, name) => {}
-            FileType::RegularFile => self.file(step.area, &seen, &written, &found),
+            FileType::RegularFile => self.file(step.area, &seen, &written, found),
             _ => self.add_problem(
                 &written,
                 "is a device, a socket or a FIFO",
@@ -339,23 +338,23 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether the machine gets an entry of a folder, by what narrows its source.
-    fn keeps(&self, step: &Step<'_>, name: &str) -> bool {
+    fn keeps(&self, step: &Step, name: &str) -> bool {
         let keeps = |narrowing: &Narrowing| narrowing.keeps(&step.seen.join(name));
         step.area == Area::Secrets || self.narrowing.as_ref().is_none_or(keeps)
     }
 
     /// Whether it gets nothing of a folder of a folder.
-    fn hides(&self, step: &Step<'_>, name: &str) -> bool {
+    fn hides(&self, step: &Step, name: &str) -> bool {
         let hides = |narrowing: &Narrowing| narrowing.hides(&step.seen.join(name));
         step.area == Area::Config && self.narrowing.as_ref().is_some_and(hides)
     }
 
-    fn file(&mut self, area: Area, seen: &Path, written: &Path, found: &Found) {
+    fn file(&mut self, area: Area, seen: &Path, written: &Path, found: &Target) {
         match FilePath::new(area, &seen.to_string_lossy()) {
             Ok(path) => {
-                let stamp = Stamp::of(&found.stat);
+                let stamp = found.stamp;
                 self.note_change(stamp.changed_at());
-                self.found.files.push(TreeFile {
+                self.found.listing.files.push(TreeFile {
                     path,
                     real: found.real.clone(),
                     stamp,
@@ -367,13 +366,13 @@ impl<'a> Walk<'a> {
 
     fn subfolder(
         &mut self,
-        step: &Step<'_>,
+        step: &Step,
         seen: PathBuf,
         written: PathBuf,
-        found: Found,
+        found: &Target,
         link_chain: Option<Chain>,
     ) {
-        let identity = identity(&found.stat);
+        let identity = found.stamp.identity();
         if step.above.contains(&identity) {
             return self.add_problem(
                 &written,
@@ -387,7 +386,7 @@ impl<'a> Walk<'a> {
         }
         let mut chains = Vec::new();
         if step.area == Area::Config {
-            let Some(texts) = self.ignore_files(&found.real) else {
+            let Some(ignore_files) = self.ignore_files(&found.real, &written) else {
                 return;
             };
             let inherited = step
@@ -395,20 +394,17 @@ impl<'a> Walk<'a> {
                 .iter()
                 .map(|(chain, base)| (chain, base.join(seen.file_name().unwrap_or_default())));
             let linked = link_chain.iter().map(|chain| (chain, found.real.clone()));
-            for (chain, base) in inherited.chain(linked) {
-                match chain.below(&base, &texts) {
-                    Ok(chain) => chains.push((chain, base)),
-                    Err(bad) => return self.refuse_pattern(&written, &bad),
-                }
-            }
+            let below = |(chain, base): (&Chain, PathBuf)| {
+                (chain.below(&base, ignore_files.as_ref()), base)
+            };
+            chains.extend(inherited.chain(linked).map(below));
         }
         let above = step.above.iter().copied().chain([identity]).collect();
         self.folder(&Step {
             area: step.area,
             seen,
             written,
-            real: found.real,
-            folder: &found.fd,
+            real: found.real.clone(),
             chains,
             above,
         });
@@ -429,90 +425,37 @@ impl<'a> Walk<'a> {
                     return None;
                 }
             }
-            let texts = self.ignore_files(&folder)?;
-            chain = match chain.below(&folder, &texts) {
-                Ok(chain) => chain,
-                Err(bad) => {
-                    self.refuse_pattern(&folder, &bad);
-                    return None;
-                }
-            };
+            let patterns = self.ignore_files(&folder, &folder)?;
+            chain = chain.below(&folder, patterns.as_ref());
         }
         Some(chain)
     }
 
-    /// The texts of a folder's ignore files. As in git, one that is a symlink isn't followed.
-    fn ignore_files(&mut self, folder: &Path) -> Option<Vec<String>> {
-        let mut texts = Vec::new();
-        for name in [".gitignore", ".bentoignore"] {
-            let path = folder.join(name);
-            match self.fleet.text(&path, MAX_IGNORE_FILE, false) {
-                Ok((text, stamp)) => {
-                    texts.push(text);
+    /// What the ignore files of a folder say; none if they can't be used. `written` is named where a pattern is wrong.
+    fn ignore_files(&mut self, folder: &Path, written: &Path) -> Option<Option<Patterns>> {
+        let answer = self.survey.ignore_files(folder);
+        match answer.as_ref() {
+            Ok(IgnoreFiles { patterns, rules }) => {
+                for (path, stamp) in rules {
                     self.note_change(stamp.changed_at());
-                    self.found.rules.push((path, stamp));
+                    self.found.listing.rules.push((path.clone(), *stamp));
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    self.refuse_path(&path, &error, "make it a readable text file");
-                    return None;
-                }
+                Some(patterns.clone())
+            }
+            Err(unusable) => {
+                self.refuse(match unusable {
+                    Unusable::Unreadable(path, error) => {
+                        refusal::path(path, error, "make it a readable text file")
+                    }
+                    Unusable::Bad(bad) => refusal::pattern(written, bad),
+                });
+                None
             }
         }
-        Some(texts)
-    }
-
-    fn refuse_pattern(&mut self, folder: &Path, bad: &super::ignored::BadPattern) {
-        let what = format!(
-            "has an ignore file with {:?}, which isn't a pattern ({})",
-            bad.pattern, bad.what
-        );
-        self.add_problem(folder, &what, "correct the pattern");
-    }
-
-    fn refuse_private(&mut self, place: &Path, private: &str) {
-        let what = format!("leads into {private}, which is never published");
-        self.add_problem(
-            place,
-            &what,
-            "copy what the machine needs to its own folder",
-        );
-    }
-
-    fn refuse_path(&mut self, place: &Path, error: &io::Error, advice: &str) {
-        match errno(error) {
-            Some(Errno::NOENT) => self.add_problem(place, "isn't there", advice),
-            Some(Errno::XDEV | Errno::LOOP) => self.refuse_link(place, error),
-            _ => self.add_problem(place, &format!("can't be read: {error}"), advice),
-        }
-    }
-
-    fn refuse_link(&mut self, place: &Path, error: &io::Error) {
-        let (what, advice) = match errno(error) {
-            Some(Errno::XDEV) => (
-                "is a symlink that leaves the fleet folder",
-                "copy what it leads to into the fleet",
-            ),
-            Some(Errno::LOOP) => ("is a symlink that leads to itself", "remove it"),
-            Some(Errno::NOENT | Errno::NOTDIR) => (
-                "is a symlink to something that isn't there",
-                "mend or remove it",
-            ),
-            _ => {
-                return self.add_problem(
-                    place,
-                    &format!("is a symlink that can't be followed: {error}"),
-                    UNREADABLE,
-                );
-            }
-        };
-        self.add_problem(place, what, advice);
     }
 }
 
-const UNREADABLE: &str = "let the user who runs the appliance read it";
-
-impl Step<'_> {
+impl Step {
     fn ignores(&self, name: &str, is_folder: bool) -> bool {
         self.chains
             .iter()
@@ -520,12 +463,9 @@ impl Step<'_> {
     }
 }
 
-fn errno(error: &io::Error) -> Option<Errno> {
-    error.raw_os_error().map(Errno::from_raw_os_error)
-}
-
-fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
+fn is_vanished(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
 /// The private folder in which a real path lies, unless it is the machine's own folder of secrets.

@@ -24,7 +24,9 @@ fn old_record(ground: &Ground, host: &str, generation: &str) -> Build {
 
 #[test]
 fn what_came_out_is_recorded_for_exactly_that_generation_and_kept_in_the_store() {
-    let ground = Ground::new(&["locked", "open", "whole"]);
+    let ground = Ground::new(&["locked", "moving", "open", "whole"]);
+    ground.flake("moving", ":");
+    ground.write("hosts/moving/SELF_UPDATE", "");
     ground.flake("locked", ":");
     ground.flake("open", ":");
     fs::remove_file(ground.fleet().join("hosts/open/flake.lock")).unwrap();
@@ -38,10 +40,16 @@ fn what_came_out_is_recorded_for_exactly_that_generation_and_kept_in_the_store()
     ground.write("flake.lock", crate::ground::LOCK);
     let before = ground.generation("whole");
 
-    ground.bento(&["build"]).with(0).saying("3 built.");
+    ground.bento(&["build"]).with(0).saying("4 built.");
     assert_eq!(ground.leftovers(), [""; 0]);
     assert_eq!(ground.generation("whole"), before);
-    for (host, comparable) in [("locked", true), ("open", false), ("whole", true)] {
+    let comparable = [
+        ("locked", true),
+        ("moving", false),
+        ("open", false),
+        ("whole", true),
+    ];
+    for (host, comparable) in comparable {
         let record = ground.record(host).unwrap();
         assert_eq!(record.generation, ground.generation(host), "{host}");
         assert_eq!(record.comparable, comparable, "{host}");

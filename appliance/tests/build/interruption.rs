@@ -18,6 +18,33 @@ fn await_that(mut what: impl FnMut() -> bool) {
 }
 
 #[test]
+fn what_whoever_started_it_ignores_ends_nothing() {
+    let ground = Ground::new(&["first"]);
+    let (begun, go_on) = (ground.path("builder"), ground.path("go-on"));
+    let script = format!(
+        "echo > {}; while ! test -e {}; do sleep 0.05; done",
+        begun.display(),
+        go_on.display()
+    );
+    ground.flake("first", &script);
+    let child = ground
+        .environment("nohup")
+        .args([env!("CARGO_BIN_EXE_bento"), "build"])
+        .current_dir(ground.fleet())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    await_that(|| begun.exists());
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP).unwrap();
+    fs::write(go_on, "").unwrap();
+    let ended = Ended::of(child.wait_with_output().unwrap());
+    ended.with(0).saying("1 built.");
+    assert!(ground.record("first").is_some());
+}
+
+#[test]
 fn whoever_interrupts_leaves_no_program_no_folder_and_no_record() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let ground = Ground::new(&["first", "second"]);
@@ -27,8 +54,13 @@ fn whoever_interrupts_leaves_no_program_no_folder_and_no_record() {
             &format!("echo $$ > {}; sleep 1000", begun.display()),
         );
         ground.flake("second", ":");
+        // What runs these tests behind a shell lets them ignore INT.
         let child = ground
-            .command(&["build", "--jobs", "1"])
+            .environment("env")
+            .args(["--default-signal=INT", "--default-signal=TERM"])
+            .args([env!("CARGO_BIN_EXE_bento"), "build", "--jobs", "1"])
+            .current_dir(ground.fleet())
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use bento_appliance::release::{Build, Record};
 use bento_protocol::{Format, HostName};
 use jiff::Timestamp;
 
-use crate::ground::{Ground, run};
+use crate::ground::Ground;
+use crate::key;
 
 /// What has been left alone for so long is published at once.
 const SETTLED: Duration = Duration::from_millis(2_100);
@@ -101,13 +101,9 @@ pub fn private_key(ground: &Ground, name: &str) -> PathBuf {
 fn key(ground: &Ground, name: &str) -> String {
     let private = private_key(ground, name);
     if !private.exists() {
-        let mut make = Command::new("ssh-keygen");
-        run(make
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(&private));
+        key::make(&private);
     }
-    let public = fs::read_to_string(private.with_added_extension("pub")).unwrap();
-    public.trim().to_owned()
+    key::public(&private)
 }
 
 fn write(folder: &Path, path: &str, text: &str) {

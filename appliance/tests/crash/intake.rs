@@ -10,10 +10,7 @@ use bento_appliance::enrolment::Enrolments;
 use bento_appliance::published::Published;
 use bento_appliance::report::{Ledger, Limits, Store};
 use bento_appliance::state::State;
-use bento_protocol::{Format, Outcome, Report, ReportName, RunId, Systems};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use jiff::Timestamp;
+use bento_protocol::{Report, RunId};
 use nix::sys::signal::{Signal, kill};
 
 use crate::apart::until;
@@ -23,10 +20,12 @@ use crate::disk::Disk;
 use crate::fleet::Fleets;
 use crate::ground::Ground;
 use crate::power::Cut;
+use crate::report::{file_name, packed, switched};
 use crate::tracer::{Step, kill_before};
 use crate::trial::require;
 
 const MACHINE: &str = "kikimora";
+const LOG: &str = "building";
 
 #[test]
 fn killed_at_any_step_of_taking_in_reports_it_has_each_of_them_once() {
@@ -87,7 +86,7 @@ fn a_report_whose_fsync_was_answered_outlives_a_power_cut() {
         ask(&format!(
             "put -f {} /logs/{}",
             file.display(),
-            name(&report)
+            file_name(&report)
         ));
         let remains = disk.remains(ground.path("copy"));
         session.kill().unwrap();
@@ -115,7 +114,7 @@ fn with_reports(ground: &Ground) -> (Appliance<'_>, Vec<RunId>) {
             .host(&machine)
             .current()
             .join("logs")
-            .join(name(&report));
+            .join(file_name(&report));
         fs::write(&path, packed(&report)).unwrap();
         chown(&path, Some(uid), Some(uid)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
@@ -128,36 +127,9 @@ fn with_reports(ground: &Ground) -> (Appliance<'_>, Vec<RunId>) {
 fn report(state: &State) -> Report {
     let host = state.host(&MACHINE.parse().unwrap());
     Report {
-        format: Format,
-        run: RunId::now(),
-        generation: Published::read(&host).unwrap().unwrap().generation,
-        outcome: Outcome::Switched,
-        auto: false,
-        started: Timestamp::now(),
-        finished: Timestamp::now(),
-        phases: Vec::new(),
-        system: Systems::default(),
-        reboot_required: false,
-        held: None,
-        error: None,
-        client: "0".into(),
-        nix: None,
-        log: "building".into(),
+        log: LOG.to_owned(),
+        ..switched(Published::read(&host).unwrap().unwrap().generation)
     }
-}
-
-fn name(report: &Report) -> String {
-    ReportName {
-        run: report.run,
-        attempt: 1,
-    }
-    .to_string()
-}
-
-fn packed(report: &Report) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    serde_json::to_writer(&mut gzip, report).unwrap();
-    gzip.finish().unwrap()
 }
 
 /// Whether a step belongs to taking in reports: the office is at work at the same time.
@@ -194,7 +166,7 @@ fn comes_to_have(appliance: &Appliance<'_>, runs: &[RunId]) -> Result<()> {
         let text = serde_json::to_string(record)?;
         ensure!(text.contains(&run.to_string()), "{text} isn't of {run}");
         let log = store.log(record.sequence)?;
-        ensure!(log == Some(b"building".into()), "{log:?}");
+        ensure!(log == Some(LOG.into()), "{log:?}");
     }
     let ledger = Ledger::read(&keep)?;
     let count = runs.len() as u64;

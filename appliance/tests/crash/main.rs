@@ -14,7 +14,11 @@ mod disk;
 mod fleet;
 mod ground;
 mod inspection;
+#[path = "../ground/key.rs"]
+mod key;
 mod listing;
+#[path = "../ground/report.rs"]
+mod report;
 mod tracer;
 mod trial;
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use bento_appliance::release::{Build, Record};
-use bento_protocol::{Format, Outcome};
+use bento_protocol::{Digest, Format, Outcome};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::ground::{Ground, printed, refusal, success};
 
@@ -41,7 +41,7 @@ changed config/flake.nix
 @@ -1 +1 @@
 -one
 +nine
-changed secrets/wifi: a secret, which isn't shown, 8 → 10 bytes
+changed secrets/wifi: a secret, which isn't shown
 
 domovoi: all of {} is new for it: it has never reported
 ",
@@ -63,8 +63,19 @@ domovoi: all of {} is new for it: it has never reported
         !json.contains("password") && !json.contains("passphrase"),
         "{json}"
     );
+    for secret in ["password", "passphrase"] {
+        let digest = Digest::of(secret).to_string();
+        assert!(
+            !json.contains(&digest),
+            "a short secret can be guessed by its digest: {json}"
+        );
+    }
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["hosts"].as_array().unwrap().len(), 1);
+    let files = json["hosts"][0]["changes"]["files"].as_array().unwrap();
+    let secret = json!({ "executable": false });
+    let change = json!({ "path": "secrets/wifi", "before": secret, "after": secret });
+    assert!(files.contains(&change), "{json}");
     let texts: Vec<_> = json["contents"].as_object().unwrap().values().collect();
     let has = |text: &str| texts.iter().any(|content| content["text"] == text);
     assert!(has("one\n") && has("nine\n") && texts.len() == 2, "{json}");
@@ -137,6 +148,41 @@ impl Nix {
         let mut add = self.command(Command::new("nix-store"));
         printed(add.arg("--add").arg(folder)).trim().to_owned()
     }
+}
+
+#[test]
+fn machines_with_the_same_two_systems_are_compared_once() {
+    let ground = Ground::new(&["domovoi", "kikimora", "leshy"]);
+    let store = [("NIX_STORE_DIR", ground.path("store"))];
+    let [old, new, other] = ["old", "new", "other"].map(|name| {
+        let system = ground
+            .path("store")
+            .join(format!("{}-{name}", "0".repeat(32)));
+        fs::create_dir_all(&system).unwrap();
+        system.to_str().unwrap().to_owned()
+    });
+    for (name, runs) in [("domovoi", &old), ("kikimora", &old), ("leshy", &other)] {
+        ground.report(name, &success(ground.publish(name), runs));
+        ground.write(&format!("hosts/{name}/flake.nix"), "two\n");
+        let build = Build {
+            format: Format,
+            generation: ground.publish(name),
+            system: new.parse().unwrap(),
+            comparable: true,
+            at: Timestamp::now(),
+        };
+        let name = name.parse().unwrap();
+        build.write(&ground.path("fleet"), &name).unwrap();
+    }
+    let tool = "#!/bin/sh\n[ \"$1\" = --version ] || echo \"nvd $*\"\n";
+    let tools = ground.program("tools/nvd", tool);
+    let path = format!("{}:/usr/bin:/bin", tools.parent().unwrap().display());
+    let told = printed(ground.elsewhere(&["diff"]).envs(store).env("PATH", path));
+    let expected = format!(
+        "packages of domovoi, kikimora:\nnvd --color never diff {old} {new}\n\
+         packages of leshy:\nnvd --color never diff {other} {new}\n"
+    );
+    assert!(told.ends_with(&expected), "{told}");
 }
 
 #[test]

@@ -13,13 +13,11 @@ use bento_appliance::publication::Publications;
 use bento_appliance::report::{Ledger, Writers, take_in};
 use bento_appliance::state::State;
 use bento_appliance::tree::{FleetFolder, HostTree};
-use bento_protocol::{
-    Format, GenerationId, HostName, Outcome, Report, ReportName, RunId, SystemPath, Systems,
-};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use bento_protocol::{GenerationId, HostName, Report, SystemPath, Systems};
 use jiff::Timestamp;
 use tempfile::TempDir;
+
+use crate::report::{file_name, packed, switched};
 
 pub struct Ground {
     folder: TempDir,
@@ -116,11 +114,7 @@ impl Ground {
     /// Takes in a report of a machine.
     pub fn report(&self, name: &str, report: &Report) {
         let logs = tempfile::tempdir().unwrap();
-        let (run, attempt) = (report.run, 1);
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-        serde_json::to_writer(&mut gzip, report).unwrap();
-        let file = logs.path().join(ReportName { run, attempt }.to_string());
-        fs::write(file, gzip.finish().unwrap()).unwrap();
+        fs::write(logs.path().join(file_name(report)), packed(report)).unwrap();
         let name: HostName = name.parse().unwrap();
         let refuse = &mut |entry: &str, why: &str| panic!("{entry}: {why}");
         let keep = self.state.host(&name);
@@ -196,25 +190,13 @@ pub fn refusal(command: &mut Command) -> String {
 pub fn success(generation: GenerationId, system: &str) -> Report {
     let system: SystemPath = system.parse().unwrap();
     Report {
-        format: Format,
-        run: RunId::now(),
-        generation,
-        outcome: Outcome::Switched,
-        auto: false,
-        started: Timestamp::now(),
-        finished: Timestamp::now(),
-        phases: Vec::new(),
         system: Systems {
             before: None,
             built: Some(system.clone()),
             running: Some(system.clone()),
             booted: Some(system),
         },
-        reboot_required: false,
-        held: None,
-        error: None,
-        client: "0".to_owned(),
-        nix: None,
         log: "building it\n".to_owned(),
+        ..switched(generation)
     }
 }

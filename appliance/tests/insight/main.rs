@@ -8,3 +8,5 @@
 mod diff;
 mod ground;
 mod logs;
+#[path = "../ground/report.rs"]
+mod report;

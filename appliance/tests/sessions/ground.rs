@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use bento_appliance::privilege;
@@ -13,6 +12,8 @@ use bento_appliance::state::{Runtime, State};
 
 use crate::apart;
 pub use crate::apart::{PATIENCE, until};
+use crate::key;
+pub use crate::key::public;
 use crate::server::Server;
 
 /// Where a file system in memory is mounted; root's, and nobody else can write to it, as sshd demands.
@@ -29,21 +30,8 @@ pub fn inside<F: FnOnce(Ground)>(body: F) {
 
 /// Makes a key pair; gives the private file.
 pub fn make_key(path: &Path) -> PathBuf {
-    let status = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(path)
-        .status()
-        .expect("ssh-keygen, of openssh-client");
-    assert!(status.success());
+    key::make(path);
     path.to_owned()
-}
-
-/// The public half of a private key.
-pub fn public(key: &Path) -> String {
-    fs::read_to_string(key.with_added_extension("pub"))
-        .unwrap()
-        .trim()
-        .to_owned()
 }
 
 /// A prepared, empty appliance.

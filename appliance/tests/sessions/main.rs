@@ -9,6 +9,8 @@
 mod apart;
 mod gate;
 mod ground;
+#[path = "../ground/key.rs"]
+mod key;
 mod libssh;
 mod server;
 

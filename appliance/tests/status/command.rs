@@ -7,12 +7,13 @@ use crate::place::Place;
 
 pub const BENTO: &str = env!("CARGO_BIN_EXE_bento");
 
-/// `bento status` with arguments, in an environment that says nothing about fleets and colours.
+/// `bento status` with arguments, in an environment that says nothing about fleets and colours, with symbols.
 pub fn status<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(BENTO);
     command.arg("status").args(arguments);
     command
         .env("TERM", "xterm")
+        .env("LC_ALL", "C.UTF-8")
         .env_remove("BENTO_DIR")
         .env_remove("NO_COLOR");
     // Nobody stands in a fleet there.

@@ -79,6 +79,13 @@ fn colours_are_for_terminals_that_want_them() {
         "{coloured}"
     );
     assert!(!on_terminal(true).contains('\u{1b}'));
+    let mut ascii = here(&place, []);
+    ascii.env("LC_ALL", "C");
+    let ascii = Terminal::run(&ascii, 80, 24).end().after;
+    assert!(
+        ascii.is_ascii() && ascii.contains("+ up-to-date"),
+        "{ascii}"
+    );
     let (piped, _, _) = run(here(&place, []));
     assert!(!piped.contains('\u{1b}') && !piped.contains('✓') && !piped.contains("machines:"));
 }

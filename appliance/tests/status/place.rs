@@ -1,7 +1,9 @@
 //! The state of an appliance, made by its own parts: what is published was published, and what was reported taken in.
 
+#[path = "../ground/report.rs"]
+mod report;
+
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bento_appliance::durable;
@@ -12,10 +14,10 @@ use bento_appliance::published::Published;
 use bento_appliance::report::{Writers, take_in};
 use bento_appliance::state::{HostState, Runtime, State};
 use bento_appliance::tree::{FleetFolder, HostTree};
-use bento_protocol::{Format, HostName, Outcome, Report, ReportName, RunId, Systems};
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use bento_protocol::{HostName, Outcome, Report, Systems};
 use jiff::Timestamp;
+
+use self::report::{file_name, packed, switched};
 
 /// A fleet folder, and the state and the runtime files of an appliance that serves it.
 pub struct Place {
@@ -100,14 +102,7 @@ impl Place {
         let published = Published::read(&keep).unwrap().unwrap();
         let report = report(&published, outcome);
         let inbox = publications.inbox(publications.current().unwrap().unwrap());
-        let file = ReportName {
-            run: report.run,
-            attempt: 1,
-        };
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-        gzip.write_all(&serde_json::to_vec(&report).unwrap())
-            .unwrap();
-        fs::write(inbox.join(file.to_string()), gzip.finish().unwrap()).unwrap();
+        fs::write(inbox.join(file_name(&report)), packed(&report)).unwrap();
         let mut refuse = |name: &str, why: &str| panic!("{name} was refused: {why}");
         let name = name.parse().unwrap();
         let now = Timestamp::now();
@@ -122,26 +117,17 @@ fn report(published: &Published, outcome: Outcome) -> Report {
     let built = Some(built.parse().unwrap());
     let failed = !outcome.is_success();
     Report {
-        format: Format,
-        run: RunId::now(),
-        generation: published.generation,
         outcome,
-        auto: false,
-        started: Timestamp::now(),
-        finished: Timestamp::now(),
-        phases: Vec::new(),
         system: Systems {
             before: None,
             built: built.clone().filter(|_| !failed),
             running: built.clone(),
             booted: built,
         },
-        reboot_required: false,
-        held: None,
         error: failed.then(|| "error: undefined variable 'motto'".to_owned()),
-        client: env!("CARGO_PKG_VERSION").into(),
         nix: Some("2.26.3".into()),
         log: "building…\n".repeat(200),
+        ..switched(published.generation)
     }
 }
 

@@ -29,6 +29,12 @@ impl GenerationHasher {
         Ok(())
     }
 
+    /// The id, with the lines of files that were checked.
+    pub(crate) fn id_with(mut self, lines: &str) -> GenerationId {
+        self.lines.update(lines);
+        self.id()
+    }
+
     /// The id, when all files were taken.
     pub fn id(self) -> GenerationId {
         GenerationId::from_digest(Digest::from_hasher(self.lines))

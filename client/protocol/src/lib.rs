@@ -3,6 +3,7 @@
 //! Every type here is checked when it is made, also when it is read from JSON, so that the rest of bento never
 //! holds a name, a path, an id or a manifest that breaks the contract. There is no input or output in this crate.
 
+mod address;
 pub mod chroot;
 mod delta;
 mod digest;
@@ -19,12 +20,13 @@ mod run;
 pub mod stream;
 mod system_path;
 
+pub use address::{Address, AddressError};
 pub use delta::{Delta, DeltaError, merge};
 pub use digest::{Digest, DigestError, GenerationId};
 pub use file::{File, FileError};
 pub use hasher::GenerationHasher;
 pub use host_name::{HostName, HostNameError};
-pub use manifest::{Manifest, ManifestError};
+pub use manifest::{FileList, Manifest, ManifestError};
 pub use order::Order;
 pub use path::{Area, FilePath, FilePathError};
 pub use policy::{

@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{File, FilePath, Format, GenerationHasher, GenerationId, HostName, Policy};
+use crate::{File, FilePath, Format, GenerationHasher, GenerationId, HostName, Order, Policy};
 
 /// What a generation consists of. Its id always is the one that its host, policy and files give, and its files are
 /// sorted, without doubles, and none is a folder of another: a manifest in which that doesn't hold can't be made,
@@ -13,7 +15,16 @@ pub struct Manifest {
     generation: GenerationId,
     published: Timestamp,
     policy: Policy,
-    files: Vec<File>,
+    files: Arc<[File]>,
+}
+
+/// Files that may make a generation, as several machines may share them: sorted, without doubles, and none is a folder
+/// of another. What they cost they cost once; each machine's manifest takes only its id.
+#[derive(Debug, Clone)]
+pub struct FileList {
+    files: Arc<[File]>,
+    /// The lines with which they enter an id.
+    lines: String,
 }
 
 /// The JSON document.
@@ -46,6 +57,34 @@ pub enum ManifestError {
     },
 }
 
+impl FileList {
+    /// The list of these files, in any order.
+    ///
+    /// # Errors
+    /// When they can't be one generation's.
+    pub fn new(mut files: Vec<File>) -> Result<Self, ManifestError> {
+        sort(&mut files);
+        let mut order = Order::default();
+        files.iter().try_for_each(|file| order.check(&file.path))?;
+        let lines = files.iter().map(|file| format!("{file}\n")).collect();
+        Ok(FileList {
+            files: files.into(),
+            lines,
+        })
+    }
+
+    /// The manifest of these files for a machine. `published` doesn't enter the id.
+    pub fn manifest(&self, host: HostName, policy: Policy, published: Timestamp) -> Manifest {
+        Manifest {
+            generation: GenerationHasher::new(&host, &policy).id_with(&self.lines),
+            host,
+            published,
+            policy,
+            files: Arc::clone(&self.files),
+        }
+    }
+}
+
 impl Manifest {
     /// The manifest of these files, in any order. `published` doesn't enter the id.
     pub fn new(
@@ -54,14 +93,14 @@ impl Manifest {
         mut files: Vec<File>,
         published: Timestamp,
     ) -> Result<Self, ManifestError> {
-        files.sort_by(|one, other| one.path.cmp(&other.path));
+        sort(&mut files);
         let generation = generation_id(&host, &policy, &files)?;
         Ok(Manifest {
             host,
             generation,
             published,
             policy,
-            files,
+            files: files.into(),
         })
     }
 
@@ -100,6 +139,10 @@ impl Manifest {
     }
 }
 
+fn sort(files: &mut [File]) {
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+}
+
 fn generation_id(
     host: &HostName,
     policy: &Policy,
@@ -131,7 +174,7 @@ impl TryFrom<Document> for Manifest {
             generation: computed,
             published,
             policy,
-            files,
+            files: files.into(),
         })
     }
 }
@@ -151,7 +194,7 @@ impl From<Manifest> for Document {
             generation,
             published,
             policy,
-            files,
+            files: files.to_vec(),
         }
     }
 }
@@ -231,6 +274,24 @@ pub(crate) mod tests {
             Timestamp::UNIX_EPOCH,
         );
         assert!(matches!(made, Err(ManifestError::Order(_))));
+    }
+
+    #[test]
+    fn machines_that_share_a_list_have_the_manifests_that_they_would_have_alone() {
+        let files = ["secrets/s", "config/b", "config/a"].map(|path| file(path, path));
+        let list = FileList::new(files.to_vec()).unwrap();
+        for host in ["kikimora", "pi"] {
+            let host: HostName = host.parse().unwrap();
+            let policy: Policy = serde_json::from_str(r#"{"self_update":true}"#).unwrap();
+            let now = Timestamp::UNIX_EPOCH;
+            let shared = list.manifest(host.clone(), policy.clone(), now);
+            let alone = Manifest::new(host, policy, files.to_vec(), now).unwrap();
+            assert_eq!(shared, alone);
+        }
+        for path in ["config/a", "config/a/b"] {
+            let more = [&files[..], &[file(path, "")]].concat();
+            assert!(FileList::new(more).is_err(), "{path}");
+        }
     }
 
     #[test]

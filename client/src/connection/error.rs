@@ -2,6 +2,8 @@ use std::io;
 
 use bento_protocol::HostName;
 
+use crate::transport::ProxyFate;
+
 /// Why a server can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -22,6 +24,16 @@ pub enum ConnectionError {
         server: String,
         /// What libssh2 says.
         cause: ssh2::Error,
+    },
+    /// The same by way of a proxy command, which may not have reached it at all.
+    #[error("there is no SSH connection to {server} ({}): the proxy command {fate}", cause.message())]
+    Proxy {
+        /// Its address and port.
+        server: String,
+        /// What libssh2 says.
+        cause: ssh2::Error,
+        /// What became of the command.
+        fate: ProxyFate,
     },
     /// It isn't the server that was pinned.
     #[error(

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use crate::arm::{self, Decision, Inhibitor};
 use crate::build::{self, BuildError};
 use crate::confirm;
 use crate::disk;
+use crate::durable;
 use crate::generations::{self, Staged};
 use crate::guard;
 use crate::hold;
@@ -61,7 +63,23 @@ impl World for Here<'_> {
 
     fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()> {
         record::write(&self.state.installed(), installed)?;
-        generations::remove_all_but(self.state, &[installed.generation])
+        let is_fallback_needed = self.machine.situation().reboot_required;
+        let fallback = self.fallback().filter(|_| is_fallback_needed);
+        let kept = [Some(installed.generation), fallback.map(|it| it.generation)];
+        let kept: Vec<_> = kept.into_iter().flatten().collect();
+        generations::remove_all_but(self.state, &kept)
+    }
+
+    fn fallback(&mut self) -> Option<Installed> {
+        // Without the root it may have been collected.
+        self.read(&self.state.fallback())
+            .filter(|fallback: &Installed| Path::new(fallback.system.as_str()).exists())
+    }
+
+    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()> {
+        // A boot takes it out of /run, and the profile keeps only the newest few.
+        arm::keep_from_collection(&self.state.fallback_root(), &installed.system)?;
+        record::write(&self.state.fallback(), installed)
     }
 
     fn awaiting(&mut self) -> Option<Awaiting> {
@@ -106,13 +124,16 @@ impl World for Here<'_> {
             Some(report) => Some(Told::by(&report)),
             None => self
                 .read::<Delivered>(&self.state.delivered())
-                .and_then(|delivered| delivered.remembered(Timestamp::now())),
+                .and_then(|delivered| {
+                    delivered.remembered(self.polled.as_deref()?, Timestamp::now())
+                }),
         }
     }
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
         let (settings, identity) = usable(&self.known, self.site)?;
         let (connection, generation) = poll::poll(settings, identity)?;
+        self.polled = Some(connection.server().to_owned());
         self.connection = Some(connection);
         Ok(generation)
     }
@@ -430,7 +451,7 @@ impl World for Here<'_> {
     fn report(&mut self, report: Report) -> bool {
         let dropped = match Spool::new(self.state).add(&report) {
             Ok(dropped) => dropped,
-            Err(error) => return self.tell_without_keeping(&report, &error),
+            Err(error) => return self.tell_without_keeping(report, &error),
         };
         if dropped > 0 {
             self.warn(&format!(
@@ -493,15 +514,25 @@ impl From<Staged> for Source {
 
 impl Here<'_> {
     /// A disk that is full is no reason to be silent, unless older reports wait: they come first.
-    fn tell_without_keeping(&mut self, report: &Report, error: &anyhow::Error) -> bool {
+    fn tell_without_keeping(&mut self, report: Report, error: &anyhow::Error) -> bool {
         self.warn(&format!("the report can't be kept: {error:#}"));
         if !self.deliver() {
             return false;
         }
+        // The next start may tell of this run again, and of a run the appliance counts only the first report.
+        let report = Report {
+            run: RunId::now(),
+            ..report
+        };
         let mut told = || {
             let known = usable(&self.known, self.site)?;
             let connection = connection(&mut self.connection, known)?;
-            report::tell(connection, report)
+            // What it was told before is no longer what it knows, and that must be so even if nothing can be written.
+            durable::remove_if_there(&self.state.delivered())?;
+            report::tell(connection, &report)?;
+            // Otherwise it is told again by the next run.
+            let _ = report::note(self.state, &report, connection.server());
+            Ok(())
         };
         let told: anyhow::Result<()> = told();
         self.warn_of(told).is_some()

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use bento_protocol::{Address, AddressError};
 use serde::Deserialize;
 
 use crate::host_key::HostKey;
@@ -63,44 +64,6 @@ impl std::str::FromStr for Server {
             port,
             host_keys: Vec::new(),
         })
-    }
-}
-
-/// A name or an IP address, of characters that also mean nothing to a shell, which a proxy command passes through.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Address(String);
-
-/// A text that isn't the address of a server.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} isn't a server such as \"bento.example.org\", \"192.0.2.1\" or \"2001:db8::1\"")]
-pub struct AddressError(String);
-
-impl Address {
-    /// The address as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Address {
-    type Error = AddressError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
-        let good =
-            (1..=255).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-');
-        if good {
-            Ok(Address(text))
-        } else {
-            Err(AddressError(text))
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

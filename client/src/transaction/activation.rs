@@ -55,6 +55,12 @@ impl<W: World> Transaction<'_, W> {
         if self.wish.at_boot {
             return self.stage_for_boot(system);
         }
+        if self.came_back_from_boot(system) {
+            self.world.warn(
+                "this system was rolled back after a boot: it is proven by the next boot before it stays",
+            );
+            return self.stage_for_boot(system);
+        }
         let failed_before = self.world.failed_units();
         self.arm()
             .map_err(|error| Unsuccessful::activation(error, true))?;
@@ -84,6 +90,13 @@ impl<W: World> Transaction<'_, W> {
             && is_same(situation.running.as_ref())
             && is_same(situation.profile.as_ref())
             && !self.world.secrets_differ(generations.0, generations.1)
+    }
+
+    /// Whether the machine was rebooted for this system, and then went back from it. Switched to, it would boot unproven
+    /// the next time: a machine isn't rebooted twice for a system.
+    fn came_back_from_boot(&mut self, system: &SystemPath) -> bool {
+        let rebooted = self.world.rebooted();
+        rebooted.is_some_and(|rebooted| rebooted.system == *system && rebooted.came_back)
     }
 
     fn arm(&mut self) -> anyhow::Result<()> {

@@ -4,7 +4,69 @@ use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
 use super::knowledge::Knowledge;
 use super::{Transaction, Unconfirmed, Unsuccessful, Wish, World, rollback};
 use crate::exit::{ExitReason, Failure};
-use crate::record::{Awaiting, Before, Journal, PhaseName, Unkept};
+use crate::machine::{BootId, Situation};
+use crate::record::{Awaiting, Before, Failed, Installed, Journal, PhaseName, Rebooted, Unkept};
+
+/// Before a reboot that bento asks for: what is to be proven after it. The system was proven with the kernel that runs
+/// now; its own may cut the machine off.
+pub(super) fn await_proof(
+    world: &mut impl World,
+    installed: Installed,
+    boot: BootId,
+) -> anyhow::Result<()> {
+    let Some(fallback) = other_fallback(world, &installed) else {
+        world.warn("nothing is known that the machine could go back to after the reboot");
+        return rollback::await_nothing(world);
+    };
+    let was_reachable = world.is_reachable();
+    world.hang_up();
+    let awaiting = awaiting_proof(installed, fallback, boot, was_reachable);
+    world.set_awaiting(Some(&awaiting))
+}
+
+/// Where the machine could go back to from what is installed.
+fn other_fallback(world: &mut impl World, installed: &Installed) -> Option<Installed> {
+    let fallback = world.fallback().filter(|it| it.system != installed.system);
+    // Without its generation the machine would go back to a system without its secrets.
+    fallback.filter(|it| world.policy_of(it.generation).is_some())
+}
+
+fn awaiting_proof(
+    installed: Installed,
+    fallback: Installed,
+    boot: BootId,
+    was_reachable: bool,
+) -> Awaiting {
+    Awaiting {
+        auto: installed.generation == fallback.generation,
+        before: Before {
+            running: Some(fallback.system.clone()),
+            profile: Some(fallback.system.clone()),
+            generation: Some(fallback.generation),
+            boot: boot.clone(),
+        },
+        installed,
+        boot,
+        was_reachable,
+        failure: None,
+        fallback: Some(fallback),
+        is_stuck: false,
+    }
+}
+
+/// Remembers what runs as something to go back to, if it is what was installed last, and with its own kernel.
+pub(super) fn remember_fallback(world: &mut impl World, situation: &Situation) {
+    let Some(installed) = world.installed() else {
+        return;
+    };
+    let runs = situation.running.as_ref() == Some(&installed.system);
+    if runs && !situation.reboot_required && world.fallback().as_ref() != Some(&installed) {
+        let remembered = world.set_fallback(&installed);
+        if let Err(error) = remembered {
+            world.warn(&format!("{error:#}"));
+        }
+    }
+}
 
 /// After a boot: proves the system that awaited it, or goes back and reboots.
 pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
@@ -14,6 +76,10 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
     let situation = world.situation();
     if situation.boot == awaiting.boot {
         return match &awaiting.failure {
+            None if is_taken_back(&awaiting, &situation) => take_back(world, &awaiting),
+            None if is_void(&awaiting, &situation) => {
+                rollback::await_nothing(world).map_err(unremembered)
+            }
             None => Ok(()),
             Some(unkept) => {
                 let error = anyhow!(unkept.error.clone());
@@ -67,6 +133,48 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
             };
             transaction.give_up_boot(&awaiting, unconfirmed)
         }
+    }
+}
+
+/// Whether the machine runs what it was switched to, didn't prove it by its boot, and can't go back from it: what is
+/// published next may be the way out.
+pub(super) fn is_stuck(world: &mut impl World) -> bool {
+    let situation = world.situation();
+    world.awaiting().is_some_and(|awaiting| {
+        awaiting.fallback.is_some()
+            && awaiting.failure.is_none()
+            && awaiting.boot != situation.boot
+            && situation.running.as_ref() == Some(&awaiting.installed.system)
+    })
+}
+
+/// Whether a run that was to take back what awaits a boot was cut short.
+fn is_taken_back(awaiting: &Awaiting, situation: &Situation) -> bool {
+    situation.profile == awaiting.before.profile
+        && situation.profile.as_ref() != Some(&awaiting.installed.system)
+}
+
+/// Whether somebody switched to another system, or made one the one that boots, where only the boot awaits its proof.
+fn is_void(awaiting: &Awaiting, situation: &Situation) -> bool {
+    let is_other =
+        |system: &Option<SystemPath>| system.as_ref() != Some(&awaiting.installed.system);
+    awaiting.fallback.is_some() && (is_other(&situation.running) || is_other(&situation.profile))
+}
+
+/// Makes what was before the one that boots, and waits for nothing.
+fn take_back(world: &mut impl World, awaiting: &Awaiting) -> Result<(), Failure> {
+    let taken_back = boot_what_was(world, RunId::now(), &awaiting.before)
+        .and_then(|()| rollback::await_nothing(world));
+    taken_back.map_err(|error| Failure {
+        reason: ExitReason::RebuildFailed,
+        error: error.context("what awaits the next boot can't be taken back"),
+    })
+}
+
+fn boot_what_was(world: &mut impl World, run: RunId, before: &Before) -> anyhow::Result<()> {
+    match &before.profile {
+        Some(profile) => rollback::boot(world, run, profile),
+        None => Ok(()),
     }
 }
 
@@ -130,6 +238,8 @@ impl<W: World> Transaction<'_, W> {
             before,
             was_reachable: self.journal.was_reachable,
             failure: None,
+            fallback: None,
+            is_stuck: false,
         }
     }
 
@@ -168,22 +278,13 @@ impl<W: World> Transaction<'_, W> {
         else {
             return Ok(());
         };
-        let unstage = self
-            .boot_what_was(&awaiting.before)
-            .and_then(|()| rollback::await_nothing(self.world));
-        unstage.map_err(|error| Failure {
-            reason: ExitReason::RebuildFailed,
-            error: error.context("what awaits the next boot can't be taken back"),
-        })?;
+        take_back(self.world, &awaiting)?;
         self.journal.before.profile = awaiting.before.profile;
         Ok(())
     }
 
     fn boot_what_was(&mut self, before: &Before) -> anyhow::Result<()> {
-        match &before.profile {
-            Some(profile) => rollback::boot(self.world, self.journal.run, profile),
-            None => Ok(()),
-        }
+        boot_what_was(self.world, self.journal.run, before)
     }
 
     /// The system that awaited the boot runs: does it work?
@@ -191,7 +292,11 @@ impl<W: World> Transaction<'_, W> {
         self.switch_secrets_quietly(Some(awaiting.installed.generation));
         let begun = std::time::Instant::now();
         // A run that died since may have proven it, and what the machine would go back to isn't kept any more.
-        let is_proven = self.world.installed().as_ref() == Some(&awaiting.installed);
+        let proven = match awaiting.fallback {
+            None => self.world.installed(),
+            Some(_) => self.world.fallback(),
+        };
+        let is_proven = proven.as_ref() == Some(&awaiting.installed);
         let confirmed = match is_proven {
             true => Ok(Vec::new()),
             false => self.world.confirm(awaiting.was_reachable, true),
@@ -203,9 +308,16 @@ impl<W: World> Transaction<'_, W> {
                     self.journal.error = Some(warnings.join("; "));
                 }
                 self.keep_booting(&awaiting.installed.system)?;
+                if awaiting.fallback.is_some() {
+                    self.journal.auto = awaiting.installed.auto;
+                    // First, because it says that this is proven when the generation of the other one is gone.
+                    let situation = self.world.situation();
+                    remember_fallback(self.world, &situation);
+                }
                 let installed = self.world.set_installed(&awaiting.installed);
                 installed.map_err(unremembered)?;
-                self.or_warn(|world| world.set_failed(None));
+                self.forget_failure_of(&awaiting);
+                self.note_came_back(&awaiting.installed.system, false);
                 self.report_outcome(Outcome::Switched);
                 self.world.set_awaiting(None).map_err(unremembered)
             }
@@ -213,6 +325,31 @@ impl<W: World> Transaction<'_, W> {
                 self.ended(PhaseName::Confirm, begun, "failed");
                 self.go_back_by_boot(awaiting, &unconfirmed)
             }
+        }
+    }
+
+    /// What was switched to before may have been followed by another generation, which failed.
+    fn forget_failure_of(&mut self, awaiting: &Awaiting) {
+        let proven = &awaiting.installed;
+        let is_of_it = |failed: &Failed| {
+            failed.generation == proven.generation && failed.built.as_ref() == Some(&proven.system)
+        };
+        if awaiting.fallback.is_none() || self.world.failed().as_ref().is_some_and(is_of_it) {
+            self.or_warn(|world| world.set_failed(None));
+        }
+    }
+
+    /// Notes of a system for which the machine was rebooted whether it went back from it.
+    fn note_came_back(&mut self, system: &SystemPath, came_back: bool) {
+        let rebooted = self.world.rebooted();
+        let rebooted =
+            rebooted.filter(|last| last.system == *system && last.came_back != came_back);
+        if let Some(rebooted) = rebooted {
+            let rebooted = Rebooted {
+                came_back,
+                ..rebooted
+            };
+            self.or_warn(|world| world.set_rebooted(&rebooted));
         }
     }
 
@@ -239,6 +376,7 @@ impl<W: World> Transaction<'_, W> {
     ) -> Result<(), Failure> {
         let Unconfirmed { error, is_passing } = unconfirmed;
         let before = awaiting.before.clone();
+        let was_stuck = awaiting.is_stuck;
         let back = self.boot_what_was(&before);
         awaiting.failure = Some(Unkept {
             error: format!("{error:#}"),
@@ -252,8 +390,18 @@ impl<W: World> Transaction<'_, W> {
             Err(failure) => {
                 let error = rollback::both(error, &failure);
                 self.journal.error = Some(format!("{error:#}"));
-                self.remember_failure(Outcome::RollbackFailed, false);
-                self.report_outcome(Outcome::RollbackFailed);
+                // A later generation that failed as well was told since, and isn't tried at every start.
+                let generation = self.journal.generation;
+                let failed = self.world.failed();
+                let is_of_it = failed.is_none_or(|failed| failed.generation == generation);
+                if is_of_it || !was_stuck {
+                    self.remember_failure(Outcome::RollbackFailed, false);
+                    self.report_outcome(Outcome::RollbackFailed);
+                }
+                if let Some(mut awaiting) = self.world.awaiting().filter(|it| !it.is_stuck) {
+                    awaiting.is_stuck = true;
+                    self.or_warn(|world| world.set_awaiting(Some(&awaiting)));
+                }
                 Err(Failure {
                     reason: ExitReason::RolledBack,
                     error,
@@ -274,6 +422,10 @@ impl<W: World> Transaction<'_, W> {
             || situation.running.as_ref() != Some(&awaiting.installed.system)
         {
             self.switch_secrets_quietly(before.generation);
+        }
+        if let Some(fallback) = &awaiting.fallback {
+            let installed = self.world.set_installed(fallback);
+            installed.map_err(unremembered)?;
         }
         // Where the profile is still what it was, the boot loader may not be.
         let is_ours = situation.profile.as_ref() == Some(&awaiting.installed.system)
@@ -300,7 +452,28 @@ impl<W: World> Transaction<'_, W> {
             false => Outcome::RollbackFailed,
         };
         self.remember_failure(outcome, is_passing);
+        self.note_came_back(&awaiting.installed.system, true);
         self.report_outcome(outcome);
-        self.world.set_awaiting(None).map_err(unremembered)
+        let next = self.unproven(awaiting);
+        let awaited = self.world.set_awaiting(next.as_ref());
+        awaited.map_err(unremembered)?;
+        match next {
+            Some(_) => settle(self.world),
+            None => Ok(()),
+        }
+    }
+
+    /// What was switched to before this one was staged, and hasn't run with its own kernel until the machine went back
+    /// to it: that boot is to be proven, too.
+    fn unproven(&mut self, awaiting: &Awaiting) -> Option<Awaiting> {
+        let situation = self.world.situation();
+        let installed = self.world.installed()?;
+        let is_first = awaiting.fallback.is_none()
+            && situation.running.as_ref() == Some(&installed.system)
+            && situation.profile.as_ref() == Some(&installed.system)
+            && !situation.reboot_required;
+        let fallback = other_fallback(self.world, &installed).filter(|_| is_first)?;
+        let (boot, was_reachable) = (awaiting.boot.clone(), awaiting.was_reachable);
+        Some(awaiting_proof(installed, fallback, boot, was_reachable))
     }
 }

@@ -35,6 +35,7 @@ impl<W: World> Transaction<'_, W> {
             .map(|installed| installed.generation)
             .into_iter()
             .chain(awaiting.map(|awaiting| awaiting.installed.generation))
+            .chain(self.world.fallback().map(|fallback| fallback.generation))
             .chain(self.journal.before.generation)
             .collect();
         let staged = self.world.stage(verified, &keep);

@@ -31,7 +31,8 @@ impl Knowledge {
     pub(super) fn of(world: &mut impl World) -> Self {
         Knowledge {
             installed: world.installed(),
-            awaiting: world.awaiting(),
+            // What runs already is installed: there is nothing to wait for, and nothing to take back.
+            awaiting: world.awaiting().filter(|it| it.fallback.is_none()),
             failed: world.failed(),
         }
     }
@@ -39,6 +40,11 @@ impl Knowledge {
     /// The generation whose secrets are in place.
     pub(super) fn secrets(&self) -> Option<GenerationId> {
         Some(self.installed.as_ref()?.generation)
+    }
+
+    pub(super) fn is_installed(&self, generation: GenerationId) -> bool {
+        let installed = self.installed.as_ref();
+        installed.is_some_and(|installed| installed.generation == generation)
     }
 
     pub(super) fn standing(
@@ -130,6 +136,15 @@ impl Standing {
             Standing::Installed(installed) | Standing::Staged(installed) => Some(&installed.system),
             Standing::Failed(failed) => failed.built.as_ref(),
             Standing::Held(Some(last)) => last.built(),
+        }
+    }
+
+    /// Whether what is installed comes of a self-update.
+    pub(super) fn is_auto(&self) -> bool {
+        match self {
+            Standing::Installed(installed) | Standing::Staged(installed) => installed.auto,
+            Standing::Held(Some(last)) => last.is_auto(),
+            _ => false,
         }
     }
 

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use crate::exit::{ExitReason, Failure};
-use crate::record::Rebooted;
+use crate::record::{Awaiting, Rebooted};
 
-use super::World;
+use super::{World, boot, rollback};
 
 /// How long a reboot waits for the appliance to take the report, at most.
 const DELIVERY: Duration = Duration::from_secs(600);
@@ -21,13 +21,19 @@ pub fn reboot_if_needed(world: &mut impl World) -> Result<(), Failure> {
 pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
     let situation = world.situation();
     let awaiting = world.awaiting();
-    // What is on its way back has asked for its reboot.
-    let awaits =
-        awaiting.filter(|awaiting| awaiting.failure.is_none() && awaiting.boot == situation.boot);
+    // What is on its way back has asked for its reboot; what was booted is to be proven first.
+    let is_pending =
+        |awaiting: &Awaiting| awaiting.failure.is_some() || awaiting.boot != situation.boot;
+    if awaiting.as_ref().is_some_and(is_pending) {
+        return Ok(());
+    }
+    // A proof that awaits a reboot which never came is asked for anew.
+    let awaits = awaiting.filter(|awaiting| awaiting.fallback.is_none());
     let wanted = situation.reboot_required || awaits.is_some();
     if !wanted || situation.held.is_some() || world.journal().is_some() {
         return Ok(());
     }
+    let is_awaited = awaits.is_some();
     let installed = awaits
         .map(|awaiting| awaiting.installed)
         .or_else(|| world.installed());
@@ -39,8 +45,9 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
         return Ok(());
     }
     let rebooted = Rebooted {
-        system: installed.system,
-        boot: situation.boot,
+        system: installed.system.clone(),
+        boot: situation.boot.clone(),
+        came_back: false,
     };
     if let Some(last) = world.rebooted()
         && last.system == rebooted.system
@@ -51,10 +58,27 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
         return Ok(());
     }
     await_delivery(world);
-    let reboot = world.set_rebooted(&rebooted).and_then(|()| world.reboot());
-    reboot.map_err(|error| Failure {
-        reason: ExitReason::RebuildFailed,
-        error: error.context("the machine can't be rebooted"),
+    // What somebody switched to, or made the one that boots, they look after.
+    let is_ours = [&situation.running, &situation.profile]
+        .iter()
+        .all(|system| system.as_ref() == Some(&installed.system));
+    let awaited = match (is_awaited, is_ours) {
+        (true, _) => Ok(()),
+        (false, true) => boot::await_proof(world, installed, situation.boot),
+        (false, false) => rollback::await_nothing(world),
+    };
+    let reboot = awaited
+        .and_then(|()| world.set_rebooted(&rebooted))
+        .and_then(|()| world.reboot());
+    reboot.map_err(|error| {
+        // What somebody boots by hand, they look after.
+        if !is_awaited && let Err(error) = rollback::await_nothing(world) {
+            world.warn(&format!("{error:#}"));
+        }
+        Failure {
+            reason: ExitReason::RebuildFailed,
+            error: error.context("the machine can't be rebooted"),
+        }
     })
 }
 

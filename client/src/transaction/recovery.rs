@@ -17,6 +17,8 @@ pub fn recover(world: &mut impl World) -> Option<Journal> {
     };
     match transaction.journal.outcome {
         Some(Outcome::RollbackFailed) => transaction.roll_back_again(),
+        // What came of the boot was told since.
+        Some(Outcome::Staged) if transaction.world.awaiting().is_none() => transaction.close(),
         Some(outcome) => {
             // The report may be on its way already: a run's second report counts for nothing.
             if transaction.journal.phase == PhaseName::Report {

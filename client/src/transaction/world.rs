@@ -30,8 +30,12 @@ pub trait World {
 
     /// What is installed.
     fn installed(&mut self) -> Option<Installed>;
-    /// Remembers what is installed, and keeps no other generation.
+    /// Remembers what is installed, and keeps no other generation but that of a fallback.
     fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()>;
+    /// What was installed last and runs with the kernel that was booted.
+    fn fallback(&mut self) -> Option<Installed>;
+    /// Remembers that. As long as a reboot is wanted, its generation stays in place.
+    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()>;
     /// What awaits a boot.
     fn awaiting(&mut self) -> Option<Awaiting>;
     /// Remembers what awaits a boot, or that nothing does.

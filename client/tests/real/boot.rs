@@ -192,3 +192,21 @@ fn a_new_kernel_wants_a_reboot_and_says_so() {
     assert!(!report.reboot_required);
     assert_eq!(ground.reports().len(), 2);
 }
+
+#[test]
+fn what_a_boot_could_go_back_to_is_no_garbage() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let old = fs::canonicalize(ground.path(CURRENT)).unwrap();
+    ground.publish(with(flake("2"), "config/kernel", "another"), &[]);
+    ground.update().with(0);
+    ground.is_wholly_on("2");
+    let root = format!(
+        "{} -> {}",
+        ground.state("fallback").display(),
+        old.display()
+    );
+    let roots = ground.roots();
+    assert!(roots.contains(&root), "no {root} in {roots:#?}");
+}

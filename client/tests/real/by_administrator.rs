@@ -9,8 +9,7 @@ use std::process::Command;
 
 use bento_appliance::building::{self, Options, Outcome, Screen};
 use bento_appliance::forecast::Forecast;
-use bento_appliance::tree::TreeFile;
-use bento_protocol::{Area, SystemPath};
+use bento_protocol::SystemPath;
 
 use crate::ground::{Ground, classic, flake, host, with};
 use crate::publisher::{Content, Generation};
@@ -88,7 +87,7 @@ fn write_fleet(fleet: &Path, contents: &[Content]) {
 fn published(fleet: &Path) -> Generation {
     let forecast = Forecast::make(fleet, &[]).unwrap();
     let prospect = forecast.machines[&host()].as_ref().unwrap();
-    let contents = prospect.tree.files.iter().map(|file| Content {
+    let contents = prospect.tree.files().map(|file| Content {
         path: file.path.as_str().to_owned(),
         bytes: fs::read(fleet.join(&file.real)).unwrap(),
         executable: file.stamp.is_executable(),
@@ -99,8 +98,7 @@ fn published(fleet: &Path) -> Generation {
         generation.manifest.generation(),
         prospect.manifest.generation()
     );
-    let secret = |file: &TreeFile| file.path.area() == Area::Secrets;
-    assert!(prospect.tree.files.iter().any(secret));
+    assert_eq!(prospect.tree.secrets().len(), 1);
     generation
 }
 

@@ -24,6 +24,7 @@ mod failures;
 mod garbage;
 mod guard;
 mod hold;
+mod jump;
 mod memory;
 mod private;
 mod pull;

@@ -175,7 +175,7 @@ fn a_transfer_that_is_cut_changes_nothing() {
     ground.publish(contents, &[]);
     // After so many bytes the proxy kills its own process group, which is all of it.
     let cut = "exec bash -c 'exec 3<>/dev/tcp/%h/%p; \
-               (dd bs=1 count=300000 status=none <&3; kill -9 0) & cat >&3'";
+               (dd bs=1 count=300000 status=none <&3; echo dead line >&2; kill -9 0) & cat >&3'";
     let settings = ground.settings(
         &ground.server.host_key,
         &format!("proxy_command = \"{cut}\""),
@@ -184,7 +184,8 @@ fn a_transfer_that_is_cut_changes_nothing() {
     ground
         .update()
         .with(4)
-        .complaining("reading /bundle.tar.gz failed");
+        .complaining("reading /bundle.tar.gz failed")
+        .complaining("(the proxy command said: dead line)");
     assert_eq!(
         ground.state_names("generations"),
         [first.manifest.generation().to_string()]

@@ -1,12 +1,12 @@
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 use bento_protocol::{Outcome, ReportName};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::ground::{Ground, NAME, broken, flake};
+use crate::ground::{CURRENT, Ground, NAME, broken, flake};
 
 /// Lets the inbox take reports, or not.
 fn open_inbox(ground: &Ground, open: bool) -> PathBuf {
@@ -137,4 +137,47 @@ fn a_report_that_was_damaged_here_holds_nothing_up() {
         .with(1)
         .complaining("a report is lost");
     assert_eq!(ground.reports().len(), 1);
+}
+
+/// Lets another system run, as somebody does by hand; gives the one that ran.
+fn run_by_hand(ground: &Ground, system: &Path) -> PathBuf {
+    let current = ground.path(CURRENT);
+    let before = fs::read_link(&current).unwrap();
+    fs::remove_file(&current).unwrap();
+    symlink(system, &current).unwrap();
+    before
+}
+
+#[test]
+fn what_was_told_though_it_could_not_be_kept_is_what_the_server_knows() {
+    let mut ground = Ground::new();
+    let old = fs::read_link(ground.path(CURRENT)).unwrap();
+    ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    // Nothing can be created there.
+    fs::remove_dir(ground.state("spool")).unwrap();
+    symlink("/proc/sys", ground.state("spool")).unwrap();
+    let new = run_by_hand(&ground, &old);
+    ground.update().complaining("can't be kept");
+    assert_eq!(ground.reports().len(), 2);
+    run_by_hand(&ground, &new);
+    ground.update().complaining("can't be kept");
+    let reports = ground.reports();
+    assert_eq!(reports.len(), 3, "it learned that all is well again");
+    assert_eq!(reports[2].system.running, reports[0].system.running);
+    ground.update().with(0).without_complaint();
+    assert_eq!(ground.reports().len(), 3);
+}
+
+#[test]
+fn another_server_is_told_what_it_does_not_know() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let settings = ground.settings(&ground.server.host_key, "");
+    ground.write_settings(&settings.replace("127.0.0.1", "localhost"));
+    for _ in 0..2 {
+        ground.update().with(0).without_complaint();
+        assert_eq!(ground.reports().len(), 2);
+    }
 }

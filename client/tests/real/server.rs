@@ -170,6 +170,59 @@ impl Drop for Server {
     }
 }
 
+/// A host that only passes the machine on.
+pub(crate) struct JumpHost {
+    folder: PathBuf,
+    public_key: String,
+    pub(crate) port: u16,
+    pub(crate) host_key: String,
+    sshd: Child,
+}
+
+impl JumpHost {
+    /// Starts one that lets the machine through to this address and no other.
+    pub(crate) fn start(folder: &Path, public_key: &str, allowed: &str) -> Self {
+        fs::create_dir_all(folder.join("keys")).unwrap();
+        make_key(&folder.join("host_key"));
+        let account = format!("kikimora:*:{ACCOUNT}:{ACCOUNT}::/:/bin/false\n");
+        let passwd = fs::read_to_string("/etc/passwd").unwrap() + &account;
+        fs::write(folder.join("passwd"), passwd).unwrap();
+        fs::write(folder.join("banner"), "\nBe welcome.\n\n").unwrap();
+        let configuration = format!(
+            "ListenAddress 127.0.0.1\nHostKey {0}/host_key\nAuthorizedKeysFile {0}/keys/%u\nPidFile none\n\
+             UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nBanner {0}/banner\n",
+            folder.display()
+        );
+        fs::write(folder.join("sshd_config"), configuration).unwrap();
+        let (port, sshd) = start_sshd(folder);
+        let jump = JumpHost {
+            folder: folder.to_owned(),
+            public_key: public_key.to_owned(),
+            port,
+            host_key: self::public_key(&folder.join("host_key")),
+            sshd,
+        };
+        jump.allow(allowed);
+        jump
+    }
+
+    /// Lets the machine through to another address, from the next connection on.
+    pub(crate) fn allow(&self, address: &str) {
+        let line = format!(
+            "restrict,port-forwarding,permitopen=\"{address}\" {}\n",
+            self.public_key
+        );
+        fs::write(self.folder.join("keys/kikimora"), line).unwrap();
+    }
+}
+
+impl Drop for JumpHost {
+    fn drop(&mut self) {
+        self.sshd.kill().unwrap();
+        self.sshd.wait().unwrap();
+    }
+}
+
 fn configuration(folder: &Path) -> String {
     let folder = folder.display();
     format!(

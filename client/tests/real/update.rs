@@ -281,7 +281,11 @@ fn a_proxy_command_is_another_way_to_the_server() {
     assert_eq!(ground.running().as_deref(), Some("1"));
     // It is really used.
     ground.write_settings(&ground.settings(&ground.server.host_key, "proxy_command = \"false\""));
-    ground.update().with(4).complaining("no SSH connection");
+    ground
+        .update()
+        .with(4)
+        .complaining("no SSH connection")
+        .complaining("the proxy command ended with exit code 1, without a word");
 }
 
 #[test]

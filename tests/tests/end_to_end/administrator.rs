@@ -5,10 +5,13 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use anyhow::{Context, Result};
 use bento_tests::process::{self, Output};
 use bento_tests::{Guest, artifacts, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::computer::configuration;
@@ -22,12 +25,19 @@ const FLAKE: &str = r#"{
 "#;
 const FLEET: &str = "/root/fleet";
 
+/// What many a machine says to whoever comes: none of it is an answer.
+const BANNER: &str = "\n0\n\n  Authorised use only.\n\n";
+/// What a shell that begins may say; on its standard output it would be in Nix' way.
+const GREETING: &str = "printf '\\n4711\\n\\n' >&2";
+/// Lasts until the test has seen it, and what the test does then.
+const SLOW: &str = "touch /run/begun; while [ ! -e /run/go-on ]; do sleep 0.05; done";
+
 /// A machine whose administrator works on itself, with an ssh that leads to it again.
 struct Ground {
     guest: Guest,
     port: u16,
     sshd: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Ground {
@@ -50,15 +60,18 @@ impl Ground {
             .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
             .collect();
         let enter = format!(
-            "#!/bin/sh\nexec {} \"$SSH_ORIGINAL_COMMAND\"\n",
+            "#!/bin/sh\n{GREETING}\ncase $SSH_ORIGINAL_COMMAND in *--serve*) [ ! -e {} ] || kill -9 $PPID;; esac\n\
+             exec {} \"$SSH_ORIGINAL_COMMAND\"\n",
+            path("no-copies").display(),
             words.join(" ")
         );
+        fs::write(path("banner"), BANNER)?;
         fs::write(path("enter"), enter)?;
         fs::set_permissions(path("enter"), fs::Permissions::from_mode(0o755))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let settings = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nStrictModes \
-             no\nUsePAM no\nPidFile none\nForceCommand {0}/enter\n",
+             no\nUsePAM no\nPidFile none\nForceCommand {0}/enter\nBanner {0}/banner\n",
             folder.path().display()
         );
         fs::write(path("sshd_config"), settings)?;
@@ -84,7 +97,7 @@ impl Ground {
             guest,
             port,
             sshd,
-            _folder: folder,
+            folder,
         };
         wait::until("sshd answers", process::SHORT, || {
             TcpStream::connect(("127.0.0.1", port)).ok()
@@ -100,10 +113,12 @@ impl Ground {
     }
 
     fn bento(&self, arguments: &str) -> Result<Output> {
+        self.bento_with("-o StrictHostKeyChecking=no", arguments)
+    }
+
+    fn bento_with(&self, options: &str, arguments: &str) -> Result<Output> {
         let port = self.port;
-        let options = format!(
-            "-p {port} -i /root/key -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
-        );
+        let options = format!("-p {port} -i /root/key -o UserKnownHostsFile=/dev/null {options}");
         let line = format!("cd {FLEET}; NIX_SSHOPTS='{options}' bento {arguments}");
         self.guest.shell(&line)
     }
@@ -111,6 +126,31 @@ impl Ground {
     /// Builds the machine's system and brings it there.
     fn push(&self, arguments: &str) -> Result<Output> {
         self.bento(&format!("build desk --target root@127.0.0.1 {arguments}"))
+    }
+
+    /// The same, and cuts the connection as soon as the machine has begun what is [`SLOW`]; lets that go on then.
+    fn push_and_cut(&self, arguments: &str) -> Result<Output> {
+        self.guest.run(["rm", "-f", "/run/begun", "/run/go-on"])?;
+        let (cut, pushed) = thread::scope(|scope| {
+            let pushed = scope.spawn(|| self.push(arguments));
+            let cut = self.cut();
+            (cut, pushed.join())
+        });
+        cut?;
+        self.guest.run(["touch", "/run/go-on"])?.success()?;
+        pushed.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn cut(&self) -> Result<()> {
+        wait::until("the machine to begin", process::SHORT, || {
+            self.guest.read_file("/run/begun").ok()
+        })?;
+        let sshd = self.sshd.id();
+        let sessions = fs::read_to_string(format!("/proc/{sshd}/task/{sshd}/children"))?;
+        for session in sessions.split_whitespace() {
+            kill(Pid::from_raw(session.parse()?), Signal::SIGKILL)?;
+        }
+        Ok(())
     }
 
     /// What was built last.
@@ -187,9 +227,68 @@ fn a_system_that_is_brought_by_hand_takes_over_as_far_as_was_asked() -> Result<(
     says(&ground.push("--yes --action switch")?, 0, "from now on");
     let fifth = ground.built()?;
     assert_eq!((ground.runs()?, ground.boots()?), (fifth.clone(), fifth));
-    let nowhere = ground.bento("build desk --target root@127.0.0.2 --yes")?;
-    says(&nowhere, 1, "the connection to root@127.0.0.2 failed");
     Ok(())
+}
+
+#[test]
+fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
+    let ground = Ground::new()?;
+    ground.configure("1", "")?;
+    says(
+        &ground.push("--yes")?,
+        1,
+        "which stays as it is: root@127.0.0.1 has no /run/current-system",
+    );
+    let first = ground.built()?;
+    ground
+        .guest
+        .shell(&format!("{first}/bin/switch-to-configuration test"))?
+        .success()?;
+    let boots = ground.boots()?;
+
+    ground.configure("2", &format!("system.activationScripts.slow = ''{SLOW}'';"))?;
+    let nowhere = ground.bento("build desk --target root@127.0.0.2 --yes")?;
+    says(
+        &nowhere,
+        1,
+        "which stays as it is: the connection to root@127.0.0.2 failed",
+    );
+    let target = "build desk --target root@127.0.0.1 --yes";
+    let stranger = ground.bento_with("-o StrictHostKeyChecking=yes", target)?;
+    says(&stranger, 1, "which stays as it is: the connection to");
+    says(&stranger, 1, "Host key verification failed");
+    fs::write(ground.folder.path().join("no-copies"), "")?;
+    let uncopied = ground.push("--yes --action switch")?;
+    says(&uncopied, 1, "to root@127.0.0.1, which stays as it is: ");
+    fs::remove_file(ground.folder.path().join("no-copies"))?;
+    assert_eq!((ground.runs()?, ground.boots()?), (first, boots.clone()));
+
+    let cut = ground.push_and_cut("--yes --action switch")?;
+    says(
+        &cut,
+        1,
+        "nobody waits any more for switch-to-configuration test",
+    );
+    says(&cut, 1, "it boots what it booted before");
+    let second = ground.built()?;
+    let is_there = || (ground.runs().ok()? == second).then_some(());
+    wait::until("the switch to go on by itself", process::SHORT, is_there)?;
+    assert_eq!(ground.boots()?, boots);
+
+    ground.configure("3", &format!("standIn.bootLoader = ''{SLOW}'';"))?;
+    let cut = ground.push_and_cut("--yes --action switch")?;
+    let third = ground.built()?;
+    says(
+        &cut,
+        1,
+        &format!("runs {third} now, and whether it boots {third} isn't sure"),
+    );
+    assert_eq!(
+        (ground.runs()?, ground.boots()?),
+        (third.clone(), third.clone())
+    );
+    let is_told = || (ground.leads_to("/boot/default-system").ok()? == third).then_some(());
+    wait::until("the boot loader to be told", process::SHORT, is_told)
 }
 
 #[test]

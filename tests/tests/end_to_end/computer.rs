@@ -83,7 +83,7 @@ impl Computer {
         computer
             .guest
             .put_file("/var/lib/bento/id_ed25519", "600", key)?;
-        for timer in ["bento-update", "bento-reboot"] {
+        for timer in ["bento-update", "bento-reboot-if-needed"] {
             let drop_in = format!("/etc/systemd/system/{timer}.timer.d/by-hand.conf");
             computer.guest.put_file(&drop_in, "644", BY_HAND)?;
         }

@@ -112,6 +112,8 @@ impl Example {
         shell
             .args(["-c", line])
             .env("PATH", path)
+            // It belongs to podman's user, and this is root.
+            .env("BENTO_DIR", self.fleet.path())
             .current_dir(self.fleet.path());
         let output = process::run(&mut shell, process::SHORT)?;
         self.fleet.give_away()?;

@@ -155,6 +155,25 @@ fn what_changes_is_told_once_of_all_for_whom_it_is_the_same() {
 }
 
 #[test]
+fn what_check_would_warn_of_is_told_of_the_machines_that_are_deployed() {
+    let world = World::new("when = \"deploy\"");
+    world.write("hosts/pi/configuration.nix", "../../far.nix");
+    world.write("desks/flake.nix", &"../near.nix\n".repeat(12));
+    let warning = "warning: hosts/pi/configuration.nix:1: ../../far.nix leads out of hosts/pi";
+    let (is_good, said) = world.deploy(&["--yes", "pi"]);
+    assert!(is_good && said.starts_with(warning), "{said}");
+    assert_eq!(said.matches("warning:").count(), 1, "{said}");
+    assert_eq!(world.approved("pi"), Some(world.made("pi")));
+    let (_, said) = world.deploy(&["--dry-run"]);
+    let last = "warning: 3 more: `bento check` shows them all\n";
+    assert!(said.contains(last), "{said}");
+    assert_eq!(said.matches("warning:").count(), 11, "{said}");
+    world.publish();
+    let (_, said) = world.deploy(&[]);
+    assert_eq!(said, "Nothing to do: nothing changes.\n");
+}
+
+#[test]
 fn who_has_a_problem_is_left_out_and_the_others_go_on() {
     let world = World::new("when = \"deploy\"");
     std::os::unix::fs::symlink("nowhere", world.fleet.path().join("hosts/pi/dangling")).unwrap();

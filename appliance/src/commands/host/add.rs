@@ -40,6 +40,7 @@ impl Add {
             keys.extend(argument.read(io::stdin())?);
         }
         let file = SettingsFile::open(&folder)?;
+        let inherited = edit::inherited_keys(file.text(), &self.name);
         let edited = edit::enrol(file.text(), &self.name, &keys, self.source.as_ref());
         let known = self.known(&file);
         let reading = file.replace(edited)?;
@@ -54,6 +55,14 @@ impl Add {
                 self.name,
                 sentence(&new)
             )?,
+        }
+        if !inherited.is_empty() && !new.is_empty() {
+            let kept: Vec<_> = inherited.iter().map(PublicKey::fingerprint).collect();
+            writeln!(
+                output,
+                "What it had from [defaults], {}, is in its own list now, too: a machine's list replaces that one.",
+                sentence(kept)
+            )?;
         }
         if let Some(source) = self.missing_source(&folder, &reading) {
             writeln!(output, "Put its configuration into {source}.")?;

@@ -7,7 +7,7 @@ use crate::fleet::Server;
 /// What its root types once.
 pub(super) fn first_contact(name: &HostName, server: &Server, host_keys: &[String]) -> String {
     let (address, port) = (&server.address, server.port);
-    let address = match address.contains(':') {
+    let address = match address.as_str().contains(':') {
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),
     };

@@ -69,13 +69,26 @@ impl Line {
     }
 }
 
+/// The headings, as those of `bento status`, are there also where the output goes to another program.
+const NAME: &str = "MACHINE";
+const SOURCE: &str = "SOURCE";
+
 impl Listing {
     fn print(&self, output: &mut dyn Write) -> anyhow::Result<()> {
-        let width = |text: fn(&Line) -> &str| {
+        let width = |heading: &str, text: fn(&Line) -> &str| {
             let widths = self.hosts.iter().map(|line| text(line).chars().count());
-            widths.max().unwrap_or_default()
+            widths.max().unwrap_or_default().max(heading.len())
         };
-        let (names, sources) = (width(|line| line.name.as_str()), width(|line| &line.source));
+        let names = width(NAME, |line| line.name.as_str());
+        let sources = width(SOURCE, |line| &line.source);
+        if self.hosts.is_empty() && self.problems.is_empty() {
+            writeln!(
+                output,
+                "No machine is enrolled yet: `bento host add` enrols one."
+            )?;
+        } else if !self.hosts.is_empty() {
+            writeln!(output, "{NAME:names$}  {SOURCE:sources$}  KEYS")?;
+        }
         for line in &self.hosts {
             let keys = if line.keys.is_empty() {
                 "no key yet".to_owned()
@@ -91,5 +104,36 @@ impl Listing {
             writeln!(output, "{error} {problem}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet;
+
+    fn listed(hosts: &str) -> String {
+        let text = format!("[server]\naddress = \"x\"\n{hosts}");
+        let reading = fleet::read(&text).unwrap();
+        let listing = Listing {
+            format: Format,
+            hosts: reading.fleet.hosts.into_iter().map(Line::new).collect(),
+            problems: reading.problems,
+        };
+        let mut output = Vec::new();
+        listing.print(&mut output).unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn machines_stand_below_headings_and_none_is_said() {
+        let text = listed("[hosts.a]\npaused = true\n[hosts.b]\nsource = \"hosts/desks\"\n");
+        let expected = "\
+MACHINE  SOURCE       KEYS
+a        hosts/a      no key yet  paused
+b        hosts/desks  no key yet
+";
+        assert_eq!(text, expected);
+        assert!(listed("").starts_with("No machine is enrolled yet"));
     }
 }

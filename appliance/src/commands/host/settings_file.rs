@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 
 use super::super::fleet_folder::{read_settings, unwritable};
+use super::attributes;
 use crate::durable;
 use crate::fleet::edit::EditError;
 use crate::fleet::{self, FILE_NAME, Reading};
@@ -97,16 +98,17 @@ fn lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Replaces a file in one step, and leaves whose it is and who may read it as it was.
+/// Replaces a file in one step, and leaves whose it is, who may read it, and what else is attached to it as it was.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let old = fs::metadata(path)?;
     // A name that is never published, whatever is cut off here.
     let aside = path.with_file_name(format!(".{FILE_NAME}.{}.swp", std::process::id()));
+    durable::remove(&aside)?;
     let write_aside = || {
+        // Made anew, so that whoever else may write to this folder can't have us write elsewhere by a symlink.
         let mut file = OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&aside)?;
         file.write_all(text.as_bytes())?;
@@ -120,6 +122,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
             })?;
         }
         file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
+        attributes::copy(path, &file)?;
         file.sync_all()
     };
     write_aside().inspect_err(|_| {
@@ -134,6 +137,71 @@ mod tests {
     use std::os::unix::fs::{chown, symlink};
 
     use super::*;
+
+    const LIST: &str = "system.posix_acl_access";
+
+    /// An access control list as the kernel keeps it: 1 is the owner, 2 a user, 4 the group, 0x10 the mask, 0x20 others.
+    fn list_for(user: u32) -> Vec<u8> {
+        let entries: [(u16, u16, u32); 5] = [
+            (1, 6, u32::MAX),
+            (2, 4, user),
+            (4, 4, u32::MAX),
+            (0x10, 4, u32::MAX),
+            (0x20, 0, u32::MAX),
+        ];
+        let entries = entries.into_iter().flat_map(|(tag, may, who)| {
+            let [tag, may] = [tag, may].map(u16::to_le_bytes);
+            [&tag[..], &may, &who.to_le_bytes()].concat()
+        });
+        2_u32.to_le_bytes().into_iter().chain(entries).collect()
+    }
+
+    fn lists(path: &Path) -> Option<Vec<u8>> {
+        let mut buffer = [0; 256];
+        let size = rustix::fs::getxattr(path, LIST, &mut buffer[..]).ok()?;
+        Some(buffer[..size].to_vec())
+    }
+
+    #[test]
+    fn who_else_may_read_the_file_still_may_and_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let text = "[server]\naddress = \"x\"\n";
+        let edit = |name: &str| {
+            let file = SettingsFile::open(folder.path()).unwrap();
+            let edited = format!("{}[hosts.{name}]\n", file.text());
+            file.replace(Ok(edited)).unwrap();
+        };
+        let attach = |path: &Path, name: &str, user| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(path, name, &list_for(user), flags).unwrap();
+        };
+        fs::write(&path, text).unwrap();
+        attach(&path, LIST, 1234);
+        edit("a");
+        assert_eq!(lists(&path), Some(list_for(1234)));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, text).unwrap();
+        attach(folder.path(), "system.posix_acl_default", 4321);
+        edit("a");
+        assert_eq!(lists(&path), None, "what is made in that folder has one");
+    }
+
+    #[test]
+    fn nobody_has_us_write_elsewhere_by_a_symlink() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::NamedTempFile::new().unwrap();
+        fs::write(folder.path().join(FILE_NAME), "[server]\naddress = \"x\"\n").unwrap();
+        let aside = format!(".{FILE_NAME}.{}.swp", std::process::id());
+        symlink(elsewhere.path(), folder.path().join(aside)).unwrap();
+        let file = SettingsFile::open(folder.path()).unwrap();
+        let edited = format!("{}[hosts.a]\n", file.text());
+        file.replace(Ok(edited.clone())).unwrap();
+        assert_eq!(fs::read_to_string(elsewhere.path()).unwrap(), "");
+        let path = folder.path().join(FILE_NAME);
+        assert!(!path.is_symlink());
+        assert_eq!(fs::read_to_string(path).unwrap(), edited);
+    }
 
     #[test]
     fn a_symlink_stays_one_and_the_file_keeps_its_owner_and_mode() {

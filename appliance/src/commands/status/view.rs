@@ -155,6 +155,7 @@ impl View {
         let terminal = Terminal {
             columns: size.columns,
             colours,
+            unicode: true,
         };
         let table = Table::new(&self.status, self.of, now, Some(terminal));
         let red = |line: &String| paint(&cut(line, size.columns), Colour::Red, Some(terminal));

@@ -16,7 +16,7 @@ use super::screen::Screen;
 use super::source::Source;
 use super::view::{Key, View};
 use crate::status;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, legible};
 
 /// How often what is drawn gets older.
 const AGE: Duration = Duration::from_secs(30);
@@ -77,12 +77,17 @@ pub(super) fn show(command: &super::Status) -> anyhow::Result<()> {
     first.require(&command.choice.names)?;
     let (mut received, mut view) = (Instant::now(), chosen(command, first));
 
-    let colours = Terminal::of_output().is_some_and(|terminal| terminal.colours);
+    let terminal = Terminal::of_output();
+    let colours = terminal.is_some_and(|terminal| terminal.colours);
     let signals = Signals::catch()?;
     let mut screen = Screen::enter().context("the terminal can't be steered")?;
     loop {
         let size = screen.size();
         let lines = view.draw(moment(&view, received), size, colours);
+        let lines: Vec<_> = lines
+            .into_iter()
+            .map(|line| legible(line, terminal))
+            .collect();
         if screen.draw(&lines).is_err() {
             return Ok(());
         }

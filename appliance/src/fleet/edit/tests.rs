@@ -16,7 +16,7 @@ struct Style {
     below: &'static str,
 }
 
-const STYLES: [Style; 8] = [
+const STYLES: [Style; 11] = [
     Style {
         above: "# The fleet.\n[server]\naddress = \"x\"   # dialled\n\n# The house.\n\n",
         a: "# a's own.\n[hosts.a]\nkeys = [ ] # none\n# reboot = \"never\"\n\n",
@@ -58,6 +58,27 @@ const STYLES: [Style; 8] = [
         between: "",
         b: "b = { } ",
         below: "} # all\n",
+    },
+    Style {
+        above: "server.address = \"x\"\nhosts = { ",
+        a: "a = { keys = [], }, ",
+        between: "",
+        b: "b = { silent_after = \"2d\", }",
+        below: ", }\n",
+    },
+    Style {
+        above: "server = { address = \"x\" }\nhosts = { ",
+        a: "a.keys = [], a.reboot_window.from = \"02:00\", a.reboot_window.to = \"05:00\", ",
+        between: "",
+        b: "b.keys = []",
+        below: " }\n",
+    },
+    Style {
+        above: "server.address = \"x\"\nhosts = {\n  # The house.\n",
+        a: "  a.keys = [], # a, mine\n",
+        between: "  # b\n",
+        b: "  b.keys = [],\n",
+        below: "}\n",
     },
     Style {
         above: "[server]\r\naddress = \"x\"\r\n\r\n",
@@ -214,6 +235,44 @@ fn a_machine_that_is_written_in_several_places_goes_from_all_of_them() {
 }
 
 #[test]
+fn settings_that_are_written_with_dots_among_others_go_with_their_machine_and_no_others() {
+    let text = |hosts: &str| format!("server.address = \"x\"\nhosts = {{ {hosts} }}\n");
+    let mixed = text("a.keys = [], b.keys = [], a.source = \"x\"");
+    assert_eq!(remove(&mixed, &[name("a")]).unwrap(), text("b.keys = []"));
+    let left = remove(&mixed, &[name("b")]).unwrap();
+    assert_eq!(left, text("a.keys = [], a.source = \"x\""));
+    assert!(
+        fleet(&remove(&left, &[name("a")]).unwrap())
+            .hosts
+            .is_empty()
+    );
+    let only = text("a.paused = true");
+    let resumed = set_paused(&only, &[name("a")], false).unwrap();
+    assert_eq!(resumed, text("a.paused = false"));
+    for text in ["hosts = { a = { }, }\n", "hosts = {\n a = { },\n}\n"] {
+        let text = format!("server.address = \"x\"\n{text}");
+        let none = remove(&text, &[name("a")]).unwrap();
+        assert!(fleet(&none).hosts.is_empty(), "{none}");
+    }
+}
+
+#[test]
+fn a_machine_that_has_its_key_from_the_defaults_keeps_it_beside_a_new_one() {
+    let defaults =
+        format!("[server]\naddress = \"x\"\n[defaults]\nkeys = [\"{ONE}\"]\n[hosts.a]\n");
+    let same = enrol(&defaults, &name("a"), &keys(&[ONE]), None).unwrap();
+    assert_eq!(same, defaults);
+    let both = enrol(&defaults, &name("a"), &keys(&[TWO]), None).unwrap();
+    assert_eq!(fleet(&both).hosts[&name("a")].keys, keys(&[ONE, TWO]));
+    // It was refused for a key that another machine has.
+    let text = format!("{defaults}[hosts.b]\n");
+    let own = enrol(&text, &name("b"), &keys(&[TWO]), None).unwrap();
+    let hosts = fleet(&own).hosts;
+    let of = |host: &str| &hosts[&name(host)].keys;
+    assert_eq!((of("a"), of("b")), (&keys(&[ONE]), &keys(&[TWO])));
+}
+
+#[test]
 fn what_is_no_fleet_is_told() {
     assert!(matches!(
         remove("[hosts", &[name("a")]),
@@ -221,6 +280,36 @@ fn what_is_no_fleet_is_told() {
     ));
     for text in ["hosts = 1\n", "hosts.a = 1\n", "[hosts.a]\nkeys = 1\n"] {
         let error = enrol(text, &name("a"), &keys(&[ONE]), None).unwrap_err();
-        assert!(matches!(error, EditError::Kind(_)), "{text}: {error}");
+        let line = text.lines().count();
+        let told = error.to_string();
+        assert!(
+            told.starts_with(&format!("line {line}: ")),
+            "{text}: {told}"
+        );
+        assert!(told.contains(": write "), "{text}: {told}");
+    }
+}
+
+#[test]
+fn what_is_said_of_one_entry_in_braces_outlives_the_next_one() {
+    let server = "server.address = \"x\"\n";
+    let text = |entries: &str| format!("{server}hosts = {{{entries}}}\n");
+    for (before, after) in [
+        (" a = {}, # at home\n  b = {} ", " a = {}, # at home\n   "),
+        (
+            "\n  a = {}, # at home\n  b = {}, ",
+            "\n  a = {}, # at home\n   ",
+        ),
+    ] {
+        let left = remove(&text(before), &[name("b")]).unwrap();
+        assert_eq!(left, text(after));
+        assert_eq!(fleet(&left).hosts.len(), 1);
+    }
+    for entries in [
+        " a = {\n  paused = true, # till Monday\n} ",
+        " a.keys = [],\n  a.paused = true # till Monday\n",
+    ] {
+        let resumed = set_paused(&text(entries), &[name("a")], false).unwrap();
+        assert_eq!(resumed, text(entries).replace("true", "false"));
     }
 }

@@ -1,4 +1,4 @@
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fleet::Fleet;
+use crate::published::Published;
 use crate::report::fixture::{failure, generation, record, report, second, system};
+use crate::report::{Content, Record};
+use crate::state::HostState;
 use crate::status::HostStatus;
 
 const FLEET: &str = r#"

@@ -42,6 +42,7 @@ fn plain(columns: usize) -> Option<Terminal> {
     Some(Terminal {
         columns,
         colours: false,
+        unicode: true,
     })
 }
 
@@ -181,12 +182,48 @@ fn colours_and_symbols_only_where_they_are_wanted() {
         Some(Terminal {
             columns: 80,
             colours: true,
+            unicode: true,
         }),
     );
     assert!(
         coloured.contains("\u{1b}[32m✓ up-to-date\u{1b}[0m  bbbbbbbb"),
         "{coloured:?}"
     );
+}
+
+#[test]
+fn where_the_locale_has_no_symbols_letters_stand_in_their_places() {
+    let failing = MachineStatus {
+        error: Some("x".repeat(100)),
+        ..machine("a", HostStatus::Failing)
+    };
+    let faulty = Status {
+        problems: Some(vec!["fleet.toml:3: bad".into()]),
+        ..status(vec![failing, machine("b", HostStatus::UpToDate)])
+    };
+    let ascii = plain(80).map(|terminal| Terminal {
+        unicode: false,
+        ..terminal
+    });
+    let text = render(&faulty, ascii);
+    assert!(text.is_ascii(), "{text}");
+    for part in ["x fleet.toml:3", "x failing  ", "+ up-to-date", "xxx~\n"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn an_error_that_the_table_says_in_full_is_not_said_twice() {
+    let problem = "hosts/a/x: is a FIFO".to_owned();
+    let faulty = MachineStatus {
+        error: Some(problem.clone()),
+        problems: vec![problem.clone()],
+        ..machine("a", HostStatus::Failing)
+    };
+    for terminal in [None, plain(120), plain(70)] {
+        let text = render(&status(vec![faulty.clone()]), terminal);
+        assert_eq!(text.matches(&problem).count(), 1, "{text}");
+    }
 }
 
 #[test]

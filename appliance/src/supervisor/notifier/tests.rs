@@ -28,7 +28,10 @@ impl Running {
         let board = Arc::new(Board::new(&kept.runtime));
         let (state, runtime) = (kept.state.clone(), kept.runtime.clone());
         let mut notifier = Notifier::new(state, runtime, Arc::clone(&board), Arc::default());
-        notifier.pauses = [Duration::from_millis(100); 3];
+        notifier.pace = Pace {
+            pauses: [Duration::from_millis(100); 3],
+            quiet: Duration::ZERO,
+        };
         notifier.rest = Duration::from_millis(20);
         notifier.hears_silence_from = Instant::now();
         let (nudges, received) = channel();

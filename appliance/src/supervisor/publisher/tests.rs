@@ -1,5 +1,6 @@
 //! What `[publish]` lets out, on a real fleet folder and a real state.
 
+mod together;
 mod truth;
 
 use std::time::Duration;
@@ -36,6 +37,14 @@ fn name() -> HostName {
 impl World {
     /// With these lines under `[publish]`.
     fn new(publish: &str) -> Self {
+        let world = World::of(&["kikimora"]);
+        world.publish_when(publish);
+        world.edit("1");
+        world
+    }
+
+    /// With nothing in the folder, and accounts for these machines.
+    fn of(names: &[&str]) -> Self {
         let (config, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let state = State::new(folder.path().join("state"));
         let runtime = Runtime::new(folder.path().join("run"));
@@ -44,21 +53,20 @@ impl World {
         // An id that needs no privilege to give files to.
         let uid = rustix::process::getgid().as_raw();
         let account = json!({"uid": uid, "since": Timestamp::now()});
-        let enrolments = json!({"last_uid": uid, "hosts": {"kikimora": account}});
+        let hosts: BTreeMap<_, _> = names.iter().map(|name| (name, &account)).collect();
+        let enrolments = json!({"last_uid": uid, "hosts": hosts});
         fs::write(state.enrolments(), enrolments.to_string()).unwrap();
         let board = Arc::new(Board::new(&runtime));
         let publisher = Publisher::new(config.path().to_owned(), state.clone(), board).unwrap();
-        let world = World {
+        World {
             config,
             state,
             runtime,
             publisher,
-            instant: Instant::now(),
+            // Ahead of the real clock, so that looks take no time.
+            instant: Instant::now() + Duration::from_secs(60 * 60),
             _state: folder,
-        };
-        world.publish_when(publish);
-        world.edit("1");
-        world
+        }
     }
 
     fn write(&self, path: &str, text: &str) {

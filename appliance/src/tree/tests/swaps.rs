@@ -67,7 +67,7 @@ impl Ground {
                 let Ok(tree) = HostTree::walk(&fleet, &name, &host) else {
                     continue;
                 };
-                for file in &tree.files {
+                for file in tree.files() {
                     let mut text = Vec::new();
                     let read = generation::read(&fleet, file, |chunk| {
                         text.extend_from_slice(chunk);

@@ -1,6 +1,6 @@
 //! What remains of an update that anything at all happened to.
 
-use bento_protocol::Outcome;
+use bento_protocol::{Outcome, Reboot};
 use proptest::prelude::*;
 
 use super::super::{Wish, recover};
@@ -106,6 +106,50 @@ fn whatever_happens_wherever_around_a_boot() {
         fake
     };
     assert!(try_everything(makes_way) > 300);
+}
+
+#[test]
+fn whatever_happens_wherever_around_a_kernel_to_which_bento_reboots() {
+    let switched = |nature| {
+        let mut fake = Fake::with(nature).with_kernel(1);
+        fake.publish_with(|generation| {
+            generation.terms.reboot = Reboot::Immediate;
+            generation.secrets = 1;
+        });
+        fake
+    };
+    // A system that needs a boot follows one that wants its own.
+    let followed = |nature| {
+        let mut fake = Fake::with(nature).with_kernel(1);
+        fake.update();
+        fake.publish(Nature::NeedsBoot);
+        fake.publish_with(|generation| generation.secrets = 1);
+        fake.update();
+        fake.reboot_machine();
+        fake
+    };
+    for nature in [Nature::Good, Nature::LosesNetwork] {
+        assert!(try_everything(|| switched(nature)) > 300);
+        let rebooted = || {
+            let mut fake = switched(nature);
+            fake.update();
+            fake
+        };
+        assert!(try_everything(rebooted) > 50);
+        let gone_back = || {
+            let mut fake = rebooted().with_fault_at("confirm", Fault::Error(0));
+            fake.update();
+            fake
+        };
+        assert!(try_everything(gone_back) > 50);
+        assert!(try_everything(|| followed(nature)) > 50);
+        let unfollowed = || {
+            let mut fake = followed(nature).with_fault_at("confirm", Fault::Error(1));
+            fake.update();
+            fake
+        };
+        assert!(try_everything(unfollowed) > 50);
+    }
 }
 
 #[test]

@@ -7,8 +7,11 @@ use super::fake::{Course, Fake};
 use super::machine::Nature;
 use crate::arm::Decision;
 use crate::build::BuildError;
-use crate::record::Told;
+use crate::record::Delivered;
 use crate::switch::{SwitchError, Switched};
+
+/// The address of the only server.
+pub(super) const SERVER: &str = "bento.example.org:2222";
 
 impl Fake {
     pub(super) fn mark_of(inputs: u8) -> Digest {
@@ -114,7 +117,10 @@ impl Fake {
         if !self.is_connected {
             return false;
         }
-        self.disk.delivered = self.disk.spool.last().map(Told::by);
+        for report in &self.disk.spool {
+            let last = self.disk.delivered.take();
+            self.disk.delivered = Some(Delivered::after(last, report, SERVER, self.clock));
+        }
         self.server.receive(self.disk.spool.drain(..));
         true
     }

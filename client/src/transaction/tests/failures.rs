@@ -3,7 +3,7 @@
 use bento_protocol::Outcome;
 
 use super::super::Wish;
-use super::fake::{Fake, Fault};
+use super::fake::{Fake, Fault, When};
 use super::machine::{Nature, id, system};
 use crate::exit::ExitReason;
 
@@ -67,7 +67,7 @@ fn a_failed_build_leaves_the_machine_alone_and_is_known() {
     assert!(!fake.did("secrets 1") && !fake.did("arm"));
     let error = fake.newest_report().error.as_deref().unwrap();
     assert!(error.contains("no such thing"), "{error}");
-    fake.pass(24 * 60);
+    fake.pass(23 * 60);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert_eq!(fake.acts(), ["poll"]);
     assert_eq!(
@@ -254,6 +254,41 @@ fn a_record_that_cannot_be_written_is_written_by_the_next_start() {
 }
 
 #[test]
+fn what_changed_before_a_run_is_told_once_more_is_told_too() {
+    let fake = Fake::with(Nature::Good).with_kernel(1);
+    let death = Fault::Death {
+        when: When::After,
+        reboots: true,
+    };
+    let mut fake = fake.with_fault_at("report switched", death);
+    assert_eq!(fake.update(), None);
+    assert!(fake.newest_report().reboot_required);
+    // The next start completes the run, and the appliance has its report already.
+    assert_eq!(fake.update(), Some(Ok(())));
+    let report = fake.newest_report();
+    assert_eq!(report.system.booted, Some(system(1, 0)));
+    assert!(!report.reboot_required);
+    assert_eq!(fake.server.reports.len(), 2);
+}
+
+#[test]
+fn a_machine_that_could_not_be_brought_back_is_not_called_unchanged() {
+    let mut fake = rollback_fails();
+    fake.publish_again();
+    // Nor can it be now: it may run only half of what is installed.
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    fake.update();
+    assert!(fake.machine.is_half);
+    let report = fake.newest_report();
+    assert_eq!(report.generation, id(0));
+    assert_eq!(report.outcome, Outcome::RollbackFailed);
+    assert!(report.error.is_some());
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::Unchanged);
+    fake.check_whole();
+}
+
+#[test]
 fn a_report_that_cannot_be_delivered_comes_with_the_next_run() {
     let mut fake = Fake::with(Nature::Good).with_fault_at("report switched", Fault::Error(1));
     assert_eq!(fake.update(), Some(Ok(())));
@@ -261,4 +296,16 @@ fn a_report_that_cannot_be_delivered_comes_with_the_next_run() {
     fake.update();
     assert_eq!(fake.newest_report().outcome, Outcome::Switched);
     assert_eq!(fake.server.reports.len(), 1);
+}
+
+#[test]
+fn what_was_rolled_back_on_a_full_disk_does_not_come_to_stay_by_the_next_start() {
+    let mut fake = Fake::with(Nature::Good).with_fault_at("boot 1", Fault::Full);
+    fake.server.is_down = false;
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.machine.running, system(0, 0));
+    fake.update();
+    let told = fake.server.reports.iter().map(|report| report.outcome);
+    assert_eq!(told.take(1).collect::<Vec<_>>(), [Outcome::RolledBack]);
+    fake.settle();
 }

@@ -27,6 +27,8 @@ pub(super) enum Fault {
     /// Just before, the time of what is armed is over: another process goes back while this one goes on. That process
     /// may die as soon as it has decided to.
     Timer { dies: bool },
+    /// From here on the disk is full: nothing can be noted or told, and no new system made the one that boots.
+    Full,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,11 @@ pub(super) enum Course {
     /// The client doesn't live to see the end.
     Half,
     Fails(usize),
+}
+
+fn takes_room(effect: &str) -> bool {
+    let notes = effect.starts_with("note journal") && effect != "note journal nothing";
+    notes || effect.starts_with("report") || effect == "boot 1"
 }
 
 /// The death of a client, thrown through the code that is tested.
@@ -90,6 +97,7 @@ impl Fake {
                     generation,
                     system: old.clone(),
                     mark: Some(Self::mark_of(0)),
+                    auto: false,
                     previous: None,
                 }),
                 staged: [generation].into(),
@@ -212,7 +220,12 @@ impl Fake {
             self.done.push(format!("timer: {}", name.into()));
             return act(self, Course::Whole);
         }
-        let fault = self.fault.filter(|(at, _)| *at == self.done_by_client());
+        let name = name.into();
+        let at_once = self.done_by_client();
+        let fault = self.fault.filter(|(at, fault)| match fault {
+            Fault::Full => at_once >= *at && takes_room(&name),
+            _ => at_once == *at,
+        });
         self.effects.push(ways_to_fail);
         let fault = fault.map(|(_, fault)| fault);
         if let Some(Fault::Timer { dies }) = fault {
@@ -220,13 +233,14 @@ impl Fake {
         }
         let (course, death) = match fault {
             Some(Fault::Error(way)) if way < ways_to_fail => (Course::Fails(way), None),
+            Some(Fault::Full) => (Course::Fails(0), None),
             Some(Fault::Death { when, reboots }) => (Course::Half, Some((when, reboots))),
             _ => (Course::Whole, None),
         };
         if let Some((When::Before, reboots)) = death {
             self.die(reboots);
         }
-        self.done.push(name.into());
+        self.done.push(name);
         match death {
             Some((When::Amid, reboots)) => {
                 act(self, Course::Half);
@@ -314,7 +328,12 @@ impl Fake {
     }
 
     pub(super) fn is_reachable_now(&self) -> bool {
-        !self.server.is_down && self.server.nature(&self.machine.running) != Nature::KillsNetwork
+        let has_network = match self.server.nature(&self.machine.running) {
+            Nature::KillsNetwork => false,
+            Nature::LosesNetwork => self.machine.booted != self.machine.running,
+            _ => true,
+        };
+        has_network && !self.server.is_down
     }
 
     /// The newest report that the server has.

@@ -32,7 +32,7 @@ impl Fake {
         let is_old = report.system.before.as_ref() == running && !machine.is_half;
         let is_true = match report.outcome {
             Outcome::Switched => built == running && !machine.is_half,
-            Outcome::Unchanged => built != running || !machine.is_half || self.is_astray(),
+            Outcome::Unchanged => built != running || !machine.is_half,
             Outcome::Staged => built == Some(machine.loader()) && built == Some(&machine.profile),
             Outcome::BuildFailed | Outcome::ActivationFailed => is_old || self.is_astray(),
             Outcome::RolledBack => {
@@ -59,7 +59,7 @@ impl Fake {
     }
 
     fn start_until_quiet(&mut self) {
-        for _ in 0..4 {
+        for _ in 0..8 {
             let boots = self.machine.boots;
             self.update();
             if self.machine.boots == boots {
@@ -113,6 +113,15 @@ impl Fake {
         assert_eq!(
             newest.system.running.as_ref(),
             Some(&self.machine.running),
+            "{}",
+            all()
+        );
+        let situation = self.machine.situation(&self.server, self.clock);
+        assert_eq!(newest.system.booted, situation.booted, "{}", all());
+        let awaits = newest.outcome == Outcome::Staged;
+        assert_eq!(
+            newest.reboot_required,
+            situation.reboot_required || awaits,
             "{}",
             all()
         );

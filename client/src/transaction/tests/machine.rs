@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::arm::Decision;
 use crate::machine::{BootId, Situation};
-use crate::record::{Awaiting, Failed, Installed, Journal, Rebooted, Told};
+use crate::record::{Awaiting, Delivered, Failed, Installed, Journal, Rebooted};
 
 /// What a system is like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) enum Nature {
     ActivationFails,
     Unhealthy,
     KillsNetwork,
+    /// Its kernel knows nothing of the machine's network: it works until it is booted.
+    LosesNetwork,
     /// One of its units fails, and with it the switch says so.
     UnitFails,
     /// The boot loader goes back to the one before, unless this one has been switched to before: what
@@ -63,12 +65,13 @@ pub(super) struct Server {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
     pub(super) installed: Option<Installed>,
+    pub(super) fallback: Option<Installed>,
     pub(super) awaiting: Option<Awaiting>,
     pub(super) failed: Option<Failed>,
     pub(super) journal: Option<Journal>,
     pub(super) rebooted: Option<Rebooted>,
     pub(super) spool: Vec<Report>,
-    pub(super) delivered: Option<Told>,
+    pub(super) delivered: Option<Delivered>,
     pub(super) decisions: BTreeMap<RunId, Decision>,
     pub(super) staged: BTreeSet<GenerationId>,
     pub(super) secrets: Option<GenerationId>,

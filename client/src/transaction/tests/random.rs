@@ -50,6 +50,7 @@ fn nature() -> impl Strategy<Value = Nature> {
         2 => Just(Nature::ActivationFails),
         2 => Just(Nature::Unhealthy),
         1 => Just(Nature::KillsNetwork),
+        2 => Just(Nature::LosesNetwork),
         1 => Just(Nature::UnitFails),
         1 => Just(Nature::NeverBoots),
         2 => Just(Nature::NeedsBoot),

@@ -2,7 +2,7 @@
 
 use bento_protocol::{Outcome, Reboot};
 
-use super::super::{Wish, reboot_if_needed};
+use super::super::{Wish, reboot_if_needed, roll_back_by_hand};
 use super::fake::{Fake, Fault, When};
 use super::machine::{Nature, id, system};
 use crate::exit::ExitReason;
@@ -85,6 +85,23 @@ fn a_staged_system_makes_way_for_a_newer_generation() {
     assert_eq!(fake.disk.awaiting, None);
     assert_eq!(*fake.machine.loader(), system(0, 0));
     fake.check_whole();
+}
+
+#[test]
+fn a_staged_system_that_was_half_taken_back_is_told_as_staged_no_more() {
+    let dies = Fault::Death {
+        when: When::After,
+        reboots: false,
+    };
+    let mut fake = Fake::with(Nature::Good);
+    fake.update_with(AT_BOOT);
+    fake.publish(Nature::Good);
+    let mut fake = fake.with_fault_at("profile 0", dies);
+    assert_eq!(fake.update(), None);
+    fake.hold(4);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.disk.awaiting, None);
+    assert_eq!(*fake.machine.loader(), system(0, 0));
 }
 
 #[test]
@@ -196,6 +213,78 @@ fn the_machine_reboots_where_the_policy_wants_it_and_once_for_a_system() {
     }
 }
 
+/// A machine that was switched to a system of that nature, with another kernel, and rebooted by the fleet's policy.
+fn rebooted(nature: Nature) -> Fake {
+    let mut fake = Fake::with(nature).with_kernel(1);
+    fake.publish_with(|generation| {
+        generation.terms.reboot = Reboot::Immediate;
+        generation.secrets = 1;
+    });
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (2, &system(1, 0))
+    );
+    fake
+}
+
+#[test]
+fn a_kernel_to_which_bento_reboots_is_proven_or_goes_back() {
+    let mut fake = rebooted(Nature::Good);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert!(fake.did("confirm"), "{:?}", fake.done);
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+
+    let mut fake = rebooted(Nature::LosesNetwork);
+    assert!(!fake.is_reachable_now());
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (3, &system(0, 0))
+    );
+    assert_eq!(fake.disk.secrets, Some(id(0)));
+    // Perhaps the network was away for another reason: it is tried again, and no boot of it is left unproven.
+    fake.update();
+    let told = fake.server.reports.iter().map(|report| report.outcome);
+    let expected = [Outcome::Switched, Outcome::RolledBack, Outcome::Staged];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(
+        (fake.machine.boots, fake.machine.loader()),
+        (3, &system(1, 0))
+    );
+    fake.reboot_machine();
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (5, &system(0, 0))
+    );
+    fake.update();
+    fake.check_whole();
+}
+
+#[test]
+fn a_kernel_that_somebody_boots_is_left_to_them() {
+    let mut fake = Fake::with(Nature::LosesNetwork).with_kernel(1);
+    assert_eq!(fake.update(), Some(Ok(())));
+    fake.reboot_machine();
+    assert_eq!(fake.update(), Some(Err(ExitReason::Server)));
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (2, &system(1, 0))
+    );
+}
+
+#[test]
+fn a_reboot_that_does_not_come_awaits_no_proof() {
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.disk.awaiting, None);
+}
+
 #[test]
 fn nothing_reboots_a_machine_that_is_held() {
     let mut fake = Fake::with(Nature::Good).with_kernel(1);
@@ -238,4 +327,173 @@ fn a_reboot_that_fails_is_said() {
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     fake.update();
     assert_eq!(fake.machine.running, system(1, 0));
+}
+
+#[test]
+fn a_system_that_was_booted_and_stays_is_switched_to_again_after_a_failure() {
+    let mut fake = rebooted(Nature::Good);
+    assert_eq!(fake.update(), Some(Ok(())));
+    // The same system with other secrets, while the appliance is away for a moment.
+    fake.publish_with(|generation| generation.secrets = 2);
+    let mut fake = fake.with_fault_at("confirm", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+/// A machine that runs a system of that kernel, wants to be rebooted into it, and couldn't be yet.
+fn wants_reboot() -> Fake {
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| {
+        generation.terms.reboot = Reboot::Immediate;
+        generation.secrets = 1;
+    });
+    let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    fake
+}
+
+#[test]
+fn what_somebody_switched_to_is_booted_and_nothing_is_given_up_for_it() {
+    for is_noted in [false, true] {
+        let mut fake = Fake::with(Nature::Good).with_kernel(1);
+        fake.update();
+        fake.publish(Nature::Good);
+        fake.publish_with(|generation| {
+            generation.terms.reboot = Reboot::Immediate;
+            generation.secrets = 1;
+        });
+        let dies = Fault::Death {
+            when: When::Before,
+            reboots: false,
+        };
+        let mut fake = fake.with_fault_at("reboot", if is_noted { dies } else { Fault::Error(0) });
+        fake.update();
+        assert_eq!(fake.disk.awaiting.is_some(), is_noted);
+        if is_noted {
+            // By other means than bento's.
+            fake.machine.running = system(1, 0);
+            fake.machine.profile = system(1, 0);
+            fake.machine.entries.push(system(1, 0));
+        } else {
+            assert_eq!(
+                fake.start(|fake| roll_back_by_hand(fake).map(drop)),
+                Some(Ok(()))
+            );
+        }
+        assert_eq!(fake.update(), Some(Ok(())));
+        assert_eq!(
+            (fake.machine.boots, &fake.machine.running),
+            (2, &system(1, 0))
+        );
+        assert_eq!(fake.update(), Some(Ok(())));
+        assert_eq!(fake.newest_report().outcome, Outcome::Unchanged);
+        assert_eq!(fake.disk.installed.as_ref().unwrap().generation, id(3));
+        assert_eq!(fake.disk.secrets, Some(id(3)));
+    }
+}
+
+#[test]
+fn the_proof_of_a_boot_forgets_no_failure_of_another_generation() {
+    let mut fake = wants_reboot();
+    fake.publish(Nature::BuildFails);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.machine.boots, 2);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert!(fake.did("confirm") && !fake.did("build"), "{:?}", fake.done);
+}
+
+#[test]
+fn a_kernel_that_was_proven_is_not_given_up_by_the_run_after() {
+    let dies = Fault::Death {
+        when: When::After,
+        reboots: false,
+    };
+    let mut fake = rebooted(Nature::Good).with_fault_at("installed 2", dies);
+    assert_eq!(fake.update(), None);
+    fake.server.systems[1].nature = Nature::Unhealthy;
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+#[test]
+fn a_system_that_was_never_booted_is_proven_when_a_staged_one_goes_back_to_it() {
+    let mut fake = Fake::with(Nature::LosesNetwork).with_kernel(1);
+    assert_eq!(fake.update(), Some(Ok(())));
+    fake.publish(Nature::NeedsBoot);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+    fake.reboot_machine();
+    let mut fake = fake.with_fault_at("confirm", Fault::Error(1));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.machine.running, system(1, 0));
+    for _ in 0..3 {
+        fake.update();
+    }
+    assert_eq!(
+        (fake.machine.boots, &fake.machine.running),
+        (4, &system(0, 0))
+    );
+    fake.check_whole();
+}
+
+#[test]
+fn a_proof_tells_whether_the_system_comes_of_a_self_update() {
+    let mut fake = Fake::with(Nature::Good).with_kernel(1);
+    fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+    let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
+    fake.update();
+    fake.disk.installed.as_mut().unwrap().auto = true;
+    fake.update();
+    assert_eq!(fake.machine.boots, 2);
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    assert!(fake.newest_report().auto);
+}
+
+#[test]
+fn a_machine_that_cannot_go_back_from_a_boot_takes_what_is_published_next() {
+    let mut fake = rebooted(Nature::Good);
+    fake.server.systems[1].nature = Nature::Unhealthy;
+    for (published, ended) in [
+        (None, Err(ExitReason::RolledBack)),
+        (Some(Nature::BuildFails), Err(ExitReason::RebuildFailed)),
+        (None, Err(ExitReason::RebuildFailed)),
+        (Some(Nature::Good), Ok(())),
+    ] {
+        if let Some(nature) = published {
+            fake.publish(nature);
+        }
+        fake = fake.with_fault_at("boot 0", Fault::Error(1));
+        assert_eq!(fake.update(), Some(ended), "{published:?}");
+        assert_eq!(fake.did("build"), published.is_some(), "{:?}", fake.done);
+    }
+    assert_eq!(fake.machine.running, system(3, 0));
+    fake.settle();
+    let outcomes = fake.server.reports.iter().map(|report| report.outcome);
+    assert_eq!(
+        outcomes.take(5).collect::<Vec<_>>(),
+        [
+            Outcome::Switched,
+            Outcome::RollbackFailed,
+            // Before it was asked what is published.
+            Outcome::RollbackFailed,
+            Outcome::BuildFailed,
+            Outcome::Switched
+        ]
+    );
+}
+
+#[test]
+fn a_way_back_that_fails_is_told_whatever_failed_before() {
+    let mut fake = wants_reboot();
+    fake.publish(Nature::BuildFails);
+    fake.update();
+    fake.server.systems[1].nature = Nature::Unhealthy;
+    let mut fake = fake.with_fault_at("boot 0", Fault::Error(1));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    let outcomes = fake.server.reports.iter().map(|report| report.outcome);
+    assert!(outcomes.into_iter().any(|it| it == Outcome::RollbackFailed));
 }

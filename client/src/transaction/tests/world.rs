@@ -9,6 +9,7 @@ use bento_protocol::{Digest, GenerationId, Phase, Policy, Reboot, Report, RunId,
 use jiff::Timestamp;
 
 use super::super::{Unconfirmed, World};
+use super::effects::SERVER;
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
 use super::machine::{Nature, name, system};
 use crate::arm::Decision;
@@ -70,10 +71,29 @@ impl World for Fake {
 
     fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()> {
         let generation = installed.generation;
+        let is_fallback_needed = self.situation().reboot_required;
         self.try_to(format!("installed {}", short(Some(generation))), |fake| {
             fake.disk.installed = Some(installed.clone());
-            fake.disk.staged.retain(|staged| *staged == generation);
+            let fallback = fake.disk.fallback.as_ref().filter(|_| is_fallback_needed);
+            let kept = [Some(generation), fallback.map(|it| it.generation)];
+            fake.disk
+                .staged
+                .retain(|staged| kept.contains(&Some(*staged)));
         })
+    }
+
+    fn fallback(&mut self) -> Option<Installed> {
+        self.disk.fallback.clone()
+    }
+
+    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()> {
+        let generation = installed.generation;
+        self.try_to(
+            format!("note fallback {}", short(Some(generation))),
+            |fake| {
+                fake.disk.fallback = Some(installed.clone());
+            },
+        )
     }
 
     fn awaiting(&mut self) -> Option<Awaiting> {
@@ -121,7 +141,7 @@ impl World for Fake {
 
     fn told(&mut self) -> Option<Told> {
         let newest = self.disk.spool.last().map(Told::by);
-        newest.or_else(|| self.disk.delivered.clone())
+        newest.or_else(|| self.disk.delivered.clone()?.remembered(SERVER, self.clock))
     }
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {

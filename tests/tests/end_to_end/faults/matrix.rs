@@ -95,8 +95,11 @@ impl Fault {
             (Fault::StateFull, "build") => &["activation_failed", "switched"],
             (Fault::Unit, "confirm") => ONLY_THE_NEXT,
             (Fault::Kill | Fault::KillHalfway | Fault::StateFull, "commit") => ONLY_THE_NEXT,
+            // What can't be kept is told at once, and by the next one, which doesn't know that, once more.
+            (Fault::StateFull, "report") => &["switched", "switched"],
             (_, "report") => ONLY_THE_NEXT,
-            (_, "reboot") => &["switched", "unchanged"],
+            // The boot is proven as well.
+            (_, "reboot") => &["switched", "switched"],
             (_, "arm") => &["activation_failed", "switched"],
             (_, "activate" | "confirm" | "commit") => &["rolled_back", "switched"],
             _ => &["build_failed", "switched"],
@@ -121,7 +124,7 @@ impl Ground {
         self.update(0)?;
         let told = self.tells(fault.told(phase))?;
         if let [cut, _] = &told[..]
-            && phase != "reboot"
+            && !matches!(phase, "report" | "reboot")
         {
             // Before it was done again, all was as it had been.
             ensure!(cut["system"]["running"] == cut["system"]["before"], "{cut}");

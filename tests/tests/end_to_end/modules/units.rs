@@ -22,7 +22,7 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
             }};
         in {{
             update = part \"bento-update\";
-            reboot = part \"bento-reboot\";
+            reboot = part \"bento-reboot-if-needed\";
             secrets = part \"bento-secrets\";
             timers = builtins.mapAttrs (_: timer: {{ inherit (timer) wantedBy timerConfig; }})
                 config.systemd.timers;
@@ -60,7 +60,7 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
     // A minute, systemd's own, would come on top of the jitter.
     assert_eq!(timer["timerConfig"]["AccuracySec"], "1s");
     assert_eq!(timer["timerConfig"]["Persistent"], true);
-    let timer = &evaluated["timers"]["bento-reboot"];
+    let timer = &evaluated["timers"]["bento-reboot-if-needed"];
     assert_eq!(timer["wantedBy"], json!(["timers.target"]));
     assert_eq!(timer["timerConfig"]["OnCalendar"], "*:0/10");
     Ok(())
@@ -105,6 +105,25 @@ fn a_time_that_systemd_would_ignore_is_no_system() -> Result<()> {
     ] {
         let error = format!("{:#}", nix.build(&check(settings)).unwrap_err());
         assert!(error.contains(says), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn no_unit_has_a_name_of_bento_2022_beside_which_it_runs_while_a_fleet_migrates() -> Result<()> {
+    let nix = Nix::new()?;
+    let units = nix.evaluate(&format!(
+        "let systemd = {}.config.systemd; in
+        builtins.attrNames (systemd.services // systemd.timers)",
+        client(&format!("{} package = \"/opt/bento\";", one_server()))
+    ))?;
+    assert!(units.to_string().contains("bento-update"), "{units}");
+    // NixOS would merge the two: the 2022 service is disabled as it comes, and ours would be with it.
+    for theirs in ["bento-upgrade", "bento-reboot"] {
+        assert!(
+            !units.to_string().contains(&format!("{theirs:?}")),
+            "{units}"
+        );
     }
     Ok(())
 }

@@ -1,0 +1,71 @@
+//! The keys of a machine in `fleet.toml`, and those of `[defaults]`.
+
+use bento_protocol::{Attribute, HostName, NixArguments, Reboot, RebootWindow, Terms};
+use serde::Deserialize;
+
+use super::{Host, PublicKey, SourcePath, Span};
+
+/// Any key of a machine, or of `[defaults]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostTable {
+    keys: Option<Vec<PublicKey>>,
+    source: Option<SourcePath>,
+    include: Option<Vec<String>>,
+    exclude: Option<Vec<String>>,
+    attribute: Option<Attribute>,
+    renamed_from: Option<String>,
+    paused: Option<bool>,
+    silent_after: Option<Span>,
+    reboot: Option<Reboot>,
+    reboot_window: Option<RebootWindow>,
+    self_update: Option<bool>,
+    nix_args: Option<NixArguments>,
+}
+
+impl HostTable {
+    /// The machine's settings: its own keys replace the defaults', lists included.
+    ///
+    /// # Errors
+    /// What is wrong with them together, or with one of them.
+    pub(super) fn resolve(self, name: &HostName, defaults: &HostTable) -> Result<Host, String> {
+        let defaults = defaults.clone();
+        let renamed_from = self
+            .renamed_from
+            .or(defaults.renamed_from)
+            .filter(|name| !name.is_empty());
+        let attribute = self.attribute.or(defaults.attribute);
+        let terms = Terms {
+            attribute: attribute.filter(|attribute| attribute.as_str() != name.as_str()),
+            reboot: self.reboot.or(defaults.reboot).unwrap_or_default(),
+            reboot_window: self.reboot_window.or(defaults.reboot_window),
+            self_update: self
+                .self_update
+                .or(defaults.self_update)
+                .unwrap_or_default(),
+            nix_args: self.nix_args.or(defaults.nix_args).unwrap_or_default(),
+        };
+        if terms.reboot == Reboot::Window && terms.reboot_window.is_none() {
+            return Err("reboot = \"window\" without a reboot_window".into());
+        }
+        Ok(Host {
+            keys: self.keys.or(defaults.keys).unwrap_or_default(),
+            source: self
+                .source
+                .or(defaults.source)
+                .unwrap_or_else(|| SourcePath::default_of(name)),
+            include: self.include.or(defaults.include).unwrap_or_default(),
+            exclude: self.exclude.or(defaults.exclude).unwrap_or_default(),
+            terms,
+            renamed_from: renamed_from
+                .map(HostName::try_from)
+                .transpose()
+                .map_err(|error| error.to_string())?,
+            paused: self.paused.or(defaults.paused).unwrap_or_default(),
+            silent_after: self
+                .silent_after
+                .or(defaults.silent_after)
+                .unwrap_or(Span::days(1)),
+        })
+    }
+}

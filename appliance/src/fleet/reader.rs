@@ -1,0 +1,93 @@
+//! Gathers all that is wrong with `fleet.toml`, each with its line.
+
+use std::ops::Range;
+
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use toml_edit::{Document, Item, Key};
+
+use super::FILE_NAME;
+use crate::problem::Problem;
+
+/// Reads parts of the file, and keeps what is wrong with them.
+pub(super) struct Reader<'text> {
+    text: &'text str,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl<'text> Reader<'text> {
+    /// Nothing is wrong yet.
+    pub(super) fn new(text: &'text str) -> Self {
+        Reader {
+            text,
+            problems: Vec::new(),
+        }
+    }
+
+    /// Something is wrong at this place of the text, or with the file as a whole.
+    pub(super) fn add(
+        &mut self,
+        span: Option<Range<usize>>,
+        what: impl Into<String>,
+        advice: &str,
+    ) {
+        let place = match span {
+            Some(span) => format!("{FILE_NAME}:{}", self.line(span.start)),
+            None => FILE_NAME.to_owned(),
+        };
+        // The parser puts its expectations on lines of their own.
+        let what = what.into().replace('\n', ", ");
+        self.problems.push(Problem::new(place, what, advice));
+    }
+
+    /// The line of a byte, counted from 1.
+    fn line(&self, offset: usize) -> usize {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        before.iter().filter(|byte| **byte == b'\n').count() + 1
+    }
+
+    /// Reads one table; what is wrong with it becomes a problem.
+    pub(super) fn section<T: DeserializeOwned>(&mut self, item: &Item, name: &str) -> Option<T> {
+        let value = item.clone().into_value();
+        let result = match value {
+            Ok(value) => T::deserialize(value.into_deserializer()),
+            Err(_) => return None,
+        };
+        result
+            .map_err(|error| {
+                let what = format!("{name}: {}", error.message());
+                self.add(error.span().or(item.span()), what, "correct the line");
+            })
+            .ok()
+    }
+
+    /// Tells of sections that are missing or unknown.
+    pub(super) fn check_sections(&mut self, document: &Document<&str>) {
+        if document.get("server").is_none() {
+            self.add(
+                None,
+                "there is no [server]",
+                "say what the clients dial: [server] with address = \"…\"",
+            );
+        }
+        for (key, item) in document.iter() {
+            let span = document.key(key).and_then(Key::span).or(item.span());
+            match key {
+                "hosts" if item.is_table_like() => {}
+                "hosts" => self.add(
+                    span,
+                    "hosts isn't a table",
+                    "write [hosts.<name>] for each machine",
+                ),
+                "server" | "publish" | "notify" | "defaults" => {}
+                _ => {
+                    let what = format!("unknown key {key:?}");
+                    self.add(
+                        span,
+                        what,
+                        "remove it; there are server, publish, notify, defaults and hosts.<name>",
+                    );
+                }
+            }
+        }
+    }
+}

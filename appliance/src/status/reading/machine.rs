@@ -1,0 +1,186 @@
+//! What was read of one machine, and what that comes to.
+
+use std::borrow::Cow;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bento_protocol::{HostName, SystemPath};
+use jiff::Timestamp;
+
+use super::super::{HostStatus, MachineStatus, PublishedVersion, Reported, judge};
+use crate::fleet::Host;
+use crate::published::Published;
+use crate::report::{Content, Ledger, Record, one_line};
+use crate::state::HostState;
+
+/// What was read of one machine: two small files, and the time of a third.
+#[derive(Debug, Default)]
+pub(super) struct MachineReading {
+    published: Option<Published>,
+    ledger: Ledger,
+    contact: Option<Timestamp>,
+    /// What couldn't be read, a safe line each.
+    unreadable: Vec<String>,
+}
+
+impl MachineReading {
+    /// Reads them.
+    pub(super) fn of(keep: &HostState) -> Self {
+        let mut unreadable = Vec::new();
+        let published = or_default(Published::read(keep), &keep.published(), &mut unreadable);
+        let ledger = or_default(Ledger::read(keep), &keep.ledger(), &mut unreadable);
+        MachineReading {
+            published,
+            ledger,
+            contact: modified(&keep.seen()),
+            unreadable,
+        }
+    }
+
+    /// What was received before the machine was enrolled came from another one that had its name.
+    pub(super) fn ledger_since(&self, enrolled: Option<Timestamp>) -> Cow<'_, Ledger> {
+        match enrolled {
+            Some(enrolled) => Cow::Owned(self.ledger.clone().since(enrolled)),
+            None => Cow::Borrowed(&self.ledger),
+        }
+    }
+
+    /// What is known of it at a moment.
+    pub(super) fn status(
+        &self,
+        name: &HostName,
+        host: &Host,
+        enrolled: Option<Timestamp>,
+        problems: Vec<String>,
+        now: Timestamp,
+    ) -> MachineStatus {
+        let published = self.published.as_ref();
+        let ledger = self.ledger_since(enrolled);
+        let newest = ledger.newest.as_ref();
+        let state = judge(published, &ledger);
+        let lines: Vec<_> = self.unreadable.iter().cloned().chain(problems).collect();
+        let seen = self.contact.or(newest.map(|record| record.received));
+        // An enrolment that lies ahead was noted while the clock was wrong, and nothing came before it.
+        let enrolled_before = enrolled.filter(|enrolled| *enrolled <= now);
+        let seen = seen.filter(|seen| enrolled_before.is_none_or(|enrolled| *seen >= enrolled));
+        MachineStatus {
+            name: name.clone(),
+            state,
+            expected_system: published.and_then(|published| published.expected_system.clone()),
+            reported: newest.map(Reported::new),
+            seen,
+            silent: seen
+                .or(enrolled)
+                .map(|contact| is_over(contact, host.silent_after.as_duration(), now)),
+            paused: host.paused,
+            held: newest.and_then(Record::held).filter(|until| *until > now),
+            runs: newest.map_or(0, |_| ledger.runs()),
+            error: if lines.is_empty() {
+                error(&ledger).or_else(|| mismatch(state, published?, &ledger))
+            } else {
+                Some(lines.join("; "))
+            },
+            problems: lines,
+            notes: Vec::new(),
+            version: version(&ledger),
+            published: published.map(|published| PublishedVersion {
+                generation: published.generation,
+                at: published.at,
+            }),
+        }
+    }
+}
+
+impl Reported {
+    fn new(record: &Record) -> Self {
+        Reported {
+            generation: record.generation(),
+            outcome: Cow::Borrowed(record.outcome_name()),
+            auto: record.is_auto(),
+            at: record.received,
+            built: record.built().cloned(),
+            running: record.running().cloned(),
+        }
+    }
+}
+
+/// Why the newest run failed, or the one that the state is judged by. The ledger holds it as one safe line.
+fn error(ledger: &Ledger) -> Option<String> {
+    let judged = [ledger.newest.as_ref(), ledger.judged()];
+    let failed = judged
+        .into_iter()
+        .flatten()
+        .find(|record| !record.is_success())?;
+    let silent = || {
+        format!(
+            "{}: the report doesn't say why, its log may",
+            failed.outcome_name()
+        )
+    };
+    Some(
+        failed
+            .error()
+            .filter(|error| !error.is_empty())
+            .map_or_else(silent, str::to_owned),
+    )
+}
+
+/// How what a machine built differs from what was built here, where that is its state.
+fn mismatch(state: HostStatus, published: &Published, ledger: &Ledger) -> Option<String> {
+    if state != HostStatus::Mismatch {
+        return None;
+    }
+    let (here, there) = (
+        published.expected_system.as_ref()?,
+        ledger.judged()?.built()?,
+    );
+    let (here, there) = (short(here), short(there));
+    Some(format!(
+        "it built {there}…, and `bento build` {here}… of the same generation"
+    ))
+}
+
+/// What runs on a machine, in short.
+fn version(ledger: &Ledger) -> Option<String> {
+    let newest = ledger.newest.as_ref()?;
+    let running = newest.running()?;
+    if matches!(newest.content, Content::Legacy(_)) {
+        return Some(short(running));
+    }
+    let confirmed = ledger
+        .confirmed
+        .as_ref()
+        .filter(|record| record.running() == Some(running))?;
+    confirmed.generation().map(|generation| generation.short())
+}
+
+/// By what a person tells systems apart: the beginning of the hash.
+fn short(system: &SystemPath) -> String {
+    let name = system.as_str().rsplit('/').next().unwrap_or_default();
+    name.chars().take(8).collect()
+}
+
+fn is_over(contact: Timestamp, normal: Duration, now: Timestamp) -> bool {
+    // A contact in the future, after the clock was set back, is no long silence.
+    Duration::try_from(now.duration_since(contact)).is_ok_and(|silence| silence > normal)
+}
+
+/// A file that can't be read counts as if it weren't there, and that is said.
+fn or_default<T: Default>(read: io::Result<T>, path: &Path, unreadable: &mut Vec<String>) -> T {
+    read.unwrap_or_else(|error| {
+        unreadable.push(one_line(
+            &format!("{} can't be read: {error}", path.display()),
+            usize::MAX,
+        ));
+        T::default()
+    })
+}
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    fs::metadata(path)
+        .and_then(|data| data.modified())
+        .ok()
+        .and_then(|time| Timestamp::try_from(time).ok())
+}

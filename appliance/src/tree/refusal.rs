@@ -1,0 +1,60 @@
+//! What is wrong with a place in the fleet folder, in words, and what to do about it.
+
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::ignored::BadPattern;
+use crate::problem::Problem;
+
+pub(super) const UNREADABLE: &str = "let the user who runs the appliance read it";
+
+pub(super) fn problem(place: &Path, what: &str, advice: &str) -> Problem {
+    Problem::new(place.to_string_lossy(), what, advice)
+}
+
+pub(super) fn pattern(folder: &Path, bad: &BadPattern) -> Problem {
+    let what = format!(
+        "has an ignore file with {:?}, which isn't a pattern ({})",
+        bad.pattern, bad.what
+    );
+    problem(folder, &what, "correct the pattern")
+}
+
+pub(super) fn private(place: &Path, private: &str) -> Problem {
+    let what = format!("leads into {private}, which is never published");
+    let advice = "copy what the machine needs to its own folder";
+    problem(place, &what, advice)
+}
+
+pub(super) fn path(place: &Path, error: &io::Error, advice: &str) -> Problem {
+    match errno(error) {
+        Some(Errno::NOENT) => problem(place, "isn't there", advice),
+        Some(Errno::XDEV | Errno::LOOP) => link(place, error),
+        _ => problem(place, &format!("can't be read: {error}"), advice),
+    }
+}
+
+pub(super) fn link(place: &Path, error: &io::Error) -> Problem {
+    let (what, advice) = match errno(error) {
+        Some(Errno::XDEV) => (
+            "is a symlink that leaves the fleet folder",
+            "copy what it leads to into the fleet",
+        ),
+        Some(Errno::LOOP) => ("is a symlink that leads to itself", "remove it"),
+        Some(Errno::NOENT | Errno::NOTDIR) => (
+            "is a symlink to something that isn't there",
+            "mend or remove it",
+        ),
+        _ => {
+            let what = format!("is a symlink that can't be followed: {error}");
+            return problem(place, &what, UNREADABLE);
+        }
+    };
+    problem(place, what, advice)
+}
+
+fn errno(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
+}

@@ -1,0 +1,102 @@
+//! The walks of one look at a fleet: machines that get the same of the same folder share one.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bento_protocol::HostName;
+
+use super::survey::Survey;
+use super::walk::{self, Everything};
+use super::{FleetFolder, HostTree, Listing, SECRETS};
+use crate::fleet::Host;
+use crate::problem::Problem;
+
+/// What is seen of a fleet in one look, and the sources that were walked in it.
+#[derive(Debug)]
+pub struct Sources<'f> {
+    survey: Survey<'f>,
+    walked: HashMap<Part, Walked>,
+    before: Listings,
+}
+
+/// What was found in the sources in an earlier look: what still looks the same isn't kept twice.
+#[derive(Debug, Default)]
+pub struct Listings(HashMap<Part, Arc<Listing>>);
+
+/// A folder of the fleet, and the patterns that narrow what a machine gets of it.
+type Part = (PathBuf, Vec<String>, Vec<String>);
+
+/// What was found in a source.
+#[derive(Debug)]
+struct Walked {
+    listing: Arc<Listing>,
+    /// How many files and folders there are.
+    entries: usize,
+    changed: Option<SystemTime>,
+    problems: Vec<Problem>,
+}
+
+impl<'f> Sources<'f> {
+    /// Nothing is walked yet.
+    pub fn new(fleet: &'f FleetFolder, before: Listings) -> Self {
+        Sources {
+            survey: Survey::new(fleet),
+            walked: HashMap::new(),
+            before,
+        }
+    }
+
+    /// As [`HostTree::walk`], without looking again at what was looked at for another machine.
+    pub fn walk(&mut self, name: &HostName, host: &Host) -> Result<HostTree, Vec<Problem>> {
+        let part = (
+            host.source.as_path().to_owned(),
+            host.exclude.clone(),
+            host.include.clone(),
+        );
+        let before = self.before.0.get(&part);
+        let source = self.walked.entry(part).or_insert_with(|| {
+            let found = walk::source(&mut self.survey, host);
+            Walked::of(found, before)
+        });
+        let secrets = Path::new(SECRETS).join(name.as_str());
+        let secrets = walk::secrets(&mut self.survey, source.entries, &secrets);
+        let problems = source.problems.iter().chain(&secrets.problems);
+        let problems: Vec<_> = problems.cloned().map(|problem| problem.of(name)).collect();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(HostTree {
+            source: Arc::clone(&source.listing),
+            secrets: Arc::new(secrets.listing),
+            changed: source.changed.max(secrets.changed),
+        })
+    }
+
+    /// What was found, for the next look.
+    pub fn into_listings(self) -> Listings {
+        let walked = self.walked.into_iter();
+        Listings(
+            walked
+                .map(|(part, walked)| (part, walked.listing))
+                .collect(),
+        )
+    }
+}
+
+impl Walked {
+    fn of(found: Everything, before: Option<&Arc<Listing>>) -> Self {
+        let entries = found.count();
+        let listing = match before {
+            Some(before) if **before == found.listing => Arc::clone(before),
+            _ => Arc::new(found.listing),
+        };
+        Walked {
+            listing,
+            entries,
+            changed: found.changed,
+            problems: found.problems,
+        }
+    }
+}
