@@ -53,7 +53,7 @@ fn a_poll_with_nothing_new_takes_few_round_trips_and_changes_nothing() -> Result
     // By its address it is another server, which is told once what is so.
     exits(&computer.update()?, 0);
     states::await_runs(&appliance, NAME, 2)?;
-    proxy.take_count();
+    assert_eq!(proxy.take_count().connections, 1);
     let looks = || -> Result<String> {
         let files = "find /var/lib/bento /nix/store /etc /boot /run/current-system \
                      ! -name lock -printf '%p %T@ %l\\n' | sort";
