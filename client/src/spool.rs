@@ -151,6 +151,8 @@ pub(crate) mod tests {
             error: None,
             client: "0".into(),
             nix: None,
+            machine: None,
+            specialisation: None,
             log: String::new(),
         }
     }

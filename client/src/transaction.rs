@@ -436,6 +436,8 @@ impl<W: World> Transaction<'_, W> {
             error: journal.error.as_deref().map(shortened),
             client: env!("CARGO_PKG_VERSION").to_owned(),
             nix: self.world.nix_version(),
+            machine: None,
+            specialisation: None,
             log: self.world.log(),
         };
         let is_told = self.world.report(report);

@@ -49,6 +49,8 @@ pub(crate) fn report(digit: char) -> Report {
         error: None,
         client: "0.1.0".into(),
         nix: None,
+        machine: None,
+        specialisation: None,
         log: "building…\n".into(),
     }
 }

@@ -107,9 +107,10 @@ pub fn judge(published: Option<&Published>, ledger: &Ledger) -> HostStatus {
     }
     match report.outcome {
         Outcome::RolledBack => HostStatus::RolledBack,
-        Outcome::BuildFailed | Outcome::ActivationFailed | Outcome::RollbackFailed => {
-            HostStatus::Failing
-        }
+        Outcome::PullFailed
+        | Outcome::BuildFailed
+        | Outcome::ActivationFailed
+        | Outcome::RollbackFailed => HostStatus::Failing,
         Outcome::Unchanged | Outcome::Switched | Outcome::Staged => {
             judge_success(published, run, newest)
         }

@@ -22,6 +22,8 @@ pub fn switched(generation: GenerationId) -> Report {
         error: None,
         client: env!("CARGO_PKG_VERSION").into(),
         nix: None,
+        machine: None,
+        specialisation: None,
         log: "building…\n".into(),
     }
 }

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Format, GenerationId, RunId, SystemPath, limits};
+use crate::{Digest, Format, GenerationId, RunId, SystemPath, limits};
 
 /// What a machine leaves in its inbox after a run: gzipped JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +34,10 @@ pub struct Report {
     pub client: String,
     /// The version of Nix, where a build asked for it.
     pub nix: Option<String>,
+    /// A digest of /etc/machine-id, which tells two machines with one key apart; none where there is no such file.
+    pub machine: Option<Digest>,
+    /// The specialisation of the system that runs, by name; none where the system itself runs.
+    pub specialisation: Option<String>,
     /// The tail of the build and activation output, at most [`limits::LOG_BYTES`].
     pub log: String,
 }
@@ -70,6 +74,8 @@ pub enum Outcome {
     Switched,
     /// The new system takes effect at the next boot.
     Staged,
+    /// The generation was cut short on its way, or isn't what its id says: nothing of it is used.
+    PullFailed,
     /// There is no new system.
     BuildFailed,
     /// The new system couldn't be activated, and wasn't rolled back.
@@ -95,6 +101,7 @@ impl Outcome {
             Outcome::Unchanged => "unchanged",
             Outcome::Switched => "switched",
             Outcome::Staged => "staged",
+            Outcome::PullFailed => "pull_failed",
             Outcome::BuildFailed => "build_failed",
             Outcome::ActivationFailed => "activation_failed",
             Outcome::RolledBack => "rolled_back",
@@ -129,6 +136,10 @@ impl Report {
             ("error", report.error.as_deref().is_none_or(short)),
             ("client", short(&report.client)),
             ("nix", report.nix.as_deref().is_none_or(short)),
+            (
+                "specialisation",
+                report.specialisation.as_deref().is_none_or(short),
+            ),
             ("list of phases", report.phases.len() <= Self::PHASES),
             (
                 "phase's name",
@@ -165,6 +176,8 @@ mod tests {
             error: None,
             client: "0.1.0".into(),
             nix: None,
+            machine: Some(Digest::of("machine-id")),
+            specialisation: Some("console".into()),
             log: "\u{1b}[31mred\u{1b}[0m\n".into(),
         }
     }
@@ -182,6 +195,7 @@ mod tests {
     fn outcomes_have_the_names_of_the_contract() {
         for outcome in [
             Outcome::Unchanged,
+            Outcome::PullFailed,
             Outcome::BuildFailed,
             Outcome::RollbackFailed,
         ] {

@@ -29,6 +29,8 @@ pub(crate) fn success(generation: GenerationId) -> Report {
         error: None,
         client: "0".to_owned(),
         nix: None,
+        machine: None,
+        specialisation: None,
         log: String::new(),
     }
 }

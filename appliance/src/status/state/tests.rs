@@ -130,6 +130,7 @@ fn rolled_back_and_failing() {
         RolledBack
     );
     for outcome in [
+        Outcome::PullFailed,
         Outcome::BuildFailed,
         Outcome::ActivationFailed,
         Outcome::RollbackFailed,
@@ -286,6 +287,7 @@ fn the_order_of_receipt_decides_not_a_clock() {
 #[test]
 fn a_failed_self_update_leaves_the_state_of_the_last_run_that_was_none() {
     for outcome in [
+        Outcome::PullFailed,
         Outcome::BuildFailed,
         Outcome::ActivationFailed,
         Outcome::RolledBack,

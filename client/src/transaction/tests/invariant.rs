@@ -34,7 +34,9 @@ impl Fake {
             Outcome::Switched => built == running && !machine.is_half,
             Outcome::Unchanged => built != running || !machine.is_half,
             Outcome::Staged => built == Some(machine.loader()) && built == Some(&machine.profile),
-            Outcome::BuildFailed | Outcome::ActivationFailed => is_old || self.is_astray(),
+            Outcome::PullFailed | Outcome::BuildFailed | Outcome::ActivationFailed => {
+                is_old || self.is_astray()
+            }
             Outcome::RolledBack => {
                 is_old && *machine.loader() == machine.running || self.is_astray()
             }

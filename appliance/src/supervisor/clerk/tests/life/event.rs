@@ -52,6 +52,7 @@ pub(super) enum Upload {
 
 fn deed() -> impl Strategy<Value = Deed> {
     let failure = prop::sample::select(vec![
+        Outcome::PullFailed,
         Outcome::BuildFailed,
         Outcome::ActivationFailed,
         Outcome::RolledBack,
