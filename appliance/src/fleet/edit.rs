@@ -11,7 +11,7 @@ use std::ops::Range;
 use bento_protocol::HostName;
 use toml_edit::{Document, Item, TableLike, Value};
 
-use super::{PublicKey, SourcePath};
+use super::{PublicKey, SourceTemplate};
 use place::{extent, first_line_below, last_header, lines_of, whole_lines};
 
 /// Why a `fleet.toml` can't be edited.
@@ -37,7 +37,8 @@ pub enum EditError {
     Unknown(HostName),
 }
 
-/// Adds a machine, or keys to a machine that is there; those that it has already are left out.
+/// Adds a machine, or keys to a machine that is there. What it has already is left out: such keys, and a source that
+/// `[defaults]` gives it.
 ///
 /// # Errors
 /// When the text can't be edited.
@@ -45,11 +46,25 @@ pub fn enrol(
     text: &str,
     name: &HostName,
     keys: &[PublicKey],
-    source: Option<&SourcePath>,
+    source: Option<&SourceTemplate>,
 ) -> Result<String, EditError> {
+    let text = enrol_keys(text, name, keys)?;
+    let reading = super::read(&text).ok();
+    let host = reading.and_then(|mut reading| reading.fleet.hosts.remove(name));
+    let has = |source: &&SourceTemplate| {
+        let known = host.as_ref().map(|host| &host.source);
+        known.is_some_and(|known| source.of(name).as_ref() == Ok(known))
+    };
+    match source.filter(|source| !has(source)) {
+        Some(source) => set(&text, name, "source", &quoted(source)),
+        None => Ok(text),
+    }
+}
+
+fn enrol_keys(text: &str, name: &HostName, keys: &[PublicKey]) -> Result<String, EditError> {
     let draft = Draft::of(text)?;
     let Some(host) = draft.host(name)? else {
-        return Ok(draft.with_host(name, keys, source));
+        return Ok(draft.with_host(name, keys));
     };
     let known: Vec<&Value> = match host.get("keys") {
         None => Vec::new(),
@@ -87,10 +102,7 @@ pub fn enrol(
         };
         text = applied(&text, edit);
     }
-    match source {
-        Some(source) => set(&text, name, "source", &quoted(source)),
-        None => Ok(text),
-    }
+    Ok(text)
 }
 
 /// The keys that a machine has from `[defaults]`. One that is refused for them, because they are another's, has none.
@@ -285,18 +297,12 @@ impl<'t> Draft<'t> {
     }
 
     /// The text with one more machine, below the others.
-    fn with_host(
-        &self,
-        name: &HostName,
-        keys: &[PublicKey],
-        source: Option<&SourcePath>,
-    ) -> String {
+    fn with_host(&self, name: &HostName, keys: &[PublicKey]) -> String {
         let keys: Vec<String> = keys.iter().map(quoted).collect();
-        let mut settings = vec![format!("keys = [{}]", keys.join(", "))];
-        settings.extend(source.map(|source| format!("source = {}", quoted(source))));
+        let setting = format!("keys = [{}]", keys.join(", "));
         let hosts = self.document.get("hosts");
         if let Some(table) = hosts.and_then(Item::as_inline_table) {
-            let entry = format!("{name} = {{ {} }}", settings.join(", "));
+            let entry = format!("{name} = {{ {setting} }}");
             return applied(self.text, inline::added(table, &entry));
         }
         let end = self.line_end();
@@ -310,10 +316,7 @@ impl<'t> Draft<'t> {
             end
         };
         let apart = if before.is_empty() { "" } else { end };
-        let block = format!(
-            "{begun}{apart}[hosts.{name}]{end}{}{end}",
-            settings.join(end)
-        );
+        let block = format!("{begun}{apart}[hosts.{name}]{end}{setting}{end}");
         applied(self.text, (at..at, block))
     }
 

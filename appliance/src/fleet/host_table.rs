@@ -3,16 +3,17 @@
 use bento_protocol::{Attribute, HostName, NixArguments, Reboot, RebootWindow, Terms};
 use serde::Deserialize;
 
-use super::{Host, PublicKey, SourcePath, Span};
+use super::template::Template;
+use super::{Host, PublicKey, SourcePath, SourceTemplate, Span};
 
 /// Any key of a machine, or of `[defaults]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HostTable {
     keys: Option<Vec<PublicKey>>,
-    source: Option<SourcePath>,
-    include: Option<Vec<String>>,
-    exclude: Option<Vec<String>>,
+    source: Option<SourceTemplate>,
+    include: Option<Vec<Template>>,
+    exclude: Option<Vec<Template>>,
     attribute: Option<Attribute>,
     renamed_from: Option<String>,
     paused: Option<bool>,
@@ -50,12 +51,12 @@ impl HostTable {
         }
         Ok(Host {
             keys: self.keys.or(defaults.keys).unwrap_or_default(),
-            source: self
-                .source
-                .or(defaults.source)
-                .unwrap_or_else(|| SourcePath::default_of(name)),
-            include: self.include.or(defaults.include).unwrap_or_default(),
-            exclude: self.exclude.or(defaults.exclude).unwrap_or_default(),
+            source: match self.source.or(defaults.source) {
+                Some(source) => source.of(name)?,
+                None => SourcePath::default_of(name),
+            },
+            include: patterns(self.include.or(defaults.include), name),
+            exclude: patterns(self.exclude.or(defaults.exclude), name),
             terms,
             renamed_from: renamed_from
                 .map(HostName::try_from)
@@ -68,4 +69,9 @@ impl HostTable {
                 .unwrap_or(Span::days(1)),
         })
     }
+}
+
+fn patterns(templates: Option<Vec<Template>>, name: &HostName) -> Vec<String> {
+    let templates = templates.unwrap_or_default();
+    templates.iter().map(|pattern| pattern.of(name)).collect()
 }

@@ -8,6 +8,7 @@ mod reader;
 mod settings;
 mod source;
 mod span;
+mod template;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use key::{PublicKey, PublicKeyError};
 pub use notify::{Notify, Webhook};
 pub use settings::{FILE_NAME, Reading, admin, read};
-pub use source::SourcePath;
+pub use source::{SourcePath, SourceTemplate};
 pub use span::Span;
 
 /// A whole fleet, as read from `fleet.toml`, or as it last was good.

@@ -195,6 +195,36 @@ mod tests {
         assert_eq!(terms("b").attribute, None, "the host's name is the default");
     }
 
+    // Issue 10, line 7.
+    #[test]
+    fn the_machines_name_stands_for_its_placeholder_in_paths_and_patterns() {
+        let text = format!(
+            "{SERVER}[defaults]\nsource = \"{{name}}\"\nexclude = [\"*.{{nix,md}}\"]\ninclude = [\"/{{name}}/\", \"/x\"]\n\
+             [hosts.a]\n[hosts.b]\nsource = \"hosts/{{name}}/{{name}}\"\ninclude = []\n[hosts.bento-secrets]\n\
+             [hosts.c]\ninclude = [\"/hosts/{{host}}/\"]\n[hosts.d]\nsource = \"hosts/{{host}}\"\n"
+        );
+        let reading = read(&text).unwrap();
+        let host = |name: &str| &reading.fleet.hosts[&name.parse().unwrap()];
+        assert_eq!(host("a").source.to_string(), "a");
+        assert_eq!(host("a").include, ["/a/", "/x"]);
+        assert_eq!(
+            host("a").exclude,
+            ["*.{nix,md}"],
+            "these braces are what they are"
+        );
+        assert_eq!(host("b").source.to_string(), "hosts/b/b");
+        assert_eq!(host("b").include, Vec::<String>::new());
+        let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
+        for (problem, beginning) in problems.iter().zip([
+            "fleet.toml:11: bento-secrets: \"bento-secrets\" can't be a source",
+            "fleet.toml:13: c: [hosts.c]: {host} in \"/hosts/{host}/\" means nothing",
+            "fleet.toml:15: d: [hosts.d]: {host} in",
+        ]) {
+            assert!(problem.starts_with(beginning), "{problem}");
+        }
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+
     #[test]
     fn what_stops_the_whole_file_names_its_line() {
         assert!(refusal("").starts_with("fleet.toml: there is no [server]"));

@@ -4,6 +4,8 @@ use std::path::Path;
 use bento_protocol::HostName;
 use serde::{Deserialize, Serialize};
 
+use super::template::Template;
+
 /// A folder of the fleet: relative to it, `/`-separated, or `.` for the fleet folder itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -54,6 +56,36 @@ impl From<SourcePath> for String {
 impl fmt::Display for SourcePath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// A [`SourcePath`] in which `{name}` may stand for the machine's name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SourceTemplate(Template);
+
+impl SourceTemplate {
+    /// Where one machine's configuration lies.
+    ///
+    /// # Errors
+    /// When its name makes a path of it that can't be a source.
+    pub fn of(&self, name: &HostName) -> Result<SourcePath, String> {
+        self.0.of(name).try_into()
+    }
+}
+
+impl TryFrom<String> for SourceTemplate {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        SourcePath::try_from(text.clone())?;
+        Template::try_from(text).map(SourceTemplate)
+    }
+}
+
+impl fmt::Display for SourceTemplate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0.as_str())
     }
 }
 

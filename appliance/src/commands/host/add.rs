@@ -1,5 +1,5 @@
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bento_protocol::HostName;
 use clap::Args;
@@ -9,7 +9,7 @@ use super::super::host_key;
 use super::instructions;
 use super::keys::KeyArgument;
 use super::settings_file::SettingsFile;
-use crate::fleet::{PublicKey, Reading, Server, SourcePath, edit};
+use crate::fleet::{Host, PublicKey, Server, SourceTemplate, edit};
 use crate::listing::sentence;
 
 /// Enrol a machine: put its key into fleet.toml, and print what to type there
@@ -21,9 +21,9 @@ pub struct Add {
     /// given
     #[arg(long = "key", value_name = "KEY", required = true)]
     keys: Vec<KeyArgument>,
-    /// Where its configuration lies, relative to the fleet folder [default: hosts/NAME]
-    #[arg(long, value_name = "DIR", value_parser = |text: &str| SourcePath::try_from(text.to_owned()))]
-    source: Option<SourcePath>,
+    /// Where its configuration lies, relative to the fleet folder [default: what [defaults] says, or hosts/NAME]
+    #[arg(long, value_name = "DIR", value_parser = |text: &str| SourceTemplate::try_from(text.to_owned()))]
+    source: Option<SourceTemplate>,
     #[command(flatten)]
     appliance: ApplianceOption,
 }
@@ -64,8 +64,9 @@ impl Add {
                 sentence(kept)
             )?;
         }
-        if let Some(source) = self.missing_source(&folder, &reading) {
-            writeln!(output, "Put its configuration into {source}.")?;
+        let host = reading.fleet.hosts.get(&self.name);
+        if let Some(place) = host.and_then(|host| missing(&folder, &self.name, host)) {
+            writeln!(output, "Put its configuration into {}.", place.display())?;
         }
         output.flush()?;
         let server = &reading.fleet.server;
@@ -96,11 +97,6 @@ impl Add {
         host.map(|host| host.keys).unwrap_or_default()
     }
 
-    fn missing_source(&self, folder: &Path, reading: &Reading) -> Option<String> {
-        let host = reading.fleet.hosts.get(&self.name)?;
-        (!folder.join(host.source.as_path()).exists()).then(|| host.source.to_string())
-    }
-
     /// The keys by which it is to know the appliance: those that the fleet pins, or those that the appliance has. None
     /// that is known is a placeholder, and how to come by it is said.
     fn host_keys(&self, server: &Server, output: &mut dyn Write) -> anyhow::Result<Vec<String>> {
@@ -125,6 +121,34 @@ impl Add {
         )?;
         Ok(vec!["<the host key>".to_owned()])
     }
+}
+
+/// Where a machine's configuration goes, if nothing is there yet: its source, or what `include` names after it, such as
+/// `/hosts/{name}/` of a flake at the root.
+fn missing(folder: &Path, name: &HostName, host: &Host) -> Option<PathBuf> {
+    let source = host.source.as_path();
+    if !folder.join(source).exists() {
+        return Some(source.to_owned());
+    }
+    let is_its_own = |path: &&Path| {
+        let mut parts = path.iter();
+        parts.any(|part| Path::new(part).file_stem() == Some(name.as_str().as_ref()))
+    };
+    let paths = host
+        .include
+        .iter()
+        .filter(|pattern| !pattern.contains(['*', '?', '[', '!']));
+    let paths = paths.map(|pattern| Path::new(pattern.trim_matches('/')));
+    let own: Vec<_> = paths.filter(is_its_own).collect();
+    let is_there = |path: &&Path| folder.join(source).join(path).exists();
+    let first = own.first().filter(|_| !own.iter().any(is_there));
+    first.map(|path| {
+        if source == Path::new(".") {
+            path.to_path_buf()
+        } else {
+            source.join(path)
+        }
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::fleet::{self, FILE_NAME};
+use crate::forecast::Forecast;
 
 const ONE: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R root@a";
@@ -82,6 +83,52 @@ fn keys_come_to_a_machine_that_is_there() {
     let host = &reading.fleet.hosts[&"b".parse().unwrap()];
     assert_eq!(host.keys, [ONE, TWO].map(|key| key.parse().unwrap()));
     assert_eq!(host.source.to_string(), "hosts/desks");
+}
+
+// Issue 10, line 7.
+#[test]
+fn with_defaults_for_every_name_only_what_differs_is_written() {
+    let folder = folder();
+    let defaults = "[defaults]\nsource = \".\"\nexclude = [\"*\"]\ninclude = [\"/flake.*\", \"/hosts/{name}/\"]\n";
+    let text = FLEET.replace("[hosts.b]", &format!("{defaults}\n[hosts.b]"));
+    fs::write(folder.path().join(FILE_NAME), &text).unwrap();
+    for (path, text) in [("flake.nix", "{ }"), ("hosts/b/default.nix", "{ }")] {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let output = add(folder.path(), &["a", "--key", ONE, "--source", "."]).unwrap();
+    assert!(
+        output.contains("Put its configuration into hosts/a."),
+        "{output}"
+    );
+    let added = format!("{text}\n[hosts.a]\nkeys = [\"{ONE}\"]\n");
+    assert_eq!(super::tests::text(folder.path()), added);
+    fs::create_dir(folder.path().join("hosts/a")).unwrap();
+    fs::write(folder.path().join("hosts/a/default.nix"), "{ }").unwrap();
+    let output = add(folder.path(), &["a", "--key", ONE, "--source", "./"]).unwrap();
+    assert!(!output.contains("Put its configuration"), "{output}");
+    assert_eq!(super::tests::text(folder.path()), added);
+    let forecast = Forecast::make(folder.path(), &[]).unwrap();
+    assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
+    for name in ["a", "b"] {
+        let seen = forecast.machines[&name.parse().unwrap()].as_ref().unwrap();
+        let files = seen
+            .manifest
+            .files()
+            .iter()
+            .map(|file| file.path.to_string());
+        let own = format!("config/hosts/{name}/default.nix");
+        assert_eq!(files.collect::<Vec<_>>(), ["config/flake.nix", &own]);
+    }
+    let other = add(
+        folder.path(),
+        &["a", "--key", ONE, "--source", "hosts/{name}"],
+    )
+    .unwrap();
+    assert!(other.contains("has this key already"), "{other}");
+    let differs = format!("{added}source = \"hosts/{{name}}\"\n");
+    assert_eq!(super::tests::text(folder.path()), differs);
 }
 
 #[test]

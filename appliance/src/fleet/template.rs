@@ -1,0 +1,72 @@
+//! `{name}` in settings that machines share.
+
+use bento_protocol::HostName;
+use serde::Deserialize;
+
+/// What stands for the machine's name.
+const NAME: &str = "name";
+
+/// A text of `fleet.toml` in which `{name}` stands for the machine's name.
+///
+/// Other braces are what they are, since gitignore patterns may have them. Only another lone word in braces is
+/// refused: whoever wrote it meant a placeholder.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Template(String);
+
+impl Template {
+    /// The text for one machine.
+    pub fn of(&self, name: &HostName) -> String {
+        self.0.replace(&format!("{{{NAME}}}"), name.as_str())
+    }
+
+    /// The text as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Template {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let braces = text.split('{').skip(1);
+        let mut words = braces.filter_map(|rest| Some(rest.split_once('}')?.0));
+        match words.find(|word| *word != NAME && is_word(word)) {
+            None => Ok(Template(text)),
+            Some(word) => Err(format!(
+                "{{{word}}} in {text:?} means nothing: only {{{NAME}}} stands for something, the machine's name"
+            )),
+        }
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let is_part = |char: char| char.is_ascii_alphanumeric() || "_-".contains(char);
+    text.starts_with(|char: char| char.is_ascii_alphabetic()) && text.chars().all(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_machines_name_stands_for_something() {
+        let of = |text: &str| {
+            let template = Template::try_from(text.to_owned())?;
+            Ok::<_, String>(template.of(&"moon".parse().unwrap()))
+        };
+        for (text, filled) in [
+            ("/hosts/{name}/", "/hosts/moon/"),
+            ("{name}/{name}.nix", "moon/moon.nix"),
+            ("*.{nix,md}", "*.{nix,md}"),
+            ("{{ name }}", "{{ name }}"),
+            ("{}{", "{}{"),
+        ] {
+            assert_eq!(of(text).as_deref(), Ok(filled));
+        }
+        for bad in ["hosts/{host}", "{Name}", "{{name}/{nmae}}"] {
+            assert!(of(bad).unwrap_err().contains("only {name}"), "{bad}");
+        }
+    }
+}
