@@ -139,7 +139,10 @@ impl fmt::Display for Overview {
         if let Some(Failure { failed, retry_at }) = &self.failed {
             let when = retry_at.map_or(
                 "not tried again until it changes, or `bento-client update --retry`".to_owned(),
-                |at| format!("tried again after {at:.0}"),
+                |at| match at <= Timestamp::now() {
+                    true => "tried again at the next run".to_owned(),
+                    false => format!("tried again after {at:.0}"),
+                },
             );
             let what = if failed.auto { "self-update of " } else { "" };
             row(

@@ -109,11 +109,10 @@ struct Transaction<'w, W: World> {
 
 /// An update that didn't succeed.
 struct Unsuccessful {
-    /// What the report says; without one, there is nothing to report: the server couldn't be asked.
-    outcome: Option<Outcome>,
-    /// Whether another try may end otherwise though nothing changes in the fleet. None: it isn't remembered at all,
-    /// because the next poll tries again in any case.
-    is_passing: Option<bool>,
+    /// What the report says.
+    outcome: Outcome,
+    /// Whether another try may end otherwise though nothing changes in the fleet.
+    is_passing: bool,
     failure: Failure,
 }
 
@@ -121,8 +120,8 @@ impl Unsuccessful {
     /// Before anything of the machine was changed.
     fn build(error: anyhow::Error, is_passing: bool) -> Self {
         Unsuccessful {
-            outcome: Some(Outcome::BuildFailed),
-            is_passing: Some(is_passing),
+            outcome: Outcome::BuildFailed,
+            is_passing,
             failure: Failure {
                 reason: ExitReason::RebuildFailed,
                 error,
@@ -138,7 +137,7 @@ impl Unsuccessful {
     /// The new system was refused, and the old one runs untouched.
     fn activation(error: anyhow::Error, is_passing: bool) -> Self {
         Unsuccessful {
-            outcome: Some(Outcome::ActivationFailed),
+            outcome: Outcome::ActivationFailed,
             ..Self::build(error, is_passing)
         }
     }
@@ -146,8 +145,8 @@ impl Unsuccessful {
     /// Something of the machine was changed, and then it was brought back, or not.
     fn rolled_back(outcome: Outcome, error: anyhow::Error, is_passing: bool) -> Self {
         Unsuccessful {
-            outcome: Some(outcome),
-            is_passing: Some(is_passing),
+            outcome,
+            is_passing,
             failure: Failure {
                 reason: ExitReason::RolledBack,
                 error,
@@ -263,7 +262,7 @@ impl<W: World> Transaction<'_, W> {
             .guard(&system)
             .map_err(|error| Unsuccessful::activation(error, may_move))?;
         self.activate(&system).map_err(|failed| Unsuccessful {
-            is_passing: failed.is_passing.map(|passing| passing || may_move),
+            is_passing: failed.is_passing || may_move,
             ..failed
         })
     }
@@ -291,23 +290,44 @@ impl<W: World> Transaction<'_, W> {
                 Ok(())
             }
             Err(unsuccessful) => {
-                if let Some(outcome) = unsuccessful.outcome {
-                    self.journal.error = Some(format!("{:#}", unsuccessful.failure.error));
-                    if let Some(is_passing) = unsuccessful.is_passing {
-                        self.remember_failure(outcome, is_passing);
-                    }
-                    self.finish(outcome);
-                } else {
-                    self.close();
-                }
+                self.journal.error = Some(format!("{:#}", unsuccessful.failure.error));
+                self.fail(unsuccessful.outcome, unsuccessful.is_passing);
                 Err(unsuccessful.failure)
             }
         }
     }
 
+    /// Remembers what failed, and tells the appliance. A pull is tried at every run, and told of once.
+    fn fail(&mut self, outcome: Outcome, is_passing: bool) {
+        let is_known = outcome == Outcome::PullFailed && self.is_known_to_fail(outcome);
+        self.remember_failure(outcome, is_passing);
+        match is_known {
+            true => self.close(),
+            false => self.finish(outcome),
+        }
+    }
+
+    /// Whether this generation failed like this before, and the newest report still says what is so.
+    fn is_known_to_fail(&mut self, outcome: Outcome) -> bool {
+        let generation = self.journal.generation;
+        let failed_before = self
+            .world
+            .failed()
+            .is_some_and(|failed| failed.generation == generation && failed.outcome == outcome);
+        let situation = self.world.situation();
+        let now = Told::new(generation, &situation, situation.reboot_required);
+        failed_before && self.world.told() == Some(now)
+    }
+
     fn remember_failure(&mut self, outcome: Outcome, is_passing: bool) {
         let (generation, auto) = (self.journal.generation, self.journal.auto);
-        let same = |failed: &Failed| failed.generation == generation && failed.auto == auto;
+        // How often a pull failed says nothing of when a build is worth another try.
+        let was_pulled = |outcome| outcome != Outcome::PullFailed;
+        let same = |failed: &Failed| {
+            failed.generation == generation
+                && failed.auto == auto
+                && was_pulled(failed.outcome) == was_pulled(outcome)
+        };
         let count = self
             .world
             .failed()

@@ -31,10 +31,11 @@ impl Failed {
     /// The longest pause.
     const LONGEST: SignedDuration = SignedDuration::from_hours(6);
 
-    /// When it is tried again by itself, if ever.
+    /// When it is tried again by itself, if ever. A pull is part of every run until it succeeds.
     pub fn retry_at(&self) -> Option<Timestamp> {
         self.is_passing.then(|| {
             let pause = match self.count {
+                _ if self.outcome == Outcome::PullFailed => SignedDuration::ZERO,
                 0 | 1 => SignedDuration::ZERO,
                 // 2^7 pauses are more than the longest.
                 count => (Self::PAUSE * (1 << (count - 2).min(7))).min(Self::LONGEST),

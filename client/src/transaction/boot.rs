@@ -259,9 +259,7 @@ impl<W: World> Transaction<'_, W> {
             Err(unsuccessful) => {
                 let why = format!("{:#}; {cut_short}", unsuccessful.failure.error);
                 self.journal.error = Some(why);
-                let outcome = unsuccessful.outcome.unwrap_or(Outcome::ActivationFailed);
-                self.remember_failure(outcome, true);
-                self.finish(outcome);
+                self.fail(unsuccessful.outcome, true);
             }
         }
     }

@@ -25,7 +25,9 @@ impl<W: World> Transaction<'_, W> {
         }
         let verified = match verified {
             Some(verified) => verified,
-            None => self.pull_and_verify(None).map_err(unsuccessful)?,
+            None => self
+                .pull_and_verify(None)
+                .map_err(|error| self.pull_failed(error))?,
         };
         self.begin(PhaseName::Stage).map_err(Unsuccessful::local)?;
         let begun = Instant::now();
@@ -65,22 +67,29 @@ impl<W: World> Transaction<'_, W> {
         );
         Ok(verified)
     }
-}
 
-fn unsuccessful(error: PullError) -> Unsuccessful {
-    let server = |outcome, error| Unsuccessful {
-        outcome,
-        is_passing: None,
-        failure: Failure {
-            reason: ExitReason::Server,
-            error,
-        },
-    };
-    match error {
-        PullError::Lost(error) => server(None, error),
-        PullError::Missing(_) | PullError::Unverified(_) => {
-            server(Some(Outcome::BuildFailed), anyhow!(error))
+    /// What a pull that failed comes to: what the network or the server is to blame for, or what this machine is.
+    fn pull_failed(&mut self, error: PullError) -> Unsuccessful {
+        let error = match error {
+            PullError::Local(error) => return Unsuccessful::local(error),
+            PullError::Lost(error) => {
+                // The report dials again.
+                self.world.hang_up();
+                error
+            }
+            PullError::Missing(_) | PullError::Unverified(_) => anyhow!(error),
+        };
+        let context = format!(
+            "generation {} couldn't be pulled",
+            self.journal.generation.short()
+        );
+        Unsuccessful {
+            outcome: Outcome::PullFailed,
+            is_passing: true,
+            failure: Failure {
+                reason: ExitReason::Server,
+                error: error.context(context),
+            },
         }
-        PullError::Local(error) => Unsuccessful::local(error),
     }
 }

@@ -86,11 +86,10 @@ impl<W: World> Transaction<'_, W> {
             "the run was cut short in its phase {phase}: it was killed, or the machine stopped"
         );
         match phase {
-            PhaseName::Poll
-            | PhaseName::Pull
-            | PhaseName::Verify
-            | PhaseName::Stage
-            | PhaseName::Build => self.give_up(Outcome::BuildFailed, cut_short),
+            PhaseName::Poll | PhaseName::Pull | PhaseName::Verify | PhaseName::Stage => {
+                self.give_up(Outcome::PullFailed, cut_short);
+            }
+            PhaseName::Build => self.give_up(Outcome::BuildFailed, cut_short),
             PhaseName::Arm | PhaseName::Activate | PhaseName::Confirm => {
                 self.bring_back(phase, cut_short);
             }
@@ -101,8 +100,7 @@ impl<W: World> Transaction<'_, W> {
 
     fn give_up(&mut self, outcome: Outcome, why: String) {
         self.journal.error = Some(why);
-        self.remember_failure(outcome, true);
-        self.finish(outcome);
+        self.fail(outcome, true);
     }
 
     fn bring_back(&mut self, phase: PhaseName, why: String) {

@@ -83,7 +83,7 @@ fn nothing_published_is_said_to_be_so() {
         .update()
         .with(4)
         .complaining("/bundle.tar.gz on 127.0.0.1");
-    assert_eq!(ground.last_report().outcome, Outcome::BuildFailed);
+    assert_eq!(ground.last_report().outcome, Outcome::PullFailed);
 }
 
 #[test]

@@ -158,10 +158,15 @@ fn a_bundle_that_was_tampered_with_changes_nothing_and_is_reported() {
         [first.manifest.generation().to_string()]
     );
     let report = ground.last_report();
-    assert_eq!(report.outcome, Outcome::BuildFailed);
+    // Issue 10, line 32.
+    assert_eq!(report.outcome, Outcome::PullFailed);
     assert_eq!(report.generation, second.manifest.generation());
     assert!(report.error.unwrap().contains("has the digest"));
     assert_eq!(ground.running().as_deref(), Some("1"));
+
+    // It is tried at every run, and told of once.
+    ground.update().with(4).complaining("has the digest");
+    assert_eq!(ground.reports().len(), 2);
 }
 
 #[test]
@@ -191,9 +196,14 @@ fn a_transfer_that_is_cut_changes_nothing() {
         [first.manifest.generation().to_string()]
     );
     assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.reports().len(), 1);
+    // Told at once, over another connection.
+    assert_eq!(ground.reports().len(), 2);
 
     ground.write_settings(&ground.settings(&ground.server.host_key, ""));
     ground.update().with(0);
     assert_eq!(ground.running().as_deref(), Some("2"));
+    // Issue 10, line 32.
+    let outcomes: Vec<_> = ground.reports().iter().map(|it| it.outcome).collect();
+    let expected = [Outcome::Switched, Outcome::PullFailed, Outcome::Switched];
+    assert_eq!(outcomes, expected);
 }

@@ -165,7 +165,7 @@ const KILLED: Fault = Fault::Death {
 #[test]
 fn a_run_that_is_cut_short_is_told_by_the_next() {
     for (act, outcome) in [
-        ("pull a delta", Outcome::BuildFailed),
+        ("pull a delta", Outcome::PullFailed),
         ("build", Outcome::BuildFailed),
         ("arm", Outcome::ActivationFailed),
         ("test 1", Outcome::RolledBack),

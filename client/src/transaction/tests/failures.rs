@@ -36,7 +36,7 @@ fn a_server_that_gives_nothing_usable_is_reported_if_it_can_be() {
         (0, ExitReason::Server, 1),
         (1, ExitReason::Server, 1),
         (2, ExitReason::RebuildFailed, 1),
-        (3, ExitReason::Server, 0),
+        (3, ExitReason::Server, 1),
     ] {
         let mut fake = Fake::with(Nature::Good);
         fake.disk.staged.clear();
@@ -44,20 +44,63 @@ fn a_server_that_gives_nothing_usable_is_reported_if_it_can_be() {
         assert_eq!(fake.update(), Some(Err(exit)));
         assert!(!fake.did("stage") && !fake.did("build") && !fake.did("secrets 1"));
         assert_eq!(fake.server.reports.len(), reported);
-        let outcomes = fake.server.reports.iter().map(|report| report.outcome);
-        assert!(
-            outcomes
-                .into_iter()
-                .all(|outcome| outcome == Outcome::BuildFailed)
-        );
+        // Issue 10, line 32. A disk of this machine that is full isn't the server's fault.
+        let outcome = match exit {
+            ExitReason::Server => Outcome::PullFailed,
+            _ => Outcome::BuildFailed,
+        };
+        assert_eq!(fake.newest_report().outcome, outcome);
+        let failed = fake.disk.failed.as_ref().unwrap();
+        assert_eq!(failed.outcome, outcome);
         // What the server gave may be another thing at the next poll.
-        let failed = fake.disk.failed.as_ref();
-        assert_eq!(failed.is_some(), exit == ExitReason::RebuildFailed);
+        assert!(failed.is_due(fake.clock));
     }
     let mut unreachable = Fake::with(Nature::Good);
     unreachable.server.is_down = true;
     assert_eq!(unreachable.update(), Some(Err(ExitReason::Server)));
     assert_eq!(unreachable.acts(), ["poll"]);
+}
+
+// Issue 10, line 32.
+#[test]
+fn a_pull_that_fails_is_tried_at_every_run_and_told_of_once_a_day_until_it_is_over() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.disk.staged.clear();
+    let broken = Fault::Error(1);
+    let mut reports = Vec::new();
+    for hours in [0, 1, 1, 1, 24] {
+        fake.pass(hours * 60);
+        fake = fake.with_fault_at("pull the bundle", broken);
+        assert_eq!(fake.update(), Some(Err(ExitReason::Server)));
+        assert!(fake.did("pull the bundle"));
+        reports.push(fake.server.reports.len());
+    }
+    assert_eq!(reports, [1, 1, 1, 1, 2]);
+    // How often that was says nothing of the build.
+    let mut fake = fake.with_fault_at("build", Fault::Error(0));
+    fake.update();
+    assert_eq!(fake.disk.failed.as_ref().unwrap().count, 1);
+    assert_eq!(fake.newest_report().outcome, Outcome::BuildFailed);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+}
+
+// Issue 10, line 32.
+#[test]
+fn a_pull_that_failed_is_over_when_what_is_installed_is_published_again() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.disk.staged.clear();
+    let mut fake = fake.with_fault_at("pull the bundle", Fault::Error(1));
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::PullFailed);
+    fake.publish_again();
+    assert_eq!(fake.update(), Some(Ok(())));
+    let report = fake.newest_report();
+    assert_eq!(
+        (report.outcome, report.generation),
+        (Outcome::Unchanged, id(0))
+    );
 }
 
 #[test]

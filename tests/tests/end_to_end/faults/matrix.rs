@@ -87,9 +87,12 @@ impl Fault {
         match (self, phase) {
             // The run hadn't begun to change anything; or it came to its end, told so or not, or the next one brought it
             // there.
-            (Fault::StateFull, "poll") => &["build_failed", "switched"],
-            (_, "poll") | (Fault::Network, "pull") => ONLY_THE_NEXT,
+            (Fault::StateFull, "poll" | "pull" | "verify" | "stage") => {
+                &["build_failed", "switched"]
+            }
+            (_, "poll") => ONLY_THE_NEXT,
             (Fault::Network, "verify" | "stage" | "build" | "arm" | "commit") => ONLY_THE_NEXT,
+            (_, "pull" | "verify" | "stage") => &["pull_failed", "switched"],
             // Links and notes of a few bytes find room where files don't.
             (Fault::StoreFull, "arm") => ONLY_THE_NEXT,
             (Fault::StateFull, "build") => &["activation_failed", "switched"],
