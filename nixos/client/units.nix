@@ -92,11 +92,27 @@ in
       timerConfig = {
         OnCalendar = cfg.interval;
         Persistent = true;
-        # After a boot the appliance should soon learn which system it led to.
-        OnBootSec = "1min";
         RandomizedDelaySec = cfg.jitter;
         FixedRandomDelay = true;
         # systemd's own is a minute, by which a machine would be late beyond its jitter.
+        AccuracySec = "1s";
+      };
+    };
+
+    # Apart from bento-update's, whose jitter may be long, and which is persistent: systemd drops an OnBootSec= of such a
+    # timer where the boot took longer than that. Counted from when the timer starts, so that what a slow machine
+    # starts last is up when it must prove itself.
+    systemd.timers.bento-update-boot = {
+      description = "Prove the system that was booted, and tell the appliance";
+      wantedBy = [ "timers.target" ];
+      # Only at a boot: NixOS makes this file at the first switch after one.
+      unitConfig.ConditionPathExists = "!/run/nixos/switch-to-configuration.lock";
+      timerConfig = {
+        Unit = "bento-update.service";
+        OnActiveSec = "1min";
+        # A power cut ends for a whole fleet at once.
+        RandomizedDelaySec = "30s";
+        FixedRandomDelay = true;
         AccuracySec = "1s";
       };
     };

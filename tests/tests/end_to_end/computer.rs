@@ -14,8 +14,15 @@ const SETTINGS: &str = "/etc/bento/client.toml";
 
 /// Where a machine has what only it can know of its appliance, as an input of its flake.
 const SITE: &str = "/srv/site/flake.nix";
-/// A machine of a test does nothing by itself; each of its timers has this for its times.
-const BY_HAND: &str = "[Timer]\nOnBootSec=\nOnCalendar=\nOnCalendar=2099-12-31\n";
+
+/// The timers of the client's module.
+const TIMERS: [&str; 3] = [
+    "bento-update",
+    "bento-update-boot",
+    "bento-reboot-if-needed",
+];
+/// Times for a timer that never comes; the empty line removes those that it has, of every kind.
+const NEVER: &str = "[Timer]\nOnCalendar=\nOnCalendar=2099-12-31\n";
 
 /// A flake of one machine with the real module of the client, on the stand-in for nixpkgs. Which server it has, the
 /// machine itself says: neither its port nor its key are known before the appliance runs, which is after this was
@@ -46,6 +53,15 @@ pub(crate) fn configuration(version: &str, more: &str) -> String {
 }}
 "#
     )
+}
+
+/// Lets a machine do nothing by itself, from its next boot or switch on.
+pub(crate) fn stop_timers(guest: &Guest) -> Result<()> {
+    for timer in TIMERS {
+        let drop_in = format!("/etc/systemd/system/{timer}.timer.d/by-hand.conf");
+        guest.put_file(&drop_in, "644", NEVER)?;
+    }
+    Ok(())
 }
 
 /// A machine that is up and enrolled.
@@ -83,10 +99,7 @@ impl Computer {
         computer
             .guest
             .put_file("/var/lib/bento/id_ed25519", "600", key)?;
-        for timer in ["bento-update", "bento-reboot-if-needed"] {
-            let drop_in = format!("/etc/systemd/system/{timer}.timer.d/by-hand.conf");
-            computer.guest.put_file(&drop_in, "644", BY_HAND)?;
-        }
+        stop_timers(&computer.guest)?;
         computer.point_at(appliance.address(), &computer.host_key)?;
         Ok(computer)
     }

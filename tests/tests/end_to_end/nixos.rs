@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use bento_tests::process::{self, Output};
 use bento_tests::{Appliance, Fleet, Guest, Options, artifacts};
 
-use crate::computer::exits;
+use crate::computer::{exits, stop_timers};
 use crate::states;
 
 /// What a machine that isn't on the network says for its first update; the module says it for the others.
@@ -64,6 +64,7 @@ impl Example {
     /// Boots a machine and lets it join the fleet, as its owner and the administrator would.
     fn join(&self, name: &str, first_settings: &str) -> Result<Guest> {
         let guest = Guest::boot()?;
+        stop_timers(&guest)?;
         let server = self.appliance.address().to_string();
         let bootstrap = [
             "bento-client",

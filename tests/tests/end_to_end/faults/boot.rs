@@ -42,6 +42,39 @@ fn a_system_that_is_staged_is_confirmed_by_its_boot_or_goes_back_by_another() ->
     ground.is_wholly("2")
 }
 
+// Issue 10, line 15.
+#[test]
+fn a_boot_proves_itself_however_slow_it_was() -> Result<()> {
+    // The timer's minute is shorter than the boot takes.
+    let slow = r#"
+        services.bento-client.operation = "boot";
+        systemd.services.slow = {
+          wantedBy = [ "sysinit.target" ];
+          before = [ "sysinit.target" ];
+          unitConfig.DefaultDependencies = false;
+          serviceConfig.Type = "oneshot";
+          script = "sleep 3";
+        };
+        systemd.timers.bento-update-boot.timerConfig = builtins.mapAttrs
+          (_: content: { _type = "override"; priority = 50; inherit content; })
+          { OnActiveSec = "1s"; RandomizedDelaySec = "0"; };
+    "#;
+    let mut ground = Ground::with(Features::default(), &format!("{QUICK}{slow}"), "")?;
+    // By hand goes everything but what a boot starts.
+    let by_itself = "rm /etc/systemd/system/bento-update-boot.timer.d/by-hand.conf";
+    ground.computer.guest.shell(by_itself)?.success()?;
+    // The second boot finds what systemd remembers of the timers of the first.
+    for _ in 0..2 {
+        ground.publish("")?;
+        ground.update(0)?;
+        ground.tells(&["staged"])?;
+        ground.computer.guest.reboot()?;
+        ground.tells(&["switched"])?;
+        ground.is_up_to_date()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_new_kernel_reboots_a_machine_at_once_and_only_once() -> Result<()> {
     let mut ground = Ground::with(Features::default(), QUICK, "reboot = \"immediate\"\n")?;
