@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::anyhow;
 use bento_protocol::{Address, HostName, SystemPath};
 use serde::Deserialize;
 
 use crate::host_key::HostKey;
+use crate::transaction::Unconfirmed;
 
 /// What starts the client, in a system.
 const TIMER: &str = "etc/systemd/system/timers.target.wants/bento-update.timer";
@@ -31,25 +32,54 @@ struct EssentialServer {
     host_keys: Vec<String>,
 }
 
+/// Something that keeps a system from carrying on.
+struct Problem {
+    text: String,
+    /// Whether the fleet may take it away without a change of the system.
+    is_passing: bool,
+}
+
 /// Makes sure that a system carries on: that it has the client's timer, and settings that name this machine and a
-/// server that can be recognised. The error says all that is missing.
-pub fn check(system: &SystemPath, name: &HostName) -> anyhow::Result<()> {
-    let problems: Vec<String> = [
-        timer_problem(&system.join(TIMER)),
-        settings_problem(&system.join(SETTINGS), name),
+/// server that can be recognised. Another name is right where `logs_in_as` finds that the appliance knows the machine by
+/// it, too: it was renamed. The error says all that is missing.
+pub(crate) fn check(
+    system: &SystemPath,
+    name: &HostName,
+    logs_in_as: &mut dyn FnMut(&HostName) -> anyhow::Result<()>,
+) -> Result<(), Unconfirmed> {
+    let problems: Vec<Problem> = [
+        timer_problem(&system.join(TIMER)).map(Problem::lasting),
+        settings_problem(&system.join(SETTINGS), name, logs_in_as),
     ]
     .into_iter()
     .flatten()
     .collect();
-    if !problems.is_empty() {
-        bail!(
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<_> = problems
+        .iter()
+        .map(|problem| problem.text.as_str())
+        .collect();
+    Err(Unconfirmed {
+        error: anyhow!(
             "the new system is refused, because with it this machine could never be updated again: {}. Correct the \
              machine's configuration in the fleet; or, if that is what you want, `bento-client update --force` takes \
              the system once, and `guard = false` in client.toml takes any",
-            problems.join("; ")
-        );
+            texts.join("; ")
+        ),
+        is_passing: problems.iter().all(|problem| problem.is_passing),
+    })
+}
+
+impl Problem {
+    /// One of the system itself.
+    fn lasting(text: String) -> Self {
+        Problem {
+            text,
+            is_passing: false,
+        }
     }
-    Ok(())
 }
 
 fn timer_problem(path: &Path) -> Option<String> {
@@ -63,14 +93,18 @@ fn timer_problem(path: &Path) -> Option<String> {
     })
 }
 
-fn settings_problem(path: &Path, name: &HostName) -> Option<String> {
+fn settings_problem(
+    path: &Path,
+    name: &HostName,
+    logs_in_as: &mut dyn FnMut(&HostName) -> anyhow::Result<()>,
+) -> Option<Problem> {
     let shown = path.display();
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
-            return Some(format!(
+            return Some(Problem::lasting(format!(
                 "can't read {shown}: {error} (services.bento-client.enable = true makes it)"
-            ));
+            )));
         }
     };
     let essence: Essence = match toml_edit::de::from_str(&text) {
@@ -78,23 +112,46 @@ fn settings_problem(path: &Path, name: &HostName) -> Option<String> {
         // On one line: this is one of several problems.
         Err(error) => {
             let message = error.message();
-            return Some(format!(
+            return Some(Problem::lasting(format!(
                 "{shown} isn't a client's settings: {message} (services.bento-client.settings makes it)"
-            ));
+            )));
         }
     };
-    if essence.name != name.as_str() {
-        return Some(format!(
-            "{shown} is for the machine {:?}, and this one is {:?} (services.bento-client.name says so)",
-            essence.name,
-            name.as_str()
-        ));
+    if let Some(problem) = name_problem(path, &essence.name, name, logs_in_as) {
+        return Some(problem);
     }
     (!essence.servers.iter().any(is_pinned)).then(|| {
-        format!(
+        Problem::lasting(format!(
             "{shown} names no server with a valid address and a valid host key (services.bento-client.servers says \
              so)"
-        )
+        ))
+    })
+}
+
+fn name_problem(
+    path: &Path,
+    new: &str,
+    name: &HostName,
+    logs_in_as: &mut dyn FnMut(&HostName) -> anyhow::Result<()>,
+) -> Option<Problem> {
+    if new == name.as_str() {
+        return None;
+    }
+    let is_another = format!(
+        "{} is for the machine {new:?}, and this one is {:?} (services.bento-client.name says so)",
+        path.display(),
+        name.as_str()
+    );
+    let Ok(new) = new.parse::<HostName>() else {
+        return Some(Problem::lasting(is_another));
+    };
+    let error = logs_in_as(&new).err()?;
+    Some(Problem {
+        text: format!(
+            "{is_another}. A machine that was renamed has its key also in [hosts.{new}] of fleet.toml, with \
+             renamed_from = \"{name}\"; by that name it isn't let in: {error:#}"
+        ),
+        is_passing: true,
     })
 }
 
@@ -155,7 +212,12 @@ mod tests {
 
         fn check(&self) -> Result<(), String> {
             let system = self.path("system").to_str().unwrap().parse().unwrap();
-            check(&system, &"kikimora".parse().unwrap()).map_err(|error| format!("{error:#}"))
+            let mut logs_in_as = |name: &HostName| match name.as_str() {
+                "leshy" => Ok(()),
+                _ => Err(anyhow!("the key isn't its own")),
+            };
+            let checked = check(&system, &"kikimora".parse().unwrap(), &mut logs_in_as);
+            checked.map_err(|refused| format!("{:#}", refused.error))
         }
 
         #[track_caller]
@@ -197,6 +259,18 @@ mod tests {
         ] {
             Built::with(&GOOD.replace(old, new)).assert_refused(&["etc/bento/client.toml", says]);
         }
+    }
+
+    // Issue 10, line 28.
+    #[test]
+    fn another_name_is_right_where_the_machine_is_let_in_by_it() {
+        let renamed = |name| GOOD.replace("kikimora", name);
+        assert_eq!(Built::with(&renamed("leshy")).check(), Ok(()));
+        let without_server = renamed("leshy").replace("[[servers]]", "[[server]]");
+        Built::with(&without_server).assert_refused(&["services.bento-client.servers"]);
+        let says = ["[hosts.domovoi]", "the key isn't its own"];
+        Built::with(&renamed("domovoi")).assert_refused(&says);
+        Built::with(&renamed("NO-NAME")).assert_refused(&["\"NO-NAME\""]);
     }
 
     #[test]

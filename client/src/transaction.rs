@@ -258,9 +258,9 @@ impl<W: World> Transaction<'_, W> {
         let system = built.map_err(|failed| self.build_failed(begun, failed))?;
         self.ended(PhaseName::Build, begun, system.as_str());
         self.journal.built = Some(system.clone());
-        self.world
-            .guard(&system)
-            .map_err(|error| Unsuccessful::activation(error, may_move))?;
+        self.world.guard(&system).map_err(|refused| {
+            Unsuccessful::activation(refused.error, refused.is_passing || may_move)
+        })?;
         self.activate(&system).map_err(|failed| Unsuccessful {
             is_passing: failed.is_passing || may_move,
             ..failed

@@ -281,12 +281,22 @@ impl World for Here<'_> {
         )
     }
 
-    fn guard(&mut self, system: &SystemPath) -> anyhow::Result<()> {
-        let settings = &usable(&self.known, self.site)?.0;
+    fn guard(&mut self, system: &SystemPath) -> Result<(), Unconfirmed> {
+        let known = usable(&self.known, self.site);
+        let (settings, identity) = known.map_err(|error| Unconfirmed {
+            error,
+            is_passing: true,
+        })?;
         if self.force || !settings.guard {
             return Ok(());
         }
-        guard::check(system, &settings.name)
+        guard::check(system, &settings.name, &mut |name| {
+            let renamed = Settings {
+                name: name.clone(),
+                ..settings.clone()
+            };
+            poll::poll(&renamed, identity).map(drop)
+        })
     }
 
     fn check_boot_room(&mut self, system: &SystemPath) -> anyhow::Result<()> {

@@ -97,7 +97,7 @@ pub trait World {
     /// Builds the system.
     fn build(&mut self, staged: &Self::Staged) -> Result<SystemPath, BuildError>;
     /// Refuses a system that wouldn't carry on.
-    fn guard(&mut self, system: &SystemPath) -> anyhow::Result<()>;
+    fn guard(&mut self, system: &SystemPath) -> Result<(), Unconfirmed>;
     /// Refuses a system for whose kernel there is no room.
     fn check_boot_room(&mut self, system: &SystemPath) -> anyhow::Result<()>;
 

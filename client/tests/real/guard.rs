@@ -1,8 +1,10 @@
 //! Systems with which a machine could never be updated again.
 
-use bento_protocol::Outcome;
+use bento_protocol::{Outcome, Policy};
 
 use crate::ground::{Ground, carrying_on, flake, with};
+use crate::publisher::Generation;
+use crate::server::{self, RENAMED};
 
 fn guarded() -> Ground {
     let ground = Ground::new();
@@ -47,4 +49,39 @@ fn a_system_for_this_machine_passes_and_one_for_another_does_not() {
     ground.write_settings(&settings.replace("guard = false\n", ""));
     ground.update().with(1).complaining("domovoi");
     ground.is_wholly_on("1");
+}
+
+// Issue 10, line 28.
+#[test]
+fn a_machine_that_was_renamed_takes_the_system_with_its_new_name_and_no_other() {
+    let mut ground = guarded();
+    let settings = ground.settings(&ground.server.host_key, "");
+    let renamed = settings.replace("kikimora", RENAMED);
+    let contents = carrying_on(flake("1"), &renamed);
+    let flake = include_str!("fixtures/flake.nix").replace("kikimora", RENAMED);
+    let by_new_name = with(contents.clone(), "config/flake.nix", &flake);
+    ground.publish(contents, &[]);
+    // Another machine's: its name is known to the appliance, with another key.
+    ground.server.enrol(RENAMED, &ground.server.host_key);
+    ground
+        .update()
+        .with(1)
+        .complaining("[hosts.leshy]")
+        .complaining("renamed_from = \"kikimora\"");
+    ground.is_wholly_on("0");
+
+    // As soon as the appliance knows it by that name, without a change of the generation.
+    let key = server::public_key(&ground.path("key"));
+    ground.server.enrol(RENAMED, &key);
+    let name = RENAMED.parse().unwrap();
+    let by_new_name = Generation::new(&name, Policy::default(), by_new_name);
+    ground.server.publish(&by_new_name, &[]);
+    ground.update().with(0);
+    ground.is_wholly_on("1");
+    ground.write_settings(&renamed);
+    ground.update().with(0);
+    let newest = ground.server.reports(RENAMED).pop().unwrap().1;
+    assert_eq!(newest.generation, by_new_name.manifest.generation());
+    assert_eq!(newest.outcome, Outcome::Switched);
+    assert_eq!(ground.switches(), ["test 1", "boot 1"]);
 }

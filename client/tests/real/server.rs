@@ -18,6 +18,8 @@ use crate::publisher::Generation;
 
 /// The user and group of the machine's account.
 const ACCOUNT: u32 = 23_456;
+/// Another account, which nobody may use unless a test enrols a key for it.
+pub(crate) const RENAMED: &str = "leshy";
 
 pub(crate) struct Server {
     folder: PathBuf,
@@ -35,11 +37,14 @@ impl Server {
         for made in ["keys", "hosts"] {
             fs::create_dir_all(folder.join(made)).unwrap();
         }
-        fs::create_dir_all(folder.join("hosts").join(name)).unwrap();
+        for name in [name, RENAMED] {
+            fs::create_dir_all(folder.join("hosts").join(name)).unwrap();
+        }
         make_key(&folder.join("host_key"));
         let host_key = public_key(&folder.join("host_key"));
-        let account = format!("{name}:*:{ACCOUNT}:{ACCOUNT}::/:/bin/false\n");
-        let passwd = fs::read_to_string("/etc/passwd").unwrap() + &account;
+        let account = |name| format!("{name}:*:{ACCOUNT}:{ACCOUNT}::/:/bin/false\n");
+        let passwd =
+            fs::read_to_string("/etc/passwd").unwrap() + &account(name) + &account(RENAMED);
         fs::write(folder.join("passwd"), passwd).unwrap();
         fs::write(folder.join("sshd_config"), configuration(&folder)).unwrap();
         let (port, sshd) = start_sshd(&folder);
@@ -112,7 +117,10 @@ impl Server {
         let host = self.folder.join("hosts").join(name);
         let mut reports = Vec::new();
         for publication in 1..=self.publications {
-            for entry in fs::read_dir(host.join(publication.to_string()).join("logs")).unwrap() {
+            let Ok(entries) = fs::read_dir(host.join(publication.to_string()).join("logs")) else {
+                continue; // Another account's.
+            };
+            for entry in entries {
                 let entry = entry.unwrap();
                 let name: ReportName = entry.file_name().to_str().unwrap().parse().unwrap();
                 let mut json = Vec::new();

@@ -268,15 +268,18 @@ impl World for Fake {
         })
     }
 
-    fn guard(&mut self, system: &SystemPath) -> anyhow::Result<()> {
+    fn guard(&mut self, system: &SystemPath) -> Result<(), Unconfirmed> {
         let result = self.try_to("guard", |_| {});
         self.is_slandered |= result.is_err();
-        result?;
-        anyhow::ensure!(
-            self.server.nature(system) != Nature::Refused,
-            "there is no timer"
-        );
-        Ok(())
+        let checked = result.and_then(|()| {
+            let is_refused = self.server.nature(system) == Nature::Refused;
+            anyhow::ensure!(!is_refused, "there is no timer");
+            Ok(())
+        });
+        checked.map_err(|error| Unconfirmed {
+            error,
+            is_passing: false,
+        })
     }
 
     fn check_boot_room(&mut self, _: &SystemPath) -> anyhow::Result<()> {
