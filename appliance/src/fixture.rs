@@ -18,6 +18,18 @@ use crate::report::Ledger;
 use crate::report::fixture::record;
 use crate::state::{HostState, Runtime, State};
 
+/// Runs git in a folder, as somebody, and whatever this machine says of git.
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
+    let mut git = Command::new("git");
+    git.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
+    git.args(["-c", "protocol.file.allow=always"]);
+    git.env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null");
+    let output = git.args(arguments).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// What an appliance keeps, with nothing that runs.
 pub(crate) struct Kept {
     pub(crate) state: State,

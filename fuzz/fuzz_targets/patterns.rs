@@ -18,7 +18,7 @@ fn judge_bad(bad: &BadPattern) {
 }
 
 fn patterns(texts: &[&str]) -> Result<Patterns, BadPattern> {
-    Patterns::new(texts.iter().flat_map(|text| text.lines()))
+    Patterns::new(&texts.join("\n"), "")
 }
 
 fn chain(folder: &str, texts: &[&str]) -> Result<Chain, BadPattern> {

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 /// How often a small file is read anew that changes while it is being read.
 const TRIES: usize = 10;
+const RESTLESS: &str = "it changes while it is being read";
 
 /// The fleet folder, held open: paths are resolved below it by the kernel, so that a symlink that is swapped while
 /// it is being followed can't lead outside.
@@ -151,11 +152,38 @@ impl FleetFolder {
                 return Ok((text, Stamp::of(&found.stat)));
             }
         }
-        Err(io::Error::other("it changes while it is being read"))
+        Err(io::Error::other(RESTLESS))
     }
 
     /// The same of a file that was found; none if it isn't any more what it was then.
     pub fn text_of(&self, found: &Found, limit: u64) -> io::Result<Option<String>> {
+        let bytes = self.bytes_of(found, limit)?;
+        let text = bytes.map(String::from_utf8).transpose();
+        text.map_err(|_| io::Error::other("it isn't in UTF-8"))
+    }
+
+    /// The bytes of a small file, and its stamp, as [`Self::text`] reads one without following symlinks; none if the
+    /// stamp is known.
+    pub(super) fn bytes(
+        &self,
+        path: &Path,
+        limit: u64,
+        is_known: impl Fn(&Stamp) -> bool,
+    ) -> io::Result<Option<(Vec<u8>, Stamp)>> {
+        for _ in 0..TRIES {
+            let found = self.find_unfollowed(path)?;
+            let stamp = Stamp::of(&found.stat);
+            if is_known(&stamp) {
+                return Ok(None);
+            }
+            if let Some(bytes) = self.bytes_of(&found, limit)? {
+                return Ok(Some((bytes, stamp)));
+            }
+        }
+        Err(io::Error::other(RESTLESS))
+    }
+
+    fn bytes_of(&self, found: &Found, limit: u64) -> io::Result<Option<Vec<u8>>> {
         match FileType::from_raw_mode(found.stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Symlink => return Err(io::Error::other("it is a symlink")),
@@ -173,9 +201,7 @@ impl FleetFolder {
         if bytes.len() as u64 > limit {
             return Err(io::Error::other(format!("it is longer than {limit} bytes")));
         }
-        String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|_| io::Error::other("it isn't in UTF-8"))
+        Ok(Some(bytes))
     }
 
     /// Whether a path names a symlink.

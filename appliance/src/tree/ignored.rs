@@ -22,6 +22,8 @@ pub fn is_never_published(name: &str) -> bool {
         || name.starts_with("result-")
         || name.ends_with('~')
         || (name.starts_with('.') && name.ends_with(".swp"))
+        || name.starts_with(".#")
+        || (name.len() > 1 && name.starts_with('#') && name.ends_with('#'))
 }
 
 /// The ignore files of a folder and of those above it, outermost first.
@@ -37,12 +39,23 @@ struct Level {
 
 /// What the ignore files of one folder say.
 #[derive(Debug, Clone)]
-pub struct Patterns(Rc<Gitignore>);
+pub struct Patterns(Rc<Said>);
+
+#[derive(Debug)]
+struct Said {
+    /// All of it.
+    all: Gitignore,
+    /// What counts for files that git tracks, too.
+    own: Gitignore,
+}
 
 impl Patterns {
-    /// From their lines, one file after the other.
-    pub fn new<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, BadPattern> {
-        Ok(Patterns(Rc::new(patterns(lines)?)))
+    /// From the text of a `.gitignore` and of a `.bentoignore`, which has the last word; empty where there is none.
+    pub fn new(gitignore: &str, bentoignore: &str) -> Result<Self, BadPattern> {
+        Ok(Patterns(Rc::new(Said {
+            all: patterns(gitignore.lines().chain(bentoignore.lines()))?,
+            own: patterns(bentoignore.lines())?,
+        })))
     }
 }
 
@@ -66,12 +79,21 @@ impl Chain {
         chain
     }
 
-    /// Whether a path, relative to the fleet folder, is ignored, supposing that no folder above it is. The innermost
-    /// file that says something about it decides, as in git.
+    /// Whether a path, relative to the fleet folder, is ignored, supposing that no folder above it is, and that git
+    /// doesn't track it. The innermost file that says something about it decides, as in git.
     pub fn ignores(&self, path: &Path, is_folder: bool) -> bool {
+        self.names(path, is_folder, |said| &said.all)
+    }
+
+    /// The same of what git tracks, or tracks something of: only what a `.bentoignore` says counts.
+    pub fn ignores_tracked(&self, path: &Path, is_folder: bool) -> bool {
+        self.names(path, is_folder, |said| &said.own)
+    }
+
+    fn names(&self, path: &Path, is_folder: bool, of: impl Fn(&Said) -> &Gitignore) -> bool {
         let verdict = self.0.iter().rev().find_map(|level| {
             let below = path.strip_prefix(&level.folder).ok()?;
-            match level.patterns.0.matched(below, is_folder) {
+            match of(&level.patterns.0).matched(below, is_folder) {
                 Match::None => None,
                 Match::Ignore(_) => Some(true),
                 Match::Whitelist(_) => Some(false),
@@ -147,6 +169,8 @@ mod tests {
             "result-2",
             "a~",
             ".a.swp",
+            ".#a.nix",
+            "#a.nix#",
             "bento-secrets",
             ".bento",
         ] {
@@ -158,6 +182,9 @@ mod tests {
             ".gitignore",
             "swp",
             "a.swp",
+            "#",
+            "#a.nix",
+            "a.nix#",
             "fleet.toml.nix",
         ] {
             assert!(!is_never_published(name), "{name}");
@@ -166,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_innermost_ignore_file_decides() {
-        let patterns = |text: &str| Patterns::new(text.lines()).unwrap();
+        let patterns = |text: &str| Patterns::new(text, "").unwrap();
         let outer = patterns("*.log\n/hosts/a/tmp/\n");
         let outer = Chain::default().below(Path::new(""), Some(&outer));
         let inner = patterns("!keep.log\n# note\n");
@@ -176,6 +203,16 @@ mod tests {
         assert!(outer.ignores(Path::new("hosts/a/keep.log"), false));
         assert!(inner.ignores(Path::new("hosts/a/tmp"), true));
         assert!(!inner.ignores(Path::new("hosts/b/tmp"), true));
+    }
+
+    #[test]
+    fn only_a_bentoignore_counts_for_what_git_tracks() {
+        let patterns = Patterns::new("*.log\n*.tmp\n", "*.tmp\n!keep.log\n").unwrap();
+        let chain = Chain::default().below(Path::new(""), Some(&patterns));
+        let ignores = |path| chain.ignores(Path::new(path), false);
+        assert!(ignores("a.log") && ignores("a.tmp") && !ignores("keep.log"));
+        assert!(!chain.ignores_tracked(Path::new("a.log"), false));
+        assert!(chain.ignores_tracked(Path::new("a.tmp"), false));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod folder;
 mod ignored;
+mod index;
 mod refusal;
 mod sources;
 mod survey;

@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::ignored::BadPattern;
+use super::index::{self, Unreadable};
 use crate::problem::Problem;
 
 pub(super) const UNREADABLE: &str = "let the user who runs the appliance read it";
@@ -20,6 +21,27 @@ pub(super) fn pattern(folder: &Path, bad: &BadPattern) -> Problem {
         bad.pattern, bad.what
     );
     problem(folder, &what, "correct the pattern")
+}
+
+/// Which of the ignored files git tracks can't be told.
+pub(super) fn index(unreadable: &Unreadable) -> Problem {
+    let (why, advice) = match unreadable {
+        Unreadable::File(error) => (format!("can't be read: {error}"), UNREADABLE),
+        Unreadable::Damaged(why) => (
+            format!("can't be read: {why}"),
+            "`git status` there says what to do",
+        ),
+        Unreadable::Split => (
+            "is split over two files".to_owned(),
+            "join it with `git update-index --no-split-index`",
+        ),
+        Unreadable::Sparse => (
+            "is sparse".to_owned(),
+            "fill it with `git sparse-checkout reapply --no-sparse-index`",
+        ),
+    };
+    let what = format!("{why}; so it isn't known which of the ignored files git tracks");
+    problem(Path::new(index::PATH), &what, advice)
 }
 
 pub(super) fn private(place: &Path, private: &str) -> Problem {

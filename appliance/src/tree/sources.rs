@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use bento_protocol::HostName;
 
+use super::index::Index;
 use super::survey::Survey;
 use super::walk::{self, Everything};
 use super::{FleetFolder, HostTree, Listing, SECRETS};
@@ -18,12 +19,15 @@ use crate::problem::Problem;
 pub struct Sources<'f> {
     survey: Survey<'f>,
     walked: HashMap<Part, Walked>,
-    before: Listings,
+    before: HashMap<Part, Arc<Listing>>,
 }
 
-/// What was found in the sources in an earlier look: what still looks the same isn't kept twice.
+/// What was found in an earlier look: what still looks the same is neither kept nor read twice.
 #[derive(Debug, Default)]
-pub struct Listings(HashMap<Part, Arc<Listing>>);
+pub struct Listings {
+    sources: HashMap<Part, Arc<Listing>>,
+    index: Arc<Index>,
+}
 
 /// A folder of the fleet, and the patterns that narrow what a machine gets of it.
 type Part = (PathBuf, Vec<String>, Vec<String>);
@@ -42,9 +46,9 @@ impl<'f> Sources<'f> {
     /// Nothing is walked yet.
     pub fn new(fleet: &'f FleetFolder, before: Listings) -> Self {
         Sources {
-            survey: Survey::new(fleet),
+            survey: Survey::new(fleet, before.index),
             walked: HashMap::new(),
-            before,
+            before: before.sources,
         }
     }
 
@@ -55,7 +59,7 @@ impl<'f> Sources<'f> {
             host.exclude.clone(),
             host.include.clone(),
         );
-        let before = self.before.0.get(&part);
+        let before = self.before.get(&part);
         let source = self.walked.entry(part).or_insert_with(|| {
             let found = walk::source(&mut self.survey, host);
             Walked::of(found, before)
@@ -77,11 +81,12 @@ impl<'f> Sources<'f> {
     /// What was found, for the next look.
     pub fn into_listings(self) -> Listings {
         let walked = self.walked.into_iter();
-        Listings(
-            walked
+        Listings {
+            sources: walked
                 .map(|(part, walked)| (part, walked.listing))
                 .collect(),
-        )
+            index: self.survey.into_index(),
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Rules;
 use super::folder::{FleetFolder, Folder, Stamp};
 use super::ignored::{BadPattern, Patterns};
+use super::index::{self, Index};
 
 /// The largest ignore file in bytes; git's own are a few kilobytes.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
@@ -20,6 +22,10 @@ pub(super) struct Survey<'f> {
     folders: HashMap<PathBuf, Rc<io::Result<Folder>>>,
     targets: HashMap<PathBuf, Rc<io::Result<Target>>>,
     ignore_files: HashMap<PathBuf, Rc<Result<IgnoreFiles, Unusable>>>,
+    /// What git tracked in the last look.
+    before: Arc<Index>,
+    /// What it tracks; none before that is asked.
+    index: Option<Rc<Result<Arc<Index>, index::Unreadable>>>,
 }
 
 /// Where a path leads.
@@ -46,13 +52,16 @@ pub(super) enum Unusable {
 }
 
 impl<'f> Survey<'f> {
-    pub(super) fn new(fleet: &'f FleetFolder) -> Self {
-        let (folders, targets, ignore_files) = Default::default();
+    /// With what git tracked in the last look.
+    pub(super) fn new(fleet: &'f FleetFolder, before: Arc<Index>) -> Self {
+        let (folders, targets, ignore_files, index) = Default::default();
         Survey {
             fleet,
             folders,
             targets,
             ignore_files,
+            before,
+            index,
         }
     }
 
@@ -78,27 +87,41 @@ impl<'f> Survey<'f> {
             IgnoreFiles::read(self.fleet, folder)
         })
     }
+
+    /// What git tracks.
+    pub(super) fn index(&mut self) -> Rc<Result<Arc<Index>, index::Unreadable>> {
+        let read = || Rc::new(Index::read(self.fleet, Arc::clone(&self.before)));
+        Rc::clone(self.index.get_or_insert_with(read))
+    }
+
+    /// What git tracks, as it was read last.
+    pub(super) fn into_index(self) -> Arc<Index> {
+        match self.index.as_deref() {
+            Some(Ok(index)) => Arc::clone(index),
+            _ => self.before,
+        }
+    }
 }
 
 impl IgnoreFiles {
     /// As in git, one that is a symlink isn't followed.
     fn read(fleet: &FleetFolder, folder: &Path) -> Result<Self, Unusable> {
-        let (mut texts, mut rules) = (Vec::new(), Vec::new());
-        for name in [".gitignore", ".bentoignore"] {
+        let mut rules = Vec::new();
+        let mut text = |name: &str| {
             let path = folder.join(name);
             match fleet.text(&path, MAX_IGNORE_FILE, false) {
                 Ok((text, stamp)) => {
-                    texts.push(text);
                     rules.push((path, stamp));
+                    Ok(text)
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Unusable::Unreadable(path, error)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+                Err(error) => Err(Unusable::Unreadable(path, error)),
             }
-        }
-        let lines = texts.iter().flat_map(|text| text.lines());
-        let patterns = match texts.is_empty() {
+        };
+        let (gitignore, bentoignore) = (text(".gitignore")?, text(".bentoignore")?);
+        let patterns = match rules.is_empty() {
             true => None,
-            false => Some(Patterns::new(lines).map_err(Unusable::Bad)?),
+            false => Some(Patterns::new(&gitignore, &bentoignore).map_err(Unusable::Bad)?),
         };
         Ok(IgnoreFiles { patterns, rules })
     }

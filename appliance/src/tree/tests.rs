@@ -1,3 +1,4 @@
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,6 +12,7 @@ use crate::fleet;
 
 mod once;
 mod swaps;
+mod tracked;
 
 /// A fleet folder with `hosts/a/flake.nix`.
 fn folder() -> TempDir {
@@ -124,6 +126,28 @@ fn ignored_files_stay_behind() {
     assert_eq!(
         walk(folder.path(), "").unwrap(),
         ["config/flake.nix", "config/sub/kept"]
+    );
+}
+
+// Issue 10, line 11.
+#[test]
+fn what_editors_leave_is_never_published_and_never_wrong() {
+    let folder = folder();
+    let (host, secrets) = (
+        folder.path().join("hosts/a"),
+        folder.path().join("bento-secrets/a"),
+    );
+    write(folder.path(), "hosts/a/#flake.nix#", "{");
+    write(folder.path(), "bento-secrets/a/wifi", "");
+    write(folder.path(), "bento-secrets/a/#wifi#", "");
+    for place in [host, secrets] {
+        symlink("me@here.4711:1700000000", place.join(".#flake.nix")).unwrap();
+        symlink("nowhere", place.join(OsStr::from_bytes(b".#\xff\n"))).unwrap();
+        fs::write(place.join(OsStr::from_bytes(b"\xff\n~")), "").unwrap();
+    }
+    assert_eq!(
+        walk(folder.path(), "").unwrap(),
+        ["config/flake.nix", "secrets/wifi"]
     );
 }
 

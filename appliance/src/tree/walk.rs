@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bento_protocol::{Area, FilePath};
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 
 use super::folder::{Entry, Stamp};
 use super::ignored::{Chain, Narrowing, Patterns, is_never_published};
+use super::index::Index;
 use super::refusal::{self, UNREADABLE};
 use super::survey::{IgnoreFiles, Survey, Target, Unusable};
 use super::{Listing, SECRETS, TreeFile};
@@ -95,8 +97,26 @@ struct Step {
     real: PathBuf,
     /// Ignore files along the written path, and along each real path to which a symlink led.
     chains: Vec<(Chain, PathBuf)>,
+    /// Whether it is ignored itself, so that only what git tracks of it counts.
+    only_tracked: bool,
     /// The folders in which this one lies, by device and inode: one that comes again is a loop.
     above: Vec<(u64, u64)>,
+}
+
+/// What ignore files and git's index leave of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    All,
+    /// Of a folder: what git tracks below it.
+    Tracked,
+    Nothing,
+}
+
+/// A way into a folder by a symlink, or from the top.
+struct Entered {
+    /// The ignore files along the real path.
+    chain: Chain,
+    only_tracked: bool,
 }
 
 impl<'s, 'f> Walk<'s, 'f> {
@@ -159,7 +179,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         if let Some(private) = private_folder(&found.real, None) {
             return self.refuse(refusal::private(source, private));
         }
-        if let Some(chain) = self.chain_to(&found.real) {
+        if let Some(entered) = self.chain_to(&found.real) {
             self.folder(&Step {
                 area: Area::Config,
                 seen: PathBuf::new(),
@@ -169,7 +189,8 @@ impl<'s, 'f> Walk<'s, 'f> {
                 } else {
                     source.to_owned()
                 },
-                chains: vec![(chain, found.real.clone())],
+                chains: vec![(entered.chain, found.real.clone())],
+                only_tracked: entered.only_tracked,
                 above: vec![Stamp::of(&found.stat).identity()],
                 real: found.real,
             });
@@ -199,6 +220,7 @@ impl<'s, 'f> Walk<'s, 'f> {
             written: folder.to_owned(),
             real: found.real,
             chains: Vec::new(),
+            only_tracked: false,
             above: vec![Stamp::of(&found.stat).identity()],
         });
     }
@@ -231,19 +253,18 @@ impl<'s, 'f> Walk<'s, 'f> {
                     format!("has more than {MAX_ENTRIES} files, or symlinks that multiply them");
                 return self.add_problem(&step.written, &what, "narrow it with exclude");
             }
+            let name = String::from_utf8_lossy(&entry.name);
+            if is_never_published(&name) {
+                continue;
+            }
+            let place = || step.written.join(&*name);
             match str::from_utf8(&entry.name) {
                 Ok(name) if name.chars().any(char::is_control) && self.keeps(step, name) => {
-                    let place = step.written.join(name);
-                    self.add_problem(&place, "has a control character in its name", "rename it");
+                    self.add_problem(&place(), "has a control character in its name", "rename it");
                 }
                 Ok(name) => self.entry(step, name, entry),
                 Err(_) => {
-                    let name = String::from_utf8_lossy(&entry.name);
-                    self.add_problem(
-                        &step.written.join(&*name),
-                        "has a name that isn't in UTF-8",
-                        "rename it",
-                    );
+                    self.add_problem(&place(), "has a name that isn't in UTF-8", "rename it");
                 }
             }
         }
@@ -251,22 +272,23 @@ impl<'s, 'f> Walk<'s, 'f> {
 
     fn entry(&mut self, step: &Step, name: &str, entry: &Entry) {
         let written = step.written.join(name);
-        if is_never_published(name) {
-            return;
-        }
         let stamp = match entry.found {
             Ok(stamp) => stamp,
             Err(Errno::NOENT) => return self.skip_vanished(),
             Err(error) => return self.refuse_path(&written, &error.into(), UNREADABLE),
         };
-        if step.ignores(name, stamp.kind() == FileType::Directory) {
-            return;
-        }
-        match &entry.target {
-            Some(target) => self.link(step, name, &written, target),
-            None => {
-                let real = step.real.join(name);
-                self.found(step, name, written, &Target { real, stamp }, None);
+        let real = step.real.join(name);
+        let chains = step.chains.iter();
+        let chains = chains.map(|(chain, base)| (chain, base.join(name)));
+        let is_folder = stamp.kind() == FileType::Directory;
+        let left = self.left(chains, step.only_tracked, &real, is_folder);
+        match (left, &entry.target) {
+            (Left::Nothing, _) => {}
+            (_, Some(target)) => self.link(step, name, &written, target),
+            (left, None) => {
+                let only_tracked = left == Left::Tracked;
+                let found = Target { real, stamp };
+                self.found(step, name, written, &found, only_tracked, None);
             }
         }
     }
@@ -303,15 +325,23 @@ impl<'s, 'f> Walk<'s, 'f> {
             return self.refuse(refusal::private(written, private));
         }
         if step.area == Area::Secrets {
-            return self.found(step, name, written.to_owned(), found, None);
+            return self.found(step, name, written.to_owned(), found, false, None);
         }
         // Where a link leads, the ignore files of that place count too.
         let parent = found.real.parent().map(Path::to_owned).unwrap_or_default();
-        let Some(chain) = self.chain_to(&parent) else {
+        let Some(Entered {
+            chain,
+            only_tracked,
+        }) = self.chain_to(&parent)
+        else {
             return;
         };
-        if !chain.ignores(&found.real, leads_to_folder) {
-            self.found(step, name, written.to_owned(), found, Some(chain));
+        let chains = [(&chain, found.real.clone())].into_iter();
+        let left = self.left(chains, only_tracked, &found.real, leads_to_folder);
+        if left != Left::Nothing {
+            let only_tracked = left == Left::Tracked;
+            let written = written.to_owned();
+            self.found(step, name, written, found, only_tracked, Some(chain));
         }
     }
 
@@ -321,12 +351,15 @@ impl<'s, 'f> Walk<'s, 'f> {
         name: &str,
         written: PathBuf,
         found: &Target,
+        only_tracked: bool,
         link_chain: Option<Chain>,
     ) {
         let seen = step.seen.join(name);
         match found.stamp.kind() {
             FileType::Directory if self.hides(step, name) => {}
-            FileType::Directory => self.subfolder(step, seen, written, found, link_chain),
+            FileType::Directory => {
+                self.subfolder(step, seen, written, found, only_tracked, link_chain);
+            }
             _ if !self.keeps(step, name) => {}
             FileType::RegularFile => self.file(step.area, &seen, &written, found),
             _ => self.add_problem(
@@ -370,6 +403,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         seen: PathBuf,
         written: PathBuf,
         found: &Target,
+        only_tracked: bool,
         link_chain: Option<Chain>,
     ) {
         let identity = found.stamp.identity();
@@ -406,14 +440,60 @@ impl<'s, 'f> Walk<'s, 'f> {
             written,
             real: found.real.clone(),
             chains,
+            only_tracked,
             above,
         });
     }
 
+    /// What is left of something, by ignore files along all its paths, and by git's index where those ignore it:
+    /// ignored means what it means to git, which doesn't count what it tracks. `is_inside` says that a folder above is
+    /// ignored, so that nothing else of it counts.
+    fn left<'c>(
+        &mut self,
+        chains: impl Iterator<Item = (&'c Chain, PathBuf)> + Clone,
+        is_inside: bool,
+        real: &Path,
+        is_folder: bool,
+    ) -> Left {
+        let by_any = |ignores: fn(&Chain, &Path, bool) -> bool| {
+            let mut chains = chains.clone();
+            chains.any(|(chain, path)| ignores(chain, &path, is_folder))
+        };
+        if !is_inside && !by_any(Chain::ignores) {
+            return Left::All;
+        }
+        if by_any(Chain::ignores_tracked) {
+            return Left::Nothing;
+        }
+        match self.index() {
+            Some(index) if is_folder && index.has_submodule(real) => Left::All,
+            Some(index) if is_folder && index.reaches_into(real) => Left::Tracked,
+            Some(index) if !is_folder && index.has_file(real) => Left::All,
+            _ => Left::Nothing,
+        }
+    }
+
+    /// What git tracks; none, and a problem, if that can't be told.
+    fn index(&mut self) -> Option<Arc<Index>> {
+        match self.survey.index().as_ref() {
+            Ok(index) => {
+                self.note_change(index.changed_at());
+                Some(Arc::clone(index))
+            }
+            Err(unreadable) => {
+                let problem = refusal::index(unreadable);
+                if !self.found.problems.contains(&problem) {
+                    self.refuse(problem);
+                }
+                None
+            }
+        }
+    }
+
     /// The ignore files from the fleet folder down to a folder; none if one can't be used, or if they ignore the
     /// folder itself, which is then left out as a whole.
-    fn chain_to(&mut self, real: &Path) -> Option<Chain> {
-        let mut chain = Chain::default();
+    fn chain_to(&mut self, real: &Path) -> Option<Entered> {
+        let (mut chain, mut only_tracked) = (Chain::default(), false);
         let mut folder = PathBuf::new();
         let parts = real
             .components()
@@ -421,14 +501,19 @@ impl<'s, 'f> Walk<'s, 'f> {
         for part in std::iter::once(None).chain(parts.map(Some)) {
             if let Some(part) = part {
                 folder.push(part);
-                if chain.ignores(&folder, true) {
-                    return None;
+                let chains = [(&chain, folder.clone())].into_iter();
+                match self.left(chains, only_tracked, &folder, true) {
+                    Left::Nothing => return None,
+                    left => only_tracked = left == Left::Tracked,
                 }
             }
             let patterns = self.ignore_files(&folder, &folder)?;
             chain = chain.below(&folder, patterns.as_ref());
         }
-        Some(chain)
+        Some(Entered {
+            chain,
+            only_tracked,
+        })
     }
 
     /// What the ignore files of a folder say; none if they can't be used. `written` is named where a pattern is wrong.
@@ -452,14 +537,6 @@ impl<'s, 'f> Walk<'s, 'f> {
                 None
             }
         }
-    }
-}
-
-impl Step {
-    fn ignores(&self, name: &str, is_folder: bool) -> bool {
-        self.chains
-            .iter()
-            .any(|(chain, base)| chain.ignores(&base.join(name), is_folder))
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::super::settle::SETTLE_TIME;
 use super::*;
+use crate::fixture::git;
 use crate::fleet::FILE_NAME;
 use crate::forecast::Forecast;
 use crate::published::Published;
@@ -411,4 +412,27 @@ fn that_the_appliance_could_not_start_again_with_its_key_is_told_while_it_runs()
         problem.starts_with("fleet.toml: the host key of this /state"),
         "{problem}"
     );
+}
+
+// Issue 10, line 1.
+#[test]
+fn what_is_added_to_git_by_force_is_published_as_every_command_sees_it() {
+    let mut world = World::new("");
+    let config = world.config.path().to_owned();
+    git(&config, &["init", "-q"]);
+    world.write(".gitignore", "*.key\n");
+    world.write("hosts/kikimora/a.key", "");
+    git(&config, &["add", "."]);
+    let without = world.outcome();
+    assert_eq!(without, Some(world.made()));
+    git(&config, &["add", "-f", "hosts/kikimora/a.key"]);
+    let with = world.outcome();
+    assert_ne!(with, without);
+    assert_eq!(with, Some(world.made()));
+    git(&config, &["rm", "-q", "--cached", "hosts/kikimora/a.key"]);
+    assert_eq!(world.outcome(), without);
+    // It is told, and what is published stays.
+    git(&config, &["update-index", "--split-index"]);
+    assert_eq!(world.outcome(), without);
+    assert!(world.status().error.unwrap().contains(".git/index"));
 }

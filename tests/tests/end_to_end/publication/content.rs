@@ -29,6 +29,8 @@ fn a_machine_gets_exactly_what_its_folder_holds() -> Result<()> {
             "result-bin",
             "flake.nix~",
             ".flake.nix.swp",
+            ".#flake.nix",
+            "#flake.nix#",
             ".DS_Store",
             ".direnv/x",
             ".git/config",
