@@ -98,8 +98,10 @@ impl Candidate<'_> {
             return Err(Verdict::Current);
         }
         let tree = sources.walk(self.name, self.host).map_err(|problems| {
-            settling.disturb();
-            Verdict::Faulty(problems)
+            match settling.is_fault(look.instant) {
+                true => Verdict::Faulty(problems),
+                false => Verdict::Unsettled(None),
+            }
         })?;
         let end = Instant::now().max(look.instant);
         if settling.is_settled(&tree, look.now.into(), look.instant, end) {

@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::state::State;
 use crate::tree::{FleetFolder, Stamp};
 
-use super::settle::{Delay, Settling, age, restless};
+use super::settle::{Delay, SETTLE_TIME, Settling, age, restless};
 
 /// The largest `fleet.toml` in bytes: about 50,000 machines.
 const MAX_BYTES: u64 = 16 << 20;
@@ -29,6 +29,8 @@ pub(super) struct Settings {
     pub(super) problems: Vec<Problem>,
     settling: Settling<Stamp>,
     unrest: Delay,
+    /// Since when the file hasn't been there.
+    missing: Option<Instant>,
     read: Option<Stamp>,
     /// The state doesn't hold this fleet yet.
     unsaved: bool,
@@ -56,6 +58,7 @@ impl Settings {
             problems: Vec::new(),
             settling: Settling::default(),
             unrest: Delay::default(),
+            missing: None,
             read: None,
             unsaved: false,
         })
@@ -83,11 +86,13 @@ impl Settings {
             });
         let (folder, found) = match found {
             Ok(found) => found,
+            Err((_, error)) if self.may_be_replaced(&error, is_removed, now) => return true,
             Err((place, error)) => {
                 self.refuse(&place, &error, is_removed);
                 return false;
             }
         };
+        self.missing = None;
         let stamp = Stamp::of(&found.stat);
         if self.read == Some(stamp) {
             return false;
@@ -114,6 +119,15 @@ impl Settings {
                 false
             }
         }
+    }
+
+    /// Whether the file is missing only since a scan ago: git, and many an editor, remove a file before they write it
+    /// anew.
+    fn may_be_replaced(&mut self, error: &io::Error, is_removed: bool, now: Instant) -> bool {
+        let is_missing = error.kind() == io::ErrorKind::NotFound && !is_removed;
+        self.missing = is_missing.then(|| self.missing.unwrap_or(now));
+        self.missing
+            .is_some_and(|since| now.duration_since(since) < SETTLE_TIME)
     }
 
     /// It is being changed: told when that takes too long.

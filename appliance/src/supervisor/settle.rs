@@ -91,6 +91,8 @@ impl<T: Clone + PartialEq> Settling<T> {
 pub(super) struct TreeSettling {
     settling: Settling<HostTree>,
     unrest: Delay,
+    /// Since when it couldn't be walked, in every look.
+    faulty: Option<Instant>,
     /// What was seen to change last.
     changing: Option<PathBuf>,
 }
@@ -105,6 +107,7 @@ impl TreeSettling {
         begin: Instant,
         end: Instant,
     ) -> bool {
+        self.faulty = None;
         if let Some((last, _)) = &self.settling.last
             && last != tree
         {
@@ -114,10 +117,15 @@ impl TreeSettling {
         self.settling.is_settled(tree, age, begin, end)
     }
 
-    /// It couldn't be walked.
-    pub(super) fn disturb(&mut self) {
+    /// It couldn't be walked. Whether that is a fault: what is being replaced is missing for a moment. At the first
+    /// look it is one, so that an appliance that starts says at once what is wrong.
+    pub(super) fn is_fault(&mut self, now: Instant) -> bool {
+        let is_first = !self.settling.is_known;
+        let at_once = now.checked_sub(SETTLE_TIME).filter(|_| is_first);
+        let since = *self.faulty.get_or_insert(at_once.unwrap_or(now));
         self.settling.disturb();
         self.rest();
+        now.duration_since(since) >= SETTLE_TIME
     }
 
     /// It was read as it had looked.
@@ -217,6 +225,26 @@ mod tests {
         assert!(settling.unrest(name, later).is_some());
         settling.rest();
         assert_eq!(settling.unrest(name, later), None);
+    }
+
+    // Issue 10, line 12.
+    #[test]
+    fn what_is_replaced_is_no_fault_before_it_was_missing_in_every_look_for_the_settle_time() {
+        let start = Instant::now();
+        let is_fault = |settling: &mut TreeSettling, times: u32| {
+            settling.is_fault(start + times * SETTLE_TIME)
+        };
+        let mut settling = TreeSettling::default();
+        assert!(
+            is_fault(&mut settling, 0) && is_fault(&mut settling, 0),
+            "at the start"
+        );
+        settling.faulty = None;
+        assert!(!is_fault(&mut settling, 1));
+        assert!(!settling.is_fault(start + SETTLE_TIME + SETTLE_TIME / 2));
+        assert!(is_fault(&mut settling, 2));
+        settling.faulty = None;
+        assert!(!is_fault(&mut settling, 3));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::fixture::git;
 use crate::supervisor::settle::SETTLE_TIME;
 
 const GOOD: &str = "[server]\naddress = \"x\"\n[hosts.kikimora]\n";
@@ -116,11 +118,11 @@ fn whatever_is_in_the_place_of_fleet_toml_the_last_good_fleet_stays() {
 #[test]
 fn a_folder_that_is_not_there_keeps_the_last_good_fleet_until_it_is_back() {
     let mut desk = Desk::new();
-    desk.look(
-        FleetFolder::open(&desk.folder.path().join("missing"))
-            .as_ref()
-            .map_err(|_| io::Error::from(io::ErrorKind::NotFound)),
-    );
+    let missing = || Err(io::Error::from(io::ErrorKind::NotFound));
+    assert!(desk.look(missing()), "it is looked for again soon");
+    assert!(desk.problems().is_empty());
+    desk.now += SETTLE_TIME;
+    assert!(!desk.look(missing()));
     desk.assert_kept("the fleet folder: can't be read");
     let removed = tempfile::tempdir().unwrap();
     let held = fs::File::open(removed.path()).unwrap();
@@ -147,4 +149,46 @@ fn a_fleet_toml_that_does_not_stop_changing_is_told_until_it_does() {
     desk.assert_kept("fleet.toml: has kept changing");
     desk.look_until_settled();
     assert!(desk.problems().is_empty());
+}
+
+// Issue 10, line 12.
+#[test]
+fn a_fleet_toml_that_git_replaces_is_no_fault() {
+    let mut desk = Desk::new();
+    let path = desk.folder.path().to_owned();
+    git(&path, &["init", "-q"]);
+    for keys in ["# one", "# two"] {
+        fs::write(path.join(FILE_NAME), format!("{GOOD}{keys}\n")).unwrap();
+        git(&path, &["add", "."]);
+        git(&path, &["commit", "-q", "-m", keys]);
+    }
+    let is_done = AtomicBool::new(false);
+    let missed = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                git(&path, &["checkout", "-q", "HEAD~1", "--", FILE_NAME]);
+                git(&path, &["checkout", "-q", "HEAD", "--", FILE_NAME]);
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        let mut missed = 0;
+        // All of it in a moment, as a scan may come at any.
+        while !is_done.load(Ordering::Relaxed) {
+            desk.look(
+                FleetFolder::open(&path)
+                    .as_ref()
+                    .map_err(|_| unreachable!()),
+            );
+            missed += usize::from(desk.settings.missing.is_some());
+            assert_eq!(desk.problems(), [""; 0]);
+        }
+        missed
+    });
+    assert!(
+        missed > 0,
+        "no scan came between git's removal and its writing"
+    );
+    fs::remove_file(path.join(FILE_NAME)).unwrap();
+    desk.look_until_settled();
+    desk.assert_kept("No such file");
 }
