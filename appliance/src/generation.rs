@@ -228,13 +228,13 @@ fn size(value: &impl Serialize) -> u64 {
     }
 }
 
-/// What the client must know: the host's settings, and the marker files in its folder, which only add.
+/// What the client must know: the host's own settings, then the marker files in its folder, then the defaults of all.
 pub fn policy(host: &Host, tree: &HostTree) -> Policy {
     let mut terms = host.terms.clone();
-    if tree.has_config("REBOOT") {
+    if tree.has_config("REBOOT") && !host.overruled.reboot {
         terms.reboot = Reboot::Immediate;
     }
-    terms.self_update |= tree.has_config("SELF_UPDATE");
+    terms.self_update |= tree.has_config("SELF_UPDATE") && !host.overruled.self_update;
     terms.into()
 }
 
@@ -268,6 +268,31 @@ mod tests {
 
     fn refusal(manifest: &Manifest) -> Option<String> {
         too_large(manifest, "hosts/a").map(|problem| problem.to_string())
+    }
+
+    // Issue 10, line 13.
+    #[test]
+    fn a_machines_own_key_beats_its_marker_file_which_beats_the_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("hosts/a");
+        std::fs::create_dir_all(&source).unwrap();
+        for marker in ["REBOOT", "SELF_UPDATE"] {
+            std::fs::write(source.join(marker), "").unwrap();
+        }
+        let keys = "reboot = \"never\"\nself_update = false\n";
+        let terms = |defaults: &str, own: &str| {
+            let text = format!("[server]\naddress = \"x\"\n[defaults]\n{defaults}[hosts.a]\n{own}");
+            let fleet = crate::fleet::read(&text).unwrap().fleet;
+            let (name, host) = fleet.hosts.first_key_value().unwrap();
+            let opened = FleetFolder::open(folder.path()).unwrap();
+            let tree = HostTree::walk(&opened, name, host).unwrap();
+            let terms = policy(host, &tree).terms().clone();
+            (terms.reboot, terms.self_update)
+        };
+        assert_eq!(terms("", keys), (Reboot::Never, false));
+        assert_eq!(terms(keys, ""), (Reboot::Immediate, true));
+        assert_eq!(terms("", ""), (Reboot::Immediate, true));
+        assert_eq!(terms("", "reboot = \"never\"\n"), (Reboot::Never, true));
     }
 
     #[test]

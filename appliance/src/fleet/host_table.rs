@@ -4,7 +4,7 @@ use bento_protocol::{Attribute, HostName, NixArguments, Reboot, RebootWindow, Te
 use serde::Deserialize;
 
 use super::template::Template;
-use super::{Host, PublicKey, SourcePath, SourceTemplate, Span};
+use super::{Host, Overruled, PublicKey, SourcePath, SourceTemplate, Span};
 
 /// Any key of a machine, or of `[defaults]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -35,6 +35,10 @@ impl HostTable {
             .renamed_from
             .or(defaults.renamed_from)
             .filter(|name| !name.is_empty());
+        let overruled = Overruled {
+            reboot: self.reboot.is_some(),
+            self_update: self.self_update.is_some(),
+        };
         let attribute = self.attribute.or(defaults.attribute);
         let terms = Terms {
             attribute: attribute.filter(|attribute| attribute.as_str() != name.as_str()),
@@ -58,6 +62,7 @@ impl HostTable {
             include: patterns(self.include.or(defaults.include), name),
             exclude: patterns(self.exclude.or(defaults.exclude), name),
             terms,
+            overruled,
             renamed_from: renamed_from
                 .map(HostName::try_from)
                 .transpose()

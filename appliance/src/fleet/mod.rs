@@ -77,6 +77,15 @@ pub enum When {
     Deploy,
 }
 
+/// Which of the marker files in a machine's folder count for nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overruled {
+    /// `REBOOT`.
+    pub reboot: bool,
+    /// `SELF_UPDATE`.
+    pub self_update: bool,
+}
+
 /// One machine, with the defaults applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
@@ -90,6 +99,9 @@ pub struct Host {
     pub exclude: Vec<String>,
     /// What its client must know; the marker files in its folder may add to it.
     pub terms: Terms,
+    /// Which marker files count for nothing, because its own table says what they would.
+    #[serde(default)]
+    pub overruled: Overruled,
     /// The name that it had before.
     pub renamed_from: Option<HostName>,
     /// Whether it keeps the generation that it has.
