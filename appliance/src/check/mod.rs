@@ -3,6 +3,7 @@
 //!
 //! Machines that share a folder and what they get of it are looked at once: a thousand of them cost as much as one.
 
+mod checkout;
 mod fleet_nix;
 mod lock;
 mod nix;
@@ -54,6 +55,7 @@ pub fn warnings(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     warnings.extend(references::leading_out(forecast, &groups));
     warnings.extend(lock::unfit(forecast, &groups));
     warnings.extend(tracked::untracked(folder, &groups));
+    warnings.extend(checkout::unseen(folder, &groups));
     warnings.extend(readable::unreadable(folder, forecast));
     warnings.extend(fleet_nix::unknown(forecast));
     warnings.into_iter().collect()

@@ -83,17 +83,20 @@ fn warning(folder: &Path, names: &BTreeSet<String>) -> Problem {
 }
 
 /// Every file that git tracks, relative to the fleet folder; none without a checkout or git.
-fn tracked(folder: &Path) -> Result<Option<HashSet<PathBuf>>, String> {
+pub(super) fn tracked(folder: &Path) -> Result<Option<HashSet<PathBuf>>, String> {
     let folder = folder.canonicalize().map_err(|error| error.to_string())?;
-    if !folder
-        .ancestors()
-        .any(|folder| folder.join(".git").exists())
-    {
+    let mut folders = folder.ancestors();
+    if !folders.any(|folder| folder.join(".git").exists()) {
         return Ok(None);
     }
+    listed(&folder, &["--recurse-submodules"])
+}
+
+/// What `git ls-files` lists in a checkout; none without git.
+pub(super) fn listed(folder: &Path, how: &[&str]) -> Result<Option<HashSet<PathBuf>>, String> {
     let mut git = Command::new("git");
-    git.args(["ls-files", "-z", "--recurse-submodules"]);
-    git.current_dir(&folder).stdin(Stdio::null());
+    git.args(["ls-files", "-z"]).args(how);
+    git.current_dir(folder).stdin(Stdio::null());
     // A hook is told of one checkout and of the index of one commit; this one is found by where it lies.
     for (name, _) in std::env::vars_os() {
         if name.as_bytes().starts_with(b"GIT_") {

@@ -105,6 +105,11 @@ impl Index {
         })
     }
 
+    /// Whether there is one, and it could be seen.
+    pub(super) fn is_there(&self) -> bool {
+        self.stamp.is_some()
+    }
+
     /// When git last wrote it.
     pub(super) fn changed_at(&self) -> Option<SystemTime> {
         self.stamp?.changed_at()

@@ -36,6 +36,7 @@ pub struct HostTree {
     secrets: Arc<Listing>,
     /// When any of these, or a folder on the way, last changed.
     changed: Option<SystemTime>,
+    unseen: Arc<[PathBuf]>,
 }
 
 /// What a machine gets of one folder.
@@ -100,6 +101,12 @@ impl HostTree {
     /// When anything of it last changed: a file, an ignore file, or a folder that lost or got one.
     pub fn changed_at(&self) -> Option<SystemTime> {
         self.changed
+    }
+
+    /// What a `.gitignore` keeps from it although git may track it, because no index can be seen: the first of it,
+    /// relative to the fleet folder.
+    pub fn unseen(&self) -> &[PathBuf] {
+        &self.unseen
     }
 
     /// A file that is only in one of them, or changed from one to the other: where it really lies, relative to the

@@ -40,6 +40,7 @@ struct Walked {
     entries: usize,
     changed: Option<SystemTime>,
     problems: Vec<Problem>,
+    unseen: Arc<[PathBuf]>,
 }
 
 impl<'f> Sources<'f> {
@@ -75,6 +76,7 @@ impl<'f> Sources<'f> {
             source: Arc::clone(&source.listing),
             secrets: Arc::new(secrets.listing),
             changed: source.changed.max(secrets.changed),
+            unseen: Arc::clone(&source.unseen),
         })
     }
 
@@ -102,6 +104,7 @@ impl Walked {
             entries,
             changed: found.changed,
             problems: found.problems,
+            unseen: found.unseen.into(),
         }
     }
 }

@@ -24,6 +24,9 @@ const MAX_ENTRIES: usize = 100_000;
 /// Folders in folders, symlinks followed: more than any configuration has, and few enough for the stack of a thread.
 const MAX_DEPTH: usize = 100;
 
+/// More than anybody reads.
+const MAX_UNSEEN: usize = 100;
+
 /// One walk.
 struct Walk<'s, 'f> {
     survey: &'s mut Survey<'f>,
@@ -42,6 +45,8 @@ pub(super) struct Everything {
     /// When anything of it last changed.
     pub(super) changed: Option<SystemTime>,
     pub(super) problems: Vec<Problem>,
+    /// What was left out without an index that could have brought it back, up to [`MAX_UNSEEN`].
+    pub(super) unseen: Vec<PathBuf>,
 }
 
 /// Walks the folder that holds a machine's configuration.
@@ -469,6 +474,10 @@ impl<'s, 'f> Walk<'s, 'f> {
             Some(index) if is_folder && index.has_submodule(real) => Left::All,
             Some(index) if is_folder && index.reaches_into(real) => Left::Tracked,
             Some(index) if !is_folder && index.has_file(real) => Left::All,
+            Some(index) if !index.is_there() && self.found.unseen.len() < MAX_UNSEEN => {
+                self.found.unseen.push(real.to_owned());
+                Left::Nothing
+            }
             _ => Left::Nothing,
         }
     }
