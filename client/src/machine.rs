@@ -1,9 +1,10 @@
 //! What of this machine lies outside of bento's own folder.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bento_protocol::SystemPath;
+use bento_protocol::{Digest, SystemPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub struct Machine {
 pub struct Situation {
     /// What runs.
     pub running: Option<SystemPath>,
+    /// What it is a specialisation of, if that is known.
+    pub specialisation: Option<Specialisation>,
     /// What was booted.
     pub booted: Option<SystemPath>,
     /// The newest version of the profile: what a boot leads to.
@@ -30,6 +33,26 @@ pub struct Situation {
     pub reboot_required: bool,
     /// Until when its owner asked it to wait.
     pub held: Option<Timestamp>,
+    /// A digest of /etc/machine-id.
+    pub machine: Option<Digest>,
+}
+
+/// A specialisation that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Specialisation {
+    /// Its name.
+    pub name: String,
+    /// The known systems that have it; at least one.
+    pub of: Vec<SystemPath>,
+}
+
+impl Situation {
+    /// Whether the machine is on a system: it runs, or a specialisation of it does.
+    pub fn is_on(&self, system: &SystemPath) -> bool {
+        let specialisation = self.specialisation.as_ref();
+        self.running.as_ref() == Some(system)
+            || specialisation.is_some_and(|it| it.of.contains(system))
+    }
 }
 
 /// The kernel's name for the time between two boots.
@@ -47,6 +70,10 @@ impl BootId {
 impl Machine {
     /// Where the kernel gives the id of its boot.
     const BOOT_ID: &'static str = "proc/sys/kernel/random/boot_id";
+    /// Where systemd keeps the id of the machine.
+    const MACHINE_ID: &'static str = "etc/machine-id";
+    /// The folder of a system's specialisations: a link each, by its name.
+    const SPECIALISATIONS: &'static str = "specialisation";
     /// The parts of a system that only a boot replaces.
     const BOOTED_PARTS: [&'static str; 3] = ["initrd", "kernel", "kernel-modules"];
 
@@ -101,21 +128,67 @@ impl Machine {
 
     /// What the machine runs now.
     pub fn situation(&self) -> Situation {
+        self.situation_with(Vec::new)
+    }
+
+    /// The same, where systems are known that aren't in the profile; they are asked for if what runs isn't what boots.
+    pub fn situation_with(&self, known: impl FnOnce() -> Vec<SystemPath>) -> Situation {
         let running = self.system("run/current-system");
         let booted = self.system("run/booted-system");
-        let reboot_required = match (&running, &booted) {
-            (Some(running), Some(booted)) => differ_at_boot(running, booted),
+        let profile = self.system("nix/var/nix/profiles/system");
+        let specialisation = running
+            .as_ref()
+            .filter(|running| profile.as_ref() != Some(running))
+            .and_then(|running| {
+                let known = known().into_iter().chain(self.versions()).collect();
+                specialisation_of(running, &known)
+            });
+        let differs = |system: &Option<SystemPath>| match (system, &booted) {
+            (Some(system), Some(booted)) => differ_at_boot(system, booted),
             // A container wasn't booted by NixOS and has nothing to reboot into.
             _ => false,
         };
+        // A boot leads to the system itself: where that was booted, another kernel of its specialisation wants none.
+        let reboot_required = differs(&running) && (specialisation.is_none() || differs(&profile));
         Situation {
             running,
+            specialisation,
             booted,
-            profile: self.system("nix/var/nix/profiles/system"),
+            profile,
             boot: self.boot(),
             reboot_required,
             held: None,
+            machine: self.id(),
         }
+    }
+
+    /// The specialisation of a system by its name; none if the system doesn't have it.
+    pub fn specialisation(&self, system: &SystemPath, name: &str) -> Option<SystemPath> {
+        let path = fs::canonicalize(system.join(Self::SPECIALISATIONS).join(name)).ok()?;
+        path.to_str()?.parse().ok()
+    }
+
+    /// The systems in the profile.
+    fn versions(&self) -> Vec<SystemPath> {
+        let profile = self.profile();
+        let folder = profile
+            .parent()
+            .and_then(|folder| fs::read_dir(folder).ok());
+        let names = folder.into_iter().flatten().flatten();
+        names
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("system"))
+            .filter_map(|entry| fs::canonicalize(entry.path()).ok()?.to_str()?.parse().ok())
+            .collect()
+    }
+
+    /// The SHA-256 of the line `bento-machine 1 <id>`: it tells machines apart, and nobody learns the id, which
+    /// machine-id(5) wants kept from the network. None where there is no id, or not yet.
+    fn id(&self) -> Option<Digest> {
+        let text = fs::read_to_string(self.root.join(Self::MACHINE_ID)).ok()?;
+        let id = text.trim();
+        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_set = id.bytes().any(|byte| byte != b'0');
+        (is_id && is_set).then(|| Digest::of(format!("bento-machine 1 {id}\n")))
     }
 
     fn boot(&self) -> BootId {
@@ -129,6 +202,28 @@ impl Machine {
         let path = fs::canonicalize(self.root.join(link)).ok()?;
         path.to_str()?.parse().ok()
     }
+}
+
+fn specialisation_of(running: &SystemPath, known: &BTreeSet<SystemPath>) -> Option<Specialisation> {
+    let mut found: Option<Specialisation> = None;
+    for system in known {
+        let links = fs::read_dir(system.join(Machine::SPECIALISATIONS));
+        let name = links.into_iter().flatten().flatten().find_map(|link| {
+            let is_running = fs::canonicalize(link.path()).ok()? == Path::new(running.as_str());
+            is_running.then(|| link.file_name().into_string().ok())?
+        });
+        match (name, &mut found) {
+            (Some(_), Some(found)) => found.of.push(system.clone()),
+            (Some(name), None) => {
+                found = Some(Specialisation {
+                    name,
+                    of: vec![system.clone()],
+                });
+            }
+            (None, _) => {}
+        }
+    }
+    found
 }
 
 fn differ_at_boot(one: &SystemPath, other: &SystemPath) -> bool {
@@ -175,6 +270,70 @@ mod tests {
                 "{running}"
             );
             fs::remove_file(path("run/current-system")).unwrap();
+        }
+    }
+
+    // Issue 10, line 21.
+    #[test]
+    fn a_specialisation_is_known_by_name_and_its_kernel_wants_no_boot_of_the_system() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        let system = |name: &str| path(name).to_str().unwrap().parse::<SystemPath>().unwrap();
+        for (system, kernel) in [("old", "1"), ("console", "2"), ("new", "1"), ("newer", "3")] {
+            fs::create_dir_all(path(system).join("specialisation")).unwrap();
+            fs::write(path(kernel), "").unwrap();
+            symlink(path(kernel), path(system).join("kernel")).unwrap();
+            symlink(path("console"), path(system).join("specialisation/text")).unwrap();
+        }
+        fs::create_dir_all(path("run")).unwrap();
+        fs::create_dir_all(path("nix/var/nix/profiles")).unwrap();
+        let machine = Machine::new(root.path());
+        symlink(path("old"), path("run/booted-system")).unwrap();
+        symlink(path("console"), path("run/current-system")).unwrap();
+        assert_eq!(machine.situation().specialisation, None);
+
+        symlink(path("old"), path("nix/var/nix/profiles/system-1-link")).unwrap();
+        symlink(path("new"), path("nix/var/nix/profiles/system-2-link")).unwrap();
+        let profile = path("nix/var/nix/profiles/system");
+        symlink("system-2-link", &profile).unwrap();
+        let situation = machine.situation();
+        let expected = Specialisation {
+            name: "text".into(),
+            of: vec![system("new"), system("old")],
+        };
+        assert_eq!(situation.specialisation, Some(expected));
+        assert!(situation.is_on(&system("new")) && situation.is_on(&system("console")));
+        assert!(!situation.is_on(&system("newer")));
+        assert!(!situation.reboot_required);
+        let situation = machine.situation_with(|| vec![system("newer")]);
+        assert!(situation.is_on(&system("newer")));
+        assert_eq!(
+            machine.specialisation(&system("new"), "text"),
+            Some(system("console"))
+        );
+        assert_eq!(machine.specialisation(&system("new"), "gone"), None);
+
+        fs::remove_file(&profile).unwrap();
+        symlink(path("newer"), &profile).unwrap();
+        assert!(machine.situation().reboot_required);
+    }
+
+    // Issue 10, line 29.
+    #[test]
+    fn a_machine_is_told_by_a_digest_of_its_id() {
+        let root = tempfile::tempdir().unwrap();
+        let machine = Machine::new(root.path());
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let told = |id: &str| {
+            fs::write(root.path().join("etc/machine-id"), id).unwrap();
+            machine.situation().machine
+        };
+        let one = "0123456789abcdef0123456789abcdef\n";
+        let digest = told(one).unwrap();
+        assert_eq!(digest, Digest::of(format!("bento-machine 1 {one}")));
+        assert_ne!(Some(digest), told("f123456789abcdef0123456789abcdef\n"));
+        for none in ["", "uninitialized\n", &"0".repeat(32), "0123\n"] {
+            assert_eq!(told(none), None, "{none:?}");
         }
     }
 }

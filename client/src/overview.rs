@@ -24,6 +24,10 @@ pub struct Overview {
     built: Option<SystemPath>,
     /// What runs.
     running: Option<SystemPath>,
+    /// The specialisation that runs, by its name.
+    specialisation: Option<String>,
+    /// Whether what runs is neither what was built nor a specialisation of it.
+    drifted: bool,
     /// What was booted.
     booted: Option<SystemPath>,
     /// What a boot leads to.
@@ -59,8 +63,12 @@ struct Failure {
 impl Overview {
     /// Looks. It needs no lock, and changes nothing.
     pub fn of(state: &State, machine: &Machine) -> anyhow::Result<Self> {
-        let situation = machine.situation();
         let installed: Option<Installed> = record::read(&state.installed())?;
+        let known = installed.iter().map(|it| it.system.clone());
+        let situation = machine.situation_with(|| known.collect());
+        let drifted = installed
+            .as_ref()
+            .is_some_and(|installed| !situation.is_on(&installed.system));
         let awaiting: Option<Awaiting> = record::read(&state.awaiting())?;
         let awaiting = awaiting.filter(|awaiting| awaiting.fallback.is_none());
         let failed: Option<Failed> = record::read(&state.failed())?;
@@ -71,6 +79,8 @@ impl Overview {
             generation: installed.as_ref().map(|installed| installed.generation),
             built: installed.map(|installed| installed.system),
             running: situation.running,
+            specialisation: situation.specialisation.map(|it| it.name),
+            drifted,
             booted: situation.booted,
             profile: situation.profile,
             reboot_required: situation.reboot_required || awaiting.is_some(),
@@ -124,8 +134,12 @@ impl fmt::Display for Overview {
             None => row("generation", &"none installed yet")?,
         }
         row("running", &or_none(&self.running))?;
-        if self.built.is_some() && self.built != self.running {
+        if let Some(name) = &self.specialisation {
+            row("", &format!("the specialisation {name:?}"))?;
+        }
+        if self.drifted {
             row("", &format!("not what was built: {}", or_none(&self.built)))?;
+            row("", &"`bento-client update --retry` switches back to that")?;
         }
         if let Some(generation) = &self.awaiting {
             row("next boot", &format!("generation {}", generation.short()))?;

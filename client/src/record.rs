@@ -31,6 +31,9 @@ pub struct Installed {
     pub auto: bool,
     /// What ran before: where a rollback by hand goes.
     pub previous: Option<SystemPath>,
+    /// Where that is a specialisation, the system that it belongs to, to which a boot leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_boots: Option<SystemPath>,
 }
 
 /// A system that takes effect at the next boot, and is to be proven then.

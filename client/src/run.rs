@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bento_nix::Tail;
-use bento_protocol::RunId;
+use bento_protocol::{RunId, SystemPath};
 
 use crate::arm::{self, Decision, Inhibitor};
 use crate::connection::Connection;
@@ -16,7 +16,7 @@ use crate::generations::Staged;
 use crate::identity::Identity;
 use crate::machine::Machine;
 use crate::poll;
-use crate::record::{self, Journal};
+use crate::record::{self, Awaiting, Installed, Journal};
 use crate::report;
 use crate::secrets;
 use crate::settings::{Operation, Settings};
@@ -110,8 +110,8 @@ pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
     let mut here = Here::new(site, known.ok());
     let old = transaction::roll_back_by_hand(&mut here)?;
     here.console.line(&format!(
-        "{old} runs again, and is what boots. The generation that was installed stays out until it changes; the \
-         appliance is told at the next run."
+        "{old} runs again. The generation that was installed stays out until it changes, or until \
+         `bento-client update --retry` installs it again."
     ));
     Ok(())
 }
@@ -121,7 +121,7 @@ pub fn settle_secrets(site: &Site) -> anyhow::Result<()> {
     let installed = record::read(&site.state.installed())?;
     let awaiting = record::read(&site.state.awaiting())?;
     let journal = record::read(&site.state.journal())?;
-    let situation = site.machine.situation();
+    let situation = site.machine.situation_with(|| known_systems(&site.state));
     let generation = transaction::secrets_of_boot(
         installed.as_ref(),
         awaiting.as_ref(),
@@ -143,6 +143,21 @@ fn prepare(site: &Site) -> Result<Lock, Failure> {
             error: error.into(),
         }
     })
+}
+
+/// The systems that the client knows; a record that is damaged is as good as none.
+fn known_systems(state: &State) -> Vec<SystemPath> {
+    let journal: Option<Journal> = record::read(&state.journal()).ok().flatten();
+    let installed: Option<Installed> = record::read(&state.installed()).ok().flatten();
+    let awaiting: Option<Awaiting> = record::read(&state.awaiting()).ok().flatten();
+    [
+        journal.and_then(|journal| journal.built),
+        installed.map(|installed| installed.system),
+        awaiting.map(|awaiting| awaiting.installed.system),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// This machine, its server and its terminal.

@@ -78,7 +78,7 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
             ..Journal::begun(run, generation, started, before)
         },
     };
-    let note = knowledge.note(generation);
+    let note = knowledge.note(generation, &situation);
     transaction.ended(
         PhaseName::Poll,
         begun,
@@ -172,6 +172,12 @@ impl<W: World> Transaction<'_, W> {
                     .warn("updates are held: `bento-client hold off` ends that");
                 last.map_or(Ok(()), |last| self.tell(&Standing::Held(Some(last))))
             }
+            // Somebody went back by hand, or switched to another system, and wants it undone.
+            Standing::Installed(installed)
+                if self.wish.retry && !is_held && !self.is_wholly_on(&installed.system) =>
+            {
+                self.carry_out(|this| this.update())
+            }
             Standing::Installed(installed) => {
                 self.switch_secrets_quietly(Some(generation));
                 if is_held || !self.moves_by_itself(knowledge) {
@@ -181,6 +187,11 @@ impl<W: World> Transaction<'_, W> {
             }
             standing => self.tell(&standing),
         }
+    }
+
+    fn is_wholly_on(&mut self, system: &SystemPath) -> bool {
+        let situation = self.world.situation();
+        situation.is_on(system) && situation.profile.as_ref() == Some(system)
     }
 
     /// Whether it is time for a self-update of what is installed.
@@ -436,6 +447,11 @@ impl<W: World> Transaction<'_, W> {
         let begun = Instant::now();
         let situation = self.world.situation();
         let journal = &self.journal;
+        // Of another system it would say that all is well.
+        let specialisation = situation.specialisation.filter(|it| match &journal.built {
+            Some(built) if outcome.is_success() => it.of.contains(built),
+            _ => true,
+        });
         let report = Report {
             format: Format,
             run: journal.run,
@@ -456,8 +472,8 @@ impl<W: World> Transaction<'_, W> {
             error: journal.error.as_deref().map(shortened),
             client: env!("CARGO_PKG_VERSION").to_owned(),
             nix: self.world.nix_version(),
-            machine: None,
-            specialisation: None,
+            machine: situation.machine,
+            specialisation: specialisation.map(|it| it.name),
             log: self.world.log(),
         };
         let is_told = self.world.report(report);
@@ -490,14 +506,31 @@ impl<W: World> Transaction<'_, W> {
         }
     }
 
-    fn new_installed(&self, system: &SystemPath) -> Installed {
-        let before = &self.journal.before.running;
+    /// What ran before a system, and to what a boot led then. Where the system itself did, what ran before it.
+    fn previous(&mut self, system: &SystemPath) -> (Option<SystemPath>, Option<SystemPath>) {
+        let before = &self.journal.before;
+        if before.was_on(system) {
+            let installed = self.world.installed();
+            let kept = installed.filter(|it| it.previous.as_ref() != Some(system));
+            return kept.map_or((None, None), |it| (it.previous, it.previous_boots));
+        }
+        let boots = before.specialisation.as_ref().and_then(|specialisation| {
+            let profile = before.profile.as_ref();
+            let profile = profile.filter(|profile| specialisation.of.contains(profile));
+            profile.or(specialisation.of.first()).cloned()
+        });
+        (before.running.clone(), boots)
+    }
+
+    fn new_installed(&mut self, system: &SystemPath) -> Installed {
+        let (previous, previous_boots) = self.previous(system);
         Installed {
             generation: self.journal.generation,
             system: system.clone(),
             mark: self.journal.mark,
             auto: self.journal.auto,
-            previous: before.clone().filter(|before| before != system),
+            previous,
+            previous_boots,
         }
     }
 }

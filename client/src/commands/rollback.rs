@@ -12,7 +12,7 @@ use crate::run;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The appliance shows the machine as drifted then, and the generation isn't installed again until it \
-                  changes. Exit codes: 0 done, 2 usage or settings, 3 the rollback failed, 5 another run holds the lock."
+                  changes, or until `bento-client update --retry`. Exit codes: 0 done, 2 usage or settings, 3 the rollback failed, 5 another run holds the lock."
 )]
 pub struct Rollback {
     /// Go back from this run's system, unless it was confirmed

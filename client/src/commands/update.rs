@@ -12,7 +12,7 @@ use crate::transaction::Wish;
                   3 rolled back, 4 no usable server, 5 another run holds the lock."
 )]
 pub struct Update {
-    /// Try again what is known to have failed
+    /// Try again what is known to have failed, and install again what somebody went back from
     #[arg(long)]
     retry: bool,
     /// Accept a system that has no timer for the client, or no settings for this machine

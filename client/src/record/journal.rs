@@ -4,7 +4,7 @@ use bento_protocol::{Digest, GenerationId, Outcome, Phase, RunId, SystemPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{BootId, Situation};
+use crate::machine::{BootId, Situation, Specialisation};
 
 /// The phases of an update, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,6 +99,9 @@ pub struct Journal {
 pub struct Before {
     /// The system that ran.
     pub running: Option<SystemPath>,
+    /// What that is a specialisation of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specialisation: Option<Specialisation>,
     /// The system that a boot would have led to.
     pub profile: Option<SystemPath>,
     /// The generation whose secrets were in place.
@@ -135,9 +138,25 @@ impl Before {
     pub fn now(situation: &Situation, generation: Option<GenerationId>) -> Self {
         Before {
             running: situation.running.clone(),
+            specialisation: situation.specialisation.clone(),
             profile: situation.profile.clone(),
             generation,
             boot: situation.boot.clone(),
+        }
+    }
+
+    /// Whether a system is what ran, or what ran was a specialisation of it.
+    pub fn was_on(&self, system: &SystemPath) -> bool {
+        let specialisation = self.specialisation.as_ref();
+        self.running.as_ref() == Some(system)
+            || specialisation.is_some_and(|it| it.of.contains(system))
+    }
+
+    /// Whether the machine is back: a boot leads from a specialisation to its system.
+    pub fn is_back(&self, situation: &Situation) -> bool {
+        match &situation.running {
+            Some(running) => self.was_on(running),
+            None => self.running.is_none(),
         }
     }
 }

@@ -5,7 +5,7 @@ use anyhow::Context;
 use bento_protocol::{Digest, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
-use super::{Here, Source, connection, usable};
+use super::{Here, Source, connection, known_systems, usable};
 use crate::arm::{self, Decision, Inhibitor};
 use crate::build::{self, BuildError};
 use crate::confirm;
@@ -53,8 +53,16 @@ impl World for Here<'_> {
     fn situation(&mut self) -> Situation {
         Situation {
             held: hold::until(self.state, Timestamp::now()),
-            ..self.machine.situation()
+            ..self.machine.situation_with(|| known_systems(self.state))
         }
+    }
+
+    fn specialisation(&mut self, system: &SystemPath, name: &str) -> Option<SystemPath> {
+        self.machine.specialisation(system, name)
+    }
+
+    fn is_in_store(&mut self, system: &SystemPath) -> bool {
+        Path::new(system.as_str()).exists()
     }
 
     fn installed(&mut self) -> Option<Installed> {

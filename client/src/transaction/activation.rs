@@ -83,13 +83,18 @@ impl<W: World> Transaction<'_, W> {
     /// Whether there is nothing to activate: the system runs and boots, and wholly, as far as is known. Other secrets want
     /// their units restarted and the machine proven, as another system does.
     fn is_in_place(&mut self, system: &SystemPath) -> bool {
-        let situation = self.world.situation();
-        let is_same = |path: Option<&SystemPath>| path == Some(system);
         let generations = (self.journal.before.generation, self.journal.generation);
         self.journal.unreturned.is_none()
-            && is_same(situation.running.as_ref())
-            && is_same(situation.profile.as_ref())
+            && self.is_wholly_on(system)
             && !self.world.secrets_differ(generations.0, generations.1)
+    }
+
+    /// What is switched to: the system, or its specialisation of the name of that which ran before.
+    fn target(&mut self, system: &SystemPath) -> SystemPath {
+        let before = self.journal.before.specialisation.as_ref();
+        before
+            .and_then(|before| self.world.specialisation(system, &before.name))
+            .unwrap_or_else(|| system.clone())
     }
 
     /// Whether the machine was rebooted for this system, and then went back from it. Switched to, it would boot unproven
@@ -152,7 +157,8 @@ impl<W: World> Transaction<'_, W> {
         self.world
             .switch_secrets(Some(generation))
             .map_err(Stop::local)?;
-        let switched = match self.switch_twice(system, failed_before) {
+        let target = self.target(system);
+        let switched = match self.switch_twice(&target, failed_before) {
             Ok(switched) => switched,
             Err(SwitchError::NeedsBoot) => return Ok(Way::NeedsBoot),
             Err(SwitchError::Busy) => return Ok(Way::Busy),
@@ -168,7 +174,7 @@ impl<W: World> Transaction<'_, W> {
         };
         self.ended(PhaseName::Activate, begun, note);
         restarted.map_err(Stop::failed)?;
-        self.confirm(system, switched, failed_before)?;
+        self.confirm(&target, switched, failed_before)?;
         self.commit(system)?;
         Ok(Way::Runs)
     }
@@ -242,6 +248,7 @@ impl<W: World> Transaction<'_, W> {
             )));
         }
         let mut warnings = Vec::new();
+        warnings.extend(self.left_specialisation());
         if switched == Switched::SomeUnitsFailed {
             let newly = self.newly_failed(failed_before);
             if !newly.is_empty() {
@@ -283,6 +290,17 @@ impl<W: World> Transaction<'_, W> {
             }
         }
         Ok(warnings)
+    }
+
+    fn left_specialisation(&mut self) -> Option<String> {
+        let before = self.journal.before.specialisation.as_ref()?;
+        let is_left = self.journal.built == self.world.situation().running;
+        is_left.then(|| {
+            format!(
+                "the machine ran the specialisation {:?}, which the new system doesn't have: it runs the system itself",
+                before.name
+            )
+        })
     }
 
     /// Makes the new system the one that boots, and only then decides that it stays: until then the rollback may come.

@@ -41,6 +41,7 @@ fn awaiting_proof(
         auto: installed.generation == fallback.generation,
         before: Before {
             running: Some(fallback.system.clone()),
+            specialisation: None,
             profile: Some(fallback.system.clone()),
             generation: Some(fallback.generation),
             boot: boot.clone(),
@@ -59,8 +60,10 @@ pub(super) fn remember_fallback(world: &mut impl World, situation: &Situation) {
     let Some(installed) = world.installed() else {
         return;
     };
-    let runs = situation.running.as_ref() == Some(&installed.system);
-    if runs && !situation.reboot_required && world.fallback().as_ref() != Some(&installed) {
+    if situation.is_on(&installed.system)
+        && !situation.reboot_required
+        && world.fallback().as_ref() != Some(&installed)
+    {
         let remembered = world.set_fallback(&installed);
         if let Err(error) = remembered {
             world.warn(&format!("{error:#}"));
@@ -111,7 +114,7 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
         wish: Wish::default(),
         journal,
     };
-    let came_up = situation.running.as_ref() == Some(&awaiting.installed.system);
+    let came_up = situation.is_on(&awaiting.installed.system);
     match &awaiting.failure {
         None if came_up => transaction.prove_boot(awaiting),
         None => {
@@ -144,7 +147,7 @@ pub(super) fn is_stuck(world: &mut impl World) -> bool {
         awaiting.fallback.is_some()
             && awaiting.failure.is_none()
             && awaiting.boot != situation.boot
-            && situation.running.as_ref() == Some(&awaiting.installed.system)
+            && situation.is_on(&awaiting.installed.system)
     })
 }
 
@@ -156,9 +159,9 @@ fn is_taken_back(awaiting: &Awaiting, situation: &Situation) -> bool {
 
 /// Whether somebody switched to another system, or made one the one that boots, where only the boot awaits its proof.
 fn is_void(awaiting: &Awaiting, situation: &Situation) -> bool {
-    let is_other =
-        |system: &Option<SystemPath>| system.as_ref() != Some(&awaiting.installed.system);
-    awaiting.fallback.is_some() && (is_other(&situation.running) || is_other(&situation.profile))
+    let system = &awaiting.installed.system;
+    let is_other = !situation.is_on(system) || situation.profile.as_ref() != Some(system);
+    awaiting.fallback.is_some() && is_other
 }
 
 /// Makes what was before the one that boots, and waits for nothing.
@@ -225,7 +228,7 @@ impl<W: World> Transaction<'_, W> {
     fn new_awaiting(&mut self, system: &SystemPath) -> Awaiting {
         let now = self.world.situation();
         // A run that was cut short may be completed after a boot. If that led to the new system, it is the one awaited.
-        let has_come = now.running.as_ref() == Some(system);
+        let has_come = now.is_on(system);
         let before = self.journal.before.clone();
         Awaiting {
             installed: self.new_installed(system),
@@ -416,9 +419,7 @@ impl<W: World> Transaction<'_, W> {
     ) -> Result<(), Failure> {
         let before = &awaiting.before;
         let situation = self.world.situation();
-        if situation.running == before.running
-            || situation.running.as_ref() != Some(&awaiting.installed.system)
-        {
+        if before.is_back(&situation) || !situation.is_on(&awaiting.installed.system) {
             self.switch_secrets_quietly(before.generation);
         }
         if let Some(fallback) = &awaiting.fallback {
@@ -445,7 +446,7 @@ impl<W: World> Transaction<'_, W> {
             });
         }
         self.journal.error = Some(format!("{error:#}"));
-        let outcome = match situation.running == before.running {
+        let outcome = match before.is_back(&situation) {
             true => Outcome::RolledBack,
             false => Outcome::RollbackFailed,
         };
@@ -467,7 +468,7 @@ impl<W: World> Transaction<'_, W> {
         let situation = self.world.situation();
         let installed = self.world.installed()?;
         let is_first = awaiting.fallback.is_none()
-            && situation.running.as_ref() == Some(&installed.system)
+            && situation.is_on(&installed.system)
             && situation.profile.as_ref() == Some(&installed.system)
             && !situation.reboot_required;
         let fallback = other_fallback(self.world, &installed).filter(|_| is_first)?;

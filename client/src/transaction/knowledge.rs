@@ -2,6 +2,7 @@ use bento_protocol::{GenerationId, Outcome, SystemPath};
 use jiff::Timestamp;
 
 use super::World;
+use crate::machine::Situation;
 use crate::record::{Awaiting, Failed, Installed};
 
 /// What a machine remembers of the updates before.
@@ -100,7 +101,7 @@ impl Knowledge {
     }
 
     /// What is said of a generation that was polled.
-    pub(super) fn note(&self, generation: GenerationId) -> &'static str {
+    pub(super) fn note(&self, generation: GenerationId, situation: &Situation) -> &'static str {
         let is = |installed: &Installed| installed.generation == generation;
         if self
             .awaiting
@@ -108,8 +109,13 @@ impl Knowledge {
             .is_some_and(|awaiting| is(&awaiting.installed))
         {
             "takes effect at the next boot"
-        } else if self.installed.as_ref().is_some_and(is) {
-            "is installed already"
+        } else if let Some(installed) = self.installed.as_ref().filter(|it| is(it)) {
+            match situation.is_on(&installed.system) {
+                true => "is installed already",
+                false => {
+                    "is installed, but another system runs: `bento-client update --retry` switches back to it"
+                }
+            }
         } else if self.failure_of(generation).is_some() {
             "has failed before"
         } else {

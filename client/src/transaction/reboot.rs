@@ -59,9 +59,8 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
     }
     await_delivery(world);
     // What somebody switched to, or made the one that boots, they look after.
-    let is_ours = [&situation.running, &situation.profile]
-        .iter()
-        .all(|system| system.as_ref() == Some(&installed.system));
+    let is_ours =
+        situation.is_on(&installed.system) && situation.profile.as_ref() == Some(&installed.system);
     let awaited = match (is_awaited, is_ours) {
         (true, _) => Ok(()),
         (false, true) => boot::await_proof(world, installed, situation.boot),

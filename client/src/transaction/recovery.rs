@@ -1,5 +1,5 @@
 use anyhow::anyhow;
-use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
+use bento_protocol::{GenerationId, Outcome, RunId};
 
 use super::{Transaction, Wish, World, rollback};
 use crate::arm::Decision;
@@ -59,11 +59,9 @@ pub fn secrets_of_boot(
         (None, None) => return installed.map(|installed| installed.generation),
     };
     let (system, generation) = new;
-    let runs =
-        |system: Option<&SystemPath>| system.is_some() && system == situation.running.as_ref();
     // Where only the secrets are new, the system doesn't tell.
-    let is_back = is_given_up && runs(before.running.as_ref());
-    match runs(system) && !is_back {
+    let is_back = is_given_up && before.is_back(situation);
+    match system.is_some_and(|system| situation.is_on(system)) && !is_back {
         true => Some(generation),
         false => before.generation,
     }
@@ -130,7 +128,7 @@ impl<W: World> Transaction<'_, W> {
             Ok(decision) => decision,
             Err(error) => return self.bring_back(PhaseName::Commit, format!("{error:#}")),
         };
-        let runs = self.world.situation().running.as_ref() == Some(&system);
+        let runs = self.world.situation().is_on(&system);
         match decision {
             Some(Decision::Armed) if runs => {
                 self.world.stop_switch(self.journal.run);

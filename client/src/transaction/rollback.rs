@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 
-use bento_protocol::{RunId, SystemPath};
+use bento_protocol::{Outcome, RunId, SystemPath};
 
-use super::World;
+use super::{Transaction, Wish, World};
 use crate::arm::Decision;
 use crate::exit::{ExitReason, Failure};
-use crate::record::{Journal, PhaseName};
+use crate::record::{Before, Journal, PhaseName};
 use crate::switch::{Action, SwitchError};
 
 /// How often a system is switched to while another switch goes on, which somebody may have begun by hand.
@@ -77,7 +77,12 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
             world.warn(&format!("{error:#}"));
         }
     }
-    failures.extend(check_running(world, old).err());
+    let situation = world.situation();
+    // What booted since, before anything was switched to, is left as it is.
+    let is_untouched = journal.phase < PhaseName::Activate;
+    if !(is_untouched && before.is_back(&situation)) {
+        failures.extend(check_running(world, old).err());
+    }
     if failures.is_empty() {
         return Ok(());
     }
@@ -145,24 +150,46 @@ pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Er
     )
 }
 
-/// Goes back to what ran before the last update, because somebody wants it, and says what that is.
+/// Goes back to what ran before the last update, because somebody wants it, tells the appliance, and says what that is.
 pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> {
     super::recover(world);
     let failed = |error| Failure {
         reason: ExitReason::RolledBack,
         error,
     };
-    let previous = world.installed().and_then(|installed| installed.previous);
-    let previous = previous
-        .context("nothing is known that ran before the last update")
-        .map_err(failed)?;
+    let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
+    let installed = world.installed().ok_or_else(nothing)?;
+    let previous = installed.previous.clone().ok_or_else(nothing)?;
+    let boots = installed.previous_boots.clone().unwrap_or(previous.clone());
+    for system in [&previous, &boots] {
+        if !world.is_in_store(system) {
+            return Err(failed(anyhow!(
+                "{system}, which ran before the last update, is gone from the Nix store: garbage was collected since. \
+                 Publish the configuration that you want back, and the machine builds it again; what can still be \
+                 booted, `nix-env --list-generations -p /nix/var/nix/profiles/system` lists"
+            )));
+        }
+    }
+    let situation = world.situation();
+    let before = Before::now(&situation, Some(installed.generation));
     let run = RunId::now();
+    let started = world.now();
     let go_back = |world: &mut _| {
         switch(world, run, &previous, Action::Test)?;
         check_running(world, &previous)?;
-        boot(world, run, &previous)?;
+        boot(world, run, &boots)?;
         await_nothing(world)
     };
     go_back(world).map_err(failed)?;
+    let mut journal = Journal::begun(run, installed.generation, started, before);
+    journal.built = Some(installed.system);
+    journal.error = Some("somebody went back by hand, with `bento-client rollback`".to_owned());
+    let mut told = Transaction {
+        world,
+        wish: Wish::default(),
+        journal,
+    };
+    // It is told of as drifted: the generation is installed, and something else runs.
+    told.report_outcome(Outcome::Unchanged);
     Ok(previous)
 }

@@ -27,6 +27,11 @@ pub trait World {
     fn now(&mut self) -> Timestamp;
     /// What the machine runs.
     fn situation(&mut self) -> Situation;
+    /// The specialisation of a system by its name; none if the system doesn't have it.
+    fn specialisation(&mut self, system: &SystemPath, name: &str) -> Option<SystemPath>;
+
+    /// Whether a system is in the Nix store.
+    fn is_in_store(&mut self, system: &SystemPath) -> bool;
 
     /// What is installed.
     fn installed(&mut self) -> Option<Installed>;

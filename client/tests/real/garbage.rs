@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bento_protocol::{ReportName, RunId};
 
-use crate::ground::{Ground, NAME, broken, flake, with};
+use crate::ground::{CURRENT, Ground, NAME, broken, flake, with};
 
 /// All that there is in a folder, without what is named for a generation.
 fn entries(folder: &Path) -> BTreeSet<String> {
@@ -76,4 +76,27 @@ fn of_too_many_reports_the_oldest_are_dropped_and_counted() {
     ground.update().with(1);
     assert_eq!(ground.reports().len(), 50);
     assert_eq!(ground.state_names("spool"), [""; 0]);
+}
+
+// Issue 10, line 30.
+#[test]
+fn a_rollback_names_what_garbage_collection_took() {
+    let mut ground = Ground::new();
+    let before = fs::canonicalize(ground.path(CURRENT)).unwrap();
+    ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    ground.reboot();
+    let collected = ground
+        .environment("nix-collect-garbage")
+        .arg("-d")
+        .output()
+        .unwrap();
+    assert!(collected.status.success(), "{collected:?}");
+    assert!(!before.exists());
+    ground
+        .ask("rollback", &[])
+        .with(3)
+        .complaining(before.to_str().unwrap())
+        .complaining("is gone from the Nix store");
+    ground.is_wholly_on("1");
 }

@@ -380,6 +380,15 @@ pub(crate) fn carrying_on(contents: Vec<Content>, settings: &str) -> Vec<Content
     with(contents, "config/etc/bento/client.toml", settings)
 }
 
+/// The same with a specialisation of this version.
+pub(crate) fn specialised(mut contents: Vec<Content>, version: &str) -> Vec<Content> {
+    for mut part in parts(version) {
+        part.path = part.path.replacen("config/", "config/console/", 1);
+        contents.push(part);
+    }
+    contents
+}
+
 /// The same with a file in place of another, or besides.
 pub(crate) fn with(mut contents: Vec<Content>, path: &str, bytes: &str) -> Vec<Content> {
     contents.retain(|content| content.path != path);

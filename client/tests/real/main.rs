@@ -32,5 +32,6 @@ mod reports;
 mod retries;
 mod secrets;
 mod self_update;
+mod specialisations;
 mod status;
 mod update;

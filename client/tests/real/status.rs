@@ -119,7 +119,7 @@ fn status_says_what_is_going_on_and_what_was_cut_short() {
 }
 
 #[test]
-fn a_rollback_by_hand_is_told_and_left_alone() {
+fn a_rollback_by_hand_is_told_left_alone_and_undone_on_request() {
     let mut ground = Ground::new();
     let first = ground.publish(flake("1"), &[]);
     ground.update().with(0);
@@ -127,7 +127,13 @@ fn a_rollback_by_hand_is_told_and_left_alone() {
     ground.update().with(0);
     ground.ask("rollback", &[]).with(0);
     ground.is_wholly_on("1");
-    says(&ground, &["not what was built:"]);
+    says(
+        &ground,
+        &["not what was built:", "bento-client update --retry"],
+    );
+    // Issue 10, line 26.
+    let error = ground.last_report().error.unwrap();
+    assert!(error.contains("`bento-client rollback`"), "{error}");
     for _ in 0..2 {
         ground.update().with(0);
     }
@@ -138,6 +144,17 @@ fn a_rollback_by_hand_is_told_and_left_alone() {
     assert_eq!(report.outcome, Outcome::Unchanged);
     assert_eq!(report.generation, second.manifest.generation());
     assert_ne!(report.system.built, report.system.running);
+
+    let said = ground.update().with(0).stdout;
+    assert!(said.contains("bento-client update --retry"), "{said}");
+    ground.update_with(&["--retry"]).with(0);
+    ground.is_wholly_on("2");
+    assert_eq!(ground.last_report().outcome, Outcome::Switched);
+    // A generation that comes to the same system leaves what ran before it known.
+    ground.publish(with(flake("2"), "config/comment", "# nothing"), &[]);
+    ground.update().with(0);
+    ground.ask("rollback", &[]).with(0);
+    ground.is_wholly_on("1");
 
     ground.publish(flake("3"), &[]);
     ground.update().with(0);

@@ -152,6 +152,22 @@ fn whatever_happens_wherever_around_a_kernel_to_which_bento_reboots() {
     }
 }
 
+// Issue 10, line 21.
+#[test]
+fn whatever_happens_wherever_in_an_update_of_a_specialisation() {
+    for nature in [Nature::Good, Nature::Unhealthy] {
+        assert!(try_everything(|| with_new_secrets(nature).specialised()) > 300);
+    }
+    let kernel = || {
+        let mut fake = Fake::with(Nature::LosesNetwork)
+            .with_kernel(1)
+            .specialised();
+        fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
+        fake
+    };
+    assert!(try_everything(kernel) > 300);
+}
+
 #[test]
 fn whatever_happens_wherever_after_a_rollback_that_failed() {
     assert!(try_everything(rollback_failed) > 300);

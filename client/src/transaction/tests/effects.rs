@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use bento_protocol::{Digest, RunId, SystemPath};
 
 use super::fake::{Course, Fake};
-use super::machine::Nature;
+use super::machine::{Nature, whole};
 use crate::arm::Decision;
 use crate::build::BuildError;
 use crate::record::Delivered;
@@ -78,7 +78,7 @@ impl Fake {
             self.machine.failing.push("flaky.service".to_owned());
         }
         if !self.machine.is_half {
-            self.machine.ran.insert(system.clone());
+            self.machine.ran.insert(whole(system));
         }
         match nature {
             _ if self.machine.is_half => failed,

@@ -9,7 +9,7 @@ use bento_protocol::{GenerationId, Report};
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{Wish, recover, roll_back, secrets_of_boot, update};
-use super::machine::{Disk, Generation, Machine, Nature, Server, System, id, system};
+use super::machine::{Disk, Generation, Machine, Nature, Server, System, console_of, id, system};
 use crate::arm::Decision;
 use crate::exit::{ExitReason, Failure};
 use crate::record::Installed;
@@ -99,6 +99,7 @@ impl Fake {
                     mark: Some(Self::mark_of(0)),
                     auto: false,
                     previous: None,
+                    previous_boots: None,
                 }),
                 staged: [generation].into(),
                 secrets: Some(generation),
@@ -129,7 +130,11 @@ impl Fake {
     /// Publishes a new system with the secrets and the terms of the last generation.
     pub(super) fn publish(&mut self, nature: Nature) -> GenerationId {
         let kernel = self.server.systems.last().unwrap().kernel;
-        self.server.systems.push(System { nature, kernel });
+        self.server.systems.push(System {
+            nature,
+            kernel,
+            has_console: false,
+        });
         let system = self.server.systems.len() - 1;
         self.publish_with(|generation| generation.system = system)
     }
@@ -151,6 +156,15 @@ impl Fake {
     /// The newest system has another kernel than those before.
     pub(super) fn with_kernel(mut self, kernel: u8) -> Self {
         self.server.systems.last_mut().unwrap().kernel = kernel;
+        self
+    }
+
+    /// All systems have a specialisation, and that of the one that runs was switched to.
+    pub(super) fn specialised(mut self) -> Self {
+        for system in &mut self.server.systems {
+            system.has_console = true;
+        }
+        self.machine.running = console_of(&self.machine.running);
         self
     }
 

@@ -1,11 +1,11 @@
 //! What must be true of every report, and of a machine that nothing disturbs any more.
 
-use bento_protocol::{Outcome, Report};
+use bento_protocol::{Outcome, Report, SystemPath};
 use jiff::SignedDuration;
 
 use super::super::Wish;
 use super::fake::Fake;
-use super::machine::{Nature, id};
+use super::machine::{Nature, id, whole};
 
 /// More minutes than any pause between two tries.
 const PAUSE: i64 = 7 * 60;
@@ -29,16 +29,25 @@ impl Fake {
         if let Some(built) = built {
             assert!(self.server.leads(report.generation, built), "{}", said());
         }
-        let is_old = report.system.before.as_ref() == running && !machine.is_half;
+        let is_specialised = machine.running != whole(&machine.running);
+        if report.outcome.is_success() {
+            let is_of_it = built == Some(&whole(&machine.running));
+            let named = is_specialised && (is_of_it || built.is_none());
+            assert_eq!(report.specialisation.is_some(), named, "{}", said());
+        }
+        // A boot leads from a specialisation to its system.
+        let is_what_was =
+            |system: &SystemPath| *system == machine.running || whole(system) == machine.running;
+        let is_old = report.system.before.as_ref().is_some_and(is_what_was) && !machine.is_half;
         let is_true = match report.outcome {
-            Outcome::Switched => built == running && !machine.is_half,
+            Outcome::Switched => built == Some(&whole(&machine.running)) && !machine.is_half,
             Outcome::Unchanged => built != running || !machine.is_half,
             Outcome::Staged => built == Some(machine.loader()) && built == Some(&machine.profile),
             Outcome::PullFailed | Outcome::BuildFailed | Outcome::ActivationFailed => {
                 is_old || self.is_astray()
             }
             Outcome::RolledBack => {
-                is_old && *machine.loader() == machine.running || self.is_astray()
+                is_old && *machine.loader() == whole(&machine.running) || self.is_astray()
             }
             Outcome::RollbackFailed => true,
         };
@@ -84,7 +93,8 @@ impl Fake {
             .awaiting
             .as_ref()
             .map(|awaiting| &awaiting.installed.system);
-        let boots = boots.unwrap_or(&machine.running);
+        let running = whole(&machine.running);
+        let boots = boots.unwrap_or(&running);
         assert_eq!(
             (&machine.profile, machine.loader()),
             (boots, boots),

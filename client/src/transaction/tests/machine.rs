@@ -6,7 +6,7 @@ use bento_protocol::{GenerationId, Policy, Report, RunId, SystemPath, Terms};
 use jiff::Timestamp;
 
 use crate::arm::Decision;
-use crate::machine::{BootId, Situation};
+use crate::machine::{BootId, Situation, Specialisation};
 use crate::record::{Awaiting, Delivered, Failed, Installed, Journal, Rebooted};
 
 /// What a system is like.
@@ -37,6 +37,8 @@ pub(super) enum Nature {
 pub(super) struct System {
     pub(super) nature: Nature,
     pub(super) kernel: u8,
+    /// Whether it has a specialisation.
+    pub(super) has_console: bool,
 }
 
 /// What is published: a system and secrets.
@@ -96,6 +98,8 @@ pub(super) struct Machine {
     /// Whose time is over when, in minutes since the start.
     pub(super) timer: Option<(RunId, i64)>,
     pub(super) held: Option<Timestamp>,
+    /// Systems that garbage collection took.
+    pub(super) collected: BTreeSet<SystemPath>,
     /// Units that fail whatever runs.
     pub(super) failing: Vec<String>,
     /// The secrets with which the units were started.
@@ -115,6 +119,20 @@ pub(super) fn system(system: usize, inputs: u8) -> SystemPath {
     format!("/nix/store/system-{system}-{inputs}")
         .parse()
         .unwrap()
+}
+
+/// The name of the only specialisation.
+pub(super) const CONSOLE: &str = "console";
+
+/// The specialisation of a system.
+pub(super) fn console_of(system: &SystemPath) -> SystemPath {
+    format!("{system}-{CONSOLE}").parse().unwrap()
+}
+
+/// A system, or what a specialisation is one of.
+pub(super) fn whole(path: &SystemPath) -> SystemPath {
+    let whole = path.as_str().strip_suffix("-console");
+    whole.unwrap_or(path.as_str()).parse().unwrap()
 }
 
 pub(super) fn system_number(path: &SystemPath) -> usize {
@@ -174,6 +192,7 @@ impl Machine {
             is_going_down: false,
             timer: None,
             held: None,
+            collected: BTreeSet::new(),
             failing: Vec::new(),
             secrets_in_use: Some(0),
         }
@@ -190,13 +209,20 @@ impl Machine {
 
     pub(super) fn situation(&self, server: &Server, now: Timestamp) -> Situation {
         let kernel = |system| server.system(system).kernel;
+        let running_whole = whole(&self.running);
+        let specialisation = (self.running != running_whole).then(|| Specialisation {
+            name: CONSOLE.to_owned(),
+            of: vec![running_whole],
+        });
         Situation {
             running: Some(self.running.clone()),
+            specialisation,
             booted: Some(self.booted.clone()),
             profile: Some(self.profile.clone()),
             boot: self.boot_id(),
             reboot_required: kernel(&self.running) != kernel(&self.booted),
             held: self.held.filter(|until| *until > now),
+            machine: None,
         }
     }
 

@@ -5,7 +5,7 @@ use bento_protocol::Outcome;
 use super::super::Wish;
 use super::super::roll_back_by_hand;
 use super::fake::Fake;
-use super::machine::{Nature, id, system};
+use super::machine::{Nature, console_of, id, system};
 use crate::exit::{ExitReason, Failure};
 
 const RETRY: Wish = Wish {
@@ -211,23 +211,132 @@ fn by_hand(fake: &mut Fake) -> Result<(), Failure> {
     roll_back_by_hand(fake).map(drop)
 }
 
+// Issue 10, line 26.
 #[test]
-fn somebody_can_go_back_by_hand() {
+fn somebody_can_go_back_by_hand_and_undo_that() {
     let mut fake = Fake::with(Nature::Good);
     fake.update();
     assert_eq!(fake.start(by_hand), Some(Ok(())));
-    assert_eq!(fake.acts(), ["test 0", "profile 0", "boot 0"]);
+    assert_eq!(
+        fake.acts(),
+        ["test 0", "profile 0", "boot 0", "report unchanged"]
+    );
     assert_eq!(fake.machine.running, system(0, 0));
-    // It is shown as drifted, and isn't updated again to what somebody left.
-    fake.update_with(RETRY);
+    // It is shown as drifted, and who did it.
     let report = fake.newest_report();
     assert_eq!(report.outcome, Outcome::Unchanged);
+    assert_eq!(report.system.before, Some(system(1, 0)));
     assert_eq!(report.system.built, Some(system(1, 0)));
     assert_eq!(report.system.running, Some(system(0, 0)));
+    let error = report.error.as_deref().unwrap();
+    assert!(error.contains("bento-client rollback"), "{error}");
+    // By itself it isn't updated again to what somebody left; nor while it is held.
+    fake.update();
+    fake.hold(1);
+    fake.update_with(RETRY);
+    assert_eq!(fake.machine.running, system(0, 0));
+    fake.machine.held = None;
+    fake.update_with(RETRY);
+    assert_eq!(fake.machine.running, system(1, 0));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
+    // And once more.
+    assert_eq!(fake.start(by_hand), Some(Ok(())));
+    assert_eq!(fake.machine.running, system(0, 0));
 
     let mut fresh = Fake::new();
     let ended = fresh.start(by_hand);
     assert_eq!(ended, Some(Err(ExitReason::RolledBack)));
+}
+
+// Issue 10, line 26.
+#[test]
+fn what_ran_before_stays_known_when_a_generation_comes_to_the_same_system() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.update();
+    fake.publish_with(|generation| generation.is_unpinned = true);
+    fake.update();
+    assert_eq!(fake.disk.installed.as_ref().unwrap().generation, id(2));
+    assert_eq!(fake.start(by_hand), Some(Ok(())));
+    assert_eq!(fake.machine.running, system(0, 0));
+}
+
+// Issue 10, line 30.
+#[test]
+fn what_garbage_collection_took_is_named() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.update();
+    fake.machine.collected.insert(system(0, 0));
+    let mut said = String::new();
+    fake.start(|fake| {
+        roll_back_by_hand(fake)
+            .map(drop)
+            .inspect_err(|failure| said = failure.to_string())
+    });
+    assert!(said.contains(system(0, 0).as_str()), "{said}");
+    assert_eq!(fake.machine.running, system(1, 0));
+    assert_eq!(fake.acts(), [""; 0]);
+}
+
+// Issue 10, line 21.
+#[test]
+fn a_machine_stays_in_its_specialisation_if_the_new_system_has_it() {
+    let mut fake = Fake::with(Nature::Good).specialised();
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.machine.running, console_of(&system(1, 0)));
+    // What boots is the system itself.
+    assert_eq!(fake.machine.profile, system(1, 0));
+    assert_eq!(*fake.machine.loader(), system(1, 0));
+    let report = fake.newest_report();
+    assert_eq!(report.outcome, Outcome::Switched);
+    assert_eq!(report.system.built, Some(system(1, 0)));
+    assert_eq!(report.specialisation.as_deref(), Some("console"));
+    fake.check_whole();
+    // A rollback leads to what ran.
+    fake.publish(Nature::Unhealthy);
+    fake.server.systems[2].has_console = true;
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::RolledBack);
+    assert_eq!(fake.machine.running, console_of(&system(1, 0)));
+    fake.check_whole();
+    // So does one by hand.
+    assert_eq!(fake.start(by_hand), Some(Ok(())));
+    assert_eq!(fake.machine.running, console_of(&system(0, 0)));
+    assert_eq!(fake.machine.profile, system(0, 0));
+    // Of the system that is installed it is none: that is drifted.
+    assert_eq!(fake.newest_report().specialisation, None);
+}
+
+// Issue 10, line 21.
+#[test]
+fn a_specialisation_that_the_new_system_lacks_is_left_and_that_is_said() {
+    let mut fake = Fake::with(Nature::Good).specialised();
+    fake.server.systems[1].has_console = false;
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.machine.running, system(1, 0));
+    let error = fake.newest_report().error.as_deref().unwrap();
+    assert!(error.contains("\"console\""), "{error}");
+    fake.check_whole();
+}
+
+// Issue 10, line 21.
+#[test]
+fn a_specialisation_that_somebody_switches_to_is_what_is_installed() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.server.systems[1].has_console = true;
+    fake.update();
+    fake.machine.running = console_of(&system(1, 0));
+    fake.update_with(RETRY);
+    assert_eq!(fake.acts(), ["poll", "secrets 1", "report unchanged"]);
+    let report = fake.newest_report();
+    assert_eq!(report.specialisation.as_deref(), Some("console"));
+    assert_eq!(report.system.running, Some(console_of(&system(1, 0))));
+    // What comes to the same system isn't activated.
+    fake.publish_with(|generation| generation.is_unpinned = true);
+    fake.update();
+    assert!(!fake.did("test 1-0-console") && !fake.did("test 1"));
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+    fake.check_whole();
 }
 
 #[test]

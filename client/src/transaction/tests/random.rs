@@ -7,7 +7,7 @@ use proptest::test_runner::Config;
 use super::super::Wish;
 use super::crashes::any_fault;
 use super::fake::{Fake, Fault};
-use super::machine::Nature;
+use super::machine::{Nature, console_of, whole};
 
 /// What happens to a machine.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ enum Event {
         retry: bool,
     },
     Reboot,
+    /// Somebody switches to the specialisation of what runs, or back from it.
+    Specialise(bool),
     /// In minutes.
     Pass(i64),
     /// The clock is set, by so many hours.
@@ -40,6 +42,7 @@ struct Publication {
     has_new_kernel: bool,
     reboots: bool,
     moves_by_itself: bool,
+    has_console: bool,
 }
 
 fn nature() -> impl Strategy<Value = Nature> {
@@ -58,13 +61,14 @@ fn nature() -> impl Strategy<Value = Nature> {
 }
 
 fn publication() -> impl Strategy<Value = Publication> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = prop::array::uniform5(any::<bool>());
     (prop::option::weighted(0.8, nature()), flags).prop_map(|(nature, flags)| Publication {
         nature,
-        has_new_secrets: flags.0,
-        has_new_kernel: flags.1,
-        reboots: flags.2,
-        moves_by_itself: flags.3,
+        has_new_secrets: flags[0],
+        has_new_kernel: flags[1],
+        reboots: flags[2],
+        moves_by_itself: flags[3],
+        has_console: flags[4],
     })
 }
 
@@ -85,6 +89,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Release),
         10 => update(),
         2 => Just(Event::Reboot),
+        2 => any::<bool>().prop_map(Event::Specialise),
         2 => (1..600_i64).prop_map(Event::Pass),
         1 => (-48..48_i64).prop_map(Event::Jump),
         1 => Just(Event::Hold),
@@ -108,6 +113,7 @@ impl Fake {
                 self.update_with(Wish { retry, at_boot });
             }
             Event::Reboot => self.reboot_machine(),
+            Event::Specialise(whether) => self.specialise(whether),
             Event::Pass(minutes) => self.pass(minutes),
             Event::Jump(hours) => self.clock += jiff::SignedDuration::from_hours(hours),
             Event::Hold => self.hold(4),
@@ -116,11 +122,25 @@ impl Fake {
         }
     }
 
+    fn specialise(&mut self, whether: bool) {
+        let machine = &mut self.machine;
+        let system = whole(&machine.running);
+        // What a run left undone is another story: its report tells of what it did.
+        let is_quiet = self.disk.journal.is_none() && machine.switching.is_none();
+        if is_quiet && self.server.system(&system).has_console {
+            machine.running = match whether {
+                true => console_of(&system),
+                false => system,
+            };
+        }
+    }
+
     fn publish_as(&mut self, publication: Publication) {
         if let Some(nature) = publication.nature {
             self.publish(nature);
             let system = self.server.systems.last_mut().expect("one was published");
             system.kernel += u8::from(publication.has_new_kernel);
+            system.has_console = publication.has_console;
         }
         self.publish_with(|generation| {
             generation.secrets += u8::from(publication.has_new_secrets);
@@ -141,6 +161,7 @@ proptest! {
         events in prop::collection::vec(event(), 1..12)
     ) {
         let mut fake = Fake::new();
+        fake.server.systems[0].has_console = true;
         for event in events {
             fake.live_through(event);
         }

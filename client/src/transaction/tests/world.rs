@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::super::{Unconfirmed, World};
 use super::effects::SERVER;
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
-use super::machine::{Nature, name, system};
+use super::machine::{CONSOLE, Nature, console_of, name, system};
 use crate::arm::Decision;
 use crate::build::BuildError;
 use crate::machine::Situation;
@@ -63,6 +63,15 @@ impl World for Fake {
 
     fn situation(&mut self) -> Situation {
         self.machine.situation(&self.server, self.clock)
+    }
+
+    fn specialisation(&mut self, system: &SystemPath, name: &str) -> Option<SystemPath> {
+        let has_it = self.server.system(system).has_console && name == CONSOLE;
+        has_it.then(|| console_of(system))
+    }
+
+    fn is_in_store(&mut self, system: &SystemPath) -> bool {
+        !self.machine.collected.contains(system)
     }
 
     fn installed(&mut self) -> Option<Installed> {
