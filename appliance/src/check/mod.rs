@@ -48,6 +48,12 @@ impl Group<'_> {
     }
 }
 
+/// The relative paths that a Nix file names.
+pub(crate) fn named_paths(text: &str) -> Vec<String> {
+    let references = nix::references(text).into_iter();
+    references.map(|reference| reference.path).collect()
+}
+
 /// What will fail once it is published, or surprise: sorted, each once. `folder` is the fleet folder of the forecast.
 pub fn warnings(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     let groups = groups(forecast);

@@ -96,6 +96,17 @@ impl Check {
     }
 }
 
+/// Prints what would be published of a fleet, and what is wrong with it, without asking an appliance.
+///
+/// # Errors
+/// When there is no fleet.
+pub(super) fn preview(folder: &Path, output: &mut dyn Write) -> anyhow::Result<()> {
+    let forecast = Forecast::make(folder, &[])?;
+    let (warnings, shared) = (warnings(folder, &forecast), shared(&forecast));
+    let findings = Findings::new(forecast, None, None, shared, warnings);
+    Ok(findings.print(Detail::Machines, output)?)
+}
+
 /// That a machine would be removed, which may be a slip.
 fn removal(name: &HostName) -> Problem {
     let what = "isn't there any more: its account, its generation and its reports go";

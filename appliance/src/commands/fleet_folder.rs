@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::init::existing;
 use crate::fleet::FILE_NAME;
 
 pub(super) use predecessor::refuse_predecessor;
@@ -31,6 +32,7 @@ impl FleetFolderOption {
         if let Some(named) = &self.fleet {
             if !named.join(FILE_NAME).is_file() {
                 refuse_predecessor(named)?;
+                refuse_flake(named)?;
                 bail!(
                     "{} holds no {FILE_NAME}: name a fleet folder, or make one with `bento init`",
                     named.display()
@@ -42,6 +44,7 @@ impl FleetFolderOption {
         let places = || here.ancestors().chain([Path::new(MOUNTED)]);
         let Some(found) = places().find(|folder| folder.join(FILE_NAME).is_file()) else {
             places().try_for_each(refuse_predecessor)?;
+            places().try_for_each(refuse_flake)?;
             bail!(
                 "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make one \
                  with `bento init`",
@@ -53,6 +56,14 @@ impl FleetFolderOption {
         }
         Ok(found.to_owned())
     }
+}
+
+/// Refuses a folder with a flake, which may be that of all machines.
+fn refuse_flake(folder: &Path) -> anyhow::Result<()> {
+    if existing::is_new(folder) {
+        bail!("{}", existing::advice(folder));
+    }
+    Ok(())
 }
 
 /// Refuses settings that somebody else may have put there, in /tmp for instance, since they name commands that would

@@ -1,3 +1,5 @@
+pub(super) mod existing;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -10,11 +12,16 @@ use clap::Args;
 use super::fleet_folder::refuse_predecessor;
 
 /// Write a fleet that works as it is: examples of every kind of machine, to be replaced by your own
+///
+/// Or, with --existing, write the fleet.toml of a folder that holds the flake of all machines, and nothing else.
 #[derive(Debug, Args)]
 pub struct Init {
     /// The folder, made if it isn't there
     #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".")]
     folder: PathBuf,
+    /// Make a fleet of the flake in the folder: write a fleet.toml with its machines, and say what each would get
+    #[arg(long)]
+    existing: bool,
     /// The name or address at which the machines will reach the appliance
     #[arg(long, default_value = EXAMPLE_ADDRESS, value_parser = address)]
     address: Address,
@@ -78,6 +85,12 @@ impl Init {
     /// # Errors
     /// When anything of it is there already, in which case nothing is written, or when it can't be written.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        if self.existing {
+            return existing::init(&self.folder, &self.address, self.port, output);
+        }
+        if existing::is_new(&self.folder) {
+            bail!("{}", existing::advice(&self.folder));
+        }
         let names = FILES.iter().chain(&LINKS).map(|(path, _)| *path);
         let there: Vec<_> = names
             .filter(|path| fs::symlink_metadata(self.folder.join(path)).is_ok())
@@ -85,7 +98,8 @@ impl Init {
         if !there.is_empty() {
             refuse_predecessor(&self.folder)?;
             bail!(
-                "{} holds {} already, and init never overwrites: choose another folder",
+                "{} holds {} already, and init never overwrites: choose another folder; one with a flake of your machines \
+                 becomes a fleet by `bento init --existing`",
                 self.folder.display(),
                 there.join(", ")
             );
@@ -140,6 +154,7 @@ mod tests {
     fn init(folder: &Path) -> anyhow::Result<()> {
         let init = Init {
             folder: folder.to_owned(),
+            existing: false,
             address: "10.0.0.1".parse().unwrap(),
             port: 2022,
         };

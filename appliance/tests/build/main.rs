@@ -8,6 +8,7 @@
 
 mod builds;
 mod deployments;
+mod existing;
 mod ground;
 mod interruption;
 mod locks;

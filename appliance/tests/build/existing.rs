@@ -1,0 +1,116 @@
+//! A repository with one flake for all machines becomes a fleet, and each machine evaluates with what it gets.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use crate::ground::{Ended, Ground, names};
+
+/// Three machines, one with a name that isn't one in the fleet; the system of each depends on its own folder and on the
+/// modules, and reads nothing else.
+const FLAKE: &str = r#"{
+  outputs = { self }: {
+    nixosConfigurations = builtins.mapAttrs (name: files: {
+      config.system.build.toplevel = derivation {
+        inherit name;
+        system = "PLATFORM";
+        builder = "/bin/sh";
+        PATH = "/usr/bin:/bin";
+        own = import (files + "/value.nix");
+        common = import ./modules/common.nix;
+        secret = "${./secrets}";
+        args = [ "-euc" "mkdir -p $out/bin; echo > $out/bin/switch-to-configuration" ];
+      };
+    }) {
+      CORE-PW = ./hosts/CORE-PW;
+      moon = ./hosts/moon;
+      "sun.example.org" = ./hosts/sun.example.org;
+    };
+  };
+}
+"#;
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let mut git = Command::new("git");
+    git.current_dir(folder)
+        .args(["-c", "user.name=x", "-c", "user.email=x@example.org"]);
+    let ended = git.args(arguments).output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+fn repository() -> Ground {
+    let ground = Ground::new(&[]);
+    std::fs::remove_file(ground.fleet().join("fleet.toml")).unwrap();
+    let platform = format!("{}-linux", std::env::consts::ARCH);
+    ground.write("flake.nix", &FLAKE.replace("PLATFORM", &platform));
+    ground.write("flake.lock", crate::ground::LOCK);
+    ground.write("README.md", "mine");
+    ground.write("modules/common.nix", "\"common\"");
+    for machine in ["CORE-PW", "moon", "sun.example.org"] {
+        ground.write(
+            &format!("hosts/{machine}/value.nix"),
+            &format!("\"{machine}\""),
+        );
+    }
+    ground.write("secrets/token.age", "age-encryption.org/v1\n");
+    symlink("/etc/hostname", ground.fleet().join("modules/broken")).unwrap();
+    git(&ground.fleet(), &["init", "-q"]);
+    git(&ground.fleet(), &["add", "."]);
+    git(&ground.fleet(), &["commit", "-qm", "mine"]);
+    ground
+}
+
+// Issue 10, line 6.
+#[test]
+fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
+    let ground = repository();
+    for wrong in [&["init", "."][..], &["check"]] {
+        let ended = ground.bento(wrong).with(1);
+        ended.saying("holds a flake and no fleet.toml: `bento init --existing`, in that folder");
+    }
+    let before = names(&ground.fleet());
+    let said = ground
+        .bento(&["init", "--existing", "--address", "10.0.0.1"])
+        .with(0);
+    let said = said
+        .saying("3 machines, as Nix says of nixosConfigurations.")
+        .saying("CORE-PW is called core-pw in the fleet")
+        .saying("No machine gets README.md.")
+        .saying("Left out: modules/broken: ");
+    let mut after = names(&ground.fleet());
+    after.retain(|name| name != "fleet.toml");
+    assert_eq!(before, after, "only fleet.toml is written");
+    let toml = ground.read("fleet.toml");
+    for line in [
+        "address = \"10.0.0.1\"",
+        "  \"/hosts/{name}/\",",
+        "  \"/secrets/*.age\",",
+        "  \"/hosts/CORE-PW/\",",
+        "attribute = \"CORE-PW\"",
+        "[hosts.sun]",
+        "attribute = \"sun.example.org\"",
+    ] {
+        assert!(toml.contains(line), "{line:?} isn't in {toml}");
+    }
+    assert!(said.text.contains("core-pw  generation "), "{}", said.text);
+    // What comes later is private until it is named.
+    ground.write("private/key", "secret");
+    ground.write("secrets/wifi.env", "secret");
+    ground
+        .bento(&["check", "--json", "--offline"])
+        .with(0)
+        .saying("\"files\": 5");
+    ground.bento(&["build"]).with(0).saying("3 built.");
+    let again = ground.bento(&["init", "--existing"]).with(1);
+    again.saying("fleet.toml is there already, and init never overwrites");
+}
+
+// Issue 10, line 6.
+#[test]
+fn without_nix_the_machines_are_named_by_their_folders() {
+    let ground = repository();
+    let mut command = ground.command(&["init", "--existing"]);
+    let ended = Ended::of(command.env("PATH", "/nowhere").output().unwrap()).with(0);
+    ended.saying("3 machines, by what lies in hosts/.");
+    ground.bento(&["build"]).with(0).saying("3 built.");
+}
