@@ -15,6 +15,7 @@ use super::board::{Board, Source};
 use super::clerk::Clerk;
 use super::publisher::{Cycle, Publisher};
 use super::settle::SETTLE_TIME;
+use super::watch::Watch;
 use crate::enrolment::Enrolments;
 use crate::problem::Problem;
 use crate::publication::Publications;
@@ -83,11 +84,12 @@ impl Office {
     }
 
     /// Works until nobody can send hints any more. Calls `ready` once, when the first publication is done.
-    pub(super) fn work(&mut self, hints: &Receiver<()>, ready: impl FnOnce()) {
+    pub(super) fn work(&mut self, mut watch: Watch, hints: &Receiver<()>, ready: impl FnOnce()) {
         let started = Instant::now();
         let mut ready = Some(ready);
         let mut retry = SETTLE_TIME;
         loop {
+            watch.renew();
             let look = self.look();
             let may_be_ready = look != Look::Unsettled || started.elapsed() > PATIENCE;
             if may_be_ready

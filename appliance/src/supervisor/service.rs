@@ -20,7 +20,8 @@ use super::office::Office;
 use super::pulse::{Consequence, Pulse};
 use super::scribe::Scribe;
 use super::start::Foundation;
-use super::{Message, Options, watch};
+use super::watch::Watch;
+use super::{Message, Options};
 use crate::enrolment::Enrolments;
 use crate::metrics::{self, Readings};
 use crate::ready::{self, Readiness};
@@ -289,8 +290,8 @@ fn start_clerk(clerk: &Arc<Clerk>, enrolments: &Enrolments) -> Sender<Notice> {
 /// Starts the thread of the office.
 fn start_office(mut office: Office, config: PathBuf, ready: impl FnOnce() + Send + 'static) {
     let (hints_sender, hints) = mpsc::channel();
-    watch::follow(config, hints_sender);
-    thread::spawn(move || office.work(&hints, ready));
+    let watch = Watch::new(config, hints_sender);
+    thread::spawn(move || office.work(watch, &hints, ready));
 }
 
 /// Starts the thread of the scribe, which says when there may be something to notify of.
