@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bento_protocol::{Delta, File, FilePath, Format, GenerationId, HostName, Manifest};
+use bento_protocol::{Delta, FilePath, Format, GenerationId, HostName, Manifest, ManifestEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::publication::Publications;
@@ -80,7 +80,7 @@ impl Offer {
 impl Change {
     /// From the old manifest, if there is one, to the new one.
     pub fn between(old: Option<&Manifest>, new: &Manifest) -> Self {
-        let path = |file: &File| file.path.clone();
+        let path = |entry: &ManifestEntry| entry.path().clone();
         let mut change = Change {
             machine: new.host().clone(),
             from: old.map(Manifest::generation),
@@ -108,7 +108,7 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
-    use bento_protocol::{Digest, Policy};
+    use bento_protocol::{Digest, File, Policy};
     use jiff::Timestamp;
 
     use super::*;
@@ -120,7 +120,7 @@ mod tests {
             size: 1,
             sha256: format!("{content:064x}").parse::<Digest>().unwrap(),
         };
-        let files = files.iter().map(file).collect();
+        let files: Vec<_> = files.iter().map(file).collect();
         let host = "kikimora".parse().unwrap();
         Manifest::new(host, Policy::default(), files, Timestamp::UNIX_EPOCH).unwrap()
     }

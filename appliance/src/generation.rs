@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use bento_protocol::{
-    Digest, File, FileList, HostName, Manifest, ManifestError, Policy, Reboot, limits,
+    Digest, File, FileList, HostName, Manifest, ManifestEntry, ManifestError, Policy, Reboot,
+    limits,
 };
 use jiff::Timestamp;
 use rustix::io::Errno;
@@ -150,14 +151,19 @@ fn files(
     tree: &HostTree,
     fleet: &FleetFolder,
     cache: &mut DigestCache,
-) -> Result<Vec<File>, ReadError> {
+) -> Result<Vec<ManifestEntry>, ReadError> {
     let file = |file: &TreeFile| {
-        Ok(File {
+        // What a symlink says was read with its stamp.
+        if let Some(link) = &file.symlink {
+            return Ok(link.clone().into());
+        }
+        let file = File {
             path: file.path.clone(),
             executable: file.stamp.is_executable(),
             size: file.stamp.size,
             sha256: cache.get(fleet, file)?,
-        })
+        };
+        Ok(file.into())
     };
     tree.files().map(file).collect()
 }
@@ -201,9 +207,12 @@ fn too_large(manifest: &Manifest, place: &str) -> Option<Problem> {
 }
 
 /// No less than the size of a manifest as JSON, in bytes, without writing it: of each file there are at most 136 bytes
-/// beside its path, of which each byte is escaped by one more at most.
+/// beside its path, of a symlink fewer beside path and target; each byte of these is escaped by one more at most.
 fn size_at_most(manifest: &Manifest) -> u64 {
-    let of_file = |file: &File| 136 + 2 * file.path.as_str().len() as u64;
+    let of_file = |entry: &ManifestEntry| {
+        let target = entry.symlink().map_or(0, |link| link.target().len());
+        136 + 2 * (entry.path().as_str().len() + target) as u64
+    };
     let files: u64 = manifest.files().iter().map(of_file).sum();
     limits::HEAD_BYTES + files
 }
@@ -240,7 +249,7 @@ pub fn policy(host: &Host, tree: &HostTree) -> Policy {
 
 #[cfg(test)]
 mod tests {
-    use bento_protocol::{Area, FilePath, Terms};
+    use bento_protocol::{Area, FilePath, Symlink, Terms};
 
     use super::*;
 
@@ -256,11 +265,13 @@ mod tests {
             nix_args: nix_args.try_into().unwrap(),
             ..Terms::default()
         };
-        let files = (0..files).map(file).collect();
+        let files = (0..files).map(file).map(ManifestEntry::from);
+        let link = FilePath::new(Area::Config, "link").unwrap();
+        let link = Symlink::new(link, "\"\\".repeat(1000)).unwrap();
         Manifest::new(
             "a".parse().unwrap(),
             terms.into(),
-            files,
+            files.chain([link.into()]).collect::<Vec<_>>(),
             Timestamp::UNIX_EPOCH,
         )
         .unwrap()

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use anyhow::Context;
 use bento_nix::normal::the_time;
 use bento_protocol::stream::Head;
-use bento_protocol::{DeltaError, Digest, File, GenerationId, HostName};
+use bento_protocol::{DeltaError, Digest, File, GenerationId, HostName, ManifestEntry, Symlink};
 use flate2::read::GzDecoder;
 use sha2::Digest as _;
+use tar::EntryType;
 
 use crate::generations::Staged;
 use crate::list;
@@ -74,17 +75,20 @@ pub fn unpack(
     };
     let head = entries.head(wanted, partial)?;
     manifest::assemble(&head, wanted, partial)?;
-    let carried = || list::read::<File>(&partial.carried()).map_err(ArchiveError::Disk);
+    let carried = || list::read::<ManifestEntry>(&partial.carried()).map_err(ArchiveError::Disk);
     let total = carried()?
         .filter_map(Result::ok)
-        .fold(0, |total: u64, file| total.saturating_add(file.size));
+        .fold(0, |total: u64, file| total.saturating_add(file.size()));
     let mut written = 0;
     for file in carried()? {
         let file = file.map_err(ArchiveError::Disk)?;
-        entries.file(&file, partial, &mut |bytes| {
-            written += bytes;
-            progress(written, total);
-        })?;
+        match &file {
+            ManifestEntry::File(file) => entries.file(file, partial, &mut |bytes| {
+                written += bytes;
+                progress(written, total);
+            })?,
+            ManifestEntry::Symlink(link) => entries.symlink(link, partial)?,
+        }
     }
     entries.end().map_err(invalid)?;
     allowance.set(AFTER_FILES);
@@ -101,8 +105,8 @@ struct Entries<'a, R: Read> {
 type Entry<'a, R> = tar::Entry<'a, Bounded<R>>;
 
 impl<'a, R: Read> Entries<'a, R> {
-    /// The next entry, which must be a regular file with this name.
-    fn next(&mut self, name: &str) -> anyhow::Result<Entry<'a, R>> {
+    /// The next entry, which must have this name and be of this type: a regular file or a symlink.
+    fn next(&mut self, name: &str, wanted: EntryType) -> anyhow::Result<Entry<'a, R>> {
         self.allowance.set(BETWEEN_FILES);
         self.count += 1;
         let entry = match self.entries.next() {
@@ -119,9 +123,18 @@ impl<'a, R: Read> Entries<'a, R> {
             String::from_utf8_lossy(&found)
         );
         let kind = entry.header().entry_type();
+        // Old archives have other types for a regular file.
+        let is_wanted = match wanted {
+            EntryType::Regular => kind.is_file(),
+            _ => kind == wanted,
+        };
+        let wanted = match wanted {
+            EntryType::Symlink => "a symlink",
+            _ => "a regular file",
+        };
         anyhow::ensure!(
-            kind.is_file(),
-            "its entry {name:?} is of type {kind:?}, not a regular file"
+            is_wanted,
+            "its entry {name:?} is of type {kind:?}, not {wanted}"
         );
         drop(found);
         Ok(entry)
@@ -134,7 +147,7 @@ impl<'a, R: Read> Entries<'a, R> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), ArchiveError> {
         let entry = self
-            .next(file.path.as_str())
+            .next(file.path.as_str(), EntryType::Regular)
             .map_err(ArchiveError::Invalid)?;
         if entry.size() != file.size {
             return Err(ArchiveError::Invalid(anyhow::anyhow!(
@@ -158,6 +171,29 @@ impl<'a, R: Read> Entries<'a, R> {
             .set_modified(the_time())
             .with_context(|| format!("can't set the time of {}", file.path))
             .map_err(ArchiveError::Disk)
+    }
+
+    /// Makes a symlink of the manifest, if that is what the next entry is.
+    fn symlink(&mut self, link: &Symlink, partial: &Partial) -> Result<(), ArchiveError> {
+        let mut is_next = || {
+            let entry = self.next(link.path().as_str(), EntryType::Symlink)?;
+            anyhow::ensure!(
+                entry.size() == 0,
+                "its symlink {} has a content",
+                link.path()
+            );
+            let found = entry.link_name_bytes().unwrap_or_default();
+            anyhow::ensure!(
+                *found == *link.target().as_bytes(),
+                "its symlink {} leads to {:?}, and the manifest says {:?}",
+                link.path(),
+                String::from_utf8_lossy(&found),
+                link.target()
+            );
+            Ok(())
+        };
+        is_next().map_err(ArchiveError::Invalid)?;
+        partial.symlink(link).map_err(ArchiveError::Disk)
     }
 
     fn end(&mut self) -> anyhow::Result<()> {

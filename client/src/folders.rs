@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bento_protocol::{Area, File, FilePath};
+use bento_protocol::{Area, FilePath, ManifestEntry};
 
 /// A folder of which the last file has passed.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,22 +26,22 @@ impl Folder<'_> {
     }
 }
 
-/// Gives each file to `pass`, and each folder to `leave` when its last file has passed; the areas' own folders also
+/// Gives each file and symlink to `pass`, and each folder to `leave` when its last file has passed; the areas' own folders also
 /// where they are empty. Because the files are sorted, a folder's files follow one another, so that only the folders
 /// of one file are ever remembered.
 pub(crate) fn walk(
-    files: impl Iterator<Item = anyhow::Result<File>>,
-    pass: &mut dyn FnMut(&File) -> anyhow::Result<()>,
+    files: impl Iterator<Item = anyhow::Result<ManifestEntry>>,
+    pass: &mut dyn FnMut(&ManifestEntry) -> anyhow::Result<()>,
     leave: &mut dyn FnMut(Folder<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut empty = vec![Area::Config, Area::Secrets];
     let mut above = Above::default();
     for file in files {
         let file = file?;
-        empty.retain(|area| *area != file.path.area());
-        above.leave_for(Some(&file.path), leave)?;
+        empty.retain(|area| *area != file.path().area());
+        above.leave_for(Some(file.path()), leave)?;
         pass(&file)?;
-        above.enter(file.path);
+        above.enter(file.path().clone());
     }
     above.leave_for(None, leave)?;
     empty.into_iter().try_for_each(|area| {
@@ -109,18 +109,19 @@ fn is_below(path: &FilePath, folder: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bento_protocol::Digest;
+    use bento_protocol::{Digest, File};
 
     use super::*;
 
     fn left(paths: &[&str]) -> Vec<String> {
         let files = paths.iter().map(|path| {
-            Ok(File {
+            let file = File {
                 path: path.parse().unwrap(),
                 executable: false,
                 size: 0,
                 sha256: Digest::of(""),
-            })
+            };
+            Ok(file.into())
         });
         let mut left = Vec::new();
         let mut passed = 0;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use bento_protocol::stream::Head;
-use bento_protocol::{Area, File, GenerationHasher, GenerationId, Policy};
+use bento_protocol::{Area, File, GenerationHasher, GenerationId, ManifestEntry, Policy};
 use jiff::Timestamp;
 
 use crate::state::State;
@@ -57,10 +57,10 @@ impl Staged {
         self.head.published
     }
 
-    /// Its files, sorted, read one by one.
+    /// Its files and symlinks, sorted, read one by one.
     pub(crate) fn files(
         &self,
-    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<File>> + use<>> {
+    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<ManifestEntry>> + use<>> {
         list::read(&self.files)
     }
 
@@ -68,10 +68,12 @@ impl Staged {
     pub(crate) fn secrets(
         &self,
     ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<File>> + use<>> {
-        let is_secret = |file: &File| file.path.area() == Area::Secrets;
-        Ok(self
-            .files()?
-            .filter(move |file| file.as_ref().map_or(true, is_secret)))
+        // There are no symlinks among them.
+        Ok(self.files()?.filter_map(|entry| match entry {
+            Ok(ManifestEntry::File(file)) if file.path.area() == Area::Secrets => Some(Ok(file)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }))
     }
 
     /// The id that its head and its list give.

@@ -10,8 +10,8 @@ use std::str::FromStr;
 use anyhow::Context;
 use bento_protocol::{FilePath, ManifestError, Order};
 
-/// The longest line, in bytes: what stands before the path of a file takes less than 100.
-const LINE_BYTES: u64 = FilePath::MAX_BYTES as u64 + 100;
+/// The longest line, in bytes: a path and the target of a symlink; what else stands there takes less than 100.
+const LINE_BYTES: u64 = 2 * FilePath::MAX_BYTES as u64 + 100;
 
 /// Writes a list.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ where
 mod tests {
     use std::fs;
 
-    use bento_protocol::{Digest, File};
+    use bento_protocol::{Digest, File, ManifestEntry, Symlink};
 
     use super::*;
 
@@ -104,19 +104,26 @@ mod tests {
     fn what_was_written_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("files");
-        let files = ["config/a", "config/b c", "secrets/ä"].map(|path| File {
-            path: path.parse().unwrap(),
-            executable: false,
-            size: 1,
-            sha256: Digest::of("1"),
-        });
+        let mut files: Vec<ManifestEntry> = ["config/a", "config/b c", "secrets/ä"]
+            .map(|path| File {
+                path: path.parse().unwrap(),
+                executable: false,
+                size: 1,
+                sha256: Digest::of("1"),
+            })
+            .map(ManifestEntry::from)
+            .to_vec();
+        // The longest line that there can be. Issue 10, line 3.
+        let long = FilePath::new(bento_protocol::Area::Config, &"c".repeat(3490)).unwrap();
+        let link = Symlink::new(long, "t".repeat(FilePath::MAX_BYTES)).unwrap();
+        files.insert(2, link.into());
         let mut writer = Writer::create(path.clone()).unwrap();
         for file in &files {
-            writer.add(&file.path, file).unwrap();
+            writer.add(file.path(), file).unwrap();
         }
-        assert!(writer.add(&files[0].path, &files[0]).is_err());
+        assert!(writer.add(files[0].path(), &files[0]).is_err());
         writer.finish().unwrap();
-        let items: Vec<File> = read(&path).unwrap().map(Result::unwrap).collect();
+        let items: Vec<ManifestEntry> = read(&path).unwrap().map(Result::unwrap).collect();
         assert_eq!(items, files);
 
         let whole = fs::read(&path).unwrap();

@@ -1,11 +1,11 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bento_nix::normal::{self, settle};
 use bento_protocol::stream::Head;
-use bento_protocol::{self as protocol, Area, FilePath, GenerationId};
+use bento_protocol::{self as protocol, Area, FilePath, GenerationId, ManifestEntry, Symlink};
 
 use crate::generations::{FILES, HEAD};
 use crate::state::State;
@@ -68,6 +68,15 @@ impl Partial {
         create().with_context(|| format!("can't write {}", path.display()))
     }
 
+    /// Makes a symlink of the generation. What it leads to stays inside `config/`, whatever else lies there.
+    pub(crate) fn symlink(&self, link: &Symlink) -> anyhow::Result<()> {
+        let path = self.path(link.path());
+        make_folder_of(&path)
+            .and_then(|()| symlink(link.target(), &path))
+            .and_then(|()| normal::settle_link(&path))
+            .with_context(|| format!("can't make the symlink {}", path.display()))
+    }
+
     /// Takes a file over from another generation, whose content and permissions were checked.
     pub(crate) fn link(&self, file: &protocol::File, from: &Path) -> anyhow::Result<()> {
         let path = self.path(&file.path);
@@ -91,13 +100,13 @@ impl Partial {
         self.generation.join("removed")
     }
 
-    /// The files that the archive didn't carry.
+    /// The files and symlinks that the archive didn't carry.
     pub(crate) fn missing(
         &self,
-    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<protocol::File>> + use<>> {
-        let mut carried = list::read::<protocol::File>(&self.carried())?;
+    ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<ManifestEntry>> + use<>> {
+        let mut carried = list::read::<ManifestEntry>(&self.carried())?;
         let mut next = carried.next().transpose()?;
-        let files = list::read::<protocol::File>(&self.files())?;
+        let files = list::read::<ManifestEntry>(&self.files())?;
         Ok(files.filter_map(move |file| {
             if next.is_some() && next.as_ref() == file.as_ref().ok() {
                 next = match carried.next().transpose() {
@@ -166,6 +175,7 @@ fn folder_mode(area: Area) -> u32 {
     }
 }
 
+/// Makes the folders above a path. A list of entries has nothing below a symlink, so none of them is one.
 fn make_folder_of(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.is_dir() => fs::create_dir_all(parent),

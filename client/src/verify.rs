@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use bento_nix::normal;
 use bento_protocol::stream::Head;
-use bento_protocol::{self as protocol, Area, Digest, GenerationId};
+use bento_protocol::{self as protocol, Area, Digest, GenerationId, ManifestEntry, Symlink};
 use rustix::fs::OFlags;
 use sha2::Digest as _;
 
@@ -31,14 +31,15 @@ pub fn verify(state: &State, pulled: Pulled) -> Result<Verified, PullError> {
         let base = base.id();
         for file in pulled.partial.missing().map_err(PullError::Local)? {
             let file = file.map_err(PullError::Local)?;
-            let path = folder_of(state, &base, file.path.area()).join(file.path.rest());
-            check_file(&path, &file)
+            let path = folder_of(state, &base, file.path().area()).join(file.path().rest());
+            check(&path, &file)
                 .with_context(|| format!("generation {} on this machine was changed", base.short()))
                 .map_err(PullError::Unverified)?;
-            pulled
-                .partial
-                .link(&file, &path)
-                .map_err(PullError::Local)?;
+            match &file {
+                ManifestEntry::File(file) => pulled.partial.link(file, &path),
+                ManifestEntry::Symlink(link) => pulled.partial.symlink(link),
+            }
+            .map_err(PullError::Local)?;
         }
     }
     Ok(Verified {
@@ -83,7 +84,7 @@ fn check_all(state: &State, staged: &Staged) -> anyhow::Result<()> {
     let folder = |area| folder_of(state, &staged.id(), area);
     folders::walk(
         staged.files()?,
-        &mut |file| check_file(&folder(file.path.area()).join(file.path.rest()), file),
+        &mut |file| check(&folder(file.path().area()).join(file.path().rest()), file),
         &mut |left| check_folder(&left.path_in(&folder(left.area)), left.entries),
     )
 }
@@ -101,6 +102,32 @@ fn check_folder(path: &Path, entries: usize) -> anyhow::Result<()> {
         found == entries,
         "{shown} has {found} files and folders, not {entries}"
     );
+    Ok(())
+}
+
+fn check(path: &Path, entry: &ManifestEntry) -> anyhow::Result<()> {
+    match entry {
+        ManifestEntry::File(file) => check_file(path, file),
+        ManifestEntry::Symlink(link) => check_symlink(path, link),
+    }
+}
+
+/// Checks that there is a symlink with the target of the manifest.
+fn check_symlink(path: &Path, link: &Symlink) -> anyhow::Result<()> {
+    let shown = path.display();
+    let found = fs::read_link(path).with_context(|| format!("can't read the symlink {shown}"))?;
+    ensure!(
+        found.as_os_str() == link.target(),
+        "{shown} leads to {}, not to {}",
+        found.display(),
+        link.target()
+    );
+    let modified = fs::symlink_metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .ok();
+    if modified != Some(normal::the_time()) {
+        normal::settle_link(path).with_context(|| format!("can't set the time of {shown}"))?;
+    }
     Ok(())
 }
 

@@ -101,11 +101,10 @@ impl<'a> Tree<'a> {
 /// Tells configurations apart by all that Nix sees of them.
 fn fingerprint(manifest: &Manifest) -> Digest {
     let mut text = String::new();
-    for file in manifest.files() {
-        if file.path.area() == Area::Config {
-            let mark = if file.executable { 'x' } else { '-' };
-            // A path has no newline: none with control characters is published.
-            text += &format!("{mark} {} {}\n", file.sha256, file.path.rest());
+    for entry in manifest.files() {
+        if entry.path().area() == Area::Config {
+            // Neither a path nor a target has a newline: none with control characters is published.
+            text += &format!("{entry}\n");
         }
     }
     Digest::of(text)

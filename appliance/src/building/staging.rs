@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -86,6 +86,11 @@ fn lay_file(
         .parent()
         .map_or(Ok(()), fs::create_dir_all)
         .with_context(failed)?;
+    if let Some(link) = &file.symlink {
+        return symlink(link.target(), target)
+            .and_then(|()| normal::settle_link(target))
+            .with_context(failed);
+    }
     let mut copy = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -4,6 +4,7 @@
 //! Machines that share a folder and what they get of it are looked at once: a thousand of them cost as much as one.
 
 mod checkout;
+mod dangling;
 mod fleet_nix;
 mod lock;
 mod nix;
@@ -42,9 +43,9 @@ impl Group<'_> {
         self.tree.config().iter()
     }
 
-    /// A file of their configuration, by its path in it.
+    /// A file of their configuration, by a path that leads to it.
     fn file(&self, path: &str) -> Option<&TreeFile> {
-        self.files().find(|file| file.path.rest() == path)
+        self.tree.config_file(path)
     }
 }
 
@@ -59,6 +60,7 @@ pub fn warnings(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     let groups = groups(forecast);
     let mut warnings = BTreeSet::new();
     warnings.extend(references::leading_out(forecast, &groups));
+    warnings.extend(dangling::narrowed_away(forecast, &groups));
     warnings.extend(lock::unfit(forecast, &groups));
     warnings.extend(tracked::untracked(folder, &groups));
     warnings.extend(checkout::unseen(folder, &groups));

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::nix::{Reference, references};
 use super::{Group, resolved};
-use bento_protocol::Area;
-
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 use crate::tree::{FleetFolder, TreeFile};
@@ -32,7 +30,8 @@ pub(super) fn leading_out(forecast: &Forecast, groups: &[Group<'_>]) -> Vec<Prob
 }
 
 fn is_nix(file: &TreeFile) -> bool {
-    file.path.rest().ends_with(".nix")
+    // A symlink says nothing by itself; what it leads to is looked into where it lies.
+    file.symlink.is_none() && file.path.rest().ends_with(".nix")
 }
 
 /// What a file names; nothing if it can't be read, which is told elsewhere.
@@ -64,7 +63,7 @@ fn judge(
         return Some(Problem::new(place, what, advice));
     };
     // What include and exclude take away isn't missed: one flake serves many machines, each without the others' files.
-    if group.narrowed || is_published(group, &target) {
+    if group.narrowed || group.tree.has_config_path(&target.to_string_lossy()) {
         return None;
     }
     let here: PathBuf = resolved(file.real.parent()?, path)?;
@@ -86,22 +85,4 @@ fn judge(
         ),
     };
     Some(Problem::new(place, what, advice))
-}
-
-/// Whether a machine gets a file or folder at this path.
-fn is_published(group: &Group<'_>, target: &Path) -> bool {
-    let target = target.to_string_lossy();
-    if target.is_empty() {
-        return true;
-    }
-    // The files are sorted: it is one of them, or the first one below it follows its name with a slash.
-    let files = group.tree.config();
-    let first_from = |path: &str| {
-        let index = files.partition_point(|file| file.path.as_str() < path);
-        files.get(index).map(|file| file.path.as_str())
-    };
-    let file = format!("{}/{target}", Area::Config.folder());
-    let folder = format!("{file}/");
-    first_from(&file) == Some(&file)
-        || first_from(&folder).is_some_and(|first| first.starts_with(&folder))
 }

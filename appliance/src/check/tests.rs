@@ -110,6 +110,66 @@ fn a_path_is_judged_where_its_file_is_published() {
     assert_eq!(ground.warnings(), [""; 0]);
 }
 
+// Issue 10, line 3.
+#[test]
+fn a_path_is_followed_through_symlinks() {
+    let ground = Ground::new("[hosts.a]\n");
+    ground.write("hosts/a/pkgs/default.nix", "[ ./hello.nix ../lib ]");
+    ground.write("hosts/a/pkgs/hello.nix", "1");
+    ground.write("hosts/a/lib/default.nix", "1");
+    ground.link(
+        "hosts/a/common/overlays/default.nix",
+        "../../pkgs/default.nix",
+    );
+    ground.link("hosts/a/common/pkgs", "../pkgs");
+    ground.link("hosts/a/lost.nix", "gone.nix");
+    ground.write(
+        "hosts/a/configuration.nix",
+        "[ ./common/overlays ./common/overlays/default.nix ./common/pkgs/hello.nix ./lost.nix ]",
+    );
+    assert_eq!(ground.warnings(), [""; 0]);
+    // The lock file, too, is looked at where it lies.
+    let key = format!("[hosts.a]\nkeys = [\"{KEY}\"]\n");
+    let ground = Ground::new(&key);
+    ground.write("hosts/a/sub/flake.nix", "{ }");
+    ground.write("hosts/a/sub/flake.lock", "no lock file");
+    ground.link("hosts/a/flake.nix", "sub/flake.nix");
+    ground.link("hosts/a/flake.lock", "sub/flake.lock");
+    let warnings = ground.warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("hosts/a/sub/flake.lock: isn't a lock"),
+        "{warnings:?}"
+    );
+}
+
+// Issue 10, line 3.
+#[test]
+fn a_symlink_that_only_narrowing_leaves_dangling_is_warned_of() {
+    let ground =
+        Ground::new("[hosts.a]\nexclude = [\"/private/\", \"*.secret\"]\ninclude = [\"y.nix\"]\n");
+    ground.write("hosts/a/configuration.nix", "{ }");
+    ground.write("hosts/a/private/x.nix", "1");
+    ground.write("hosts/a/x.secret", "1");
+    ground.write("hosts/a/.bentoignore", "/ignored\n");
+    ground.write("hosts/a/ignored", "1");
+    ground.link("hosts/a/file", "private/x.nix");
+    ground.link("hosts/a/folder", "private");
+    ground.link("hosts/a/sub/chain", "../one");
+    ground.link("hosts/a/one", "x.secret");
+    ground.link("hosts/a/fine", "configuration.nix");
+    ground.link("hosts/a/gone", "nowhere");
+    ground.link("hosts/a/unpublished", "ignored");
+    let warnings = ground.warnings();
+    let told = ["file", "folder", "one", "sub/chain"].map(|name| format!("hosts/a/{name}: "));
+    assert_eq!(warnings.len(), told.len(), "{warnings:#?}");
+    for (warning, place) in warnings.iter().zip(told) {
+        assert!(
+            warning.starts_with(&place) && warning.contains("include or exclude"),
+            "{warning}"
+        );
+    }
+}
+
 #[test]
 fn a_flake_that_a_machine_builds_is_to_be_locked() {
     let ground = Ground::new(&format!("[hosts.a]\n[hosts.b]\nkeys = [\"{KEY}\"]\n"));

@@ -13,7 +13,7 @@ pub mod rendering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bento_protocol::{
-    Area, Digest, File, FilePath, Format, GenerationId, HostName, Manifest, SystemPath,
+    Area, Digest, FilePath, Format, GenerationId, HostName, Manifest, ManifestEntry, SystemPath,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,14 +107,17 @@ pub struct FileChange {
     pub after: Option<Side>,
 }
 
-/// What a file was, or is. Of a secret neither length nor digest is told: by them a short one can be guessed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a file or symlink was, or is. Of a secret neither length nor digest is told: by them a short one can be guessed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// Whether it can be executed.
     pub executable: bool,
-    /// What it holds; none of a secret.
+    /// What it holds; none of a secret and of a symlink.
     #[serde(flatten)]
     pub content: Option<Sum>,
+    /// The target of a symlink; none of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symlink: Option<String>,
 }
 
 /// How what a file holds is told apart from anything else.
@@ -132,7 +135,7 @@ impl Changes {
         let paths: BTreeSet<&FilePath> = [old, new]
             .iter()
             .flat_map(|manifest| manifest.files())
-            .map(|file| &file.path)
+            .map(ManifestEntry::path)
             .collect();
         // While secrets can still be told apart.
         let changed = paths
@@ -165,13 +168,21 @@ fn settings(old: &Manifest, new: &Manifest) -> Vec<SettingChange> {
 }
 
 impl Side {
-    fn of(file: &File) -> Self {
-        Side {
-            executable: file.executable,
-            content: (file.path.area() == Area::Config).then_some(Sum {
-                size: file.size,
-                sha256: file.sha256,
-            }),
+    fn of(entry: &ManifestEntry) -> Self {
+        match entry {
+            ManifestEntry::File(file) => Side {
+                executable: file.executable,
+                content: (file.path.area() == Area::Config).then_some(Sum {
+                    size: file.size,
+                    sha256: file.sha256,
+                }),
+                symlink: None,
+            },
+            ManifestEntry::Symlink(link) => Side {
+                executable: false,
+                content: None,
+                symlink: Some(link.target().to_owned()),
+            },
         }
     }
 }

@@ -133,7 +133,11 @@ impl Page<'_> {
             (_, None) => "removed",
             _ => "changed",
         };
-        let title = format!("{what} {path}{}", mode(before, after));
+        let title = format!(
+            "{what} {path}{}{}",
+            mode(before, after),
+            links(before, after)
+        );
         if file.path.area() == Area::Secrets {
             self.line(&format!("{title}: a secret, which isn't shown"));
             return;
@@ -146,7 +150,11 @@ impl Page<'_> {
         match [old, new].map(|sum| self.text_of(sum)) {
             [Ok(old), Ok(new)] => {
                 self.line(&title);
-                let names = [before, after].map(|side| side.map_or("/dev/null", |_| path.as_str()));
+                // A symlink holds nothing that could be compared.
+                let names = [before, after].map(|side| match side {
+                    Some(side) if side.symlink.is_none() => path.as_str(),
+                    _ => "/dev/null",
+                });
                 self.difference(&old, &new, names);
             }
             [Err(why), _] | [_, Err(why)] => {
@@ -232,6 +240,21 @@ fn mode(before: Option<&Side>, after: Option<&Side>) -> &'static str {
         (false, true) => " (executable now)",
         (true, false) if after.is_some() => " (not executable any more)",
         _ => "",
+    }
+}
+
+/// Which symlink it was, or is.
+fn links(before: Option<&Side>, after: Option<&Side>) -> String {
+    let target = |side: Option<&Side>| {
+        let target = side?.symlink.as_deref()?;
+        Some(one_line(target, usize::MAX))
+    };
+    match (target(before), target(after)) {
+        (None, None) => String::new(),
+        (Some(old), Some(new)) => format!(" (a symlink to {old}, now to {new})"),
+        (None, Some(new)) if before.is_some() => format!(" (now a symlink to {new})"),
+        (Some(old), None) if after.is_some() => format!(" (no longer a symlink to {old})"),
+        (None, Some(target)) | (Some(target), None) => format!(" (a symlink to {target})"),
     }
 }
 

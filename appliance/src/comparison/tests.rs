@@ -1,4 +1,4 @@
-use bento_protocol::Policy;
+use bento_protocol::{File, Policy, Symlink};
 
 use super::rendering::render;
 use super::*;
@@ -14,7 +14,7 @@ fn file(path: &str, content: &str, executable: bool) -> File {
     }
 }
 
-fn manifest(policy: &str, files: Vec<File>) -> Manifest {
+fn manifest(policy: &str, files: Vec<impl Into<ManifestEntry>>) -> Manifest {
     let policy: Policy = serde_json::from_str(policy).unwrap();
     Manifest::new("kikimora".parse().unwrap(), policy, files, second(0)).unwrap()
 }
@@ -124,6 +124,58 @@ changed secrets/wifi: a secret, which isn't shown
     );
 }
 
+// Issue 10, line 3.
+#[test]
+fn a_symlink_is_shown_by_where_it_leads() {
+    let link = |path: &str, target: &str| {
+        let link = Symlink::new(path.parse().unwrap(), target.to_owned());
+        ManifestEntry::from(link.unwrap())
+    };
+    let old = manifest(
+        "{}",
+        vec![
+            link("config/gone", "x"),
+            link("config/moved", "x"),
+            link("config/now-file", "x"),
+            file("config/now-link", "text\n", false).into(),
+            link("config/same", "x"),
+        ],
+    );
+    let new = manifest(
+        "{}",
+        vec![
+            link("config/moved", "\u{202e}y"),
+            link("config/new", "z\u{301}"),
+            file("config/now-file", "text\n", false).into(),
+            link("config/now-link", "x"),
+            link("config/same", "x"),
+        ],
+    );
+    let changes = Changes::between(&old, &new);
+    let expected = "\
+kikimora: aaaaaaaa → bbbbbbbb
+removed config/gone (a symlink to x)
+changed config/moved (a symlink to x, now to \\u{202e}y)
+added config/new (a symlink to z\u{301})
+changed config/now-file (no longer a symlink to x)
+--- /dev/null
++++ config/now-file
+@@ -0,0 +1 @@
++text
+changed config/now-link (now a symlink to x)
+--- config/now-link
++++ /dev/null
+@@ -1 +0,0 @@
+-text
+
+";
+    let contents = texts(&["text\n"]);
+    assert_eq!(
+        shown(vec![comparison("kikimora", changes)], &contents),
+        expected
+    );
+}
+
 #[test]
 fn what_cannot_be_shown_is_a_line_with_its_sizes() {
     let old = manifest(
@@ -188,7 +240,7 @@ fn no_file_steers_the_terminal() {
 fn a_change_that_machines_share_is_shown_once_and_the_rest_in_a_line() {
     let changes = |text: &str| {
         let new = manifest("{}", vec![file("config/a", text, false)]);
-        Changes::between(&manifest("{}", vec![]), &new)
+        Changes::between(&manifest("{}", Vec::<File>::new()), &new)
     };
     let (one, other) = (changes("x\n"), changes("y\n"));
     let mut current = comparison("leshy", Changes::default());
@@ -265,7 +317,7 @@ leshy runs what is published
 #[test]
 fn colours_are_for_terminals_that_want_them() {
     let new = manifest("{}", vec![file("config/a", "x\n", false)]);
-    let changes = Changes::between(&manifest("{}", vec![]), &new);
+    let changes = Changes::between(&manifest("{}", Vec::<File>::new()), &new);
     let comparisons = Comparisons {
         format: Format,
         hosts: vec![comparison("kikimora", changes)],

@@ -41,10 +41,7 @@ impl<'a> Flake<'a> {
         prospect: &'a Prospect,
         folder: &FleetFolder,
     ) -> Self {
-        let find = |name: &str| {
-            let mut files = prospect.tree.config().iter();
-            files.find(|file| file.path.rest() == name)
-        };
+        let find = |name: &str| prospect.tree.config_file(name);
         let published = find(LOCK_FILE);
         let source = host.source.as_path();
         let lock = match published {

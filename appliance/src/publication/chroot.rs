@@ -7,10 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bento_protocol::{Area, Delta, Digest, File, Manifest, chroot};
+use bento_protocol::{Area, Delta, Digest, File, FilePath, Manifest, ManifestEntry, chroot};
 use sha2::Digest as _;
 
-use super::archive;
+use super::{archive, plain};
 use crate::generation::{self, ReadError};
 use crate::tree::{FleetFolder, HostTree, TreeFile};
 
@@ -62,7 +62,7 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes `config/`, and the secrets aside. Files that didn't change are hard links to those of the publication
+    /// Writes `config/`, with what symlinks lead to in their place, and the secrets aside. Files that didn't change are hard links to those of the publication
     /// before, whose files nobody ever writes to.
     pub(super) fn files(
         &self,
@@ -76,16 +76,37 @@ impl Writer<'_> {
         };
         create().map_err(ReadError::Output)?;
         // Both are sorted by path and have the same paths, as the manifest was made from the tree.
-        for (file, found) in self.manifest.files().iter().zip(tree.files()) {
+        for (entry, found) in self.manifest.files().iter().zip(tree.files()) {
+            let ManifestEntry::File(file) = entry else {
+                continue;
+            };
             let target = self.local(file);
-            self.create_parents(file).map_err(ReadError::Output)?;
-            let old = previous.filter(|(manifest, _)| manifest.file(&file.path) == Some(file));
+            self.create_parents(&file.path).map_err(ReadError::Output)?;
+            let old = previous.filter(|(manifest, _)| manifest.file(&file.path) == Some(entry));
             let linked = file.path.area() == Area::Config
                 && old.is_some_and(|(_, chroot)| {
                     fs::hard_link(chroot.join(file.path.as_str()), &target).is_ok()
                 });
             if !linked {
                 self.copy(fleet, found, file, &target)?;
+            }
+        }
+        self.follow_symlinks().map_err(ReadError::Output)
+    }
+
+    /// Puts into `config/` what symlinks lead to, in their place.
+    fn follow_symlinks(&self) -> io::Result<()> {
+        for (seen, file) in plain::copies(self.manifest) {
+            self.create_parents(&seen)?;
+            let target = self.chroot.join(seen.as_str());
+            if fs::hard_link(self.local(file), &target).is_err() {
+                // A filesystem bounds how many links a file has.
+                fs::copy(self.local(file), &target)?;
+                self.seal(
+                    &fs::File::open(&target)?,
+                    file.executable,
+                    archive::MODIFIED,
+                )?;
             }
         }
         Ok(())
@@ -132,14 +153,14 @@ impl Writer<'_> {
         }
     }
 
-    fn create_parents(&self, file: &File) -> io::Result<()> {
-        if file.path.area() == Area::Secrets {
-            return match self.local(file).parent() {
+    fn create_parents(&self, path: &FilePath) -> io::Result<()> {
+        if path.area() == Area::Secrets {
+            return match self.aside.join(path.rest()).parent() {
                 Some(parent) => fs::create_dir_all(parent),
                 None => Ok(()),
             };
         }
-        let mut folders: Vec<_> = file.path.folders().collect();
+        let mut folders: Vec<_> = path.folders().collect();
         folders.reverse();
         for folder in folders.into_iter().map(|folder| self.chroot.join(folder)) {
             match create_folder(&folder, FOLDER, self.gid) {

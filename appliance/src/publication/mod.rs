@@ -3,6 +3,7 @@
 mod archive;
 mod chroot;
 mod kept;
+mod plain;
 mod snapshot;
 
 pub use kept::make_room;

@@ -498,3 +498,5 @@ fn of_a_machine_for_which_nothing_was_published_nothing_is_kept() {
     assert_eq!(world.publications().numbers().unwrap(), [2]);
     assert!(!world.host.kept().exists());
 }
+
+mod symlinks;

@@ -3,9 +3,11 @@
 mod folder;
 mod ignored;
 mod index;
+mod links;
 mod refusal;
 mod sources;
 mod survey;
+mod symlink;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -13,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bento_protocol::{FilePath, HostName};
+use bento_protocol::{Area, FilePath, HostName, Symlink};
 
 pub use folder::{FleetFolder, Found, Stamp};
 pub use ignored::{BadPattern, Chain, Narrowing, Patterns};
+pub use links::real_path;
 pub use sources::{Listings, Sources};
 
 use crate::fleet::Host;
@@ -51,15 +54,17 @@ struct Listing {
 /// An ignore file: where it lies, relative to the fleet folder, and what tells whether it is still the same.
 type Rules = (PathBuf, Stamp);
 
-/// A file that a machine gets.
+/// A file or a symlink that a machine gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeFile {
     /// Its path in the generation.
     pub path: FilePath,
-    /// Where it really lies: relative to the fleet folder, symlinks resolved.
+    /// Where it really lies: relative to the fleet folder, symlinks on the way resolved.
     pub real: PathBuf,
     /// What tells whether it is still the same.
     pub stamp: Stamp,
+    /// The symlink that it stays; none of a file.
+    pub symlink: Option<Symlink>,
 }
 
 impl HostTree {
@@ -127,6 +132,45 @@ impl HostTree {
         let rules = self.source.rules.iter().chain(&self.secrets.rules);
         let rules = rules.map(|(path, stamp)| (path.as_path(), stamp));
         files.chain(rules).collect()
+    }
+
+    /// Where a path in the configuration leads, symlinks followed; none where it leads nowhere in it.
+    pub fn real_config(&self, path: &str) -> Option<String> {
+        let files = self.config();
+        let target_of = |path: &str| {
+            let path = FilePath::new(Area::Config, path).ok()?;
+            let place = files.binary_search_by(|file| file.path.cmp(&path)).ok()?;
+            Some(files[place].symlink.as_ref()?.target())
+        };
+        real_path(path, target_of)
+    }
+
+    /// The file to which a path in the configuration leads, symlinks followed.
+    pub fn config_file(&self, path: &str) -> Option<&TreeFile> {
+        let real = FilePath::new(Area::Config, &self.real_config(path)?).ok()?;
+        let files = self.config();
+        let place = files.binary_search_by(|file| file.path.cmp(&real)).ok()?;
+        Some(&files[place])
+    }
+
+    /// Whether the machine gets a file or folder at this path of its configuration, symlinks followed.
+    pub fn has_config_path(&self, path: &str) -> bool {
+        let Some(real) = self.real_config(path) else {
+            return false;
+        };
+        if real.is_empty() {
+            return true;
+        }
+        // The files are sorted: it is one of them, or the first one below it follows its name with a slash.
+        let files = self.config();
+        let first_from = |path: &str| {
+            let index = files.partition_point(|file| file.path.as_str() < path);
+            files.get(index).map(|file| file.path.as_str())
+        };
+        let file = format!("{}/{real}", Area::Config.folder());
+        let folder = format!("{file}/");
+        first_from(&file) == Some(&file)
+            || first_from(&folder).is_some_and(|first| first.starts_with(&folder))
     }
 
     /// Whether the configuration has a file of this name at its top.

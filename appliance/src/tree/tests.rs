@@ -12,6 +12,7 @@ use crate::fleet;
 
 mod once;
 mod swaps;
+mod symlinks;
 mod tracked;
 
 /// A fleet folder with `hosts/a/flake.nix`.
@@ -46,7 +47,7 @@ fn what_a_host_does_not_get_is_not_wrong_for_it() {
     let folder = folder();
     let home = folder.path().join("hosts/a/home");
     fs::create_dir_all(home.join("below")).unwrap();
-    symlink("nowhere", home.join("dangling")).unwrap();
+    symlink("../../nowhere", home.join("dangling")).unwrap();
     symlink("/etc/passwd", home.join("absolute")).unwrap();
     symlink("../../../../..", home.join("below/leaving")).unwrap();
     fs::write(home.join("below/bell\u{7}"), "").unwrap();
@@ -220,7 +221,11 @@ fn every_bad_entry_is_told_at_once() {
     )
     .unwrap();
     symlink("loop", a.join("loop")).unwrap();
-    symlink("nowhere", a.join("dangling")).unwrap();
+    symlink("../nowhere", a.join("dangling")).unwrap();
+    symlink("sub/../flake.nix", a.join("late")).unwrap();
+    symlink("../../utils/../utils", a.join("later")).unwrap();
+    symlink("bell\u{7}", a.join("bell")).unwrap();
+    symlink(std::ffi::OsStr::from_bytes(b"\xe9"), a.join("e")).unwrap();
     symlink("../a", a.join("again")).unwrap();
     symlink("../../bento-secrets/b/key", a.join("theft")).unwrap();
     rustix::fs::mknodat(
@@ -238,8 +243,12 @@ fn every_bad_entry_is_told_at_once() {
     let expected = [
         ("hosts/a/absolute: ", "absolute path /etc/passwd"),
         ("hosts/a/again: ", "leads back to a folder"),
+        ("hosts/a/bell: ", "target has a control character"),
         ("hosts/a/dangling: ", "isn't there"),
+        ("hosts/a/e: ", "target isn't in UTF-8"),
         ("hosts/a/fifo: ", "a device, a socket or a FIFO"),
+        ("hosts/a/late: ", "which has .. after another part"),
+        ("hosts/a/later: ", "which has .. after another part"),
         ("hosts/a/latin-\u{fffd}: ", "isn't in UTF-8"),
         ("hosts/a/leaving: ", "leaves the fleet folder"),
         ("hosts/a/loop: ", "leads to itself"),

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bento_protocol::{Area, FilePath};
+use bento_protocol::{Area, FilePath, Symlink};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
@@ -14,6 +14,7 @@ use super::ignored::{Chain, Narrowing, Patterns, is_never_published};
 use super::index::Index;
 use super::refusal::{self, UNREADABLE};
 use super::survey::{IgnoreFiles, Survey, Target, Unusable};
+use super::symlink::LinkKind;
 use super::{Listing, SECRETS, TreeFile};
 use crate::fleet::{FILE_NAME, Host};
 use crate::problem::Problem;
@@ -100,6 +101,9 @@ struct Step {
     written: PathBuf,
     /// Relative to the fleet folder, symlinks resolved.
     real: PathBuf,
+    /// How many folders lie above it in the folder that is published as it is: the source, or what a symlink that left
+    /// one led to. A symlink that climbs no further stays one.
+    depth: usize,
     /// Ignore files along the written path, and along each real path to which a symlink led.
     chains: Vec<(Chain, PathBuf)>,
     /// Whether it is ignored itself, so that only what git tracks of it counts.
@@ -194,6 +198,7 @@ impl<'s, 'f> Walk<'s, 'f> {
                 } else {
                     source.to_owned()
                 },
+                depth: 0,
                 chains: vec![(entered.chain, found.real.clone())],
                 only_tracked: entered.only_tracked,
                 above: vec![Stamp::of(&found.stat).identity()],
@@ -224,6 +229,7 @@ impl<'s, 'f> Walk<'s, 'f> {
             seen: PathBuf::new(),
             written: folder.to_owned(),
             real: found.real,
+            depth: 0,
             chains: Vec::new(),
             only_tracked: false,
             above: vec![Stamp::of(&found.stat).identity()],
@@ -289,7 +295,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         let left = self.left(chains, step.only_tracked, &real, is_folder);
         match (left, &entry.target) {
             (Left::Nothing, _) => {}
-            (_, Some(target)) => self.link(step, name, &written, target),
+            (_, Some(target)) => self.link(step, name, &written, target, stamp),
             (left, None) => {
                 let only_tracked = left == Left::Tracked;
                 let found = Target { real, stamp };
@@ -298,29 +304,75 @@ impl<'s, 'f> Walk<'s, 'f> {
         }
     }
 
-    fn link(&mut self, step: &Step, name: &str, written: &Path, target: &Path) {
+    fn link(&mut self, step: &Step, name: &str, written: &Path, target: &Path, stamp: Stamp) {
+        let kind = LinkKind::of(step.area, &step.seen.join(name), step.depth, target);
         let found = self.survey.target(&step.real.join(name));
         // What a machine doesn't get can't be wrong for it; but below a folder there may be something that it gets.
         let leads_to_folder = found
             .as_ref()
             .as_ref()
             .is_ok_and(|found| found.stamp.kind() == FileType::Directory);
-        let is_unwanted = match leads_to_folder {
-            true => self.hides(step, name),
-            false => !self.keeps(step, name),
+        let is_unwanted = match &kind {
+            LinkKind::Kept(_) => !self.keeps(step, name),
+            _ if leads_to_folder => self.hides(step, name),
+            _ => !self.keeps(step, name),
         };
         if is_unwanted {
             return;
         }
-        if target.is_absolute() {
-            let what = format!("is a symlink to the absolute path {}", target.display());
-            return self.add_problem(
-                written,
-                &what,
-                "make it relative, and let it stay inside the fleet folder",
-            );
+        match kind {
+            LinkKind::Wrong(what, advice) => self.add_problem(written, &what, advice),
+            LinkKind::Kept(link) => self.kept_link(step, name, written, link, &found, stamp),
+            LinkKind::Followed => self.followed_link(step, name, written, &found),
         }
-        let found = match found.as_ref() {
+    }
+
+    /// Takes a symlink as it is. Whether what it leads to is there doesn't matter.
+    fn kept_link(
+        &mut self,
+        step: &Step,
+        name: &str,
+        written: &Path,
+        link: Symlink,
+        found: &io::Result<Target>,
+        stamp: Stamp,
+    ) {
+        let mut lead = step.real.clone();
+        for part in Path::new(link.target()).components() {
+            match part {
+                Component::ParentDir => _ = lead.pop(),
+                part => lead.push(part),
+            }
+        }
+        let real = match found {
+            Ok(found) => Some(found.real.as_path()),
+            Err(error) if errno_of(error) == Some(Errno::LOOP) => {
+                return self.refuse(refusal::link(written, error));
+            }
+            Err(_) => None,
+        };
+        let mut places = [real, Some(lead.as_path())].into_iter().flatten();
+        if let Some(private) = places.find_map(|place| private_folder(place, None)) {
+            return self.refuse(refusal::private(written, private));
+        }
+        self.note_change(stamp.changed_at());
+        self.found.listing.files.push(TreeFile {
+            path: link.path().clone(),
+            real: step.real.join(name),
+            stamp,
+            symlink: Some(link),
+        });
+    }
+
+    /// Publishes what a symlink leads to in its place.
+    fn followed_link(
+        &mut self,
+        step: &Step,
+        name: &str,
+        written: &Path,
+        found: &io::Result<Target>,
+    ) {
+        let found = match found {
             Ok(found) => found,
             Err(error) => return self.refuse(refusal::link(written, error)),
         };
@@ -341,8 +393,9 @@ impl<'s, 'f> Walk<'s, 'f> {
         else {
             return;
         };
+        let is_folder = found.stamp.kind() == FileType::Directory;
         let chains = [(&chain, found.real.clone())].into_iter();
-        let left = self.left(chains, only_tracked, &found.real, leads_to_folder);
+        let left = self.left(chains, only_tracked, &found.real, is_folder);
         if left != Left::Nothing {
             let only_tracked = left == Left::Tracked;
             let written = written.to_owned();
@@ -396,6 +449,7 @@ impl<'s, 'f> Walk<'s, 'f> {
                     path,
                     real: found.real.clone(),
                     stamp,
+                    symlink: None,
                 });
             }
             Err(error) => self.add_problem(written, &error.to_string(), "rename or move it"),
@@ -439,11 +493,15 @@ impl<'s, 'f> Walk<'s, 'f> {
             chains.extend(inherited.chain(linked).map(below));
         }
         let above = step.above.iter().copied().chain([identity]).collect();
+        // What a followed symlink leads to is published as it is, too.
+        let is_followed = found.real != step.real.join(written.file_name().unwrap_or_default());
+        let depth = if is_followed { 0 } else { step.depth + 1 };
         self.folder(&Step {
             area: step.area,
             seen,
             written,
             real: found.real.clone(),
+            depth,
             chains,
             only_tracked,
             above,
@@ -549,8 +607,12 @@ impl<'s, 'f> Walk<'s, 'f> {
     }
 }
 
+fn errno_of(error: &io::Error) -> Option<Errno> {
+    error.raw_os_error().map(Errno::from_raw_os_error)
+}
+
 fn is_vanished(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let errno = errno_of(error);
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 

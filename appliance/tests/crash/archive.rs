@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
-use bento_protocol::{Digest, File as Listed};
+use anyhow::{Context, Result, ensure};
+use bento_protocol::{Digest, ManifestEntry as Listed};
 use flate2::read::GzDecoder;
 
 /// The document of an archive, whose other entries must be these files.
@@ -39,6 +39,7 @@ pub fn read(
         entries.len()
     );
     for (file, (name, executable, content)) in files.iter().zip(&entries) {
+        let file = file.file().context("the tests' fleets have no symlinks")?;
         ensure!(
             file.path.as_str() == name
                 && file.executable == *executable

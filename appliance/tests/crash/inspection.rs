@@ -122,6 +122,7 @@ fn in_plain_sight(root: &Path, manifest: &Manifest, uid: u32) -> Result<()> {
     let files = manifest
         .files()
         .iter()
+        .filter_map(|entry| entry.file())
         .filter(|file| file.path.as_str().starts_with("config/"));
     ensure!(
         found

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+
 /// The permissions of a folder.
 pub const FOLDER_MODE: u32 = 0o755;
 
@@ -29,4 +31,20 @@ pub fn settle(path: &Path, mode: u32) -> std::io::Result<()> {
     let file = File::open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.set_modified(the_time())
+}
+
+/// Gives a symlink itself [`the_time`]; its permissions mean nothing.
+///
+/// # Errors
+/// When it can't be changed.
+pub fn settle_link(path: &Path) -> std::io::Result<()> {
+    let time = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }

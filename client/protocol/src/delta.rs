@@ -1,7 +1,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{File, FilePath, Format, GenerationId, HostName, Manifest, ManifestError, Policy};
+use crate::{
+    FilePath, Format, GenerationId, HostName, Manifest, ManifestEntry, ManifestError, Policy,
+};
 
 /// What leads from one generation of a machine to another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,9 +19,9 @@ pub struct Delta {
     pub published: Timestamp,
     /// The policy of that one.
     pub policy: Policy,
-    /// Files that are new or differ, sorted bytewise; the archive carries the content of each, in this order.
-    pub changed: Vec<File>,
-    /// Files that are no longer there, sorted bytewise; they go before the changed ones come.
+    /// Files and symlinks that are new or differ, sorted bytewise; the archive carries each, in this order.
+    pub changed: Vec<ManifestEntry>,
+    /// Those that are no longer there, sorted bytewise; they go before the changed ones come.
     pub removed: Vec<FilePath>,
 }
 
@@ -56,11 +58,11 @@ impl Delta {
         let changed = new
             .files()
             .iter()
-            .filter(|file| old.file(&file.path) != Some(file));
+            .filter(|file| old.file(file.path()) != Some(file));
         let removed = old
             .files()
             .iter()
-            .filter(|file| new.file(&file.path).is_none());
+            .filter(|file| new.file(file.path()).is_none());
         Delta {
             format: Format,
             host: new.host().clone(),
@@ -69,7 +71,7 @@ impl Delta {
             published: new.published(),
             policy: new.policy().clone(),
             changed: changed.cloned().collect(),
-            removed: removed.map(|file| file.path.clone()).collect(),
+            removed: removed.map(|file| file.path().clone()).collect(),
         }
     }
 
@@ -110,24 +112,24 @@ impl Delta {
 /// Gives `each` of the files to which a delta leads, one after another. All three lists must be sorted; where `old` is
 /// and `changed` isn't, the result isn't either. They may fail, as lists that are read from a disk do.
 pub fn merge<E: From<DeltaError>>(
-    old: impl Iterator<Item = Result<File, E>>,
+    old: impl Iterator<Item = Result<ManifestEntry, E>>,
     mut removed: impl Iterator<Item = Result<FilePath, E>>,
-    mut changed: impl Iterator<Item = Result<File, E>>,
-    each: &mut dyn FnMut(File) -> Result<(), E>,
+    mut changed: impl Iterator<Item = Result<ManifestEntry, E>>,
+    each: &mut dyn FnMut(ManifestEntry) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut next_removed = removed.next().transpose()?;
     let mut next_changed = changed.next().transpose()?;
     for file in old {
         let file = file?;
-        while let Some(new) = next_changed.take_if(|new| new.path < file.path) {
+        while let Some(new) = next_changed.take_if(|new| new.path() < file.path()) {
             each(new)?;
             next_changed = changed.next().transpose()?;
         }
-        let is_removed = next_removed.as_ref() == Some(&file.path);
+        let is_removed = next_removed.as_ref() == Some(file.path());
         if is_removed {
             next_removed = removed.next().transpose()?;
         }
-        match next_changed.take_if(|new| new.path == file.path) {
+        match next_changed.take_if(|new| new.path() == file.path()) {
             Some(new) => {
                 each(new)?;
                 next_changed = changed.next().transpose()?;
@@ -159,7 +161,7 @@ mod tests {
         let changed: Vec<_> = delta
             .changed
             .iter()
-            .map(|file| file.path.as_str())
+            .map(|file| file.path().as_str())
             .collect();
         assert_eq!(changed, ["config/a/x", "config/b"]);
         assert_eq!(delta.removed, ["config/a".parse().unwrap()]);
@@ -180,7 +182,7 @@ mod tests {
         let delta = Delta::between(&old, &new);
         assert!(matches!(delta.apply(&new), Err(DeltaError::Base { .. })));
         let mut tampered = delta.clone();
-        tampered.changed[0].executable = true;
+        tampered.changed[0] = crate::manifest::tests::entry("config/a", "-> b");
         assert!(matches!(
             tampered.apply(&old),
             Err(DeltaError::Result { .. })
@@ -191,13 +193,17 @@ mod tests {
     }
     #[test]
     fn every_mixture_of_lists_leads_to_what_was_meant() {
-        let paths = ["config/a", "config/b", "config/c", "secrets/d"];
-        // Each file is there with one content, with another, or not: before and after.
-        let all: Vec<Manifest> = (0..81)
+        let paths = ["config/a", "config/b", "secrets/d"];
+        // Each is there with one content, with another, as a symlink, or not: before and after. Issue 10, line 3.
+        let contents = |path: &str| match path {
+            "secrets/d" => ["1", "2", "3"],
+            _ => ["1", "2", "-> elsewhere"],
+        };
+        let all: Vec<Manifest> = (0..64)
             .map(|mixture: usize| {
                 let files = paths.iter().enumerate().filter_map(|(place, path)| {
-                    ["1", "2"]
-                        .get(mixture / 3_usize.pow(place as u32) % 3)
+                    contents(path)
+                        .get(mixture / 4_usize.pow(place as u32) % 4)
                         .map(|content| (*path, *content))
                 });
                 manifest(&files.collect::<Vec<_>>())

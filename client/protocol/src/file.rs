@@ -1,10 +1,8 @@
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::{Digest, FilePath};
 
-/// A file of a generation.
+/// A regular file of a generation.
 ///
 /// Its text is the line with which it enters the generation's id, without the newline:
 ///
@@ -14,7 +12,7 @@ use crate::{Digest, FilePath};
 /// assert!(file.executable);
 /// assert_eq!(file.to_string(), line);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// Where it lies, below `config/` or `secrets/`.
     pub path: FilePath,

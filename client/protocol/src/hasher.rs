@@ -1,8 +1,8 @@
 use sha2::Digest as _;
 
-use crate::{Digest, File, GenerationId, HostName, ManifestError, Order, Policy};
+use crate::{Digest, GenerationId, HostName, ManifestEntry, ManifestError, Order, Policy};
 
-/// Computes the id of a generation from its files as they come, one after another, and checks that they may.
+/// Computes the id of a generation from its entries as they come, one after another, and checks that they may.
 #[derive(Debug, Clone)]
 pub struct GenerationHasher {
     order: Order,
@@ -22,10 +22,11 @@ impl GenerationHasher {
         }
     }
 
-    /// Takes the next file, if it may follow those before.
-    pub fn add(&mut self, file: &File) -> Result<(), ManifestError> {
-        self.order.check(&file.path)?;
-        self.lines.update(format!("{file}\n"));
+    /// Takes the next entry, if it may follow those before.
+    pub fn add(&mut self, entry: &ManifestEntry) -> Result<(), ManifestError> {
+        self.order.check(entry.path())?;
+        self.lines.update(entry.id_line());
+        self.lines.update("\n");
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod address;
 pub mod chroot;
 mod delta;
 mod digest;
+mod entry;
 mod file;
 mod hasher;
 mod host_name;
@@ -18,11 +19,13 @@ mod policy;
 mod report;
 mod run;
 pub mod stream;
+mod symlink;
 mod system_path;
 
 pub use address::{Address, AddressError};
 pub use delta::{Delta, DeltaError, merge};
 pub use digest::{Digest, DigestError, GenerationId};
+pub use entry::{ManifestEntry, ManifestEntryError};
 pub use file::{File, FileError};
 pub use hasher::GenerationHasher;
 pub use host_name::{HostName, HostNameError};
@@ -34,6 +37,7 @@ pub use policy::{
 };
 pub use report::{Outcome, Phase, Report, ReportError, Systems};
 pub use run::{ReportName, ReportNameError, RunId};
+pub use symlink::{Symlink, SymlinkError};
 pub use system_path::{SystemPath, SystemPathError};
 
 /// The only version of the wire format that there is so far: `"format": 1` in every JSON document.

@@ -3,9 +3,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{File, FilePath, Format, GenerationHasher, GenerationId, HostName, Order, Policy};
+use crate::{
+    FilePath, Format, GenerationHasher, GenerationId, HostName, ManifestEntry, Order, Policy,
+};
 
-/// What a generation consists of. Its id always is the one that its host, policy and files give, and its files are
+/// What a generation consists of: files and symlinks. Its id always is the one that its host, policy and files give, and its files are
 /// sorted, without doubles, and none is a folder of another: a manifest in which that doesn't hold can't be made,
 /// nor read from JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,14 +17,14 @@ pub struct Manifest {
     generation: GenerationId,
     published: Timestamp,
     policy: Policy,
-    files: Arc<[File]>,
+    files: Arc<[ManifestEntry]>,
 }
 
 /// Files that may make a generation, as several machines may share them: sorted, without doubles, and none is a folder
 /// of another. What they cost they cost once; each machine's manifest takes only its id.
 #[derive(Debug, Clone)]
 pub struct FileList {
-    files: Arc<[File]>,
+    files: Arc<[ManifestEntry]>,
     /// The lines with which they enter an id.
     lines: String,
 }
@@ -35,7 +37,7 @@ struct Document {
     generation: GenerationId,
     published: Timestamp,
     policy: Policy,
-    files: Vec<File>,
+    files: Vec<ManifestEntry>,
 }
 
 /// Why files don't make a manifest.
@@ -62,11 +64,11 @@ impl FileList {
     ///
     /// # Errors
     /// When they can't be one generation's.
-    pub fn new(mut files: Vec<File>) -> Result<Self, ManifestError> {
-        sort(&mut files);
+    pub fn new(files: Vec<impl Into<ManifestEntry>>) -> Result<Self, ManifestError> {
+        let files = sorted(files);
         let mut order = Order::default();
-        files.iter().try_for_each(|file| order.check(&file.path))?;
-        let lines = files.iter().map(|file| format!("{file}\n")).collect();
+        files.iter().try_for_each(|file| order.check(file.path()))?;
+        let lines = files.iter().map(|file| file.id_line() + "\n").collect();
         Ok(FileList {
             files: files.into(),
             lines,
@@ -90,10 +92,10 @@ impl Manifest {
     pub fn new(
         host: HostName,
         policy: Policy,
-        mut files: Vec<File>,
+        files: Vec<impl Into<ManifestEntry>>,
         published: Timestamp,
     ) -> Result<Self, ManifestError> {
-        sort(&mut files);
+        let files = sorted(files);
         let generation = generation_id(&host, &policy, &files)?;
         Ok(Manifest {
             host,
@@ -124,29 +126,31 @@ impl Manifest {
         &self.policy
     }
 
-    /// The files, sorted bytewise by path.
-    pub fn files(&self) -> &[File] {
+    /// The files and symlinks, sorted bytewise by path.
+    pub fn files(&self) -> &[ManifestEntry] {
         &self.files
     }
 
-    /// The file at a path.
-    pub fn file(&self, path: &FilePath) -> Option<&File> {
+    /// The file or symlink at a path.
+    pub fn file(&self, path: &FilePath) -> Option<&ManifestEntry> {
         let index = self
             .files
-            .binary_search_by(|file| file.path.cmp(path))
+            .binary_search_by(|file| file.path().cmp(path))
             .ok()?;
         self.files.get(index)
     }
 }
 
-fn sort(files: &mut [File]) {
-    files.sort_by(|one, other| one.path.cmp(&other.path));
+fn sorted(files: Vec<impl Into<ManifestEntry>>) -> Vec<ManifestEntry> {
+    let mut files: Vec<ManifestEntry> = files.into_iter().map(Into::into).collect();
+    files.sort_by(|one, other| one.path().cmp(other.path()));
+    files
 }
 
 fn generation_id(
     host: &HostName,
     policy: &Policy,
-    files: &[File],
+    files: &[ManifestEntry],
 ) -> Result<GenerationId, ManifestError> {
     let mut hasher = GenerationHasher::new(host, policy);
     files.iter().try_for_each(|file| hasher.add(file))?;
@@ -202,7 +206,7 @@ impl From<Manifest> for Document {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::Digest;
+    use crate::{Digest, File, Symlink};
 
     pub(crate) fn file(path: &str, content: &str) -> File {
         File {
@@ -213,11 +217,21 @@ pub(crate) mod tests {
         }
     }
 
+    /// An entry whose content begins with "-> " is a symlink.
+    pub(crate) fn entry(path: &str, content: &str) -> ManifestEntry {
+        match content.strip_prefix("-> ") {
+            Some(target) => Symlink::new(path.parse().unwrap(), target.to_owned())
+                .unwrap()
+                .into(),
+            None => file(path, content).into(),
+        }
+    }
+
     pub(crate) fn manifest(files: &[(&str, &str)]) -> Manifest {
         let files = files
             .iter()
-            .map(|(path, content)| file(path, content))
-            .collect();
+            .map(|(path, content)| entry(path, content))
+            .collect::<Vec<_>>();
         Manifest::new(
             "kikimora".parse().unwrap(),
             Policy::default(),
@@ -229,8 +243,16 @@ pub(crate) mod tests {
 
     #[test]
     fn the_id_is_the_digest_of_the_lines_of_the_contract() {
-        let mut files = vec![file("secrets/s", "key"), file("config/flake.nix", "{}")];
-        files[0].executable = true;
+        let executable = File {
+            executable: true,
+            ..file("secrets/s", "key")
+        };
+        // Issue 10, line 3: a symlink enters with the digest of its target.
+        let files = vec![
+            executable.into(),
+            entry("config/flake.nix", "{}"),
+            entry("config/common/overlays", "-> ../pkgs"),
+        ];
         let terms = serde_json::from_str(r#"{"reboot":"immediate"}"#).unwrap();
         let manifest = Manifest::new(
             "kikimora".parse().unwrap(),
@@ -241,7 +263,8 @@ pub(crate) mod tests {
         .unwrap();
         let lines = format!(
             "bento-generation 1\nhost kikimora\npolicy {{\"reboot\":\"immediate\"}}\n\
-             file - 2 {} config/flake.nix\nfile x 3 {} secrets/s\n",
+             link {} config/common/overlays\nfile - 2 {} config/flake.nix\nfile x 3 {} secrets/s\n",
+            Digest::of("../pkgs"),
             Digest::of("{}"),
             Digest::of("key")
         );
@@ -274,6 +297,12 @@ pub(crate) mod tests {
             Timestamp::UNIX_EPOCH,
         );
         assert!(matches!(made, Err(ManifestError::Order(_))));
+        // Issue 10, line 3: nothing lies below a symlink either.
+        let below = vec![entry("config/a", "-> b"), entry("config/a/c", "")];
+        assert!(matches!(
+            FileList::new(below),
+            Err(ManifestError::BelowFile(_))
+        ));
     }
 
     #[test]
@@ -296,8 +325,12 @@ pub(crate) mod tests {
 
     #[test]
     fn each_changed_field_that_counts_is_noticed() {
-        let json =
-            serde_json::to_string(&manifest(&[("config/a", "1"), ("config/b", "2")])).unwrap();
+        let json = serde_json::to_string(&manifest(&[
+            ("config/a", "1"),
+            ("config/b", "2"),
+            ("config/c", "-> d"),
+        ]))
+        .unwrap();
         assert!(serde_json::from_str::<Manifest>(&json).is_ok());
         for (old, new) in [
             ("kikimora", "kikimore"),
@@ -305,6 +338,8 @@ pub(crate) mod tests {
             ("\"executable\":false", "\"executable\":true"),
             ("\"size\":1", "\"size\":2"),
             ("config/a", "config/0"),
+            ("\"symlink\":\"d\"", "\"symlink\":\"e\""),
+            ("\"symlink\":\"d\"", "\"symlink\":\"../d\""),
             ("\"format\":1", "\"format\":2"),
         ] {
             let tampered = json.replacen(old, new, 1);

@@ -1,7 +1,7 @@
 use crate::{FilePath, ManifestError};
 
 /// Checks what must hold between the paths of a list, one after another: sorted bytewise, none twice, none a folder
-/// of another.
+/// of another: so nothing ever lies below a symlink.
 ///
 /// It remembers one path, however long the list is. A path that begins with an earlier one is only ever preceded by
 /// others that begin so too ("a", "a-b", "a/b"), so what could still become a folder of the next path is a beginning

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{File, FilePath, Format, GenerationId, HostName, Policy};
+use crate::{FilePath, Format, GenerationId, HostName, ManifestEntry, Policy};
 
 /// What a manifest says beside its files. Whether it is true is known when they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ pub type Each<'a, T> = &'a mut dyn FnMut(T) -> Result<(), String>;
 /// Reads a manifest.
 pub fn read_manifest<'de, D: Deserializer<'de>>(
     document: D,
-    files: Each<'_, File>,
+    files: Each<'_, ManifestEntry>,
 ) -> Result<Head, D::Error> {
     read(
         document,
@@ -54,7 +54,7 @@ pub fn read_manifest<'de, D: Deserializer<'de>>(
 /// Reads a delta.
 pub fn read_delta<'de, D: Deserializer<'de>>(
     document: D,
-    changed: Each<'_, File>,
+    changed: Each<'_, ManifestEntry>,
     removed: Each<'_, FilePath>,
 ) -> Result<DeltaHead, D::Error> {
     read(
@@ -86,7 +86,7 @@ const HELD: [&str; 6] = [
 
 /// The fields that aren't held, each with its name.
 struct Lists<'a> {
-    files: (&'static str, Each<'a, File>),
+    files: (&'static str, Each<'a, ManifestEntry>),
     removed: Option<(&'static str, Each<'a, FilePath>)>,
 }
 
@@ -157,7 +157,7 @@ mod tests {
     use crate::Delta;
     use crate::manifest::tests::manifest;
 
-    fn files(json: &str) -> Result<(Head, Vec<File>), serde_json::Error> {
+    fn files(json: &str) -> Result<(Head, Vec<ManifestEntry>), serde_json::Error> {
         let mut files = Vec::new();
         let mut document = serde_json::Deserializer::from_str(json);
         let head = read_manifest(&mut document, &mut |file| {
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_stream_says_what_the_document_says() {
-        let manifest = manifest(&[("config/a", "1"), ("config/b", "2")]);
+        let manifest = manifest(&[("config/a", "1"), ("config/b", "2"), ("config/c", "-> d")]);
         let json = serde_json::to_string(&manifest).unwrap();
         let (head, streamed) = files(&json).unwrap();
         assert_eq!(head.generation, manifest.generation());
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_delta_has_two_lists() {
         let old = manifest(&[("config/a", "1"), ("config/b", "1"), ("config/c", "1")]);
-        let new = manifest(&[("config/b", "2"), ("config/d", "1")]);
+        let new = manifest(&[("config/b", "-> d"), ("config/d", "1")]);
         let delta = Delta::between(&old, &new);
         let json = serde_json::to_string(&delta).unwrap();
         let (mut changed, mut removed) = (Vec::new(), Vec::new());

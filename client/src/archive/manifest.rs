@@ -7,9 +7,10 @@ use std::rc::Rc;
 use anyhow::{Context, ensure};
 use bento_protocol::stream::{self, Head};
 use bento_protocol::{
-    DeltaError, File, FilePath, GenerationHasher, ManifestError, chroot, limits, merge,
+    DeltaError, FilePath, GenerationHasher, ManifestEntry, ManifestError, chroot, limits, merge,
 };
 use serde_json::de::IoRead;
+use tar::EntryType;
 
 use super::ArchiveError::{self, Disk, Invalid};
 use super::{Entries, Entry, Wanted};
@@ -29,9 +30,9 @@ impl<'a, R: Read> Entries<'a, R> {
         let mut carried = list::Writer::create(partial.carried()).map_err(Disk)?;
         let mut removed = list::Writer::create(partial.removed()).map_err(Disk)?;
         let allowance = Rc::clone(&self.allowance);
-        let take_file = &mut |file: File| {
+        let take_file = &mut |file: ManifestEntry| {
             allowance.set(limits::HEAD_BYTES);
-            to_text(carried.add(&file.path, &file))
+            to_text(carried.add(file.path(), &file))
         };
         let take_path = &mut |path: FilePath| {
             allowance.set(limits::HEAD_BYTES);
@@ -64,7 +65,7 @@ impl<'a, R: Read> Entries<'a, R> {
         name: &str,
         read: impl FnOnce(&mut Json<'a, R>) -> serde_json::Result<T>,
     ) -> anyhow::Result<T> {
-        let entry = self.next(name)?;
+        let entry = self.next(name, EntryType::Regular)?;
         let size = entry.size();
         ensure!(
             size <= limits::MANIFEST_BYTES,
@@ -118,9 +119,9 @@ pub(super) fn assemble(
         base.map(|file| file.map_err(Disk)),
         removed.map(|path| path.map_err(Disk)),
         carried.map(|file| file.map_err(Disk)),
-        &mut |file: File| {
+        &mut |file: ManifestEntry| {
             hasher.add(&file).map_err(DeltaError::from)?;
-            files.add(&file.path, &file).map_err(DeltaError::from)?;
+            files.add(file.path(), &file).map_err(DeltaError::from)?;
             Ok(())
         },
     )?;

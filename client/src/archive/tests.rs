@@ -17,7 +17,9 @@ pub(crate) struct Ground {
 
 impl Ground {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // In memory where that can be: each generation that is put in place waits for a disk.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = folder.unwrap();
         let state = State::new(folder.path()).unwrap();
         state.prepare().unwrap();
         Ground { folder, state }
@@ -69,7 +71,13 @@ impl Ground {
 /// Whether what was unpacked is the generation, byte for byte.
 fn holds(partial: &Partial, generation: &Generation) -> bool {
     let mut files = generation.manifest.files().iter();
-    files.all(|file| fs::read(partial.path(&file.path)).unwrap() == generation.bytes(file))
+    files.all(|entry| {
+        let path = partial.path(entry.path());
+        match entry.symlink() {
+            Some(link) => fs::read_link(path).is_ok_and(|to| to.as_os_str() == link.target()),
+            None => fs::read(path).unwrap() == generation.bytes(entry),
+        }
+    })
 }
 
 pub(crate) fn generation(contents: &[Content]) -> Generation {
@@ -88,6 +96,23 @@ pub(crate) fn small() -> Generation {
     ])
 }
 
+/// With symlinks to a file, to a folder, to nothing, and to the folder in which they lie.
+fn linked() -> Generation {
+    generation(&[
+        Content::symlink(
+            "config/common/overlays/default.nix",
+            "../../pkgs/default.nix",
+        ),
+        Content::symlink("config/common/pkgs", "../pkgs"),
+        Content::symlink("config/dangling", "not/there"),
+        Content::new("config/flake.nix", "{ outputs = _: { }; }"),
+        Content::new("config/pkgs/default.nix", "import ./a.nix"),
+        Content::new("config/pkgs/a.nix", "{ }"),
+        Content::symlink("config/pkgs/self", "."),
+        Content::new("secrets/token", "hush"),
+    ])
+}
+
 fn with(change: impl FnOnce(&mut Archive, &Generation)) -> Vec<u8> {
     let generation = small();
     let mut archive = Archive::new();
@@ -101,7 +126,7 @@ fn with(change: impl FnOnce(&mut Archive, &Generation)) -> Vec<u8> {
 
 fn add_files(archive: &mut Archive, generation: &Generation, count: usize) {
     for file in &generation.manifest.files()[..count] {
-        archive.add(file.path.as_str(), generation.bytes(file));
+        archive.add_entry(file, generation.bytes(file));
     }
 }
 
@@ -161,7 +186,14 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
 #[test]
 fn no_byte_can_be_changed_without_notice() {
     let ground = Ground::new();
-    let generation = small();
+    let mut generation = small();
+    no_byte_of(&ground, &generation);
+    // Issue 10, line 3.
+    generation = linked();
+    no_byte_of(&ground, &generation);
+}
+
+fn no_byte_of(ground: &Ground, generation: &Generation) {
     let mut plain = Vec::new();
     GzDecoder::new(generation.bundle().as_slice())
         .read_to_end(&mut plain)
@@ -170,10 +202,10 @@ fn no_byte_can_be_changed_without_notice() {
     for index in 0..plain.len() {
         let mut tampered = plain.clone();
         tampered[index] ^= 0x21;
-        match ground.unpack(&compress(&tampered), &generation, None) {
+        match ground.unpack(&compress(&tampered), generation, None) {
             // Padding means nothing, and so what comes of it is the same.
             Ok((_, partial)) => {
-                assert!(holds(&partial, &generation), "byte {index} changed a file")
+                assert!(holds(&partial, generation), "byte {index} changed a file")
             }
             Err(_) => refused += 1,
         }
@@ -182,7 +214,7 @@ fn no_byte_can_be_changed_without_notice() {
         .manifest
         .files()
         .iter()
-        .map(|file| file.size as usize)
+        .map(|file| file.size() as usize)
         .sum();
     assert!(
         refused > contents + 4 * 400,
@@ -355,10 +387,10 @@ fn a_delta_brings_what_changed_and_names_what_is_missing() {
     let (head, partial) = ground
         .unpack(&new.delta_from(&old), &new, Some(&staged))
         .unwrap();
-    let carried = list::read::<File>(&partial.carried()).unwrap();
-    let names = |files: &mut dyn Iterator<Item = anyhow::Result<File>>| {
+    let carried = list::read::<ManifestEntry>(&partial.carried()).unwrap();
+    let names = |files: &mut dyn Iterator<Item = anyhow::Result<ManifestEntry>>| {
         files
-            .map(|file| file.unwrap().path.to_string())
+            .map(|file| file.unwrap().path().to_string())
             .collect::<Vec<_>>()
     };
     assert_eq!(
@@ -367,7 +399,7 @@ fn a_delta_brings_what_changed_and_names_what_is_missing() {
     );
     assert_eq!(names(&mut partial.missing().unwrap()), ["secrets/token"]);
     assert_eq!(head.generation, new.manifest.generation());
-    let files = list::read::<File>(&partial.files()).unwrap();
+    let files = list::read::<ManifestEntry>(&partial.files()).unwrap();
     assert_eq!(
         files.map(Result::unwrap).collect::<Vec<_>>(),
         new.manifest.files()
@@ -411,10 +443,15 @@ fn a_delta_that_leads_elsewhere_is_refused() {
         Content::new("secrets/token", "hush"),
     ]);
     let staged = ground.stage(&old);
+    fn change(delta: &mut Delta, change: impl FnOnce(&mut File)) {
+        let mut file = delta.changed[0].file().unwrap().clone();
+        change(&mut file);
+        delta.changed[0] = file.into();
+    }
     type Tamper = fn(&mut Delta);
     let tamper: [(Tamper, &str); 5] = [
         (
-            |delta| delta.changed[0].executable = true,
+            |delta| change(delta, |file| file.executable = true),
             "what it lists is",
         ),
         (|delta| delta.removed.clear(), "what it lists is"),
@@ -423,13 +460,19 @@ fn a_delta_that_leads_elsewhere_is_refused() {
             "removes config/none, which isn't there",
         ),
         (
-            |delta| delta.changed[0].path = "config/sub/run.sh/x".parse().unwrap(),
+            |delta| {
+                change(delta, |file| {
+                    file.path = "config/sub/run.sh/x".parse().unwrap()
+                })
+            },
             "what it lists is",
         ),
         (
             |delta| {
                 delta.removed.clear();
-                delta.changed[0].path = "config/sub/run.sh/x".parse().unwrap();
+                change(delta, |file| {
+                    file.path = "config/sub/run.sh/x".parse().unwrap()
+                });
             },
             "config/sub/run.sh/x is listed below a file",
         ),
@@ -469,6 +512,8 @@ fn nothing_is_written_for_a_manifest_that_lies() {
     let archive = archive.finish();
     assert!(unpack(archive.as_slice(), &expected, &partial, &mut |_, _| {}).is_err());
     for file in wanted.manifest.files() {
-        assert!(!partial.path(&file.path).exists(), "{}", file.path);
+        assert!(!partial.path(file.path()).exists(), "{file}");
     }
 }
+
+mod links;

@@ -20,8 +20,10 @@ const FLEET: &str = "BENTO_TEST_FLEET";
 /// A system that has in it all that Nix sees of a configuration.
 const FLAKE: &str = "{ outputs = { self }: { nixosConfigurations.desk.config.system.build.toplevel =\n\
     derivation ((import ./system.nix ./.).drvAttrs // { whole = \"${self}\"; time = toString self.lastModified;\n\
-    places = toString ./utils; }); }; }";
-const CLASSIC: &str = "derivation ((import ./system.nix ./.).drvAttrs // { whole = \"${./.}\"; })";
+    places = toString ./utils; overlay = import ./common/overlays; }); }; }";
+// Outside of a flake, Nix 2.8 doesn't follow a default.nix that it finds by itself.
+const CLASSIC: &str = "derivation ((import ./system.nix ./.).drvAttrs // { whole = \"${./.}\";\n\
+    overlay = import ./common/overlays/default.nix; })";
 
 /// Builds as an administrator does, and writes down the system beside the fleet.
 fn build(fleet: &Path) {
@@ -72,6 +74,11 @@ fn write_fleet(fleet: &Path, contents: &[Content]) {
     fs::write(fleet.join("fleet.toml"), toml).unwrap();
     for content in contents {
         let path = folder.join(content.path.strip_prefix("config/").unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if content.symlink {
+            symlink(String::from_utf8(content.bytes.clone()).unwrap(), &path).unwrap();
+            continue;
+        }
         fs::write(&path, &content.bytes).unwrap();
         let mode = if content.executable { 0o700 } else { 0o660 };
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -83,14 +90,33 @@ fn write_fleet(fleet: &Path, contents: &[Content]) {
     fs::write(fleet.join("bento-secrets/kikimora/password"), "hush").unwrap();
 }
 
+/// Symlinks as people have them: an overlay with relative imports, a folder, one that leads nowhere. Issue 10, line 3.
+fn symlinks() -> Vec<Content> {
+    vec![
+        Content::symlink(
+            "config/common/overlays/default.nix",
+            "../../pkgs/default.nix",
+        ),
+        Content::symlink("config/common/pkgs", "../pkgs"),
+        Content::symlink("config/dotfiles/theme", "../.local/theme"),
+        Content::new("config/pkgs/default.nix", "import ./hello.nix"),
+        Content::new("config/pkgs/hello.nix", "\"hello\""),
+    ]
+}
+
 /// What the appliance would publish of it.
 fn published(fleet: &Path) -> Generation {
     let forecast = Forecast::make(fleet, &[]).unwrap();
     let prospect = forecast.machines[&host()].as_ref().unwrap();
-    let contents = prospect.tree.files().map(|file| Content {
-        path: file.path.as_str().to_owned(),
-        bytes: fs::read(fleet.join(&file.real)).unwrap(),
-        executable: file.stamp.is_executable(),
+    let contents = prospect.tree.files().map(|file| match &file.symlink {
+        Some(link) => Content::symlink(file.path.as_str(), link.target()),
+        None => Content {
+            executable: file.stamp.is_executable(),
+            ..Content::new(
+                file.path.as_str(),
+                fs::read(fleet.join(&file.real)).unwrap(),
+            )
+        },
     });
     let policy = prospect.manifest.policy().clone();
     let generation = Generation::new(&host(), policy, contents.collect());
@@ -116,6 +142,7 @@ fn what_is_built_by_hand_is_what_the_machine_builds() {
     ] {
         let mut ground = Ground::new();
         let fleet = ground.path(kind);
+        let contents = [contents, symlinks()].concat();
         write_fleet(&fleet, &contents);
         ground.server.publish(&published(&fleet), &[]);
         ground.update().with(0);

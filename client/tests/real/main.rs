@@ -34,4 +34,5 @@ mod secrets;
 mod self_update;
 mod specialisations;
 mod status;
+mod symlinks;
 mod update;

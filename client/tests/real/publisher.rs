@@ -1,16 +1,20 @@
 //! Publishes generations as the appliance does, as far as a client can see: for tests of the client alone.
 
-use bento_protocol::{Delta, Digest, File, HostName, Manifest, Policy, chroot};
+use bento_protocol::{
+    Delta, Digest, File, HostName, Manifest, ManifestEntry, Policy, Symlink, chroot,
+};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::Timestamp;
 
-/// A file to publish.
+/// A file or a symlink to publish.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
     pub(crate) path: String,
     pub(crate) bytes: Vec<u8>,
     pub(crate) executable: bool,
+    /// Whether it is a symlink, to what `bytes` say.
+    pub(crate) symlink: bool,
 }
 
 impl Content {
@@ -19,6 +23,14 @@ impl Content {
             path: path.to_owned(),
             bytes: bytes.into(),
             executable: false,
+            symlink: false,
+        }
+    }
+
+    pub(crate) fn symlink(path: &str, target: &str) -> Self {
+        Content {
+            symlink: true,
+            ..Self::new(path, target)
         }
     }
 
@@ -40,22 +52,16 @@ pub(crate) struct Generation {
 impl Generation {
     pub(crate) fn new(host: &HostName, policy: Policy, mut contents: Vec<Content>) -> Self {
         contents.sort_by(|one, other| one.path.cmp(&other.path));
-        let files = contents.iter().map(|content| File {
-            path: content.path.parse().unwrap(),
-            executable: content.executable,
-            size: content.bytes.len() as u64,
-            sha256: Digest::of(&content.bytes),
-        });
-        let manifest =
-            Manifest::new(host.clone(), policy, files.collect(), Timestamp::now()).unwrap();
+        let files: Vec<_> = contents.iter().map(entry).collect();
+        let manifest = Manifest::new(host.clone(), policy, files, Timestamp::now()).unwrap();
         Generation { manifest, contents }
     }
 
-    /// The content of a file.
-    pub(crate) fn bytes(&self, file: &File) -> &[u8] {
+    /// The content of a file, or the target of a symlink.
+    pub(crate) fn bytes(&self, file: &ManifestEntry) -> &[u8] {
         let found = self
             .contents
-            .binary_search_by(|content| content.path.as_str().cmp(file.path.as_str()));
+            .binary_search_by(|content| content.path.as_str().cmp(file.path().as_str()));
         &self.contents[found.unwrap()].bytes
     }
 
@@ -67,7 +73,7 @@ impl Generation {
             &serde_json::to_vec(&self.manifest).unwrap(),
         );
         for file in self.manifest.files() {
-            archive.add(file.path.as_str(), self.bytes(file));
+            archive.add_entry(file, self.bytes(file));
         }
         archive.finish()
     }
@@ -78,10 +84,25 @@ impl Generation {
         let mut archive = Archive::new();
         archive.add(chroot::DELTA_ENTRY, &serde_json::to_vec(&delta).unwrap());
         for file in &delta.changed {
-            archive.add(file.path.as_str(), self.bytes(file));
+            archive.add_entry(file, self.bytes(file));
         }
         archive.finish()
     }
+}
+
+fn entry(content: &Content) -> ManifestEntry {
+    let path = content.path.parse().unwrap();
+    if content.symlink {
+        let target = String::from_utf8(content.bytes.clone()).unwrap();
+        return Symlink::new(path, target).unwrap().into();
+    }
+    let file = File {
+        path,
+        executable: content.executable,
+        size: content.bytes.len() as u64,
+        sha256: Digest::of(&content.bytes),
+    };
+    file.into()
 }
 
 /// A compressed archive, made entry by entry.
@@ -93,6 +114,24 @@ impl Archive {
             Vec::new(),
             Compression::default(),
         )))
+    }
+
+    /// What a manifest lists, with its content.
+    pub(crate) fn add_entry(&mut self, entry: &ManifestEntry, content: &[u8]) {
+        match entry {
+            ManifestEntry::File(file) => self.add(file.path.as_str(), content),
+            ManifestEntry::Symlink(link) => self.add_symlink(link.path().as_str(), link.target()),
+        }
+    }
+
+    pub(crate) fn add_symlink(&mut self, name: &str, target: &str) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        header.set_mtime(1);
+        // As it is: the library would write `a/./b` as `a/b`.
+        header.set_link_name_literal(target).unwrap();
+        self.0.append_data(&mut header, name, &[][..]).unwrap();
     }
 
     pub(crate) fn add(&mut self, name: &str, content: &[u8]) {

@@ -138,8 +138,8 @@ fn a_bundle_that_was_tampered_with_changes_nothing_and_is_reported() {
     for file in second.manifest.files() {
         let bytes = second.bytes(file);
         let evil = bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
-        let is_target = file.path.as_str() == "config/version";
-        tampered.add(file.path.as_str(), if is_target { &evil } else { bytes });
+        let is_target = file.path().as_str() == "config/version";
+        tampered.add(file.path().as_str(), if is_target { &evil } else { bytes });
     }
     let tampered = tampered.finish();
     ground.server.publish_as(&second, |publication| {

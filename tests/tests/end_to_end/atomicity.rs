@@ -187,7 +187,7 @@ impl Disk {
 
 /// Checks the files that any client of SFTP sees.
 fn in_plain_sight(root: &Path, manifest: &Manifest) -> Result<()> {
-    for file in manifest.files() {
+    for file in manifest.files().iter().filter_map(|entry| entry.file()) {
         let content = fs::read(root.join(file.path.as_str()))?;
         ensure!(
             bento_protocol::Digest::of(content) == file.sha256,

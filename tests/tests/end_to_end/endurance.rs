@@ -166,7 +166,7 @@ fn download_tree(machine: &Machine) -> Result<usize> {
     let manifest: Manifest =
         serde_json::from_slice(&fs::read(folder.path().join("manifest.json"))?)?;
     let mut contents = Vec::new();
-    for file in manifest.files() {
+    for file in manifest.files().iter().filter_map(|entry| entry.file()) {
         let content = fs::read(folder.path().join(file.path.as_str()))?;
         let is_right = Digest::of(&content) == file.sha256;
         ensure!(is_right, "{} isn't what the manifest says", file.path);

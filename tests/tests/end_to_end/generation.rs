@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
-use bento_protocol::{Delta, Digest, File, GenerationId, Manifest, chroot};
+use bento_protocol::{Delta, Digest, GenerationId, Manifest, ManifestEntry, chroot};
 use flate2::read::GzDecoder;
 use sha2::Sha256;
 use tar::Archive;
@@ -13,7 +13,7 @@ use tar::Archive;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Generation {
     pub(crate) manifest: Manifest,
-    /// By the path in the generation.
+    /// By the path in the generation: of a symlink `-> ` and its target.
     pub(crate) contents: BTreeMap<String, Vec<u8>>,
 }
 
@@ -70,7 +70,7 @@ impl Generation {
     /// The paths of all files, in the manifest's order.
     pub(crate) fn paths(&self) -> Vec<&str> {
         let files = self.manifest.files().iter();
-        files.map(|file| file.path.as_str()).collect()
+        files.map(|file| file.path().as_str()).collect()
     }
 }
 
@@ -78,7 +78,7 @@ impl Generation {
 fn unpack(
     archive: &[u8],
     document_name: &str,
-    files: impl FnOnce(&[u8]) -> Result<Vec<File>>,
+    files: impl FnOnce(&[u8]) -> Result<Vec<ManifestEntry>>,
 ) -> Result<Parts> {
     let mut archive = Archive::new(GzDecoder::new(archive));
     let mut entries = archive.entries()?;
@@ -90,6 +90,10 @@ fn unpack(
         let path = str::from_utf8(&entry.path_bytes())?.to_owned();
         let mut content = Vec::new();
         entry.read_to_end(&mut content)?;
+        if let Some(target) = entry.link_name_bytes() {
+            ensure!(content.is_empty(), "the symlink {path} has a content");
+            content = [b"-> ", &*target].concat();
+        }
         ensure!(
             entry.header().mtime()? == 1,
             "{path} has another time than all files have"
@@ -101,12 +105,25 @@ fn unpack(
     let mut contents = BTreeMap::new();
     for file in files(&document)? {
         let (header, path, content) =
-            next()?.with_context(|| format!("{} is missing", file.path))?;
+            next()?.with_context(|| format!("{} is missing", file.path()))?;
         ensure!(
-            path == file.path.as_str(),
+            path == file.path().as_str(),
             "{path} stands in the place of {}",
-            file.path
+            file.path()
         );
+        let file = match file {
+            ManifestEntry::File(file) => file,
+            ManifestEntry::Symlink(link) => {
+                ensure!(
+                    header.entry_type().is_symlink()
+                        && content == format!("-> {}", link.target()).as_bytes(),
+                    "{path} isn't the symlink of the manifest"
+                );
+                contents.insert(path, content);
+                continue;
+            }
+        };
+        ensure!(header.entry_type().is_file(), "{path} isn't a file");
         ensure!(content.len() as u64 == file.size, "{path} has another size");
         ensure!(
             Digest::of(&content) == file.sha256,
@@ -124,7 +141,7 @@ fn unpack(
 
 /// The id that DESIGN gives to files, computed without bento: lines of text, hashed.
 ///
-/// `files` are path, executable and content, in any order.
+/// `files` are path, executable and content, in any order; a content that begins with `-> ` is that of a symlink.
 pub(crate) fn id_by_the_book(host: &str, policy: &str, files: &[(&str, bool, &str)]) -> String {
     use sha2::Digest as _;
     let mut files = files.to_vec();
@@ -132,6 +149,10 @@ pub(crate) fn id_by_the_book(host: &str, policy: &str, files: &[(&str, bool, &st
     let mut lines = format!("bento-generation 1\nhost {host}\npolicy {policy}\n");
     for (path, executable, content) in files {
         let mark = if executable { 'x' } else { '-' };
+        if let Some(target) = content.strip_prefix("-> ") {
+            lines += &format!("link {} {path}\n", hex(&Sha256::digest(target)));
+            continue;
+        }
         let digest = hex(&Sha256::digest(content));
         lines += &format!("file {mark} {} {digest} {path}\n", content.len());
     }

@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use bento_protocol::{FilePath, Format, GenerationId, HostName, Manifest};
+use bento_protocol::{FilePath, Format, GenerationId, HostName, Manifest, ManifestEntry};
 use serde::Serialize;
 
 use crate::change::Change;
@@ -68,7 +68,7 @@ impl Findings {
                 name: name.clone(),
                 generation: manifest.map(Manifest::generation),
                 files: files.len(),
-                bytes: files.iter().map(|file| file.size).sum(),
+                bytes: files.iter().map(ManifestEntry::size).sum(),
                 keys: host.map_or(0, |host| host.keys.len()),
                 paused: host.is_some_and(|host| host.paused),
             }

@@ -24,7 +24,7 @@ struct Fault {
     what: &'static str,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault {
         host: "missing",
         make: |folder| Ok(fs::remove_dir_all(folder)?),
@@ -72,9 +72,15 @@ const FAULTS: [Fault; 12] = [
     },
     Fault {
         host: "dangling",
-        make: |folder| Ok(symlink("gone.nix", folder.join("link.nix"))?),
+        make: |folder| Ok(symlink("../../gone.nix", folder.join("link.nix"))?),
         place: "hosts/dangling/link.nix",
         what: "something that isn't there",
+    },
+    Fault {
+        host: "winding",
+        make: |folder| Ok(symlink("modules/../../../utils", folder.join("utils"))?),
+        place: "hosts/winding/utils",
+        what: "has .. after another part",
     },
     Fault {
         host: "peeking",

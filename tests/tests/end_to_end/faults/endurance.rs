@@ -79,7 +79,8 @@ fn pack(manifest: &Manifest, contents: &BTreeMap<String, Vec<u8>>) -> Result<Vec
     };
     add(chroot::MANIFEST_ENTRY, &serde_json::to_vec(manifest)?)?;
     for file in manifest.files() {
-        add(file.path.as_str(), &contents[file.path.as_str()])?;
+        let path = file.path().as_str();
+        add(path, &contents[path])?;
     }
     Ok(archive.into_inner()?.finish()?)
 }

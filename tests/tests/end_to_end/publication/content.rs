@@ -41,6 +41,10 @@ fn a_machine_gets_exactly_what_its_folder_holds() -> Result<()> {
         }
         host.link("utils", "../../utils")?;
         host.link("direct.nix", "../../utils/common.nix")?;
+        // Issue 10, line 3: what stays in its folder stays a symlink.
+        host.link("overlays/default.nix", "../modules/./grün und blau.nix")?;
+        host.link("modules-too", "modules")?;
+        host.link("dangling", "no/where")?;
         host.secret("wifi.env", "psk=secret")?;
         host.secret("keys/host", "a private key")?;
         host.settings("attribute = \"web.1\"\nreboot = \"immediate\"\nnix_args = [\"--fallback\"]");
@@ -53,12 +57,19 @@ fn a_machine_gets_exactly_what_its_folder_holds() -> Result<()> {
     let generation = Machine::of(&fleet, "kikimora", &appliance).pull()?;
     let files = [
         ("config/.gitignore", false, "*.log\n"),
+        ("config/dangling", false, "-> no/where"),
         ("config/direct.nix", false, "shared"),
         ("config/flake.nix", false, "{ }"),
+        ("config/modules-too", false, "-> modules"),
         (
             "config/modules/grün und blau.nix",
             false,
             "a name of two words",
+        ),
+        (
+            "config/overlays/default.nix",
+            false,
+            "-> ../modules/./grün und blau.nix",
         ),
         ("config/scripts/run.sh", true, "#!/bin/sh\n"),
         ("config/utils/.gitignore", false, "private\n"),
@@ -69,7 +80,8 @@ fn a_machine_gets_exactly_what_its_folder_holds() -> Result<()> {
     assert_eq!(generation.paths(), files.map(|(path, ..)| path));
     for ((path, executable, text), file) in files.iter().zip(generation.manifest.files()) {
         assert_eq!(generation.text(path), *text, "{path}");
-        assert_eq!(file.executable, *executable, "{path}");
+        let is_executable = file.file().is_some_and(|file| file.executable);
+        assert_eq!(is_executable, *executable, "{path}");
     }
     let policy = r#"{"attribute":"web.1","nix_args":["--fallback"],"reboot":"immediate"}"#;
     assert_eq!(
@@ -150,7 +162,7 @@ fn a_delta_leads_from_each_of_the_generations_before() -> Result<()> {
     let changed: Vec<_> = delta
         .changed
         .iter()
-        .map(|file| file.path.as_str())
+        .map(|file| file.path().as_str())
         .collect();
     assert_eq!(changed, ["config/configuration.nix", "secrets/token"]);
     assert_eq!(delta.removed, []);
@@ -160,7 +172,7 @@ fn a_delta_leads_from_each_of_the_generations_before() -> Result<()> {
     let changed: Vec<_> = delta
         .changed
         .iter()
-        .map(|file| file.path.as_str())
+        .map(|file| file.path().as_str())
         .collect();
     assert_eq!(
         changed,

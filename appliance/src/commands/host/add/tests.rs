@@ -117,7 +117,7 @@ fn with_defaults_for_every_name_only_what_differs_is_written() {
             .manifest
             .files()
             .iter()
-            .map(|file| file.path.to_string());
+            .map(|file| file.path().to_string());
         let own = format!("config/hosts/{name}/default.nix");
         assert_eq!(files.collect::<Vec<_>>(), ["config/flake.nix", &own]);
     }

@@ -1,0 +1,46 @@
+//! Symlinks that lead nowhere only because include or exclude take away what they lead to.
+
+use std::path::PathBuf;
+
+use super::Group;
+use crate::forecast::Forecast;
+use crate::problem::Problem;
+use crate::tree::{Narrowing, TreeFile};
+
+/// Each group's symlinks whose targets its machines don't get. One that leads nowhere in the fleet folder either is as
+/// its owner wants it.
+pub(super) fn narrowed_away(forecast: &Forecast, groups: &[Group<'_>]) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let hosts = forecast.fleet.as_ref().map(|fleet| &fleet.hosts);
+    for group in groups.iter().filter(|group| group.narrowed) {
+        let host = hosts.and_then(|hosts| hosts.get(*group.machines.first()?));
+        let Some(narrowing) =
+            host.and_then(|host| Narrowing::new(&host.exclude, &host.include).ok())
+        else {
+            continue;
+        };
+        let links = group.files().filter(|file| file.symlink.is_some());
+        let lost = links.filter(|link| is_lost(forecast, group, &narrowing, link));
+        warnings.extend(lost.map(warning));
+    }
+    warnings
+}
+
+fn is_lost(forecast: &Forecast, group: &Group<'_>, narrowing: &Narrowing, link: &TreeFile) -> bool {
+    if group.tree.has_config_path(link.path.rest()) || forecast.folder.find(&link.real).is_err() {
+        return false;
+    }
+    let end = group.tree.real_config(link.path.rest());
+    // What names a folder takes away whatever lies in it.
+    end.map(PathBuf::from)
+        .is_some_and(|end| !narrowing.keeps(&end) || !narrowing.keeps(&end.join("any")))
+}
+
+fn warning(link: &TreeFile) -> Problem {
+    let target = link.symlink.as_ref().map_or("", |link| link.target());
+    Problem::new(
+        link.real.to_string_lossy(),
+        format!("is a symlink to {target}, which include or exclude take away"),
+        "let the machine have both or neither",
+    )
+}

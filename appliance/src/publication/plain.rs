@@ -1,0 +1,194 @@
+//! The plain files of a generation with its symlinks followed, for a client that knows only files and folders.
+
+use bento_protocol::{Area, File, FilePath, Manifest, ManifestEntry};
+use tracing::warn;
+
+use crate::tree::real_path;
+
+/// The most files that are there only because a symlink leads to them, and symlinks that are followed for that: symlinks
+/// to folders can multiply a tree, also one without files.
+const MAX_COPIES: usize = 10_000;
+
+/// The files to which the symlinks of a generation lead, each with the path at which it is seen there. A symlink that
+/// leads nowhere, or to a folder in which it lies, is left out.
+pub(super) fn copies(manifest: &Manifest) -> Vec<(FilePath, &File)> {
+    let mut copies = Copies {
+        manifest,
+        found: Vec::new(),
+        room: MAX_COPIES,
+    };
+    for entry in manifest.files() {
+        if let ManifestEntry::Symlink(link) = entry {
+            copies.follow(link.path().rest(), link.path().rest(), &mut Vec::new());
+        }
+    }
+    if copies.room == 0 {
+        let host = manifest.host();
+        warn!(%host, "symlinks lead to more than {MAX_COPIES} files: not all of them are among its plain files");
+    }
+    copies.found
+}
+
+struct Copies<'m> {
+    manifest: &'m Manifest,
+    found: Vec<(FilePath, &'m File)>,
+    /// How many more files and symlinks may be found.
+    room: usize,
+}
+
+impl<'m> Copies<'m> {
+    /// Finds what the symlink at `link` leads to, as it is seen at `seen`. `above` are the symlinks that were followed
+    /// to come there.
+    fn follow<'a>(&mut self, link: &'a str, seen: &str, above: &mut Vec<&'a str>)
+    where
+        'm: 'a,
+    {
+        self.room = self.room.saturating_sub(1);
+        let Some(real) = real_path(link, |path| target_of(self.manifest, path)) else {
+            return;
+        };
+        let is_file = FilePath::new(Area::Config, &real)
+            .ok()
+            .and_then(|path| self.manifest.file(&path)?.file());
+        if let Some(file) = is_file {
+            return self.add(seen, file);
+        }
+        let folder = if real.is_empty() {
+            String::new()
+        } else {
+            real + "/"
+        };
+        above.push(link);
+        let is_loop = above.iter().any(|link| link.starts_with(&folder));
+        if !is_loop {
+            self.folder(&folder, seen, above);
+        }
+        above.pop();
+    }
+
+    /// Finds all that lies below a folder, as it is seen at `seen`.
+    fn folder<'a>(&mut self, folder: &str, seen: &str, above: &mut Vec<&'a str>)
+    where
+        'm: 'a,
+    {
+        let prefix = format!("{}/{folder}", Area::Config.folder());
+        let files = self.manifest.files();
+        let first = files.partition_point(|entry| entry.path().as_str() < prefix.as_str());
+        for entry in &files[first..] {
+            let Some(below) = entry.path().as_str().strip_prefix(&prefix) else {
+                return;
+            };
+            let seen = format!("{seen}/{below}");
+            match entry {
+                ManifestEntry::File(file) => self.add(&seen, file),
+                ManifestEntry::Symlink(link) => self.follow(link.path().rest(), &seen, above),
+            }
+            if self.room == 0 {
+                return;
+            }
+        }
+    }
+
+    fn add(&mut self, seen: &str, file: &'m File) {
+        // A path that is too long for Linux to open can't be shown.
+        if let (1.., Ok(seen)) = (self.room, FilePath::new(Area::Config, seen)) {
+            self.room -= 1;
+            self.found.push((seen, file));
+        }
+    }
+}
+
+fn target_of<'m>(manifest: &'m Manifest, path: &str) -> Option<&'m str> {
+    let path = FilePath::new(Area::Config, path).ok()?;
+    Some(manifest.file(&path)?.symlink()?.target())
+}
+
+#[cfg(test)]
+mod tests {
+    use bento_protocol::{Digest, Policy, Symlink};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn seen(entries: &[(&str, Option<&str>)]) -> Vec<String> {
+        let entries = entries.iter().map(|(path, target)| {
+            let path = FilePath::new(Area::Config, path).unwrap();
+            match target {
+                Some(target) => {
+                    ManifestEntry::from(Symlink::new(path, (*target).to_owned()).unwrap())
+                }
+                None => File {
+                    path,
+                    executable: false,
+                    size: 0,
+                    sha256: Digest::of(""),
+                }
+                .into(),
+            }
+        });
+        let manifest = Manifest::new(
+            "a".parse().unwrap(),
+            Policy::default(),
+            entries.collect::<Vec<_>>(),
+            Timestamp::UNIX_EPOCH,
+        );
+        let manifest = manifest.unwrap();
+        let copies = copies(&manifest);
+        copies
+            .iter()
+            .map(|(seen, file)| format!("{} = {}", seen.rest(), file.path.rest()))
+            .collect()
+    }
+
+    // Issue 10, line 3.
+    #[test]
+    fn what_symlinks_lead_to_is_seen_in_their_place() {
+        assert_eq!(
+            seen(&[
+                ("a/default.nix", Some("../pkgs/default.nix")),
+                ("a/pkgs", Some("../pkgs")),
+                ("dangling", Some("no/where")),
+                ("loop", Some("loop")),
+                ("pkgs/default.nix", None),
+                ("pkgs/more", Some("../more")),
+                ("pkgs/self", Some(".")),
+                ("pkgs/top", Some("..")),
+                ("more/x", None),
+                ("pkgs-not", None),
+            ]),
+            [
+                "a/default.nix = pkgs/default.nix",
+                "a/pkgs/default.nix = pkgs/default.nix",
+                "a/pkgs/more/x = more/x",
+                "pkgs/more/x = more/x",
+            ]
+        );
+    }
+
+    #[test]
+    fn symlinks_that_lead_to_each_other_end() {
+        assert_eq!(
+            seen(&[
+                ("a/to-b", Some("../b")),
+                ("a/x", None),
+                ("b/to-a", Some("../a")),
+            ]),
+            ["b/to-a/x = a/x"]
+        );
+        // Each level doubles what lies below it.
+        let paths: Vec<_> = (0..30)
+            .flat_map(|level| {
+                let target = format!("../{}", level + 1);
+                ["x", "y"].map(|name| (format!("{level}/{name}"), target.clone()))
+            })
+            .collect();
+        let mut entries: Vec<_> = paths
+            .iter()
+            .map(|(path, target)| (path.as_str(), Some(target.as_str())))
+            .collect();
+        assert_eq!(seen(&entries), [""; 0]);
+        entries.push(("30/file", None));
+        let count = seen(&entries).len();
+        assert!((1000..MAX_COPIES).contains(&count), "{count}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Symlinks of a configuration, as a real Nix sees them. Issue 10, line 3.
+
+use std::fs;
+use std::path::Path;
+
+use crate::ground::{Ground, flake, host, with};
+use crate::publisher::{Content, Generation};
+
+/// A system that depends on what its overlay is, and on all that lies in its folder.
+const FLAKE: &str = "{ outputs = { self }: { nixosConfigurations.kikimora.config.system.build.toplevel =\n\
+    derivation ((import ./system.nix ./.).drvAttrs // {\n\
+    whole = \"${self}\"; overlay = import ./common/overlays; }); }; }";
+
+fn configuration(version: &str, more: Vec<Content>) -> Vec<Content> {
+    let mut contents = with(flake(version), "config/flake.nix", FLAKE);
+    contents.push(Content::new(
+        "config/pkgs/default.nix",
+        "import ./hello.nix",
+    ));
+    contents.push(Content::new("config/pkgs/hello.nix", "\"hello\""));
+    contents.extend(more);
+    contents
+}
+
+fn link(target: &str) -> Vec<Content> {
+    let (overlay, dangling) = (
+        "config/common/overlays/default.nix",
+        "config/dotfiles/theme",
+    );
+    vec![
+        Content::symlink(overlay, target),
+        Content::symlink(dangling, "../.local/theme"),
+    ]
+}
+
+/// What lies in a folder: paths, with the targets of symlinks and the contents of files.
+fn listed(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            if kind.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let content = match kind.is_symlink() {
+                true => fs::read_link(&path)
+                    .unwrap()
+                    .into_os_string()
+                    .into_encoded_bytes(),
+                false => fs::read(&path).unwrap(),
+            };
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap();
+            found.push((format!("config/{name}"), content));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The machine has exactly the tree that was published, also in Nix' store.
+#[track_caller]
+fn has(ground: &Ground, generation: &Generation) {
+    let id = generation.manifest.generation().to_string();
+    let config = ground.state(&format!("generations/{id}/config"));
+    let files = generation.manifest.files().iter();
+    let expected: Vec<_> = files
+        .map(|entry| (entry.path().to_string(), generation.bytes(entry).to_vec()))
+        .collect();
+    assert_eq!(listed(&config), expected);
+    let store = fs::read_dir(ground.path("nix/store")).unwrap();
+    let sources: Vec<_> = store
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().ends_with("-source"))
+        .collect();
+    assert!(
+        sources.iter().any(|source| listed(source) == expected),
+        "none of {sources:?} is what was published"
+    );
+}
+
+#[test]
+fn a_configuration_with_symlinks_is_built_as_it_is_in_git() {
+    let mut ground = Ground::new();
+    let overlay = "config/common/overlays/default.nix";
+    let copy = vec![Content::new(overlay, "import ../../pkgs/hello.nix")];
+    let folder = vec![Content::symlink("config/common/overlays", "../pkgs")];
+    let other = vec![Content::new("config/pkgs/other.nix", "\"other\"")];
+    let steps = [
+        configuration("1", link("../../pkgs/default.nix")),
+        // From a symlink to a file, and back.
+        configuration("2", copy),
+        configuration("3", link("../../pkgs/default.nix")),
+        // To another target.
+        configuration("4", [link("../../pkgs/other.nix"), other].concat()),
+        // To a folder, from a symlink in one.
+        configuration("5", folder),
+        configuration("6", link("../../pkgs/hello.nix")),
+    ];
+    let mut before: Option<Generation> = None;
+    for (place, contents) in steps.into_iter().enumerate() {
+        let generation = Generation::new(&host(), Default::default(), contents);
+        let only_delta = before.as_ref().map(|before| generation.delta_from(before));
+        ground
+            .server
+            .publish_as(&generation, |publication| match (&before, only_delta) {
+                (Some(before), Some(delta)) => {
+                    let id = before.manifest.generation();
+                    fs::write(publication.join(format!("delta/{id}.tar.gz")), delta).unwrap();
+                }
+                _ => fs::write(publication.join("bundle.tar.gz"), generation.bundle()).unwrap(),
+            });
+        ground.update().with(0);
+        ground.is_wholly_on(&(place + 1).to_string());
+        has(&ground, &generation);
+        before = Some(generation);
+    }
+    assert_eq!(ground.reports().len(), 6);
+}
+
+/// What a server that lies could send: nothing of it is created, and the machine stays as it was.
+#[test]
+fn a_symlink_that_leads_out_of_the_configuration_changes_nothing() {
+    let mut ground = Ground::new();
+    ground.publish(configuration("1", link("../../pkgs/default.nix")), &[]);
+    ground.update().with(0);
+    let before = ground.state_names("generations");
+    let next = Generation::new(
+        &host(),
+        Default::default(),
+        configuration("2", link("../../pkgs/other.nix")),
+    );
+    let manifest = serde_json::to_string(&next.manifest).unwrap();
+    for target in ["../../../secrets/token", "/etc/passwd", "x/../../../../x"] {
+        let lie = manifest.replace("../../pkgs/other.nix", target);
+        assert_ne!(lie, manifest);
+        let mut archive = crate::publisher::Archive::new();
+        archive.add("manifest.json", lie.as_bytes());
+        for entry in next.manifest.files() {
+            match entry.symlink() {
+                Some(link) if link.path().rest().contains("overlays") => {
+                    archive.add_symlink(link.path().as_str(), target);
+                }
+                _ => archive.add_entry(entry, next.bytes(entry)),
+            }
+        }
+        let archive = archive.finish();
+        ground.server.publish_as(&next, |publication| {
+            fs::write(publication.join("bundle.tar.gz"), &archive).unwrap();
+        });
+        ground
+            .update()
+            .complaining("config/common/overlays/default.nix is a symlink");
+        assert_eq!(ground.state_names("generations"), before);
+        ground.is_wholly_on("1");
+    }
+}
