@@ -13,7 +13,7 @@ use bento_client::generations::Staged;
 use bento_client::pull::{Pulled, Source};
 use bento_client::state::State;
 use bento_client::{stage, verify};
-use bento_fuzz::document::{self, Document, Listed, assert_listable};
+use bento_fuzz::document::{self, Document, Kind, Listed, assert_listable};
 use bento_fuzz::place;
 use bento_fuzz::recipe::{self, Entry};
 use bento_protocol::{Digest, GenerationId, HostName};
@@ -133,7 +133,12 @@ impl Ground {
         let mut found = BTreeMap::new();
         let config = self.state.generation(&id).join("config");
         for (area, folder) in [("config", config), ("secrets", self.state.secrets_of(&id))] {
+            let root = fs::canonicalize(&folder).unwrap();
             for (path, content) in place::content(&folder) {
+                // Whatever the kernel makes of symlinks, it stays in the folder.
+                if let Ok(real) = fs::canonicalize(folder.join(&path)) {
+                    assert!(real.starts_with(&root), "{path:?} leads to {real:?}");
+                }
                 let path = format!("{area}/{}", path.to_str().unwrap());
                 content.map(|content| found.insert(path, content));
             }
@@ -145,13 +150,15 @@ impl Ground {
         );
         for file in &files {
             let content = &found[&file.path];
-            assert_eq!(content.len() as u64, file.size, "{}", file.path);
-            assert_eq!(
-                Digest::of(content).to_string(),
-                file.sha256,
-                "{}",
-                file.path
-            );
+            match &file.kind {
+                Kind::File { size, sha256, .. } => {
+                    assert_eq!(content.len() as u64, *size, "{}", file.path);
+                    assert_eq!(&Digest::of(content).to_string(), sha256, "{}", file.path);
+                }
+                Kind::Symlink(target) => {
+                    assert_eq!(content, &place::symlink(target), "{}", file.path);
+                }
+            }
         }
         if id != self.base.id() {
             fs::remove_dir_all(self.state.generation(&id)).unwrap();

@@ -1,13 +1,13 @@
 //! Lists that a delta merges. An input is a list of lines: `o` and a path for a file that is there, `c` for one that
-//! changes or comes, `r` for one that goes, and `n` for one of another generation.
+//! changes or comes, `r` for one that goes, and `n` for one of another generation. `path -> target` is a symlink.
 
 #![no_main]
 
 use std::collections::BTreeMap;
 
 use bento_protocol::{
-    Delta, DeltaError, Digest, File, FilePath, Manifest, ManifestError, Order, Policy, merge,
-    stream,
+    Delta, DeltaError, Digest, File, FilePath, Manifest, ManifestEntry, ManifestError, Order,
+    Policy, Symlink, merge, stream,
 };
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
@@ -20,24 +20,37 @@ fn paths(text: &str, letter: char) -> Vec<FilePath> {
         .collect()
 }
 
-fn files(text: &str, letter: char) -> Vec<File> {
-    let file = |path: FilePath| File {
-        executable: path.as_str().len().is_multiple_of(2),
-        size: 1,
-        sha256: Digest::of([letter as u8]),
-        path,
+fn files(text: &str, letter: char) -> Vec<ManifestEntry> {
+    let entry = |path: FilePath| {
+        if let Some((path, target)) = path.as_str().split_once(" -> ") {
+            let path = path.parse().ok()?;
+            return Symlink::new(path, target.to_owned())
+                .ok()
+                .map(ManifestEntry::from);
+        }
+        let file = File {
+            executable: path.as_str().len().is_multiple_of(2),
+            size: 1,
+            sha256: Digest::of([letter as u8]),
+            path,
+        };
+        Some(file.into())
     };
-    paths(text, letter).into_iter().map(file).collect()
+    paths(text, letter).into_iter().filter_map(entry).collect()
 }
 
-fn manifest(files: Vec<File>) -> Result<Manifest, ManifestError> {
+fn manifest(files: Vec<ManifestEntry>) -> Result<Manifest, ManifestError> {
     let host = "kikimora".parse().expect("it is a name");
     Manifest::new(host, Policy::default(), files, Timestamp::UNIX_EPOCH)
 }
 
 /// What a delta means, whatever its order: removals first.
-fn meant(old: &[File], removed: &[FilePath], changed: &[File]) -> Option<Vec<File>> {
-    let by_path = |file: &File| (file.path.clone(), file.clone());
+fn meant(
+    old: &[ManifestEntry],
+    removed: &[FilePath],
+    changed: &[ManifestEntry],
+) -> Option<Vec<ManifestEntry>> {
+    let by_path = |file: &ManifestEntry| (file.path().clone(), file.clone());
     let mut files: BTreeMap<_, _> = old.iter().map(by_path).collect();
     for path in removed {
         files.remove(path)?;
@@ -46,14 +59,18 @@ fn meant(old: &[File], removed: &[FilePath], changed: &[File]) -> Option<Vec<Fil
     Some(files.into_values().collect())
 }
 
-fn merged(old: &[File], removed: &[FilePath], changed: &[File]) -> Result<Vec<File>, DeltaError> {
+fn merged(
+    old: &[ManifestEntry],
+    removed: &[FilePath],
+    changed: &[ManifestEntry],
+) -> Result<Vec<ManifestEntry>, DeltaError> {
     let (mut order, mut files) = (Order::default(), Vec::new());
     merge(
         old.iter().cloned().map(Ok),
         removed.iter().cloned().map(Ok),
         changed.iter().cloned().map(Ok),
-        &mut |file: File| {
-            order.check(&file.path)?;
+        &mut |file: ManifestEntry| {
+            order.check(file.path())?;
             files.push(file);
             Ok::<_, DeltaError>(())
         },
@@ -104,7 +121,7 @@ fuzz_target!(|text: &str| {
         // In order, and of a generation that there can be, nothing is refused.
         Err(error) => {
             let in_order = removed.is_sorted_by(|one, other| one < other)
-                && changed.is_sorted_by(|one, other| one.path < other.path);
+                && changed.is_sorted_by(|one, other| one.path() < other.path());
             let is_possible = meant.is_some_and(|files| manifest(files).is_ok());
             assert!(!(in_order && is_possible), "refused: {error}");
         }

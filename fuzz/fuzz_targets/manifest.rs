@@ -5,11 +5,11 @@
 
 use bento_fuzz::document::{self, Document, assert_listable};
 use bento_protocol::stream::{self, Head};
-use bento_protocol::{File, GenerationHasher, GenerationId, Manifest};
+use bento_protocol::{GenerationHasher, GenerationId, Manifest, ManifestEntry};
 use libfuzzer_sys::fuzz_target;
 
 /// As a client reads it: its head, its files, and the id that they give.
-fn read(json: &[u8]) -> Result<(Head, Vec<File>, GenerationId), String> {
+fn read(json: &[u8]) -> Result<(Head, Vec<ManifestEntry>, GenerationId), String> {
     let mut files = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(json);
     let each = &mut |file| {
@@ -74,6 +74,6 @@ fuzz_target!(|input: &[u8]| {
     );
     for file in manifest.files() {
         assert_eq!(file.to_string().parse().as_ref(), Ok(file));
-        assert_eq!(manifest.file(&file.path), Some(file));
+        assert_eq!(manifest.file(file.path()), Some(file));
     }
 });

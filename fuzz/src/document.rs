@@ -9,13 +9,22 @@ use serde_json::Value;
 /// Stands in an input where the id must be that of what is listed: no mutation would ever find it.
 const ID: &str = "\"generation\":\"?\"";
 
-/// A file as listed.
+/// A file or a symlink as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     pub path: String,
-    pub executable: bool,
-    pub size: u64,
-    pub sha256: String,
+    pub kind: Kind,
+}
+
+/// What lies at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    File {
+        executable: bool,
+        size: u64,
+        sha256: String,
+    },
+    Symlink(String),
 }
 
 /// A manifest, or a delta.
@@ -36,15 +45,19 @@ impl Document {
         self.value.get("generation")?.as_str()
     }
 
-    /// The files of this list, in its order; none when one of them can't be understood.
+    /// The files and symlinks of this list, in its order; none when one of them can't be understood.
     pub fn files(&self, list: &str) -> Option<Vec<Listed>> {
         let file = |file: &Value| {
-            Some(Listed {
-                path: file.get("path")?.as_str()?.to_owned(),
-                executable: file.get("executable")?.as_bool()?,
-                size: file.get("size")?.as_u64()?,
-                sha256: file.get("sha256")?.as_str()?.to_owned(),
-            })
+            let kind = match file.get("symlink") {
+                Some(target) => Kind::Symlink(target.as_str()?.to_owned()),
+                None => Kind::File {
+                    executable: file.get("executable")?.as_bool()?,
+                    size: file.get("size")?.as_u64()?,
+                    sha256: file.get("sha256")?.as_str()?.to_owned(),
+                },
+            };
+            let path = file.get("path")?.as_str()?.to_owned();
+            Some(Listed { path, kind })
         };
         self.value.get(list)?.as_array()?.iter().map(file).collect()
     }
@@ -66,9 +79,20 @@ impl Document {
         let policy = self.value.get("policy")?;
         let mut lines = format!("bento-generation 1\nhost {host}\npolicy {policy}\n");
         for file in files {
-            let executable = if file.executable { 'x' } else { '-' };
-            let (size, sha256, path) = (file.size, &file.sha256, &file.path);
-            writeln!(lines, "file {executable} {size} {sha256} {path}").ok()?;
+            let path = &file.path;
+            match &file.kind {
+                Kind::File {
+                    executable,
+                    size,
+                    sha256,
+                } => {
+                    let executable = if *executable { 'x' } else { '-' };
+                    writeln!(lines, "file {executable} {size} {sha256} {path}").ok()?;
+                }
+                Kind::Symlink(target) => {
+                    writeln!(lines, "link {} {path}", Digest::of(target)).ok()?;
+                }
+            }
         }
         Some(Digest::of(lines).to_string())
     }
@@ -87,8 +111,8 @@ pub fn with_id(json: &[u8], files: impl FnOnce(&Document) -> Option<Vec<Listed>>
     fill().unwrap_or_else(|| json.to_owned())
 }
 
-/// Stops at a list that isn't sorted bytewise, that has a path twice, or a file that is a folder of another; and at a
-/// path that could lead anywhere but below its folder.
+/// Stops at a list that isn't sorted bytewise, that has a path twice, or a file that is a folder of another; at a path
+/// that could lead anywhere but below its folder, and at a symlink from which one could.
 pub fn assert_listable(files: &[Listed]) {
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     for pair in paths.windows(2) {
@@ -117,6 +141,36 @@ pub fn assert_listable(files: &[Listed]) {
                 paths.binary_search(&folder.as_str()).is_err(),
                 "{folder:?} is a file and a folder"
             );
+        }
+    }
+    for file in files {
+        if let Kind::Symlink(target) = &file.kind {
+            assert_leads_below_config(&file.path, target);
+        }
+    }
+}
+
+/// Stops at a symlink among secrets, and at a target that is absolute, climbs out of `config/`, or climbs after it has
+/// descended: by another symlink it could have descended elsewhere.
+fn assert_leads_below_config(path: &str, target: &str) {
+    assert!(path.starts_with("config/"), "{path:?} is a symlink");
+    assert!(
+        !target.is_empty() && !target.starts_with('/'),
+        "{path:?} leads to {target:?}"
+    );
+    assert!(
+        !target.chars().any(char::is_control),
+        "{path:?} leads to {target:?}"
+    );
+    let (mut depth, mut descended) = (path.matches('/').count() - 1, false);
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                assert!(!descended && depth > 0, "{path:?} leads to {target:?}");
+                depth -= 1;
+            }
+            _ => descended = true,
         }
     }
 }

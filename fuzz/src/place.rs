@@ -12,8 +12,8 @@ pub fn folder() -> TempDir {
     tempfile::tempdir().expect("there is a place for temporary files")
 }
 
-/// Everything below a folder: the content of files by path, relative to it, and none for a folder. Anything else, such
-/// as a link, stops the run.
+/// Everything below a folder: the content of files by path, relative to it, of a symlink what [`symlink`] says, and none
+/// for a folder. Anything else stops the run.
 pub fn content(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -27,6 +27,10 @@ pub fn content(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
             if kind.is_dir() {
                 found.insert(relative, None);
                 folders.push(path);
+            } else if kind.is_symlink() {
+                let target = fs::read_link(&path).expect("a symlink can be read");
+                let target = target.to_str().expect("it was made from a text");
+                found.insert(relative, Some(symlink(target)));
             } else {
                 assert!(
                     kind.is_file(),
@@ -37,6 +41,11 @@ pub fn content(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         }
     }
     found
+}
+
+/// What stands for the content of a symlink.
+pub fn symlink(target: &str) -> Vec<u8> {
+    format!("\0symlink to {target}").into_bytes()
 }
 
 /// The names in a folder, sorted.

@@ -2,7 +2,7 @@
 //!
 //! A recipe is a list of entries, each ended by the byte 0xff. An entry is a line, and its content. The line is the
 //! type of the entry, one byte as in a tar header, and its name; perhaps a tab follows, and what the header says of the
-//! size. In the first entry `"size":@1` and `"sha256":"#1"` stand for those of the second one, and so on up to 9.
+//! size. The content of a symlink is its target, and stands in its header. In the first entry `"size":@1` and `"sha256":"#1"` stand for those of the second one, and so on up to 9.
 
 use std::io::{Read, Write};
 
@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 
 const BLOCK: usize = 512;
 const END_OF_ENTRY: u8 = 0xff;
+const SYMLINK: u8 = b'2';
 
 /// An entry of an archive.
 #[derive(Debug, Clone)]
@@ -47,13 +48,21 @@ impl Entry {
         }
     }
 
+    /// What follows the header.
+    fn body(&self) -> &[u8] {
+        match self.kind {
+            SYMLINK => b"",
+            _ => &self.content,
+        }
+    }
+
     fn header(&self) -> [u8; BLOCK] {
         let mut header = [0; BLOCK];
         let mut put = |at: usize, room: usize, text: &[u8]| {
             let length = text.len().min(room);
             header[at..at + length].copy_from_slice(&text[..length]);
         };
-        let size = format!("{:011o}", self.content.len());
+        let size = format!("{:011o}", self.body().len());
         put(0, 100, &self.name);
         put(100, 8, b"0000644\0");
         put(108, 8, b"0000000\0");
@@ -62,7 +71,11 @@ impl Entry {
         put(136, 12, b"00000000001\0");
         put(156, 1, &[self.kind]);
         // Where a link leads.
-        put(157, 100, b"../../../beside/canary");
+        let target = match self.kind {
+            SYMLINK => &self.content[..],
+            _ => b"../../../beside/canary",
+        };
+        put(157, 100, target);
         put(257, 8, b"ustar  \0");
         seal(&mut header);
         header
@@ -103,7 +116,7 @@ pub fn tar(entries: &[Entry]) -> Vec<u8> {
     let mut tar = Vec::new();
     for entry in entries {
         tar.extend(entry.header());
-        tar.extend(&entry.content);
+        tar.extend(entry.body());
         tar.resize(tar.len().next_multiple_of(BLOCK), 0);
     }
     tar.resize(tar.len() + 2 * BLOCK, 0);
