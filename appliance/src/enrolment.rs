@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Duration;
 
 use bento_protocol::HostName;
 use jiff::Timestamp;
@@ -9,19 +10,26 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+use crate::fleet::PublicKey;
 use crate::session::accounts::UIDS;
 use crate::state::State;
 
-/// The machines that have an account, by name.
+/// How long a removed machine can come back as the same one.
+pub const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The machines that have an account, by name, and those that had one within the last [`KEPT`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolments {
     /// The user id that was given last, so that a removed machine's id comes again as late as possible.
     last_uid: u32,
     hosts: BTreeMap<HostName, Enrolment>,
-    /// User ids of removed machines of which a session or a file may still be there: nobody else's until
+    /// User ids of removed machines of which a session or a published file may still be there: nobody else's until
     /// [`Self::release`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     leaving: BTreeSet<u32>,
+    /// Machines that were removed, and can come back as they were.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    removed: BTreeMap<HostName, Removed>,
 }
 
 /// A machine's account.
@@ -29,8 +37,21 @@ pub struct Enrolments {
 pub struct Enrolment {
     /// Its user id, and its group's id.
     pub uid: u32,
-    /// When it was enrolled; a name that is removed and added again is a new enrolment.
+    /// When it was enrolled; a name that is removed, and added again with another key, is a new enrolment.
     pub since: Timestamp,
+    /// The keys that let it in, by which it is known when it comes back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<PublicKey>,
+}
+
+/// The account that a removed machine had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// What it was; nobody else gets its user id meanwhile.
+    #[serde(flatten)]
+    enrolment: Enrolment,
+    /// When it was removed.
+    pub at: Timestamp,
 }
 
 impl Enrolments {
@@ -41,6 +62,7 @@ impl Enrolments {
             last_uid: UIDS.start + place % (UIDS.end - UIDS.start),
             hosts: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            removed: BTreeMap::new(),
         }
     }
 
@@ -67,22 +89,71 @@ impl Enrolments {
         if let Some(enrolment) = self.hosts.get(name) {
             return Some(enrolment.uid);
         }
-        let taken: BTreeSet<u32> = self.accounts().map(|(_, uid)| uid).collect();
+        let kept = self.removed.values().map(|removed| removed.enrolment.uid);
+        let taken = self.accounts().map(|(_, uid)| uid).chain(kept);
+        let taken: BTreeSet<u32> = taken.collect();
         let after = self.last_uid + 1;
         let uid = (after..UIDS.end)
             .chain(UIDS.start..after.min(UIDS.end))
             .find(|uid| !taken.contains(uid) && !self.leaving.contains(uid))?;
         self.last_uid = uid;
-        self.hosts
-            .insert(name.clone(), Enrolment { uid, since: now });
+        self.removed.remove(name);
+        let enrolment = Enrolment {
+            uid,
+            since: now,
+            keys: Vec::new(),
+        };
+        self.hosts.insert(name.clone(), enrolment);
         Some(uid)
     }
 
-    /// Takes a machine's account away. Its user id is given to nobody until it is released.
-    pub fn remove(&mut self, name: &HostName) {
+    /// Gives a removed machine the account that it had. False if there was none of this name that one of these keys let
+    /// in: then it is another machine.
+    pub fn bring_back(&mut self, name: &HostName, keys: &[PublicKey]) -> bool {
+        let is_it = |removed: &Removed| keys.iter().any(|key| removed.enrolment.keys.contains(key));
+        let Some(removed) = self.removed.get(name).filter(|removed| is_it(removed)) else {
+            return false;
+        };
+        self.leaving.remove(&removed.enrolment.uid);
+        self.hosts.insert(name.clone(), removed.enrolment.clone());
+        self.removed.remove(name);
+        true
+    }
+
+    /// Takes note of the keys that let a machine in.
+    pub fn set_keys(&mut self, name: &HostName, keys: &[PublicKey]) {
+        if let Some(enrolment) = self.hosts.get_mut(name) {
+            enrolment.keys = keys.to_vec();
+        }
+    }
+
+    /// Takes a machine's account away. It can come back within [`KEPT`].
+    pub fn remove(&mut self, name: &HostName, now: Timestamp) {
         if let Some(enrolment) = self.hosts.remove(name) {
             self.leaving.insert(enrolment.uid);
+            let removed = Removed { enrolment, at: now };
+            self.removed.insert(name.clone(), removed);
         }
+    }
+
+    /// The machines that were removed and can come back.
+    pub fn removed(&self) -> impl Iterator<Item = (&HostName, &Removed)> {
+        self.removed.iter()
+    }
+
+    /// Whether a removed machine can come back.
+    pub fn is_kept(&self, name: &HostName) -> bool {
+        self.removed.contains_key(name)
+    }
+
+    /// Forgets the machines that were removed longer than [`KEPT`] ago, and those of which this says that they were to be
+    /// forgotten at a time after they were enrolled.
+    pub fn forget(&mut self, now: Timestamp, forgotten: impl Fn(&HostName) -> Option<Timestamp>) {
+        self.removed.retain(|name, removed| {
+            let age = Duration::try_from(now.duration_since(removed.at));
+            let is_over = age.is_ok_and(|age| age >= KEPT);
+            !is_over && forgotten(name).is_none_or(|at| at < removed.enrolment.since)
+        });
     }
 
     /// The user ids that removed machines had and that aren't released yet.
@@ -90,7 +161,7 @@ impl Enrolments {
         self.leaving.iter().copied()
     }
 
-    /// Nothing is left of the removed machine that had this user id: neither a session nor a file.
+    /// Nothing is left of the removed machine that had this user id: neither a session nor a published file.
     pub fn release(&mut self, uid: u32) {
         self.leaving.remove(&uid);
     }
@@ -124,11 +195,82 @@ impl Enrolments {
 mod tests {
     use super::*;
 
+    const ONE: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
+    const TWO: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const SIZE: u32 = UIDS.end - UIDS.start;
 
     fn name(text: &str) -> HostName {
         text.parse().unwrap()
+    }
+
+    impl Enrolments {
+        fn give(&mut self, name: &HostName, uid: u32) {
+            let enrolment = Enrolment {
+                uid,
+                since: NOW,
+                keys: Vec::new(),
+            };
+            self.hosts.insert(name.clone(), enrolment);
+        }
+    }
+
+    /// When nobody who was removed can come back any more.
+    fn later() -> Timestamp {
+        NOW + KEPT
+    }
+
+    // Issue 10, line 13.
+    #[test]
+    fn who_comes_back_within_a_week_with_one_of_its_keys_is_the_same() {
+        let keys: Vec<PublicKey> = serde_json::from_value(serde_json::json!([ONE, TWO])).unwrap();
+        let (one, two) = (&keys[..1], &keys[1..]);
+        let mut enrolments = Enrolments::beginning_after(0);
+        let uid = enrolments.enrol(&name("a"), NOW).unwrap();
+        enrolments.set_keys(&name("a"), one);
+        let before = enrolments.clone();
+        let removed_at = NOW + Duration::from_secs(1);
+        enrolments.remove(&name("a"), removed_at);
+        assert_eq!(enrolments.leaving().collect::<Vec<_>>(), [uid]);
+        assert!(enrolments.get(&name("a")).is_none() && enrolments.is_kept(&name("a")));
+        assert_eq!(enrolments.name(uid), None, "nobody's session");
+        // Neither without a key nor with another.
+        assert!(!enrolments.bring_back(&name("a"), &[]) && !enrolments.bring_back(&name("a"), two));
+        assert!(
+            !enrolments.bring_back(&name("b"), one),
+            "a name is part of it"
+        );
+        let mut again = enrolments.clone();
+        assert!(again.bring_back(&name("a"), &keys));
+        assert_eq!(again, before);
+        // Its user id is nobody else's meanwhile, also when its sessions have ended and there is no other.
+        enrolments.release(uid);
+        for other in UIDS.filter(|other| *other != uid) {
+            enrolments.give(&name(&format!("m{other}")), other);
+        }
+        assert_eq!(enrolments.enrol(&name("late"), NOW), None);
+        let mut again = enrolments.clone();
+        assert!(again.bring_back(&name("a"), one));
+        assert_eq!(again.get(&name("a")).unwrap().uid, uid);
+        // To be forgotten counts for who was enrolled before that.
+        let forget = |at: Timestamp| move |_: &HostName| Some(at);
+        let mut again = enrolments.clone();
+        again.forget(removed_at, forget(NOW - Duration::from_secs(1)));
+        assert!(again.is_kept(&name("a")));
+        again.forget(removed_at, forget(NOW));
+        assert!(!again.is_kept(&name("a")));
+        enrolments.forget(removed_at + KEPT - Duration::from_secs(1), |_| None);
+        assert!(enrolments.is_kept(&name("a")));
+        enrolments.forget(removed_at + KEPT, |_| None);
+        assert!(!enrolments.bring_back(&name("a"), one));
+        assert_eq!(enrolments.enrol(&name("late"), NOW), Some(uid));
+        // Who comes with another key is new, and nothing is kept of the one before.
+        let mut other = before;
+        other.remove(&name("a"), removed_at);
+        assert_ne!(other.enrol(&name("a"), removed_at), Some(uid));
+        assert!(!other.is_kept(&name("a")));
     }
 
     #[test]
@@ -138,7 +280,8 @@ mod tests {
         assert_eq!(enrolments.enrol(&name("a"), NOW), Some(last - 1));
         assert_eq!(enrolments.enrol(&name("a"), NOW), Some(last - 1));
         assert_eq!(enrolments.enrol(&name("b"), NOW), Some(last));
-        enrolments.remove(&name("a"));
+        enrolments.remove(&name("a"), NOW);
+        enrolments.forget(later(), |_| None);
         enrolments.release(last - 1);
         assert_eq!(enrolments.enrol(&name("c"), NOW), Some(UIDS.start));
         assert_eq!(enrolments.name(UIDS.start), Some(&name("c")));
@@ -153,13 +296,13 @@ mod tests {
         // Every id is taken but the last.
         let mut enrolments = Enrolments::beginning_after(SIZE - 2);
         for uid in UIDS.start..UIDS.end - 1 {
-            let enrolment = Enrolment { uid, since: NOW };
-            enrolments.hosts.insert(name(&format!("m{uid}")), enrolment);
+            enrolments.give(&name(&format!("m{uid}")), uid);
         }
         assert_eq!(enrolments.enrol(&name("a"), NOW), Some(UIDS.end - 1));
         assert_eq!(enrolments.enrol(&name("b"), NOW), None, "all are taken");
         let gone = UIDS.start + 7;
-        enrolments.remove(&name(&format!("m{gone}")));
+        enrolments.remove(&name(&format!("m{gone}")), NOW);
+        enrolments.forget(later(), |_| None);
         assert_eq!(enrolments.name(gone), None);
         assert_eq!(enrolments.enrol(&name("b"), NOW), None);
         enrolments.write(&state).unwrap();

@@ -56,6 +56,18 @@ impl State {
         self.root.join("hosts")
     }
 
+    /// The folder of what is kept of machines that were removed.
+    pub fn removed(&self) -> PathBuf {
+        self.root.join("removed")
+    }
+
+    /// What is kept of one machine that was removed: [`HostState::OUTLAST`].
+    pub fn removed_host(&self, name: &HostName) -> HostState {
+        HostState {
+            root: self.removed().join(name.as_str()),
+        }
+    }
+
     /// What is kept for one machine.
     pub fn host(&self, name: &HostName) -> HostState {
         HostState {
@@ -71,6 +83,10 @@ pub struct HostState {
 }
 
 impl HostState {
+    /// What outlasts the removal of a machine: what it reported, and when it was seen, but nothing that was published for
+    /// it.
+    pub const OUTLAST: [&str; 3] = ["reports", "ledger.json", "seen"];
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root

@@ -109,7 +109,8 @@ pub(super) fn preview(folder: &Path, output: &mut dyn Write) -> anyhow::Result<(
 
 /// That a machine would be removed, which may be a slip.
 fn removal(name: &HostName) -> Problem {
-    let what = "isn't there any more: its account, its generation and its reports go";
+    let what =
+        "isn't there any more: its account and its generation go at once, its reports in a week";
     let advice =
         "if it has another name now, say renamed_from there and keep it here until it has reported";
     Problem::new(FILE_NAME, what, advice).of(name)

@@ -54,6 +54,16 @@ pub struct Build {
     pub at: Timestamp,
 }
 
+/// That nothing is to be kept of a machine that was removed: `.bento/forgotten/<name>.json`. It counts for a machine that
+/// was enrolled before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The version of this file.
+    pub format: Format,
+    /// When, by the clock of who wants it so.
+    pub at: Timestamp,
+}
+
 /// A kind of record.
 pub trait Record: Serialize + DeserializeOwned {
     /// Its folder in [`FOLDER`].
@@ -130,6 +140,11 @@ fn make_folder(path: &Path) -> io::Result<()> {
 impl Record for Approval {
     const KIND: &'static str = "approved";
     const COMMAND: &'static str = "deploy";
+}
+
+impl Record for Forgotten {
+    const KIND: &'static str = "forgotten";
+    const COMMAND: &'static str = "host remove --forget";
 }
 
 impl Record for Build {

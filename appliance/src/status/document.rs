@@ -22,6 +22,19 @@ pub struct Status {
     pub problems: Option<Vec<String>>,
     /// The machines, by name.
     pub hosts: Vec<MachineStatus>,
+    /// The machines that were removed within the last week and can come back, by name.
+    #[serde(default)]
+    pub removed: Vec<RemovedMachine>,
+}
+
+/// A machine that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedMachine {
+    /// Its name.
+    pub name: HostName,
+    /// When the appliance took its account away.
+    #[serde(serialize_with = "to_the_second")]
+    pub at: Timestamp,
 }
 
 /// What is known of one machine. What isn't known is none.
@@ -109,8 +122,9 @@ impl Status {
     /// When the fleet hasn't one of them.
     pub fn retain(&mut self, names: &[HostName]) -> anyhow::Result<()> {
         self.require(names)?;
-        self.hosts
-            .retain(|host| names.is_empty() || names.contains(&host.name));
+        let is_asked = |name: &HostName| names.is_empty() || names.contains(name);
+        self.hosts.retain(|host| is_asked(&host.name));
+        self.removed.retain(|machine| is_asked(&machine.name));
         Ok(())
     }
 
@@ -125,7 +139,9 @@ impl Status {
 
     /// Whether another one says the same, be it of another moment.
     pub fn says_the_same_as(&self, other: &Status) -> bool {
-        self.problems == other.problems && self.hosts == other.hosts
+        self.problems == other.problems
+            && self.hosts == other.hosts
+            && self.removed == other.removed
     }
 }
 

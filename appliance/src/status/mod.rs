@@ -11,7 +11,7 @@ mod reading;
 mod state;
 pub mod table;
 
-pub use document::{MachineStatus, PublishedVersion, Reported, Status};
+pub use document::{MachineStatus, PublishedVersion, RemovedMachine, Reported, Status};
 pub use follower::Follower;
 pub use reading::Reading;
 pub use state::{HostStatus, judge};

@@ -10,9 +10,9 @@ use bento_protocol::{Format, HostName};
 use jiff::Timestamp;
 
 use self::machine::MachineReading;
-use super::{MachineStatus, Status};
+use super::{MachineStatus, RemovedMachine, Status};
 use crate::durable;
-use crate::enrolment::Enrolments;
+use crate::enrolment::{Enrolments, Removed};
 use crate::fleet::Host;
 use crate::problem::Problem;
 use crate::report::Ledger;
@@ -129,7 +129,12 @@ impl Reading {
                 ..reading.status(name, host, enrolled, problems, now)
             }
         };
+        let removed = |(name, removed): (&HostName, &Removed)| RemovedMachine {
+            name: name.clone(),
+            at: removed.at,
+        };
         Status {
+            removed: self.enrolments.removed().map(removed).collect(),
             format: Format,
             at: now,
             hosts: self.hosts.iter().map(&mut machine).collect(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use self::layout::{HEADINGS, Layout, Row, SHORTEST_ERROR};
-use super::{HostStatus, MachineStatus, Status};
+use super::{HostStatus, MachineStatus, RemovedMachine, Status};
 use crate::report::one_line;
 use crate::terminal::{Colour, Terminal, legible, paint};
 
@@ -72,6 +72,7 @@ impl Table {
                 .hosts
                 .iter()
                 .flat_map(|host| below(host, layout.room))
+                .chain(removed(&status.removed, now))
                 .collect(),
             summary: summary(&status.hosts, of),
         }
@@ -179,6 +180,20 @@ fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
     };
     let lines = problems.iter().chain(error).chain(&host.notes);
     lines.map(full).collect()
+}
+
+/// Who was removed within the last week.
+fn removed(machines: &[RemovedMachine], now: Timestamp) -> Option<String> {
+    let one = |machine: &RemovedMachine| match age(machine.at, now) {
+        Some(age) => format!("{} {age} ago", machine.name),
+        None => format!("{} just now", machine.name),
+    };
+    (!machines.is_empty()).then(|| {
+        format!(
+            "Removed: {}. What comes back within a week with the same key goes on as it was.",
+            machines.iter().map(one).collect::<Vec<_>>().join(", ")
+        )
+    })
 }
 
 /// The beginning of a text that fits into so many cells of a terminal.

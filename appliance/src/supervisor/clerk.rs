@@ -223,6 +223,18 @@ impl Clerk {
         outcome
     }
 
+    /// Takes in what a machine that was removed has said as a whole, in one pass: a session of it may still be there, and
+    /// mustn't keep its removal up. Nor may what can't be kept.
+    pub(super) fn hear_out(&self, name: &HostName) {
+        let numbers = Publications::of(&self.state.host(name)).numbers();
+        for number in numbers.unwrap_or_default() {
+            if self.take_in(name, number, Writers::Open).is_err() {
+                break;
+            }
+        }
+        self.end_silence(name);
+    }
+
     fn tell(&self, source: Source, name: &HostName, what: &str, error: Option<io::Error>) {
         let problem =
             error.map(|error| Problem::of_state(self.state.root(), what, &error).of(name));

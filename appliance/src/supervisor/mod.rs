@@ -8,6 +8,7 @@ mod office;
 mod publisher;
 mod pulse;
 mod registrar;
+mod removed;
 mod scribe;
 mod service;
 mod settings;

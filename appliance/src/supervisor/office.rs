@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::board::{Board, Source};
 use super::clerk::Clerk;
 use super::publisher::{Cycle, Publisher};
+use super::removed;
 use super::settle::SETTLE_TIME;
 use super::watch::Watch;
 use crate::enrolment::Enrolments;
@@ -207,7 +208,10 @@ impl Office {
             Ok(folders) => folders,
             Err(error) => return vec![Problem::of_state(&root, what, &error)],
         };
-        let mut problems = Vec::new();
+        let enrolments = self.publisher.registrar.enrolments();
+        let cleared = removed::clear(&self.state, |name| enrolments.is_kept(name));
+        let problem = cleared.map_err(|error| Problem::of_state(&root, what, &error));
+        let mut problems = Vec::from_iter(problem.err());
         for path in folders {
             let name = path
                 .file_name()
@@ -264,10 +268,16 @@ impl Office {
         publications.prune(|| Ok(Ledger::read(&state)?.installed()))
     }
 
-    /// A machine that was removed has nothing more to say, so its folder goes at once: a session of it that is just
-    /// being ended finds nothing there any more.
+    /// What was published for a machine that was removed goes at once: a session of it that is just being ended finds
+    /// nothing there any more. What it has said by then is kept for as long as it can come back.
     fn remove_host(&mut self, name: &HostName, path: &Path) -> io::Result<()> {
-        self.clerk.while_idle(|| fs::remove_dir_all(path))?;
+        if self.publisher.registrar.enrolments().is_kept(name) {
+            self.clerk.hear_out(name);
+            self.clerk
+                .while_idle(|| removed::set_aside(&self.state, name))?;
+        } else {
+            self.clerk.while_idle(|| fs::remove_dir_all(path))?;
+        }
         self.superseded.retain(|(of, _), _| of != name);
         Ok(())
     }

@@ -23,6 +23,7 @@ use crate::fleet::{FILE_NAME, Fleet};
 use crate::generation::DigestCache;
 use crate::problem::Problem;
 use crate::publication::{self, Publications};
+use crate::release::{Forgotten, Record};
 use crate::session::{Account, HostKey};
 use crate::state::{HostState, State};
 use crate::tree::{FleetFolder, Listings};
@@ -62,6 +63,7 @@ impl Publisher {
     /// Begins with what the state holds, and removes what an interrupted publication left behind.
     pub(super) fn new(config: PathBuf, state: State, board: Arc<Board>) -> io::Result<Self> {
         fs::create_dir_all(state.hosts())?;
+        fs::create_dir_all(state.removed())?;
         durable::remove_asides(state.root())?;
         let settings = Settings::new(&state)?;
         let registrar = Registrar::new(state.clone(), Arc::clone(&board))?;
@@ -106,7 +108,14 @@ impl Publisher {
         let Some(fleet) = self.settings.fleet.clone() else {
             return cycle;
         };
-        match self.registrar.enrol(&fleet, now) {
+        let forgotten = |name: &HostName| {
+            let forgotten = folder
+                .as_ref()
+                .ok()
+                .map(|folder| Forgotten::of(folder, name));
+            forgotten?.ok()?.map(|forgotten| forgotten.at)
+        };
+        match self.registrar.enrol(&fleet, forgotten, now) {
             Ok(gone) => gone.iter().for_each(|name| _ = self.trees.remove(name)),
             Err(error) => cycle.failures.push(self.state_problem(&error)),
         }

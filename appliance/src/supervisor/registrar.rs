@@ -11,12 +11,21 @@ use tracing::info;
 
 use super::board::{Board, Source};
 use super::publisher::{remove_unfinished, unwritable};
+use super::removed;
 use crate::enrolment::Enrolments;
 use crate::fleet::Fleet;
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::session::Account;
 use crate::state::State;
+
+/// The machines that had no account until now.
+#[derive(Debug, Default)]
+struct Arrivals {
+    new: Vec<HostName>,
+    /// Those that have the one that they had before.
+    back: Vec<HostName>,
+}
 
 /// Gives and takes accounts.
 #[derive(Debug)]
@@ -55,25 +64,38 @@ impl Registrar {
         self.enrolments.accounts().filter_map(account).collect()
     }
 
-    /// Gives every machine of the fleet an account, and takes the account of every other: gives these.
+    /// Gives every machine of the fleet an account, and takes the account of every other: gives these. One that comes
+    /// back soon enough, with a key that it had, has the account that it had, unless it was `forgotten` meanwhile.
     ///
     /// # Errors
     /// When that can't be kept. Then nothing has changed.
-    pub(super) fn enrol(&mut self, fleet: &Fleet, now: Timestamp) -> io::Result<Vec<HostName>> {
+    pub(super) fn enrol(
+        &mut self,
+        fleet: &Fleet,
+        forgotten: impl Fn(&HostName) -> Option<Timestamp>,
+        now: Timestamp,
+    ) -> io::Result<Vec<HostName>> {
         let mut enrolments = self.enrolments.clone();
         let is_gone = |name: &&HostName| !fleet.hosts.contains_key(*name);
         let gone: Vec<_> = self.enrolments.names().filter(is_gone).cloned().collect();
-        gone.iter().for_each(|name| enrolments.remove(name));
-        for name in fleet.hosts.keys() {
-            if enrolments.enrol(name, now).is_none() {
+        gone.iter().for_each(|name| enrolments.remove(name, now));
+        enrolments.forget(now, forgotten);
+        let mut arrivals = Arrivals::default();
+        for (name, host) in &fleet.hosts {
+            let is_known = enrolments.get(name).is_some();
+            if !is_known && enrolments.bring_back(name, &host.keys) {
+                arrivals.back.push(name.clone());
+            } else if enrolments.enrol(name, now).is_none() {
                 self.refuse_account(name, no_user_id());
+                continue;
+            } else if !is_known {
+                arrivals.new.push(name.clone());
             }
+            enrolments.set_keys(name, &host.keys);
         }
         if enrolments != self.enrolments {
-            let is_new = |name: &&HostName| self.enrolments.get(name).is_none();
-            let new: Vec<_> = enrolments.names().filter(is_new).cloned().collect();
-            self.take_over(enrolments, &new).inspect_err(|error| {
-                for name in &new {
+            self.take_over(enrolments, &arrivals).inspect_err(|error| {
+                for name in arrivals.new.iter().chain(&arrivals.back) {
                     self.refuse_account(name, unwritable(&self.state, error));
                 }
             })?;
@@ -92,16 +114,24 @@ impl Registrar {
 
     /// Makes these the enrolments, each new one with an empty folder: what an earlier machine of its name left isn't
     /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either.
-    fn take_over(&mut self, enrolments: Enrolments, new: &[HostName]) -> io::Result<()> {
-        for host in new.iter().map(|name| self.state.host(name)) {
+    fn take_over(&mut self, enrolments: Enrolments, arrivals: &Arrivals) -> io::Result<()> {
+        for name in &arrivals.new {
+            removed::forget(&self.state, name)?;
+            let host = self.state.host(name);
             remove_folder(host.root())?;
             fs::create_dir(host.root())?;
+        }
+        for name in &arrivals.back {
+            removed::bring_back(&self.state, name)?;
         }
         rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
         enrolments.write(&self.state)?;
         self.enrolments = enrolments;
-        for name in new {
+        for name in &arrivals.new {
             info!(host = %name, "enrolled");
+        }
+        for name in &arrivals.back {
+            info!(host = %name, "came back: it goes on as the machine that it was");
         }
         Ok(())
     }

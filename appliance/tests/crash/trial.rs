@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bento_appliance::state::State;
+use bento_appliance::state::{HostState, State};
 use bento_protocol::chroot;
 
 use crate::appliance::Appliance;
@@ -80,6 +80,13 @@ impl<'a> Trial<'a> {
         ensure!(pulled == bundle, "another bundle was served");
         let found = inspect(&appliance.state)?;
         ensure!(found == self.after, "{found:?}");
+        for entry in fs::read_dir(appliance.state.removed())? {
+            for left in fs::read_dir(entry?.path())? {
+                let path = left?.path();
+                let outlasts = HostState::OUTLAST.iter().any(|name| path.ends_with(name));
+                ensure!(outlasts, "{} was kept", path.display());
+            }
+        }
         let found = listing(&appliance.state)?;
         let [more, fewer] = [
             found.difference(&self.listing),

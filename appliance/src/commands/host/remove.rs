@@ -2,23 +2,30 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use bento_protocol::HostName;
+use bento_protocol::{Format, HostName};
 use clap::Args;
+use jiff::Timestamp;
 
 use super::super::fleet_folder::FleetFolderOption;
 use super::super::question::Consent;
 use super::settings_file::SettingsFile;
 use crate::fleet::{Fleet, edit};
 use crate::listing::sentence;
-use crate::release::{self, FOLDER};
+use crate::release::{self, FOLDER, Forgotten, Record};
 use crate::tree::SECRETS;
 
 /// Take machines out of the fleet; their files stay
+///
+/// Their sessions end at once, and what is published for them goes. What they reported is kept for a week: a machine
+/// that comes back within it, by its name and one of its keys, goes on as it was. `bento status` says who was removed.
 #[derive(Debug, Args)]
 pub struct Remove {
     /// The machines
     #[arg(required = true, value_name = "NAME")]
     names: Vec<HostName>,
+    /// Let the appliance keep nothing of them for a week; also of machines that were removed before
+    #[arg(long)]
+    forget: bool,
     #[command(flatten)]
     consent: Consent,
     #[command(flatten)]
@@ -33,29 +40,34 @@ impl Remove {
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let folder = self.folder.find()?;
         let file = SettingsFile::open(&folder)?;
-        let edited = edit::remove(file.text(), &self.names);
+        let before = file.reading()?;
+        let is_there = |name: &&HostName| {
+            before.fleet.hosts.contains_key(*name) || before.faulty.contains(name)
+        };
+        // What is no machine any more can only be forgotten.
+        let gone = |name: &&HostName| self.forget && !is_there(name);
+        let names: Vec<_> = self
+            .names
+            .iter()
+            .filter(|name| !gone(name))
+            .cloned()
+            .collect();
+        let edited = edit::remove(file.text(), &names);
         if edited.is_ok() {
-            let names = sentence(&self.names);
-            let goes = if self.names.len() == 1 {
-                "will be no machine of this fleet any more. As soon as the appliance reads that, its sessions end, and \
-                 its account, what is published for it, and its reports go. It goes on running what it has."
-            } else {
-                "will be no machines of this fleet any more. As soon as the appliance reads that, their sessions end, \
-                 and their accounts, what is published for them, and their reports go. They go on running what they \
-                 have."
-            };
-            writeln!(output, "{names} {goes}")?;
+            let text = self.explain();
+            writeln!(output, "{text}")?;
             output.flush()?;
-            if !self.consent.ask(&format!("Remove {names}?"))? {
+            let question = format!("Remove {}?", sentence(&self.names));
+            if !self.consent.ask(&question)? {
                 writeln!(output, "Nothing is changed.")?;
                 return Ok(());
             }
         }
-        let before = file.reading()?.fleet;
+        let before = before.fleet;
         let after = file.replace(edited)?;
         for name in &self.names {
-            release::forget(&folder, name)
-                .with_context(|| format!("what {FOLDER} records of {name} can't be removed"))?;
+            self.record(&folder, name)
+                .with_context(|| format!("what {FOLDER} records of {name} can't be changed"))?;
         }
         writeln!(output, "{} removed.", sentence(&self.names))?;
         let left = self.left_over(&folder, &before, &after.fleet);
@@ -72,6 +84,47 @@ impl Remove {
                 output,
                 "As long as fleet.toml has errors, the appliance removes nobody: `bento check` names them."
             )?;
+        }
+        Ok(())
+    }
+
+    /// What will become of them.
+    fn explain(&self) -> String {
+        let names = sentence(&self.names);
+        let (will, they, their) = match self.names.len() {
+            1 => ("will be no machine", "it goes", "its"),
+            _ => ("will be no machines", "they go", "their"),
+        };
+        let accounts = if self.names.len() == 1 {
+            "account"
+        } else {
+            "accounts"
+        };
+        let reports = match self.forget {
+            true => format!(", and {their} reports"),
+            false => String::new(),
+        };
+        let later = match self.forget {
+            true => String::new(),
+            false => format!(
+                " What was reported goes in a week: until then, {they} on as before when added again with the same key."
+            ),
+        };
+        format!(
+            "{names} {will} of this fleet any more. As soon as the appliance reads that, {their} sessions end, and what \
+             is published, {their} {accounts}{reports} go.{later} What runs stays."
+        )
+    }
+
+    /// Removes what is recorded of a machine, and records that it is to be forgotten, if it is.
+    fn record(&self, folder: &Path, name: &HostName) -> std::io::Result<()> {
+        release::forget(folder, name)?;
+        if self.forget {
+            let forgotten = Forgotten {
+                format: Format,
+                at: Timestamp::now(),
+            };
+            forgotten.write(folder, name)?;
         }
         Ok(())
     }
@@ -150,6 +203,7 @@ mod tests {
         assert_eq!(fs::read_to_string(path("fleet.toml")).unwrap(), text);
         let said = remove(folder.path(), &["a", "b", "--yes"]).unwrap();
         assert!(said.contains("their sessions end"), "{said}");
+        assert!(said.contains("goes in a week"), "{said}");
         let left = "Left over, and no other machine's: bento-secrets/b and hosts/a\n";
         assert!(said.ends_with(left), "{said}");
         assert!(path("hosts/a/flake.nix").exists() && path("bento-secrets/b/key").exists());
@@ -157,5 +211,38 @@ mod tests {
         assert!(path(".bento/built/c.json").exists());
         let rest = format!("{server}\n[hosts.c]\nsource = \"hosts/desks\"\n");
         assert_eq!(fs::read_to_string(path("fleet.toml")).unwrap(), rest);
+    }
+
+    // Issue 10, line 13.
+    #[test]
+    fn who_is_to_be_forgotten_is_also_when_it_was_removed_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = "[server]\naddress = \"x\"\n";
+        let text = format!("{server}\n[hosts.a]\n\n[hosts.b]\n");
+        fs::write(folder.path().join("fleet.toml"), text).unwrap();
+        let fleet = crate::tree::FleetFolder::open(folder.path()).unwrap();
+        let is_forgotten = |name: &str| {
+            Forgotten::of(&fleet, &name.parse().unwrap())
+                .unwrap()
+                .is_some()
+        };
+        remove(folder.path(), &["a", "--yes"]).unwrap();
+        assert!(!is_forgotten("a"));
+        assert!(
+            remove(folder.path(), &["a", "--yes"]).is_err(),
+            "it is gone"
+        );
+        let said = remove(folder.path(), &["a", "b", "--forget", "--yes"]).unwrap();
+        assert!(
+            said.contains("their reports go") && !said.contains("week"),
+            "{said}"
+        );
+        assert!(is_forgotten("a") && is_forgotten("b"));
+        assert_eq!(
+            fs::read_to_string(folder.path().join("fleet.toml"))
+                .unwrap()
+                .trim(),
+            server.trim()
+        );
     }
 }

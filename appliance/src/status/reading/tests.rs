@@ -152,6 +152,7 @@ fn the_document_is_that_of_the_contract() {
             "notes": [],
             "version": "aaaaaaaa",
         }],
+        "removed": [],
     });
     assert_eq!(status, expected);
     let again: Status = serde_json::from_value(status).unwrap();
@@ -325,6 +326,27 @@ fn a_name_that_is_enrolled_again_begins_anew() {
         ),
         (None, None, None, None)
     );
+}
+
+// Issue 10, line 13.
+#[test]
+fn who_was_removed_and_when_is_known() {
+    let appliance = Appliance::new();
+    let mut enrolments = Enrolments::beginning_after(0);
+    let name: HostName = "leshy".parse().unwrap();
+    enrolments.enrol(&name, second(2));
+    enrolments.remove(&name, second(5));
+    enrolments.write(&appliance.state).unwrap();
+    let removed = |names: &[HostName]| {
+        let mut status = appliance.read(second(10));
+        status.retain(names).unwrap();
+        let removed = status.removed.into_iter();
+        removed
+            .map(|machine| (machine.name, machine.at))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(removed(&[]), [(name, second(5))]);
+    assert_eq!(removed(&["kikimora".parse().unwrap()]), []);
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn status(hosts: Vec<MachineStatus>) -> Status {
         at: second(90),
         problems: Some(Vec::new()),
         hosts,
+        removed: Vec::new(),
     }
 }
 
@@ -44,6 +45,35 @@ fn plain(columns: usize) -> Option<Terminal> {
         colours: false,
         unicode: true,
     })
+}
+
+// Issue 10, line 13.
+#[test]
+fn who_was_removed_is_said_below_the_table() {
+    let removed = |name: &str, at| RemovedMachine {
+        name: name.parse().unwrap(),
+        at,
+    };
+    let status = Status {
+        at: second(7300),
+        removed: vec![
+            removed("domovoi", second(90)),
+            removed("leshy", second(7290)),
+        ],
+        ..status(vec![machine("a", HostStatus::UpToDate)])
+    };
+    let told = "Removed: domovoi 2 h ago, leshy just now. What comes back within a week with the same key goes on as it was.";
+    for terminal in [None, plain(80)] {
+        let text = render(&status, terminal);
+        assert_eq!(
+            text.lines().filter(|line| *line == told).count(),
+            1,
+            "{text}"
+        );
+    }
+    let json = serde_json::to_value(&status).unwrap();
+    let first = serde_json::json!({"name": "domovoi", "at": "2026-01-01T00:01:30Z"});
+    assert_eq!(json["removed"][0], first);
 }
 
 #[test]

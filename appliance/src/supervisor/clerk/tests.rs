@@ -71,7 +71,7 @@ impl Appliance {
         let fleet = durable::read_json(&self.kept.state.fleet())
             .unwrap()
             .unwrap();
-        let gone = self.registrar.enrol(&fleet, now).unwrap();
+        let gone = self.registrar.enrol(&fleet, |_| None, now).unwrap();
         *self.directory.lock().unwrap() = self.registrar.enrolments().clone();
         for name in gone {
             let folder = self.kept.state.host(&name).root().to_owned();

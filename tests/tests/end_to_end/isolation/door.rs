@@ -214,42 +214,109 @@ fn a_machine_that_is_removed_is_thrown_out_and_let_in_no_more() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_name_that_is_added_again_is_a_new_machine() -> Result<()> {
-    let mut ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
-    let account = |ground: &Ground| -> Result<u32> {
-        let host = ground.appliance.state_folder()?.join("hosts/kikimora");
-        Ok(fs::metadata(host.join("current/"))?.gid())
-    };
-    let old_account = account(&ground)?;
+/// A report of which the beginning is there.
+const BEGUN: &str = "/logs/0198c0de-0000-7000-8000-000000000000.1.report.gz";
+
+/// Whose files those of a machine are.
+fn account(ground: &Ground, name: &str) -> Result<u32> {
+    let host = ground.appliance.state_folder()?.join("hosts").join(name);
+    Ok(fs::metadata(host.join("current/"))?.gid())
+}
+
+/// Lets kikimora report, begin another report, and be removed from the fleet while its session is open.
+fn remove_after_a_report(ground: &mut Ground, kikimora: &Machine) -> Result<()> {
     let open = kikimora.log_in()?;
     open.leave(&reports::success(open.poll()?))?;
     states::await_word(&ground.appliance, "kikimora", "up-to-date")?;
     // What it leaves last isn't read any more: it could still be being written.
-    let unread = "/logs/0198c0de-0000-7000-8000-000000000000.1.report.gz";
-    open.put(unread, &[0x1f, 0x8b, 8])?;
-
+    open.put(BEGUN, &[0x1f, 0x8b, 8])?;
     ground.fleet.forget("kikimora")?;
     kikimora.await_dismissal()?;
     let state = ground.appliance.state_folder()?;
-    wait::until("its user id to be free", process::SHORT, || {
+    wait::until("its sessions to end", process::SHORT, || {
         let enrolments = fs::read_to_string(state.join("enrolments.json")).ok()?;
         (!enrolments.contains("leaving")).then_some(())
     })?;
     assert!(!state.join("hosts/kikimora").exists());
     assert!(open.poll().is_err(), "its session is still open");
+    // Neither what was published nor a secret.
+    let kept = fs::read_dir(state.join("removed/kikimora"))?;
+    let mut kept: Vec<_> = kept
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<Result<_>>()?;
+    kept.sort();
+    assert_eq!(kept, ["ledger.json", "reports", "seen"]);
+    let status = ground.appliance.status_json()?;
+    assert_eq!(status["removed"][0]["name"], "kikimora", "{status}");
+    Ok(())
+}
+
+// Issue 10, lines 13 and 27.
+#[test]
+fn a_machine_that_comes_back_with_its_key_goes_on_as_it_was() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let kikimora = ground.machine("kikimora");
+    let old_account = account(&ground, "kikimora")?;
+    remove_after_a_report(&mut ground, &kikimora)?;
 
     ground.fleet.host("kikimora", |_| Ok(()))?;
+    let again = kikimora.await_admission()?;
+    let status = states::await_word(&ground.appliance, "kikimora", "up-to-date")?;
+    assert_eq!(status["runs"], 1);
+    assert_eq!(account(&ground, "kikimora")?, old_account);
+    assert!(again.modified(BEGUN).is_err());
+    assert_eq!(again.pull()?.text("config/configuration.nix"), "kikimora's");
+    let status = ground.appliance.status_json()?;
+    assert_eq!(status["removed"], json!([]));
+    Ok(())
+}
+
+#[test]
+fn a_name_that_is_added_again_with_another_key_is_a_new_machine() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let kikimora = ground.machine("kikimora");
+    let old_account = account(&ground, "kikimora")?;
+    remove_after_a_report(&mut ground, &kikimora)?;
+
+    let key = ground.fleet.key("kikimora");
+    fs::remove_file(key.with_added_extension("pub"))?;
+    fs::remove_file(&key)?;
+    ground.fleet.host("kikimora", |_| Ok(()))?;
+    let kikimora = ground.machine("kikimora");
+    let again = kikimora.await_admission()?;
     let status = states::await_word(&ground.appliance, "kikimora", "new")?;
     for unknown in ["reported", "seen"] {
         assert_eq!(status[unknown], Value::Null, "{status}");
     }
     assert_eq!(status["runs"], 0);
-    let again = kikimora.await_admission()?;
-    assert!(again.modified(unread).is_err());
+    assert!(again.modified(BEGUN).is_err());
     assert_eq!(again.pull()?.text("config/configuration.nix"), "kikimora's");
-    assert_ne!(account(&ground)?, old_account);
+    assert_ne!(account(&ground, "kikimora")?, old_account);
+    let kept = ground.appliance.state_folder()?.join("removed/kikimora");
+    assert!(!kept.exists());
+    Ok(())
+}
+
+// Issue 10, line 13.
+#[test]
+fn a_machine_that_is_to_be_forgotten_is_and_comes_back_as_a_new_one() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let kikimora = ground.machine("kikimora");
+    remove_after_a_report(&mut ground, &kikimora)?;
+    let at = jiff::Timestamp::now();
+    let record = json!({"format": 1, "at": at.to_string()});
+    ground
+        .fleet
+        .write(".bento/forgotten/kikimora.json", record.to_string())?;
+    let kept = ground.appliance.state_folder()?.join("removed/kikimora");
+    wait::until("it to be forgotten", process::SHORT, || {
+        (!kept.exists()).then_some(())
+    })?;
+    let status = ground.appliance.status_json()?;
+    assert_eq!(status["removed"], json!([]));
+    ground.fleet.host("kikimora", |_| Ok(()))?;
+    kikimora.await_admission()?;
+    states::await_word(&ground.appliance, "kikimora", "new")?;
     Ok(())
 }
 
