@@ -2,21 +2,24 @@
 
 pub(crate) mod listener;
 
-use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
-use bento_protocol::Report;
+use bento_protocol::{HostName, Report};
 use jiff::Timestamp;
 
 use crate::durable;
+use crate::generation::{self, DigestCache};
 use crate::problem::Problem;
+use crate::publication::Publications;
 use crate::published::Published;
 use crate::report::Ledger;
 use crate::report::fixture::record;
 use crate::state::{HostState, Runtime, State};
+use crate::tree::{FleetFolder, HostTree};
 
 /// Runs git in a folder, as somebody, and whatever this machine says of git.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
@@ -79,6 +82,33 @@ impl Kept {
 
     pub(crate) fn host(&self, name: &str) -> HostState {
         self.state.host(&name.parse().unwrap())
+    }
+
+    /// Publishes two files, one of them executable, and a symlink to that, as an appliance does, to a machine whose group has this number.
+    pub(crate) fn publish_files(&self, name: &str, gid: u32) -> HostName {
+        let fleet = tempfile::tempdir().unwrap();
+        let name: HostName = name.parse().unwrap();
+        let source = fleet.path().join("hosts").join(name.as_str()).join("deep");
+        fs::create_dir_all(&source).unwrap();
+        for (file, mode) in [("flake.nix", 0o644), ("run", 0o755)] {
+            fs::write(source.join(file), file).unwrap();
+            fs::set_permissions(source.join(file), Permissions::from_mode(mode)).unwrap();
+        }
+        symlink("run", source.join("also-run")).unwrap();
+        let settings = format!("[server]\naddress = \"x\"\n[hosts.{name}]\n");
+        let settings = crate::fleet::read(&settings).unwrap().fleet.hosts;
+        let host = self.state.host(&name);
+        fs::create_dir_all(host.root()).unwrap();
+        let folder = FleetFolder::open(fleet.path()).unwrap();
+        let tree = HostTree::walk(&folder, &name, &settings[&name]).unwrap();
+        let mut digests = DigestCache::default();
+        let now = Timestamp::UNIX_EPOCH;
+        let manifest =
+            generation::manifest(&name, &settings[&name], &tree, &folder, &mut digests, now);
+        let publications = Publications::of(&host);
+        let prepared = publications.prepare(&manifest.unwrap(), &tree, &folder, gid);
+        publications.switch(prepared.unwrap()).unwrap();
+        name
     }
 
     pub(crate) fn publish(&self, name: &str, published: &Published) {

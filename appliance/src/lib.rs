@@ -5,7 +5,9 @@
 //! over the wire, and back: [`report`] → [`status`]. [`session`] is the wire's end on this side. Only the
 //! [`supervisor`] knows them all.
 
+pub mod access;
 pub mod activity;
+pub mod backup;
 mod brevity;
 pub mod building;
 pub mod change;
@@ -33,6 +35,7 @@ pub mod release;
 pub mod report;
 pub mod roster;
 pub mod session;
+pub mod standstill;
 pub mod state;
 pub mod status;
 pub mod supervisor;

@@ -188,6 +188,16 @@ impl Runtime {
         self.root.join("activity.json")
     }
 
+    /// Held shared by whoever changes the state, and alone by whoever copies it.
+    pub fn changes(&self) -> PathBuf {
+        self.root.join("changes.lock")
+    }
+
+    /// Held for the moment in which somebody takes [`Self::changes`]; for as long as they wait by whoever wants it alone.
+    pub fn door(&self) -> PathBuf {
+        self.root.join("door.lock")
+    }
+
     /// Exists once the first publication is done.
     pub fn ready(&self) -> PathBuf {
         self.root.join("ready")

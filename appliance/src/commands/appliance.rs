@@ -1,5 +1,6 @@
 //! The appliance that a command asks: the one whose container it runs in, or the one that `fleet.toml` leads to.
 
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -14,6 +15,7 @@ use super::fleet_folder::{FleetFolderOption, read_settings};
 use crate::change::{Change, Changes, Offer};
 use crate::fleet::{self, FILE_NAME};
 use crate::forecast::Forecast;
+use crate::problem::Problem;
 use crate::state::{Runtime, State};
 
 /// Where the appliance is.
@@ -71,7 +73,20 @@ impl ApplianceOption {
     ///
     /// # Errors
     /// When there is neither.
+    ///
+    /// What is wrong with `fleet.toml` here is said: the appliance goes on by the last good one, and can be asked.
     pub fn find(&self) -> anyhow::Result<Appliance> {
+        self.find_and_tell(&mut |slip| eprintln!("bento: {slip}"))
+    }
+
+    /// The same, which leaves it to the caller to say what is wrong with `fleet.toml` here.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub(super) fn find_and_tell(
+        &self,
+        tell: &mut dyn FnMut(&Problem),
+    ) -> anyhow::Result<Appliance> {
         let here = |state: &Path| Appliance::Here(State::new(state), Runtime::new(&self.runtime));
         if let Some(state) = &self.state {
             return Ok(here(state));
@@ -87,11 +102,14 @@ impl ApplianceOption {
         let text = read_settings(&folder)?;
         let command = match fleet::read(&text) {
             Ok(reading) => reading.fleet.server.admin,
-            // Whatever else is wrong with it: the appliance goes on by the last good one, and can be asked.
-            Err(problems) => fleet::admin(&text).with_context(|| {
-                let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                problems.join("\n")
-            })?,
+            Err(problems) => {
+                let admin = fleet::admin(&text).with_context(|| {
+                    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                    problems.join("\n")
+                })?;
+                problems.iter().for_each(tell);
+                admin
+            }
         };
         if command.is_empty() {
             bail!(
@@ -189,6 +207,33 @@ impl Elsewhere {
         serde_json::from_slice(&self.read(arguments)?).with_context(|| {
             self.failed("printed what isn't understood here: is the same version of bento there?")
         })
+    }
+
+    /// Copies what `bento` prints there; what it says on stderr goes to ours.
+    ///
+    /// # Errors
+    /// When it can't be run, or fails; some of it may have been copied by then.
+    pub fn copy<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+        output: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        let mut command = self.bento(arguments);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| self.failed("can't be run"))?;
+        let mut printed = child.stdout.take().context("a pipe was asked for")?;
+        let copied = io::copy(&mut printed, output);
+        // Whoever still prints is told that nobody reads.
+        drop(printed);
+        let status = child.wait()?;
+        copied?;
+        match status.code() {
+            Some(0) => Ok(()),
+            Some(1) => Err(ToldThere.into()),
+            _ => bail!("{}", self.failed(&format!("ended with {status}"))),
+        }
     }
 
     /// Runs `bento` there, and lets it print here; its exit code is ours.

@@ -6,21 +6,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bento_protocol::HostName;
 use clap::Args;
 
+use crate::access::{self, Depth, Rule};
+use crate::enrolment::Enrolments;
+use crate::listing::first_few;
 use crate::privilege::Privileges;
+use crate::problem::lines;
 use crate::session::handshake;
-use crate::state::Runtime;
+use crate::state::{Runtime, State};
 
 /// How long sshd may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How many machines are named that can't log in.
+const NAMED: usize = 5;
 /// The appliance is the first process of its container.
 const APPLIANCE: u32 = 1;
 
 /// Tells whether the appliance in this container serves machines, for HealthCmd=
 ///
-/// It begins an SSH connection as a machine does. Exit code 0 if sshd answers and the first publication is done,
-/// otherwise 1, with one line that says why.
+/// It begins an SSH connection as a machine does, and looks at each machine's chroot and keys by sshd's own rules. Exit
+/// code 0 if sshd answers, the first publication is done, and machines can log in, otherwise 1, with one line that says
+/// why.
 #[derive(Debug, Args)]
 pub struct Health {
     /// Also print what the appliance is privileged to do
@@ -39,6 +47,10 @@ pub struct Health {
     /// Where the appliance keeps what lives as long as the container
     #[arg(long, value_name = "DIR", default_value = "/run/bento", hide = true)]
     runtime: PathBuf,
+
+    /// Where the appliance keeps what persists
+    #[arg(long, value_name = "DIR", default_value = "/state", hide = true)]
+    state: PathBuf,
 }
 
 impl Health {
@@ -48,7 +60,8 @@ impl Health {
     /// When the appliance doesn't serve machines.
     pub fn run(&self, output: &mut dyn Write) -> Result<()> {
         let sshd = handshake(self.address, LIMIT)?;
-        let ready = Runtime::new(&self.runtime).ready();
+        let (state, runtime) = (State::new(&self.state), Runtime::new(&self.runtime));
+        let ready = runtime.ready();
         let done = ready
             .try_exists()
             .with_context(|| format!("can't look for {}", ready.display()))?;
@@ -56,7 +69,12 @@ impl Health {
             done,
             "sshd answers, but the first publication isn't done yet"
         );
+        let locked_out = locked_out(&state, &runtime)?;
         writeln!(output, "healthy: {sshd}")?;
+        if !locked_out.is_empty() {
+            let names = first_few(locked_out.iter(), NAMED);
+            writeln!(output, "locked out: {names} (`bento status` says why)")?;
+        }
         if self.verbose {
             let privileges =
                 Privileges::of(APPLIANCE).context("can't read the appliance's privileges")?;
@@ -64,4 +82,34 @@ impl Health {
         }
         Ok(())
     }
+}
+
+/// The machines that can't log in, by the rules of sshd and of what each may read.
+///
+/// # Errors
+/// When nobody can.
+fn locked_out(state: &State, runtime: &Runtime) -> Result<Vec<HostName>> {
+    let shared = access::shared(state, runtime, Rule::check).problems;
+    ensure!(
+        shared.is_empty(),
+        "no machine can log in: {}",
+        lines(&shared).join("; ")
+    );
+    let enrolments = Enrolments::read(state).context("the accounts can't be read")?;
+    let mut locked_out = Vec::new();
+    let mut problems = Vec::new();
+    for (name, uid) in enrolments.accounts() {
+        let found = access::of_host(state, runtime, name, uid, Depth::Top, Rule::check).problems;
+        if !found.is_empty() {
+            locked_out.push(name.clone());
+            problems.extend(found);
+        }
+    }
+    let is_nobody_in = !locked_out.is_empty() && locked_out.len() == enrolments.names().count();
+    ensure!(
+        !is_nobody_in,
+        "no machine can log in: {}",
+        lines(&problems).join("; ")
+    );
+    Ok(locked_out)
 }

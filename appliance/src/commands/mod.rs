@@ -1,6 +1,7 @@
 //! The commands of `bento`, one file each: what it takes, and what it does.
 
 mod appliance;
+mod backup;
 mod build;
 mod check;
 mod deploy;
@@ -16,6 +17,7 @@ mod metrics;
 mod notify;
 mod published;
 mod question;
+mod restore;
 mod serve;
 mod status;
 
@@ -51,6 +53,8 @@ enum Command {
     FlakeUpdate(flake_update::FlakeUpdate),
     Metrics(metrics::Metrics),
     Notify(notify::Notify),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     HostKey(host_key::HostKey),
     Health(health::Health),
     #[command(hide = true)]
@@ -76,6 +80,8 @@ impl CommandLine {
             Command::FlakeUpdate(flake_update) => return flake_update.run(output),
             Command::Metrics(metrics) => return metrics.run(output),
             Command::Notify(notify) => return notify.run(output),
+            Command::Backup(backup) => backup.run(output)?,
+            Command::Restore(restore) => restore.run(output)?,
             Command::HostKey(host_key) => host_key.run(output)?,
             Command::Health(health) => health.run(output)?,
             Command::Published(published) => published.run(output)?,

@@ -15,12 +15,14 @@ use crate::generation::{self, ReadError};
 use crate::tree::{FleetFolder, HostTree, TreeFile};
 
 /// Readable and passable for the machine's group.
-const FOLDER: u32 = 0o750;
-const FILE: u32 = 0o440;
-const EXECUTABLE: u32 = 0o550;
+pub const FOLDER: u32 = 0o750;
+/// Readable for the machine's group.
+pub const FILE: u32 = 0o440;
+/// The same, and executable.
+pub const EXECUTABLE: u32 = 0o550;
 /// The group may create files in it and nothing else: without the group's r bit it can't list it, and sshd is told
 /// to refuse to rename, remove or change what lies there.
-const INBOX: u32 = 0o730;
+pub const INBOX: u32 = 0o730;
 
 pub(super) fn inbox(chroot: &Path) -> PathBuf {
     inside(chroot, chroot::LOGS)

@@ -6,7 +6,9 @@ mod kept;
 mod plain;
 mod snapshot;
 
+pub use chroot::{EXECUTABLE, FILE, FOLDER, INBOX};
 pub use kept::make_room;
+pub use plain::executables as plain_executables;
 pub use snapshot::Snapshot;
 
 use std::collections::BTreeMap;
@@ -216,6 +218,11 @@ impl<'a> Publications<'a> {
         Ok(numbered(&self.host.publications(), "")?
             .into_keys()
             .collect())
+    }
+
+    /// What a machine sees whose session began while this was the published one.
+    pub fn chroot(&self, number: u64) -> PathBuf {
+        self.folder(number).chroot()
     }
 
     /// Where the machine leaves reports, in a session that began while this was the published one.

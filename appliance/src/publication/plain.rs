@@ -1,5 +1,7 @@
 //! The plain files of a generation with its symlinks followed, for a client that knows only files and folders.
 
+use std::collections::BTreeSet;
+
 use bento_protocol::{Area, File, FilePath, Manifest, ManifestEntry};
 use tracing::warn;
 
@@ -27,6 +29,16 @@ pub(super) fn copies(manifest: &Manifest) -> Vec<(FilePath, &File)> {
         warn!(%host, "symlinks lead to more than {MAX_COPIES} files: not all of them are among its plain files");
     }
     copies.found
+}
+
+/// The plain files of a generation that are executable, by their paths as they are seen.
+pub fn executables(manifest: &Manifest) -> BTreeSet<String> {
+    let files = manifest.files().iter().filter_map(ManifestEntry::file);
+    let plain = files.map(|file| (file.path.clone(), file));
+    let all = plain.chain(copies(manifest));
+    all.filter(|(_, file)| file.executable)
+        .map(|(path, _)| path.as_str().to_owned())
+        .collect()
 }
 
 struct Copies<'m> {

@@ -134,9 +134,12 @@ fn remove_strangers(keys: &Path, accounts: &[Account]) -> Result<()> {
     remove().with_context(|| format!("can't remove keys from {}", keys.display()))
 }
 
-/// Replaces a file in one step, if there is anything to change. It needn't survive the container.
+/// Replaces a file in one step, if its content or its mode isn't right. It needn't survive the container.
 fn replace(path: &Path, content: &str, mode: u32) -> Result<()> {
-    if fs::read(path).is_ok_and(|old| old == content.as_bytes()) {
+    let has_mode = |found: fs::Metadata| found.permissions().mode() & 0o7777 == mode;
+    let is_right = fs::metadata(path).is_ok_and(has_mode)
+        && fs::read(path).is_ok_and(|old| old == content.as_bytes());
+    if is_right {
         return Ok(());
     }
     // No account has a dot in its name: sshd never takes this file for somebody's keys.

@@ -19,6 +19,10 @@ pub(super) enum Source {
     Settings,
     /// Whoever needs the state as a whole.
     State,
+    /// Whoever looks at owners and modes in every machine's way.
+    Way,
+    /// The same, of this machine alone.
+    Access(HostName),
     /// Whoever gives this machine an account and a chroot.
     Enrolment(HostName),
     /// Whoever publishes for this machine.
@@ -102,6 +106,7 @@ impl Board {
     /// Forgets a machine.
     pub(super) fn forget(&self, name: &HostName) {
         for source in [
+            Source::Access,
             Source::Enrolment,
             Source::Publication,
             Source::Inbox,

@@ -23,7 +23,8 @@ use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::report::{self, Writers};
 use crate::session::Sessions;
-use crate::state::State;
+use crate::standstill;
+use crate::state::{Runtime, State};
 
 /// How soon after its upload a report shows in status, while its session is still open.
 const ROUND: Duration = Duration::from_secs(1);
@@ -56,6 +57,7 @@ pub(super) enum Notice {
 #[derive(Debug)]
 pub(super) struct Clerk {
     state: State,
+    runtime: Runtime,
     sessions: Sessions,
     /// Who is enrolled.
     directory: Arc<Mutex<Enrolments>>,
@@ -67,12 +69,14 @@ pub(super) struct Clerk {
 impl Clerk {
     pub(super) fn new(
         state: State,
+        runtime: Runtime,
         sessions: Sessions,
         directory: Arc<Mutex<Enrolments>>,
         board: Arc<Board>,
     ) -> Self {
         Clerk {
             state,
+            runtime,
             sessions,
             directory,
             board,
@@ -111,6 +115,7 @@ impl Clerk {
                 agenda.next_round = Instant::now() + ROUND;
             }
             if let Some(name) = agenda.queue.pop_front() {
+                let _changing = standstill::change(&self.runtime);
                 self.look_at(&name, &mut agenda);
             }
         }

@@ -11,23 +11,30 @@ use std::time::{Duration, Instant};
 use bento_protocol::HostName;
 use jiff::Timestamp;
 
+use tracing::warn;
+
 use super::board::{Board, Source};
 use super::clerk::Clerk;
 use super::publisher::{Cycle, Publisher};
 use super::removed;
 use super::settle::SETTLE_TIME;
 use super::watch::Watch;
+use crate::access::{self, Depth, Rule};
+use crate::backup;
 use crate::enrolment::Enrolments;
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::report::Ledger;
 use crate::session::{Account, Sessions, accounts};
+use crate::standstill;
 use crate::state::{Runtime, State};
 
 /// How often the fleet folder is looked at when no event came: events are missed on some filesystems.
 const RESCAN: Duration = Duration::from_secs(30);
 /// The least time between two looks, so that a copy in progress isn't looked at for each of its files.
 const PAUSE: Duration = Duration::from_millis(300);
+/// How often owners and modes are looked at: whoever changes them from outside of the container says nothing.
+const ACCESS_CHECK: Duration = Duration::from_secs(30);
 /// How long the first publication may take to settle before the appliance calls itself ready without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,6 +60,8 @@ pub(super) struct Office {
     /// Whose session is whose, for the supervisor.
     pub(super) directory: Arc<Mutex<Enrolments>>,
     accounts: Option<Vec<Account>>,
+    /// When owners and modes were looked at last.
+    access_checked: Option<Instant>,
     /// Publications that aren't the published ones any more, with the first session that can't stand in them.
     superseded: BTreeMap<(HostName, u64), u64>,
     /// User ids of machines that were removed, with the first session that can't be theirs.
@@ -79,6 +88,7 @@ impl Office {
             board,
             directory,
             accounts: None,
+            access_checked: None,
             superseded,
             leaving,
         }
@@ -120,8 +130,11 @@ impl Office {
 
     /// One look at everything. What is wrong is told, and stops nothing else.
     fn look(&mut self) -> Look {
+        let _changing = standstill::change(&self.runtime);
         let (now, instant) = (Timestamp::now(), Instant::now());
         let mut cycle = self.publisher.begin(now, instant);
+        // Before anybody is let in: what is open too far mustn't be seen.
+        self.clear_the_way(instant);
         // A publication can take a while, and who is removed is to be out before it.
         let refused = self.admit(self.remaining(&cycle.accounts)).err();
         self.publisher.complete(&mut cycle, now, instant);
@@ -136,6 +149,10 @@ impl Office {
         failures.extend(refused.map(|error| self.runtime_problem(&error)));
         // Also when nothing could be published: what nobody needs any more may take just the room that is missing.
         failures.extend(self.clear_away());
+        if let Err(error) = backup::clear_leftovers(&self.state) {
+            let what = "what a backup that was cut off left can't be removed";
+            failures.push(Problem::of_state(self.state.root(), what, &error));
+        }
         let is_leaving = self.release().unwrap_or_else(|error| {
             let what = "the user ids of removed machines can't be given back";
             failures.push(Problem::of_state(self.state.root(), what, &error));
@@ -148,6 +165,34 @@ impl Office {
             (true, _) => Look::Unsettled,
             (false, true) => Look::Failed,
             (false, false) => Look::Done,
+        }
+    }
+
+    /// Sets owners and modes right, and tells where that can't be done: everywhere at the start, at the top of each chroot
+    /// now and then.
+    fn clear_the_way(&mut self, now: Instant) {
+        let (depth, last) = match self.access_checked {
+            None => (Depth::Everything, None),
+            Some(last) => (Depth::Top, Some(last)),
+        };
+        if last.is_some_and(|last| now.duration_since(last) < ACCESS_CHECK) {
+            return;
+        }
+        self.access_checked = Some(now);
+        let shared = access::shared(&self.state, &self.runtime, Rule::mend);
+        let mut mended = shared.mended;
+        self.board.tell(Source::Way, shared.problems);
+        for (name, uid) in self.publisher.registrar.enrolments().accounts() {
+            let of_host = access::of_host(&self.state, &self.runtime, name, uid, depth, Rule::mend);
+            mended += of_host.mended;
+            self.board
+                .tell(Source::Access(name.clone()), of_host.problems);
+        }
+        if mended > 0 {
+            warn!(
+                paths = mended,
+                "owners or modes were wrong, and were set right"
+            );
         }
     }
 

@@ -84,6 +84,7 @@ impl Service {
         let directory = Arc::new(Mutex::new(publisher.registrar.enrolments().clone()));
         let clerk = Arc::new(Clerk::new(
             state.clone(),
+            runtime.clone(),
             sessions.clone(),
             Arc::clone(&directory),
             Arc::clone(&board),

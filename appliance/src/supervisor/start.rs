@@ -1,24 +1,23 @@
 //! What comes before the first machine is served: everything that must be right, and everything that must be there.
 
-use std::fs::{self, File, Permissions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use signal_hook::consts::SIGCHLD;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::board::Board;
 use super::publisher::Publisher;
 use super::{Message, Options, settings};
+use crate::access::{self, Outcome, Rule};
 use crate::session::Sshd;
 use crate::state::{Runtime, State};
-use crate::{privilege, volume};
+use crate::{backup, privilege, problem, volume};
 
 /// How long sshd may take to answer: a small board under load.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -102,15 +101,9 @@ pub(super) fn lay(
 fn prepare(options: &Options) -> Result<Foundation> {
     let (state, runtime) = (State::new(&options.state), Runtime::new(&options.runtime));
     let unusable = || format!("{} can't be used", state.root().display());
-    // sshd changes into no folder that others may write to, and takes no keys from below one; podman's tmpfs is
-    // everybody's.
-    close_to_others(state.root()).with_context(unusable)?;
-    let folders = runtime.root().ancestors().take(2);
-    folders
-        .into_iter()
-        .try_for_each(close_to_others)
-        .with_context(|| format!("{} can't be prepared", runtime.root().display()))?;
+    open_the_way(&state, &runtime)?;
     let lock = lock(&state)?;
+    backup::finish(&state).with_context(unusable)?;
     let host_keys = settings::host_keys(&options.config, &state)?;
     let sshd = Sshd::prepare(&state, &runtime, &host_keys)?;
     rouse(&sshd)?;
@@ -125,6 +118,23 @@ fn prepare(options: &Options) -> Result<Foundation> {
         board,
         lock,
     })
+}
+
+/// Sets owners and modes right that every machine depends on; sshd would let nobody in, and say so only in a log.
+fn open_the_way(state: &State, runtime: &Runtime) -> Result<()> {
+    let Outcome { mended, problems } = access::shared(state, runtime, Rule::mend);
+    if mended > 0 {
+        info!(
+            paths = mended,
+            "owners or modes were wrong, and were set right"
+        );
+    }
+    ensure!(
+        problems.is_empty(),
+        "no machine could log in: {}",
+        problem::lines(&problems).join("; ")
+    );
+    Ok(())
 }
 
 /// Waits for sshd to serve a first connection.
@@ -163,14 +173,4 @@ fn lock(state: &State) -> Result<File> {
             state.root().display()
         ),
     }
-}
-
-/// Takes the permission to write away from all but the owner. Left alone where it is right, or isn't ours to change.
-fn close_to_others(folder: &Path) -> io::Result<()> {
-    let found = fs::metadata(folder)?;
-    let mode = found.permissions().mode();
-    if mode & 0o022 != 0 && found.uid() == rustix::process::geteuid().as_raw() {
-        fs::set_permissions(folder, Permissions::from_mode(mode & 0o7755 & !0o1000))?;
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The appliance as a container: what is in its image, what it may do, how it starts and stops.
 
+mod access;
 mod health;
 mod host_key;
 mod orphans;

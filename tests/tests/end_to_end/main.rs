@@ -15,6 +15,7 @@ mod states;
 
 mod administrator;
 mod atomicity;
+mod backup;
 mod bad_input;
 mod computer;
 mod container;

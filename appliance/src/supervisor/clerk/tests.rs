@@ -45,8 +45,9 @@ impl Appliance {
         let board = Arc::new(Board::new(&kept.runtime));
         let registrar = Registrar::new(kept.state.clone(), Arc::clone(&board)).unwrap();
         let directory = Arc::new(Mutex::new(registrar.enrolments().clone()));
-        let (state, sessions) = (kept.state.clone(), Sessions::none());
-        let clerk = Clerk::new(state, sessions, Arc::clone(&directory), board);
+        let (state, runtime, sessions) =
+            (kept.state.clone(), kept.runtime.clone(), Sessions::none());
+        let clerk = Clerk::new(state, runtime, sessions, Arc::clone(&directory), board);
         let mut appliance = Appliance {
             kept,
             clerk,

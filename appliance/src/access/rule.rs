@@ -1,0 +1,167 @@
+use std::fs::{self, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown};
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
+use crate::problem::Problem;
+
+/// What to do where the appliance itself can't.
+pub(super) const GIVE: &str = "give it, with all that is in it, to the user who runs podman (sudo chown -R USER: FOLDER, where \
+     `podman volume inspect` says which folder it is); owners and modes within it are then set right";
+
+/// The bits of others than the owner that let them change a folder or file.
+const CHANGE: u32 = 0o022;
+const ALL: u32 = 0o7777;
+
+/// The owner, the group and the mode that a path must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    path: PathBuf,
+    group: Option<u32>,
+    mode: Mode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Nobody but the owner may change it, and others have at least these bits.
+    Closed(u32),
+    /// Exactly this.
+    Exactly(u32),
+    /// A symlink, which has none.
+    Link,
+}
+
+impl Rule {
+    /// sshd enters a chroot only below folders of root's that nobody else can change.
+    pub fn closed(path: impl Into<PathBuf>) -> Self {
+        Self::new(path, None, Mode::Closed(0))
+    }
+
+    /// The same, and everybody may pass: sshd opens a file of keys as the user who logs in.
+    pub fn passable(path: impl Into<PathBuf>) -> Self {
+        Self::new(path, None, Mode::Closed(0o055))
+    }
+
+    /// A file of root's that everybody may read and nobody else change.
+    pub fn readable(path: impl Into<PathBuf>) -> Self {
+        Self::new(path, None, Mode::Exactly(0o644))
+    }
+
+    /// Root's and this group's, with this mode.
+    pub fn exactly(path: impl Into<PathBuf>, group: u32, mode: u32) -> Self {
+        Self::new(path, Some(group), Mode::Exactly(mode))
+    }
+
+    /// A symlink of root's and this group's.
+    pub fn link(path: impl Into<PathBuf>, group: u32) -> Self {
+        Self::new(path, Some(group), Mode::Link)
+    }
+
+    fn new(path: impl Into<PathBuf>, group: Option<u32>, mode: Mode) -> Self {
+        let path = path.into();
+        Rule { path, group, mode }
+    }
+
+    /// Whether there is anything at its path.
+    pub fn exists(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok()
+    }
+
+    /// Says what is wrong; nothing is changed.
+    ///
+    /// # Errors
+    /// When something is.
+    pub fn check(&self) -> Result<bool, Problem> {
+        match self.faults() {
+            Ok(faults) if faults.is_empty() => Ok(false),
+            Ok(faults) => Err(self.problem(faults.join(", and "))),
+            Err(error) => Err(self.problem(error.to_string())),
+        }
+    }
+
+    /// Sets right what is wrong: true if there was anything.
+    ///
+    /// # Errors
+    /// When it can't be set right.
+    pub fn mend(&self) -> Result<bool, Problem> {
+        let Err(found) = self.check() else {
+            return Ok(false);
+        };
+        match self.set() {
+            Ok(()) => self.check().map(|_| true),
+            Err(error) => {
+                Err(self.problem(format!("{}, which can't be changed ({error})", found.what)))
+            }
+        }
+    }
+
+    fn faults(&self) -> io::Result<Vec<String>> {
+        let found = fs::symlink_metadata(&self.path)?;
+        let mut faults = Vec::new();
+        if found.is_symlink() != (self.mode == Mode::Link) {
+            return Err(io::Error::other(
+                "is a symlink, or isn't one, against what it was",
+            ));
+        }
+        if !is_roots(&found) {
+            faults.push(format!("belongs to user {} instead of root", found.uid()));
+        }
+        if let Some(group) = self.group.filter(|group| *group != found.gid()) {
+            faults.push(format!(
+                "belongs to group {} instead of {group}",
+                found.gid()
+            ));
+        }
+        let mode = found.mode() & ALL;
+        match self.mode {
+            Mode::Exactly(right) if mode != right => {
+                faults.push(format!("has mode {mode:04o} instead of {right:04o}"));
+            }
+            Mode::Closed(least) if mode & CHANGE != 0 || mode & least != least => {
+                let right = self.right_mode(mode);
+                faults.push(format!("has mode {mode:04o} instead of {right:04o}"));
+            }
+            _ => {}
+        }
+        Ok(faults)
+    }
+
+    fn right_mode(&self, found: u32) -> u32 {
+        match self.mode {
+            Mode::Exactly(mode) => mode,
+            Mode::Closed(least) => (found & 0o755) | least | 0o600,
+            Mode::Link => found,
+        }
+    }
+
+    fn set(&self) -> io::Result<()> {
+        if self.mode == Mode::Link {
+            return lchown(&self.path, Some(0), self.group);
+        }
+        // Through a handle, so that nobody can put something else there in between.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.cast_signed())
+            .open(&self.path)?;
+        let found = file.metadata()?;
+        let owner = (!is_roots(&found)).then_some(0);
+        if owner.is_some() || self.group.is_some_and(|group| group != found.gid()) {
+            fchown(&file, owner, self.group)?;
+        }
+        // After the owner, because a change of that takes bits away.
+        file.set_permissions(Permissions::from_mode(self.right_mode(found.mode() & ALL)))
+    }
+
+    fn problem(&self, what: String) -> Problem {
+        Problem::new(self.path.display().to_string(), what, GIVE)
+    }
+}
+
+/// sshd takes root's only. Outside of a container the appliance is who else it may be.
+fn is_roots(found: &Metadata) -> bool {
+    found.uid() == 0 || found.uid() == geteuid().as_raw()
+}

@@ -1,0 +1,174 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::path::PathBuf;
+
+use bento_protocol::HostName;
+use rustix::process::{getegid, geteuid};
+
+use super::*;
+use crate::fixture::Kept;
+
+/// A machine for which something is published.
+struct Way {
+    kept: Kept,
+    name: HostName,
+}
+
+impl Way {
+    fn new() -> Self {
+        let kept = Kept::new("");
+        let name = kept.publish_files("a", gid());
+        let keys = kept.runtime.authorized_keys();
+        fs::create_dir(&keys).unwrap();
+        fs::write(keys.join("a"), "ssh-ed25519 …").unwrap();
+        let way = Way { kept, name };
+        way.apply(Depth::Everything, Rule::mend);
+        way
+    }
+
+    fn apply(&self, depth: Depth, act: Act) -> Outcome {
+        let (state, runtime) = (&self.kept.state, &self.kept.runtime);
+        let mut outcome = shared(state, runtime, act);
+        let of_host = of_host(state, runtime, &self.name, gid(), depth, act);
+        outcome.mended += of_host.mended;
+        outcome.problems.extend(of_host.problems);
+        outcome
+    }
+
+    fn host(&self) -> HostState {
+        self.kept.state.host(&self.name)
+    }
+
+    fn chroot(&self) -> PathBuf {
+        self.host().current().canonicalize().unwrap()
+    }
+
+    /// Everything that has a rule.
+    fn paths(&self) -> Vec<PathBuf> {
+        let (state, runtime, host) = (&self.kept.state, &self.kept.runtime, self.host());
+        let mut paths = vec![
+            state.root().to_owned(),
+            state.hosts(),
+            host.root().to_owned(),
+            host.publications(),
+            host.publications().join("1"),
+            runtime.root().to_owned(),
+            runtime.authorized_keys(),
+            runtime.authorized_keys().join("a"),
+        ];
+        let mut folders = vec![self.chroot()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    paths.push(entry.path());
+                }
+            }
+            paths.push(folder);
+        }
+        paths
+    }
+}
+
+/// A group that needs no privilege to give files to.
+fn gid() -> u32 {
+    getegid().as_raw()
+}
+
+fn attributes(path: &Path) -> (u32, u32, u32) {
+    let found = fs::symlink_metadata(path).unwrap();
+    (found.uid(), found.gid(), found.mode())
+}
+
+// Issue 10, line 34.
+#[test]
+fn whatever_mode_or_owner_is_broken_is_set_right() {
+    let way = Way::new();
+    let nothing = way.apply(Depth::Everything, Rule::mend);
+    assert_eq!((nothing.mended, nothing.problems), (0, vec![]));
+    let paths = way.paths();
+    // The chroot has a link, an inbox, three files, three folders of the configuration and their two files.
+    assert!(paths.len() > 16, "{paths:?}");
+    for path in &paths {
+        let right = attributes(path);
+        let link = path.is_symlink();
+        let mut breaks: Vec<Box<dyn Fn()>> = Vec::new();
+        if !link {
+            breaks.push(Box::new(|| {
+                fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+            }));
+        }
+        if geteuid().is_root() {
+            breaks.push(Box::new(|| lchown(path, Some(1234), None).unwrap()));
+        }
+        for break_it in breaks {
+            break_it();
+            let found = way.apply(Depth::Everything, Rule::check).problems;
+            // A file that is seen at two paths is one.
+            let place = path.display().to_string();
+            assert!(
+                found.iter().any(|problem| problem.place == place),
+                "{path:?}: {found:?}"
+            );
+            let outcome = way.apply(Depth::Everything, Rule::mend);
+            assert_eq!((outcome.mended, outcome.problems), (1, vec![]), "{path:?}");
+            assert_eq!(attributes(path), right, "{path:?}");
+        }
+    }
+}
+
+// Issue 10, line 34.
+#[test]
+fn a_copy_that_gave_everything_to_another_user_with_a_narrow_mask_is_set_right_at_once() {
+    let way = Way::new();
+    let paths = way.paths();
+    let right: Vec<_> = paths.iter().map(|path| attributes(path)).collect();
+    for path in &paths {
+        if !path.is_symlink() {
+            let mode = fs::metadata(path).unwrap().mode();
+            fs::set_permissions(path, Permissions::from_mode(mode & 0o700)).unwrap();
+        }
+        if geteuid().is_root() {
+            lchown(path, Some(1234), Some(4321)).unwrap();
+        }
+    }
+    assert_eq!(way.apply(Depth::Everything, Rule::mend).problems, []);
+    assert_eq!(way.apply(Depth::Everything, Rule::check).problems, []);
+    let is_closed = |path: &PathBuf| !path.starts_with(way.chroot());
+    for (path, right) in paths.iter().zip(right) {
+        let found = attributes(path);
+        // Nobody but root has to pass the folders above a chroot.
+        if is_closed(path) {
+            assert_eq!(found.2 & 0o722, right.2 & 0o722, "{path:?}");
+        } else {
+            assert_eq!(found, right, "{path:?}");
+        }
+    }
+}
+
+// Issue 10, line 34.
+#[test]
+fn what_a_copy_that_follows_symlinks_leaves_is_told_with_what_to_do() {
+    let way = Way::new();
+    let current = way.host().current();
+    let generation = way.chroot().join("generation");
+    let id = fs::read_link(&generation).unwrap();
+    fs::remove_file(&generation).unwrap();
+    fs::write(&generation, id.as_os_str().as_encoded_bytes()).unwrap();
+    let told = way.apply(Depth::Top, Rule::mend).problems;
+    assert!(
+        told.iter()
+            .any(|problem| problem.place == generation.display().to_string()
+                && problem.advice.contains("bento restore")),
+        "{told:?}"
+    );
+    fs::remove_file(&current).unwrap();
+    fs::create_dir(&current).unwrap();
+    let told = way.apply(Depth::Top, Rule::mend).problems;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].place, current.display().to_string());
+    assert!(told[0].what.contains("symlink"), "{told:?}");
+    assert_eq!(told[0].host, Some(way.name.clone()));
+}

@@ -1,0 +1,68 @@
+//! How an unpacked archive becomes the state: each step can be cut off and done again. The name of its folder says how
+//! far it came.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::entry::is_own;
+use crate::durable;
+use crate::state::State;
+
+/// It is being unpacked: nothing has changed yet.
+const PARTIAL: &str = "restore.partial";
+/// It is whole, and what the state held before goes.
+const CLEARING: &str = "restore.clearing";
+/// Nothing of that is left, and what was restored moves to its places.
+const MOVING: &str = "restore.moving";
+
+/// Where an archive is unpacked.
+pub(super) fn partial(state: &State) -> PathBuf {
+    state.root().join(PARTIAL)
+}
+
+/// Makes what was unpacked the state, instead of what it held before.
+pub(super) fn adopt(state: &State) -> io::Result<()> {
+    durable::rename(&partial(state), &state.root().join(CLEARING))?;
+    go_on(state)
+}
+
+/// Ends a restore that was cut off: one that had everything goes on, of any other nothing is left.
+///
+/// # Errors
+/// When that can't be done.
+pub fn finish(state: &State) -> io::Result<()> {
+    remove(&partial(state))?;
+    go_on(state)
+}
+
+fn go_on(state: &State) -> io::Result<()> {
+    let (clearing, moving) = (state.root().join(CLEARING), state.root().join(MOVING));
+    if clearing.exists() {
+        for entry in fs::read_dir(state.root())? {
+            let entry = entry?;
+            if !entry.file_name().to_str().is_some_and(is_own) {
+                remove(&entry.path())?;
+            }
+        }
+        durable::rename(&clearing, &moving)?;
+    }
+    if moving.exists() {
+        for entry in fs::read_dir(&moving)? {
+            let entry = entry?;
+            durable::rename(&entry.path(), &state.root().join(entry.file_name()))?;
+        }
+        fs::remove_dir(&moving)?;
+        durable::sync_folder_of(&moving)?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,89 @@
+//! A moment in which nobody changes the state, for whoever copies it: a lock that reaches across processes.
+//!
+//! Whoever changes the state holds it shared, whoever copies it alone. A second lock is the door to the first: it is
+//! shut while somebody waits to be alone, who would otherwise wait for as long as two threads take turns.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use tracing::warn;
+
+use crate::state::Runtime;
+
+/// Held while the state is changed, or copied.
+#[derive(Debug)]
+pub struct Guard {
+    _lock: File,
+}
+
+/// Waits until nobody copies the state, and lets nobody begin to before the guard goes. Whoever holds one mustn't ask
+/// for another.
+///
+/// Where there can't be a lock nobody is kept from changing anything: only a backup would suffer, and it says so.
+pub fn change(runtime: &Runtime) -> Option<Guard> {
+    let guard = || {
+        let door = open(&runtime.door())?;
+        flock(&door, FlockOperation::LockShared)?;
+        let lock = open(&runtime.changes())?;
+        flock(&lock, FlockOperation::LockShared)?;
+        io::Result::Ok(Guard { _lock: lock })
+    };
+    guard()
+        .inspect_err(|error| warn!("a backup can't be kept from what is changed now: {error}"))
+        .ok()
+}
+
+/// Waits until nobody changes the state, and lets nobody before the guard goes.
+///
+/// # Errors
+/// When the locks can't be had, such as where no appliance runs.
+pub fn alone(runtime: &Runtime) -> io::Result<Guard> {
+    let existing = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
+    let door = existing(&runtime.door())?;
+    flock(&door, FlockOperation::LockExclusive)?;
+    let lock = existing(&runtime.changes())?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(Guard { _lock: lock })
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_copies_is_alone_however_many_take_turns_in_changing() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime::new(folder.path());
+        assert!(alone(&runtime).is_err(), "nobody runs");
+        // One of them holds it at any time.
+        let (sender, receiver) = mpsc::channel();
+        let first = change(&runtime).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| sender.send(alone(&runtime).is_ok()));
+            let mut held = vec![first];
+            while receiver.recv_timeout(Duration::from_millis(1)).is_err() {
+                let (next, came) = mpsc::channel();
+                let runtime = &runtime;
+                scope.spawn(move || next.send(change(runtime)));
+                held.extend(came.recv_timeout(Duration::from_millis(50)).ok().flatten());
+                held.remove(0);
+                if held.is_empty() {
+                    assert!(receiver.recv().unwrap());
+                    break;
+                }
+            }
+        });
+    }
+}

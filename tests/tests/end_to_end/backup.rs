@@ -1,0 +1,238 @@
+//! `bento backup` of an appliance that publishes and takes in reports all the time, and `bento restore`.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::{self as system, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bento_tests::{Appliance, Fleet, Options, Podman, appliance, process, wait};
+
+use crate::machine::Machine;
+use crate::{reports, states};
+
+const NAMES: [&str; 2] = ["domovoi", "kikimora"];
+/// How often it is tried: a publication retires each few seconds, and each backup takes some.
+const TIMES: usize = 5;
+/// How much of an archive is read at a time, with a pause after it.
+const PIECE: usize = 64 << 10;
+const PAUSE: Duration = Duration::from_millis(40);
+
+fn fleet() -> Result<Fleet> {
+    let mut fleet = Fleet::new()?;
+    for name in NAMES {
+        fleet.host(name, |host| {
+            host.file("configuration.nix", "{ }")?;
+            // No archive of it fits into a pipe.
+            let mut noise = vec![0; 1 << 20];
+            File::open("/dev/urandom")?.read_exact(&mut noise)?;
+            host.file("noise", noise)?;
+            Ok(())
+        })?;
+    }
+    Ok(fleet)
+}
+
+/// Publishes and reports until it is told to stop; counts the reports that were delivered, of both machines alike.
+fn live(
+    fleet: &Fleet,
+    appliance: &Appliance,
+    stop: &AtomicBool,
+    delivered: &AtomicU64,
+) -> Result<()> {
+    let mut version = 0;
+    let mut old: Vec<_> = Vec::new();
+    for name in NAMES {
+        old.push(Machine::of(fleet, name, appliance).pull()?.id());
+    }
+    while !stop.load(Ordering::SeqCst) {
+        version += 1;
+        for name in NAMES {
+            fleet.write(
+                &format!("hosts/{name}/configuration.nix"),
+                format!("{{ version = {version}; }}"),
+            )?;
+        }
+        for (name, old) in NAMES.iter().zip(&mut old) {
+            let machine = Machine::of(fleet, name, appliance);
+            *old = machine.await_other_than(*old)?.id();
+            machine.log_in()?.leave(&reports::success(*old))?;
+        }
+        delivered.store(version, Ordering::SeqCst);
+    }
+    Ok(())
+}
+
+/// `podman exec … bento backup`, read slowly.
+fn back_up_slowly(podman: &Podman, appliance: &Appliance) -> Result<Vec<u8>> {
+    let mut backup = podman
+        .command()
+        .args(["exec", appliance.name(), "bento", "backup"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut output = backup.stdout.take().context("a pipe was asked for")?;
+    let (mut archive, mut piece) = (Vec::new(), vec![0; PIECE]);
+    loop {
+        match output.read(&mut piece)? {
+            0 => break,
+            count => archive.extend_from_slice(&piece[..count]),
+        }
+        thread::sleep(PAUSE);
+    }
+    assert!(backup.wait()?.success());
+    Ok(archive)
+}
+
+/// Takes an archive into a new volume, as an administrator does, and starts an appliance on it that finds no fleet.
+fn restore(
+    podman: &Podman,
+    like: &Appliance,
+    archive: &[u8],
+    empty: &Path,
+    number: usize,
+) -> Result<Appliance> {
+    let name = format!("bento-restored-{}-{number}", system::id());
+    let image = podman.run(["inspect", "--format={{.ImageName}}", like.name()])?;
+    let mut restore = podman.command();
+    restore
+        .args(["run", "--rm", "--interactive"])
+        .args(appliance::CONFINEMENT)
+        .args(podman.run_options())
+        .arg(format!("--volume={}:/state", appliance::volume(&name)))
+        .args([&image, "restore"]);
+    let said = process::run_with_input(&mut restore, archive, process::LONG)?.success()?;
+    assert!(
+        said.stdout.contains("restored 2 machines"),
+        "{}",
+        said.stdout
+    );
+    let options = Options {
+        name: Some(name),
+        ..Options::default()
+    };
+    Appliance::start(empty, options)
+}
+
+// Issue 10, line 35.
+#[test]
+fn a_backup_of_a_busy_appliance_through_a_slow_pipe_is_whole() -> Result<()> {
+    let fleet = fleet()?;
+    let busy = Appliance::start(fleet.path(), Options::default())?;
+    let podman = Podman::new()?;
+    let empty = tempfile::tempdir()?;
+    podman.own(empty.path())?;
+    let (stop, delivered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut archives = Vec::new();
+    thread::scope(|scope| {
+        let life = scope.spawn(|| live(&fleet, &busy, &stop, &delivered));
+        let mut back_up = || -> Result<()> {
+            wait::until("the first reports", process::LONG, || {
+                (delivered.load(Ordering::SeqCst) > 0 || life.is_finished()).then_some(())
+            })?;
+            for _ in 0..TIMES {
+                let before = delivered.load(Ordering::SeqCst);
+                archives.push((before, back_up_slowly(&podman, &busy)?));
+            }
+            Ok(())
+        };
+        let backed_up = back_up();
+        stop.store(true, Ordering::SeqCst);
+        life.join().expect("it doesn't panic")?;
+        backed_up
+    })?;
+    let key = busy.host_key()?;
+    let state = busy.state_folder()?;
+    for entry in fs::read_dir(&state)? {
+        let name = entry?.file_name();
+        assert!(
+            !name.to_string_lossy().starts_with("backup."),
+            "{name:?} is left over"
+        );
+    }
+
+    for (number, (before, archive)) in archives.iter().enumerate() {
+        let restored = restore(&podman, &busy, archive, empty.path(), number)?;
+        assert_eq!(restored.host_key()?, key);
+        for name in NAMES {
+            let machine = Machine::of(&fleet, name, &restored);
+            let pulled = machine.pull()?;
+            // One that waited in its inbox is taken in soon.
+            let told = states::await_that(&restored, name, "have its reports", |host| {
+                host["runs"].as_u64() >= Some(*before)
+            })?;
+            assert_eq!(told["published"]["generation"], pulled.id().to_string());
+            let listed = restored.exec(["logs", name, "--json"])?.success()?.stdout;
+            let listed: serde_json::Value = serde_json::from_str(&listed)?;
+            let kept = listed["reports"].as_array().map_or(0, Vec::len) as u64;
+            assert_eq!(told["runs"], kept, "{listed}");
+            let session = machine.log_in()?;
+            session.leave(&reports::success(pulled.id()))?;
+            drop(session);
+            states::await_word(&restored, name, "up-to-date")?;
+        }
+    }
+    Ok(())
+}
+
+// Issue 10, line 35.
+#[test]
+fn only_an_appliance_that_is_stopped_and_empty_takes_a_backup() -> Result<()> {
+    let fleet = fleet()?;
+    let appliance = Appliance::start(fleet.path(), Options::default())?;
+    let podman = Podman::new()?;
+    let archive = back_up_slowly(&podman, &appliance)?;
+
+    let mut restore = podman.command();
+    restore.args([
+        "exec",
+        "--interactive",
+        appliance.name(),
+        "bento",
+        "restore",
+        "--replace",
+    ]);
+    let refused = process::run_with_input(&mut restore, &archive, process::LONG)?;
+    assert_eq!(refused.code(), 1);
+    assert!(
+        refused.stderr.contains("is used by an appliance"),
+        "{}",
+        refused.stderr
+    );
+    Machine::of(&fleet, "kikimora", &appliance).pull()?;
+
+    assert_eq!(appliance.stop()?, 0);
+    let image = podman.run(["inspect", "--format={{.ImageName}}", appliance.name()])?;
+    let run = |input: &[u8], arguments: &[&str]| {
+        let mut restore = podman.command();
+        restore
+            .args(["run", "--rm", "--interactive"])
+            .args(appliance::CONFINEMENT)
+            .args(podman.run_options())
+            .arg(format!(
+                "--volume={}:/state",
+                appliance::volume(appliance.name())
+            ))
+            .arg(&image)
+            .arg("restore")
+            .args(arguments);
+        process::run_with_input(&mut restore, input, process::LONG)
+    };
+    let refused = run(&archive, &[])?;
+    assert_eq!(refused.code(), 1);
+    assert!(
+        refused.stderr.contains("/state isn't empty"),
+        "{}",
+        refused.stderr
+    );
+    let refused = run(&archive[..archive.len() / 2], &["--replace"])?;
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr.contains("cut off"), "{}", refused.stderr);
+    run(&archive, &["--replace"])?.success()?;
+    appliance.restart()?;
+    Machine::of(&fleet, "kikimora", &appliance).pull()?;
+    Ok(())
+}
