@@ -3,7 +3,7 @@
 mod error;
 
 use std::cell::RefCell;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use bento_protocol::HostName;
@@ -225,13 +225,22 @@ impl Connection {
         }
     }
 
-    /// Opens a file for reading from its beginning; none if there is no such file.
-    pub fn open_file(&self, path: &str) -> Result<Option<RemoteFile<'_>>, ConnectionError> {
+    /// Opens a file for reading from this offset on, in bytes, which may lie behind its end; none if there is no such
+    /// file.
+    pub fn open_file(
+        &self,
+        path: &str,
+        offset: u64,
+    ) -> Result<Option<RemoteFile<'_>>, ConnectionError> {
         match self.sftp.open(path) {
-            Ok(file) => Ok(Some(RemoteFile {
-                file: io::BufReader::with_capacity(READ_BUFFER, file),
-                connection: self,
-            })),
+            Ok(mut file) => {
+                file.seek(io::SeekFrom::Start(offset))
+                    .map_err(|cause| self.failed(&format!("reading {path}"), cause))?;
+                Ok(Some(RemoteFile {
+                    file: io::BufReader::with_capacity(READ_BUFFER, file),
+                    connection: self,
+                }))
+            }
             Err(error) if error.code() == NO_SUCH_FILE => Ok(None),
             Err(error) => Err(self.failed(&format!("opening {path}"), error.into())),
         }
@@ -284,7 +293,7 @@ impl Drop for Connection {
     }
 }
 
-/// A file on the server, read from its beginning to its end.
+/// A file on the server, read to its end.
 pub struct RemoteFile<'a> {
     file: io::BufReader<ssh2::File>,
     connection: &'a Connection,

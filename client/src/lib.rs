@@ -38,6 +38,7 @@ pub mod generations;
 mod list;
 pub mod machine;
 mod partial;
+mod received;
 mod record;
 mod secrets;
 mod spool;

@@ -9,6 +9,7 @@ use crate::archive::{self, ArchiveError, Wanted};
 use crate::connection::{Connection, ConnectionError, RemoteFile};
 use crate::generations::Staged;
 use crate::partial::Partial;
+use crate::received::{self, Received};
 use crate::state::State;
 
 /// The archive that is fetched.
@@ -77,7 +78,8 @@ impl Pulled {
     }
 }
 
-/// Fetches a generation.
+/// Fetches a generation. A transfer that was cut goes on where it ended; if what came then isn't the generation, it is
+/// fetched from its beginning at once.
 pub(crate) fn pull(
     connection: &Connection,
     state: &State,
@@ -86,38 +88,88 @@ pub(crate) fn pull(
     source: Source,
     progress: archive::Progress<'_>,
 ) -> Result<Pulled, PullError> {
-    let path = match &source {
-        Source::Bundle => chroot::BUNDLE.to_owned(),
-        Source::Delta(base) => chroot::delta(&base.id()),
+    let mut fetch = Fetch {
+        connection,
+        state,
+        host,
+        generation,
+        received: Received::of(state, &generation, &source),
+        progress,
     };
-    let opened = connection
-        .open_file(&path)
-        .map_err(|error| PullError::Lost(error.into()))?;
-    let Some(mut file) = opened else {
-        return Err(PullError::Missing(format!(
-            "{path} on {}",
-            connection.server()
-        )));
-    };
-    let mut lost = None;
-    let wire = Wire {
-        file: &mut file,
-        lost: &mut lost,
-    };
-    let pulled = Pulled::unpack(wire, state, host, generation, source, progress);
-    match (pulled, lost) {
-        (Ok(pulled), _) => {
-            file.leave_open();
-            Ok(pulled)
+    let went_on = fetch.received.length() > 0;
+    let mut pulled = fetch.run(source.clone());
+    if went_on && matches!(pulled, Err(PullError::Unverified(_))) {
+        fetch.received.forget();
+        pulled = fetch.run(source);
+    }
+    match &pulled {
+        // It is needed no more, nor is what came of another archive of this generation; what can't be removed goes at
+        // the next pull.
+        Ok(_) => _ = received::remove_all_but(state, None),
+        Err(PullError::Lost(_) | PullError::Missing(_)) => {}
+        Err(PullError::Unverified(_) | PullError::Local(_)) => fetch.received.forget(),
+    }
+    pulled
+}
+
+/// A fetch of one archive.
+struct Fetch<'a, 'p> {
+    connection: &'a Connection,
+    state: &'a State,
+    host: &'a HostName,
+    generation: GenerationId,
+    received: Received,
+    progress: archive::Progress<'p>,
+}
+
+impl Fetch<'_, '_> {
+    /// Fetches what isn't here yet of the archive, and unpacks all of it.
+    fn run(&mut self, source: Source) -> Result<Pulled, PullError> {
+        let connection = self.connection;
+        let path = match &source {
+            Source::Bundle => chroot::BUNDLE.to_owned(),
+            Source::Delta(base) => chroot::delta(&base.id()),
+        };
+        let opened = connection
+            .open_file(&path, self.received.length())
+            .map_err(|error| PullError::Lost(error.into()))?;
+        let Some(mut file) = opened else {
+            return Err(PullError::Missing(format!(
+                "{path} on {}",
+                connection.server()
+            )));
+        };
+        let mut lost = None;
+        let wire = Wire {
+            file: &mut file,
+            lost: &mut lost,
+        };
+        let archive = self
+            .received
+            .and_then(wire)
+            .map_err(|error| PullError::Local(error.into()))?;
+        let pulled = Pulled::unpack(
+            archive,
+            self.state,
+            self.host,
+            self.generation,
+            source,
+            self.progress,
+        );
+        match (pulled, lost) {
+            (Ok(pulled), _) => {
+                file.leave_open();
+                Ok(pulled)
+            }
+            (Err(_), Some(cause)) => {
+                let error: ConnectionError = connection.failed(&format!("reading {path}"), cause);
+                Err(PullError::Lost(error.into()))
+            }
+            (Err(ArchiveError::Disk(error)), None) => Err(PullError::Local(error)),
+            (Err(ArchiveError::Invalid(error)), None) => Err(PullError::Unverified(error.context(
+                format!("{path} on {} isn't to be trusted", connection.server()),
+            ))),
         }
-        (Err(_), Some(cause)) => {
-            let error: ConnectionError = connection.failed(&format!("reading {path}"), cause);
-            Err(PullError::Lost(error.into()))
-        }
-        (Err(ArchiveError::Disk(error)), None) => Err(PullError::Local(error)),
-        (Err(ArchiveError::Invalid(error)), None) => Err(PullError::Unverified(error.context(
-            format!("{path} on {} isn't to be trusted", connection.server()),
-        ))),
     }
 }
 

@@ -180,6 +180,11 @@ impl State {
         self.folder.join("secrets")
     }
 
+    /// What came of archives whose transfer was cut.
+    pub fn received(&self) -> PathBuf {
+        self.folder.join("received")
+    }
+
     /// A copy of the installed generation's `config/`, in which its inputs are moved on.
     pub fn working_copy(&self) -> PathBuf {
         self.folder.join("working")

@@ -19,6 +19,7 @@ use crate::machine::Situation;
 use crate::poll;
 use crate::pull::{self, PullError, Pulled};
 use crate::reboot;
+use crate::received;
 use crate::record::{
     self, Awaiting, Delivered, Failed, Installed, Journal, PastRun, Rebooted, Told,
 };
@@ -143,6 +144,8 @@ impl World for Here<'_> {
         let (connection, generation) = poll::poll(settings, identity)?;
         self.polled = Some(connection.server().to_owned());
         self.connection = Some(connection);
+        // What came of another one isn't wanted any more; what can't be removed goes at the next pull.
+        let _ = received::remove_all_but(self.state, Some(&generation));
         Ok(generation)
     }
 
