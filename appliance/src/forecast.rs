@@ -43,7 +43,8 @@ impl Forecast {
     /// When there is no fleet, or no machine of a given name. What is wrong with the fleet is no error but a problem.
     pub fn make(folder: &Path, names: &[HostName]) -> anyhow::Result<Self> {
         let path = folder.join(FILE_NAME);
-        let text = std::fs::read_to_string(&path)
+        let text = std::fs::read(&path)
+            .and_then(fleet::decode)
             .with_context(|| format!("{} can't be read", path.display()))?;
         let opened = FleetFolder::open(folder)
             .with_context(|| format!("{} can't be read", folder.display()))?;

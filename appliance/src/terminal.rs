@@ -63,7 +63,7 @@ pub fn legible(text: String, terminal: Option<Terminal>) -> String {
 
 /// Whether the terminal, if there is one, only writes what it gets, line by line.
 pub fn is_dumb() -> bool {
-    std::env::var_os("TERM").is_none_or(|term| term == "dumb")
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 /// A colour of a text, as terminals name it.

@@ -167,7 +167,8 @@ fn set_timer(
         .iter()
         .chain(&NIX_PLACES)
     {
-        if let Ok(value) = std::env::var(variable) {
+        if let Some(value) = bento_nix::variable(variable) {
+            let value = value.to_string_lossy();
             command.arg(format!("--setenv={variable}={value}"));
         }
     }

@@ -1,6 +1,7 @@
 //! How a command ends.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 /// Why `bento-client` ended as it did: its exit code, which is a contract.
@@ -34,6 +35,19 @@ pub struct Failure {
     pub reason: ExitReason,
     /// What failed, where, and what to do.
     pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// Whether it failed for lack of rights that root has.
+    pub fn lacks_rights(&self) -> bool {
+        let is_denied = |error: &(dyn std::error::Error + 'static)| {
+            let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            io == Some(io::ErrorKind::PermissionDenied)
+        };
+        let is_denied =
+            self.error.chain().any(is_denied) || format!("{self}").contains("Permission denied");
+        is_denied && !rustix::process::geteuid().is_root()
+    }
 }
 
 impl fmt::Display for Failure {

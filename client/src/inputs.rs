@@ -45,7 +45,7 @@ pub(crate) fn mark_of(config: &Path) -> anyhow::Result<Digest> {
     let mark = if bento_nix::is_flake(config) {
         durable::read_if_there(&config.join(LOCK_FILE))?.unwrap_or_default()
     } else {
-        let profile = channels_profile(std::env::var_os("NIX_STATE_DIR"));
+        let profile = channels_profile(bento_nix::variable("NIX_STATE_DIR"));
         match fs::canonicalize(&profile) {
             Ok(channels) => channels.as_os_str().as_bytes().to_vec(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -98,7 +98,7 @@ fn without_old_channels() -> Command {
     let mut command = Command::new("nix-env");
     command
         .arg("-p")
-        .arg(channels_profile(std::env::var_os("NIX_STATE_DIR")))
+        .arg(channels_profile(bento_nix::variable("NIX_STATE_DIR")))
         .args(["--delete-generations", KEPT_CHANNELS]);
     command
 }

@@ -89,7 +89,7 @@ impl Machine {
 
     /// The Nix store.
     pub fn store(&self) -> PathBuf {
-        match std::env::var_os("NIX_STORE_DIR") {
+        match bento_nix::variable("NIX_STORE_DIR") {
             Some(store) => store.into(),
             None => self.root.join("nix/store"),
         }

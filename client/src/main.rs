@@ -10,7 +10,11 @@ fn main() -> ExitCode {
     match CommandLine::parse().command.run() {
         Ok(()) => ExitReason::Done.into(),
         Err(failure) => {
-            eprintln!("bento-client: {failure}");
+            let advice = match failure.lacks_rights() {
+                true => ". Run it as root",
+                false => "",
+            };
+            eprintln!("bento-client: {failure}{advice}");
             failure.reason.into()
         }
     }

@@ -11,8 +11,8 @@ mod update;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bento_protocol::{HostName, NixArguments};
+use anyhow::{Context, anyhow, bail};
+use bento_protocol::{HostName, NixArguments, wrong_type};
 use serde::Deserialize;
 
 pub use byte_size::{ByteSize, ByteSizeError};
@@ -122,10 +122,19 @@ fn guard() -> bool {
     true
 }
 
+/// Which line of a file isn't in UTF-8.
+fn not_utf8(error: std::string::FromUtf8Error) -> std::io::Error {
+    let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+    let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+    std::io::Error::other(format!("line {line} isn't in UTF-8"))
+}
+
 impl Settings {
     /// Reads a file of settings. Errors name the file, and the line where there is one.
     pub fn read(file: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(file).with_context(|| {
+        let bytes = std::fs::read(file);
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(not_utf8));
+        let text = text.with_context(|| {
             format!(
                 "can't read the settings {}: the NixOS module writes them, and so does `bento-client bootstrap`",
                 file.display()
@@ -136,7 +145,14 @@ impl Settings {
 
     /// Reads settings from text.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let settings: Settings = toml_edit::de::from_str(text)?;
+        let settings: Settings = toml_edit::de::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let before = text.get(..start).unwrap_or_default();
+            match wrong_type(error.message(), before) {
+                Some(words) => anyhow!("line {}: {words}", before.matches('\n').count() + 1),
+                None => error.into(),
+            }
+        })?;
         if settings.servers.is_empty() {
             bail!("there is no [[servers]] with an address and host_keys");
         }

@@ -181,7 +181,8 @@ fn unit(run: RunId, system: &SystemPath, action: Action, log: Option<&Path>) -> 
             command.arg(format!("--property={output}=append:{}", log.display()));
         }
     }
-    if let Ok(archive) = std::env::var("LOCALE_ARCHIVE") {
+    if let Some(archive) = bento_nix::variable("LOCALE_ARCHIVE") {
+        let archive = archive.to_string_lossy();
         command.arg(format!("--setenv=LOCALE_ARCHIVE={archive}"));
     }
     command.arg(program(system)).arg(action.as_str());

@@ -31,7 +31,7 @@ impl<'a> Screen<'a> {
     /// Shows it on this output, which is that terminal, if it is one. With `lines`, lines of another kind go to the
     /// terminal as well, so that nothing may be drawn over.
     pub fn new(output: &'a mut dyn Write, terminal: Option<Terminal>, lines: bool) -> Self {
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         Screen {
             output,
             terminal,

@@ -1,6 +1,7 @@
 //! `bento flake-update`: newer inputs for the fleet's flakes.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use bento_protocol::HostName;
@@ -19,8 +20,8 @@ pub struct FlakeUpdate {
     /// Only these inputs, as flake.nix names them
     #[arg(value_name = "INPUT", value_parser = input)]
     inputs: Vec<String>,
-    /// Only the flakes of these machines
-    #[arg(long = "host", value_name = "NAME", num_args = 1..)]
+    /// Only the flake of this machine; may be given several times
+    #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<HostName>,
     #[command(flatten)]
     folder: FleetFolderOption,
@@ -42,6 +43,24 @@ fn input(text: &str) -> Result<String, String> {
 }
 
 impl FlakeUpdate {
+    /// Says so where a machine was taken for an input.
+    fn with_hint(&self, error: anyhow::Error, fleet: &Path) -> anyhow::Error {
+        let all = Forecast::make(fleet, &[]).ok();
+        let is_machine = |input: &&String| {
+            let name = input.parse::<HostName>().ok();
+            name.zip(all.as_ref())
+                .is_some_and(|(name, all)| all.has(&name))
+        };
+        match self.inputs.iter().find(is_machine) {
+            Some(machine) => {
+                anyhow::anyhow!(
+                    "{error}; {machine} is a machine, which is named with --host {machine}"
+                )
+            }
+            None => error,
+        }
+    }
+
     /// Moves them.
     ///
     /// # Errors
@@ -59,7 +78,9 @@ impl FlakeUpdate {
         }
         let mut flakes = locking::flakes(&forecast);
         let smithy = Smithy::new(&fleet, &forecast)?;
-        smithy.require(&self.inputs, &mut flakes)?;
+        smithy
+            .require(&self.inputs, &mut flakes)
+            .map_err(|error| self.with_hint(error, &fleet))?;
         let (mut moved, mut unchanged, mut failed) = (0, 0, 0);
         for flake in &flakes {
             if smithy.is_interrupted() {

@@ -6,9 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::init::existing;
-use crate::fleet::FILE_NAME;
+use crate::fleet::{FILE_NAME, decode};
 
 pub(super) use predecessor::refuse_predecessor;
 
@@ -19,7 +20,7 @@ const MOUNTED: &str = "/config";
 #[derive(Debug, clap::Args)]
 pub struct FleetFolderOption {
     /// The fleet folder: the one that holds fleet.toml
-    #[arg(long, value_name = "DIR", env = "BENTO_DIR")]
+    #[arg(long, value_name = "DIR", env = "BENTO_DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     fleet: Option<PathBuf>,
 }
 
@@ -29,7 +30,12 @@ impl FleetFolderOption {
     /// # Errors
     /// When there is no `fleet.toml`, or one that was only come across belongs to somebody else.
     pub fn find(&self) -> anyhow::Result<PathBuf> {
-        if let Some(named) = &self.fleet {
+        // An empty variable is one that isn't set.
+        if let Some(named) = self
+            .fleet
+            .as_ref()
+            .filter(|named| !named.as_os_str().is_empty())
+        {
             if !named.join(FILE_NAME).is_file() {
                 refuse_predecessor(named)?;
                 refuse_flake(named)?;
@@ -108,7 +114,8 @@ fn trusted_users() -> Vec<u32> {
 /// When it can't be read.
 pub(super) fn read_settings(fleet: &Path) -> anyhow::Result<String> {
     let path = fleet.join(FILE_NAME);
-    fs::read_to_string(&path).with_context(|| format!("{} can't be read", path.display()))
+    let text = fs::read(&path).and_then(decode);
+    text.with_context(|| format!("{} can't be read", path.display()))
 }
 
 /// Why a file of the fleet folder can't be written, with what to do where it is a container that can't.
@@ -126,6 +133,21 @@ pub(super) fn unwritable(path: &Path, error: io::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Issue 10, line 41.
+    #[test]
+    fn an_empty_name_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILE_NAME), "").unwrap();
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            folder: FleetFolderOption,
+        }
+        let empty = <Line as clap::Parser>::try_parse_from(["x", "--fleet", ""]).unwrap();
+        let error = empty.folder.find().unwrap_err().to_string();
+        assert!(!error.starts_with(" holds"), "it isn't looked for: {error}");
+    }
 
     #[test]
     fn settings_that_were_come_across_are_ones_own_or_refused() {

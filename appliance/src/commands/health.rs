@@ -59,7 +59,12 @@ impl Health {
     /// # Errors
     /// When the appliance doesn't serve machines.
     pub fn run(&self, output: &mut dyn Write) -> Result<()> {
-        let sshd = handshake(self.address, LIMIT)?;
+        let sshd = handshake(self.address, LIMIT).with_context(|| {
+            format!(
+                "asked {}, where the appliance of this container listens; from outside: podman exec bento bento health",
+                self.address
+            )
+        })?;
         let (state, runtime) = (State::new(&self.state), Runtime::new(&self.runtime));
         let ready = runtime.ready();
         let done = ready

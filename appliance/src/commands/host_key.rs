@@ -19,7 +19,8 @@ use laggards::Laggards;
 /// To replace it, make a second one with --prepare, and name both wherever the first one stands: in the machines'
 /// configuration, and in fleet.toml if that has host_keys. Once every machine is up to date, --switch lets the appliance
 /// show the second one. Then the first can go from those places, and --forget removes it; until then, --switch goes back.
-/// While there are two, both are printed, the one in use first.
+/// While there are two, both are printed, the one in use first. Each line is the key and, as its comment, the fingerprint
+/// that `bento-client` shows.
 #[derive(Debug, Args)]
 pub struct HostKey {
     #[command(flatten)]
@@ -78,7 +79,7 @@ impl HostKey {
             }
         };
         for key in keys {
-            writeln!(output, "{}", key.authorized_line())?;
+            writeln!(output, "{}", key.line_with_fingerprint())?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use bento_protocol::Address;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::fleet_folder::refuse_predecessor;
 
@@ -17,7 +18,7 @@ use super::fleet_folder::refuse_predecessor;
 #[derive(Debug, Args)]
 pub struct Init {
     /// The folder, made if it isn't there
-    #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".")]
+    #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".", value_parser = folder())]
     folder: PathBuf,
     /// Make a fleet of the flake in the folder: write a fleet.toml with its machines, and say what each would get
     #[arg(long)]
@@ -28,6 +29,14 @@ pub struct Init {
     /// The port at which they will
     #[arg(long, default_value_t = EXAMPLE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+}
+
+/// A folder; where the variable that names it is empty, this one.
+fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|named| match named.is_empty() {
+        true => PathBuf::from("."),
+        false => PathBuf::from(named),
+    })
 }
 
 /// What `fleet.toml` takes as one.
@@ -122,7 +131,9 @@ impl Init {
             "{} now holds a fleet: kikimora, alice and bob are flake machines, pi is a classic one.\n\n\
              Next, there:\n\n    \
              bento check                      what would be published; nothing is wrong yet\n    \
-             bento host-key                   the appliance's key, for utils/bento.nix\n    \
+             podman exec bento bento host-key\n    \
+                                              the running appliance's key: into host_keys of fleet.toml, from where\n    \
+                                              `host add` has it, and into utils/bento.nix\n    \
              bento host add NAME --key KEY    enrols a machine, and prints what it needs\n\n\
              README.md tells the rest.",
             folder.display()

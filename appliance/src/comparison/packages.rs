@@ -91,7 +91,7 @@ fn systems(host: &Comparison, built: Built<'_>) -> Systems {
 /// Whether it is in the store of this machine. A machine names its system itself, and Nix takes the path of anything
 /// else for a flake, which it would evaluate.
 fn is_in_store(system: &SystemPath) -> bool {
-    let store = std::env::var_os("NIX_STORE_DIR").unwrap_or_else(|| "/nix/store".into());
+    let store = bento_nix::variable("NIX_STORE_DIR").unwrap_or_else(|| "/nix/store".into());
     let name = Path::new(system.as_str()).strip_prefix(store).ok();
     let is_folder = || std::fs::symlink_metadata(system).is_ok_and(|found| found.is_dir());
     name.and_then(Path::to_str).is_some_and(is_store_name) && is_folder()

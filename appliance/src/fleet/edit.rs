@@ -11,7 +11,7 @@ use std::ops::Range;
 use bento_protocol::HostName;
 use toml_edit::{Document, Item, TableLike, Value};
 
-use super::{PublicKey, SourceTemplate};
+use super::{PublicKey, SourcePath, SourceTemplate};
 use place::{extent, first_line_below, last_header, lines_of, whole_lines};
 
 /// Why a `fleet.toml` can't be edited.
@@ -32,6 +32,9 @@ pub enum EditError {
         /// How that is written.
         advice: String,
     },
+    /// It names that machine already.
+    #[error("it has a machine {0} already")]
+    Taken(HostName),
     /// It doesn't name that machine.
     #[error("it has no machine {0}: `bento host list` shows which there are")]
     Unknown(HostName),
@@ -153,6 +156,46 @@ fn without_entries(mut text: String, name: &HostName, entries: usize) -> Result<
         text = applied(&text, (entry.unwrap_or_default(), String::new()));
     }
     Ok(text)
+}
+
+/// Gives a machine another name, with the old one as `renamed_from`.
+///
+/// # Errors
+/// When the text can't be edited, or the new name is another machine's.
+pub fn rename(text: &str, old: &HostName, new: &HostName) -> Result<String, EditError> {
+    let draft = Draft::of(text)?;
+    draft.known_host(old)?;
+    if draft.host(new)?.is_some() {
+        return Err(EditError::Taken(new.clone()));
+    }
+    let replaced =
+        |text: &str, at: usize| applied(text, (at..at + old.as_str().len(), new.to_string()));
+    // Where the old name is the machine's key, the new one alone in its place makes a machine of that name.
+    let is_key = |at: &usize| {
+        let text = replaced(text, *at);
+        let draft = Draft::of(&text);
+        draft.is_ok_and(|draft| matches!(draft.host(new), Ok(Some(_))))
+    };
+    let places: Vec<usize> = text.match_indices(old.as_str()).map(|(at, _)| at).collect();
+    let keys = places.into_iter().filter(is_key).rev();
+    let text = keys.fold(text.to_owned(), |text, at| replaced(&text, at));
+    set(&text, new, "renamed_from", &quoted(old))
+}
+
+/// Gives a machine a source.
+///
+/// # Errors
+/// When the text can't be edited.
+pub fn set_source(text: &str, name: &HostName, source: &SourcePath) -> Result<String, EditError> {
+    set(text, name, "source", &quoted(source))
+}
+
+/// Says what the flake calls a machine.
+///
+/// # Errors
+/// When the text can't be edited.
+pub fn set_attribute(text: &str, name: &HostName, attribute: &str) -> Result<String, EditError> {
+    set(text, name, "attribute", &quoted(attribute))
 }
 
 /// Lets machines keep the generation that they have, or no longer so.

@@ -67,6 +67,7 @@ impl HostTable {
                 .map(HostName::try_from)
                 .transpose()
                 .map_err(|error| error.to_string())?,
+            renamed_to: None,
             paused: self.paused.or(defaults.paused).unwrap_or_default(),
             silent_after: self
                 .silent_after

@@ -27,6 +27,11 @@ impl PublicKey {
         key.to_string().trim_end().to_owned()
     }
 
+    /// The same line with the fingerprint as its comment: what is pasted, and what people compare.
+    pub fn line_with_fingerprint(&self) -> String {
+        format!("{} {}", self.authorized_line(), self.fingerprint())
+    }
+
     /// Such as `SHA256:…`, as OpenSSH prints it.
     pub fn fingerprint(&self) -> String {
         self.0.fingerprint(HashAlg::Sha256).to_string()

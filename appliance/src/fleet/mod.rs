@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use key::{PublicKey, PublicKeyError};
 pub use notify::{Notify, Webhook};
-pub use settings::{FILE_NAME, Reading, admin, read};
+pub use settings::{FILE_NAME, Reading, admin, decode, read};
 pub use source::{SourcePath, SourceTemplate};
 pub use span::Span;
 
@@ -33,6 +33,36 @@ pub struct Fleet {
     pub notify: Option<Notify>,
     /// The machines.
     pub hosts: BTreeMap<HostName, Host>,
+}
+
+impl Fleet {
+    /// Whether a machine had this name before.
+    pub fn is_former_name(&self, name: &HostName) -> bool {
+        let mut hosts = self.hosts.values();
+        hosts.any(|host| host.renamed_from.as_ref() == Some(name))
+    }
+
+    /// The same fleet with an account for every former name that isn't another machine's: a machine logs in by that name
+    /// until it runs the system with its new one.
+    #[must_use]
+    pub fn with_former_names(mut self) -> Self {
+        let renamed = self.hosts.iter().filter_map(|(name, host)| {
+            let former = host.renamed_from.clone()?;
+            let mut account = Host {
+                renamed_from: None,
+                renamed_to: Some(name.clone()),
+                ..host.clone()
+            };
+            let attribute = account.terms.attribute.take();
+            account.terms.attribute = attribute.or(String::from(name.clone()).try_into().ok());
+            Some((former, account))
+        });
+        let renamed: Vec<_> = renamed.collect();
+        for (former, account) in renamed {
+            self.hosts.entry(former).or_insert(account);
+        }
+        self
+    }
 }
 
 /// Where the machines find the appliance.
@@ -104,6 +134,10 @@ pub struct Host {
     pub overruled: Overruled,
     /// The name that it had before.
     pub renamed_from: Option<HostName>,
+    /// Of the account of a former name: the name that the machine has now. It is told what that one is told, until its
+    /// new system has the new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_to: Option<HostName>,
     /// Whether it keeps the generation that it has.
     pub paused: bool,
     /// How long no contact is normal.

@@ -190,7 +190,7 @@ mod tests {
             ),
             ("webhook = \"https:// secret\"", 4, "isn't an address"),
             ("command = []", 3, "isn't a program"),
-            ("command = \"notify\"", 4, "invalid type"),
+            ("command = \"notify\"", 4, "must be a list in [ ]"),
             (
                 "webhook = \"https://a\"\ntimeout = \"never\"",
                 5,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use bento_protocol::wrong_type;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use toml_edit::{Document, Item, Key};
 
@@ -54,8 +55,14 @@ impl<'text> Reader<'text> {
         };
         result
             .map_err(|error| {
-                let what = format!("{name}: {}", error.message());
-                self.add(error.span().or(item.span()), what, "correct the line");
+                let before = error.span().and_then(|span| self.text.get(..span.start));
+                let words = wrong_type(error.message(), before.unwrap_or_default());
+                let what = words.unwrap_or_else(|| error.message().to_owned());
+                self.add(
+                    error.span().or(item.span()),
+                    format!("{name}: {what}"),
+                    "correct the line",
+                );
             })
             .ok()
     }

@@ -72,6 +72,19 @@ pub fn read(text: &str) -> Result<Reading, Vec<Problem>> {
     })
 }
 
+/// The text of a `fleet.toml`.
+///
+/// # Errors
+/// When it isn't in UTF-8: the error names the line.
+pub fn decode(bytes: Vec<u8>) -> std::io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let what = format!("line {line} isn't in UTF-8: save the file in that encoding");
+        std::io::Error::new(std::io::ErrorKind::InvalidData, what)
+    })
+}
+
 /// How the appliance is reached, from a text in which anything else may be wrong; none if that is, too.
 pub fn admin(text: &str) -> Option<Vec<String>> {
     let document = Document::parse(text).ok()?;
@@ -193,6 +206,39 @@ mod tests {
         assert!(terms("a").nix_args.as_slice().is_empty() && terms("a").self_update);
         assert_eq!(terms("b").nix_args.as_slice().len(), 2);
         assert_eq!(terms("b").attribute, None, "the host's name is the default");
+    }
+
+    // Issue 10, line 41.
+    #[test]
+    fn a_value_of_the_wrong_kind_and_another_encoding_are_told_in_words() {
+        let port = refusal("[server]\naddress = \"a\"\nport = \"x\"\n");
+        let words =
+            "fleet.toml:3: [server]: port is the text \"x\", and must be a number from 0 to 65535";
+        assert!(port.starts_with(words), "{port}");
+        for (line, words) in [
+            (
+                "paused = \"yes\"",
+                "paused is the text \"yes\", and must be true or false",
+            ),
+            (
+                "keys = \"x\"",
+                "keys is the text \"x\", and must be a list in [ ]",
+            ),
+            ("source = 1", "source is 1, and must be a text in quotes"),
+            (
+                "reboot_window = 1",
+                "reboot_window is 1, and must be a table",
+            ),
+        ] {
+            let reading = read(&format!("{SERVER}[hosts.a]\n{line}\n")).unwrap();
+            let problem = reading.problems[0].to_string();
+            assert!(problem.contains(words), "{problem}");
+        }
+        let error = decode(b"[server]\naddress = \"a\"\n# f\xfcr alle\n".to_vec()).unwrap_err();
+        assert!(
+            error.to_string().starts_with("line 3 isn't in UTF-8"),
+            "{error}"
+        );
     }
 
     // Issue 10, line 7.

@@ -158,8 +158,7 @@ impl FleetFolder {
     /// The same of a file that was found; none if it isn't any more what it was then.
     pub fn text_of(&self, found: &Found, limit: u64) -> io::Result<Option<String>> {
         let bytes = self.bytes_of(found, limit)?;
-        let text = bytes.map(String::from_utf8).transpose();
-        text.map_err(|_| io::Error::other("it isn't in UTF-8"))
+        bytes.map(crate::fleet::decode).transpose()
     }
 
     /// The bytes of a small file, and its stamp, as [`Self::text`] reads one without following symlinks; none if the

@@ -86,7 +86,7 @@ fn each_lock_file_moves_once_and_nothing_else_does() {
     std::os::unix::fs::chown(&lock, Some(1234), Some(1234)).unwrap();
     move_input(&ground, "one", "2");
     let ended = ground
-        .bento(&["flake-update", "--host", "right", "own"])
+        .bento(&["flake-update", "--host", "right", "--host", "own"])
         .with(0);
     assert_eq!(ended.text.matches("  one: ").count(), 2, "{}", ended.text);
     assert!(!ended.text.contains("  two: "), "{}", ended.text);
@@ -94,6 +94,21 @@ fn each_lock_file_moves_once_and_nothing_else_does() {
     assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o640, 1234));
     assert_eq!(everything(&ground), before);
     assert_eq!(ground.leftovers(), [""; 0]);
+}
+
+// Issue 10, line 41.
+#[test]
+fn an_input_behind_a_machine_is_an_input_and_a_machine_among_inputs_is_told() {
+    let ground = fleet();
+    let before = ground
+        .bento(&["flake-update", "--host", "own", "one"])
+        .with(0);
+    assert!(!before.text.contains("hosts/right"), "{}", before.text);
+    ground
+        .bento(&["flake-update", "--host", "own", "right"])
+        .with(1)
+        .saying("no flake has an input right: there are ")
+        .saying("right is a machine, which is named with --host right");
 }
 
 #[test]

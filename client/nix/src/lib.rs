@@ -9,10 +9,12 @@ pub mod normal;
 pub mod process;
 mod run;
 mod tail;
+mod variable;
 mod version;
 
 pub use command::{Order, add_options, attribute, flake_command, reference, update_lock};
 pub use configuration::{Kind, LOCK_FILE, has_lock, is_flake};
 pub use run::{BuildError, run, system};
 pub use tail::Tail;
+pub use variable::variable;
 pub use version::{Version, version};

@@ -21,6 +21,7 @@ mod run;
 pub mod stream;
 mod symlink;
 mod system_path;
+mod wrong_type;
 
 pub use address::{Address, AddressError};
 pub use delta::{Delta, DeltaError, merge};
@@ -39,6 +40,7 @@ pub use report::{Outcome, Phase, Report, ReportError, Systems};
 pub use run::{ReportName, ReportNameError, RunId};
 pub use symlink::{Symlink, SymlinkError};
 pub use system_path::{SystemPath, SystemPathError};
+pub use wrong_type::wrong_type;
 
 /// The only version of the wire format that there is so far: `"format": 1` in every JSON document.
 pub const FORMAT: u32 = 1;

@@ -103,6 +103,9 @@ impl Bootstrap {
             true => vec![self.shown_host_key()?],
             false => self.host_keys.clone(),
         };
+        for key in &host_keys {
+            println!("The appliance's host key: {key} {}", key.fingerprint());
+        }
         let text = self.settings_text(&host_keys);
         let write = || {
             let settings = Settings::parse(&text)?;
@@ -139,9 +142,8 @@ impl Bootstrap {
         .because(ExitReason::Server)?;
         let key = greeted.host_key().clone();
         println!(
-            "Pinned the host key that {} shows: {}. Compare it with what `bento host-key` prints there.",
-            self.server,
-            key.fingerprint()
+            "Pinned the host key that {} shows. Compare it with what `bento host-key` prints there:",
+            self.server
         );
         Ok(key)
     }

@@ -2,6 +2,7 @@ use std::io;
 
 use bento_protocol::HostName;
 
+use crate::settings::SETTINGS_FILE;
 use crate::transport::ProxyFate;
 
 /// Why a server can't be used.
@@ -38,8 +39,9 @@ pub enum ConnectionError {
     /// It isn't the server that was pinned.
     #[error(
         "{server} shows the host key {shown}, but pinned is {pinned}. Either its key was replaced: then put the one \
-         that `bento host-key` prints on the appliance into host_keys. Or this is another server, which was told \
-         nothing"
+         that `bento host-key` prints on the appliance into host_keys in {SETTINGS_FILE}, and into hostKeys of \
+         services.bento-client.servers in the machine's configuration, which writes that file. Or this is another \
+         server, which was told nothing"
     )]
     HostKey {
         /// Its address and port.

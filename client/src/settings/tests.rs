@@ -12,6 +12,15 @@ fn text() -> String {
     )
 }
 
+// Issue 10, line 41.
+#[test]
+fn a_value_of_the_wrong_kind_is_told_in_words() {
+    let text = "name = \"a\"\n[[servers]]\naddress = \"b\"\nport = \"x\"\nhost_keys = []\n";
+    let error = Settings::parse(text).unwrap_err().to_string();
+    let words = "line 4: port is the text \"x\", and must be a number from 0 to 65535";
+    assert!(error.starts_with(words), "{error}");
+}
+
 #[test]
 fn what_is_not_said_has_its_default() {
     let settings = Settings::parse(&text()).unwrap();

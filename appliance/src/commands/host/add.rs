@@ -71,6 +71,16 @@ impl Add {
         output.flush()?;
         let server = &reading.fleet.server;
         let pinned = self.host_keys(server, output)?;
+        for key in pinned
+            .iter()
+            .filter_map(|key| key.parse::<PublicKey>().ok())
+        {
+            writeln!(
+                output,
+                "\nThe appliance's host key has the fingerprint {}.",
+                key.fingerprint()
+            )?;
+        }
         if known.is_empty() || new.is_empty() {
             let first = instructions::first_contact(&self.name, server, &pinned);
             let module = instructions::configuration(&self.name, server, &pinned);
@@ -116,8 +126,8 @@ impl Add {
         };
         writeln!(
             output,
-            "\nThe appliance's host key isn't known here{why}. `podman exec bento bento host-key` prints what belongs \
-             below; as host_keys in fleet.toml's [server] it is put there from now on."
+            "\nThe appliance's host key isn't known here{why}. Where it runs, `podman exec bento bento \
+             host-key` prints what belongs below; as host_keys in fleet.toml's [server] it is put there from now on."
         )?;
         Ok(vec!["<the host key>".to_owned()])
     }

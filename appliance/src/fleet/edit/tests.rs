@@ -316,3 +316,24 @@ fn what_is_said_of_one_entry_in_braces_outlives_the_next_one() {
         assert_eq!(resumed, text(entries).replace("true", "false"));
     }
 }
+
+// Issue 10, line 28.
+#[test]
+fn a_machine_that_gets_another_name_keeps_all_else_in_its_place() {
+    for style in &STYLES {
+        let text = style.text();
+        let new = name("new-a");
+        let renamed = rename(&text, &name("a"), &new).unwrap();
+        let (before, after) = (fleet(&text), fleet(&renamed));
+        assert_eq!(after.hosts.len(), before.hosts.len(), "{renamed}");
+        assert!(!after.hosts.contains_key(&name("a")), "{renamed}");
+        let (old, host) = (&before.hosts[&name("a")], &after.hosts[&new]);
+        assert_eq!(host.renamed_from, Some(name("a")));
+        assert_eq!((&host.keys, &host.terms), (&old.keys, &old.terms));
+        assert_eq!(after.hosts[&name("b")], before.hosts[&name("b")]);
+        let comments = |text: &str| text.matches('#').count();
+        assert_eq!(comments(&renamed), comments(&text), "{renamed}");
+        let taken = rename(&text, &name("a"), &name("b")).unwrap_err();
+        assert_eq!(taken, EditError::Taken(name("b")));
+    }
+}
