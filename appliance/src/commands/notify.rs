@@ -194,6 +194,7 @@ mod tests {
             bad: true,
             state: "failing",
             silent: false,
+            faulty: false,
             since: None,
             error: None,
         };

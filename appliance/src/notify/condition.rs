@@ -37,6 +37,8 @@ pub struct Condition {
     pub state: &'static str,
     /// Whether the machine is silent.
     pub silent: bool,
+    /// Whether it is bad though its state by itself is not, because of the error.
+    pub faulty: bool,
     /// Since when that is so; none where it isn't known.
     pub since: Option<Timestamp>,
     /// What is wrong, in one line.
@@ -74,6 +76,7 @@ impl Condition {
             bad: machine.needs_attention() && !is_awaited,
             state: machine.state.as_str(),
             silent,
+            faulty: machine.is_faulty(),
             since: since(machine).filter(|_| !silent),
             error: machine.error.as_deref().map(|error| one_line(error, ERROR)),
         }
@@ -85,6 +88,7 @@ impl Condition {
             bad,
             state: if bad { "faulty" } else { "good" },
             silent: false,
+            faulty: false,
             since: None,
             error: bad.then(|| one_line(&problems.join("; "), ERROR)),
         }

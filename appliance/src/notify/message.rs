@@ -53,6 +53,7 @@ impl Message {
             bad: false,
             state: "test",
             silent: false,
+            faulty: false,
             since: None,
             error: None,
         };
@@ -97,7 +98,11 @@ impl Message {
 
 fn sentence(subject: &Subject, condition: &Condition) -> String {
     let Condition {
-        bad, state, silent, ..
+        bad,
+        state,
+        silent,
+        faulty,
+        ..
     } = condition;
     let error = match &condition.error {
         Some(error) => format!(": {error}"),
@@ -108,6 +113,9 @@ fn sentence(subject: &Subject, condition: &Condition) -> String {
         (Subject::Fleet, false, _) => "bento: the fleet is all right again".into(),
         (Subject::Machine(name), true, true) => {
             format!("bento: {name} is silent, and was {state} when it was last heard of{error}")
+        }
+        (Subject::Machine(name), true, false) if *faulty => {
+            format!("bento: {name} needs attention, though it is {state}{error}")
         }
         (Subject::Machine(name), true, false) => format!("bento: {name} is {state}{error}"),
         (Subject::Machine(name), false, _) => {
@@ -131,6 +139,7 @@ mod tests {
             bad: true,
             state: "failing",
             silent: false,
+            faulty: false,
             since: None,
             error: Some("build_failed: no luck".into()),
         };
@@ -144,5 +153,23 @@ mod tests {
         assert!(environment.contains(&("BENTO_MACHINE", "kikimora".into())));
         assert!(environment.contains(&("BENTO_BAD", "true".into())));
         assert!(environment.contains(&("BENTO_SINCE", "2026-01-01T00:00:00Z".into())));
+    }
+
+    // Issue 10, line 40.
+    #[test]
+    fn what_is_wrong_beside_a_good_state_is_no_good_news() {
+        let condition = Condition {
+            bad: true,
+            state: "up-to-date",
+            silent: false,
+            faulty: true,
+            since: None,
+            error: Some("hosts/moon/dang: is a symlink: mend it".into()),
+        };
+        let subject = Subject::Machine("moon".parse().unwrap());
+        assert_eq!(
+            Message::new(&subject, &condition, second(0)).text,
+            "bento: moon needs attention, though it is up-to-date: hosts/moon/dang: is a symlink: mend it"
+        );
     }
 }

@@ -149,7 +149,17 @@ impl MachineStatus {
     /// Whether somebody has to look at it: it failed, isn't what it should be, or is silent. What passes by itself, such
     /// as an update that is under way, or is the machine's owner's to do, such as a reboot, isn't meant.
     pub fn needs_attention(&self) -> bool {
-        let is_bad = match self.state {
+        self.has_bad_state() || self.silent == Some(true) || self.error.is_some()
+    }
+
+    /// Whether something is wrong, though its state by itself needs nobody: what is in its folder can't be published, or
+    /// an update that it made by itself failed.
+    pub fn is_faulty(&self) -> bool {
+        self.error.is_some() && !self.has_bad_state()
+    }
+
+    fn has_bad_state(&self) -> bool {
+        match self.state {
             HostStatus::Unpublished
             | HostStatus::RolledBack
             | HostStatus::Failing
@@ -162,8 +172,7 @@ impl MachineStatus {
             | HostStatus::UpToDate
             | HostStatus::SyncPending
             | HostStatus::RebuildPending => false,
-        };
-        is_bad || self.silent == Some(true) || self.error.is_some()
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Table {
             above: above(status, terminal),
             headings: (!rows.is_empty()).then(headings),
             rows: lines
-                .map(|(host, cells)| layout.row(cells, Some(colour(host.state)), terminal))
+                .map(|(host, cells)| layout.row(cells, Some(colour(host)), terminal))
                 .collect(),
             below: status
                 .hosts
@@ -112,6 +112,7 @@ fn summary(hosts: &[MachineStatus], of: usize) -> String {
         .filter_map(|state| count(&|host| host.state == state, state.as_str()))
         .collect();
     let besides: Vec<_> = [
+        count(&MachineStatus::is_faulty, "faulty"),
         count(&|host| host.silent == Some(true), "silent"),
         count(&|host| host.paused, "paused"),
         count(&|host| host.held.is_some(), "held"),
@@ -133,10 +134,13 @@ fn summary(hosts: &[MachineStatus], of: usize) -> String {
 fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> Row {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut state = if terminal.is_some() {
-        format!("{} {}", symbol(host.state), host.state)
+        format!("{} {}", symbol(host), host.state)
     } else {
         host.state.to_string()
     };
+    if host.is_faulty() {
+        state.push_str(", faulty");
+    }
     if host.paused {
         state.push_str(", paused");
     }
@@ -256,8 +260,9 @@ pub(crate) fn wrap(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
-fn colour(state: HostStatus) -> Colour {
-    match state {
+fn colour(host: &MachineStatus) -> Colour {
+    match host.state {
+        _ if host.is_faulty() => Colour::Red,
         HostStatus::UpToDate | HostStatus::AutoUpdated => Colour::Green,
         HostStatus::New | HostStatus::SyncPending | HostStatus::RebuildPending => Colour::Blue,
         HostStatus::Legacy
@@ -269,8 +274,8 @@ fn colour(state: HostStatus) -> Colour {
 }
 
 /// For those who don't see the colours. All are one cell wide.
-fn symbol(state: HostStatus) -> char {
-    match colour(state) {
+fn symbol(host: &MachineStatus) -> char {
+    match colour(host) {
         Colour::Green => '✓',
         Colour::Blue => '…',
         Colour::Yellow => '!',

@@ -201,6 +201,25 @@ fn nothing_raw_reaches_a_terminal() {
     }
 }
 
+// Issue 10, line 40.
+#[test]
+fn a_machine_whose_folder_is_faulty_isnt_shown_as_good_and_is_counted() {
+    let problem = "hosts/a/dang: is a symlink".to_owned();
+    let faulty = MachineStatus {
+        error: Some(problem.clone()),
+        problems: vec![problem],
+        ..machine("a", HostStatus::UpToDate)
+    };
+    let status = status(vec![faulty, machine("b", HostStatus::UpToDate)]);
+    assert!(status.hosts[0].needs_attention() && status.hosts[0].is_faulty());
+    let text = render(&status, plain(120));
+    assert!(text.contains("✗ up-to-date, faulty"), "{text}");
+    assert!(
+        text.contains("2 machines: 2 up-to-date; 1 faulty"),
+        "{text}"
+    );
+}
+
 #[test]
 fn colours_and_symbols_only_where_they_are_wanted() {
     let status = status(vec![machine("a", HostStatus::UpToDate)]);
