@@ -127,6 +127,14 @@ impl Enrolments {
         }
     }
 
+    /// Since when a machine that was renamed is enrolled: what it said by its former name is its own.
+    pub fn carry_over(&mut self, former: &HostName, name: &HostName) {
+        let since = self.hosts.get(former).map(|enrolment| enrolment.since);
+        if let (Some(since), Some(enrolment)) = (since, self.hosts.get_mut(name)) {
+            enrolment.since = since;
+        }
+    }
+
     /// Takes a machine's account away. It can come back within [`KEPT`].
     pub fn remove(&mut self, name: &HostName, now: Timestamp) {
         if let Some(enrolment) = self.hosts.remove(name) {

@@ -145,7 +145,10 @@ impl Appliance {
     /// When the appliance can't be asked.
     pub fn changes(&self, forecast: &Forecast) -> anyhow::Result<Changes> {
         let generations = self.offer(&[])?.generations;
-        let is_gone = |name: &&HostName| forecast.fleet.is_some() && !forecast.has(name);
+        let is_gone = |name: &&HostName| {
+            let fleet = forecast.fleet.as_ref();
+            fleet.is_some_and(|fleet| !fleet.is_former_name(name)) && !forecast.has(name)
+        };
         let gone = generations.keys().filter(is_gone).cloned().collect();
         let prospects = forecast.machines.values().flatten();
         let news: Vec<&Manifest> = prospects

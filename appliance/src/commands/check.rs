@@ -112,7 +112,7 @@ fn removal(name: &HostName) -> Problem {
     let what =
         "isn't there any more: its account and its generation go at once, its reports in a week";
     let advice =
-        "if it has another name now, say renamed_from there and keep it here until it has reported";
+        "if it has another name now, say renamed_from there, or let `bento host rename` do that";
     Problem::new(FILE_NAME, what, advice).of(name)
 }
 

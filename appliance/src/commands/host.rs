@@ -7,19 +7,22 @@ mod keys;
 mod list;
 mod pause;
 mod remove;
+mod rename;
 mod settings_file;
 
 use std::io::Write;
 
 use clap::Subcommand;
 
-/// Add machines to the fleet, take them out, pause them, and list them
+/// Add machines to the fleet, take them out, rename them, pause them, and list them
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
     /// Enrol a machine: put its key into fleet.toml, and print what to type there
     Add(add::Add),
     /// Take machines out of the fleet
     Remove(remove::Remove),
+    /// Give a machine another name; it comes over by itself
+    Rename(rename::Rename),
     /// List the machines of fleet.toml
     List(list::List),
     /// Let machines keep the generation that they have
@@ -37,6 +40,7 @@ impl HostCommand {
         match self {
             HostCommand::Add(add) => add.run(output),
             HostCommand::Remove(remove) => remove.run(output),
+            HostCommand::Rename(rename) => rename.run(output),
             HostCommand::List(list) => list.run(output),
             HostCommand::Pause(pause) => pause.run(output),
             HostCommand::Resume(resume) => resume.run(output),

@@ -16,6 +16,6 @@ pub use inbox::{Intake, Refuse, Writers, count, take_in};
 pub use ledger::Ledger;
 pub use legacy::{LegacyLog, LegacyNameError, LegacyOutcome};
 pub use record::{Content, Record};
-pub use store::{Limits, Store};
+pub use store::{Limits, Store, copy};
 pub(crate) use text::is_shown;
 pub use text::{line_as_is, log, one_line, plain_json};

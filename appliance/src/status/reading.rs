@@ -2,6 +2,7 @@
 
 mod machine;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
@@ -102,11 +103,26 @@ impl Reading {
             let ledger = machine.ledger_since(self.enrolled(name)).into_owned();
             (name.clone(), ledger)
         };
-        self.machines.iter().map(ledger).collect()
+        let machines = self.machines.iter();
+        machines
+            .filter(|(name, _)| {
+                self.hosts
+                    .get(name)
+                    .is_none_or(|host| host.renamed_to.is_none())
+            })
+            .map(ledger)
+            .collect()
     }
 
     fn enrolled(&self, name: &HostName) -> Option<Timestamp> {
         self.enrolments.get(name).map(|enrolment| enrolment.since)
+    }
+
+    /// The former name of a machine that still has an account by it.
+    fn former<'h>(&self, name: &HostName, host: &'h Host) -> Option<&'h HostName> {
+        let former = host.renamed_from.as_ref()?;
+        let account = self.hosts.get(former)?;
+        (account.renamed_to.as_ref() == Some(name)).then_some(former)
     }
 
     /// What is known at a moment, by what was read.
@@ -122,8 +138,19 @@ impl Reading {
         let nothing = MachineReading::default();
         let mut machine = |(name, host): (&HostName, &Host)| {
             let enrolled = self.enrolled(name);
-            let problems = problems_of.remove(name).unwrap_or_default();
-            let reading = self.machines.get(name).unwrap_or(&nothing);
+            let mut problems = problems_of.remove(name).unwrap_or_default();
+            let mut reading = Cow::Borrowed(self.machines.get(name).unwrap_or(&nothing));
+            if let Some(former) = self.former(name, host) {
+                let of_former = problems_of.remove(former).unwrap_or_default();
+                let new = of_former
+                    .into_iter()
+                    .filter(|line| !problems.contains(line));
+                let new: Vec<_> = new.collect();
+                problems.extend(new);
+                if let Some(account) = self.machines.get(former) {
+                    reading = Cow::Owned(reading.or_former(account));
+                }
+            }
             MachineStatus {
                 notes: notes_of.remove(name).unwrap_or_default(),
                 ..reading.status(name, host, enrolled, problems, now)
@@ -137,7 +164,12 @@ impl Reading {
             removed: self.enrolments.removed().map(removed).collect(),
             format: Format,
             at: now,
-            hosts: self.hosts.iter().map(&mut machine).collect(),
+            hosts: self
+                .hosts
+                .iter()
+                .filter(|(_, host)| host.renamed_to.is_none())
+                .map(&mut machine)
+                .collect(),
             problems: self
                 .problems
                 .is_some()

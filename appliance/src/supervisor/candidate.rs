@@ -81,7 +81,7 @@ impl Candidate<'_> {
     ) -> Result<Settled, Verdict> {
         let published = Publications::of(&self.state).published();
         let published = published.map_err(Verdict::Failed)?;
-        let build = match release::read::<Build>(look.folder, self.name) {
+        let build = match release::read::<Build>(look.folder, self.recorded_name()) {
             Ok(build) => build,
             Err(Unreadable::Unsettled) => return Err(Verdict::Unsettled(None)),
             Err(Unreadable::Damaged(problem)) if look.fleet.publish.require_build => {
@@ -168,6 +168,28 @@ impl Candidate<'_> {
         Verdict::Unsettled(settling.unrest(self.name, look.instant))
     }
 
+    /// The name by which builds and approvals are recorded: of a former name's account, the one that the machine has now.
+    fn recorded_name(&self) -> &HostName {
+        self.host.renamed_to.as_ref().unwrap_or(self.name)
+    }
+
+    /// The generation that must be recorded so that this one is published: its own, or of a former name's account what the
+    /// same files make under the name that the machine has now.
+    fn recorded_generation(
+        &self,
+        look: &Look<'_>,
+        tree: &HostTree,
+        digests: &mut DigestCache,
+        own: GenerationId,
+    ) -> Result<GenerationId, ReadError> {
+        let now = self.host.renamed_to.as_ref();
+        let Some((name, host)) = now.and_then(|name| look.fleet.hosts.get_key_value(name)) else {
+            return Ok(own);
+        };
+        let manifest = generation::manifest(name, host, tree, look.folder, digests, look.now)?;
+        Ok(manifest.generation())
+    }
+
     /// Keeps what a build tells of the generation that is published, whatever the folder makes by now. Of any other it
     /// tells nothing, and what was known of the published one stays.
     fn expect(&self, known: &Known) -> io::Result<()> {
@@ -197,10 +219,11 @@ impl Candidate<'_> {
             return Ok(Err(Verdict::Current));
         }
         generation::require_size(&manifest, self.host)?;
+        let recorded = self.recorded_generation(look, &tree, digests, generation)?;
         let publish = &look.fleet.publish;
         let approval = match publish.when {
             When::Change => None,
-            When::Deploy => match release::read::<Approval>(folder, name) {
+            When::Deploy => match release::read::<Approval>(folder, self.recorded_name()) {
                 Ok(approval) => approval,
                 Err(Unreadable::Unsettled) => return Ok(Err(Verdict::Unsettled(None))),
                 Err(Unreadable::Damaged(problem)) => {
@@ -208,8 +231,8 @@ impl Candidate<'_> {
                 }
             },
         };
-        let build = known.build.filter(|build| build.generation == generation);
-        if let Some(lack) = release::lack(publish, generation, approval.as_ref(), build.as_ref()) {
+        let build = known.build.filter(|build| build.generation == recorded);
+        if let Some(lack) = release::lack(publish, recorded, approval.as_ref(), build.as_ref()) {
             let source = self.host.source.to_string();
             let told = lack.told(name, &source, published.is_some());
             return Ok(Err(Verdict::Faulty(vec![told])));

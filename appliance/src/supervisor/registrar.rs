@@ -16,6 +16,7 @@ use crate::enrolment::Enrolments;
 use crate::fleet::Fleet;
 use crate::problem::Problem;
 use crate::publication::Publications;
+use crate::report;
 use crate::session::Account;
 use crate::state::State;
 
@@ -25,6 +26,8 @@ struct Arrivals {
     new: Vec<HostName>,
     /// Those that have the one that they had before.
     back: Vec<HostName>,
+    /// Those of `new` that had one by another name, which comes first.
+    renamed: Vec<(HostName, HostName)>,
 }
 
 /// Gives and takes accounts.
@@ -94,6 +97,10 @@ impl Registrar {
             enrolments.set_keys(name, &host.keys);
         }
         if enrolments != self.enrolments {
+            arrivals.renamed = self.renamed(fleet, &arrivals);
+            for (former, name) in &arrivals.renamed {
+                enrolments.carry_over(former, name);
+            }
             self.take_over(enrolments, &arrivals).inspect_err(|error| {
                 for name in arrivals.new.iter().chain(&arrivals.back) {
                     self.refuse_account(name, unwritable(&self.state, error));
@@ -107,13 +114,27 @@ impl Registrar {
         Ok(gone)
     }
 
+    /// The new machines that had an account by a former name, which comes first.
+    fn renamed(&self, fleet: &Fleet, arrivals: &Arrivals) -> Vec<(HostName, HostName)> {
+        let hosts = fleet.hosts.iter();
+        let former = hosts.filter_map(|(former, host)| Some((former, host.renamed_to.as_ref()?)));
+        let had = |former: &HostName| {
+            self.enrolments.get(former).is_some() || arrivals.back.contains(former)
+        };
+        former
+            .filter(|(former, name)| had(former) && arrivals.new.contains(name))
+            .map(|(former, name)| (former.clone(), name.clone()))
+            .collect()
+    }
+
     fn refuse_account(&self, name: &HostName, problem: Problem) {
         let source = Source::Enrolment(name.clone());
         self.board.tell(source, vec![problem.of(name)]);
     }
 
     /// Makes these the enrolments, each new one with an empty folder: what an earlier machine of its name left isn't
-    /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either.
+    /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either. A
+    /// machine that was renamed has the reports that it left by its former name.
     fn take_over(&mut self, enrolments: Enrolments, arrivals: &Arrivals) -> io::Result<()> {
         for name in &arrivals.new {
             removed::forget(&self.state, name)?;
@@ -123,6 +144,10 @@ impl Registrar {
         }
         for name in &arrivals.back {
             removed::bring_back(&self.state, name)?;
+        }
+        for (former, name) in &arrivals.renamed {
+            report::copy(&self.state.host(former), &self.state.host(name))?;
+            info!(host = %name, former = %former, "has its reports by its former name");
         }
         rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
         enrolments.write(&self.state)?;

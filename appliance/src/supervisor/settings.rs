@@ -186,6 +186,7 @@ impl Settings {
                     .or_insert_with(|| host.clone());
             }
         }
+        reading.fleet = reading.fleet.with_former_names();
         self.problems = reading.problems;
         if self.fleet.as_ref() != Some(&reading.fleet) {
             self.fleet = Some(reading.fleet);

@@ -65,7 +65,8 @@ impl<'f> Sources<'f> {
             let found = walk::source(&mut self.survey, host);
             Walked::of(found, before)
         });
-        let secrets = Path::new(SECRETS).join(name.as_str());
+        let owner = host.renamed_to.as_ref().unwrap_or(name);
+        let secrets = Path::new(SECRETS).join(owner.as_str());
         let secrets = walk::secrets(&mut self.survey, source.entries, &secrets);
         let problems = source.problems.iter().chain(&secrets.problems);
         let problems: Vec<_> = problems.cloned().map(|problem| problem.of(name)).collect();

@@ -127,6 +127,13 @@ impl Computer {
         self.guest.put_file(SETTINGS, "644", text)
     }
 
+    /// Lets what is published say what the machine is called, from the next system on; here it only finds the appliance.
+    pub(crate) fn leave_name_to_configuration(&self) -> Result<()> {
+        let site = self.guest.read_file(SITE)?;
+        let name = format!("name = \"{}\";", self.name);
+        self.guest.put_file(SITE, "644", site.replace(&name, ""))
+    }
+
     /// Goes through a proxy from now on.
     pub(crate) fn go_through(&self, proxy: SocketAddr) -> Result<()> {
         self.point_at(proxy, &self.host_key)

@@ -33,6 +33,7 @@ mod nixos;
 mod notification;
 mod publication;
 mod release;
+mod renaming;
 mod stand_in;
 mod status;
 mod truth;

@@ -189,8 +189,9 @@ fn a_machine_that_comes_back_under_its_name_is_new() -> Result<()> {
     Ok(())
 }
 
+// Issue 10, line 28.
 #[test]
-fn a_machine_that_is_renamed_is_new_until_it_reports_by_its_name() -> Result<()> {
+fn a_machine_that_is_renamed_is_one_machine_by_both_names() -> Result<()> {
     let mut ground = Ground::new()?;
     let before = ground.published()?;
     assert_eq!(ground.state_after(&reports::success(before))?, "up-to-date");
@@ -201,21 +202,37 @@ fn a_machine_that_is_renamed_is_new_until_it_reports_by_its_name() -> Result<()>
     }
     ground.fleet.forget("kikimora")?;
     ground.fleet.host("leshy", |host| {
-        host.file("configuration.nix", "kikimora")?;
+        host.file("configuration.nix", "leshy")?;
+        host.secret("key", "secret")?;
         host.settings("renamed_from = \"kikimora\"");
         Ok(())
     })?;
     let leshy = Machine::of(&ground.fleet, "leshy", &ground.appliance);
     leshy.await_admission()?;
-    ground.kikimora().await_dismissal()?;
-    let told = states::await_word(&ground.appliance, "leshy", "new")?;
-    assert_eq!(told["runs"], 0);
+    let kikimora = ground.kikimora();
+    let by_old = kikimora.await_other_than(before)?;
+    let by_new = leshy.await_other_than(before)?;
+    assert_eq!(by_old.contents, by_new.contents);
+    assert_eq!(by_old.text("secrets/key"), "secret");
+    // Status knows one machine, with what it said by its former name, and what it says by that until it has the other.
+    let told = states::await_word(&ground.appliance, "leshy", "rebuild-pending")?;
+    assert_eq!(told["runs"], 1);
     assert!(states::of(&ground.appliance, "kikimora").is_err());
-    // What it still has to tell from before is of no generation of its new name.
-    leshy.log_in()?.leave(&reports::success(before))?;
-    states::await_word(&ground.appliance, "leshy", "rebuild-pending")?;
-    let after = leshy.pull()?.id();
-    assert_ne!(after, before);
-    leshy.log_in()?.leave(&reports::success(after))?;
-    states::await_word(&ground.appliance, "leshy", "up-to-date").map(drop)
+    kikimora
+        .log_in()?
+        .leave(&reports::build_failure(by_old.id(), "no"))?;
+    states::await_word(&ground.appliance, "leshy", "failing")?;
+    leshy.log_in()?.leave(&reports::success(by_new.id()))?;
+    let told = states::await_word(&ground.appliance, "leshy", "up-to-date")?;
+    assert_eq!(told["runs"], 2, "what it said by both names");
+    // The former name's account goes when nothing asks for it any more; what the machine said before stays.
+    ground.fleet.host("leshy", |_| Ok(()))?;
+    kikimora.await_dismissal()?;
+    assert_eq!(states::word(&ground.appliance, "leshy")?, "up-to-date");
+    let logs = ground
+        .appliance
+        .exec(["logs", "leshy", "--json"])?
+        .success()?;
+    assert!(logs.stdout.contains(&before.to_string()), "{}", logs.stdout);
+    Ok(())
 }

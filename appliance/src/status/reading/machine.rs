@@ -16,7 +16,7 @@ use crate::report::{Content, Ledger, Record, one_line};
 use crate::state::HostState;
 
 /// What was read of one machine: two small files, and the time of a third.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct MachineReading {
     published: Option<Published>,
     ledger: Ledger,
@@ -36,6 +36,21 @@ impl MachineReading {
             ledger,
             contact: modified(&keep.seen()),
             unreadable,
+        }
+    }
+
+    /// The same machine by the account of its former name, if that is the one that it used last.
+    pub(super) fn or_former(&self, former: &MachineReading) -> Self {
+        let last = |reading: &MachineReading| Some(reading.ledger.newest.as_ref()?.received);
+        let contact = self.contact.max(former.contact);
+        // As long as it left nothing by its new name, both have what it left by the former one.
+        let used = match last(self) > last(former) {
+            true => self,
+            false => former,
+        };
+        MachineReading {
+            contact,
+            ..used.clone()
         }
     }
 
