@@ -16,10 +16,13 @@ pub enum ExitReason {
     Usage = 2,
     /// Rolled back, or the rollback failed.
     RolledBack = 3,
-    /// The server is unreachable, refused, or what it gave doesn't verify.
+    /// No usable server: none can be reached, is the pinned one, lets this machine in and has something for it. That
+    /// passes, and isn't a failed unit.
     Server = 4,
     /// Another run holds the lock.
     Locked = 5,
+    /// What the server gave doesn't verify.
+    Unverified = 6,
 }
 
 impl From<ExitReason> for ExitCode {

@@ -7,6 +7,7 @@
 mod arm;
 mod build;
 mod confirm;
+mod contact;
 mod inputs;
 mod poll;
 pub mod pull;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::arm::{self, Decision};
+use crate::contact::{self, NoContact};
 use crate::hold;
 use crate::machine::Machine;
 use crate::record::{self, Awaiting, Failed, Installed, Journal, PastRun, PhaseName};
@@ -44,6 +45,8 @@ pub struct Overview {
     armed: bool,
     /// What failed last, and when it is tried again.
     failed: Option<Failure>,
+    /// That no server can be asked.
+    no_contact: Option<NoContact>,
     /// Until when the machine waits because its owner asked it to.
     held: Option<Timestamp>,
     /// How many reports wait for delivery.
@@ -94,6 +97,7 @@ impl Overview {
                 retry_at: failed.retry_at(),
                 failed,
             }),
+            no_contact: contact::missing(state),
             held: hold::until(state, Timestamp::now()),
             waiting_reports: Spool::new(state)
                 .waiting()
@@ -166,6 +170,10 @@ impl fmt::Display for Overview {
             for line in failed.error.lines() {
                 row("", &line)?;
             }
+        }
+        if let Some(NoContact { since, error }) = &self.no_contact {
+            row("no contact", &format!("since {since:.0}"))?;
+            row("", error)?;
         }
         if let Some(until) = &self.held {
             row(

@@ -1,11 +1,25 @@
 //! Asks the servers which generation is published for this machine.
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use bento_protocol::{GenerationId, chroot};
 
 use crate::connection::Connection;
+use crate::exit::ExitReason;
 use crate::identity::Identity;
 use crate::settings::{Server, Settings};
+
+/// What a server publishes isn't a generation.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unreadable(String);
+
+/// What it means for the exit code that no server could be polled.
+pub(crate) fn reason_of(error: &anyhow::Error) -> ExitReason {
+    match error.is::<Unreadable>() {
+        true => ExitReason::Unverified,
+        false => ExitReason::Server,
+    }
+}
 
 /// The generation that the first usable server publishes, and the session on it.
 pub(crate) fn poll(
@@ -34,13 +48,14 @@ pub(crate) fn published(connection: &Connection) -> anyhow::Result<GenerationId>
             connection.server()
         );
     };
-    target.parse().map_err(|_| {
-        anyhow!(
+    let unreadable = || {
+        Unreadable(format!(
             "{} publishes {:?}, which isn't a generation",
             connection.server(),
             target.chars().take(100).collect::<String>()
-        )
-    })
+        ))
+    };
+    Ok(target.parse().map_err(|_| unreadable())?)
 }
 
 fn first_usable<T>(
@@ -48,11 +63,19 @@ fn first_usable<T>(
     mut attempt: impl FnMut(&Server) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let mut errors = Vec::new();
+    let mut is_unreadable = false;
     for server in &settings.servers {
         match attempt(server) {
             Ok(product) => return Ok(product),
-            Err(error) => errors.push(format!("{error:#}")),
+            Err(error) => {
+                is_unreadable |= error.is::<Unreadable>();
+                errors.push(format!("{error:#}"));
+            }
         }
     }
-    bail!("{}", errors.join("; "))
+    let errors = errors.join("; ");
+    match is_unreadable {
+        true => Err(Unreadable(errors).into()),
+        false => bail!("{errors}"),
+    }
 }

@@ -145,6 +145,11 @@ impl State {
         self.folder.join("delivered.json")
     }
 
+    /// That no server can be asked.
+    pub fn no_contact(&self) -> PathBuf {
+        self.folder.join("no-contact.json")
+    }
+
     /// Until when the machine's owner wants no updates.
     pub fn hold(&self) -> PathBuf {
         self.folder.join("hold.json")

@@ -27,6 +27,7 @@ pub use world::{Unconfirmed, World};
 
 use crate::build::BuildError;
 use crate::exit::{ExitReason, Failure};
+use crate::poll;
 use crate::record::{Before, Failed, Installed, Journal, PhaseName, Told};
 use knowledge::{Knowledge, Standing};
 
@@ -57,7 +58,7 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
     }
     let begun = Instant::now();
     let generation = world.poll().map_err(|error| Failure {
-        reason: ExitReason::Server,
+        reason: poll::reason_of(&error),
         error,
     })?;
     let mut knowledge = Knowledge::of(world);

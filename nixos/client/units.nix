@@ -81,8 +81,14 @@ in
         StartLimitIntervalSec = 0;
       };
       serviceConfig = run "update" // {
-        # Another run holds the lock, and does what this one would have done.
-        SuccessExitStatus = 5;
+        # Before there is a key, there is nothing to do; it says so, which a ConditionPathExists= wouldn't.
+        ExecCondition = "${cfg.package}/bin/bento-client has-key";
+        SuccessExitStatus = [
+          # No server could be used: that passes, and the appliance tells who is silent for too long.
+          4
+          # Another run holds the lock, and does what this one would have done.
+          5
+        ];
       };
     };
 

@@ -171,7 +171,7 @@ fn look_at_server(
     };
     let result: anyhow::Result<_> = look();
     result.unwrap_or_else(|error| {
-        findings.push(bad(&subject, ExitReason::Server, &error));
+        findings.push(bad(&subject, poll::reason_of(&error), &error));
         None
     })
 }

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod check;
+mod has_key;
 mod hold;
 mod place;
 mod reboot_if_needed;
@@ -41,6 +42,9 @@ pub enum Command {
     /// Let the secrets be those of the system that was booted
     #[command(hide = true)]
     SettleSecrets(settle_secrets::SettleSecrets),
+    /// Succeed unless this machine still waits for its first key
+    #[command(hide = true)]
+    HasKey(has_key::HasKey),
     /// Leave this machine in peace for a while: it asks and reports as always, and isn't updated
     Hold(hold::Hold),
 }
@@ -56,6 +60,7 @@ impl Command {
             Command::Rollback(rollback) => rollback.run(),
             Command::RebootIfNeeded(reboot) => reboot.run(),
             Command::SettleSecrets(settle) => settle.run(),
+            Command::HasKey(has_key) => has_key.run(),
             Command::Hold(hold) => hold.run(),
         }
     }

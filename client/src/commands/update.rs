@@ -9,7 +9,7 @@ use crate::transaction::Wish;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 done or nothing to do, 1 the rebuild failed or is known to fail, 2 usage or settings, \
-                  3 rolled back, 4 no usable server, 5 another run holds the lock."
+                  3 rolled back, 4 no usable server, 5 another run holds the lock, 6 what the server gave doesn't verify."
 )]
 pub struct Update {
     /// Try again what is known to have failed, and install again what somebody went back from

@@ -9,6 +9,7 @@ use super::{Here, Source, connection, known_systems, usable};
 use crate::arm::{self, Decision, Inhibitor};
 use crate::build::{self, BuildError};
 use crate::confirm;
+use crate::contact;
 use crate::disk;
 use crate::durable;
 use crate::generations::{self, Staged};
@@ -141,7 +142,13 @@ impl World for Here<'_> {
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
         let (settings, identity) = usable(&self.known, self.site)?;
-        let (connection, generation) = poll::poll(settings, identity)?;
+        let polled = poll::poll(settings, identity);
+        let noted = match &polled {
+            Ok(_) => contact::made(self.state),
+            Err(error) => contact::failed(self.state, &format!("{error:#}"), Timestamp::now()),
+        };
+        self.warn_of(noted);
+        let (connection, generation) = polled?;
         self.polled = Some(connection.server().to_owned());
         self.connection = Some(connection);
         // What came of another one isn't wanted any more; what can't be removed goes at the next pull.

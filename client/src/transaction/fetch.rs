@@ -70,14 +70,16 @@ impl<W: World> Transaction<'_, W> {
 
     /// What a pull that failed comes to: what the network or the server is to blame for, or what this machine is.
     fn pull_failed(&mut self, error: PullError) -> Unsuccessful {
-        let error = match error {
+        let (reason, error) = match error {
             PullError::Local(error) => return Unsuccessful::local(error),
             PullError::Lost(error) => {
                 // The report dials again.
                 self.world.hang_up();
-                error
+                (ExitReason::Server, error)
             }
-            PullError::Missing(_) | PullError::Unverified(_) => anyhow!(error),
+            PullError::Missing(_) | PullError::Unverified(_) => {
+                (ExitReason::Unverified, anyhow!(error))
+            }
         };
         let context = format!(
             "generation {} couldn't be pulled",
@@ -87,7 +89,7 @@ impl<W: World> Transaction<'_, W> {
             outcome: Outcome::PullFailed,
             is_passing: true,
             failure: Failure {
-                reason: ExitReason::Server,
+                reason,
                 error: error.context(context),
             },
         }

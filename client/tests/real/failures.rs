@@ -81,9 +81,18 @@ fn nothing_published_is_said_to_be_so() {
     ground.server.publish_as(&generation, |_| {});
     ground
         .update()
-        .with(4)
+        .with(6)
         .complaining("/bundle.tar.gz on 127.0.0.1");
     assert_eq!(ground.last_report().outcome, Outcome::PullFailed);
+    ground.server.publish_as(&generation, |publication| {
+        let link = publication.join("generation");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("nonsense", &link).unwrap();
+    });
+    ground
+        .update()
+        .with(6)
+        .complaining("publishes \"nonsense\", which isn't a generation");
 }
 
 #[test]

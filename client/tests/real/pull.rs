@@ -147,7 +147,7 @@ fn a_bundle_that_was_tampered_with_changes_nothing_and_is_reported() {
     });
     ground
         .update()
-        .with(4)
+        .with(6)
         .complaining("config/version has the digest");
     assert_eq!(
         ground.state_names("generations"),
@@ -165,7 +165,7 @@ fn a_bundle_that_was_tampered_with_changes_nothing_and_is_reported() {
     assert_eq!(ground.running().as_deref(), Some("1"));
 
     // It is tried at every run, and told of once.
-    ground.update().with(4).complaining("has the digest");
+    ground.update().with(6).complaining("has the digest");
     assert_eq!(ground.reports().len(), 2);
 }
 

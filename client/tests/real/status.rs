@@ -1,11 +1,15 @@
 //! What the machine's own commands say of it, and a rollback by hand.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use bento_protocol::Outcome;
 use serde_json::Value;
 
 use crate::ground::{Ground, broken, flake, with};
 use crate::processes::{Gate, Running};
 use crate::publisher::Generation;
+use crate::server;
 
 fn status(ground: &Ground) -> Value {
     let ended = ground
@@ -86,6 +90,46 @@ fn status_says_what_the_machine_is_on_and_what_comes_next() {
         &ground,
         &[&format!("next boot generation {}", short(&third))],
     );
+}
+
+// Issue 10, line 25.
+#[test]
+fn a_server_that_is_away_and_a_key_that_is_still_to_come_are_said_until_they_are_there() {
+    let mut ground = Ground::new();
+    ground.publish(flake("1"), &[]);
+    let settings = ground.settings(&ground.server.host_key, "");
+    let key = fs::read(ground.path("key")).unwrap();
+    fs::remove_file(ground.path("key")).unwrap();
+    let said = "this machine has no key yet, and so isn't updated";
+    let since = |ground: &Ground| status(ground)["no_contact"]["since"].clone();
+    ground.ask("has-key", &[]).with(2).complaining(said);
+    let first = since(&ground);
+    assert!(first.is_string(), "{first}");
+    says(&ground, &["no contact since", said]);
+    // Whoever asks for an update by hand is told that there can't be one.
+    ground.update().with(2);
+
+    fs::write(ground.path("key"), &key).unwrap();
+    fs::set_permissions(ground.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    ground.ask("has-key", &[]).with(0).without_complaint();
+    let away = format!("port = {}", server::free_port());
+    let served = format!("port = {}", ground.server.port);
+    ground.write_settings(&settings.replace(&served, &away));
+    for _ in 0..2 {
+        ground.update().with(4);
+        says(&ground, &["can't be reached: Connection refused"]);
+        assert_eq!(since(&ground), first);
+    }
+    ground.write_settings(&settings);
+    ground.update().with(0);
+    assert_eq!(status(&ground)["no_contact"], Value::Null);
+
+    // A key that is lost, and settings that are wrong, are the update's to complain of.
+    fs::remove_file(ground.path("key")).unwrap();
+    ground.ask("has-key", &[]).with(0).without_complaint();
+    ground.write_settings("nonsense");
+    ground.ask("has-key", &[]).with(0).without_complaint();
+    ground.update().with(2);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use bento_tests::{Appliance, Fleet, Guest};
 const SETTINGS: &str = "/etc/bento/client.toml";
 
 /// Where a machine has what only it can know of its appliance, as an input of its flake.
-const SITE: &str = "/srv/site/flake.nix";
+pub(crate) const SITE: &str = "/srv/site/flake.nix";
 
 /// The timers of the client's module.
 const TIMERS: [&str; 3] = [

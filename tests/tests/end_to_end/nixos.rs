@@ -9,11 +9,14 @@ use anyhow::{Context, Result};
 use bento_tests::process::{self, Output};
 use bento_tests::{Appliance, Fleet, Guest, Options, artifacts};
 
-use crate::computer::{exits, stop_timers};
+use crate::computer::{SITE, configuration, exits, flake, stop_timers};
 use crate::states;
 
 /// What a machine that isn't on the network says for its first update; the module says it for the others.
 const NIX_ARGS: &str = r#"nix_args = ["--override-input", "nixpkgs", "path:/srv/nixpkgs-stand-in", "--override-input", "bento", "path:/srv/bento-stand-in"]"#;
+/// The host key of an appliance that isn't there.
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
 const SECRET: &str = "psk=nobody else's business";
 
 /// The fleet of `bento init`, told where its appliance is, as its README says.
@@ -225,6 +228,58 @@ fn a_machine_joins_and_is_from_then_on_updated_by_its_own_unit() -> Result<()> {
         property(&guest, "bento-update.service", "LoadState")?,
         "not-found"
     );
+    Ok(())
+}
+
+// Issue 10, line 25.
+#[test]
+fn a_machine_that_waits_for_its_key_or_its_server_is_not_degraded() -> Result<()> {
+    let guest = Guest::boot()?;
+    stop_timers(&guest)?;
+    // Nobody listens there.
+    let site = format!(
+        r#"{{ outputs = {{ ... }}: {{ module.services.bento-client = {{
+          enable = true;
+          name = "kikimora";
+          servers = [ {{ address = "127.0.0.1"; port = 1; hostKeys = [ "{KEY}" ]; }} ];
+        }}; }}; }}"#
+    );
+    guest.put_file(SITE, "644", site)?;
+    guest.put_file("/root/config/flake.nix", "644", flake("kikimora"))?;
+    let configuration = configuration("1", "");
+    guest.put_file("/root/config/configuration.nix", "644", configuration)?;
+    let switch = "nix build --no-write-lock-file --out-link /root/result \
+        path:/root/config#nixosConfigurations.kikimora.config.system.build.toplevel &&
+        /root/result/bin/switch-to-configuration switch";
+    guest.shell(switch)?.success()?;
+
+    let journal = || -> Result<String> {
+        let show = ["journalctl", "--no-pager", "--unit", "bento-update"];
+        Ok(guest.run(show)?.success()?.stdout)
+    };
+    let is_said = |words: &str| -> Result<()> {
+        start_unit(&guest)?;
+        assert_ne!(
+            property(&guest, "bento-update.service", "ActiveState")?,
+            "failed"
+        );
+        let status = guest.run(["bento-client", "status"])?.success()?.stdout;
+        for said in [status, journal()?] {
+            assert!(said.contains(words), "{words:?} isn't in {said}");
+        }
+        Ok(())
+    };
+    is_said("this machine has no key yet")?;
+    let key = "ssh-keygen -q -t ed25519 -N '' -f /var/lib/bento/id_ed25519";
+    guest.shell(key)?.success()?;
+    is_said("127.0.0.1:1 can't be reached")?;
+    let running = guest.run(["systemctl", "is-system-running"])?;
+    assert_eq!(running.stdout.trim(), "running");
+
+    // Settings that can't be used are a fault.
+    let broken = "rm /etc/bento/client.toml; echo nonsense >/etc/bento/client.toml";
+    guest.shell(broken)?.success()?;
+    assert!(start_unit(&guest).is_err());
     Ok(())
 }
 

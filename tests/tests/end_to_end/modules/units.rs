@@ -44,9 +44,17 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
             format!("/opt/bento/bin/bento-client {command}")
         );
     }
+    // Issue 10, line 25.
+    let update = &evaluated["update"]["serviceConfig"];
+    assert_eq!(update["SuccessExitStatus"], json!([4, 5]));
+    assert_eq!(
+        update["ExecCondition"],
+        "/opt/bento/bin/bento-client has-key"
+    );
+    let reboot = &evaluated["reboot"]["serviceConfig"];
+    assert_eq!(reboot["SuccessExitStatus"], 5);
     for unit in ["update", "reboot"] {
         let unit = &evaluated[unit];
-        assert_eq!(unit["serviceConfig"]["SuccessExitStatus"], 5);
         assert_eq!(unit["serviceConfig"]["StateDirectory"], "bento");
         // A build takes as long as it takes; systemd's default for a oneshot is no limit.
         assert_eq!(unit["serviceConfig"].get("TimeoutStartSec"), None);
@@ -60,6 +68,12 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
     // A minute, systemd's own, would come on top of the jitter.
     assert_eq!(timer["timerConfig"]["AccuracySec"], "1s");
     assert_eq!(timer["timerConfig"]["Persistent"], true);
+    let timer = &evaluated["timers"]["bento-update-boot"];
+    assert_eq!(timer["wantedBy"], json!(["timers.target"]));
+    assert_eq!(timer["timerConfig"]["Unit"], "bento-update.service");
+    assert_eq!(timer["timerConfig"]["OnActiveSec"], "1min");
+    // Of a timer that has one, systemd remembers when it was due.
+    assert_eq!(timer["timerConfig"].get("Persistent"), None);
     let timer = &evaluated["timers"]["bento-reboot-if-needed"];
     assert_eq!(timer["wantedBy"], json!(["timers.target"]));
     assert_eq!(timer["timerConfig"]["OnCalendar"], "*:0/10");
