@@ -36,10 +36,23 @@ let
     };
   };
 
+  written = toml.generate "client.toml" cfg.settings;
+
+  # Read by the client that is to read it, so that what it doesn't take fails the build, and not the switch.
+  checked = pkgs.runCommand "client.toml" { preferLocalBuild = true; } ''
+    if ! ${cfg.package}/bin/bento-client check --settings-only --config ${written}; then
+      echo "error: the client doesn't take what services.bento-client and its \`settings\` come to" >&2
+      exit 1
+    fi
+    cp ${written} "$out"
+  '';
+  clientRunsHere = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
+
   withoutKeys = lib.filter (one: one.hostKeys == [ ]) cfg.servers;
 in
 {
   imports = [
+    ./client/secrets.nix
     ./client/update.nix
     ./client/units.nix
   ];

@@ -133,7 +133,15 @@ impl Machine {
 
     /// The same, where systems are known that aren't in the profile; they are asked for if what runs isn't what boots.
     pub fn situation_with(&self, known: impl FnOnce() -> Vec<SystemPath>) -> Situation {
-        let running = self.system("run/current-system");
+        self.situation_of(self.running(), known)
+    }
+
+    /// The same, of a machine on which this system runs, or is about to.
+    pub(crate) fn situation_of(
+        &self,
+        running: Option<SystemPath>,
+        known: impl FnOnce() -> Vec<SystemPath>,
+    ) -> Situation {
         let booted = self.system("run/booted-system");
         let profile = self.system("nix/var/nix/profiles/system");
         let specialisation = running
@@ -160,6 +168,11 @@ impl Machine {
             held: None,
             machine: self.id(),
         }
+    }
+
+    /// What runs; nothing yet, before the first activation of a boot has come to its end.
+    pub(crate) fn running(&self) -> Option<SystemPath> {
+        self.system("run/current-system")
     }
 
     /// The specialisation of a system by its name; none if the system doesn't have it.
@@ -199,7 +212,12 @@ impl Machine {
     }
 
     fn system(&self, link: &str) -> Option<SystemPath> {
-        let path = fs::canonicalize(self.root.join(link)).ok()?;
+        Self::system_at(&self.root.join(link))
+    }
+
+    /// The system to which a path leads.
+    pub(crate) fn system_at(path: &Path) -> Option<SystemPath> {
+        let path = fs::canonicalize(path).ok()?;
         path.to_str()?.parse().ok()
     }
 }

@@ -116,12 +116,18 @@ pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets the secrets be those of the system that was booted.
-pub fn settle_secrets(site: &Site) -> anyhow::Result<()> {
+/// Lets the secrets be those of the system that was booted: what runs, or what is `booting` before it runs.
+pub fn settle_secrets(site: &Site, booting: Option<&Path>) -> anyhow::Result<()> {
     let installed = record::read(&site.state.installed())?;
     let awaiting = record::read(&site.state.awaiting())?;
     let journal = record::read(&site.state.journal())?;
-    let situation = site.machine.situation_with(|| known_systems(&site.state));
+    let running = match booting {
+        Some(system) => Machine::system_at(system),
+        None => site.machine.running(),
+    };
+    let situation = site
+        .machine
+        .situation_of(running, || known_systems(&site.state));
     let generation = transaction::secrets_of_boot(
         installed.as_ref(),
         awaiting.as_ref(),

@@ -1,4 +1,4 @@
-# When the client runs: bento-update, bento-reboot-if-needed, and bento-secrets at boot.
+# When the client runs: bento-update, and bento-reboot-if-needed.
 {
   config,
   lib,
@@ -141,39 +141,6 @@ in
       description = "See whether this machine should reboot now";
       wantedBy = [ "timers.target" ];
       timerConfig.OnCalendar = "*:0/10";
-    };
-
-    systemd.services.bento-secrets = survivesSwitch // {
-      description = "Give the system that was booted its own secrets";
-      # Before sysinit.target, so that it is before every unit with default dependencies; and before
-      # what sets up the network, which has none.
-      wantedBy = [ "sysinit.target" ];
-      before = [
-        "sysinit.target"
-        "network-pre.target"
-        "shutdown.target"
-      ];
-      wants = [ "network-pre.target" ];
-      after = [ "local-fs.target" ];
-      conflicts = [ "shutdown.target" ];
-      unitConfig = survivesSwitch.unitConfig // {
-        DefaultDependencies = false;
-        RequiresMountsFor = "/var/lib/bento";
-        # Only at boot. A switch that brings this unit starts it too, with an update of its own under
-        # way; NixOS makes this file at the first switch after a boot.
-        ConditionPathExists = [
-          "/var/lib/bento"
-          "!/run/nixos/switch-to-configuration.lock"
-        ];
-      };
-      serviceConfig = {
-        Type = "oneshot";
-        RemainAfterExit = true;
-        ExecStart = "${cfg.package}/bin/bento-client settle-secrets";
-        # The boot goes on without it; it must not wait for long either.
-        TimeoutStartSec = 10;
-        TimeoutStartFailureMode = "kill";
-      };
     };
   };
 }

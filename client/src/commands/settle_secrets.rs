@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::place::Place;
@@ -7,6 +9,9 @@ use crate::run;
 /// Let the secrets be those of the system that was booted.
 #[derive(Debug, Args)]
 pub struct SettleSecrets {
+    /// The system that is being booted, while it doesn't run yet
+    #[arg(long, value_name = "PATH")]
+    system: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -14,6 +19,7 @@ pub struct SettleSecrets {
 impl SettleSecrets {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        run::settle_secrets(&self.place.site()?).because(ExitReason::RebuildFailed)
+        let site = self.place.site()?;
+        run::settle_secrets(&site, self.system.as_deref()).because(ExitReason::RebuildFailed)
     }
 }

@@ -4,4 +4,7 @@
 set -u
 system=$(dirname "$(readlink -f "$0")")
 status=0
+# What activation scripts are given.
+systemConfig=$system
+PATH=/usr/sbin:/usr/bin
 

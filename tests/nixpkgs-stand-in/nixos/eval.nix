@@ -7,7 +7,7 @@ let
     system = if system == null then evaluated.config.nixpkgs.hostPlatform else system;
   };
   evaluated = lib.evalModules {
-    modules = modules ++ [ ./options.nix ./units.nix ./toplevel.nix ];
+    modules = modules ++ [ ./options.nix ./users.nix ./units.nix ./toplevel.nix ];
     specialArgs = { inherit pkgs; } // specialArgs;
   };
 in

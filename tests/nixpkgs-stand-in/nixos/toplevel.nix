@@ -17,10 +17,16 @@ let
     ''
     + lib.optionalString (entry.mode != "symlink") "echo ${escapeShellArg entry.mode} > ${file}.mode\n";
 
-  snippet = name: one: ''
+  # Each after those that it names.
+  scripts = config.system.activationScripts;
+  ordered = builtins.foldl' visit [ ] (builtins.attrNames scripts);
+  visit = before: name:
+    if builtins.elem name before then before
+    else builtins.foldl' visit before scripts.${name}.deps ++ [ name ];
+  snippet = name: ''
     (
     set -e
-    ${one.text}
+    ${scripts.${name}.text}
     )
     [ $? = 0 ] || { echo "Activation script snippet '${name}' failed" >&2; status=1; }
   '';
@@ -42,7 +48,7 @@ in
 
   config.system.build.toplevel = checked (
     pkgs.runCommand "nixos-system-${config.networking.hostName}-${version}" {
-      snippets = lib.concatStrings (lib.mapAttrsToList snippet config.system.activationScripts);
+      snippets = concatMapStrings snippet ordered;
       inherit (config.standIn) bootLoader;
       passAsFile = [ "snippets" "bootLoader" ];
     } ''

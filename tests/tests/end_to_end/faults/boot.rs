@@ -4,7 +4,7 @@ use anyhow::Result;
 use bento_tests::guest::Features;
 use jiff::{Timestamp, ToSpan};
 
-use super::ground::{Ground, QUICK};
+use super::ground::{Ground, NAME, QUICK};
 
 #[test]
 fn a_system_that_is_staged_is_confirmed_by_its_boot_or_goes_back_by_another() -> Result<()> {
@@ -73,6 +73,63 @@ fn a_boot_proves_itself_however_slow_it_was() -> Result<()> {
         ground.is_up_to_date()?;
     }
     Ok(())
+}
+
+// Issue 10, line 20.
+#[test]
+fn the_secrets_of_a_boot_are_there_before_its_users_are_made() -> Result<()> {
+    // The snippet's name comes before those of all others.
+    let common = r#"
+        services.bento-client.operation = "boot";
+        system.activationScripts.a-reader = {
+          deps = [ "users" ];
+          text = "cat /var/lib/bento/secrets/token > /run/token-at-activation || true";
+        };
+    "#;
+    let mut ground = Ground::with(Features::default(), &format!("{QUICK}{common}"), "")?;
+    let boot = |ground: &mut Ground, version: &str| -> Result<()> {
+        ground.update(0)?;
+        ground.tells(&["staged"])?;
+        ground.computer.guest.reboot()?;
+        assert_eq!(ground.whole(true)?.version, version);
+        let guest = &ground.computer.guest;
+        assert_eq!(guest.read_file("/run/token-at-activation")?, version);
+        Ok(())
+    };
+    let password = |ground: &Ground, name: &str| -> Result<String> {
+        let entry = ["getent", "shadow", name];
+        let entry = ground.computer.guest.run(entry)?.success()?.stdout;
+        Ok(entry.split(':').nth(1).unwrap_or_default().to_owned())
+    };
+    let user = |name: &str| {
+        format!("users.users.{name}.hashedPasswordFile = \"/var/lib/bento/secrets/{name}\";")
+    };
+    let secret = |ground: &Ground, name: &str, hash: &str| {
+        let path = format!("bento-secrets/{NAME}/{name}");
+        ground.fleet.write(&path, hash)
+    };
+    secret(&ground, "alice", "$y$j9T$alice")?;
+    ground.publish(&user("alice"))?;
+    boot(&mut ground, "2")?;
+    assert_eq!(password(&ground, "alice")?, "$y$j9T$alice");
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+
+    // Where the boot goes back, so do the secrets: by then, too.
+    secret(&ground, "bob", "$y$j9T$bob")?;
+    let sick = "services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];";
+    ground.publish(&format!("{} {} {sick}", user("alice"), user("bob")))?;
+    boot(&mut ground, "3")?;
+    assert_eq!(password(&ground, "bob")?, "$y$j9T$bob");
+    let booted = ground.computer.guest.boot_id()?;
+    ground.computer.update()?;
+    ground.computer.guest.await_another_boot(&booted)?;
+    assert_eq!(ground.whole(true)?.version, "2");
+    let guest = &ground.computer.guest;
+    assert_eq!(guest.read_file("/run/token-at-activation")?, "2");
+    ground.computer.update()?;
+    ground.tells(&["rolled_back"])?;
+    ground.is_wholly("2")
 }
 
 #[test]

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::nix::Nix;
-use super::{client, one_server};
+use super::{client, one_server, system};
 
 #[test]
 fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -> Result<()> {
@@ -96,6 +96,23 @@ fn secrets_are_settled_before_anything_that_reads_them_and_never_for_long() -> R
     assert_eq!(unit["unitConfig"]["RequiresMountsFor"], "/var/lib/bento");
     assert_eq!(unit["serviceConfig"]["TimeoutStartSec"], 10);
     assert_eq!(unit["serviceConfig"]["TimeoutStartFailureMode"], "kill");
+
+    // Issue 10, line 20. Where systemd makes the users, the script that otherwise does must stay empty.
+    for (more, expected) in [
+        ("", json!(["bentoSecrets"])),
+        ("systemd.sysusers.enable = true;", json!([])),
+        ("services.userborn.enable = true;", json!([])),
+    ] {
+        let settings = format!(
+            "services.bento-client = {{ enable = true; {} }}; {more}",
+            one_server()
+        );
+        let deps = nix.evaluate(&format!(
+            "{}.config.system.activationScripts.users.deps",
+            system("client", &settings)
+        ))?;
+        assert_eq!(deps, expected, "{more}");
+    }
     Ok(())
 }
 
