@@ -164,14 +164,21 @@ in
         timeouts.connect = "1m";
       };
       description = ''
-        Anything else that `client.toml` knows. What has an option of its own above is set there;
-        a key that the client doesn't know makes it stop with exit code 2.
+        Anything else that `client.toml` knows. What has an option of its own above is set there.
+        A key that the client doesn't know, or a value that it doesn't take, fails the build of the
+        system, except where that is built for a platform whose programs can't run there.
       '';
     };
   };
 
   config = lib.mkIf cfg.enable {
     assertions = [
+      {
+        assertion = config.nix.enable;
+        message = ''
+          services.bento-client builds this machine's systems with Nix, and nix.enable is false: NixOS
+          doesn't set Nix up then. Set nix.enable to true, or services.bento-client.enable to false.'';
+      }
       {
         assertion = cfg.servers != [ ];
         message = ''
@@ -217,7 +224,7 @@ in
     // lib.optionalAttrs (cfg.nixPath != null) { nix_path = cfg.nixPath; }
     // lib.optionalAttrs (cfg.proxyCommand != null) { proxy_command = cfg.proxyCommand; };
 
-    environment.etc."bento/client.toml".source = toml.generate "client.toml" cfg.settings;
+    environment.etc."bento/client.toml".source = if clientRunsHere then checked else written;
     environment.systemPackages = [ cfg.package ];
   };
 }

@@ -32,8 +32,11 @@ let
   environment =
     config.nix.envVars
     // {
-      inherit (config.environment.sessionVariables) NIX_PATH;
       HOME = "/root";
+    }
+    # Where NixOS doesn't manage Nix there is none, and an assertion says what is wrong.
+    // lib.optionalAttrs (config.environment.sessionVariables ? NIX_PATH) {
+      inherit (config.environment.sessionVariables) NIX_PATH;
     }
     // config.networking.proxy.envVars;
 

@@ -8,6 +8,7 @@ let
   ] (_: "/usr") // {
     inherit lib system;
     stdenv.hostPlatform.system = system;
+    stdenv.buildPlatform.canExecute = other: other.system == system;
 
     runCommand = name: variables: script: derivation (variables // {
       inherit name system script;

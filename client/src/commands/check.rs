@@ -20,6 +20,9 @@ use crate::state::State;
 pub struct Check {
     #[command(flatten)]
     place: Place,
+    /// Only read the settings, which needs neither root nor a key nor a server
+    #[arg(long)]
+    settings_only: bool,
     /// Print the findings as a JSON array
     #[arg(long)]
     json: bool,
@@ -39,11 +42,14 @@ impl Check {
     /// Carries it out. Whatever was found is printed; the failure only says that something isn't good.
     pub fn run(&self) -> Result<(), Failure> {
         let settings = Settings::read(&self.place.config).because(ExitReason::Usage)?;
-        let state = self.place.state()?;
         let mut findings = vec![good(
             "settings",
             format!("{}, for {}", self.place.config.display(), settings.name),
         )];
+        if self.settings_only {
+            return self.print(&findings).because(ExitReason::Usage);
+        }
+        let state = self.place.state()?;
         let identity = Identity::read(&settings.identity_file);
         findings.push(look_at_identity(&settings, &identity));
         let mut published = None;

@@ -79,3 +79,19 @@ fn what_is_not_good_decides_the_exit_code() {
     ground.write_settings("name = 1");
     check(&ground).with(2).complaining("line 1");
 }
+
+// Issue 10, line 31.
+#[test]
+fn settings_alone_are_read_where_there_is_nothing_else() {
+    let ground = Ground::new();
+    fs::remove_file(ground.path("key")).unwrap();
+    let read = |ground: &Ground| ground.ask("check", &["--settings-only"]);
+    read(&ground).with(0).without_complaint();
+    let typo = ground.settings(&ground.server.host_key, "tiemouts = {}");
+    ground.write_settings(&typo);
+    read(&ground).with(2).complaining("tiemouts");
+    assert!(
+        !ground.path("state").exists(),
+        "check has changed something"
+    );
+}

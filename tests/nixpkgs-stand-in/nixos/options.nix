@@ -38,6 +38,7 @@ in
     nix.nixPath = option (types.listOf types.str) (
       lib.unique (map lookup (builtins.filter (entry: entry.prefix != "nixos-config") builtins.nixPath))
     );
+    nix.enable = option types.bool true;
     nix.envVars = option (types.attrsOf types.str) { };
     nix.package = option types.package pkgs.nix;
     nixpkgs.hostPlatform = lib.mkOption { type = types.str; };
@@ -58,5 +59,7 @@ in
     standIn.kernel = option types.str "6.12";
   };
 
-  config.environment.sessionVariables.NIX_PATH = builtins.concatStringsSep ":" config.nix.nixPath;
+  config.environment.sessionVariables = lib.mkIf config.nix.enable {
+    NIX_PATH = builtins.concatStringsSep ":" config.nix.nixPath;
+  };
 }

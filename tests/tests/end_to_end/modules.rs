@@ -107,9 +107,29 @@ fn a_client_that_could_not_work_is_not_built() -> Result<()> {
     let good = client(&one_server());
     nix.evaluate(&format!("{good}.config.system.build.toplevel.outPath"))?;
     let with = |change: &str| client(&format!("{} {change}", one_server()));
+    let beside = |more: &str| {
+        let ours = format!(
+            "services.bento-client = {{ enable = true; {} }};",
+            one_server()
+        );
+        system("client", &format!("{ours} {more}"))
+    };
+    let secret_password = "users.users.alice.hashedPasswordFile = \"/var/lib/bento/secrets/alice\"; \
+                           fileSystems.\"/var/lib/bento\".neededForBoot =";
+    let good = beside(&format!("{secret_password} true;"));
+    nix.evaluate(&format!("{good}.config.system.build.toplevel.outPath"))?;
     all_are_refused(
         &nix,
         &[
+            (
+                beside(&format!("{secret_password} false;")),
+                "The password of alice is one of bento's secrets, which NixOS reads before it mounts /var/lib/bento",
+            ),
+            // Issue 10, line 24.
+            (
+                beside("nix.enable = false;"),
+                "services.bento-client builds this machine's systems with Nix, and nix.enable is false",
+            ),
             (
                 client("name = \"kikimora\";"),
                 "services.bento-client.servers is empty: without a server this machine would never be updated again",

@@ -205,9 +205,18 @@ fn a_machine_joins_and_is_from_then_on_updated_by_its_own_unit() -> Result<()> {
     assert!(property(&guest, "bento-update.service", "Environment")?.contains("MARK=second"));
     states::await_word(&example.appliance, "kikimora", "up-to-date")?;
 
+    // Issue 10, line 31: a typo in the client's settings costs a build, and not a switch.
+    let (on, off) = ("enable = true;", "enable = false;");
+    let typo = "enable = true; settings.tiemouts.connect = \"1m\";";
+    example.publish("kikimora", "utils/bento.nix", on, typo)?;
+    let refused = start_unit(&guest).unwrap_err().to_string();
+    assert!(refused.contains("tiemouts"), "{refused}");
+    let failing = states::await_word(&example.appliance, "kikimora", "failing")?;
+    assert_eq!(failing["reported"]["outcome"], "build_failed");
+    example.publish("kikimora", "utils/bento.nix", typo, on)?;
+
     // One without the client is refused, unless the machine's configuration has said before that it may leave.
     example.edit(configuration, mark, "")?;
-    let (on, off) = ("enable = true;", "enable = false;");
     let free = "enable = true; guard = false;";
     example.publish("kikimora", "utils/bento.nix", on, off)?;
     let refused = start_unit(&guest).unwrap_err().to_string();
