@@ -11,8 +11,6 @@ use crate::generations::Staged;
 use crate::settings::Settings;
 use crate::state::State;
 
-pub use bento_nix::BuildError;
-
 /// What is built: a generation as it was published, or a working copy of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Source<'a> {
@@ -43,8 +41,8 @@ pub(crate) fn build(
     source: &Source<'_>,
     tail: &mut Tail,
     line: &mut dyn FnMut(&str),
-) -> Result<SystemPath, BuildError> {
-    let kind = Kind::of(source.config).map_err(BuildError::of_the_configuration)?;
+) -> anyhow::Result<SystemPath> {
+    let kind = Kind::of(source.config)?;
     let result = state.result();
     // A link that an earlier build left must not pass for this one's.
     durable::remove_if_there(&result)

@@ -13,7 +13,7 @@ use bento_nix::{LOCK_FILE, Tail};
 use bento_protocol::Digest;
 use jiff::Timestamp;
 
-use crate::build::{BuildError, Source};
+use crate::build::Source;
 use crate::durable;
 use crate::settings::Settings;
 use crate::state::State;
@@ -66,7 +66,7 @@ pub(crate) fn move_on(
     settings: &Settings,
     tail: &mut Tail,
     line: &mut dyn FnMut(&str),
-) -> Result<Moved, BuildError> {
+) -> anyhow::Result<Moved> {
     let limit = settings.timeouts.build.duration();
     let config = if bento_nix::is_flake(source.config) {
         let working = state.working_copy();

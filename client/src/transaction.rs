@@ -25,7 +25,6 @@ pub use recovery::{recover, secrets_of_boot};
 pub use rollback::{roll_back, roll_back_by_hand};
 pub use world::{Unconfirmed, World};
 
-use crate::build::BuildError;
 use crate::exit::{ExitReason, Failure};
 use crate::poll;
 use crate::record::{Before, Failed, Installed, Journal, PhaseName, Told};
@@ -118,11 +117,12 @@ struct Unsuccessful {
 }
 
 impl Unsuccessful {
-    /// Before anything of the machine was changed.
-    fn build(error: anyhow::Error, is_passing: bool) -> Self {
+    /// Before anything of the machine was changed. Whether the configuration, a cache or a builder is to blame can't be
+    /// told for sure.
+    fn build(error: anyhow::Error) -> Self {
         Unsuccessful {
             outcome: Outcome::BuildFailed,
-            is_passing,
+            is_passing: true,
             failure: Failure {
                 reason: ExitReason::RebuildFailed,
                 error,
@@ -132,14 +132,15 @@ impl Unsuccessful {
 
     /// This machine couldn't keep or write something: a disk that is full, or fails.
     fn local(error: anyhow::Error) -> Self {
-        Self::build(error, true)
+        Self::build(error)
     }
 
     /// The new system was refused, and the old one runs untouched.
     fn activation(error: anyhow::Error, is_passing: bool) -> Self {
         Unsuccessful {
             outcome: Outcome::ActivationFailed,
-            ..Self::build(error, is_passing)
+            is_passing,
+            ..Self::build(error)
         }
     }
 
@@ -153,12 +154,6 @@ impl Unsuccessful {
                 error,
             },
         }
-    }
-}
-
-impl From<BuildError> for Unsuccessful {
-    fn from(failed: BuildError) -> Self {
-        Unsuccessful::build(failed.error, failed.is_passing)
     }
 }
 
@@ -219,9 +214,9 @@ impl<W: World> Transaction<'_, W> {
             // Nobody is taken back to older packages than the machine moved to by itself.
             self.world.move_inputs(&mut staged)
         } else {
-            self.world.mark(&staged).map_err(BuildError::from)
+            self.world.mark(&staged)
         };
-        self.journal.mark = Some(mark.map_err(|failed| self.build_failed(begun, failed))?);
+        self.journal.mark = Some(mark.map_err(|error| self.build_failed(begun, error))?);
         self.build_and_activate(&staged, begun, &policy)
     }
 
@@ -248,7 +243,7 @@ impl<W: World> Transaction<'_, W> {
         self.journal.auto = true;
         self.carry_out(|this| {
             this.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
-            this.journal.mark = Some(moved.map_err(|failed| this.build_failed(begun, failed))?);
+            this.journal.mark = Some(moved.map_err(|error| this.build_failed(begun, error))?);
             let policy = this.world.policy(&staged);
             this.build_and_activate(&staged, begun, &policy)
         })
@@ -263,11 +258,8 @@ impl<W: World> Transaction<'_, W> {
         self.world.make_room().map_err(Unsuccessful::local)?;
         // Inputs that nothing pins, or that move by themselves, may be others the next time.
         let may_move = policy.terms().self_update || !self.world.is_pinned(staged);
-        let built = self.world.build(staged).map_err(|failed| BuildError {
-            is_passing: failed.is_passing || may_move,
-            ..failed
-        });
-        let system = built.map_err(|failed| self.build_failed(begun, failed))?;
+        let built = self.world.build(staged);
+        let system = built.map_err(|error| self.build_failed(begun, error))?;
         self.ended(PhaseName::Build, begun, system.as_str());
         self.journal.built = Some(system.clone());
         self.world.guard(&system).map_err(|refused| {
@@ -279,16 +271,10 @@ impl<W: World> Transaction<'_, W> {
         })
     }
 
-    fn build_failed(&mut self, begun: Instant, failed: BuildError) -> Unsuccessful {
+    fn build_failed(&mut self, begun: Instant, error: anyhow::Error) -> Unsuccessful {
         self.ended(PhaseName::Build, begun, "failed");
-        let context = format!(
-            "the build of generation {} failed",
-            self.journal.generation.short()
-        );
-        Unsuccessful::from(BuildError {
-            error: failed.error.context(context),
-            ..failed
-        })
+        let generation = self.journal.generation.short();
+        Unsuccessful::build(error.context(format!("the build of generation {generation} failed")))
     }
 
     /// Carries an update out, and tells what came of it, whatever that is.

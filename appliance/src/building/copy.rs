@@ -1,6 +1,6 @@
 //! Brings systems to other stores.
 
-use bento_nix::{BuildError, Tail, flake_command};
+use bento_nix::{Tail, flake_command};
 use bento_protocol::SystemPath;
 
 use super::Options;
@@ -29,11 +29,11 @@ pub(super) fn copy(
         line(text);
     });
     let status = status.map_err(|error| format!("{error:#}"))?;
-    match BuildError::of_program("nix copy", status, &said) {
+    match bento_nix::failure("nix copy", status, &said) {
         None => Ok(()),
         Some(_) if interruption.is_wanted() => Err("interrupted".to_owned()),
         Some(failed) => {
-            let essence = format!("{}{:#}", words_of_ssh(store, &said), failed.error);
+            let essence = format!("{}{:#}", words_of_ssh(store, &said), failed);
             // What comes from the other side may be anything.
             let lines = essence.lines().map(line_as_is);
             Err(lines.collect::<Vec<_>>().join("\n"))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use anyhow::{Context, anyhow};
-use bento_nix::{BuildError, Kind, Order, Tail, flake_command};
+use bento_nix::{Kind, Order, Tail, flake_command};
 use bento_protocol::SystemPath;
 
 use super::Options;
@@ -169,13 +169,13 @@ impl Said {
         link: &Path,
         dry_run: bool,
     ) -> anyhow::Result<End> {
-        let failed = |error: BuildError| End::Failed {
-            essence: format!("{:#}", error.error),
+        let failed = |error: anyhow::Error| End::Failed {
+            essence: format!("{error:#}"),
             log: Some(log.to_owned()),
         };
         // The whole of it is a service, no condition.
         let _ = self.file.flush();
-        if let Some(error) = BuildError::of_program(program, status, &self.tail) {
+        if let Some(error) = bento_nix::failure(program, status, &self.tail) {
             return Ok(failed(error));
         }
         let _ = fs::remove_file(log);
@@ -185,7 +185,7 @@ impl Said {
         Ok(match bento_nix::system(link) {
             Ok(system) => End::Built(system),
             Err(error) => End::Failed {
-                essence: format!("{:#}", error.error),
+                essence: format!("{error:#}"),
                 log: None,
             },
         })

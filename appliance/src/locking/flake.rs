@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use bento_nix::{BuildError, LOCK_FILE, Tail, add_options, flake_command, reference, update_lock};
+use bento_nix::{LOCK_FILE, Tail, add_options, flake_command, reference, update_lock};
 use bento_protocol::{Area, HostName};
 
 use super::{Lock, Outcome, Smithy, named};
@@ -189,9 +189,9 @@ impl<'a> Flake<'a> {
             .interruption
             .run(command, &mut |line| said.push(line))?;
         ensure!(!smithy.is_interrupted(), "interrupted");
-        match BuildError::of_program("nix flake", status, &said) {
+        match bento_nix::failure("nix flake", status, &said) {
             None => Ok(said.text()),
-            Some(failed) => Err(failed.error),
+            Some(failed) => Err(failed),
         }
     }
 }

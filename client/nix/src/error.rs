@@ -1,16 +1,15 @@
 //! What Nix said when it failed.
 
-mod passing;
-
-pub use passing::is_passing;
-
 /// The most lines that are taken over from Nix's output: enough for an error with its place in the source.
 const LINES: usize = 30;
 /// The most lines of a builder's log that are taken over.
 const LOG_LINES: usize = 10;
+/// The most lines about caches and remote builders that are taken over.
+const REMOTES: usize = 3;
 
 /// What Nix says went wrong: the last error that isn't merely the consequence of another, with the end of the log of
-/// the builder that failed. Without any error, the last lines.
+/// the builder that failed, or what was said of the caches and remote builders that it lies with. Without any error, the
+/// last lines.
 pub fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let lines: Vec<&str> = lines.collect();
     let Some(Cause { before, error }) = Cause::find(&lines) else {
@@ -21,7 +20,57 @@ pub fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
         essence += "\n> ";
         essence += line;
     }
+    for line in remotes(before, error) {
+        essence += "\n";
+        essence += line;
+    }
     essence
+}
+
+/// What was said before an error that names no place: complaints about caches and remote builders, and from where a path
+/// came that the error is about.
+fn remotes<'a>(before: &[&'a str], error: &[&str]) -> Vec<&'a str> {
+    // What an expression or a builder fails for is its own.
+    let has_place = |line: &&str| {
+        let line = line.trim_start();
+        url(line).is_some() || line.starts_with("at ") || line.contains("builder")
+    };
+    if error.iter().any(has_place) {
+        return Vec::new();
+    }
+    let paths: Vec<_> = error.iter().flat_map(|line| store_paths(line)).collect();
+    let mut urls = Vec::new();
+    let mut found = Vec::new();
+    for line in before.iter().rev() {
+        let Some(url) = url(line).filter(|url| !urls.contains(url)) else {
+            continue;
+        };
+        let is_complaint = ["error:", "warning:", "cannot "]
+            .iter()
+            .any(|begin| line.trim_start().starts_with(begin));
+        let is_of_path = || store_paths(line).any(|path| paths.contains(&path));
+        if is_complaint || is_of_path() {
+            urls.push(url);
+            found.push(line.trim());
+        }
+    }
+    found.truncate(REMOTES);
+    found.reverse();
+    found
+}
+
+/// The first address in quotes.
+fn url(line: &str) -> Option<&str> {
+    line.split('\'')
+        .skip(1)
+        .step_by(2)
+        .find(|part| part.contains("://"))
+}
+
+/// The paths in quotes.
+fn store_paths(line: &str) -> impl Iterator<Item = &str> {
+    let quoted = line.split('\'').skip(1).step_by(2);
+    quoted.filter(|part| part.starts_with('/'))
 }
 
 /// The error from which the others follow.
@@ -97,6 +146,7 @@ fn derivation(line: &str) -> Option<&str> {
 fn is_consequence(block: &[&str]) -> bool {
     let first = block.first().map_or("", |line| line.trim());
     first == "error:"
+        || first.starts_with("error: some substitutes for ")
         || first.contains("of derivation") && first.contains("failed to build")
         || first.starts_with("error: build of ")
         || block
@@ -168,5 +218,47 @@ mod tests {
         let said = essence(output.iter().map(String::as_str));
         assert_eq!(said.lines().next(), Some("line 10"));
         assert_eq!(essence(std::iter::empty()), "");
+    }
+
+    // Issue 10, line 22. As Nix 2.8 says it.
+    #[test]
+    fn a_remote_builder_or_a_cache_that_fails_is_named() {
+        let builder = "this derivation will be built:\n  /nix/store/x-system.drv\n\
+            cannot build on 'ssh://root@fast': error: cannot connect to 'root@fast': ssh: connect to host fast port 22: \
+            Connection refused\nFailed to find a machine for remote build!\n\
+            error: unable to start any build; remote machines may not have all required system features.";
+        let damaged = "copying path '/nix/store/x-dep' from 'http://cache.lan'...\n\
+            copying path '/nix/store/y-dep' from 'http://other.lan'...\n\
+            error: hash mismatch importing path '/nix/store/x-dep';\n\
+            error: some substitutes for the outputs of derivation '/nix/store/x-dep.drv' failed (usually happens due to \
+            networking issues); try '--fallback' to build derivation from source\n\
+            error: 1 dependencies of derivation '/nix/store/z-system.drv' failed to build";
+        let proxy = "warning: error: unable to download 'http://a.lan/x': Couldn't connect to server (7); retrying in 1 ms\n\
+            warning: error: unable to download 'http://a.lan/x': Couldn't connect to server (7); retrying in 2 ms\n\
+            error: unable to download 'http://a.lan/x': Couldn't connect to server (7)";
+        for (said, expected) in [
+            (
+                builder,
+                vec![
+                    "error: unable to start",
+                    "cannot build on 'ssh://root@fast'",
+                ],
+            ),
+            (
+                damaged,
+                vec!["error: hash mismatch importing", "from 'http://cache.lan'"],
+            ),
+            (proxy, vec!["error: unable to download 'http://a.lan/x'"]),
+        ] {
+            let essence = essence(said.lines());
+            let lines: Vec<_> = essence.lines().collect();
+            assert_eq!(lines.len(), expected.len(), "{essence}");
+            for (line, expected) in lines.iter().zip(expected) {
+                assert!(line.contains(expected), "{expected:?} isn't in {essence}");
+            }
+        }
+        let own = "warning: unable to download 'http://cache.lan/nix-cache-info': Couldn't connect to server (7)\n\
+            error: undefined variable 'pkgz'\n       at /nix/store/x-source/flake.nix:1:2:";
+        assert!(!essence(own.lines()).contains("cache.lan"));
     }
 }

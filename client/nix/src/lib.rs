@@ -14,7 +14,7 @@ mod version;
 
 pub use command::{Order, add_options, attribute, flake_command, reference, update_lock};
 pub use configuration::{Kind, LOCK_FILE, has_lock, is_flake};
-pub use run::{BuildError, run, system};
+pub use run::{failure, run, system};
 pub use tail::Tail;
 pub use variable::variable;
 pub use version::{Version, version};

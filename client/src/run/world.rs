@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Here, Source, connection, known_systems, usable};
 use crate::arm::{self, Decision, Inhibitor};
-use crate::build::{self, BuildError};
+use crate::build;
 use crate::confirm;
 use crate::contact;
 use crate::disk;
@@ -257,7 +257,7 @@ impl World for Here<'_> {
         is_due
     }
 
-    fn move_inputs(&mut self, source: &mut Source) -> Result<Digest, BuildError> {
+    fn move_inputs(&mut self, source: &mut Source) -> anyhow::Result<Digest> {
         let published = build::Source::published(self.state, &source.staged);
         let settings = &usable(&self.known, self.site)?.0;
         let console = &mut self.console;
@@ -282,7 +282,7 @@ impl World for Here<'_> {
         disk::make_room(&settings.disk, self.machine, &mut |line| console.line(line))
     }
 
-    fn build(&mut self, source: &Source) -> Result<SystemPath, BuildError> {
+    fn build(&mut self, source: &Source) -> anyhow::Result<SystemPath> {
         self.nix_version = bento_nix::version().map(String::from);
         let published = build::Source::published(self.state, &source.staged);
         let settings = &usable(&self.known, self.site)?.0;

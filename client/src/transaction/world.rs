@@ -4,7 +4,6 @@ use bento_protocol::{Digest, GenerationId, Phase, Policy, Report, RunId, SystemP
 use jiff::Timestamp;
 
 use crate::arm::Decision;
-use crate::build::BuildError;
 use crate::machine::Situation;
 use crate::pull::PullError;
 use crate::record::{Awaiting, Failed, Installed, Journal, Rebooted, Told};
@@ -94,13 +93,13 @@ pub trait World {
     /// Whether it is time for a self-update; remembers that it was made.
     fn self_update_is_due(&mut self) -> bool;
     /// Moves the inputs of a generation, and gives the mark of what will be built.
-    fn move_inputs(&mut self, staged: &mut Self::Staged) -> Result<Digest, BuildError>;
+    fn move_inputs(&mut self, staged: &mut Self::Staged) -> anyhow::Result<Digest>;
     /// The mark of the inputs as they are.
     fn mark(&mut self, staged: &Self::Staged) -> anyhow::Result<Digest>;
     /// Sees to it that there is room for a build.
     fn make_room(&mut self) -> anyhow::Result<()>;
     /// Builds the system.
-    fn build(&mut self, staged: &Self::Staged) -> Result<SystemPath, BuildError>;
+    fn build(&mut self, staged: &Self::Staged) -> anyhow::Result<SystemPath>;
     /// Refuses a system that wouldn't carry on.
     fn guard(&mut self, system: &SystemPath) -> Result<(), Unconfirmed>;
     /// Refuses a system for whose kernel there is no room.

@@ -6,12 +6,14 @@ use bento_protocol::{Digest, RunId, SystemPath};
 use super::fake::{Course, Fake};
 use super::machine::{Nature, whole};
 use crate::arm::Decision;
-use crate::build::BuildError;
 use crate::record::Delivered;
 use crate::switch::{SwitchError, Switched};
 
 /// The address of the only server.
 pub(super) const SERVER: &str = "bento.example.org:2222";
+
+/// What Nix says where a build fails.
+pub(super) const NO_BUILD: &str = "error: no such thing";
 
 impl Fake {
     pub(super) fn mark_of(inputs: u8) -> Digest {
@@ -132,14 +134,5 @@ impl Fake {
         };
         *decision = to;
         true
-    }
-
-    pub(super) fn build_error(&mut self, course: Course) -> BuildError {
-        let is_passing = course != Course::Fails(1);
-        self.is_slandered |= !is_passing;
-        BuildError {
-            error: anyhow!("error: no such thing"),
-            is_passing,
-        }
     }
 }

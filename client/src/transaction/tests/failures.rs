@@ -104,16 +104,20 @@ fn a_pull_that_failed_is_over_when_what_is_installed_is_published_again() {
     );
 }
 
+// Issue 10, line 22.
 #[test]
-fn a_failed_build_leaves_the_machine_alone_and_is_known() {
+fn a_failed_build_leaves_the_machine_alone_and_is_tried_again_ever_more_rarely() {
     let mut fake = Fake::with(Nature::BuildFails);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert!(!fake.did("secrets 1") && !fake.did("arm"));
     let error = fake.newest_report().error.as_deref().unwrap();
     assert!(error.contains("no such thing"), "{error}");
-    fake.pass(23 * 60);
-    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
-    assert_eq!(fake.acts(), ["poll"]);
+    // At once, and then after 5, 10 … minutes.
+    for (minutes, is_tried) in [(0, true), (4, false), (1, true), (9, false), (1, true)] {
+        fake.pass(minutes);
+        assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+        assert_eq!(fake.did("build"), is_tried, "after {minutes} minutes");
+    }
     assert_eq!(
         fake.update_with(RETRY),
         Some(Err(ExitReason::RebuildFailed))
@@ -122,6 +126,17 @@ fn a_failed_build_leaves_the_machine_alone_and_is_known() {
     fake.publish(Nature::Good);
     assert_eq!(fake.update(), Some(Ok(())));
     assert_eq!(fake.disk.failed, None);
+}
+
+#[test]
+fn an_activation_that_failed_is_not_tried_before_something_changes() {
+    let mut fake = Fake::with(Nature::ActivationFails);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    fake.pass(23 * 60);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.acts(), ["poll"]);
+    fake.update_with(RETRY);
+    assert!(fake.did("test 1"));
 }
 
 #[test]

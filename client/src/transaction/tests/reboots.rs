@@ -397,7 +397,7 @@ fn what_somebody_switched_to_is_booted_and_nothing_is_given_up_for_it() {
 #[test]
 fn the_proof_of_a_boot_forgets_no_failure_of_another_generation() {
     let mut fake = wants_reboot();
-    fake.publish(Nature::BuildFails);
+    fake.publish(Nature::Refused);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert_eq!(fake.machine.boots, 2);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
@@ -459,7 +459,7 @@ fn a_machine_that_cannot_go_back_from_a_boot_takes_what_is_published_next() {
     fake.server.systems[1].nature = Nature::Unhealthy;
     for (published, ended) in [
         (None, Err(ExitReason::RolledBack)),
-        (Some(Nature::BuildFails), Err(ExitReason::RebuildFailed)),
+        (Some(Nature::Refused), Err(ExitReason::RebuildFailed)),
         (None, Err(ExitReason::RebuildFailed)),
         (Some(Nature::Good), Ok(())),
     ] {
@@ -480,7 +480,7 @@ fn a_machine_that_cannot_go_back_from_a_boot_takes_what_is_published_next() {
             Outcome::RollbackFailed,
             // Before it was asked what is published.
             Outcome::RollbackFailed,
-            Outcome::BuildFailed,
+            Outcome::ActivationFailed,
             Outcome::Switched
         ]
     );

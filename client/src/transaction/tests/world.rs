@@ -9,11 +9,10 @@ use bento_protocol::{Digest, GenerationId, Phase, Policy, Reboot, Report, RunId,
 use jiff::Timestamp;
 
 use super::super::{Unconfirmed, World};
-use super::effects::SERVER;
+use super::effects::{NO_BUILD, SERVER};
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
 use super::machine::{CONSOLE, Nature, console_of, name, system};
 use crate::arm::Decision;
-use crate::build::BuildError;
 use crate::machine::Situation;
 use crate::pull::PullError;
 use crate::record::{Awaiting, Failed, Installed, Journal, Rebooted, Told};
@@ -241,13 +240,13 @@ impl World for Fake {
         true
     }
 
-    fn move_inputs(&mut self, source: &mut Source) -> Result<Digest, BuildError> {
-        self.effect("move the inputs", 2, |fake, course| match course {
+    fn move_inputs(&mut self, source: &mut Source) -> anyhow::Result<Digest> {
+        self.effect("move the inputs", 1, |fake, course| match course {
             Course::Whole => {
                 source.inputs = fake.server.inputs;
                 Ok(Self::mark_of(source.inputs))
             }
-            _ => Err(fake.build_error(course)),
+            _ => Err(anyhow!(NO_BUILD)),
         })
     }
 
@@ -260,19 +259,19 @@ impl World for Fake {
         self.try_to("make room", |_| {})
     }
 
-    fn build(&mut self, source: &Source) -> Result<SystemPath, BuildError> {
+    fn build(&mut self, source: &Source) -> anyhow::Result<SystemPath> {
         assert!(!self.is_connected, "the appliance waits for a build");
-        self.effect("build", 2, |fake, course| {
+        self.effect("build", 1, |fake, course| {
             let path = system(
                 fake.server.generation(source.generation).system,
                 source.inputs,
             );
             match course {
                 Course::Whole if fake.server.nature(&path) == Nature::BuildFails => {
-                    Err(fake.build_error(Course::Fails(1)))
+                    Err(anyhow!(NO_BUILD))
                 }
                 Course::Whole => Ok(path),
-                _ => Err(fake.build_error(course)),
+                _ => Err(anyhow!(NO_BUILD)),
             }
         })
     }
