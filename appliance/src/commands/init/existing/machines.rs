@@ -97,8 +97,8 @@ fn ask_nix(folder: &Path) -> Result<Vec<String>, String> {
             names = serde_json::from_str(line).ok().or(names.take());
         }
     })
-    .map_err(|failed| {
-        let error = format!("{:#}", failed.error);
+    .map_err(|error| {
+        let error = format!("{error:#}");
         error.lines().next().unwrap_or_default().to_owned()
     })?;
     names.ok_or_else(|| "its answer isn't a list of names".to_owned())
