@@ -195,7 +195,8 @@ impl fmt::Display for Overview {
                 &format!(
                     "{:.0}  {:<18}{}{auto}",
                     run.finished,
-                    run.outcome.as_str(),
+                    // As the states of `bento status` are spelled.
+                    run.outcome.as_str().replace('_', "-"),
                     run.generation.short()
                 ),
             )?;

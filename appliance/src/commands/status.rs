@@ -13,6 +13,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{Appliance, ApplianceOption};
+use crate::problem::Problem;
 use crate::status::{self, table};
 use crate::terminal::{self, Terminal};
 
@@ -69,12 +70,15 @@ impl Status {
             }
             return Ok(true);
         }
-        let mut status = match self.appliance.find()? {
+        let mut slips = Vec::new();
+        let tell = &mut |slip: &Problem| slips.push(slip.to_string());
+        let mut status = match self.appliance.find_and_tell(tell)? {
             Appliance::Here(state, runtime) => {
                 status::Status::read(&state, &runtime, Timestamp::now())?
             }
             Appliance::Elsewhere(there) => there.read_json(["status", "--json"])?,
         };
+        status.add_problems(slips);
         status.require(&self.choice.names)?;
         let of = self.choice.apply(&mut status);
         if self.json {

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use bento_protocol::HostName;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
 use toml_edit::{Document, Item, Key, TableLike};
 
 use super::host_table::HostTable;
@@ -87,10 +85,46 @@ pub fn decode(bytes: Vec<u8>) -> std::io::Result<String> {
 
 /// How the appliance is reached, from a text in which anything else may be wrong; none if that is, too.
 pub fn admin(text: &str) -> Option<Vec<String>> {
-    let document = Document::parse(text).ok()?;
-    let value = document.get("server")?.clone().into_value().ok()?;
-    let server = Server::deserialize(value.into_deserializer()).ok()?;
-    Some(server.admin)
+    let words = |document: &Document<&str>, section: Option<&str>| {
+        let admin = match section {
+            Some(section) => document.get(section)?.get(ADMIN)?,
+            None => document.get(ADMIN)?,
+        };
+        let words = admin.as_array()?.iter();
+        words.map(|word| Some(word.as_str()?.to_owned())).collect()
+    };
+    match Document::parse(text) {
+        Ok(document) => words(&document, Some("server")),
+        Err(_) => words(&Document::parse(admin_lines(text)?).ok()?, None),
+    }
+}
+
+const ADMIN: &str = "admin";
+
+/// The fewest lines of `[server]` that are this setting, in a text that isn't TOML as a whole.
+fn admin_lines(text: &str) -> Option<&str> {
+    let header = text.match_indices("[server]").map(|(place, _)| place);
+    let is_line = |place: &usize| *place == 0 || text[..*place].ends_with('\n');
+    let section = &text[header.filter(is_line).last()?..];
+    let mut begin = 0;
+    for line in section.split_inclusive('\n') {
+        let name = line.split('=').next().unwrap_or_default();
+        if name.trim() == ADMIN {
+            break;
+        }
+        if begin > 0 && line.starts_with('[') {
+            return None;
+        }
+        begin += line.len();
+    }
+    let rest = section.get(begin..)?;
+    let mut end = 0;
+    let mut ends = rest.split_inclusive('\n').map(|line| {
+        end += line.len();
+        end
+    });
+    let end = ends.find(|end| Document::parse(&rest[..*end]).is_ok())?;
+    Some(&rest[..end])
 }
 
 /// Reads every machine; names of those that can't be used come second.

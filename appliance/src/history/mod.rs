@@ -9,7 +9,7 @@ pub mod rendering;
 use std::io;
 
 use anyhow::{Context, bail};
-use bento_protocol::{GenerationId, HostName, Phase, RunId, Systems};
+use bento_protocol::{Digest, GenerationId, HostName, Phase, RunId, Systems};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use serde::Serialize;
@@ -68,6 +68,10 @@ pub struct Entry {
     pub client: Option<String>,
     /// The version of Nix.
     pub nix: Option<String>,
+    /// A digest by which machines with the same key are told apart.
+    pub machine: Option<Digest>,
+    /// Which specialisation ran at the end, by name; none where the system itself did.
+    pub specialisation: Option<String>,
 }
 
 impl History {
@@ -176,6 +180,8 @@ impl From<Record> for Entry {
             error: None,
             client: None,
             nix: None,
+            machine: record.machine(),
+            specialisation: record.specialisation().map(str::to_owned),
         };
         match record.content {
             Content::Legacy(log) => entry.legacy_date = Some(log.date),

@@ -6,7 +6,7 @@ use bento_protocol::{Phase, SystemPath};
 use jiff::Timestamp;
 
 use super::Entry;
-use crate::report::{log, one_line};
+use crate::report::{both_ends, log, one_line};
 use crate::terminal::{Colour, Terminal, paint};
 
 /// Fits every outcome of a run that wasn't the machine's own.
@@ -17,12 +17,14 @@ const NUMBER_WIDTH: usize = 4;
 const PHASE_NAME: usize = 30;
 /// The most phases that are shown in a line; a run of our client has fewer.
 const PHASES: usize = 12;
+/// The longest name of a specialisation that is shown, in characters.
+const NAME: usize = 50;
 /// The longest error that is shown in a line, in characters.
 const ERROR: usize = 300;
 
 /// A report in a line, and a line each for the systems, if they changed, and for the error.
 pub fn brief(entry: &Entry, terminal: Option<Terminal>) -> String {
-    let mut outcome = entry.outcome.to_owned();
+    let mut outcome = word(entry);
     if entry.auto {
         outcome += ", auto";
     }
@@ -51,6 +53,9 @@ pub fn brief(entry: &Entry, terminal: Option<Terminal>) -> String {
     if let Some(until) = entry.held {
         let _infallible = write!(text, ", held until {}", time(until));
     }
+    if let Some(name) = &entry.specialisation {
+        let _infallible = write!(text, ", specialisation {}", one_line(name, NAME));
+    }
     text.push('\n');
     let system = &entry.system;
     if let (Some(before), Some(running)) = (&system.before, &system.running)
@@ -59,7 +64,7 @@ pub fn brief(entry: &Entry, terminal: Option<Terminal>) -> String {
         let _infallible = writeln!(text, "      {} → {}", short(before), short(running));
     }
     if let Some(error) = &entry.error {
-        let error = paint(&one_line(error, ERROR), Colour::Red, terminal);
+        let error = paint(&both_ends(error, ERROR), Colour::Red, terminal);
         let _infallible = writeln!(text, "      {error}");
     }
     text
@@ -82,7 +87,7 @@ pub fn whole(entry: &Entry, build_log: &str, terminal: Option<Terminal>) -> Stri
     field("received", Some(time(entry.received)));
     field("run", entry.run.map(|run| run.to_string()));
     let auto = if entry.auto { ", auto" } else { "" };
-    let outcome = format!("{}{auto}", entry.outcome);
+    let outcome = format!("{}{auto}", word(entry));
     field("outcome", Some(paint(&outcome, colour(entry), terminal)));
     field("generation", entry.generation.map(|id| id.to_string()));
     let by_machine = |at: Timestamp| format!("{}, by its own clock", time(at));
@@ -106,11 +111,16 @@ pub fn whole(entry: &Entry, build_log: &str, terminal: Option<Terminal>) -> Stri
     field("system built", path(&system.built));
     field("system running", path(&system.running));
     field("system booted", path(&system.booted));
+    let name = entry.specialisation.as_ref();
+    field("specialisation", name.map(|name| one_line(name, NAME)));
     if entry.run.is_some() {
         let answer = if entry.reboot_required { "yes" } else { "no" };
         field("needs a reboot", Some(answer.to_owned()));
     }
     field("held until", entry.held.map(time));
+    // Enough to tell two of them apart.
+    let machine = entry.machine.map(|machine| machine.to_string());
+    field("machine", machine.map(|machine| machine[..12].to_owned()));
     field("client", version(&entry.client));
     field("nix", version(&entry.nix));
     if let Some(error) = &entry.error {
@@ -127,6 +137,11 @@ pub fn whole(entry: &Entry, build_log: &str, terminal: Option<Terminal>) -> Stri
         text += &format!("\n{build_log}{end}");
     }
     text
+}
+
+/// How the run ended, spelled as the states of status are.
+fn word(entry: &Entry) -> String {
+    entry.outcome.replace('_', "-")
 }
 
 fn colour(entry: &Entry) -> Colour {

@@ -95,7 +95,7 @@ fn a_report_is_a_line_with_phases_systems_and_error() {
         .collect();
     let expected = "   \
    3  2026-01-01 00:01:06Z  success            bento 2022 log of 2022-09-12T00:03:00
-   2  2026-01-01 00:01:05Z  build_failed, auto  bbbbbbbb
+   2  2026-01-01 00:01:05Z  build-failed, auto  bbbbbbbb
       no \\u{1b}[2Jluck
    1  2026-01-01 00:00:05Z  switched           aaaaaaaa  1 h 02 min: pull 1.2 s, build 1 h 02 min
       01234567-nixos-1 → system-a
@@ -124,7 +124,7 @@ fn one_report_is_shown_whole_and_steers_no_terminal() {
 report          1
 received        2026-01-01 00:00:01Z
 run             {run}
-outcome         activation_failed
+outcome         activation-failed
 generation      {generation}
 started         2026-01-01 00:00:00Z, by its own clock
 finished        2026-01-01 00:00:01Z, by its own clock

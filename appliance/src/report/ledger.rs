@@ -1,9 +1,10 @@
 //! What status needs of a machine's reports, in one small file.
 
+use std::collections::BTreeSet;
 use std::io;
 
-use bento_protocol::{Format, GenerationId};
-use jiff::Timestamp;
+use bento_protocol::{Digest, Format, GenerationId};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Limits, Record, Store};
@@ -33,7 +34,23 @@ pub struct Ledger {
     pub succeeded: Option<Record>,
     /// The newest report of a success in which the machine ran the system that it had built.
     pub confirmed: Option<Record>,
+    /// Which machines took turns in reporting with this key, the newest last; empty where reports don't tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    machines: Vec<Turn>,
 }
+
+/// One machine's reports, from another's to another's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Turn {
+    machine: Digest,
+    /// When the last of them was taken in.
+    last: Timestamp,
+}
+
+/// How many turns are remembered: enough for some copies of one disk.
+const TURNS: usize = 8;
+/// For how long it is said that there are two machines after one of them was silent.
+const TWIN_SAID: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Default for Ledger {
     fn default() -> Self {
@@ -47,6 +64,7 @@ impl Default for Ledger {
             standing: None,
             succeeded: None,
             confirmed: None,
+            machines: Vec::new(),
         }
     }
 }
@@ -98,17 +116,44 @@ impl Ledger {
     /// Takes note of a report; they come in the order of their sequence.
     pub(crate) fn note(&mut self, record: &Record) {
         let brief = record.brief();
+        self.note_machine(record);
         self.next = record.sequence + 1;
         if record.is_success() || !record.is_auto() {
             self.standing = Some(brief.clone());
         }
         if record.is_success() {
             self.succeeded = Some(brief.clone());
-            if record.running().is_some() && record.running() == record.built() {
+            if record.runs_what_it_built() {
                 self.confirmed = Some(brief.clone());
             }
         }
         self.newest = Some(brief);
+    }
+
+    fn note_machine(&mut self, record: &Record) {
+        let Some(machine) = record.machine() else {
+            return;
+        };
+        let last = record.received;
+        match self.machines.last_mut() {
+            Some(turn) if turn.machine == machine => turn.last = last,
+            _ => self.machines.push(Turn { machine, last }),
+        }
+        let surplus = self.machines.len().saturating_sub(TURNS);
+        self.machines.drain(..surplus);
+    }
+
+    /// Whether several machines report with one key. One that comes back after another reported tells: a machine that was
+    /// installed anew never does. It is no more said once only one of them has been heard for a week.
+    pub fn has_twin(&self, now: Timestamp) -> bool {
+        let Some((newest, before)) = self.machines.split_last() else {
+            return false;
+        };
+        let mut seen = BTreeSet::new();
+        let came_back = !self.machines.iter().all(|turn| seen.insert(turn.machine));
+        let others = before.iter().filter(|turn| turn.machine != newest.machine);
+        let last = others.map(|turn| turn.last).max();
+        came_back && last.is_some_and(|last| now.duration_since(last) < TWIN_SAID)
     }
 
     /// Takes note of what the store holds: each number that isn't there any more was dropped.
@@ -161,6 +206,7 @@ impl Ledger {
         ] {
             record.take_if(|record| record.received < time);
         }
+        self.machines.retain(|turn| turn.last >= time);
         self
     }
 }
@@ -291,6 +337,45 @@ mod tests {
         assert!(ledger.since(second(13)).judged().is_none());
     }
 
+    // Issue 10, line 29.
+    #[test]
+    fn two_machines_with_one_key_take_turns_and_one_that_is_installed_anew_does_not() {
+        let day = |day: i64| second(day * 86_400);
+        let heard = |machines: &[(char, i64)]| {
+            let mut ledger = Ledger::default();
+            for (machine, at) in machines {
+                let sent = Report {
+                    machine: (*machine != '-').then(|| Digest::of(machine.to_string())),
+                    ..report('a')
+                };
+                let mut record = record(ledger.next, sent);
+                record.received = day(*at);
+                ledger.note(&record);
+            }
+            ledger
+        };
+        let silent = [
+            &[('a', 0), ('a', 1), ('b', 1), ('b', 2)][..],
+            &[('a', 0), ('b', 1), ('c', 2)],
+            &[('-', 0), ('a', 1), ('-', 2), ('a', 3)],
+            &[],
+        ];
+        for reports in silent {
+            assert!(!heard(reports).has_twin(day(3)), "{reports:?}");
+        }
+        let twins = heard(&[('a', 0), ('b', 1), ('a', 2)]);
+        assert!(twins.has_twin(day(3)));
+        // The copy got a key of its own.
+        let alone = heard(&[('a', 0), ('b', 1), ('a', 2), ('a', 5), ('a', 8)]);
+        assert!(alone.has_twin(day(7)) && !alone.has_twin(day(9)));
+        let three = heard(&[('a', 0), ('b', 0), ('c', 0), ('a', 1), ('b', 1), ('c', 1)]);
+        assert!(three.has_twin(day(2)));
+        let many: Vec<_> = (0..1000).map(|turn| (['a', 'b'][turn % 2], 0)).collect();
+        let many = heard(&many);
+        assert!(many.has_twin(day(1)) && many.machines.len() == TURNS);
+        assert!(!many.since(day(1)).has_twin(day(1)), "another machine's");
+    }
+
     #[test]
     fn a_machine_cannot_make_it_large() {
         let machine = Machine::new();
@@ -299,6 +384,7 @@ mod tests {
             error: Some(large.clone()),
             client: large.clone(),
             nix: Some(large.clone()),
+            specialisation: Some(large.clone()),
             phases: vec![
                 bento_protocol::Phase {
                     name: large,

@@ -18,4 +18,4 @@ pub use legacy::{LegacyLog, LegacyNameError, LegacyOutcome};
 pub use record::{Content, Record};
 pub use store::{Limits, Store, copy};
 pub(crate) use text::is_shown;
-pub use text::{line_as_is, log, one_line, plain_json};
+pub use text::{both_ends, line_as_is, log, one_line, plain_json};

@@ -1,10 +1,10 @@
 //! One report that was taken in.
 
-use bento_protocol::{GenerationId, Outcome, Report, SystemPath};
+use bento_protocol::{Digest, GenerationId, Outcome, Report, SystemPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LegacyLog, one_line};
+use super::{LegacyLog, both_ends, one_line};
 
 /// A report that was taken in, without its log, which is kept beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,31 @@ impl Record {
         }
     }
 
+    /// The specialisation of what it built that runs, by name; none where the system itself runs, or none is known to.
+    pub fn specialisation(&self) -> Option<&str> {
+        match &self.content {
+            Content::Report(report) => {
+                let running = report.system.running.as_ref();
+                running.and(report.specialisation.as_deref())
+            }
+            Content::Legacy(_) => None,
+        }
+    }
+
+    /// By what machines with the same key are told apart.
+    pub fn machine(&self) -> Option<Digest> {
+        match &self.content {
+            Content::Report(report) => report.machine,
+            Content::Legacy(_) => None,
+        }
+    }
+
+    /// Whether what runs is known to be what it built, or a specialisation of that.
+    pub fn runs_what_it_built(&self) -> bool {
+        self.running().is_some()
+            && (self.running() == self.built() || self.specialisation().is_some())
+    }
+
     /// How the run ended; none for a bento 2022 log, which doesn't tell enough for that.
     pub fn outcome(&self) -> Option<Outcome> {
         match &self.content {
@@ -78,6 +103,11 @@ impl Record {
             Content::Report(report) => report.outcome.as_str(),
             Content::Legacy(log) => log.outcome.as_str(),
         }
+    }
+
+    /// The same for a person: spelled as the states of status are.
+    pub fn outcome_word(&self) -> String {
+        self.outcome_name().replace('_', "-")
     }
 
     /// Whether the machine moved its inputs by itself.
@@ -131,7 +161,7 @@ impl Record {
         let error = self
             .error()
             .map(|error| format!(": {}", one_line(error, Self::BRIEF_ERROR)));
-        let outcome = self.outcome_name();
+        let outcome = self.outcome_word();
         format!(
             "report {}: {outcome}{auto}, {of}{}",
             self.sequence,
@@ -153,7 +183,9 @@ impl Record {
             report.error = report
                 .error
                 .as_deref()
-                .map(|error| one_line(error, Self::BRIEF_ERROR));
+                .map(|error| both_ends(error, Self::BRIEF_ERROR));
+            let name = report.specialisation.as_deref();
+            report.specialisation = name.map(|name| one_line(name, Self::BRIEF_VERSION));
             report.client = one_line(&report.client, Self::BRIEF_VERSION);
             report.nix = report
                 .nix
@@ -178,7 +210,7 @@ mod tests {
         failed.error = Some("error:\n\u{1b}[2J".into());
         let run = failed.run;
         let expected = format!(
-            r"report 3: build_failed (self-update), run {run} of generation bbbbbbbb: error: \u{{1b}}[2J"
+            r"report 3: build-failed (self-update), run {run} of generation bbbbbbbb: error: \u{{1b}}[2J"
         );
         assert_eq!(record(3, failed).line(), expected);
 

@@ -15,6 +15,20 @@ pub fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
+/// The same, but where it is too long the middle is left out: an error begins with what failed, and ends with why.
+pub fn both_ends(text: &str, limit: usize) -> String {
+    let line = one_line(text, usize::MAX);
+    let count = line.chars().count();
+    if count <= limit {
+        return line;
+    }
+    let beginning = limit / 2;
+    let end = limit.saturating_sub(beginning + 1);
+    let begin = line.chars().take(beginning);
+    let rest = line.chars().skip(count - end);
+    begin.chain(['…']).chain(rest).collect()
+}
+
 /// The text with nothing in it that steers a terminal or hides, except tabs.
 pub fn line_as_is(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
@@ -176,6 +190,16 @@ mod tests {
         let plain = plain_json(&json);
         assert!(plain.chars().all(is_shown), "{plain}");
         assert_eq!(serde_json::from_str::<String>(&plain).unwrap(), text);
+    }
+
+    #[test]
+    fn a_long_error_keeps_its_cause() {
+        assert_eq!(both_ends("abc\ndef", 7), "abc def");
+        assert_eq!(
+            both_ends("what failed: 0123456789: why", 12),
+            "what f…: why"
+        );
+        assert_eq!(both_ends(&"x".repeat(1 << 20), 10).chars().count(), 10);
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub struct Reported {
     pub built: Option<SystemPath>,
     /// The system that ran at the end.
     pub running: Option<SystemPath>,
+    /// Which of its specialisations that is, by name; none where it is the system itself.
+    #[serde(default)]
+    pub specialisation: Option<String>,
 }
 
 impl Status {
@@ -126,6 +129,19 @@ impl Status {
         self.hosts.retain(|host| is_asked(&host.name));
         self.removed.retain(|machine| is_asked(&machine.name));
         Ok(())
+    }
+
+    /// Adds what is wrong with the fleet where somebody asks from, if the appliance doesn't say the same.
+    pub fn add_problems(&mut self, lines: Vec<String>) {
+        if lines.is_empty() {
+            return;
+        }
+        let problems = self.problems.get_or_insert_default();
+        for line in lines {
+            if !problems.contains(&line) {
+                problems.push(line);
+            }
+        }
     }
 
     /// Whether somebody has to look: at a machine, or at the fleet as a whole. That nobody knows whether anything is wrong

@@ -121,7 +121,8 @@ pub fn judge(published: Option<&Published>, ledger: &Ledger) -> HostStatus {
 fn judge_success(published: &Published, run: &Record, newest: &Record) -> HostStatus {
     let built = run.built();
     // What isn't known is never taken for the same.
-    let runs_built = built.is_some() && newest.running() == built;
+    let runs_built =
+        built.is_some() && (newest.running() == built || newest.specialisation().is_some());
     let is_staged = run.outcome() == Some(Outcome::Staged);
     if !runs_built && !is_staged {
         HostStatus::Drifted

@@ -1,5 +1,6 @@
 //! Status as a table for a person.
 
+mod cause;
 mod layout;
 
 use std::fmt::Write;
@@ -7,7 +8,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use self::layout::{HEADINGS, Layout, Row, SHORTEST_ERROR};
+use self::layout::{ERROR, HEADINGS, Layout, Row, SHORTEST_ERROR};
 use super::{HostStatus, MachineStatus, RemovedMachine, Status};
 use crate::report::one_line;
 use crate::terminal::{Colour, Terminal, legible, paint};
@@ -58,8 +59,13 @@ impl Table {
     /// The table as it is at a moment, for a terminal or plain.
     pub fn new(status: &Status, of: usize, now: Timestamp, terminal: Option<Terminal>) -> Self {
         let cells = |host| cells(host, now, terminal);
-        let rows: Vec<Row> = status.hosts.iter().map(cells).collect();
+        let mut rows: Vec<Row> = status.hosts.iter().map(cells).collect();
         let layout = Layout::of(&rows, terminal.map(|terminal| terminal.columns));
+        // A problem begins with its place, which says most; a failed run with what everybody knows by now.
+        let failures = status.hosts.iter().zip(&mut rows);
+        for (_, row) in failures.filter(|(host, _)| host.problems.is_empty()) {
+            row[ERROR] = cause::within(&row[ERROR], layout.room.unwrap_or(usize::MAX));
+        }
         let headings = || layout.row(&HEADINGS.map(str::to_owned), None, terminal);
         let lines = status.hosts.iter().zip(&rows);
         Table {
@@ -157,7 +163,7 @@ fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> Ro
         state,
         or_none(published.map(|published| published.generation.short())),
         or_none(published.map(|published| age(published.at, now).unwrap_or_else(just_now))),
-        or_none(host.version.as_deref().map(|version| one_line(version, 16))),
+        or_none(version(host)),
         or_none(
             host.seen
                 .map(|seen| age(seen, now).map_or_else(just_now, |age| format!("{age} ago"))),
@@ -167,6 +173,19 @@ fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> Ro
             .map(|error| one_line(error, usize::MAX))
             .unwrap_or_default(),
     ]
+}
+
+/// What runs on a machine, and in which specialisation.
+fn version(host: &MachineStatus) -> Option<String> {
+    let version = host.version.as_deref().map(|version| one_line(version, 16));
+    let reported = host.reported.as_ref();
+    match reported.and_then(|reported| reported.specialisation.as_deref()) {
+        Some(name) => {
+            let version = version.unwrap_or_else(|| "-".to_owned());
+            Some(format!("{version} ({})", one_line(name, 20)))
+        }
+        None => version,
+    }
 }
 
 /// What is said of a machine below the table: each thing that stops its publication, or an error that didn't fit, and

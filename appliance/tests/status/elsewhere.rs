@@ -64,6 +64,42 @@ fn it_says_the_same_as_there() {
     );
 }
 
+// Issue 10, line 41.
+#[test]
+fn a_slip_in_fleet_toml_is_a_problem_and_hides_no_machine() {
+    let place = place();
+    let folder = fleet(&place, &bento(&place));
+    let file = folder.join("fleet.toml");
+    let good = fs::read_to_string(&file).unwrap();
+    let (all, ..) = run(here(&place, []));
+    let slips = [
+        (format!("{good}[hosts.kikimora\n"), "fleet.toml:4"),
+        (format!("{good}port = \"x\"\n"), "fleet.toml:4"),
+        (format!("{good}port = \n[hosts.kikimora]\n"), "fleet.toml:4"),
+        (format!("[hosts.a]]\n{good}"), "fleet.toml:1"),
+        (format!("{good}[host.kikimora]\n"), "fleet.toml:4"),
+        // In as many lines as somebody likes.
+        (
+            good.replace("[\"sh\", ", "[\n\"sh\",\n") + "=\n",
+            "fleet.toml:",
+        ),
+    ];
+    for (slip, told) in slips {
+        write(&file, &slip);
+        let (text, errors, code) = run(there(&folder, []));
+        assert_eq!(code, 0, "{slip}: {errors}");
+        let first = text.lines().next().unwrap();
+        assert!(first.starts_with(told), "{slip}: {text}");
+        assert!(text.ends_with(&all), "{slip}: {text}");
+        let (json, ..) = run(there(&folder, ["--json"]));
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["problems"][0], first, "{json}");
+        assert_eq!(json["hosts"].as_array().unwrap().len(), 2);
+        let (_, _, code) = run(there(&folder, ["--exit-code"]));
+        assert_eq!(code, 1, "somebody has to look");
+    }
+}
+
 #[test]
 fn what_goes_wrong_on_the_way_is_told() {
     let place = place();

@@ -93,7 +93,8 @@ impl MachineReading {
             held: newest.and_then(Record::held).filter(|until| *until > now),
             runs: newest.map_or(0, |_| ledger.runs()),
             error: if lines.is_empty() {
-                error(&ledger).or_else(|| mismatch(state, published?, &ledger))
+                let failure = error(&ledger).or_else(|| mismatch(state, published?, &ledger));
+                joined(ledger.has_twin(now).then(|| TWIN.to_owned()), failure)
             } else {
                 Some(lines.join("; "))
             },
@@ -117,8 +118,17 @@ impl Reported {
             at: record.received,
             built: record.built().cloned(),
             running: record.running().cloned(),
+            specialisation: record.specialisation().map(str::to_owned),
         }
     }
+}
+
+/// What to say where two machines take turns in reporting.
+const TWIN: &str = "another machine reports with its key, as a copied disk makes one: give the copy a key and a                     /etc/machine-id of its own, and add it with `bento host add`";
+
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    let both: Vec<_> = first.into_iter().chain(second).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// Why the newest run failed, or the one that the state is judged by. The ledger holds it as one safe line.
@@ -131,7 +141,7 @@ fn error(ledger: &Ledger) -> Option<String> {
     let silent = || {
         format!(
             "{}: the report doesn't say why, its log may",
-            failed.outcome_name()
+            failed.outcome_word()
         )
     };
     Some(

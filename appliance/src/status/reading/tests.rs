@@ -139,7 +139,7 @@ fn the_document_is_that_of_the_contract() {
             "published": {"generation": id, "at": "2026-01-01T00:00:05Z"},
             "reported": {
                 "generation": id, "outcome": "switched", "auto": false, "at": "2026-01-01T00:00:02Z",
-                "built": path, "running": path,
+                "built": path, "running": path, "specialisation": null,
             },
             "expected_system": path,
             "seen": "2026-01-01T00:00:09Z",
@@ -471,4 +471,73 @@ fn time_alone_makes_a_machine_silent_and_ends_a_hold() {
     };
     assert_eq!(at(99), (Some(false), true));
     assert_eq!(at(3601), (Some(true), false));
+}
+
+// Issue 10, line 29.
+#[test]
+fn two_machines_with_one_key_are_said_and_hide_no_failure() {
+    let appliance = Appliance::new();
+    appliance.publish("kikimora", &Published::new(generation('a'), second(0)));
+    let from = |machine: &str, report: Report| Report {
+        machine: Some(bento_protocol::Digest::of(machine)),
+        ..report
+    };
+    let (first, copy) = (from("first", report('a')), from("copy", report('a')));
+    let told = |reports: &[Report]| {
+        appliance.report("kikimora", reports);
+        let status = Status::read(&appliance.state, &appliance.runtime, second(60)).unwrap();
+        let name = "kikimora".parse().unwrap();
+        let host = status.hosts.into_iter().find(|host| host.name == name);
+        host.unwrap()
+    };
+    let anew = told(&[first.clone(), copy.clone()]);
+    assert_eq!(
+        (anew.error.as_deref(), anew.state),
+        (None, HostStatus::UpToDate)
+    );
+    let twins = told(&[first.clone(), copy.clone(), first.clone()]);
+    let error = twins.error.as_deref().unwrap();
+    assert!(
+        error.contains("another machine reports with its key"),
+        "{error}"
+    );
+    assert!(error.contains("bento host add"), "{error}");
+    assert!(twins.needs_attention() && twins.state == HostStatus::UpToDate && twins.runs == 3);
+    let failed = from("copy", failure('a', Outcome::BuildFailed, 'a'));
+    let failing = told(&[first, copy, failed.clone(), failed]);
+    assert_eq!(failing.state, HostStatus::Failing);
+    let failing = failing.error.unwrap();
+    assert!(failing.ends_with("no luck"), "{failing}");
+}
+
+// Issue 10, line 32.
+#[test]
+fn a_pull_that_failed_is_failing_and_says_why() {
+    let appliance = Appliance::new();
+    appliance.publish("kikimora", &Published::new(generation('b'), second(0)));
+    let told = |error: Option<&str>| {
+        let failed = Report {
+            error: error.map(str::to_owned),
+            ..failure('b', Outcome::PullFailed, 'a')
+        };
+        appliance.report("kikimora", &[report('a'), failed]);
+        let status = Status::read(&appliance.state, &appliance.runtime, second(60)).unwrap();
+        let host = status
+            .hosts
+            .into_iter()
+            .find(|host| host.reported.is_some());
+        host.unwrap()
+    };
+    let failing = told(Some("the pull was cut"));
+    assert_eq!(failing.state, HostStatus::Failing);
+    assert_eq!(failing.error.as_deref(), Some("the pull was cut"));
+    assert_eq!(failing.reported.as_ref().unwrap().outcome, "pull_failed");
+    assert!(failing.needs_attention());
+    let silent = told(None);
+    assert!(
+        silent
+            .error
+            .unwrap()
+            .starts_with("pull-failed: the report doesn't say")
+    );
 }

@@ -143,6 +143,44 @@ fn rolled_back_and_failing() {
     }
 }
 
+// Issue 10, line 21.
+#[test]
+fn a_specialisation_of_what_was_built_is_what_was_built() {
+    let specialised = |report: Report| Report {
+        specialisation: Some("console".into()),
+        ..running(report, Some(system("console")))
+    };
+    assert_eq!(
+        state(&published('a'), &[specialised(report('a'))]),
+        UpToDate
+    );
+    let reboot = Report {
+        reboot_required: true,
+        ..report('a')
+    };
+    assert_eq!(
+        state(&published('a'), &[specialised(reboot)]),
+        RebootPending
+    );
+    assert_eq!(
+        state(&published('a'), &[specialised(auto(report('a')))]),
+        AutoUpdated
+    );
+    // It left it by hand for something else.
+    let by_hand = running(report('a'), Some(system("by-hand")));
+    assert_eq!(
+        state(&published('a'), &[specialised(report('a')), by_hand]),
+        Drifted
+    );
+    // What runs isn't known, so that it may be anything.
+    let unknown = running(specialised(report('a')), None);
+    assert_eq!(state(&published('a'), &[unknown]), Drifted);
+    assert_eq!(
+        state(&published('b'), &[specialised(report('a'))]),
+        RebuildPending
+    );
+}
+
 #[test]
 fn drifted() {
     assert_eq!(

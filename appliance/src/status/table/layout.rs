@@ -20,9 +20,13 @@ const MACHINE: usize = 0;
 /// The column of the states, which is coloured.
 const STATE: usize = 1;
 /// The column of the errors, which comes last and takes what is left of the line.
-const ERROR: usize = 6;
+pub(super) const ERROR: usize = 6;
 /// What is left out first on a terminal that is too narrow for all: PUBLISHED is told by the state, too.
 const LEFT_OUT_FIRST: [usize; 4] = [3, 2, 4, 5];
+/// What is left out, from the first on, where an error has little room.
+const LESS_THAN_AN_ERROR: [usize; 2] = [3, 2];
+/// How many cells an error should have, if it needs as many: most causes are readable in them.
+const WANTED: usize = 40;
 /// Between columns.
 const GAP: &str = "  ";
 /// An error isn't shown in fewer characters than this, only below the table.
@@ -60,6 +64,14 @@ impl Layout {
         let fits = |widths: &_| taken(widths) <= columns + GAP.len();
         for column in LEFT_OUT_FIRST {
             if !fits(&widths) {
+                widths[column] = None;
+            }
+        }
+        // Why a machine failed says more than since when it could have known.
+        let longest = rows.iter().map(|row| row[ERROR].width()).max();
+        let wanted = longest.unwrap_or_default().min(WANTED);
+        for column in LESS_THAN_AN_ERROR {
+            if columns.saturating_sub(taken(&widths)) < wanted {
                 widths[column] = None;
             }
         }

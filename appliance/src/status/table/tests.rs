@@ -1,6 +1,6 @@
 use super::*;
 use crate::report::fixture::{generation, second};
-use crate::status::PublishedVersion;
+use crate::status::{PublishedVersion, Reported};
 
 fn machine(name: &str, state: HostStatus) -> MachineStatus {
     MachineStatus {
@@ -120,18 +120,58 @@ fn no_line_is_wider_than_the_terminal_and_what_was_cut_is_below() {
         error: Some(error.clone()),
         ..machine("a", HostStatus::Failing)
     };
-    // All columns take 61 cells, and an error at least 12 more.
-    for columns in [70, 71, 80, 100] {
+    // MACHINE, STATE, RUNS and CONTACT take 43 cells, and an error at least 12 more.
+    for columns in [52, 53, 70, 80, 100] {
         let text = render(&status(vec![failing.clone()]), plain(columns));
         let (table, below) = text.split_once("\n\n").unwrap();
         assert!(
             table.lines().all(|line| line.width() <= columns),
             "{columns}: {text}"
         );
-        assert_eq!(columns > 70, table.contains("日本xx"), "{columns}: {text}");
+        assert_eq!(columns > 52, table.contains("日本xx"), "{columns}: {text}");
         assert_eq!(below, format!("a: {error}\n\n1 machine: 1 failing\n"));
     }
     assert!(render(&status(vec![failing]), None).contains(&error));
+}
+
+// Issue 10, line 42.
+#[test]
+fn on_eighty_columns_a_failure_shows_its_cause() {
+    let errors = [
+        "the build of generation b71fa047 failed: error: undefined variable 'pkgz' at /nix/store/x/a.nix:3:5",
+        "the new system isn't healthy: greeter.service has failed: exit code 7",
+    ];
+    let hosts = ["kikimora", "domovoi-in-the-hall"].into_iter().zip(errors);
+    let hosts = hosts.map(|(name, error)| MachineStatus {
+        error: Some(error.to_owned()),
+        ..machine(name, HostStatus::Failing)
+    });
+    let text = render(&status(hosts.collect()), plain(80));
+    let (table, below) = text.split_once("\n\n").unwrap();
+    let rows: Vec<_> = table.lines().skip(1).collect();
+    assert!(rows[0].contains("  undefined variable 'pkgz'"), "{text}");
+    assert!(rows[1].ends_with("  exit code 7"), "{text}");
+    assert!(rows.iter().all(|row| row.width() <= 80), "{text}");
+    for error in errors {
+        assert!(below.contains(error), "{text}");
+    }
+}
+
+// Issue 10, line 21.
+#[test]
+fn the_specialisation_that_runs_is_named() {
+    let mut host = machine("a", HostStatus::UpToDate);
+    host.reported = Some(Reported {
+        generation: Some(generation('b')),
+        outcome: "switched".into(),
+        auto: false,
+        at: second(0),
+        built: None,
+        running: None,
+        specialisation: Some("console\u{1b}".into()),
+    });
+    let text = render(&status(vec![host]), None);
+    assert!(text.contains(r"  aaaaaaaa (console\u{1b})  "), "{text}");
 }
 
 #[test]
