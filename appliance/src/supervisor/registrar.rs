@@ -40,8 +40,22 @@ pub(super) struct Registrar {
 
 impl Registrar {
     /// Begins with what the state holds.
+    ///
+    /// # Errors
+    /// When that can't be read, or is missing though there are machines: each would be enrolled anew, and what is kept of
+    /// it would go.
     pub(super) fn new(state: State, board: Arc<Board>) -> io::Result<Self> {
-        let enrolments = Enrolments::read(&state)?;
+        let path = state.enrolments();
+        if !path.try_exists()? && has_machines(&state)? {
+            return Err(io::Error::other(format!(
+                "{} is missing, though there are machines in {}: put it back from a backup, or remove that folder, and \
+                 every machine is enrolled anew, without its reports",
+                path.display(),
+                state.hosts().display()
+            )));
+        }
+        let named = |error| io::Error::other(format!("{}: {error}", path.display()));
+        let enrolments = Enrolments::read(&state).map_err(named)?;
         Ok(Registrar {
             state,
             enrolments,
@@ -196,6 +210,21 @@ impl Registrar {
     }
 }
 
+/// Whether anything was ever published for anybody. A start that was cut off may have left an empty folder.
+fn has_machines(state: &State) -> io::Result<bool> {
+    let hosts = match fs::read_dir(state.hosts()) {
+        Ok(hosts) => hosts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for host in hosts {
+        if host?.path().join("current").is_symlink() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn no_user_id() -> Problem {
     let advice = "remove machines that are no longer there";
     Problem::new("fleet.toml", "there is no user id left", advice)
@@ -205,5 +234,29 @@ fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::fixture::Kept;
+
+    // Issue 10, line 34.
+    #[test]
+    fn a_state_that_lost_its_enrolments_enrols_nobody_anew() {
+        let kept = Kept::new("[hosts.a]\n");
+        let board = || Arc::new(Board::new(&kept.runtime));
+        let begin = || Registrar::new(kept.state.clone(), board());
+        fs::create_dir_all(kept.host("a").root()).unwrap();
+        begin().unwrap();
+        symlink("publications/1/chroot", kept.host("a").current()).unwrap();
+        let refused = begin().unwrap_err().to_string();
+        assert!(refused.contains("enrolments.json is missing"), "{refused}");
+        fs::write(kept.state.enrolments(), "{").unwrap();
+        let refused = begin().unwrap_err().to_string();
+        assert!(refused.contains("enrolments.json: EOF"), "{refused}");
     }
 }
