@@ -130,11 +130,12 @@ const NO_BACKUP: &str = "this is no archive that `bento backup` wrote";
 const NOT_WHOLE: &str = "the archive isn't whole: it was cut off";
 
 fn document<T: DeserializeOwned>(entry: &mut Entry<'_, impl Read>) -> Result<T> {
-    let mut json = Vec::new();
+    let (size, mut json) = (entry.size(), Vec::new());
     entry
         .take(DOCUMENT)
         .read_to_end(&mut json)
         .context(NOT_WHOLE)?;
+    ensure!(json.len() as u64 == size, NOT_WHOLE);
     Ok(serde_json::from_slice(&json)?)
 }
 
