@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Group;
+use super::group::Group;
 use super::tracked::{listed, tracked};
 use crate::listing::first_few;
 use crate::problem::Problem;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Group;
+use super::group::Group;
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 use crate::tree::{Narrowing, TreeFile};
@@ -11,16 +11,12 @@ use crate::tree::{Narrowing, TreeFile};
 /// its owner wants it.
 pub(super) fn narrowed_away(forecast: &Forecast, groups: &[Group<'_>]) -> Vec<Problem> {
     let mut warnings = Vec::new();
-    let hosts = forecast.fleet.as_ref().map(|fleet| &fleet.hosts);
-    for group in groups.iter().filter(|group| group.narrowed) {
-        let host = hosts.and_then(|hosts| hosts.get(*group.machines.first()?));
-        let Some(narrowing) =
-            host.and_then(|host| Narrowing::new(&host.exclude, &host.include).ok())
-        else {
+    for group in groups {
+        let Some(narrowing) = &group.narrowing else {
             continue;
         };
         let links = group.files().filter(|file| file.symlink.is_some());
-        let lost = links.filter(|link| is_lost(forecast, group, &narrowing, link));
+        let lost = links.filter(|link| is_lost(forecast, group, narrowing, link));
         warnings.extend(lost.map(warning));
     }
     warnings

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Group, resolved};
+use super::group::Group;
+use super::resolved;
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 

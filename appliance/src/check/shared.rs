@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bento_protocol::HostName;
 use serde::Serialize;
 
-use super::groups;
+use super::group::groups;
 use crate::fleet::{Fleet, SourcePath};
 use crate::forecast::Forecast;
 use crate::listing::sentence;

@@ -47,8 +47,9 @@ impl Ground {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let warnings = warnings(self.0.path(), &self.forecast());
-        warnings.iter().map(ToString::to_string).collect()
+        let findings = Findings::of(self.0.path(), &self.forecast());
+        assert!(findings.errors.is_empty(), "{:?}", findings.errors);
+        findings.warnings.iter().map(ToString::to_string).collect()
     }
 
     fn shared(&self) -> Vec<String> {
@@ -91,6 +92,7 @@ fn a_path_is_judged_where_its_file_is_published() {
     let warnings = ground.warnings();
     let told = [
         "hosts/b/configuration.nix:1: ../../ leads out of hosts/b, and only what is in there is published",
+        "hosts/b/configuration.nix:1: ./nowhere.nix isn't there, and a build of b may need it",
         "hosts/b/configuration.nix:1: ./secret.nix isn't published",
         "hosts/b/secret.nix: a .gitignore names it, and without a .git here nobody can tell whether git tracks it",
         "utils/common.nix:2: ../modules/x.nix is here, but not where this file is published, as utils/common.nix of hosts/a",
@@ -99,13 +101,14 @@ fn a_path_is_judged_where_its_file_is_published() {
         "utils/common.nix:3: ../../y.nix leads out of hosts/b, and only what is in there is published",
     ];
     assert_eq!(begin(&warnings), told);
-    assert!(warnings[1].contains("in a .bentoignore beside it"));
+    assert!(warnings[1].ends_with("correct the path; `bento build --dry-run b` proves it"));
+    assert!(warnings[2].contains("in a .bentoignore beside it"));
     ground.write("hosts/b/.bentoignore", "!secret.nix\n");
-    assert_eq!(begin(&ground.warnings()), [&told[..1], &told[3..]].concat());
+    assert_eq!(begin(&ground.warnings()), [&told[..2], &told[4..]].concat());
     // One flake for many, each without the others' files.
     let ground = Ground::new("[hosts.a]\nsource = \".\"\nexclude = [\"/hosts/b\"]\n");
     ground.write("configuration.nix", "[ ./hosts/a/x.nix ./hosts/b/x.nix ]");
-    ground.write("hosts/a/x.nix", "../../configuration.nix");
+    ground.write("hosts/a/x.nix", "../../hosts/a");
     ground.write("hosts/b/x.nix", "1");
     assert_eq!(ground.warnings(), [""; 0]);
 }
@@ -127,7 +130,10 @@ fn a_path_is_followed_through_symlinks() {
         "hosts/a/configuration.nix",
         "[ ./common/overlays ./common/overlays/default.nix ./common/pkgs/hello.nix ./lost.nix ]",
     );
-    assert_eq!(ground.warnings(), [""; 0]);
+    assert_eq!(
+        begin(&ground.warnings()),
+        ["hosts/a/configuration.nix:1: ./lost.nix isn't there, and a build of a may need it"]
+    );
     // The lock file, too, is looked at where it lies.
     let key = format!("[hosts.a]\nkeys = [\"{KEY}\"]\n");
     let ground = Ground::new(&key);
@@ -168,6 +174,136 @@ fn a_symlink_that_only_narrowing_leaves_dangling_is_warned_of() {
             "{warning}"
         );
     }
+}
+
+// Issue 10, line 2.
+#[test]
+fn what_exclude_takes_is_missed_where_a_machine_s_own_file_names_it_or_what_that_imports() {
+    let narrowed = |name: &str| {
+        format!(
+            "[hosts.{name}]\nsource = \".\"\nexclude = [\"/hosts/*\", \"/private\"]\ninclude = [\"/hosts/{name}\"]\n"
+        )
+    };
+    let ground = Ground::new(&["a", "b", "c"].map(narrowed).concat());
+    ground.write(
+        "flake.nix",
+        "[ ./hosts/a ./hosts/b ./hosts/c ./hosts/old ./private ]",
+    );
+    ground.write("flake.lock", r#"{"nodes": {}}"#);
+    ground.write(
+        "hosts/a/default.nix",
+        "[\n ../b/packages.nix ../../modules/x.nix ../../modules/y.nix ]",
+    );
+    ground.write(
+        "hosts/b/default.nix",
+        "[ ./packages.nix ../../modules/y.nix ]",
+    );
+    ground.write("hosts/b/packages.nix", "1");
+    ground.write(
+        "hosts/c/default.nix",
+        "[ ../../modules/x.nix (if builtins.pathExists ../b then ../b else 1) ]",
+    );
+    ground.write("modules/x.nix", "\n{ password = ../private/password; }");
+    ground.write("modules/y.nix", "1");
+    // What no machine's own file imports.
+    ground.write("modules/unused.nix", "../private/password");
+    ground.write("private/password", "1");
+    let told = [
+        "hosts/a/default.nix:2: ../b/packages.nix is kept back by exclude, and a build of a may need it: bring it back with \
+         include; `bento build --dry-run a` proves it",
+        "modules/x.nix:2: ../private/password is kept back by exclude, and a build of a, c may need it: bring it back with \
+         include; `bento build --dry-run a` proves it",
+    ];
+    assert_eq!(ground.warnings(), told);
+    // A role that not everybody gets is the own of those who do.
+    let desk = |name: &str| format!("[hosts.{name}]\nsource = \".\"\nexclude = [\"/x\"]\n");
+    let router = "[hosts.router]\nsource = \".\"\nexclude = [\"/x\", \"/desk\"]\n";
+    let ground = Ground::new(&[&desk("a"), &desk("b"), router].concat());
+    ground.write("flake.nix", "[ ./desk ./x/y.nix ]");
+    ground.write("flake.lock", r#"{"nodes": {}}"#);
+    ground.write("desk/default.nix", "../x/y.nix");
+    ground.write("x/y.nix", "1");
+    let warnings = ground.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with(
+        "desk/default.nix:1: ../x/y.nix is kept back by exclude, and a build of a, b may"
+    ));
+}
+
+// Issue 10, line 2.
+#[test]
+fn what_something_else_than_exclude_takes_is_told_however_narrow_the_source_is() {
+    let ground = Ground::new("[hosts.a]\nsource = \".\"\nexclude = [\"/x\"]\n");
+    ground.write("configuration.nix", "[ ./ignored.nix ./hosts/old.nix ]");
+    ground.write("ignored.nix", "1");
+    ground.write(".bentoignore", "ignored.nix\n");
+    assert_eq!(
+        begin(&ground.warnings()),
+        ["configuration.nix:1: ./ignored.nix isn't published"]
+    );
+}
+
+// Issue 10, line 39.
+#[test]
+fn a_placeholder_is_told_once_a_machine_is_enrolled() {
+    let text = "# github:OWNER/bento\n{ hostKeys = [ \"ssh-ed25519 AAAA…\" ]; }";
+    let hosts = |keys: &str| format!("[server]\naddress = \"x\"\n[hosts.a]\nkeys = [{keys}]\n");
+    let ground = Ground::new("");
+    ground.write("hosts/a/configuration.nix", text);
+    ground.write("fleet.toml", &hosts(""));
+    assert_eq!(ground.warnings(), [""; 0]);
+    ground.write("fleet.toml", &hosts(&format!("\"{KEY}\"")));
+    assert_eq!(
+        ground.warnings(),
+        [
+            "hosts/a/configuration.nix:1: OWNER/bento is a placeholder: put there where you have bento from",
+            "hosts/a/configuration.nix:2: AAAA… is a placeholder: put the appliance's host key there: `bento host-key` prints \
+             it",
+        ]
+    );
+}
+
+// Issue 10, line 39.
+#[test]
+fn what_is_not_nix_is_an_error_for_whom_it_stops_and_else_a_warning() {
+    let ground = Ground::new(
+        "[hosts.a]\nsource = \".\"\n[hosts.b]\nsource = \".\"\n[hosts.c]\nsource = \".\"\nattribute = \"C\"\n",
+    );
+    ground.write("flake.nix", "[ ./hosts/a ./hosts/b ./hosts/C ]");
+    ground.write("flake.lock", r#"{"nodes": {}}"#);
+    for host in ["a", "b", "C"] {
+        ground.write(
+            &format!("hosts/{host}/default.nix"),
+            "{ imports = [ ./more.nix ]; }",
+        );
+        ground.write(&format!("hosts/{host}/more.nix"), "{ }");
+    }
+    ground.write("hosts/b/more.nix", "{\n  a = 1\n}\n");
+    ground.write("hosts/C/more.nix", "{ a = [ 1, 2 ]; }");
+    ground.write("hosts/b/unused.nix", "{ a = ");
+    ground.write("broken/on-purpose.nix", "}");
+    let findings = Findings::of(ground.0.path(), &ground.forecast());
+    let told =
+        |problems: &BTreeSet<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let advice = "correct it: what imports it can't be built";
+    assert_eq!(
+        told(&findings.errors),
+        [
+            format!(
+                "hosts/C/more.nix:1:10: c: isn't Nix: a value is expected, and `,` is there: {advice}"
+            ),
+            format!(
+                "hosts/b/more.nix:3:1: b: isn't Nix: `;` is expected, and `}}` is there: {advice}"
+            ),
+        ]
+    );
+    assert_eq!(
+        begin(&told(&findings.warnings)),
+        [
+            "broken/on-purpose.nix:1:1: isn't Nix",
+            "hosts/b/unused.nix:1:6: isn't Nix"
+        ]
+    );
 }
 
 #[test]
@@ -367,7 +503,7 @@ fn whoever_a_server_of_2022_serves_and_the_fleet_does_not_know_is_named_with_how
     );
     ground.write("fleet.toml", "[server]\naddress = 1\n");
     let forecast = Forecast::make(ground.0.path(), &[]).unwrap();
-    assert_eq!(warnings(ground.0.path(), &forecast), []);
+    assert!(Findings::of(ground.0.path(), &forecast).warnings.is_empty());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::Group;
+use super::group::Group;
 use crate::listing::first_few;
 use crate::problem::Problem;
 

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::appliance::ApplianceOption;
 use crate::change::Changes;
-use crate::check::{shared, warnings};
+use crate::check::{self, shared};
 use crate::fleet::FILE_NAME;
 use crate::forecast::Forecast;
 use crate::problem::Problem;
@@ -67,8 +67,11 @@ impl Check {
     }
 
     fn look(&self, folder: &Path) -> anyhow::Result<Findings> {
-        let forecast = Forecast::make(folder, &self.names)?;
-        let mut warnings = warnings(folder, &forecast);
+        let mut forecast = Forecast::make(folder, &self.names)?;
+        let check::Findings {
+            errors,
+            mut warnings,
+        } = check::Findings::of(folder, &forecast);
         let shared = shared(&forecast);
         let (changes, unasked) = match self.changes(&forecast) {
             None => (None, None),
@@ -82,6 +85,8 @@ impl Check {
             }
             Some(Err(error)) => (None, Some(format!("{error:#}"))),
         };
+        forecast.problems.extend(errors);
+        let warnings = warnings.into_iter().collect();
         Ok(Findings::new(forecast, changes, unasked, shared, warnings))
     }
 
@@ -101,8 +106,11 @@ impl Check {
 /// # Errors
 /// When there is no fleet.
 pub(super) fn preview(folder: &Path, output: &mut dyn Write) -> anyhow::Result<()> {
-    let forecast = Forecast::make(folder, &[])?;
-    let (warnings, shared) = (warnings(folder, &forecast), shared(&forecast));
+    let mut forecast = Forecast::make(folder, &[])?;
+    let check::Findings { errors, warnings } = check::Findings::of(folder, &forecast);
+    let shared = shared(&forecast);
+    forecast.problems.extend(errors);
+    let warnings = warnings.into_iter().collect();
     let findings = Findings::new(forecast, None, None, shared, warnings);
     Ok(findings.print(Detail::Machines, output)?)
 }

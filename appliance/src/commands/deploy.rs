@@ -12,7 +12,7 @@ use super::appliance::ApplianceOption;
 use super::fleet_folder::unwritable;
 use super::question::Consent;
 use crate::building::{self, Options, Outcome, Screen};
-use crate::check::warnings;
+use crate::check::Findings;
 use crate::fleet::{FILE_NAME, Fleet, When};
 use crate::forecast::Forecast;
 use crate::problem::lines;
@@ -97,6 +97,13 @@ impl Deploy {
             return Ok(());
         }
         deployment.warn()?;
+        if deployment.news.is_empty() {
+            writeln!(
+                deployment.output,
+                "Nothing is approved before that is mended."
+            )?;
+            return Ok(());
+        }
         if !self.dry_run {
             let asks = deployment.fleet.publish.when == When::Deploy;
             if asks && !deployment.unapproved().is_empty() {
@@ -173,7 +180,19 @@ impl Deployment<'_> {
         let news = &self.news;
         let is_deployed = |name: &HostName| news.iter().any(|news| news.machine() == name);
         self.forecast.machines.retain(|name, _| is_deployed(name));
-        let warnings = lines(&warnings(self.folder, &self.forecast));
+        let findings = Findings::of(self.folder, &self.forecast);
+        let errors: Vec<_> = findings.errors.into_iter().collect();
+        let mark = paint("error:", Colour::Red, Terminal::of_output());
+        for line in lines(&errors) {
+            writeln!(self.output, "{mark} {line}")?;
+        }
+        let is_faulty =
+            |name: &HostName| errors.iter().any(|error| error.host.as_ref() == Some(name));
+        self.is_good &= errors.is_empty();
+        self.news.retain(|news| !is_faulty(news.machine()));
+        self.forecast.machines.retain(|name, _| !is_faulty(name));
+        let warnings: Vec<_> = findings.warnings.into_iter().collect();
+        let warnings = lines(&warnings);
         let mark = paint("warning:", Colour::Yellow, Terminal::of_output());
         for line in warnings.iter().take(WARNINGS) {
             writeln!(self.output, "{mark} {line}")?;

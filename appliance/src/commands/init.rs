@@ -157,7 +157,7 @@ impl Init {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::warnings;
+    use crate::check::Findings;
     use crate::fleet;
     use crate::forecast::Forecast;
     use crate::tree::{FleetFolder, HostTree};
@@ -230,7 +230,11 @@ mod tests {
         let forecast = Forecast::make(folder.path(), &[]).unwrap();
         assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
         assert!(forecast.machines.values().all(Option::is_some));
-        assert_eq!(warnings(folder.path(), &forecast), []);
+        let findings = Findings::of(folder.path(), &forecast);
+        assert!(
+            findings.errors.is_empty() && findings.warnings.is_empty(),
+            "{findings:?}"
+        );
     }
 
     #[test]

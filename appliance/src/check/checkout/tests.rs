@@ -1,7 +1,7 @@
 // Issue 10, line 10.
 
 use super::*;
-use crate::check::warnings;
+use crate::check::Findings;
 use crate::fixture::git;
 use crate::forecast::Forecast;
 
@@ -38,7 +38,7 @@ fn repository(top: &str) -> tempfile::TempDir {
 fn warned(folder: &Path) -> Vec<String> {
     let forecast = Forecast::make(folder, &[]).unwrap();
     assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
-    let warnings = warnings(folder, &forecast).into_iter();
+    let warnings = Findings::of(folder, &forecast).warnings.into_iter();
     let warnings = warnings.map(|warning| warning.to_string());
     let is_ours = |text: &String| {
         text.contains("see") || text.contains(".gitignore names") || text.contains("above")

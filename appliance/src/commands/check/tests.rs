@@ -176,6 +176,7 @@ fn an_appliance_that_can_not_be_asked_is_one_line_and_the_rest_is_checked() {
 fn it_is_quiet_about_what_is_good_and_strict_only_if_told_to() {
     let folder = fleet("[hosts.a]\n");
     configure(folder.path(), "a", "./near.nix");
+    std::fs::write(folder.path().join("hosts/a/near.nix"), "1").unwrap();
     assert_eq!(
         check(folder.path(), &["--quiet", "--strict"]),
         (true, String::new())

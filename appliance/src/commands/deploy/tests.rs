@@ -104,6 +104,26 @@ impl World {
     }
 }
 
+// Issue 10, line 39.
+#[test]
+fn a_machine_that_no_nix_could_build_is_left_out_and_the_others_are_approved() {
+    let world = World::new("when = \"deploy\"");
+    world.write("hosts/pi/configuration.nix", "{ a = 1 }");
+    let (is_good, said) = world.deploy(&["--yes"]);
+    assert!(!is_good);
+    assert!(
+        said.contains("error: hosts/pi/configuration.nix:1:9: pi: isn't Nix"),
+        "{said}"
+    );
+    assert_eq!(world.approved("pi"), None);
+    assert!(world.approved("alice").is_some(), "{said}");
+    let (is_good, said) = world.deploy(&["--yes", "pi"]);
+    assert!(
+        !is_good && said.ends_with("Nothing is approved before that is mended.\n"),
+        "{said}"
+    );
+}
+
 #[test]
 fn what_is_approved_is_exactly_what_was_shown_for_exactly_who_was_named() {
     let world = World::new("when = \"deploy\"");
@@ -176,7 +196,7 @@ fn what_check_would_warn_of_is_told_of_the_machines_that_are_deployed() {
 #[test]
 fn who_has_a_problem_is_left_out_and_the_others_go_on() {
     let world = World::new("when = \"deploy\"");
-    std::os::unix::fs::symlink("nowhere", world.fleet.path().join("hosts/pi/dangling")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", world.fleet.path().join("hosts/pi/dangling")).unwrap();
     let (is_good, said) = world.deploy(&["--yes"]);
     assert!(!is_good);
     assert!(said.starts_with("error: hosts/pi/dangling: pi: "), "{said}");

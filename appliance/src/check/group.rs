@@ -1,0 +1,307 @@
+//! Machines that get the same of the same folder: what they get is looked at once, however many they are.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bento_protocol::HostName;
+
+use super::nix::{NixFile, Reference};
+use super::resolved;
+use crate::fleet::{Fleet, Host, SourcePath};
+use crate::forecast::Forecast;
+use crate::tree::{FleetFolder, HostTree, Narrowing, TreeFile};
+
+/// The largest Nix file that is looked into, in bytes: what is longer was written by a program.
+pub(super) const LIMIT: u64 = 1 << 20;
+/// What Nix begins with, one of the two; a machine's own folder begins with the latter, or with `default.nix`.
+pub(crate) const ENTRIES: [&str; 2] = ["flake.nix", "configuration.nix"];
+
+/// Machines that get the same of the same folder.
+#[derive(Debug)]
+pub(super) struct Group<'a> {
+    pub(super) source: &'a SourcePath,
+    pub(super) machines: Vec<&'a HostName>,
+    /// Whether any of them has a key, and so builds what it gets.
+    pub(super) enrolled: bool,
+    /// What narrows what they get of the folder, if anything does.
+    pub(super) narrowing: Option<Narrowing>,
+    /// The first one's: its configuration is that of all.
+    pub(super) tree: &'a HostTree,
+    /// What each of them is called: its name, and its attribute in its flake.
+    names: Vec<[&'a str; 2]>,
+    /// What machines are called at all.
+    everybody: Rc<HashSet<&'a str>>,
+    /// The files that not every machine with the same source gets; all of them where that source is these machines'
+    /// alone.
+    partial: HashSet<&'a str>,
+    reach: OnceCell<Vec<Reach<'a>>>,
+}
+
+/// What a machine reads of what it gets, as far as that can be seen: paths in its source.
+#[derive(Debug)]
+struct Reach<'a> {
+    /// Its own files, and what they import.
+    own: HashSet<&'a str>,
+    /// What is imported from where an evaluation begins.
+    certain: HashSet<&'a str>,
+}
+
+/// Every Nix file that machines get, by where it really lies.
+#[derive(Debug, Default)]
+pub(super) struct NixFiles(HashMap<PathBuf, NixFile>);
+
+/// A folder, and the patterns that narrow what a machine gets of it.
+type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
+
+/// The groups of a fleet, in the order of their first machines.
+pub(super) fn groups(forecast: &Forecast) -> Vec<Group<'_>> {
+    let Some(fleet) = &forecast.fleet else {
+        return Vec::new();
+    };
+    let everybody = Rc::new(names(fleet).flatten().collect::<HashSet<_>>());
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut known: HashMap<Part<'_>, usize> = HashMap::new();
+    for (name, host) in &fleet.hosts {
+        let Some(Some(prospect)) = forecast.machines.get(name) else {
+            continue;
+        };
+        let part = (&host.source, &host.include[..], &host.exclude[..]);
+        let index = *known.entry(part).or_insert(groups.len());
+        if index == groups.len() {
+            groups.push(Group::new(host, &prospect.tree, &everybody));
+        }
+        groups[index].add(name, host);
+    }
+    find_partial(&mut groups);
+    groups
+}
+
+/// What each machine is called: its name, and its attribute in its flake.
+pub(super) fn names(fleet: &Fleet) -> impl Iterator<Item = [&str; 2]> {
+    fleet.hosts.iter().map(|(name, host)| names_of(name, host))
+}
+
+fn names_of<'a>(name: &'a HostName, host: &'a Host) -> [&'a str; 2] {
+    let attribute = host.terms.attribute.as_ref();
+    [
+        name.as_str(),
+        attribute.map_or(name.as_str(), |attribute| attribute.as_str()),
+    ]
+}
+
+/// What the parts of a path are called, each with and without what follows its first dot.
+pub(super) fn called(path: &Path) -> impl Iterator<Item = &str> {
+    let parts = path.iter().filter_map(|part| part.to_str());
+    parts.flat_map(|part| {
+        let stem = part.split_once('.').map_or(part, |(stem, _)| stem);
+        [part, stem]
+    })
+}
+
+fn find_partial(groups: &mut [Group<'_>]) {
+    let mut sharing: HashMap<&SourcePath, usize> = HashMap::new();
+    let mut getting: HashMap<(&SourcePath, &str), usize> = HashMap::new();
+    for group in &*groups {
+        *sharing.entry(group.source).or_default() += 1;
+        for path in group.paths() {
+            *getting.entry((group.source, path)).or_default() += 1;
+        }
+    }
+    for group in groups {
+        let all = sharing[group.source];
+        let is_alone = all == 1 && group.source.as_path() != Path::new(".");
+        let is_partial = |path: &&str| is_alone || getting[&(group.source, *path)] < all;
+        group.partial = group.paths().filter(is_partial).collect();
+    }
+}
+
+impl<'a> Group<'a> {
+    fn new(host: &'a Host, tree: &'a HostTree, everybody: &Rc<HashSet<&'a str>>) -> Self {
+        let narrows = !host.include.is_empty() || !host.exclude.is_empty();
+        // A pattern that can't be used is a problem, and then there is no tree.
+        let narrowing = Narrowing::new(&host.exclude, &host.include).ok();
+        Group {
+            source: &host.source,
+            machines: Vec::new(),
+            enrolled: false,
+            narrowing: narrowing.filter(|_| narrows),
+            tree,
+            names: Vec::new(),
+            everybody: Rc::clone(everybody),
+            partial: HashSet::new(),
+            reach: OnceCell::new(),
+        }
+    }
+
+    fn add(&mut self, name: &'a HostName, host: &'a Host) {
+        self.machines.push(name);
+        self.names.push(names_of(name, host));
+        self.enrolled |= !host.keys.is_empty();
+    }
+
+    /// The files of their configuration, sorted.
+    pub(super) fn files(&self) -> impl Iterator<Item = &'a TreeFile> + use<'a> {
+        self.tree.config().iter()
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.files().map(|file| file.path.rest())
+    }
+
+    /// A file of their configuration, by a path that leads to it.
+    pub(super) fn file(&self, path: &str) -> Option<&'a TreeFile> {
+        self.tree.config_file(path)
+    }
+
+    /// Whether they get a file or folder at a path.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.tree.has_config_path(&path.to_string_lossy())
+    }
+
+    /// The machines that read a file as their own, or because a file of their own imports it.
+    pub(super) fn own(&self, nix: &NixFiles, path: &str) -> Vec<&'a HostName> {
+        self.machines_that(nix, |reach| reach.own.contains(path))
+    }
+
+    /// The machines that read a file for certain.
+    pub(super) fn reading(&self, nix: &NixFiles, path: &str) -> Vec<&'a HostName> {
+        self.machines_that(nix, |reach| reach.certain.contains(path))
+    }
+
+    fn machines_that(
+        &self,
+        nix: &NixFiles,
+        is_so: impl Fn(&Reach<'_>) -> bool,
+    ) -> Vec<&'a HostName> {
+        let reach = self.reach.get_or_init(|| self.reach(nix));
+        let machines = self.machines.iter().zip(reach);
+        machines
+            .filter(|(_, reach)| is_so(reach))
+            .map(|(name, _)| *name)
+            .collect()
+    }
+
+    fn reach(&self, nix: &NixFiles) -> Vec<Reach<'a>> {
+        let imports: Imports<'a> = self
+            .paths()
+            .map(|path| (path, self.imports(nix, path)))
+            .collect();
+        let entry = ENTRIES.iter().find_map(|name| self.file(name));
+        let of = |names: &[&str; 2]| {
+            let is_own = |path: &str| self.whose(path, names) == Whose::Own;
+            let begins = |path: &str| {
+                let file = path.rsplit_once('/').map_or(path, |(_, name)| name);
+                let is_called_so = called(Path::new(file)).any(|part| names.contains(&part));
+                is_called_so || ["default.nix", ENTRIES[1]].contains(&file)
+            };
+            let own = || self.paths().filter(|path| is_own(path));
+            let begin = own().filter(|path| begins(path));
+            // A flake names every machine's files, and Nix reads only those of the one that it builds.
+            let is_read = |path: &str| self.whose(path, names) != Whose::Others;
+            let mut certain = follow(&imports, begin, |_| true);
+            certain.extend(follow(
+                &imports,
+                entry.map(|file| file.path.rest()),
+                is_read,
+            ));
+            Reach {
+                own: follow(&imports, own(), |_| true),
+                certain,
+            }
+        };
+        self.names.iter().map(of).collect()
+    }
+
+    /// Whose a file is.
+    fn whose(&self, path: &str, names: &[&str; 2]) -> Whose {
+        let source = self.source.as_path().join(path);
+        let is_one_of = |is_name: &dyn Fn(&str) -> bool| called(&source).any(is_name);
+        if is_one_of(&|part| names.contains(&part)) {
+            Whose::Own
+        } else if is_one_of(&|part| self.everybody.contains(part)) {
+            Whose::Others
+        } else if self.partial.contains(path) {
+            Whose::Own
+        } else {
+            Whose::Everybodys
+        }
+    }
+
+    /// The files that a file imports, as far as that can be read off it.
+    fn imports(&self, nix: &NixFiles, path: &str) -> Vec<&'a str> {
+        let nix = self.file(path).and_then(|file| nix.get(file));
+        let references = nix.map_or(&[][..], |nix| &nix.references);
+        let targets = references.iter().filter(|reference| reference.whole);
+        let targets = targets.filter_map(|reference| target(path, reference));
+        let files = targets.filter_map(|target| {
+            let file = self.file(target.to_str()?);
+            file.or_else(|| self.file(target.join("default.nix").to_str()?))
+        });
+        files.map(|file| file.path.rest()).collect()
+    }
+}
+
+/// What each file imports.
+type Imports<'a> = HashMap<&'a str, Vec<&'a str>>;
+
+/// Whose a file is, as seen by a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// It is called like the machine, or not every machine with the same source gets it.
+    Own,
+    /// It is called like another machine.
+    Others,
+    Everybodys,
+}
+
+/// These files and all that they import, but for what isn't wanted.
+fn follow<'a>(
+    imports: &Imports<'a>,
+    from: impl IntoIterator<Item = &'a str>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> HashSet<&'a str> {
+    let mut waiting: Vec<&str> = from.into_iter().collect();
+    let mut reached = HashSet::new();
+    while let Some(path) = waiting.pop() {
+        if is_wanted(path) && reached.insert(path) {
+            waiting.extend(imports.get(path).into_iter().flatten());
+        }
+    }
+    reached
+}
+
+fn is_nix(file: &TreeFile) -> bool {
+    // A symlink says nothing by itself; what it leads to is looked into where it lies.
+    file.symlink.is_none() && file.path.rest().ends_with(".nix")
+}
+
+/// Where a reference leads of a file that is seen at this path, relative to the source; none if it leads out of that.
+pub(super) fn target(seen: &str, reference: &Reference) -> Option<PathBuf> {
+    let base = match reference.from_top {
+        true => Path::new(""),
+        false => Path::new(seen).parent()?,
+    };
+    resolved(base, &reference.path)
+}
+
+impl NixFiles {
+    /// Reads those that any of these machines gets. What can't be read is told elsewhere.
+    pub(super) fn read(folder: &FleetFolder, groups: &[Group<'_>]) -> Self {
+        let mut nix = NixFiles::default();
+        let files = groups.iter().flat_map(Group::files);
+        for file in files.filter(|file| is_nix(file)) {
+            if nix.get(file).is_none()
+                && let Ok((text, _)) = folder.text(&file.real, LIMIT, false)
+            {
+                nix.0.insert(file.real.clone(), NixFile::read(&text));
+            }
+        }
+        nix
+    }
+
+    pub(super) fn get(&self, file: &TreeFile) -> Option<&NixFile> {
+        self.0.get(&file.real)
+    }
+}
