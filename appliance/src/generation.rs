@@ -287,7 +287,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("hosts/a");
         std::fs::create_dir_all(&source).unwrap();
-        for marker in ["REBOOT", "SELF_UPDATE"] {
+        for marker in ["configuration.nix", "REBOOT", "SELF_UPDATE"] {
             std::fs::write(source.join(marker), "").unwrap();
         }
         let keys = "reboot = \"never\"\nself_update = false\n";

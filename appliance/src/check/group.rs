@@ -11,12 +11,10 @@ use super::nix::{NixFile, Reference};
 use super::resolved;
 use crate::fleet::{Fleet, Host, SourcePath};
 use crate::forecast::Forecast;
-use crate::tree::{FleetFolder, HostTree, Narrowing, TreeFile};
+use crate::tree::{ENTRIES, FleetFolder, HostTree, Narrowing, TreeFile};
 
 /// The largest Nix file that is looked into, in bytes: what is longer was written by a program.
 pub(super) const LIMIT: u64 = 1 << 20;
-/// What Nix begins with, one of the two; a machine's own folder begins with the latter, or with `default.nix`.
-pub(crate) const ENTRIES: [&str; 2] = ["flake.nix", "configuration.nix"];
 
 /// Machines that get the same of the same folder.
 #[derive(Debug)]
@@ -83,7 +81,7 @@ pub(super) fn names(fleet: &Fleet) -> impl Iterator<Item = [&str; 2]> {
     fleet.hosts.iter().map(|(name, host)| names_of(name, host))
 }
 
-fn names_of<'a>(name: &'a HostName, host: &'a Host) -> [&'a str; 2] {
+pub(super) fn names_of<'a>(name: &'a HostName, host: &'a Host) -> [&'a str; 2] {
     let attribute = host.terms.attribute.as_ref();
     [
         name.as_str(),

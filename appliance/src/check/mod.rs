@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 use group::{NixFiles, groups};
-pub use shared::{Shared, shared};
+pub use shared::{Shared, shared, told as shared_lines};
 
 /// What is wrong with files that nothing but a build would notice: sorted, each once.
 #[derive(Debug, Default)]

@@ -1,140 +1,190 @@
-//! What machines see of each other: folders that more than one of them gets.
+//! What machines see of each other: files and folders that are one machine's by their name or as its source, and go to
+//! another, too.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bento_protocol::HostName;
 use serde::Serialize;
 
-use super::group::groups;
-use crate::fleet::{Fleet, SourcePath};
+use super::group::{Group, called, groups, names_of};
+use crate::fleet::Fleet;
 use crate::forecast::Forecast;
 use crate::listing::sentence;
 
-/// How many machines are named.
+/// How many machines or places are named.
 const NAMED: usize = 5;
 
-/// A machine's folder that others get, too.
+/// A file or a folder of one machine, or of a few, that others get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shared {
-    /// The folder, relative to the fleet folder.
-    pub folder: PathBuf,
-    /// The machines whose configuration it holds.
+    /// Relative to the fleet folder.
+    pub place: PathBuf,
+    /// The machines that are called so, or whose source it is.
     pub owners: BTreeSet<HostName>,
-    /// All that get files of it.
+    /// All that get something of it.
     pub machines: BTreeSet<HostName>,
     /// How many files of it; the most that one of them gets.
     pub files: usize,
 }
 
-/// Every machine's folder of which more than that machine gets files.
+/// Every place of a machine of which another gets something, too. A place is called like a machine if a part of its path
+/// is the machine's name or attribute, or begins with that and a dot.
 pub fn shared(forecast: &Forecast) -> Vec<Shared> {
     let Some(fleet) = &forecast.fleet else {
         return Vec::new();
     };
-    let owners = owners(fleet);
-    let mut seen: BTreeMap<&Path, Shared> = BTreeMap::new();
+    let owners = Owners::of(fleet);
+    let mut found: BTreeMap<PathBuf, Shared> = BTreeMap::new();
     for group in groups(forecast) {
-        let mut counts: BTreeMap<&Path, usize> = BTreeMap::new();
-        let mut found: HashMap<Option<&Path>, Option<&Path>> = HashMap::new();
-        for file in group.files() {
-            let parent = file.real.parent();
-            let folder = found
-                .entry(parent)
-                .or_insert_with(|| innermost(&file.real, &owners));
-            if let Some(folder) = folder {
-                *counts.entry(folder).or_default() += 1;
-            }
-        }
-        for (folder, files) in counts {
-            let entry = seen.entry(folder).or_insert_with(|| Shared {
-                folder: folder.to_owned(),
-                owners: owners[folder].iter().map(|name| (*name).clone()).collect(),
+        for (place, files) in owners.places(&group) {
+            let owners = owners.of_place(&place);
+            let entry = found.entry(place.clone()).or_insert_with(|| Shared {
+                place,
+                owners: owners.iter().map(|name| (*name).clone()).collect(),
                 machines: BTreeSet::new(),
                 files: 0,
             });
             entry
                 .machines
                 .extend(group.machines.iter().map(|name| (*name).clone()));
-            // Those that nobody asked about get it all the same.
-            let source_of = |name: &&HostName| fleet.hosts[*name].source.as_path();
-            let sharing = owners[folder]
-                .iter()
-                .filter(|name| source_of(name) == folder);
-            entry.machines.extend(sharing.map(|name| (*name).clone()));
             entry.files = entry.files.max(files);
         }
     }
+    for shared in found.values_mut() {
+        // Those that nobody asked about get it all the same.
+        let is_source_of = |name: &&HostName| fleet.hosts[*name].source.as_path() == shared.place;
+        let sharing = fleet.hosts.keys().filter(is_source_of);
+        shared.machines.extend(sharing.cloned());
+    }
     let is_shared = |one: &Shared| one.machines.len() > 1 || !one.machines.is_subset(&one.owners);
-    seen.into_values().filter(is_shared).collect()
+    found.into_values().filter(is_shared).collect()
 }
 
-/// Whose each folder is: that of its source, or of its name.
-fn owners(fleet: &Fleet) -> HashMap<PathBuf, Vec<&HostName>> {
-    let mut owners: HashMap<PathBuf, Vec<&HostName>> = HashMap::new();
-    for (name, host) in &fleet.hosts {
-        let own = SourcePath::default_of(name);
-        let folders = BTreeSet::from([own.as_path(), host.source.as_path()]);
-        for folder in folders {
-            owners.entry(folder.to_owned()).or_default().push(name);
-        }
-    }
-    owners
+/// Whose places are.
+struct Owners<'a> {
+    named: HashMap<&'a str, Vec<&'a HostName>>,
+    sources: HashMap<&'a Path, Vec<&'a HostName>>,
 }
 
-/// The innermost of these folders in which a file lies.
-fn innermost<'o>(real: &Path, owners: &'o HashMap<PathBuf, Vec<&HostName>>) -> Option<&'o Path> {
-    let above = real.ancestors().skip(1);
-    let named = above.map(|folder| {
-        if folder == Path::new("") {
-            Path::new(".")
-        } else {
-            folder
-        }
-    });
-    let mut known = named.filter_map(|folder| owners.get_key_value(folder));
-    known.next().map(|(folder, _)| folder.as_path())
-}
-
-impl fmt::Display for Shared {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (folder, files) = (self.folder.display(), self.files);
-        let files = if files == 1 {
-            "1 file".to_owned()
-        } else {
-            format!("{files} files")
+impl<'a> Owners<'a> {
+    fn of(fleet: &'a Fleet) -> Self {
+        let mut owners = Owners {
+            named: HashMap::new(),
+            sources: HashMap::new(),
         };
-        if self.owners.is_superset(&self.machines) {
-            let both = if self.machines.len() == 2 {
-                "both"
-            } else {
-                "all"
-            };
-            let machines = listed(&self.machines);
-            return match self.folder == Path::new(".") {
-                true => write!(
-                    formatter,
-                    "{machines} {both} get {files} of the folder itself"
-                ),
-                false => write!(formatter, "{machines} {both} get {folder}, {files}"),
-            };
+        for (name, host) in &fleet.hosts {
+            for called in BTreeSet::from(names_of(name, host)) {
+                owners.named.entry(called).or_default().push(name);
+            }
+            let source = host.source.as_path();
+            if source != Path::new(".") {
+                owners.sources.entry(source).or_default().push(name);
+            }
         }
-        let others: BTreeSet<_> = self.machines.difference(&self.owners).cloned().collect();
-        let get = if others.len() == 1 { "gets" } else { "get" };
-        write!(
-            formatter,
-            "{} {get} {files} of {folder}, the folder of {}",
-            listed(&others),
-            listed(&self.owners)
-        )
+        owners
+    }
+
+    /// The places of which a group gets something, each with the number of files.
+    fn places(&self, group: &Group<'_>) -> BTreeMap<PathBuf, usize> {
+        let mut counts = BTreeMap::new();
+        for place in group.files().filter_map(|file| self.place(&file.real)) {
+            *counts.entry(place).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The place in which a file lies: the outermost that is called like a machine, or else the source.
+    fn place(&self, real: &Path) -> Option<PathBuf> {
+        let mut place = PathBuf::new();
+        for part in real {
+            place.push(part);
+            if called(Path::new(part)).any(|name| self.named.contains_key(name)) {
+                return Some(place);
+            }
+        }
+        let mut above = real.ancestors().skip(1);
+        above
+            .find(|folder| self.sources.contains_key(folder))
+            .map(Path::to_owned)
+    }
+
+    fn of_place(&self, place: &Path) -> Vec<&'a HostName> {
+        let last = place.file_name().map(Path::new).unwrap_or(place);
+        let named = called(last)
+            .filter_map(|name| self.named.get(name))
+            .flatten();
+        let sources = self.sources.get(place).into_iter().flatten();
+        named.chain(sources).copied().collect()
     }
 }
 
-fn listed(names: &BTreeSet<HostName>) -> String {
-    let mut words: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
-    if names.len() > NAMED {
-        words.push(format!("{} more", names.len() - NAMED));
+/// In words: one line for all places that go to the same machines.
+pub fn told(shared: &[Shared]) -> Vec<String> {
+    let mut lines: Vec<(&BTreeSet<HostName>, Vec<&Shared>)> = Vec::new();
+    for one in shared {
+        match lines
+            .iter_mut()
+            .find(|(machines, _)| *machines == &one.machines)
+        {
+            Some((_, places)) => places.push(one),
+            None => lines.push((&one.machines, vec![one])),
+        }
+    }
+    lines
+        .into_iter()
+        .map(|(machines, places)| line(machines, &places))
+        .collect()
+}
+
+fn line(machines: &BTreeSet<HostName>, shared: &[&Shared]) -> String {
+    let places = listed(shared.iter().map(|one| one.place.display()));
+    if let [one] = shared {
+        let others: Vec<_> = machines.difference(&one.owners).collect();
+        let files = match one.files {
+            1 => String::new(),
+            files => format!(", {files} files"),
+        };
+        return match others.len() {
+            0 => format!(
+                "{} {} get {places}{files}",
+                listed(machines.iter()),
+                all(machines.len())
+            ),
+            1 => format!(
+                "{} gets {places}{files}, which is {}'s",
+                others[0],
+                listed(one.owners.iter())
+            ),
+            _ => format!(
+                "{} get {places}{files}, which is {}'s",
+                listed(others.into_iter()),
+                listed(one.owners.iter())
+            ),
+        };
+    }
+    match machines.len() {
+        1 => format!(
+            "{} gets {places}, which are others'",
+            listed(machines.iter())
+        ),
+        count => format!(
+            "{} {} get {places}, each of which is one machine's",
+            listed(machines.iter()),
+            all(count)
+        ),
+    }
+}
+
+fn all(count: usize) -> &'static str {
+    if count == 2 { "both" } else { "all" }
+}
+
+fn listed(names: impl ExactSizeIterator<Item: ToString>) -> String {
+    let count = names.len();
+    let mut words: Vec<String> = names.take(NAMED).map(|name| name.to_string()).collect();
+    if count > NAMED {
+        words.push(format!("{} more", count - NAMED));
     }
     sentence(words)
 }

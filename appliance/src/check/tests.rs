@@ -53,10 +53,7 @@ impl Ground {
     }
 
     fn shared(&self) -> Vec<String> {
-        shared(&self.forecast())
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        shared_lines(&shared(&self.forecast()))
     }
 }
 
@@ -376,7 +373,12 @@ fn what_machines_see_of_each_other_is_told_once_a_folder() {
     let ground = Ground::new(&format!(
         "[hosts.alice]\n{desk}[hosts.bob]\n{desk}[hosts.carol]\n[hosts.dave]\n"
     ));
-    for file in ["desks/a.nix", "desks/b.nix", "carol/c.nix", "dave/d.nix"] {
+    for file in [
+        "desks/flake.nix",
+        "desks/b.nix",
+        "carol/flake.nix",
+        "dave/flake.nix",
+    ] {
         ground.write(&format!("hosts/{file}"), "1");
     }
     let desks = "alice and bob both get hosts/desks, 2 files";
@@ -384,28 +386,55 @@ fn what_machines_see_of_each_other_is_told_once_a_folder() {
     ground.link("hosts/dave/carol", "../carol");
     assert_eq!(
         ground.shared(),
-        [
-            "dave gets 1 file of hosts/carol, the folder of carol",
-            desks
-        ]
+        ["dave gets hosts/carol, which is carol's", desks]
     );
-    let hosts = ["a", "b", "c"].map(|name| format!("[hosts.{name}]\nsource = \".\"\n"));
-    let ground = Ground::new(&hosts.concat());
-    ground.write("flake.nix", "1");
-    ground.write("hosts/a/x", "1");
+    let of_alice = Forecast::make(ground.0.path(), &["alice".parse().unwrap()]).unwrap();
+    let others = shared(&of_alice)[0].machines.len();
+    assert_eq!(others, 2, "also those that weren't asked about");
+}
+
+// Issue 10, line 5.
+#[test]
+fn what_is_called_like_another_machine_is_named_be_it_a_file_or_a_folder() {
+    let whole = |name: &str| format!("[hosts.{name}]\nsource = \".\"\n");
+    let ground = Ground::new(&["a", "b", "c"].map(whole).concat());
+    for path in [
+        "flake.nix",
+        "modules/x.nix",
+        "modules/y.nix",
+        "modules/z.nix",
+        "hosts/b.yml",
+    ] {
+        ground.write(path, "1");
+    }
+    assert_eq!(ground.shared(), ["a and c get hosts/b.yml, which is b's"]);
+    for path in [
+        "hosts/a.nix",
+        "hosts/c/default.nix",
+        "hosts/c/x.nix",
+        "secrets/a.yaml",
+        "users/a/x",
+        "users/b/x",
+    ] {
+        ground.write(path, "1");
+    }
     assert_eq!(
         ground.shared(),
         [
-            "a, b and c all get 1 file of the folder itself",
-            "b and c get 1 file of hosts/a, the folder of a",
+            "a, b and c all get hosts/a.nix, hosts/b.yml, hosts/c, secrets/a.yaml, users/a and 1 more, each of which is one \
+          machine's"
         ]
     );
-    let of_alice = Forecast::make(ground.0.path(), &["a".parse().unwrap()]).unwrap();
-    assert_eq!(
-        shared(&of_alice)[0].machines.len(),
-        3,
-        "also those that weren't asked about"
-    );
+    let narrowed = |name: &str, attribute: &str| {
+        format!(
+            "[hosts.{name}]\nsource = \".\"\nexclude = [\"/hosts/*\"]\ninclude = [\"/hosts/{attribute}.*\"]\nattribute = \"{attribute}\"\n"
+        )
+    };
+    let ground = Ground::new(&[narrowed("a", "A"), narrowed("b", "B")].concat());
+    for path in ["flake.nix", "hosts/A.nix", "hosts/B.nix", "secrets/B.yml"] {
+        ground.write(path, "1");
+    }
+    assert_eq!(ground.shared(), ["a gets secrets/B.yml, which is b's"]);
 }
 
 #[test]

@@ -28,6 +28,9 @@ use crate::problem::Problem;
 /// Where the files for one machine lie that must never enter a Nix store.
 pub const SECRETS: &str = "bento-secrets";
 
+/// What Nix begins with: one of the two must be at the top of what a machine gets, and the first one wins.
+pub const ENTRIES: [&str; 2] = ["flake.nix", "configuration.nix"];
+
 /// Everything that one machine gets, sorted by path.
 ///
 /// Two are equal if they look the same: the same files, and the same ignore files. When folders changed doesn't count,

@@ -15,6 +15,27 @@ pub(super) fn problem(place: &Path, what: &str, advice: &str) -> Problem {
     Problem::new(place.to_string_lossy(), what, advice)
 }
 
+/// That a machine gets nothing that Nix could begin with, though perhaps something is there.
+pub(super) fn unbuildable(source: &Path, kept_back: Option<&str>, is_empty: bool) -> Problem {
+    if let Some(name) = kept_back {
+        let what =
+            format!("has a {name}, but this machine doesn't get it, and can build nothing without");
+        let advice = "bring it back: with include where exclude takes it, or with a line with ! in a .bentoignore";
+        return problem(source, &what, advice);
+    }
+    let what = match is_empty {
+        true => "holds nothing to publish",
+        false => {
+            "holds neither a flake.nix nor a configuration.nix, and this machine can build nothing without"
+        }
+    };
+    problem(
+        source,
+        what,
+        "put one of them there, or correct the host's source",
+    )
+}
+
 pub(super) fn pattern(folder: &Path, bad: &BadPattern) -> Problem {
     let what = format!(
         "has an ignore file with {:?}, which isn't a pattern ({})",

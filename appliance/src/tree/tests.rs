@@ -296,6 +296,34 @@ fn a_missing_or_empty_source_is_told() {
     );
 }
 
+// Issue 10, line 4.
+#[test]
+fn what_nix_begins_with_must_be_among_what_a_machine_gets() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "hosts/a/deep/flake.nix", "{}");
+    let told = |table: &str| walk(folder.path(), table).unwrap_err();
+    assert_eq!(
+        told(""),
+        [
+            "hosts/a: a: holds neither a flake.nix nor a configuration.nix, and this machine can build nothing without: put \
+          one of them there, or correct the host's source"
+        ]
+    );
+    write(folder.path(), "hosts/a/flake.nix", "{}");
+    assert!(walk(folder.path(), "").is_ok());
+    let kept_back = "hosts/a: a: has a flake.nix, but this machine doesn't get it";
+    for table in [
+        "exclude = [\"/*.nix\"]",
+        "exclude = [\"*\"]\ninclude = [\"/deep\"]",
+    ] {
+        assert!(told(table)[0].starts_with(kept_back), "{:?}", told(table));
+    }
+    write(folder.path(), ".bentoignore", "/hosts/a/flake.nix");
+    assert!(told("")[0].starts_with(kept_back));
+    write(folder.path(), "hosts/a/configuration.nix", "{}");
+    assert!(walk(folder.path(), "").is_ok(), "that is enough");
+}
+
 #[test]
 fn any_change_of_a_file_changes_its_stamp() {
     let folder = folder();

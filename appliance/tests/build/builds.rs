@@ -88,8 +88,8 @@ fn a_build_that_failed_is_told_and_leaves_no_record_while_the_others_go_on() {
         .saying("good: built ")
         .saying("> it broke")
         .saying("the flake has no nixosConfigurations.ugly: it has pretty")
-        .saying("neither a flake.nix nor a configuration.nix")
-        .saying("1 built, 4 failed.");
+        .saying("error: hosts/empty: empty: holds neither a flake.nix nor a configuration.nix")
+        .saying("1 built, 3 failed");
     assert_eq!(ground.record("bad"), None);
     assert_eq!(ground.record("worse"), Some(other));
     assert_eq!(ground.record("ugly"), None);

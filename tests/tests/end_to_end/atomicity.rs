@@ -25,9 +25,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Writes a version into every file of the machine, so that two versions can't be mixed without showing it.
 fn write_version(fleet: &Fleet, version: usize) -> Result<()> {
     for number in 0..FILES {
-        let path = fleet
-            .path()
-            .join(format!("hosts/{NAME}/{}/{number}", number % 7));
+        let path = match number {
+            0 => "configuration.nix".to_owned(),
+            _ => format!("{}/{number}", number % 7),
+        };
+        let path = fleet.path().join(format!("hosts/{NAME}")).join(path);
         fs::create_dir_all(path.parent().context("it has a folder")?)?;
         fs::write(path, format!("{version} {}", "filling ".repeat(number)))?;
     }

@@ -50,7 +50,11 @@ fn noise(length: usize) -> Vec<u8> {
 
 fn write_version(fleet: &Fleet, version: usize) -> Result<()> {
     for number in 0..FILES {
-        let path = fleet.path().join(format!("shared/{number}"));
+        let name = match number {
+            0 => "configuration.nix".to_owned(),
+            _ => number.to_string(),
+        };
+        let path = fleet.path().join("shared").join(name);
         fs::write(path, format!("{version} of {number}"))?;
     }
     fleet.give_away()

@@ -4,7 +4,7 @@ use bento_protocol::{FilePath, Format, GenerationId, HostName, Manifest, Manifes
 use serde::Serialize;
 
 use crate::change::Change;
-use crate::check::Shared;
+use crate::check::{Shared, shared_lines};
 use crate::forecast::{Forecast, Prospect};
 use crate::problem::{Problem, lines};
 use crate::terminal::{Colour, Terminal, paint};
@@ -124,8 +124,8 @@ impl Findings {
                 change.map_or(Ok(()), |change| list(change, output))?;
             }
         }
-        for shared in &self.shared {
-            writeln!(output, "{shared}.")?;
+        for line in shared_lines(&self.shared) {
+            writeln!(output, "{line}.")?;
         }
         match &self.unasked {
             Some(why) => writeln!(output, "Whose generation would change isn't known: {why}"),

@@ -37,6 +37,18 @@ const FAULTS: [Fault; 13] = [
         place: "hosts/empty",
         what: "holds nothing to publish",
     },
+    // Issue 10, line 4.
+    Fault {
+        host: "bare",
+        make: |folder| {
+            Ok(fs::rename(
+                folder.join("configuration.nix"),
+                folder.join("config.nix"),
+            )?)
+        },
+        place: "hosts/bare",
+        what: "holds neither a flake.nix nor a configuration.nix",
+    },
     Fault {
         host: "file",
         make: |folder| {

@@ -14,6 +14,7 @@ fn world() -> World {
     world.write(FILE_NAME, &toml);
     world.write("shared/changed.nix", "1");
     world.write("shared/kept.nix", "1");
+    world.write("shared/configuration.nix", "1");
     // No folder, so that this machine has a problem.
     world.write("bento-secrets/new", "");
     world
