@@ -66,6 +66,18 @@ pub fn reboot_if_needed(site: &Site) -> Result<(), Failure> {
     transaction::reboot_if_needed(&mut here)
 }
 
+/// Reports what is so now, and says so.
+pub fn report(site: &Site) -> Result<(), Failure> {
+    let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
+    let _lock = prepare(site)?;
+    let mut here = Here::new(site, Some(known));
+    transaction::report_now(&mut here)?;
+    let server = here.polled.take().unwrap_or_default();
+    here.console
+        .line(&format!("The report was delivered to {server}."));
+    Ok(())
+}
+
 /// What the armed timer does: brings the old system back, unless the new one was confirmed. It needs neither settings
 /// nor the lock of runs: the one may be what is broken, and the other in the hands of a run that hangs.
 pub fn roll_back_armed(site: &Site, run: RunId) -> Result<(), Failure> {

@@ -41,15 +41,29 @@ pub enum LockError {
     Other(#[from] anyhow::Error),
 }
 
+/// The path without links, as far as there is something.
+fn resolved(path: &Path) -> PathBuf {
+    let last = |path: &Path| {
+        Some((
+            path.parent()?.canonicalize().ok()?,
+            path.file_name()?.to_owned(),
+        ))
+    };
+    match path.canonicalize() {
+        Ok(path) => path,
+        Err(_) => last(path).map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name)),
+    }
+}
+
 impl State {
-    /// The state in a folder. It must be absolute and plain, because its path stands in a flake reference and in a
+    /// The state in a folder, or where a link leads that is in its place: Nix takes no flake through one. It must be
+    /// absolute and plain, because its path stands in a flake reference and in a
     /// systemd property, where other characters have a meaning.
     pub fn new(folder: &Path) -> anyhow::Result<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+        let folder = resolved(folder);
         match folder.to_str() {
-            Some(text) if folder.is_absolute() && text.bytes().all(plain) => Ok(State {
-                folder: folder.to_owned(),
-            }),
+            Some(text) if folder.is_absolute() && text.bytes().all(plain) => Ok(State { folder }),
             _ => bail!(
                 "the state folder {:?} isn't an absolute path of letters, digits and . _ - + only",
                 folder.display().to_string()

@@ -10,6 +10,7 @@ mod fetch;
 mod knowledge;
 mod reboot;
 mod recovery;
+mod report;
 mod rollback;
 mod world;
 
@@ -22,6 +23,7 @@ use bento_protocol::{
 
 pub use reboot::reboot_if_needed;
 pub use recovery::{recover, secrets_of_boot};
+pub use report::report_now;
 pub use rollback::{roll_back, roll_back_by_hand};
 pub use world::{Unconfirmed, World};
 
@@ -403,8 +405,21 @@ impl<W: World> Transaction<'_, W> {
 
     /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
     fn tell(&mut self, standing: &Standing) -> Result<(), Failure> {
+        self.tell_of(standing, false);
+        match standing.refusal() {
+            Some(refusal) => Err(Failure {
+                reason: ExitReason::RebuildFailed,
+                error: anyhow!(refusal),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reports how the machine stands, if the appliance wasn't told yet or is to be told `anew`. Whether there is
+    /// something to tell.
+    fn tell_of(&mut self, standing: &Standing, anew: bool) -> bool {
         let Some((generation, mut outcome)) = standing.told() else {
-            return Ok(());
+            return false;
         };
         let mut error = standing.error().map(str::to_owned);
         let mut auto = standing.is_auto();
@@ -414,20 +429,15 @@ impl<W: World> Transaction<'_, W> {
         }
         let situation = self.world.situation();
         let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
-        if self.world.told() != Some(Told::new(generation, &situation, reboot_required)) {
+        let now = Told::new(generation, &situation, reboot_required);
+        if anew || self.world.told() != Some(now) {
             self.journal.generation = generation;
             self.journal.built = standing.built().cloned();
             self.journal.error = error;
             self.journal.auto = auto;
             self.report_outcome(outcome);
         }
-        match standing.refusal() {
-            Some(refusal) => Err(Failure {
-                reason: ExitReason::RebuildFailed,
-                error: anyhow!(refusal),
-            }),
-            None => Ok(()),
-        }
+        true
     }
 
     fn report_outcome(&mut self, outcome: Outcome) -> bool {

@@ -1,9 +1,11 @@
 mod proxy;
 
 use std::io;
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use proxy::Proxy;
@@ -40,7 +42,7 @@ impl Transport {
 
     fn tcp(server: &Server, limit: Duration) -> io::Result<Self> {
         let mut failed = io::Error::other("the name has no address");
-        for address in (server.address.as_str(), server.port).to_socket_addrs()? {
+        for address in addresses(server, limit)? {
             match TcpStream::connect_timeout(&address, limit) {
                 Ok(stream) => {
                     // Without it every small packet of SSH waits for the answer to the one before: measured, 180 ms
@@ -84,6 +86,27 @@ impl Transport {
             Socket::Unix(stream) => stream.shutdown(Shutdown::Both),
         };
     }
+}
+
+/// The addresses of a server's name. What looks them up has limits of its own, which add up to minutes where DNS doesn't
+/// answer, and can't be ended: it is left to itself.
+fn addresses(server: &Server, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    let (sender, receiver) = mpsc::channel();
+    let name = (server.address.to_string(), server.port);
+    thread::Builder::new().spawn(move || {
+        let found = name.to_socket_addrs().map(Iterator::collect);
+        // Nobody waits for it any more.
+        let _ = sender.send(found);
+    })?;
+    receiver.recv_timeout(limit).unwrap_or_else(|_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!(
+                "DNS gave no address for {} within {limit:?}",
+                server.address
+            ),
+        ))
+    })
 }
 
 impl AsRawFd for Transport {

@@ -6,6 +6,7 @@ mod has_key;
 mod hold;
 mod place;
 mod reboot_if_needed;
+mod report;
 mod rollback;
 mod settle_secrets;
 mod status;
@@ -35,6 +36,8 @@ pub enum Command {
     Check(check::Check),
     /// Show what this machine is on, what is going on, and what comes next
     Status(status::Status),
+    /// Report what this machine is on now, also if nothing has changed since its last report
+    Report(report::Report),
     /// Go back to the system that ran before the last update
     Rollback(rollback::Rollback),
     /// Reboot, if the system that was installed wants that and its policy allows it now
@@ -57,6 +60,7 @@ impl Command {
             Command::Update(update) => update.run(),
             Command::Check(check) => check.run(),
             Command::Status(status) => status.run(),
+            Command::Report(report) => report.run(),
             Command::Rollback(rollback) => rollback.run(),
             Command::RebootIfNeeded(reboot) => reboot.run(),
             Command::SettleSecrets(settle) => settle.run(),

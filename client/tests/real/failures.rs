@@ -2,7 +2,7 @@ use std::fs;
 
 use bento_protocol::Outcome;
 
-use crate::ground::{Ground, SETTINGS, flake, with};
+use crate::ground::{Ended, Ground, SETTINGS, flake, with};
 use crate::processes::{Gate, Running};
 use crate::server;
 
@@ -230,4 +230,30 @@ fn two_runs_at_once_are_one_too_many() {
     gate.open();
     first.end().with(0);
     ground.update().with(0);
+}
+
+// Issue 10, line 30.
+#[test]
+fn dns_that_does_not_answer_takes_no_longer_than_a_connection_may() {
+    let ground = Ground::new();
+    let resolver = "nameserver 192.0.2.53\noptions timeout:30 attempts:5\n";
+    fs::write(ground.path("resolv.conf"), resolver).unwrap();
+    fs::write(ground.path("nsswitch.conf"), "hosts: files dns\n").unwrap();
+    let settings = ground.settings(&ground.server.host_key, "timeouts.connect = \"2s\"");
+    ground.write_settings(&settings.replace("127.0.0.1", "bento.example.org"));
+    // A network that swallows what it is given.
+    let script = "set -e; mount --bind \"$1/resolv.conf\" \"$(realpath /etc/resolv.conf)\"; \
+                  mount --bind \"$1/nsswitch.conf\" /etc/nsswitch.conf; ip link add silent type veth peer name end; \
+                  ip address add 192.0.2.1/24 dev silent; ip link set end up; ip link set silent up; \
+                  ip neighbour add 192.0.2.53 lladdr 02:00:00:00:00:53 dev silent; shift; exec \"$@\"";
+    let client = ground.client("update");
+    let mut alone = ground.environment("unshare");
+    alone
+        .args(["--mount", "--net", "/bin/sh", "-c", script, "alone"])
+        .arg(ground.path(""))
+        .arg(client.get_program())
+        .args(client.get_args());
+    Ended::of(alone.output().unwrap())
+        .with(4)
+        .complaining("DNS gave no address for bento.example.org within 2s");
 }

@@ -181,3 +181,36 @@ fn another_server_is_told_what_it_does_not_know() {
         assert_eq!(ground.reports().len(), 2);
     }
 }
+
+// Issue 10, line 27.
+#[test]
+fn a_report_on_request_is_sent_though_nothing_changed_and_says_whether_it_arrived() {
+    let mut ground = Ground::new();
+    ground
+        .ask("report", &[])
+        .with(4)
+        .complaining("Perhaps nothing is published");
+    ground.publish(flake("1"), &[]);
+    ground
+        .ask("report", &[])
+        .with(1)
+        .complaining("`bento-client update`");
+    ground.update().with(0);
+    let ended = ground.ask("report", &[]).with(0).without_complaint();
+    assert!(
+        ended.stdout.contains("was delivered to 127.0.0.1"),
+        "{}",
+        ended.stdout
+    );
+    assert_eq!(ground.reports().len(), 2);
+    assert_eq!(ground.last_report().outcome, Outcome::Unchanged);
+    open_inbox(&ground, false);
+    ground
+        .ask("report", &[])
+        .with(4)
+        .complaining("it waits for the next run");
+    assert_eq!(ground.reports().len(), 2);
+    open_inbox(&ground, true);
+    ground.update().with(0);
+    assert_eq!(ground.reports().len(), 3);
+}

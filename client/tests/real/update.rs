@@ -307,3 +307,22 @@ fn a_large_generation_comes_whole() {
     ));
     assert!(fs::read(data).unwrap() == bytes);
 }
+
+// Issue 10, line 23.
+#[test]
+fn the_state_may_lie_on_another_disk_behind_a_link() {
+    let mut ground = Ground::new();
+    for (version, contents) in [("1", flake("1")), ("2", classic("2"))] {
+        fs::create_dir_all(ground.path("disk/bento")).unwrap();
+        if version == "1" {
+            symlink("disk/bento", ground.path("state")).unwrap();
+        }
+        ground.publish(with(contents, "secrets/token", version), &[]);
+        ground.update().with(0).without_complaint();
+        ground.is_wholly_on(version);
+        let token = fs::read_to_string(ground.state("secrets/token")).unwrap();
+        assert_eq!(token, version);
+    }
+    ground.ask("rollback", &[]).with(0);
+    ground.is_wholly_on("1");
+}

@@ -3,8 +3,8 @@
 use bento_protocol::Outcome;
 
 use super::super::Wish;
-use super::super::roll_back_by_hand;
-use super::fake::Fake;
+use super::super::{report_now, roll_back_by_hand};
+use super::fake::{Fake, Fault};
 use super::machine::{Nature, console_of, id, system};
 use crate::exit::{ExitReason, Failure};
 
@@ -209,6 +209,33 @@ fn a_self_update_that_failed_leaves_what_is_installed_a_success() {
 
 fn by_hand(fake: &mut Fake) -> Result<(), Failure> {
     roll_back_by_hand(fake).map(drop)
+}
+
+// Issue 10, line 27.
+#[test]
+fn somebody_can_have_it_reported_how_the_machine_stands() {
+    let mut fake = Fake::new();
+    fake.update();
+    assert_eq!(fake.start(report_now), Some(Ok(())));
+    assert_eq!(fake.acts(), ["poll", "report unchanged"]);
+    assert_eq!(fake.server.reports.len(), 2);
+    // What is published meanwhile isn't tried.
+    fake.publish(Nature::Good);
+    assert_eq!(fake.start(report_now), Some(Ok(())));
+    assert_eq!(fake.newest_report().generation, id(0));
+    fake.server.is_down = true;
+    assert_eq!(fake.start(report_now), Some(Err(ExitReason::Server)));
+    fake.server.is_down = false;
+    let mut fake = fake.with_fault_at("poll", Fault::Error(0));
+    assert_eq!(fake.start(report_now), Some(Err(ExitReason::Server)));
+
+    let mut fresh = Fake::new();
+    fresh.disk.installed = None;
+    assert_eq!(
+        fresh.start(report_now),
+        Some(Err(ExitReason::RebuildFailed))
+    );
+    assert!(fresh.server.reports.is_empty());
 }
 
 // Issue 10, line 26.
