@@ -48,6 +48,11 @@ let
   '';
   clientRunsHere = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
 
+  # What comes closest to a name with capitals, underscores or a domain.
+  suggestedName = lib.toLower (
+    builtins.replaceStrings [ "_" ] [ "-" ] (builtins.head (builtins.split "\\." cfg.name))
+  );
+
   withoutKeys = lib.filter (one: one.hostKeys == [ ]) cfg.servers;
 in
 {
@@ -197,8 +202,9 @@ in
         assertion = builtins.match "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?" cfg.name != null;
         message = ''
           services.bento-client.name is "${cfg.name}", which can't be a name in a fleet: 1 to 32
-          characters of a-z, 0-9 and -, with no - at either end. Set it to what fleet.toml calls
-          this machine; by default it is networking.hostName.'';
+          characters of a-z, 0-9 and -, with no - at either end. By default it is
+          networking.hostName. Set it to what fleet.toml calls this machine, such as
+          "${suggestedName}"; there, attribute = "${cfg.name}" says which system it builds.'';
       }
       {
         assertion = lib.hasPrefix "/" cfg.identityFile && !lib.hasPrefix builtins.storeDir cfg.identityFile;

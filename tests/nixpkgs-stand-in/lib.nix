@@ -28,6 +28,11 @@ let
     concatMapStrings = lib.concatMapStringsSep "";
     concatStrings = concatStringsSep "";
     hasPrefix = prefix: text: substring 0 (stringLength prefix) text == prefix;
+    toLower =
+      let
+        letters = text: genList (index: substring index 1 text) 26;
+      in
+      replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
     escapeShellArg = value: "'${replaceStrings [ "'" ] [ "'\\''" ] (toString value)}'";
     makeBinPath = lib.concatMapStringsSep ":" (package: "${package}/bin");
 

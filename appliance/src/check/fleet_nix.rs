@@ -50,7 +50,7 @@ pub(super) fn unknown(forecast: &Forecast) -> Vec<Problem> {
             if !is_known && !is_renamed(user, &users, forecast) {
                 let advice = match name {
                     Ok(name) => enrolment(&name, user.key, &forecast.folder),
-                    Err(error) => format!("{error}; `attribute` in fleet.toml can be what it was"),
+                    Err(error) => error.to_string(),
                 };
                 let what = format!("{} isn't in fleet.toml", user.name);
                 warnings.push(Problem::new(format!("{place}:{}", user.line), what, advice));

@@ -158,6 +158,18 @@ impl<'a> Group<'a> {
         self.tree.has_config_path(&path.to_string_lossy())
     }
 
+    /// Whether they would get what lies in a folder of the fleet, if there were something.
+    pub(super) fn would_get(&self, folder: &Path) -> bool {
+        let source = self.source.as_path();
+        let below = folder.strip_prefix(source.strip_prefix(".").unwrap_or(source));
+        let keeps = |path: &Path| {
+            self.narrowing
+                .as_ref()
+                .is_none_or(|narrowing| narrowing.keeps(path))
+        };
+        below.is_ok_and(|below| keeps(&below.join("flake.nix")))
+    }
+
     /// The machines that read a file as their own, or because a file of their own imports it.
     pub(super) fn own(&self, nix: &NixFiles, path: &str) -> Vec<&'a HostName> {
         self.machines_that(nix, |reach| reach.own.contains(path))

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::group::Group;
-use super::resolved;
+use super::nix::is_over_ssh;
+use super::{over_ssh, resolved};
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 
@@ -67,12 +68,16 @@ fn faults(place: &str, text: &str) -> Vec<Problem> {
 fn fault(name: &str, node: &Value) -> Option<(String, String, &'static str)> {
     let locked = node.get("locked")?.as_object()?;
     let text = |key: &str| locked.get(key).and_then(Value::as_str);
-    let path = match text("type")? {
+    let (kind, url) = (text("type")?, text("url").unwrap_or_default());
+    if kind == "git" && is_over_ssh(url) {
+        let what = format!("the input {name} is {url}, which each machine fetches over SSH");
+        return Some((Value::from(url).to_string(), what, over_ssh::ADVICE));
+    }
+    let path = match kind {
         "path" => text("path")?,
-        "git" => text("url").and_then(|url| {
-            url.strip_prefix("file:")
-                .or(url.starts_with('/').then_some(url))
-        })?,
+        "git" => url
+            .strip_prefix("file:")
+            .or(url.starts_with('/').then_some(url))?,
         _ => return None,
     };
     let named = Value::from(text("path").or(text("url"))?).to_string();

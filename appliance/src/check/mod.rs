@@ -9,11 +9,13 @@ mod fleet_nix;
 mod group;
 mod lock;
 mod nix;
+mod over_ssh;
 mod placeholders;
 mod readable;
 mod references;
 mod revision;
 mod shared;
+mod stand_ins;
 mod syntax;
 mod tracked;
 
@@ -41,7 +43,10 @@ impl Findings {
         let nix = NixFiles::read(&forecast.folder, &groups);
         let mut findings = Findings::default();
         syntax::judge(&groups, &nix, &forecast.folder, &mut findings);
+        stand_ins::judge(forecast, &groups, &mut findings);
         let warnings = &mut findings.warnings;
+        warnings.extend(stand_ins::absent_submodules(&forecast.folder, &groups));
+        warnings.extend(over_ssh::fetched(&groups, &nix));
         warnings.extend(references::leading_out(forecast, &groups, &nix));
         warnings.extend(dangling::narrowed_away(forecast, &groups));
         warnings.extend(revision::needed(&groups, &nix));

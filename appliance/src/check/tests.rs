@@ -240,6 +240,77 @@ fn what_something_else_than_exclude_takes_is_told_however_narrow_the_source_is()
     );
 }
 
+// Issue 10, line 8.
+#[test]
+fn what_git_has_in_a_file_s_place_is_told_with_how_to_get_the_file() {
+    let ground = Ground::new("[hosts.a]\n[hosts.b]\n");
+    for host in ["a", "b"] {
+        ground.write(&format!("hosts/{host}/configuration.nix"), "{ }");
+        ground.link(&format!("hosts/{host}/art"), "../../art");
+    }
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+    for name in ["a.png", "b.png", "c.png", "d.png"] {
+        ground.write(&format!("art/{name}"), pointer);
+    }
+    ground.write("art/e.png", "an image");
+    ground.write("hosts/a/module/keys.nix", "\0GITCRYPT\0 and so on");
+    ground.write("bento-secrets/b/key", "\0GITCRYPT\0 and so on");
+    ground.write(
+        ".gitmodules",
+        "[submodule \"x\"]\n\tpath = hosts/a/lib\n\turl = x\n[submodule \"y\"]\n\tpath = docs\n",
+    );
+    for folder in ["hosts/a/lib", "docs"] {
+        fs::create_dir(ground.0.path().join(folder)).unwrap();
+    }
+    let findings = Findings::of(ground.0.path(), &ground.forecast());
+    let told =
+        |problems: &BTreeSet<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let unlock = "is locked by git-crypt, and machines would get it so: `git-crypt unlock` in this checkout unlocks it";
+    let errors = ["bento-secrets/b/key: b", "hosts/a/module/keys.nix: a"]
+        .map(|path| format!("{path}: {unlock}"));
+    assert_eq!(told(&findings.errors), errors);
+    let warnings = told(&findings.warnings);
+    assert_eq!(
+        warnings[..2],
+        [
+            "art: a.png, b.png, c.png and 1 more: each is a pointer of Git LFS, not the file itself: `git lfs pull` in this \
+             checkout fetches it",
+            "hosts/a/lib: is a submodule that isn't checked out, and machines would get nothing of it: `git submodule update \
+             --init` in this checkout fetches it",
+        ]
+    );
+}
+
+// Issue 10, line 8.
+#[test]
+fn what_a_machine_can_not_fetch_and_the_revision_that_it_lacks_are_told() {
+    let ground = Ground::new("[hosts.a]\n[hosts.b]\n");
+    ground.write(
+        "hosts/a/flake.nix",
+        "{\n  inputs.x.url = \"git+ssh://git@example.org/x\";\n  outputs = { self, ... }: { a = self.rev; };\n}\n",
+    );
+    ground.write(
+        "hosts/b/flake.nix",
+        "{ inputs.x.url = \"git+ssh://git@example.org/x\"; }",
+    );
+    let locked = r#"{ "type": "git", "url": "ssh://git@example.org/x", "rev": "0" }"#;
+    ground.write(
+        "hosts/b/flake.lock",
+        &format!("{{\n\"nodes\": {{ \"x\": {{ \"locked\": {locked} }} }}\n}}\n"),
+    );
+    let told = ground.warnings();
+    let begun = [
+        "hosts/a/flake.nix:2: git+ssh://git@example.org/x is fetched over SSH by each machine: give each machine's root a key",
+        "hosts/a/flake.nix:3: self.rev: a machine builds the files, without git, and there this isn't: say what holds \
+         without it, as in `self.rev or null`",
+        "hosts/b/flake.lock:2: the input x is ssh://git@example.org/x, which each machine fetches over SSH: give each",
+    ];
+    assert_eq!(told.len(), begun.len(), "{told:?}");
+    for (line, begun) in told.iter().zip(begun) {
+        assert!(line.starts_with(begun), "{line}");
+    }
+}
+
 // Issue 10, line 39.
 #[test]
 fn a_placeholder_is_told_once_a_machine_is_enrolled() {
@@ -523,8 +594,8 @@ fn whoever_a_server_of_2022_serves_and_the_fleet_does_not_know_is_named_with_how
                 "fleet.nix:4: x1 isn't in fleet.toml: `bento host add x1 --key \"{KEY}\" --source hosts/desks` enrols it"
             ),
             format!(
-                "fleet.nix:5: Old_one isn't in fleet.toml: \"Old_one\" can't be a machine's name: {name}; `attribute` \
-                 in fleet.toml can be what it was"
+                "fleet.nix:5: Old_one isn't in fleet.toml: \"Old_one\" can't be a machine's name: {name}; call it \
+                 old-one and say attribute = \"Old_one\" in [hosts.old-one] of fleet.toml"
             ),
             "fleet.nix:6: nas isn't in fleet.toml: it needs an ed25519 key, with which `bento host add nas` enrols it"
                 .into(),

@@ -140,10 +140,23 @@ fn read_hosts(
         let name = match key.parse::<HostName>() {
             Ok(name) => name,
             Err(error) => {
-                reader.add(span, error.to_string(), "rename the machine");
+                let advice = match HostName::suggested_by(key) {
+                    Some(_) => "rename it here; where its folder keeps its name, say source, too",
+                    None => "rename the machine",
+                };
+                reader.add(span, error.to_string(), advice);
                 continue;
             }
         };
+        if let Some(error) = domain(key, item).and_then(|domain| domain.parse::<HostName>().err()) {
+            reader.add(
+                span,
+                error.to_string(),
+                "rename it here; its parts are tables in tables",
+            );
+            faulty.push(name);
+            continue;
+        }
         let before = reader.problems.len();
         let host = reader
             .section::<HostTable>(item, &format!("[hosts.{name}]"))
@@ -163,6 +176,23 @@ fn read_hosts(
         }
     }
     (hosts, faulty)
+}
+
+/// What a table was meant for that has a dotted name, such as `[hosts.build01.example.org]`: tables in tables.
+fn domain(key: &str, item: &Item) -> Option<String> {
+    let mut domain = key.to_owned();
+    let mut table = item.as_table_like()?;
+    while let Some((part, below)) = table
+        .iter()
+        .find_map(|(part, item)| Some((part, item.as_table_like()?)))
+    {
+        if part == "reboot_window" {
+            break;
+        }
+        domain += &format!(".{part}");
+        table = below;
+    }
+    (domain != key).then_some(domain)
 }
 
 /// A key must open one machine's door only, or one machine could read the other's configuration. The machine that
@@ -365,6 +395,35 @@ mod tests {
             .map(|problem| problem.place.as_str())
             .collect();
         assert_eq!(lines, ["fleet.toml:4", "fleet.toml:5"]);
+    }
+
+    // Issue 10, line 9.
+    #[test]
+    fn a_name_with_capitals_or_dots_is_told_with_the_name_and_the_attribute_that_would_do() {
+        let table = "[hosts.desk]\nreboot = \"window\"\n[hosts.desk.reboot_window]\nfrom = \"01:00\"\nto = \"02:00\"\n";
+        let names = "[hosts.CORE-PW0D2M1A]\n[hosts.\"build01.example.org\"]\n[hosts.build02.example.org]\nkeys = []\n";
+        let reading = read(&format!("{SERVER}{table}{names}")).unwrap();
+        let told: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
+        let begin = [
+            "CORE-PW0D2M1A",
+            "build01.example.org",
+            "build02.example.org",
+        ];
+        let suggested = ["core-pw0d2m1a", "build01", "build02"];
+        assert_eq!(told.len(), 3, "{told:?}");
+        for (line, told) in told.iter().enumerate() {
+            let (name, suggested) = (begin[line], suggested[line]);
+            let place = format!(
+                "fleet.toml:{}: \"{name}\" can't be a machine's name",
+                line + 8
+            );
+            let way = format!(
+                "; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml: rename it here"
+            );
+            assert!(told.starts_with(&place) && told.contains(&way), "{told}");
+        }
+        assert_eq!(reading.faulty, ["build02".parse().unwrap()]);
+        assert_eq!(reading.fleet.hosts.len(), 1);
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub enum HostNameError {
     /// Something other than a DNS label.
     #[error(
         "{0:?} can't be a machine's name: use 1 to 32 lower-case letters, digits and hyphens, \
-         with no hyphen at either end"
+         with no hyphen at either end{way}",
+        way = way_out(.0)
     )]
     NotALabel(String),
     /// A name that the accounts of the container need themselves.
@@ -28,9 +29,32 @@ pub enum HostNameError {
     Reserved(String),
 }
 
+/// How a machine that has another name elsewhere is named here, if its name suggests one.
+fn way_out(name: &str) -> String {
+    HostName::suggested_by(name).map_or(String::new(), |suggested| {
+        format!("; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml")
+    })
+}
+
 impl HostName {
     /// The longest name, in characters: what Linux accepts as an account's name.
     pub const MAX_LENGTH: usize = 32;
+
+    /// The name that comes closest to one with capitals, underscores or a domain; none if nothing comes close.
+    ///
+    /// ```
+    /// use bento_protocol::HostName;
+    /// let suggested = HostName::suggested_by("Build_01.example.org");
+    /// assert_eq!(suggested, "build-01".parse().ok());
+    /// ```
+    pub fn suggested_by(name: &str) -> Option<Self> {
+        let is_a_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let (label, _) = name.split_once('.').unwrap_or((name, ""));
+        let label = label.to_ascii_lowercase().replace('_', "-");
+        let label = label.get(..Self::MAX_LENGTH).unwrap_or(&label);
+        let suggested = label.trim_matches('-').parse().ok();
+        suggested.filter(|_| name.chars().all(is_a_name))
+    }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
@@ -98,6 +122,29 @@ mod tests {
                 reserved.parse::<HostName>(),
                 Err(HostNameError::Reserved(reserved.into()))
             );
+        }
+    }
+
+    // Issue 10, line 9.
+    #[test]
+    fn what_is_no_name_says_which_one_would_do_and_how_the_other_is_kept() {
+        for (name, suggested) in [
+            ("CORE-PW0D2M1A", "core-pw0d2m1a"),
+            ("build01.example.org", "build01"),
+            ("my_desk_", "my-desk"),
+            (
+                "a-very-long-name-that-goes-on-and-on-and-on",
+                "a-very-long-name-that-goes-on-an",
+            ),
+        ] {
+            let said = name.parse::<HostName>().unwrap_err().to_string();
+            let way = format!(
+                "; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml"
+            );
+            assert!(said.ends_with(&way), "{said}");
+        }
+        for name in ["", "../bad", "ä", ".x", "---", "ROOT", "a b"] {
+            assert_eq!(HostName::suggested_by(name), None, "{name:?}");
         }
     }
 

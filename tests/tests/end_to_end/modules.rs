@@ -150,6 +150,11 @@ fn a_client_that_could_not_work_is_not_built() -> Result<()> {
                 client(&one_server().replace("kikimora", "Kikimora")),
                 "services.bento-client.name is \"Kikimora\", which can't be a name in a fleet",
             ),
+            // Issue 10, line 9.
+            (
+                client(&one_server().replace("kikimora", "CORE_PW0D2M1A.example.org")),
+                "\"core-pw0d2m1a\"; there, attribute = \"CORE_PW0D2M1A.example.org\" says",
+            ),
             (with("operation = \"test\";"), "is not of type `one of"),
             (
                 with("health.checks.web.command = [ ];"),
