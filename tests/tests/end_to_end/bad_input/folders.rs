@@ -24,7 +24,7 @@ struct Fault {
     what: &'static str,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 14] = [
     Fault {
         host: "missing",
         make: |folder| Ok(fs::remove_dir_all(folder)?),
