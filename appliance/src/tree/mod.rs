@@ -156,6 +156,12 @@ impl HostTree {
         Some(&files[place])
     }
 
+    /// Whether a path in the configuration leads to a file that the machine gets, symlinks followed.
+    fn leads_to_file(&self, path: &str) -> bool {
+        let file = self.config_file(path);
+        file.is_some_and(|file| file.symlink.is_none())
+    }
+
     /// Whether the machine gets a file or folder at this path of its configuration, symlinks followed.
     pub fn has_config_path(&self, path: &str) -> bool {
         let Some(real) = self.real_config(path) else {

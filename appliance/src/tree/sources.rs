@@ -8,9 +8,10 @@ use std::time::SystemTime;
 use bento_protocol::HostName;
 
 use super::index::Index;
+use super::refusal;
 use super::survey::Survey;
 use super::walk::{self, Everything};
-use super::{FleetFolder, HostTree, Listing, SECRETS};
+use super::{ENTRIES, FleetFolder, HostTree, Listing, SECRETS};
 use crate::fleet::Host;
 use crate::problem::Problem;
 
@@ -73,12 +74,21 @@ impl<'f> Sources<'f> {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(HostTree {
+        let tree = HostTree {
             source: Arc::clone(&source.listing),
             secrets: Arc::new(secrets.listing),
             changed: source.changed.max(secrets.changed),
             unseen: Arc::clone(&source.unseen),
-        })
+        };
+        if ENTRIES.iter().any(|entry| tree.leads_to_file(entry)) {
+            return Ok(tree);
+        }
+        let source = host.source.as_path();
+        let kept_back = ENTRIES
+            .into_iter()
+            .find(|entry| self.survey.target(&source.join(entry)).is_ok());
+        let problem = refusal::unbuildable(source, kept_back, tree.config().is_empty());
+        Err(vec![problem.of(name)])
     }
 
     /// What was found, for the next look.

@@ -320,7 +320,11 @@ fn what_nix_begins_with_must_be_among_what_a_machine_gets() {
     }
     write(folder.path(), ".bentoignore", "/hosts/a/flake.nix");
     assert!(told("")[0].starts_with(kept_back));
-    write(folder.path(), "hosts/a/configuration.nix", "{}");
+    let configuration = folder.path().join("hosts/a/configuration.nix");
+    symlink("deep/nowhere.nix", &configuration).unwrap();
+    assert!(told("")[0].starts_with(kept_back), "it leads nowhere");
+    fs::remove_file(&configuration).unwrap();
+    symlink("deep/flake.nix", &configuration).unwrap();
     assert!(walk(folder.path(), "").is_ok(), "that is enough");
 }
 

@@ -15,7 +15,7 @@ use super::index::Index;
 use super::refusal::{self, UNREADABLE};
 use super::survey::{IgnoreFiles, Survey, Target, Unusable};
 use super::symlink::LinkKind;
-use super::{ENTRIES, Listing, SECRETS, TreeFile};
+use super::{Listing, SECRETS, TreeFile};
 use crate::fleet::{FILE_NAME, Host};
 use crate::problem::Problem;
 
@@ -55,18 +55,7 @@ pub(super) fn source(survey: &mut Survey<'_>, host: &Host) -> Everything {
     let mut walk = Walk::new(survey, host);
     let source = host.source.as_path();
     walk.source(source);
-    let mut found = walk.found;
-    let is_entry = |file: &TreeFile| ENTRIES.contains(&file.path.rest());
-    if found.problems.is_empty() && !found.listing.files.iter().any(is_entry) {
-        let kept_back = ENTRIES
-            .into_iter()
-            .find(|name| survey.target(&source.join(name)).is_ok());
-        let is_empty = found.listing.files.is_empty();
-        found
-            .problems
-            .push(refusal::unbuildable(source, kept_back, is_empty));
-    }
-    found.sorted()
+    walk.found.sorted()
 }
 
 /// Walks the folder of a machine's secrets; it has so many files and folders from elsewhere.

@@ -124,6 +124,7 @@ fn a_link_that_is_swapped_while_it_is_followed_leads_nowhere_outside() {
 #[test]
 fn a_folder_that_is_swapped_for_a_link_while_it_is_walked_leads_nowhere_outside() {
     let ground = Ground::new();
+    write(&ground.fleet(), "hosts/a/flake.nix", INSIDE[0]);
     write(&ground.fleet(), "hosts/a/sub/x.nix", INSIDE[0]);
     write(&ground.fleet(), "hosts/a/deep/sub/x.nix", INSIDE[0]);
     let pair = |inside: &str, outside: &str, target: &Path| {

@@ -113,6 +113,7 @@ fn a_fleet_in_one_folder_keeps_all_its_symlinks() {
     let folder = folder();
     let root = folder.path();
     write(root, "fleet.toml", "");
+    write(root, "flake.nix", "");
     write(root, "utils/x.nix", "");
     write(root, "bento-secrets/a/key", "");
     link(root, "hosts/a/utils", "../../utils");
@@ -123,6 +124,7 @@ fn a_fleet_in_one_folder_keeps_all_its_symlinks() {
         seen(root, table),
         [
             "config/dotfiles/.config/app/theme -> ../../.local/theme",
+            "config/flake.nix",
             "config/hosts/a/flake.nix",
             "config/hosts/a/utils -> ../../utils",
             "config/utils/x.nix",
