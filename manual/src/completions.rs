@@ -20,6 +20,7 @@ const FOLDERS: [(Shell, &str); 3] = [
 /// When they can't be written.
 pub fn write(mut program: Command, prefix: &Path) -> io::Result<()> {
     let name = program.get_name().to_owned();
+    program = shown(&program);
     for (shell, folder) in FOLDERS {
         let folder = prefix.join(folder);
         fs::create_dir_all(&folder)?;
@@ -30,4 +31,23 @@ pub fn write(mut program: Command, prefix: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A command without what its help doesn't show, which clap's scripts would offer all the same.
+fn shown(command: &Command) -> Command {
+    let arguments = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set());
+    let below = command
+        .get_subcommands()
+        .filter(|below| !below.is_hide_set());
+    let about = command.get_about().cloned().unwrap_or_default();
+    // clap wants names that live as long as the program, which ends in a moment.
+    let name: &'static str = command.get_name().to_owned().leak();
+    let version: &'static str = command.get_version().unwrap_or_default().to_owned().leak();
+    Command::new(name)
+        .about(about)
+        .version(version)
+        .args(arguments.cloned())
+        .subcommands(below.map(shown))
 }

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Command};
 use crate::programs;
 
 const HEAD: &str = include_str!("reference/head.md");
-const SETTINGS: &str = include_str!("reference/settings.md");
+pub(crate) const SETTINGS: &str = include_str!("reference/settings.md");
 
 /// The whole text.
 pub fn text() -> String {

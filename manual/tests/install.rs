@@ -8,6 +8,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use bento_manual::pages::EXAMPLES;
+use bento_manual::programs;
+
 fn install(prefix: &Path) {
     let status = Command::new(env!("CARGO_BIN_EXE_bento-manual"))
         .arg("install")
@@ -40,6 +43,60 @@ fn every_command_that_is_shown_has_a_page() {
     }
     let hidden = pages.iter().find(|name| name.contains("published"));
     assert_eq!(hidden, None);
+}
+
+// Issue 10, line 43.
+#[test]
+fn pages_say_what_is_to_be_looked_up_and_every_example_is_a_command() {
+    let prefix = tempfile::tempdir().unwrap();
+    install(prefix.path());
+    let page = |name: &str| {
+        std::fs::read_to_string(prefix.path().join("share/man/man1").join(name)).unwrap()
+    };
+    let status = page("bento-status.1");
+    for part in [
+        ".SH EXAMPLES\n",
+        "bento status \\-\\-watch",
+        ".SH STATES\n",
+        "\\fBrebuild\\-pending\\fR",
+        ".SH \"EXIT STATUS\"\n",
+        ".SH FILES\n",
+        ".SH ENVIRONMENT\n",
+        "\\fBBENTO_DIR\\fR",
+    ] {
+        assert!(status.contains(part), "{part:?} isn't in {status}");
+    }
+    assert!(page("bento-client-update.1").contains("another run holds the lock"));
+    assert!(!page("bento-client-update.1").contains("BENTO_DIR"));
+    for (page, line, _) in EXAMPLES {
+        let words = line.split(' ').map(str::to_owned);
+        let name = line.split(' ').next().unwrap();
+        let program = programs()
+            .into_iter()
+            .find(|program| program.get_name() == name);
+        let parsed = program.unwrap().try_get_matches_from(words);
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        let pages = names(&prefix.path().join("share/man/man1"));
+        assert!(pages.contains(&format!("{page}.1")), "{page}");
+    }
+}
+
+// Issue 10, line 43.
+#[test]
+fn what_is_hidden_is_not_completed() {
+    let prefix = tempfile::tempdir().unwrap();
+    install(prefix.path());
+    for path in [
+        "share/bash-completion/completions/bento",
+        "share/bash-completion/completions/bento-client",
+        "share/zsh/site-functions/_bento",
+        "share/fish/vendor_completions.d/bento.fish",
+    ] {
+        let text = std::fs::read_to_string(prefix.path().join(path)).unwrap();
+        for hidden in ["settle-secrets", "laggards", "--root"] {
+            assert!(!text.contains(hidden), "{hidden} in {path}");
+        }
+    }
 }
 
 #[test]

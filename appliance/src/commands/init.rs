@@ -29,6 +29,18 @@ pub struct Init {
     /// The port at which they will
     #[arg(long, default_value_t = EXAMPLE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
+    /// The GitHub account from which the machines have bento: it comes in place of OWNER in all that is written
+    #[arg(long, default_value = "OWNER", value_parser = owner)]
+    owner: String,
+}
+
+/// A name of an account, which comes into Nix files.
+fn owner(text: &str) -> Result<String, String> {
+    let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-';
+    match !text.is_empty() && text.chars().all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err("an account's name has letters, digits and hyphens".to_owned()),
+    }
 }
 
 /// A folder; where the variable that names it is empty, this one.
@@ -115,6 +127,7 @@ impl Init {
         }
         for (path, text) in FILES {
             let text = text.replace(EXAMPLE_ADDRESS, self.address.as_str());
+            let text = text.replace("OWNER/bento", &format!("{}/bento", self.owner));
             let text = text.replace(
                 &format!("port = {EXAMPLE_PORT}"),
                 &format!("port = {}", self.port),
@@ -168,6 +181,7 @@ mod tests {
             existing: false,
             address: "10.0.0.1".parse().unwrap(),
             port: 2022,
+            owner: "somebody".to_owned(),
         };
         init.run(&mut Vec::new())
     }
@@ -196,6 +210,20 @@ mod tests {
             let tree = HostTree::walk(&opened, name, host).unwrap();
             assert!(tree.has_config("utils/common.nix"), "{name} shares utils");
         }
+    }
+
+    // Issue 10, line 44.
+    #[test]
+    fn where_bento_comes_from_is_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path()).unwrap();
+        let mut named = 0;
+        for (path, _) in FILES {
+            let text = fs::read_to_string(folder.path().join(path)).unwrap();
+            assert!(!text.contains("OWNER/bento"), "{path}");
+            named += text.matches("somebody/bento").count();
+        }
+        assert!(named > 0);
     }
 
     #[test]
