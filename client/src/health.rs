@@ -55,7 +55,7 @@ pub fn check(health: &Health, folder: &Path, line: &mut dyn FnMut(&str)) -> Vec<
         let limit = check.timeout.unwrap_or(health.timeout).duration();
         let name = check.name.to_string();
         let result = run(&name, command, limit, line);
-        note(name, check.required, result);
+        note(name, check.required, result.map_err(Problem::into_text));
     }
     for (part, is_required) in [("required", true), ("wanted", false)] {
         let folder = folder.join(part);
@@ -66,8 +66,10 @@ pub fn check(health: &Health, folder: &Path, line: &mut dyn FnMut(&str)) -> Vec<
         });
         for file_name in names {
             let name = format!("{part}/{}", file_name.display());
-            let result = program(&folder.join(file_name))
-                .and_then(|command| run(&name, command, health.timeout.duration(), line));
+            let result = program(&folder.join(file_name)).and_then(|command| {
+                let limit = health.timeout.duration();
+                run(&name, command, limit, line).map_err(Problem::into_text)
+            });
             note(name, is_required, result);
         }
     }
@@ -107,13 +109,27 @@ fn program(path: &Path) -> Result<Command, String> {
     Ok(Command::new(path))
 }
 
-/// Runs a check; the error says how it ended, and what it wrote last.
-fn run(
+/// How a program ended that should have succeeded, and what it wrote last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    text: String,
+    /// Whether it was ended because its time was over.
+    pub(crate) timed_out: bool,
+}
+
+impl Problem {
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// Runs a program that should succeed. What it writes is passed to `line`, each line with the `name` before it.
+pub(crate) fn run(
     name: &str,
     command: Command,
     limit: Duration,
     line: &mut dyn FnMut(&str),
-) -> Result<(), String> {
+) -> Result<(), Problem> {
     let mut last = VecDeque::new();
     let ended = process::run_limited(command, limit, &mut |text| {
         line(&format!("{name}: {text}"));
@@ -122,6 +138,7 @@ fn run(
         }
         last.push_back(text.chars().take(LINE_CHARACTERS).collect::<String>());
     });
+    let timed_out = matches!(ended, Ok(Limited::TimedOut));
     let how = match ended {
         Ok(Limited::Ended(status)) if status.success() => return Ok(()),
         Ok(Limited::Ended(status)) => end(status),
@@ -129,7 +146,10 @@ fn run(
         Err(error) => format!("{error:#}"),
     };
     let said = last.iter().map(|text| format!("\n> {text}"));
-    Err(how + &said.collect::<String>())
+    Err(Problem {
+        text: how + &said.collect::<String>(),
+        timed_out,
+    })
 }
 
 fn end(status: ExitStatus) -> String {

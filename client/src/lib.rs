@@ -9,6 +9,7 @@ mod build;
 mod confirm;
 mod contact;
 mod inputs;
+mod next_client;
 mod poll;
 pub mod pull;
 mod reboot;
@@ -17,6 +18,7 @@ pub mod run;
 pub mod stage;
 mod switch;
 pub mod transaction;
+mod trial_build;
 pub mod verify;
 
 // What may keep it from going on.

@@ -461,16 +461,19 @@ impl World for Here<'_> {
             is_passing: true,
         })?;
         let must_carry_on = known.0.guard && !self.force;
-        let mut proof = confirm::Proof::of(self.site, known, must_carry_on)?;
+        let mut proof = confirm::Proof::of(self.site, known, must_carry_on, after_boot)?;
         let (console, tail) = (&mut self.console, &mut self.tail);
         let mut line = |text: &str| {
             tail.push(text);
             console.line(text);
         };
         let connection = match was_reachable {
-            true => Some(proof.reach(after_boot)?),
+            true => Some(proof.reach()?),
             false => None,
         };
+        if must_carry_on {
+            proof.build(&mut line)?;
+        }
         proof.check_health(self.machine, &mut line)?;
         self.connection = connection;
         Ok(proof.warnings)

@@ -75,6 +75,62 @@ fn an_unhealthy_system_is_rolled_back_and_not_tried_again() -> Result<()> {
     ground.is_up_to_date()
 }
 
+/// Issue 10, line 18.
+#[test]
+fn a_service_that_takes_a_moment_to_listen_is_waited_for() -> Result<()> {
+    let patient = r#"
+      services.bento-client.confirm.grace = "30s";
+      services.bento-client.disk.storeFree = "0B";
+    "#;
+    let mut ground = Ground::with(Features::default(), patient, "")?;
+    ground.publish(
+        r#"
+      systemd.services.shop = {
+        wantedBy = [ "multi-user.target" ];
+        script = "rm -f /run/shop; sleep 3; touch /run/shop; exec sleep infinity";
+      };
+      services.bento-client.health.checks.shop.command = [ "/usr/bin/test" "-e" "/run/shop" ];
+    "#,
+    )?;
+    ground.update(0)?;
+    let told = ground.tells(&["switched"])?;
+    assert_eq!(told[0]["error"], serde_json::Value::Null);
+    ground.is_up_to_date()
+}
+
+/// Issue 10, line 19.
+#[test]
+fn a_system_that_breaks_nix_is_rolled_back() -> Result<()> {
+    let nix = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\n\
+               experimental-features = nix-command flakes\n!include /etc/nix/more.conf\n";
+    let common = format!("{QUICK}environment.etc.\"nix/nix.conf\".text = {nix:?};");
+    let mut ground = Ground::with(Features::default(), &common, "")?;
+    ground.pin()?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    // A builder and a cache that are away are no reason.
+    ground.publish(
+        "environment.etc.\"nix/more.conf\".text = \"builders = ssh://away.invalid\\nmax-jobs = 0\\n\
+         substituters = https://away.invalid\\n\";",
+    )?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground
+        .computer
+        .guest
+        .shell("rm /etc/nix/more.conf")?
+        .success()?;
+    ground.goes_back_from(
+        "environment.etc.\"nix/more.conf\".text = \"max-jobs = many\\n\";",
+        "'max-jobs' should be",
+    )?;
+    // What comes next can be built.
+    ground.publish("")?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()
+}
+
 #[test]
 fn what_the_switch_says_decides_what_becomes_of_the_new_system() -> Result<()> {
     let mut ground = pinned()?;
