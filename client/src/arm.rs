@@ -256,6 +256,9 @@ pub(crate) fn all(state: &State) -> Vec<(RunId, Decision)> {
         .collect()
 }
 
+/// Name under which a running update keeps the machine from going down.
+pub(crate) const INHIBITOR: &str = "bento";
+
 /// Keeps the machine from sleeping and from being shut down, as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Inhibitor {
@@ -268,7 +271,7 @@ impl Inhibitor {
         let child = Command::new("systemd-inhibit")
             .args([
                 "--what=sleep:shutdown",
-                "--who=bento",
+                &format!("--who={INHIBITOR}"),
                 "--why=The system is being updated; it takes some minutes at most",
                 "--mode=block",
                 // It ends when the pipe closes, which it does with the client, however that ends.
@@ -284,8 +287,9 @@ impl Inhibitor {
 
 impl Drop for Inhibitor {
     fn drop(&mut self) {
+        // The pipe ends `cat`. systemd-inhibit itself may still ask for the lock, of a logind that doesn't answer.
         drop(self.child.stdin.take());
-        // It was told to end by the closed pipe.
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

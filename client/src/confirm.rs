@@ -199,7 +199,7 @@ mod tests {
         )
     }
 
-    /// Issue 10, line 18.
+    // Issue 10, line 18.
     #[test]
     fn a_service_that_listens_a_moment_later_is_healthy_and_one_that_never_does_is_not() {
         assert_eq!(judged(true, 1, 60), (Ok(0), 1));

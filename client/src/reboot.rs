@@ -3,17 +3,23 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use bento_nix::process::{self, Limited};
 use bento_protocol::{Reboot, RebootWindow, Terms};
 use jiff::Zoned;
 use jiff::civil::Time;
 use serde::Deserialize;
 
+use crate::arm::INHIBITOR;
 use crate::machine::Machine;
 
 /// The unit with which NixOS, where `boot.kexec.enable` is set, loads the kernel of the system profile.
 const KEXEC_LOADER: &str = "prepare-kexec.service";
+
+/// How long logind may take to name who holds a lock.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// The time of day where this machine is.
 pub(crate) fn local_time() -> Time {
@@ -51,7 +57,7 @@ pub(crate) fn reboot(machine: &Machine, kexec: bool) -> anyhow::Result<()> {
         machine.has_systemd(),
         "this machine can't reboot by itself: systemd doesn't run it"
     );
-    // systemctl asks root's leave only since systemd 257; before, it would go ahead.
+    // systemctl asks this itself only since systemd 257, and then minds bento's own lock, too.
     let locks = locks();
     ensure!(
         locks.is_empty(),
@@ -62,7 +68,7 @@ pub(crate) fn reboot(machine: &Machine, kexec: bool) -> anyhow::Result<()> {
         true => "kexec",
         false => "reboot",
     };
-    systemctl(&[verb]).map(|_| ())
+    systemctl(&["--check-inhibitors=no", verb]).map(|_| ())
 }
 
 /// Where the boot loader counts the attempts to boot a system, only it can go back from a kernel that doesn't boot;
@@ -131,20 +137,21 @@ struct Inhibitors {
 /// What, who, why, mode, user, process.
 type Inhibitor = (String, String, String, String, u32, u32);
 
-/// Who holds a lock against shutdown, and why. Without a logind there are no locks.
+/// Who holds a lock against shutdown, and why. Without a logind that answers there are no locks.
 fn locks() -> Vec<String> {
-    let output = Command::new("busctl")
-        .args([
-            "--json=short",
-            "call",
-            "org.freedesktop.login1",
-            "/org/freedesktop/login1",
-            "org.freedesktop.login1.Manager",
-            "ListInhibitors",
-        ])
-        .output();
-    match output {
-        Ok(output) if output.status.success() => locks_in(&output.stdout),
+    let mut command = Command::new("busctl");
+    command.args([
+        "--json=short",
+        "call",
+        "org.freedesktop.login1",
+        "/org/freedesktop/login1",
+        "org.freedesktop.login1.Manager",
+        "ListInhibitors",
+    ]);
+    let mut said = Vec::new();
+    let limited = process::run_limited(command, ANSWER, &mut |line| said.push(line.to_owned()));
+    match limited {
+        Ok(Limited::Ended(status)) if status.success() => locks_in(said.join("\n").as_bytes()),
         _ => Vec::new(),
     }
 }
@@ -153,9 +160,10 @@ fn locks_in(json: &[u8]) -> Vec<String> {
     let Ok(Inhibitors { data: [inhibitors] }) = serde_json::from_slice(json) else {
         return Vec::new();
     };
-    // Those that only delay, logind lets run out; weak ones don't bind root.
-    let holds = |(what, _, _, mode, ..): &&Inhibitor| {
-        mode == "block" && what.split(':').any(|what| what == "shutdown")
+    // Those that only delay, logind lets run out; weak ones don't bind root. And bento's own is that of a client which
+    // is overruled: it keeps others from ending the update.
+    let holds = |(what, who, _, mode, ..): &&Inhibitor| {
+        mode == "block" && who != INHIBITOR && what.split(':').any(|what| what == "shutdown")
     };
     let held = inhibitors.iter().filter(holds);
     held.map(|(_, who, why, _, _, process)| format!("{who:?} (process {process}, reason {why:?})"))
@@ -284,7 +292,7 @@ mod tests {
             [r#""editor" (process 450, reason "unsaved work")"#]
         );
         let others = r#"["sleep","a","b","block",0,1],["shutdown","a","b","delay",0,2],
-                        ["shutdown","a","b","block-weak",0,3]"#;
+                        ["shutdown","a","b","block-weak",0,3],["sleep:shutdown","bento","b","block",0,4]"#;
         assert!(list(others).is_empty());
         assert!(list("").is_empty());
         assert_eq!(list(&format!("{others},{one}")).len(), 1);

@@ -19,7 +19,7 @@ use crate::poll;
 use crate::record::{self, Awaiting, Installed, Journal};
 use crate::report;
 use crate::secrets;
-use crate::settings::{Operation, Settings};
+use crate::settings::Settings;
 use crate::spool::Spool;
 use crate::state::{Lock, LockError, State};
 use crate::transaction::{self, Wish};
@@ -49,9 +49,9 @@ pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
         })
         .because(ExitReason::Usage)?;
     let wish = Wish {
-        at_boot: wish.at_boot || known.0.operation == Operation::Boot,
         // What the guard has refused is known to have failed.
         retry: wish.retry || force,
+        ..wish
     };
     let mut here = Here::new(site, Some(known));
     here.force = force;

@@ -85,7 +85,7 @@ pub(crate) fn restart_units(
     }
     let mut command = Command::new("systemctl");
     command.arg("try-restart").args(&units);
-    let status = process::run(command, None, line).context("can't restart units")?;
+    let status = process::run(command, line).context("can't restart units")?;
     if !status.success() {
         let units: Vec<_> = units.into_iter().collect();
         bail!(

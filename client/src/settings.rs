@@ -6,6 +6,7 @@ mod duration;
 mod health;
 mod restart_units;
 mod server;
+mod unborn;
 mod update;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use duration::{Interval, Limit, LimitError, TransferLimit};
 pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};
 pub use server::Server;
+pub(crate) use unborn::UnbornSettings;
 pub use update::{Confirm, Operation, RebootSettings, Rollback, SelfUpdate};
 
 /// Where the settings lie unless a command is told otherwise.

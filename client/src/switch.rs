@@ -1,12 +1,14 @@
 //! A system's own switch-to-configuration, run so that it outlives whoever asked for it.
 
+mod unit;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, anyhow, bail};
-use bento_nix::activation::exit_codes::{BUSY, NEEDS_BOOT, SOME_UNITS_FAILED};
+use bento_nix::activation::exit_codes::{BUSY, CHECK_FAILED, NEEDS_BOOT, SOME_UNITS_FAILED};
 use bento_nix::activation::{self, meaning};
 use bento_nix::process;
 use bento_protocol::{RunId, SystemPath};
@@ -22,24 +24,35 @@ pub enum Action {
     Test,
     /// To be booted, and not to run now.
     Boot,
+    /// To run again, because a newer one isn't kept. What a system checks before a switch to it doesn't count: it ran.
+    Return,
+    /// To be booted again, because a newer one isn't kept.
+    BootAgain,
 }
 
 impl Action {
     fn as_str(self) -> &'static str {
         match self {
-            Action::Test => "test",
-            Action::Boot => "boot",
+            Action::Test | Action::Return => "test",
+            Action::Boot | Action::BootAgain => "boot",
         }
     }
 
     /// What it is for, in words for a message.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
-            Action::Test => "switch to",
-            Action::Boot => "boot from now on into",
+            Action::Test | Action::Return => "switch to",
+            Action::Boot | Action::BootAgain => "boot from now on into",
         }
     }
+
+    fn is_way_back(self) -> bool {
+        matches!(self, Action::Return | Action::BootAgain)
+    }
 }
+
+/// What tells NixOS' script to leave its checks before a switch out.
+const UNCHECKED: (&str, &str) = ("NIXOS_NO_CHECK", "1");
 
 /// What a switch came to, when it did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +72,44 @@ pub enum SwitchError {
     /// The running init can't become that of the new system, which can only be booted; nothing was changed.
     #[error("the new system's init differs from the running one: it can only be booted")]
     NeedsBoot,
+    /// The new system's own check of what can't change while the machine runs refused it; nothing was changed. What
+    /// would change, in its words.
+    #[error("the new system can only be booted: its check for switch inhibitors refused a switch{}", shown(.0))]
+    Inhibited(String),
     /// It failed on the way, and may have changed anything.
     #[error("{0:#}")]
     Failed(anyhow::Error),
+}
+
+/// What the check of recent versions of NixOS says before it refuses a switch: no exit code of its own tells it from
+/// others. It comes first of all, and `boot` goes without it.
+#[derive(Debug, Default)]
+struct Refusal {
+    is_by_inhibitors: bool,
+    /// Such as `dbus-implementation : dbus -> broker`.
+    changes: Vec<String>,
+}
+
+impl Refusal {
+    const BEGIN: &str = "There are changes to critical components of the system";
+    const VERDICT: &str = "Pre-switch check 'switchInhibitors' failed";
+
+    fn hear(&mut self, line: &str) {
+        let line = line.trim();
+        if line.starts_with(Self::BEGIN) {
+            self.changes.clear();
+        } else if line.contains(" -> ") && self.changes.len() < 10 {
+            self.changes.push(line.to_owned());
+        }
+        self.is_by_inhibitors |= line == Self::VERDICT;
+    }
+}
+
+fn shown(changes: &str) -> String {
+    match changes {
+        "" => String::new(),
+        changes => format!(" ({changes})"),
+    }
 }
 
 /// Runs switch-to-configuration to its end, in a unit of its own where there is systemd.
@@ -73,12 +121,20 @@ pub(crate) fn switch(
     action: Action,
     line: &mut dyn FnMut(&str),
 ) -> Result<Switched, SwitchError> {
+    let mut refusal = Refusal::default();
+    let line: &mut dyn FnMut(&str) = &mut |text: &str| {
+        refusal.hear(text);
+        line(text);
+    };
     let status = if machine.has_systemd() {
         in_unit(state, run, system, action, line)
     } else {
         in_process_group(state, system, action, line)
     };
     match status.map_err(SwitchError::Failed)? {
+        status if status.code() == Some(CHECK_FAILED) && refusal.is_by_inhibitors => {
+            Err(SwitchError::Inhibited(refusal.changes.join(", ")))
+        }
         status if status.success() => Ok(Switched::Wholly),
         status if status.code() == Some(SOME_UNITS_FAILED) => Ok(Switched::SomeUnitsFailed),
         status if status.code() == Some(BUSY) => Err(SwitchError::Busy),
@@ -94,13 +150,7 @@ pub(crate) fn switch(
 /// Ends a switch that was left going on, and waits until it has ended.
 pub(crate) fn stop(machine: &Machine, state: &State, run: RunId) -> anyhow::Result<()> {
     if machine.has_systemd() {
-        // Units that aren't there any more have been stopped.
-        Command::new("systemctl")
-            .args(["stop", "--quiet", &format!("{}*", unit_prefix(run))])
-            .stderr(Stdio::null())
-            .status()
-            .context("can't run systemctl")?;
-        return Ok(());
+        unit::end(&format!("{}*", unit_prefix(run))).context("can't run systemctl")?;
     }
     let path = state.switching();
     if let Some(group) = durable::read_if_there(&path)?
@@ -128,7 +178,7 @@ pub(crate) fn set_profile(
         .arg(&profile)
         .arg("--set")
         .arg(system.as_str());
-    let status = process::run(command, None, line)?;
+    let status = process::run(command, line)?;
     if !status.success() {
         bail!(
             "can't set the profile {}: nix-env ended with {status}",
@@ -138,8 +188,11 @@ pub(crate) fn set_profile(
     Ok(())
 }
 
+/// With what the names of all units begin in which switches run.
+const UNITS: &str = "bento-activate-";
+
 fn unit_prefix(run: RunId) -> String {
-    format!("bento-activate-{run}-")
+    format!("{UNITS}{run}-")
 }
 
 /// A name that no unit of this run has had: systemd may not have forgotten the last one yet.
@@ -162,20 +215,35 @@ fn in_unit(
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<ExitStatus> {
     let log = state.activation_log();
-    if let Err(error) = fs::write(&log, "") {
+    let log = match fs::write(&log, "") {
+        Ok(()) => Some(log),
         // A full disk is no reason not to switch, least of all back: systemd's journal has what it says.
-        line(&format!("can't write {}: {error}", log.display()));
-        return process::run(unit(run, system, action, None), None, line);
-    }
-    let status = process::run(unit(run, system, action, Some(&log)), Some(&log), line)?;
+        Err(error) => {
+            line(&format!("can't write {}: {error}", log.display()));
+            None
+        }
+    };
+    let log = log.as_deref();
+    let name = unit_name(run);
+    let ended = unit::run(start(&name, system, action, log), &name, log, line);
+    let status = match ended {
+        Err(unit::UnitError::NotStarted(error)) if action.is_way_back() => {
+            line(&format!("{error:#}; the switch goes on without systemd"));
+            in_process_group(state, system, action, line)?
+        }
+        ended => ended?,
+    };
     // Its content is in the report and in the journal now.
-    durable::remove(&log)?;
+    if let Some(log) = log {
+        durable::remove(log)?;
+    }
     Ok(status)
 }
 
-fn unit(run: RunId, system: &SystemPath, action: Action, log: Option<&Path>) -> Command {
+/// The command that starts a switch in a unit.
+fn start(name: &str, system: &SystemPath, action: Action, log: Option<&Path>) -> Command {
     let mut command = Command::new("systemd-run");
-    command.args(activation::unit(&unit_name(run)));
+    command.args(activation::unit(name));
     for output in ["StandardOutput", "StandardError"] {
         if let Some(log) = log {
             command.arg(format!("--property={output}=append:{}", log.display()));
@@ -184,6 +252,9 @@ fn unit(run: RunId, system: &SystemPath, action: Action, log: Option<&Path>) -> 
     if let Some(archive) = bento_nix::variable("LOCALE_ARCHIVE") {
         let archive = archive.to_string_lossy();
         command.arg(format!("--setenv=LOCALE_ARCHIVE={archive}"));
+    }
+    if action.is_way_back() {
+        command.arg(format!("--setenv={}={}", UNCHECKED.0, UNCHECKED.1));
     }
     command.arg(program(system)).arg(action.as_str());
     command
@@ -198,6 +269,9 @@ fn in_process_group(
 ) -> anyhow::Result<ExitStatus> {
     let mut command = Command::new(program(system));
     command.arg(action.as_str());
+    if action.is_way_back() {
+        command.env(UNCHECKED.0, UNCHECKED.1);
+    }
     let path = state.switching();
     let status = process::run_group(command, line, &mut |group| {
         durable::write(&path, group.to_string().as_bytes(), 0o600)
@@ -230,6 +304,8 @@ pub(crate) fn failed_units(machine: &Machine) -> Vec<String> {
     String::from_utf8_lossy(&text)
         .lines()
         .filter_map(first_word)
+        // What is left of a switch whose client died says nothing of the system.
+        .filter(|unit| !unit.starts_with(UNITS))
         .collect()
 }
 
@@ -237,12 +313,49 @@ pub(crate) fn failed_units(machine: &Machine) -> Vec<String> {
 mod tests {
     use super::*;
 
+    /// In the words of nixpkgs. Issue 10, line 16.
+    #[test]
+    fn a_refusal_for_switch_inhibitors_is_told_from_other_checks() {
+        let said = [
+            "Checking switch inhibitors...",
+            "There are changes to critical components of the system:",
+            "",
+            "dbus-implementation : dbus -> broker",
+            "",
+            "Switching into this system is not recommended.",
+            "Pre-switch check 'switchInhibitors' failed",
+            "Pre-switch checks failed",
+        ];
+        let heard = |lines: &[&str]| {
+            let mut refusal = Refusal::default();
+            lines.iter().for_each(|line| refusal.hear(line));
+            refusal
+        };
+        let refusal = heard(&said);
+        assert!(refusal.is_by_inhibitors);
+        assert_eq!(refusal.changes, ["dbus-implementation : dbus -> broker"]);
+        let error = SwitchError::Inhibited(refusal.changes.join(", ")).to_string();
+        assert!(
+            error.ends_with("(dbus-implementation : dbus -> broker)"),
+            "{error}"
+        );
+        for other in [
+            &["Pre-switch check 'shop' failed", "Pre-switch checks failed"][..],
+            &[
+                "Checking switch inhibitors... done",
+                "Failed to install bootloader",
+            ],
+        ] {
+            assert!(!heard(other).is_by_inhibitors);
+        }
+    }
+
     #[test]
     fn the_unit_survives_its_client() {
         let system = "/nix/store/x-system".parse().unwrap();
         let run = RunId::now();
         let log = Path::new("/var/lib/bento/activation.log");
-        let command = unit(run, &system, Action::Test, Some(log));
+        let command = start(&unit_name(run), &system, Action::Test, Some(log));
         let arguments: Vec<_> = command
             .get_args()
             .map(|argument| argument.to_str().unwrap())
@@ -256,7 +369,21 @@ mod tests {
         assert!(
             arguments.contains(&"--property=StandardError=append:/var/lib/bento/activation.log")
         );
-        assert!(!arguments.contains(&"--pipe"));
+        // Either goes with the system bus, or with the client.
+        assert!(!arguments.contains(&"--pipe") && !arguments.contains(&"--wait"));
+        assert!(
+            !arguments
+                .iter()
+                .any(|argument| argument.contains(UNCHECKED.0))
+        );
         assert!(arguments.ends_with(&["/nix/store/x-system/bin/switch-to-configuration", "test"]));
+
+        // No check of the old system keeps the machine from going back to it.
+        let back = start(&unit_name(run), &system, Action::Return, None);
+        assert!(
+            back.get_args()
+                .any(|argument| argument == "--setenv=NIXOS_NO_CHECK=1")
+        );
+        assert_eq!(back.get_args().last().unwrap(), "test");
     }
 }

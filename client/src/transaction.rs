@@ -22,7 +22,7 @@ use bento_protocol::{
 };
 
 pub use reboot::reboot_if_needed;
-pub use recovery::{recover, secrets_of_boot};
+pub use recovery::{Recovered, recover, secrets_of_boot};
 pub use report::report_now;
 pub use rollback::{roll_back, roll_back_by_hand};
 pub use world::{Unconfirmed, World};
@@ -37,13 +37,22 @@ use knowledge::{Knowledge, Standing};
 pub struct Wish {
     /// Try again what is known to have failed.
     pub retry: bool,
-    /// Let the new system take effect at the next boot only.
+    /// Let the new system take effect at the next boot only, whatever its settings say.
     pub at_boot: bool,
 }
 
 /// Brings the machine to the generation that is published, and tells the appliance.
 pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
-    let unreturned = recover(world);
+    let Recovered {
+        unreturned,
+        reboots,
+    } = recover(world);
+    if reboots {
+        return Err(Failure {
+            reason: ExitReason::RolledBack,
+            error: anyhow!(rollback::REBOOTS),
+        });
+    }
     let stuck = match boot::settle(world) {
         Err(failure) if boot::is_stuck(world) => Some(failure),
         settled => {
@@ -79,6 +88,7 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
             unreturned: unreturned.map(Box::new),
             ..Journal::begun(run, generation, started, before)
         },
+        returns_by_boot: false,
     };
     let note = knowledge.note(generation, &situation);
     transaction.ended(
@@ -107,6 +117,8 @@ struct Transaction<'w, W: World> {
     world: &'w mut W,
     wish: Wish,
     journal: Journal,
+    /// Whether a boot leads to the old system, where switching to it failed.
+    returns_by_boot: bool,
 }
 
 /// An update that didn't succeed.
@@ -357,6 +369,7 @@ impl<W: World> Transaction<'_, W> {
         let is_told = self.report_outcome(outcome);
         // The next start remembers and tells what this one couldn't, and rolls back again.
         if outcome == Outcome::RollbackFailed {
+            self.return_by_boot();
             return;
         }
         if is_remembered && is_told {
@@ -365,6 +378,18 @@ impl<W: World> Transaction<'_, W> {
             // This start may go on with another run, whose journal knows nothing of what was armed for this one. Where the
             // outcome isn't noted, what was decided is all that tells it to the next start.
             self.world.disarm(self.journal.run);
+        }
+    }
+
+    /// Where switching to the old system failed and a boot leads to it, the machine reboots at once, whatever the policy
+    /// says: the start after it completes the rollback.
+    fn return_by_boot(&mut self) {
+        if self.returns_by_boot {
+            self.world.warn(rollback::REBOOTS);
+            let rebooted = self.world.reboot();
+            // Somebody keeps it from going down: the next start tries again.
+            self.returns_by_boot = rebooted.is_ok();
+            self.or_warn(|_| rebooted);
         }
     }
 

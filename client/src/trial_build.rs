@@ -60,7 +60,7 @@ fn derivation() -> String {
 mod tests {
     use super::*;
 
-    /// Issue 10, line 19.
+    // Issue 10, line 19.
     #[test]
     fn each_trial_is_a_new_build_that_asks_nobody() {
         assert_ne!(derivation(), derivation());

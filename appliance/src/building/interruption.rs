@@ -84,7 +84,7 @@ impl Interruption {
         line: &mut dyn FnMut(&str),
     ) -> anyhow::Result<ExitStatus> {
         let mut noted = None;
-        let status = process::run_noted(command, None, line, &mut |child| {
+        let status = process::run_noted(command, line, &mut |child| {
             noted = Some(self.children.add(child)?);
             Ok(())
         });

@@ -95,8 +95,12 @@ impl<'a> Remote<'a> {
             .iter()
             .map(|word| format!("'{word}'"))
             .collect();
+        // systemd is asked for the end, because the switch may restart the bus by which systemd-run would wait for it.
         let command = format!(
-            "systemd-run {} '{system}/bin/switch-to-configuration' {action}",
+            "systemd-run {} '{system}/bin/switch-to-configuration' {action} || exit; show() {{ systemctl show \
+             --property=\"$1\" --value '{unit}'; }}; until case $(show SubState) in exited|failed|dead) ;; *) false ;; \
+             esac; do sleep 0.2; done; how=$(show ExecMainCode) code=$(show ExecMainStatus); systemctl stop '{unit}'; \
+             systemctl reset-failed '{unit}' 2>/dev/null; [ \"$how\" = 1 ] || code=1; exit \"$code\"",
             words.join(" ")
         );
         let (status, said) = self.ask(&command).with_context(|| {

@@ -3,13 +3,9 @@
 mod group;
 mod limited;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
@@ -24,8 +20,6 @@ pub use limited::{Limited, run_limited, run_limited_alone};
 const LINE_BYTES: usize = 64 << 10;
 /// How many lines may wait to be passed on; a program that writes faster has to wait, or it would fill the memory.
 const WAITING_LINES: usize = 16;
-/// How often a file is looked at for more.
-const LOOK: Duration = Duration::from_millis(100);
 /// How long output is waited for after the program has ended: what it started may hold its output open for ever.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -35,17 +29,12 @@ enum Event {
     Ended(io::Result<()>),
 }
 
-/// Runs a program to its end and passes each line that it writes, to either output, to `line`. Where its output goes
-/// to a file, that file is `followed`.
+/// Runs a program to its end and passes each line that it writes, to either output, to `line`.
 ///
 /// # Errors
 /// When it can't be run.
-pub fn run(
-    command: Command,
-    followed: Option<&Path>,
-    line: &mut dyn FnMut(&str),
-) -> anyhow::Result<ExitStatus> {
-    run_noted(command, followed, line, &mut |_| Ok(()))
+pub fn run(command: Command, line: &mut dyn FnMut(&str)) -> anyhow::Result<ExitStatus> {
+    run_noted(command, line, &mut |_| Ok(()))
 }
 
 /// The same in a process group of its own, which `note` is told while it runs.
@@ -58,7 +47,7 @@ pub fn run_group(
     note: &mut dyn FnMut(Group) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
     command.process_group(0);
-    run_noted(command, None, line, &mut |leader| {
+    run_noted(command, line, &mut |leader| {
         Group::of(leader).map_or(Ok(()), &mut *note)
     })
 }
@@ -69,7 +58,6 @@ pub fn run_group(
 /// When it can't be run, or `note` failed; the program runs to its end all the same.
 pub fn run_noted(
     mut command: Command,
-    followed: Option<&Path>,
     line: &mut dyn FnMut(&str),
     note: &mut dyn FnMut(Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
@@ -87,24 +75,16 @@ pub fn run_noted(
     if let Some(stderr) = child.stderr.take() {
         read_in_background(stderr, sender.clone());
     }
-    let ended = Arc::new(AtomicBool::new(false));
-    if let Some(path) = followed {
-        follow_in_background(path.to_owned(), Arc::clone(&ended), sender.clone());
-    }
     let leader = Pid::from_child(&child);
     wait_in_background(leader, sender);
     let noted = note(leader);
-    let status = pass_on(&receiver, &ended, line)
+    let status = pass_on(&receiver, line)
         .and_then(|()| child.wait())
         .with_context(|| format!("can't wait for {program}"))?;
     noted.map(|()| status)
 }
 
-fn pass_on(
-    receiver: &Receiver<Event>,
-    ended: &AtomicBool,
-    line: &mut dyn FnMut(&str),
-) -> io::Result<()> {
+fn pass_on(receiver: &Receiver<Event>, line: &mut dyn FnMut(&str)) -> io::Result<()> {
     loop {
         match receiver.recv() {
             Ok(Event::Line(text)) => line(&text),
@@ -112,7 +92,6 @@ fn pass_on(
             Err(_) => return Err(io::Error::other("nobody waited for it")),
         }
     }
-    ended.store(true, Ordering::Release);
     loop {
         match receiver.recv_timeout(LINGER) {
             Ok(Event::Line(text)) => line(&text),
@@ -141,27 +120,6 @@ fn read_in_background(mut from: impl Read + Send + 'static, sender: SyncSender<E
             lines.add(&piece[..count]);
         }
         lines.finish();
-    });
-}
-
-fn follow_in_background(path: PathBuf, ended: Arc<AtomicBool>, sender: SyncSender<Event>) {
-    thread::spawn(move || {
-        let Ok(mut file) = File::open(&path) else {
-            return;
-        };
-        let mut lines = Lines::new(sender);
-        let mut piece = [0; 8192];
-        loop {
-            // Asked before the read: what was written until the end is read in any case.
-            let is_last_look = ended.load(Ordering::Acquire);
-            while let Ok(count @ 1..) = file.read(&mut piece) {
-                lines.add(&piece[..count]);
-            }
-            if is_last_look {
-                return lines.finish();
-            }
-            thread::sleep(LOOK);
-        }
     });
 }
 
@@ -212,39 +170,25 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn run_shell(script: &str, followed: Option<&Path>) -> (ExitStatus, Vec<String>) {
+    fn run_shell(script: &str) -> (ExitStatus, Vec<String>) {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
         let mut lines = Vec::new();
-        let status = run(command, followed, &mut |line| lines.push(line.to_owned())).unwrap();
+        let status = run(command, &mut |line| lines.push(line.to_owned())).unwrap();
         (status, lines)
     }
 
     #[test]
     fn both_outputs_are_passed_on_in_lines() {
-        let (status, mut lines) =
-            run_shell("printf 'one\\ntwo'; printf 'three\\n\\n' >&2; exit 7", None);
+        let (status, mut lines) = run_shell("printf 'one\\ntwo'; printf 'three\\n\\n' >&2; exit 7");
         lines.sort();
         assert_eq!(lines, ["", "one", "three", "two"]);
         assert_eq!(status.code(), Some(7));
     }
 
     #[test]
-    fn a_file_is_followed_to_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        std::fs::write(&path, "before\n").unwrap();
-        let script = format!(
-            "echo while >> {0}; sleep 0.3; printf last >> {0}",
-            path.display()
-        );
-        let (_, lines) = run_shell(&script, Some(&path));
-        assert_eq!(lines, ["before", "while", "last"]);
-    }
-
-    #[test]
     fn what_a_program_leaves_running_does_not_hold_us_up() {
-        let (status, lines) = run_shell("sleep 1000 & echo $!", None);
+        let (status, lines) = run_shell("sleep 1000 & echo $!");
         assert!(status.success());
         let number = lines[0]
             .parse()
@@ -256,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_cut() {
-        let (_, lines) = run_shell("head -c 200000 /dev/zero | tr '\\0' x", None);
+        let (_, lines) = run_shell("head -c 200000 /dev/zero | tr '\\0' x");
         assert!(lines.iter().all(|line| line.len() <= LINE_BYTES + 8192));
         assert_eq!(lines.iter().map(String::len).sum::<usize>(), 200_000);
     }

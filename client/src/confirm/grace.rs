@@ -110,7 +110,7 @@ pub(super) mod tests {
         tried
     }
 
-    /// Issue 10, line 33.
+    // Issue 10, line 33.
     #[test]
     fn the_last_try_is_made_when_the_time_is_over() {
         for grace in [1, 3, 20, 59, 60, 61, 300] {

@@ -97,7 +97,7 @@ fn remove_systems(
         .arg(&profile)
         .arg("--delete-generations")
         .args(old.iter().map(u64::to_string));
-    let status = process::run(command, None, line)?;
+    let status = process::run(command, line)?;
     if !status.success() {
         bail!(
             "can't remove old systems from {}: nix-env ended with {status}",
@@ -143,7 +143,7 @@ fn collect_garbage(
 ) -> anyhow::Result<()> {
     let mut command = nix("nix-store");
     command.args(["--gc", "--max-freed", &bytes.to_string()]);
-    let status = process::run(command, None, &mut |text| {
+    let status = process::run(command, &mut |text| {
         // It names every path, often thousands; its last line says how much that was.
         if !text.starts_with("deleting '") && !text.starts_with("removing stale ") {
             line(text);

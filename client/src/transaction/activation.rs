@@ -36,8 +36,8 @@ impl Stop {
 enum Way {
     /// The new system runs.
     Runs,
-    /// It can only be booted; nothing was changed.
-    NeedsBoot,
+    /// It can only be booted, for this reason; nothing was changed.
+    NeedsBoot(SwitchError),
     /// Another switch is going on; nothing was changed.
     Busy,
 }
@@ -52,7 +52,7 @@ impl<W: World> Transaction<'_, W> {
             self.switch_secrets_quietly(Some(self.journal.generation));
             return Ok(Outcome::Switched);
         }
-        if self.wish.at_boot {
+        if self.wish.at_boot || self.world.takes_effect_at_boot(system) {
             return self.stage_for_boot(system);
         }
         if self.came_back_from_boot(system) {
@@ -66,10 +66,11 @@ impl<W: World> Transaction<'_, W> {
             .map_err(|error| Unsuccessful::activation(error, true))?;
         match self.switch_and_prove(system, &failed_before) {
             Ok(Way::Runs) => Ok(Outcome::Switched),
-            Ok(Way::NeedsBoot) => {
+            Ok(Way::NeedsBoot(reason)) => {
                 self.disarm_untouched()?;
-                self.world
-                    .warn("the new system's init differs: it takes effect at the next boot");
+                let why = format!("{reason}; it takes effect at the next boot");
+                self.world.warn(&why);
+                self.journal.error = Some(why);
                 self.stage_for_boot(system)
             }
             Ok(Way::Busy) => {
@@ -160,7 +161,9 @@ impl<W: World> Transaction<'_, W> {
         let target = self.target(system);
         let switched = match self.switch_twice(&target, failed_before) {
             Ok(switched) => switched,
-            Err(SwitchError::NeedsBoot) => return Ok(Way::NeedsBoot),
+            Err(reason @ (SwitchError::NeedsBoot | SwitchError::Inhibited(_))) => {
+                return Ok(Way::NeedsBoot(reason));
+            }
             Err(SwitchError::Busy) => return Ok(Way::Busy),
             Err(SwitchError::Failed(error)) => {
                 self.ended(PhaseName::Activate, begun, "failed");
@@ -322,7 +325,7 @@ impl<W: World> Transaction<'_, W> {
     }
 
     pub(super) fn make_bootable(&mut self, system: &SystemPath) -> anyhow::Result<()> {
-        rollback::boot(self.world, self.journal.run, system)
+        rollback::boot(self.world, self.journal.run, system, Action::Boot)
     }
 
     /// Brings the machine back, and says whether that worked.
@@ -341,11 +344,14 @@ impl<W: World> Transaction<'_, W> {
                 }),
                 is_passing || !was_decided,
             ),
-            Err(failure) => Unsuccessful::rolled_back(
-                Outcome::RollbackFailed,
-                rollback::both(&error, &failure),
-                is_passing,
-            ),
+            Err(astray) => {
+                self.returns_by_boot = astray.returns_by_boot;
+                Unsuccessful::rolled_back(
+                    Outcome::RollbackFailed,
+                    rollback::both(&error, &astray.error),
+                    is_passing,
+                )
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{Transaction, Unconfirmed, Unsuccessful, Wish, World, rollback};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::{BootId, Situation};
 use crate::record::{Awaiting, Before, Failed, Installed, Journal, PhaseName, Rebooted, Unkept};
+use crate::switch::Action;
 
 /// Before a reboot that bento asks for: what is to be proven after it. The system was proven with the kernel that runs
 /// now; its own may cut the machine off.
@@ -113,6 +114,7 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
         world,
         wish: Wish::default(),
         journal,
+        returns_by_boot: false,
     };
     let came_up = situation.is_on(&awaiting.installed.system);
     match &awaiting.failure {
@@ -176,7 +178,7 @@ fn take_back(world: &mut impl World, awaiting: &Awaiting) -> Result<(), Failure>
 
 fn boot_what_was(world: &mut impl World, run: RunId, before: &Before) -> anyhow::Result<()> {
     match &before.profile {
-        Some(profile) => rollback::boot(world, run, profile),
+        Some(profile) => rollback::boot(world, run, profile, Action::BootAgain),
         None => Ok(()),
     }
 }

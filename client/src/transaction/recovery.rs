@@ -7,13 +7,16 @@ use crate::machine::Situation;
 use crate::record::{Awaiting, Installed, Journal, PhaseName};
 
 /// Completes what a run left undone that was cut short: the machine is wholly old or wholly new afterwards, nothing is
-/// armed, and a report says which. If the machine can't be brought back, the journal is returned that says to what.
-pub fn recover(world: &mut impl World) -> Option<Journal> {
-    let journal = world.journal()?;
+/// armed, and a report says which.
+pub fn recover(world: &mut impl World) -> Recovered {
+    let Some(journal) = world.journal() else {
+        return Recovered::default();
+    };
     let mut transaction = Transaction {
         world,
         wish: Wish::default(),
         journal,
+        returns_by_boot: false,
     };
     match transaction.journal.outcome {
         Some(Outcome::RollbackFailed) => transaction.roll_back_again(),
@@ -29,9 +32,23 @@ pub fn recover(world: &mut impl World) -> Option<Journal> {
         }
         None => transaction.complete(),
     }
-    world
+    let reboots = transaction.returns_by_boot;
+    let unreturned = world
         .journal()
-        .filter(|journal| journal.outcome == Some(Outcome::RollbackFailed))
+        .filter(|journal| journal.outcome == Some(Outcome::RollbackFailed));
+    Recovered {
+        unreturned,
+        reboots,
+    }
+}
+
+/// What became of a run that was cut short.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The journal that says what the machine should be, if it couldn't be brought back.
+    pub unreturned: Option<Journal>,
+    /// Whether the machine goes down, to come back by its boot.
+    pub reboots: bool,
 }
 
 /// The generation whose secrets belong to the system that was booted, whatever a run was about to do.
@@ -109,8 +126,9 @@ impl<W: World> Transaction<'_, W> {
         match rollback::ensure(self.world, &self.journal) {
             Ok(_) if phase == PhaseName::Arm => self.give_up(Outcome::ActivationFailed, why),
             Ok(_) => self.give_up(Outcome::RolledBack, why),
-            Err(failure) => {
-                let both = rollback::both(&anyhow!(why), &failure);
+            Err(astray) => {
+                self.returns_by_boot = astray.returns_by_boot;
+                let both = rollback::both(&anyhow!(why), &astray.error);
                 self.give_up(Outcome::RollbackFailed, format!("{both:#}"));
             }
         }
@@ -160,7 +178,9 @@ impl<W: World> Transaction<'_, W> {
         self.world
             .warn("the last rollback failed; it is tried again");
         let why = self.journal.error.clone().unwrap_or_default();
-        if rollback::ensure(self.world, &self.journal).is_err() {
+        if let Err(astray) = rollback::ensure(self.world, &self.journal) {
+            self.returns_by_boot = astray.returns_by_boot;
+            self.return_by_boot();
             return;
         }
         // Before the journal forgets the run: if this is cut short, it is done again.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 
 use bento_protocol::{Outcome, RunId, SystemPath};
 
@@ -15,12 +15,30 @@ const BUSY_TRIES: usize = 60;
 /// The pause between two of these tries.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
+/// Why the old system isn't back.
+#[derive(Debug)]
+pub(super) struct Astray {
+    /// What failed.
+    pub(super) error: anyhow::Error,
+    /// Whether a boot leads to the old system, where switching to it failed.
+    pub(super) returns_by_boot: bool,
+}
+
+impl From<anyhow::Error> for Astray {
+    fn from(error: anyhow::Error) -> Self {
+        Astray {
+            error,
+            returns_by_boot: false,
+        }
+    }
+}
+
 /// Decides that the old system comes back, unless somebody has, and sees to it that it is back. Whether it was decided
 /// here.
 ///
 /// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
 /// the new system or made it bootable after it.
-pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> anyhow::Result<bool> {
+pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> Result<bool, Astray> {
     // A state folder that can't be used, such as one over which something was mounted, is no reason to stay.
     let was_decided = match world.decide(journal.run, Decision::RollingBack) {
         Ok(was_decided) => was_decided,
@@ -43,12 +61,26 @@ pub fn roll_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<bo
     if !world.decide(journal.run, Decision::RollingBack)? {
         return Ok(false);
     }
-    ensure(world, journal).map(|_| true)
+    match ensure(world, journal) {
+        Ok(_) => Ok(true),
+        Err(Astray {
+            error,
+            returns_by_boot: true,
+        }) => {
+            world.reboot()?;
+            Err(error.context(REBOOTS))
+        }
+        Err(astray) => Err(astray.error),
+    }
 }
+
+/// What is said when the machine goes down because of a rollback.
+pub(super) const REBOOTS: &str =
+    "the machine reboots into the old system, to which it can't be switched";
 
 /// Restores what the machine was before the update, as far as that goes: what can't be restored keeps nothing else from
 /// it. Doing it twice does no harm.
-fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
+fn bring_back(world: &mut impl World, journal: &Journal) -> Result<(), Astray> {
     let before = &journal.before;
     let old = before
         .running
@@ -59,14 +91,23 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
     failures.extend(world.switch_secrets(before.generation).err());
     let situation = world.situation();
     let touched_boot = journal.phase >= PhaseName::Commit || situation.profile != before.profile;
+    let mut boots_old = before.profile.is_some();
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
-        let booted = boot(world, journal.run, profile);
-        failures.extend(booted.and_then(|()| await_nothing(world)).err());
+        let booted = boot(world, journal.run, profile, Action::BootAgain);
+        let booted = booted.and_then(|()| await_nothing(world));
+        boots_old = booted.is_ok();
+        failures.extend(booted.err());
     }
+    let mut switches = true;
     // A boot since then started the old system afresh; otherwise it may run only half.
     let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
     if journal.phase >= PhaseName::Activate && !is_fresh {
-        failures.extend(switch(world, journal.run, old, Action::Test).err());
+        let switched = switch(world, journal.run, old, Action::Return);
+        // Whoever switches it by hand isn't to be disturbed by a boot.
+        let is_busy =
+            |error: &anyhow::Error| matches!(error.downcast_ref(), Some(SwitchError::Busy));
+        switches = switched.as_ref().err().is_none_or(is_busy);
+        failures.extend(switched.err());
     }
     // That boot may have started their units with the new ones, where only secrets are new.
     if journal.phase >= PhaseName::Activate
@@ -87,7 +128,11 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<()> {
         return Ok(());
     }
     let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
-    bail!("{}", failures.join("; "))
+    Err(Astray {
+        error: anyhow!("{}", failures.join("; ")),
+        // Once: a boot that didn't bring it back wouldn't the next time.
+        returns_by_boot: boots_old && !switches && situation.boot == before.boot,
+    })
 }
 
 /// Sees to it that no boot is awaited that leads elsewhere now: a run that was cut short may have noted one.
@@ -99,12 +144,17 @@ pub(super) fn await_nothing(world: &mut impl World) -> anyhow::Result<()> {
 }
 
 /// Makes a system the one that boots, through the profile and the boot loader.
-pub(super) fn boot(world: &mut impl World, run: RunId, system: &SystemPath) -> anyhow::Result<()> {
+pub(super) fn boot(
+    world: &mut impl World,
+    run: RunId,
+    system: &SystemPath,
+    action: Action,
+) -> anyhow::Result<()> {
     // It takes room in the store, which a machine that only goes back mustn't need.
     if world.situation().profile.as_ref() != Some(system) {
         world.set_profile(system)?;
     }
-    switch(world, run, system, Action::Boot)
+    switch(world, run, system, action)
 }
 
 /// Whether what kept a system from being made bootable may pass: the disk or another switch, and not its boot loader.
@@ -177,7 +227,7 @@ pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> 
     let go_back = |world: &mut _| {
         switch(world, run, &previous, Action::Test)?;
         check_running(world, &previous)?;
-        boot(world, run, &boots)?;
+        boot(world, run, &boots, Action::BootAgain)?;
         await_nothing(world)
     };
     go_back(world).map_err(failed)?;

@@ -105,6 +105,8 @@ pub trait World {
     /// Refuses a system for whose kernel there is no room.
     fn check_boot_room(&mut self, system: &SystemPath) -> anyhow::Result<()>;
 
+    /// Whether a system is to be booted rather than switched to, by its own settings where they can be read.
+    fn takes_effect_at_boot(&mut self, system: &SystemPath) -> bool;
     /// Whether the appliance can be reached now.
     fn is_reachable(&mut self) -> bool;
     /// The units that are failed.

@@ -27,6 +27,8 @@ in
     system.activationScripts = option (types.attrsOf (
       types.coercedTo types.str (text: { inherit text; }) (types.submodule snippet)
     )) { };
+    system.preSwitchChecks = option (types.attrsOf types.lines) { };
+    system.switch.inhibitors = option (types.attrsOf types.str) { };
     environment.systemPackages = option (types.listOf types.package) [ ];
     environment.sessionVariables = option (types.attrsOf types.str) { };
     environment.etc = option (types.attrsOf (types.submodule etc)) { };
@@ -52,6 +54,8 @@ in
     # switch-to-configuration: 4 after it has done its work; 100, which `boot` doesn't know, before it
     # activates anything; any other before it does anything.
     standIn.exitCode = option types.int 0;
+    # Whether switch-to-configuration needs the system bus, as that of recent versions of NixOS does.
+    standIn.needsBus = option types.bool false;
     # A shell script in place of a boot loader's: run by `switch` and `boot` before the machine is told
     # what to boot. If it fails, so do they.
     standIn.bootLoader = option types.lines "";

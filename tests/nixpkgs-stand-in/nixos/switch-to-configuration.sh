@@ -9,13 +9,13 @@ action=${1-}
 played=$(cat "$system/exit-code")
 
 case $action in
-    switch | test | boot) ;;
+    check | switch | test | boot) ;;
     dry-activate)
         echo "would activate the configuration $system"
         exit 0
         ;;
     *)
-        echo "Usage: $0 switch|boot|test|dry-activate" >&2
+        echo "Usage: $0 check|switch|boot|test|dry-activate" >&2
         exit 1
         ;;
 esac
@@ -23,6 +23,13 @@ esac
 mkdir -p /run/nixos
 exec 9> /run/nixos/switch-to-configuration.lock
 flock -n 9 || { echo "Could not acquire lock" >&2; exit 11; }
+
+# First of all, and nobody needs to have activated anything for it.
+if [ "${NIXOS_NO_CHECK-}" != 1 ] && ! "$system/pre-switch-checks" "$system" "$action"; then
+    echo "Pre-switch checks failed" >&2
+    exit 1
+fi
+[ "$action" != check ] || exit 0
 
 play() {
     echo "the configuration asks for exit code $played (standIn.exitCode)" >&2
@@ -38,6 +45,11 @@ if [ "$action" != test ]; then
     [ "$action" = switch ] || exit 0
 fi
 [ "$played" != 100 ] || play
+
+if [ -e "$system/needs-bus" ] && ! busctl --timeout=5 list > /dev/null 2>&1; then
+    echo "Failed to open dbus connection" >&2
+    exit 1
+fi
 
 with_systemd() { [ -d /run/systemd/system ]; }
 runs() { case $(systemctl show --property=ActiveState --value "$1") in active | activating) ;; *) false ;; esac; }

@@ -31,6 +31,18 @@ let
     [ $? = 0 ] || { echo "Activation script snippet '${name}' failed" >&2; status=1; }
   '';
 
+  # As in nixpkgs, where the check of switch inhibitors is one of them.
+  checks = concatMapStrings (name: ''
+    (
+    ${config.system.preSwitchChecks.${name}}
+    )
+    if [ $? != 0 ]; then
+        echo "Pre-switch check '${name}' failed"
+        exit 1
+    fi
+  '') (builtins.attrNames config.system.preSwitchChecks);
+  inhibitors = lib.concatStrings (lib.mapAttrsToList (name: value: "${name} : ${value}\n") config.system.switch.inhibitors);
+
   kernel = pkgs.runCommand "linux-${config.standIn.kernel}" { } ''
     mkdir -p "$out/modules"
     echo ${escapeShellArg config.standIn.kernel} | tee "$out/bzImage" "$out/initrd" > "$out/modules/version"
@@ -46,11 +58,14 @@ in
       "PATH=${lib.makeBinPath (lib.unique config.environment.systemPackages)}:$PATH\n";
   };
 
+  config.system.preSwitchChecks.switchInhibitors = builtins.readFile ./switch-inhibitors.sh;
+
   config.system.build.toplevel = checked (
     pkgs.runCommand "nixos-system-${config.networking.hostName}-${version}" {
       snippets = concatMapStrings snippet ordered;
       inherit (config.standIn) bootLoader;
-      passAsFile = [ "snippets" "bootLoader" ];
+      inherit checks inhibitors;
+      passAsFile = [ "snippets" "bootLoader" "checks" "inhibitors" ];
     } ''
       mkdir -p "$out/bin" "$out/etc"
       install -m 0755 ${./switch-to-configuration.sh} "$out/bin/switch-to-configuration"
@@ -63,6 +78,10 @@ in
       printf %s ${pkgs.system} > "$out/system"
       printf %s ${version} > "$out/nixos-version"
       echo ${toString config.standIn.exitCode} > "$out/exit-code"
+      { echo "#!/bin/sh"; cat "$checksPath"; } > "$out/pre-switch-checks"
+      chmod 0755 "$out/pre-switch-checks"
+      cp "$inhibitorsPath" "$out/switch-inhibitors"
+      ${lib.optionalString config.standIn.needsBus "touch $out/needs-bus"}
       { echo "#!/bin/sh -e"; cat "$bootLoaderPath"; } > "$out/install-boot-loader"
       chmod 0755 "$out/install-boot-loader"
       ${concatMapStrings install (builtins.filter (entry: entry.enable) (lib.attrValues config.environment.etc))}

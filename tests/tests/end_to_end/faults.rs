@@ -5,6 +5,7 @@ mod ground;
 mod matrix;
 
 mod boot;
+mod bus;
 mod confirm;
 mod endurance;
 mod manners;

@@ -9,7 +9,7 @@ use super::machine::{Nature, system};
 use crate::exit::ExitReason;
 
 pub(super) fn any_fault() -> impl Strategy<Value = Fault> {
-    prop::sample::select(faults(5).collect::<Vec<_>>())
+    prop::sample::select(faults(6).collect::<Vec<_>>())
 }
 
 /// Everything that can happen at an effect that fails in so many ways.
@@ -57,9 +57,10 @@ fn booted(nature: Nature) -> Fake {
 }
 
 /// A machine whose rollback failed, and for which something else is published.
-fn rollback_failed() -> Fake {
+fn rollback_failed(is_inhibited: bool) -> Fake {
     let fake = with_new_secrets(Nature::Unhealthy);
     let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    fake.machine.is_inhibited = is_inhibited;
     fake.update();
     fake.publish(Nature::Good);
     fake
@@ -88,6 +89,7 @@ fn whatever_happens_wherever_in_an_update_that_fails() {
         Nature::Unhealthy,
         Nature::KillsNetwork,
         Nature::UnitFails,
+        Nature::BreaksNix,
     ] {
         assert!(try_everything(|| with_new_secrets(nature)) > 300);
     }
@@ -95,7 +97,9 @@ fn whatever_happens_wherever_in_an_update_that_fails() {
 
 #[test]
 fn whatever_happens_wherever_around_a_boot() {
-    assert!(try_everything(|| with_new_secrets(Nature::NeedsBoot)) > 300);
+    for nature in [Nature::NeedsBoot, Nature::Inhibited] {
+        assert!(try_everything(|| with_new_secrets(nature)) > 300);
+    }
     for nature in [Nature::Good, Nature::Unhealthy, Nature::NeverBoots] {
         assert!(try_everything(|| booted(nature)) > 50);
     }
@@ -170,7 +174,10 @@ fn whatever_happens_wherever_in_an_update_of_a_specialisation() {
 
 #[test]
 fn whatever_happens_wherever_after_a_rollback_that_failed() {
-    assert!(try_everything(rollback_failed) > 300);
+    // It came back by a boot, or somebody keeps it from going down.
+    for is_inhibited in [false, true] {
+        assert!(try_everything(|| rollback_failed(is_inhibited)) > 300);
+    }
 }
 
 const KILLED: Fault = Fault::Death {

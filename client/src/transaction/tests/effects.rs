@@ -7,7 +7,7 @@ use super::fake::{Course, Fake};
 use super::machine::{Nature, whole};
 use crate::arm::Decision;
 use crate::record::Delivered;
-use crate::switch::{SwitchError, Switched};
+use crate::switch::{Action, SwitchError, Switched};
 
 /// The address of the only server.
 pub(super) const SERVER: &str = "bento.example.org:2222";
@@ -49,6 +49,7 @@ impl Fake {
     pub(super) fn switch_to(
         &mut self,
         system: &SystemPath,
+        action: Action,
         course: Course,
     ) -> Result<Switched, SwitchError> {
         if self.machine.switching.is_some() {
@@ -60,6 +61,10 @@ impl Fake {
         if is_booted_only(nature) != is_booted_only(running) {
             return Err(SwitchError::NeedsBoot);
         }
+        let is_inhibited = |nature| nature == Nature::Inhibited;
+        if is_inhibited(nature) != is_inhibited(running) && action == Action::Test {
+            return Err(SwitchError::Inhibited("bus : one -> another".into()));
+        }
         let failed = Err(SwitchError::Failed(anyhow!("exit code 1")));
         match course {
             Course::Fails(way) => self.is_slandered |= way != 2,
@@ -70,6 +75,7 @@ impl Fake {
             Course::Fails(1) => return failed,
             Course::Fails(2) => return Err(SwitchError::Busy),
             Course::Fails(3) => return Err(SwitchError::NeedsBoot),
+            Course::Fails(5) => return Err(SwitchError::Inhibited(String::new())),
             _ => {}
         }
         self.machine.running = system.clone();

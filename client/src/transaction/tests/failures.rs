@@ -267,6 +267,84 @@ fn a_rollback_that_fails_says_so_and_is_tried_again_with_a_report_of_its_own() {
     fake.check_whole();
 }
 
+// Issue 10, line 17.
+#[test]
+fn an_old_system_that_cannot_be_switched_to_is_booted_once() {
+    let mut fake = Fake::with(Nature::Unhealthy).with_fault_at("test 0", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    // It was told before the machine went down.
+    assert!(fake.did("report rollback_failed") && fake.done.last().unwrap() == "reboot");
+    assert_eq!(fake.machine.boots, 2);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.newest_report().outcome, Outcome::RolledBack);
+    assert_eq!(fake.machine.boots, 2);
+    fake.check_whole();
+
+    // A boot that led elsewhere isn't asked for again.
+    let mut fake = rollback_fails();
+    fake.machine.is_inhibited = false;
+    fake.machine.boots += 1;
+    fake.machine.running = system(1, 0);
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    fake.update();
+    assert!(!fake.did("reboot"));
+
+    // Once nobody keeps the machine from going down, the next start asks again, and begins nothing new.
+    let mut fake = rollback_fails();
+    fake.machine.is_inhibited = false;
+    fake.publish(Nature::Good);
+    let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert!(fake.did("reboot") && !fake.did("poll"));
+    assert_eq!(fake.update(), Some(Ok(())));
+    fake.check_whole();
+}
+
+// Issue 10, line 16.
+#[test]
+fn what_is_refused_before_anything_was_touched_is_staged_and_says_why() {
+    for nature in [Nature::Inhibited, Nature::NeedsBoot] {
+        let mut fake = Fake::with(nature);
+        fake.publish_with(|generation| generation.secrets = 1);
+        assert_eq!(fake.update(), Some(Ok(())), "{nature:?}");
+        let report = fake.newest_report();
+        assert_eq!(report.outcome, Outcome::Staged);
+        assert!(
+            report
+                .error
+                .as_ref()
+                .unwrap()
+                .contains("can only be booted")
+        );
+        assert_eq!(fake.machine.running, system(0, 0));
+        assert_eq!(fake.disk.secrets, Some(id(0)));
+        assert!(!fake.did("test 0"));
+        fake.reboot_machine();
+        assert_eq!(fake.update(), Some(Ok(())));
+        assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+        fake.check_whole();
+    }
+    // What says so after it has changed something isn't believed.
+    let mut fake = Fake::with(Nature::UnitFails).with_fault_at("test 1", Fault::Error(4));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+}
+
+// Issue 10, line 31.
+#[test]
+fn a_system_takes_effect_as_its_own_settings_say() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.server.systems[1].is_for_boot = true;
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+    assert!(!fake.did("test 1"));
+    fake.reboot_machine();
+    assert_eq!(fake.update(), Some(Ok(())));
+    fake.publish(Nature::Good);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert!(fake.did("test 2"));
+    fake.check_whole();
+}
+
 #[test]
 fn a_rollback_that_failed_is_not_forgotten_while_another_generation_is_tried() {
     let mut fake = rollback_fails();
@@ -291,10 +369,11 @@ fn a_new_generation_cures_a_rollback_that_failed() {
     fake.check_whole();
 }
 
-/// An unhealthy system that couldn't be switched back from.
+/// An unhealthy system that couldn't be switched back from, on a machine that somebody keeps from going down.
 fn rollback_fails() -> Fake {
     let fake = Fake::with(Nature::Unhealthy);
     let mut fake = fake.with_fault_at("test 0", Fault::Error(0));
+    fake.machine.is_inhibited = true;
     assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
     fake
 }

@@ -134,6 +134,7 @@ impl Fake {
             nature,
             kernel,
             has_console: false,
+            is_for_boot: false,
         });
         let system = self.server.systems.len() - 1;
         self.publish_with(|generation| generation.system = system)

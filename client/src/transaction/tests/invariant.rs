@@ -59,6 +59,7 @@ impl Fake {
     pub(super) fn settle(&mut self) {
         self.server.is_down = false;
         self.machine.held = None;
+        self.machine.is_inhibited = false;
         self.pass(0);
         self.start_until_quiet();
         self.check_whole();
@@ -148,7 +149,7 @@ impl Fake {
     pub(super) fn check_progress(&mut self) {
         let published = &self.server.generations[self.server.published];
         let nature = self.server.systems[published.system].nature;
-        let is_good = matches!(nature, Nature::Good | Nature::NeedsBoot);
+        let is_good = matches!(nature, Nature::Good | Nature::NeedsBoot | Nature::Inhibited);
         if !is_good || !self.is_reachable_now() {
             return;
         }

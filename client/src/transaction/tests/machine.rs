@@ -30,6 +30,10 @@ pub(super) enum Nature {
     NeverBoots,
     /// Its init is another one.
     NeedsBoot,
+    /// It has another of what its own check doesn't let change while the machine runs.
+    Inhibited,
+    /// Its Nix builds nothing.
+    BreaksNix,
 }
 
 /// A system, whichever generations lead to it.
@@ -39,6 +43,8 @@ pub(super) struct System {
     pub(super) kernel: u8,
     /// Whether it has a specialisation.
     pub(super) has_console: bool,
+    /// Whether it is to be booted, by its own settings.
+    pub(super) is_for_boot: bool,
 }
 
 /// What is published: a system and secrets.
@@ -95,6 +101,8 @@ pub(super) struct Machine {
     pub(super) entries: Vec<SystemPath>,
     pub(super) boots: usize,
     pub(super) is_going_down: bool,
+    /// Whether somebody keeps it from going down.
+    pub(super) is_inhibited: bool,
     /// Whose time is over when, in minutes since the start.
     pub(super) timer: Option<(RunId, i64)>,
     pub(super) held: Option<Timestamp>,
@@ -190,6 +198,7 @@ impl Machine {
             entries: vec![system],
             boots: 1,
             is_going_down: false,
+            is_inhibited: false,
             timer: None,
             held: None,
             collected: BTreeSet::new(),

@@ -32,6 +32,8 @@ enum Event {
     Hold,
     LetGo,
     ServerDown(bool),
+    /// Somebody keeps the machine from going down, or does no more.
+    Inhibit(bool),
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +45,7 @@ struct Publication {
     reboots: bool,
     moves_by_itself: bool,
     has_console: bool,
+    is_for_boot: bool,
 }
 
 fn nature() -> impl Strategy<Value = Nature> {
@@ -57,18 +60,24 @@ fn nature() -> impl Strategy<Value = Nature> {
         1 => Just(Nature::UnitFails),
         1 => Just(Nature::NeverBoots),
         2 => Just(Nature::NeedsBoot),
+        2 => Just(Nature::Inhibited),
+        1 => Just(Nature::BreaksNix),
     ]
 }
 
 fn publication() -> impl Strategy<Value = Publication> {
     let flags = prop::array::uniform5(any::<bool>());
-    (prop::option::weighted(0.8, nature()), flags).prop_map(|(nature, flags)| Publication {
-        nature,
-        has_new_secrets: flags[0],
-        has_new_kernel: flags[1],
-        reboots: flags[2],
-        moves_by_itself: flags[3],
-        has_console: flags[4],
+    let flags = (flags, prop::bool::weighted(0.2));
+    (prop::option::weighted(0.8, nature()), flags).prop_map(|(nature, (flags, is_for_boot))| {
+        Publication {
+            nature,
+            has_new_secrets: flags[0],
+            has_new_kernel: flags[1],
+            reboots: flags[2],
+            moves_by_itself: flags[3],
+            has_console: flags[4],
+            is_for_boot,
+        }
     })
 }
 
@@ -95,6 +104,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Hold),
         1 => Just(Event::LetGo),
         1 => any::<bool>().prop_map(Event::ServerDown),
+        1 => any::<bool>().prop_map(Event::Inhibit),
     ]
 }
 
@@ -119,6 +129,7 @@ impl Fake {
             Event::Hold => self.hold(4),
             Event::LetGo => self.machine.held = None,
             Event::ServerDown(is_down) => self.server.is_down = is_down,
+            Event::Inhibit(is_inhibited) => self.machine.is_inhibited = is_inhibited,
         }
     }
 
@@ -141,6 +152,7 @@ impl Fake {
             let system = self.server.systems.last_mut().expect("one was published");
             system.kernel += u8::from(publication.has_new_kernel);
             system.has_console = publication.has_console;
+            system.is_for_boot = publication.is_for_boot;
         }
         self.publish_with(|generation| {
             generation.secrets += u8::from(publication.has_new_secrets);

@@ -270,6 +270,9 @@ impl World for Fake {
                 Course::Whole if fake.server.nature(&path) == Nature::BuildFails => {
                     Err(anyhow!(NO_BUILD))
                 }
+                Course::Whole if fake.server.nature(&fake.machine.running) == Nature::BreaksNix => {
+                    Err(fake.build_error(Course::Fails(0)))
+                }
                 Course::Whole => Ok(path),
                 _ => Err(anyhow!(NO_BUILD)),
             }
@@ -292,6 +295,10 @@ impl World for Fake {
 
     fn check_boot_room(&mut self, _: &SystemPath) -> anyhow::Result<()> {
         self.try_to("check the room in /boot", |_| {})
+    }
+
+    fn takes_effect_at_boot(&mut self, system: &SystemPath) -> bool {
+        self.server.system(system).is_for_boot
     }
 
     fn is_reachable(&mut self) -> bool {
@@ -387,12 +394,16 @@ impl World for Fake {
     ) -> Result<Switched, SwitchError> {
         let name = name(system);
         match action {
-            Action::Test => self.effect(format!("test {name}"), 5, |fake, course| {
-                fake.switch_to(system, course)
-            }),
-            Action::Boot => self.effect(format!("boot {name}"), 3, |fake, course| {
-                fake.boot_into(system, course)
-            }),
+            Action::Test | Action::Return => {
+                self.effect(format!("test {name}"), 6, |fake, course| {
+                    fake.switch_to(system, action, course)
+                })
+            }
+            Action::Boot | Action::BootAgain => {
+                self.effect(format!("boot {name}"), 3, |fake, course| {
+                    fake.boot_into(system, course)
+                })
+            }
         }
     }
 
@@ -420,7 +431,8 @@ impl World for Fake {
             if course == Course::Fails(0) || is_lost {
                 return unconfirmed("the appliance can't be reached", true);
             }
-            let is_ill = fake.server.nature(&fake.machine.running) == Nature::Unhealthy;
+            let nature = fake.server.nature(&fake.machine.running);
+            let is_ill = matches!(nature, Nature::Unhealthy | Nature::BreaksNix);
             if course != Course::Whole || is_ill {
                 return unconfirmed("it isn't healthy", false);
             }
@@ -448,7 +460,10 @@ impl World for Fake {
     }
 
     fn reboot(&mut self) -> anyhow::Result<()> {
-        self.try_to("reboot", |fake| fake.machine.is_going_down = true)
+        let is_inhibited = self.machine.is_inhibited;
+        self.try_to("reboot", |fake| fake.machine.is_going_down = !is_inhibited)?;
+        anyhow::ensure!(!is_inhibited, "the reboot waits for somebody's work");
+        Ok(())
     }
 
     fn may_reboot(&mut self, policy: &Policy) -> bool {

@@ -8,8 +8,9 @@ use super::ground::{Ground, NAME, QUICK};
 
 #[test]
 fn a_system_that_is_staged_is_confirmed_by_its_boot_or_goes_back_by_another() -> Result<()> {
-    let common = format!("{QUICK}\nservices.bento-client.operation = \"boot\";");
-    let mut ground = Ground::with(Features::default(), &common, "")?;
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    // The system that brings it is the first that is staged. Issue 10, line 31.
+    ground.common += "services.bento-client.operation = \"boot\";";
     ground.publish("")?;
     ground.update(0)?;
     ground.tells(&["staged"])?;
@@ -59,7 +60,8 @@ fn a_boot_proves_itself_however_slow_it_was() -> Result<()> {
           (_: content: { _type = "override"; priority = 50; inherit content; })
           { OnActiveSec = "1s"; RandomizedDelaySec = "0"; };
     "#;
-    let mut ground = Ground::with(Features::default(), &format!("{QUICK}{slow}"), "")?;
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    ground.common += slow;
     // By hand goes everything but what a boot starts.
     let by_itself = "rm /etc/systemd/system/bento-update-boot.timer.d/by-hand.conf";
     ground.computer.guest.shell(by_itself)?.success()?;
@@ -213,5 +215,77 @@ fn a_machine_waits_for_its_window_to_reboot() -> Result<()> {
     ground.update(0)?;
     ground.tells(&["switched"])?;
     ground.is_up_to_date()?;
+    Ok(())
+}
+
+// Issue 10, line 16.
+#[test]
+fn what_may_only_be_booted_by_its_own_check_is_staged_and_says_why() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    let bus = |one: &str| format!("system.switch.inhibitors.dbus-implementation = \"{one}\";");
+    ground.publish(&bus("dbus"))?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.publish(&bus("broker"))?;
+    ground.update(0)?;
+    let told = ground.tells(&["staged"])?;
+    let why = told[0]["error"].as_str().unwrap_or_default();
+    assert!(
+        why.contains("dbus-implementation : dbus -> broker"),
+        "{why}"
+    );
+    ground.status("reboot-pending")?;
+    assert_eq!(ground.whole(false)?.version, "2");
+    ground.computer.guest.reboot()?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()?;
+
+    // What another check says is a failure; and on the way back it says nothing.
+    ground.publish(&format!(
+        "{}system.preSwitchChecks.shop = \"false\";",
+        bus("broker")
+    ))?;
+    ground.update(3)?;
+    ground.tells(&["rolled_back"])?;
+    ground.is_wholly("3")?;
+    ground.common += "system.preSwitchChecks.shop = \"[ ! -e /run/closed ]\";";
+    ground.publish(&bus("broker"))?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    let closes = "system.activationScripts.close = \"touch /run/closed\";\
+                  services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];";
+    ground.publish(&format!("{}{closes}", bus("broker")))?;
+    ground.update(3)?;
+    ground.tells(&["rolled_back"])?;
+    ground.is_wholly("5")
+}
+
+// Issue 10, line 31: by the settings of the system that is booted, and those are the new one's.
+#[test]
+fn a_system_that_wants_no_kexec_is_not_jumped_into() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "reboot = \"immediate\"\n")?;
+    // What tells which way the machine was to go down.
+    let systemctl = r#"#!/bin/sh
+        case " $* " in *" kexec "*|*" reboot "*) echo "$*" >>/var/lib/asked; exit 0 ;; esac
+        exec /usr/bin/systemctl "$@"
+    "#;
+    let guest = &ground.computer.guest;
+    guest.put_file("/opt/bento/bin/systemctl", "755", systemctl)?;
+    let kexec =
+        "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo 1 >/sys/kernel/kexec_loaded'\n";
+    guest.put_file("/etc/systemd/system/prepare-kexec.service", "644", kexec)?;
+    // No kernel can be loaded in a container; it only says so.
+    guest
+        .shell("mount -t tmpfs tmpfs /sys/kernel; systemctl daemon-reload")?
+        .success()?;
+    ground.change_kernel();
+    ground.publish("services.bento-client.reboot.kexec = false;")?;
+    ground.update(0)?;
+    let asked = ground.computer.guest.read_file("/var/lib/asked")?;
+    assert!(
+        asked.contains("reboot") && !asked.contains("kexec"),
+        "{asked}"
+    );
     Ok(())
 }

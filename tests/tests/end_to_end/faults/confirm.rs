@@ -75,7 +75,7 @@ fn an_unhealthy_system_is_rolled_back_and_not_tried_again() -> Result<()> {
     ground.is_up_to_date()
 }
 
-/// Issue 10, line 18.
+// Issue 10, line 18.
 #[test]
 fn a_service_that_takes_a_moment_to_listen_is_waited_for() -> Result<()> {
     let patient = r#"
@@ -98,7 +98,7 @@ fn a_service_that_takes_a_moment_to_listen_is_waited_for() -> Result<()> {
     ground.is_up_to_date()
 }
 
-/// Issue 10, line 19.
+// Issue 10, line 19.
 #[test]
 fn a_system_that_breaks_nix_is_rolled_back() -> Result<()> {
     let nix = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\n\

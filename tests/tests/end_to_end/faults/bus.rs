@@ -1,0 +1,82 @@
+//! A system bus that goes, or that nobody answers at: neither an update nor its way back depends on it.
+
+use anyhow::Result;
+use bento_tests::guest::Features;
+
+use super::ground::{Ground, QUICK};
+
+/// A switch that fails where it can't reach the bus, as that of recent versions of NixOS does.
+const NEEDS_BUS: &str = "standIn.needsBus = true;";
+/// A system without its bus, which something else keeps from being confirmed.
+const BUS_DIES: &str = r#"
+  system.activationScripts.bus = "systemctl mask --quiet --runtime --now dbus.socket dbus.service";
+  services.bento-client.health.checks.shop.command = [ "/bin/false" ];
+"#;
+
+impl Ground {
+    fn has_bus(&self) -> Result<bool> {
+        let asked = self.computer.guest.run(["busctl", "--timeout=5", "list"])?;
+        Ok(asked.status.success())
+    }
+}
+
+// Issue 10, line 17.
+#[test]
+fn a_bus_that_restarts_amid_a_switch_does_not_end_the_wait_for_it() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    ground
+        .publish("system.activationScripts.bus = \"systemctl restart dbus.service; sleep 3\";")?;
+    ground.update(0)?;
+    let told = ground.tells(&["switched"])?;
+    assert_eq!(told[0]["error"], serde_json::Value::Null);
+    ground.is_up_to_date()
+}
+
+// Issue 10, line 17.
+#[test]
+fn a_system_whose_bus_is_dead_is_rolled_back_without_it() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    let boot = ground.computer.guest.boot_id()?;
+    ground.publish(BUS_DIES)?;
+    ground.update(3)?;
+    ground.tells(&["rolled_back"])?;
+    assert!(!ground.has_bus()?);
+    ground.is_wholly("1")?;
+
+    // By the timer, too.
+    let guest = &ground.computer.guest;
+    let unmask =
+        "systemctl unmask --quiet --runtime dbus.socket dbus.service; systemctl start dbus.socket";
+    guest.shell(unmask)?.success()?;
+    ground.publish(&format!("{BUS_DIES}system.activationScripts.again = \"\";"))?;
+    let halted = ground.computer.guest.update_halted_at("confirm")?;
+    halted.kill()?;
+    let time_is_over = "cd /run/systemd/transient; systemctl start bento-rollback-*.service";
+    ground.computer.guest.shell(time_is_over)?.success()?;
+    assert!(!ground.has_bus()?);
+    ground.tells(&["rolled_back"])?;
+    ground.is_wholly("1")?;
+    assert_eq!(ground.computer.guest.boot_id()?, boot);
+    Ok(())
+}
+
+// Issue 10, line 17.
+#[test]
+fn an_old_system_that_cannot_be_switched_to_comes_back_by_a_boot() -> Result<()> {
+    let common = format!("{QUICK}{NEEDS_BUS}");
+    let mut ground = Ground::with(Features::default(), &common, "")?;
+    let boot = ground.computer.guest.boot_id()?;
+    ground.publish(BUS_DIES)?;
+    // It reboots by itself, whatever the policy says, and perhaps before the client has ended.
+    ground.computer.update()?;
+    ground.computer.guest.await_another_boot(&boot)?;
+    ground.computer.update()?;
+    ground.tells(&["rollback_failed", "rolled_back"])?;
+    assert!(ground.has_bus()?);
+    ground.is_wholly("1")?;
+    // It isn't tried, and nothing rebooted, once more.
+    let boot = ground.computer.guest.boot_id()?;
+    ground.computer.update()?;
+    assert_eq!(ground.computer.guest.boot_id()?, boot);
+    ground.is_wholly("1")
+}
