@@ -206,4 +206,28 @@ mod tests {
             assert_eq!(alone.manifest.generation(), shared.manifest.generation());
         }
     }
+
+    // Issue 10, line 3: one dangling symlink in somebody's dotfiles stopped all nine.
+    #[test]
+    fn a_dangling_symlink_stops_no_machine_of_a_shared_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let hosts: String = (1..=9)
+            .map(|number| format!("[hosts.m{number}]\n"))
+            .collect();
+        let fleet = format!("[server]\naddress = \"x\"\n[defaults]\nsource = \".\"\n{hosts}");
+        fs::write(folder.path().join("fleet.toml"), fleet).unwrap();
+        fs::write(folder.path().join("flake.nix"), "{ }").unwrap();
+        fs::create_dir_all(folder.path().join("home/dotfiles")).unwrap();
+        let link = folder.path().join("home/dotfiles/theme");
+        symlink("../../.local/share/theme", &link).unwrap();
+        let all = Forecast::make(folder.path(), &[]).unwrap();
+        assert_eq!(all.problems, []);
+        let published = all.machines.values().flatten();
+        let links = published.map(|prospect| {
+            let path = "config/home/dotfiles/theme".parse().unwrap();
+            let entry = prospect.manifest.file(&path).unwrap();
+            entry.symlink().unwrap().target()
+        });
+        assert_eq!(links.collect::<Vec<_>>(), ["../../.local/share/theme"; 9]);
+    }
 }
