@@ -260,9 +260,9 @@ fn a_machine_that_comes_back_with_its_key_goes_on_as_it_was() -> Result<()> {
     remove_after_a_report(&mut ground, &kikimora)?;
 
     ground.fleet.host("kikimora", |_| Ok(()))?;
-    let again = kikimora.await_admission()?;
     let status = states::await_word(&ground.appliance, "kikimora", "up-to-date")?;
     assert_eq!(status["runs"], 1);
+    let again = kikimora.await_admission()?;
     assert_eq!(account(&ground, "kikimora")?, old_account);
     assert!(again.modified(BEGUN).is_err());
     assert_eq!(again.pull()?.text("config/configuration.nix"), "kikimora's");
@@ -283,12 +283,12 @@ fn a_name_that_is_added_again_with_another_key_is_a_new_machine() -> Result<()> 
     fs::remove_file(&key)?;
     ground.fleet.host("kikimora", |_| Ok(()))?;
     let kikimora = ground.machine("kikimora");
-    let again = kikimora.await_admission()?;
     let status = states::await_word(&ground.appliance, "kikimora", "new")?;
     for unknown in ["reported", "seen"] {
         assert_eq!(status[unknown], Value::Null, "{status}");
     }
     assert_eq!(status["runs"], 0);
+    let again = kikimora.await_admission()?;
     assert!(again.modified(BEGUN).is_err());
     assert_eq!(again.pull()?.text("config/configuration.nix"), "kikimora's");
     assert_ne!(account(&ground, "kikimora")?, old_account);
