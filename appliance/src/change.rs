@@ -43,6 +43,8 @@ pub struct Change {
     pub changed: Vec<FilePath>,
     /// Files that are gone.
     pub removed: Vec<FilePath>,
+    /// How many bytes it finds now.
+    pub before: u64,
     /// Whether its settings in `fleet.toml` are different, as far as its client must know them.
     pub settings: bool,
 }
@@ -88,6 +90,7 @@ impl Change {
             added: Vec::new(),
             changed: Vec::new(),
             removed: Vec::new(),
+            before: old.map_or(0, |old| old.files().iter().map(ManifestEntry::size).sum()),
             settings: old.is_some_and(|old| old.policy() != new.policy()),
         };
         match old {

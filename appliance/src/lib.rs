@@ -35,6 +35,7 @@ pub mod release;
 pub mod report;
 pub mod roster;
 pub mod session;
+mod size;
 pub mod standstill;
 pub mod state;
 pub mod status;

@@ -32,7 +32,11 @@ pub(super) fn unfit(forecast: &Forecast, groups: &[Group<'_>]) -> Vec<Problem> {
         let Ok((text, _)) = forecast.folder.text(&lock.real, LIMIT, false) else {
             continue;
         };
-        warnings.extend(faults(&lock.real.to_string_lossy(), &text));
+        warnings.extend(faults(
+            &lock.real.to_string_lossy(),
+            &group.source.to_string(),
+            &text,
+        ));
     }
     warnings
 }
@@ -41,18 +45,31 @@ fn unlocked(flake: &Path, source: &str) -> Problem {
     Problem::new(
         flake.to_string_lossy(),
         "has no flake.lock: each machine takes its inputs as they are when it builds, and no two need to be alike",
-        format!("nix flake lock {source}"),
+        format!("{} pins them", locking(source)),
     )
 }
 
+/// The command that locks a flake, as it is typed in the fleet folder. Nix takes a path for one only if it begins so.
+fn locking(source: &str) -> String {
+    let path = match source {
+        "." => ".".to_owned(),
+        _ => format!("./{source}"),
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    match path.chars().all(is_plain) {
+        true => format!("`nix flake lock {path}`"),
+        false => format!("`nix flake lock '{}'`", path.replace('\'', "'\\''")),
+    }
+}
+
 /// What is wrong with a lock file.
-fn faults(place: &str, text: &str) -> Vec<Problem> {
+fn faults(place: &str, source: &str, text: &str) -> Vec<Problem> {
     let nodes = serde_json::from_str::<Value>(text).ok();
     let nodes = nodes
         .as_ref()
         .and_then(|lock| lock.get("nodes")?.as_object());
     let Some(nodes) = nodes else {
-        let advice = "make it anew with `nix flake lock`";
+        let advice = format!("remove it, and {} makes it anew", locking(source));
         return vec![Problem::new(place, "isn't a lock file of a flake", advice)];
     };
     let fault = |(name, node): (&String, &Value)| {
@@ -119,8 +136,16 @@ mod tests {
     fn said(node: &str) -> Vec<String> {
         let text =
             format!("{{\"nodes\": {{\n\"root\": {{}},\n\"in\": {node}\n}}, \"version\": 7}}");
-        let faults = faults("flake.lock", &text);
+        let faults = faults("flake.lock", ".", &text);
         faults.iter().map(ToString::to_string).collect()
+    }
+
+    // Issue 10, line 37.
+    #[test]
+    fn a_flake_is_locked_by_a_path_that_nix_takes_for_one() {
+        assert_eq!(locking("."), "`nix flake lock .`");
+        assert_eq!(locking("hosts/a"), "`nix flake lock ./hosts/a`");
+        assert_eq!(locking("my desk's"), "`nix flake lock './my desk'\\''s'`");
     }
 
     #[test]
@@ -158,6 +183,6 @@ mod tests {
         ] {
             assert!(said(node).is_empty(), "{node}");
         }
-        assert_eq!(faults("flake.lock", "{}").len(), 1);
+        assert_eq!(faults("flake.lock", ".", "{}").len(), 1);
     }
 }

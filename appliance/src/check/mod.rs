@@ -7,6 +7,7 @@ mod checkout;
 mod dangling;
 mod fleet_nix;
 mod group;
+mod large;
 mod lock;
 mod nix;
 mod over_ssh;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 use group::{NixFiles, groups};
+pub use large::large;
 pub use shared::{Shared, shared, told as shared_lines};
 
 /// What is wrong with files that nothing but a build would notice: sorted, each once.

@@ -1,5 +1,6 @@
 mod findings;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use clap::Args;
 
 use super::appliance::ApplianceOption;
 use crate::change::Changes;
-use crate::check::{self, shared};
+use crate::check::{self, large, shared};
 use crate::fleet::FILE_NAME;
 use crate::forecast::Forecast;
 use crate::problem::Problem;
@@ -73,6 +74,7 @@ impl Check {
             mut warnings,
         } = check::Findings::of(folder, &forecast);
         let shared = shared(&forecast);
+        let mut published = BTreeMap::new();
         let (changes, unasked) = match self.changes(&forecast) {
             None => (None, None),
             Some(Ok(changes)) => {
@@ -81,10 +83,13 @@ impl Check {
                 if !forecast.problems.iter().any(is_faulty) {
                     warnings.extend(changes.gone.iter().map(removal));
                 }
+                let sizes = changes.machines.iter();
+                published.extend(sizes.map(|change| (change.machine.clone(), change.before)));
                 (Some(changes.machines), None)
             }
             Some(Err(error)) => (None, Some(format!("{error:#}"))),
         };
+        warnings.extend(large(&forecast, &published));
         forecast.problems.extend(errors);
         let warnings = warnings.into_iter().collect();
         Ok(Findings::new(forecast, changes, unasked, shared, warnings))

@@ -6,6 +6,7 @@
     reason = "a test that can't get its value should stop there, with its line"
 )]
 
+mod advice;
 mod builds;
 mod deployments;
 mod existing;

@@ -6,7 +6,9 @@ use serde::Serialize;
 use crate::change::Change;
 use crate::check::{Shared, shared_lines};
 use crate::forecast::{Forecast, Prospect};
+use crate::listing::first_few;
 use crate::problem::{Problem, lines};
+use crate::size::size;
 use crate::terminal::{Colour, Terminal, paint};
 
 /// What would become of a fleet: `bento check --json`.
@@ -39,6 +41,9 @@ struct Finding {
     /// Whether it keeps the generation that it has.
     paused: bool,
 }
+
+/// More machines for which nothing changes are one line.
+const MOST_UNCHANGED: usize = 5;
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +117,16 @@ impl Findings {
     fn print_machines(&self, detail: Detail, output: &mut dyn Write) -> io::Result<()> {
         let widths = self.hosts.iter().map(|finding| finding.name.as_str().len());
         let width = widths.max().unwrap_or_default();
+        let unchanged: Vec<_> = self
+            .hosts
+            .iter()
+            .filter(|it| self.is_unremarkable(it))
+            .collect();
+        let is_folded = unchanged.len() > MOST_UNCHANGED;
         for finding in &self.hosts {
+            if is_folded && self.is_unremarkable(finding) {
+                continue;
+            }
             let change = self.change_of(&finding.name);
             writeln!(
                 output,
@@ -124,6 +138,14 @@ impl Findings {
                 change.map_or(Ok(()), |change| list(change, output))?;
             }
         }
+        if is_folded {
+            let names = unchanged.iter().map(|finding| &finding.name);
+            let (count, names) = (unchanged.len(), first_few(names, MOST_UNCHANGED));
+            writeln!(
+                output,
+                "{count} machines stay as they are published: {names}."
+            )?;
+        }
         for line in shared_lines(&self.shared) {
             writeln!(output, "{line}.")?;
         }
@@ -131,6 +153,12 @@ impl Findings {
             Some(why) => writeln!(output, "Whose generation would change isn't known: {why}"),
             None => Ok(()),
         }
+    }
+
+    /// Whether there is nothing to say of a machine but that nothing changes for it.
+    fn is_unremarkable(&self, finding: &Finding) -> bool {
+        let is_same = self.changes.is_some() && self.change_of(&finding.name).is_none();
+        is_same && finding.generation.is_some() && finding.keys > 0 && !finding.paused
     }
 
     fn change_of(&self, name: &HostName) -> Option<&Change> {
@@ -148,7 +176,7 @@ impl Findings {
         };
         let mut parts = vec![
             format!("generation {}", id.short()),
-            format!("{files}, {} bytes", finding.bytes),
+            format!("{files}, {}", size(finding.bytes)),
         ];
         if self.changes.is_some() {
             parts.push(change.map_or("as it is published".to_owned(), told));

@@ -121,6 +121,47 @@ fn what_would_be_different_is_told_for_whom_and_in_which_files() {
     );
 }
 
+// Issue 10, line 42.
+#[test]
+fn machines_for_which_nothing_changes_are_one_line_and_what_grows_is_told() {
+    let mut hosts = String::new();
+    let names: Vec<_> = (0..30).map(|number| format!("m{number:02}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        let key = format!(
+            "AAAAC3NzaC1lZDI1NTE5AAAAID{number:02}MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkw"
+        );
+        hosts += &format!("[hosts.{name}]\nkeys = [\"ssh-ed25519 {key}\"]\n");
+    }
+    let folder = fleet(&hosts);
+    for name in &names {
+        configure(folder.path(), name, "{ }");
+    }
+    let state = tempfile::tempdir().unwrap();
+    let before = Forecast::make(folder.path(), &[]).unwrap();
+    for name in &names {
+        publish(&State::new(state.path()), &before, name);
+    }
+    let large = std::fs::File::create(folder.path().join("hosts/m07/disk.img")).unwrap();
+    large.set_len(9 << 20).unwrap();
+    let arguments = ["--state", state.path().to_str().unwrap()];
+    let (good, text) = check(folder.path(), &arguments);
+    assert!(good, "{text}");
+    let machines: Vec<_> = text.lines().filter(|line| line.starts_with('m')).collect();
+    assert!(
+        machines.len() == 1 && machines[0].contains("2 files, 9.0 MiB  1 new"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "29 machines stay as they are published: m00, m01, m02, m03, m04 and 24 more.\n"
+        ),
+        "{text}"
+    );
+    let told = "warning: m07: its generation would be 9.0 MiB, and what is published is 3 bytes; the most of it is \
+                config/disk.img (9.0 MiB) and config/configuration.nix (3 bytes): ";
+    assert!(text.contains(told), "{text}");
+}
+
 #[test]
 fn who_would_be_removed_is_named_unless_the_settings_are_faulty() {
     let folder = fleet("[hosts.kikimora]\n[hosts.pi]\n");
