@@ -13,7 +13,7 @@ use crate::record::{Before, Journal};
 /// When no server can be asked what is published, the report can't be delivered and waits for the next run, or there is
 /// nothing to report because nothing was ever installed.
 pub fn report_now(world: &mut impl World) -> Result<(), Failure> {
-    let unreturned = super::recover(world);
+    let unreturned = super::recover(world).unreturned;
     let run = RunId::now();
     let started = world.now();
     let situation = world.situation();
@@ -31,6 +31,7 @@ pub fn report_now(world: &mut impl World) -> Result<(), Failure> {
             unreturned: unreturned.map(Box::new),
             ..Journal::begun(run, generation, started, before)
         },
+        returns_by_boot: false,
     };
     if !transaction.tell_of(&standing, true) {
         let nothing = "nothing was installed or tried yet: `bento-client update` does, and reports";

@@ -238,6 +238,7 @@ pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> 
         world,
         wish: Wish::default(),
         journal,
+        returns_by_boot: false,
     };
     // It is told of as drifted: the generation is installed, and something else runs.
     told.report_outcome(Outcome::Unchanged);
