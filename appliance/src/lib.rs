@@ -5,6 +5,9 @@
 //! over the wire, and back: [`report`] → [`status`]. [`session`] is the wire's end on this side. Only the
 //! [`supervisor`] knows them all.
 
+// They panic where nobody reads any more what is printed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod access;
 pub mod activity;
 pub mod backup;

@@ -1,9 +1,13 @@
 //! `bento`: the appliance, and the administrator's command.
 
+// They panic where nobody reads any more what is printed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 use std::io::Write;
 use std::process::ExitCode;
 
 use bento_appliance::commands::{CommandLine, ToldThere};
+use bento_appliance::terminal::to_stderr;
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -21,7 +25,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) if error.is::<ToldThere>() => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("bento: {error:#}");
+            to_stderr(&format!("bento: {error:#}"));
             ExitCode::FAILURE
         }
     }

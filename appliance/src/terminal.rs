@@ -1,6 +1,6 @@
 //! The terminal that a command's output goes to.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 /// A terminal, and what it can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,11 @@ pub fn paint(text: &str, colour: Colour, terminal: Option<Terminal>) -> String {
         Some(Terminal { colours: true, .. }) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
         _ => text.to_owned(),
     }
+}
+
+/// Prints a line to standard error. That nobody reads it is no reason to stop.
+pub fn to_stderr(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -65,6 +65,15 @@ impl Console {
     }
 }
 
+/// Prints what a command was asked for. That its reader has gone is no error: `head` has seen what it wanted.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// How far a transfer is: as a bar, in percent, and in numbers.
 fn bar(done: u64, total: u64) -> String {
     const WIDTH: u64 = 30;

@@ -3,6 +3,9 @@
 //! [`transaction`] says which phase follows which, and what follows when one fails; what a phase does is in the module
 //! of its name, or in those that it uses. [`run`] carries them out on this machine.
 
+// They panic where nobody reads any more what is printed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 // What an update does, phase by phase.
 mod arm;
 mod build;

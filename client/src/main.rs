@@ -1,5 +1,9 @@
 //! Wires the command line to the library.
 
+// They panic where nobody reads any more what is printed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use bento_client::commands::CommandLine;
@@ -14,7 +18,8 @@ fn main() -> ExitCode {
                 true => ". Run it as root",
                 false => "",
             };
-            eprintln!("bento-client: {failure}{advice}");
+            // Where nobody reads it, the exit code tells.
+            let _ = writeln!(io::stderr(), "bento-client: {failure}{advice}");
             failure.reason.into()
         }
     }

@@ -320,4 +320,25 @@ mod tests {
             assert!(State::new(Path::new(bad)).is_err(), "{bad:?}");
         }
     }
+
+    // Issue 10, line 23: Nix since 2.20 says of a flake behind a link that it is a symlink.
+    #[test]
+    fn a_state_behind_a_link_is_used_by_its_real_path() {
+        let disk = tempfile::tempdir().unwrap();
+        let disk = disk.path().canonicalize().unwrap();
+        fs::create_dir(disk.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", disk.join("link")).unwrap();
+        for (named, real) in [
+            ("link", "real"),
+            ("link/bento", "real/bento"),
+            ("new", "new"),
+        ] {
+            let state = State::new(&disk.join(named)).unwrap();
+            assert_eq!(
+                state.installed().parent(),
+                Some(&*disk.join(real)),
+                "{named}"
+            );
+        }
+    }
 }

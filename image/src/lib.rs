@@ -5,6 +5,9 @@
 //! [`rootfs`] lays it all into one [`tree`], [`layer`] packs trees, [`image`] describes them as OCI
 //! wants it, and [`archive`] writes the one file that `podman load` takes.
 
+// They panic where nobody reads any more what is printed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod archive;
 pub mod closure;
 pub mod commands;

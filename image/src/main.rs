@@ -1,5 +1,9 @@
 //! Wires the command line to the library.
 
+// They panic where nobody reads any more what is printed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use bento_image::commands::CommandLine;
@@ -9,7 +13,8 @@ fn main() -> ExitCode {
     match CommandLine::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bento-image: {error:#}");
+            // Where nobody reads it, the exit code tells.
+            let _ = writeln!(io::stderr(), "bento-image: {error:#}");
             ExitCode::FAILURE
         }
     }

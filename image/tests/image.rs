@@ -308,3 +308,29 @@ fn a_build_that_fails_says_why_and_leaves_the_old_image() {
         .collect();
     assert_eq!(names.len(), 2, "something is left over: {names:?}");
 }
+
+// Issue 10, line 36.
+#[test]
+fn nobody_has_to_read_what_is_said() {
+    let folder = TempDir::new().unwrap();
+    let image = folder.path().join("bento.oci.tar");
+    let tree = folder.path().join("tree");
+    for (command, output, code) in [
+        ("build", &image, 0),
+        ("rootfs", &tree, 0),
+        ("rootfs", &tree, 1),
+    ] {
+        let closed = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            writer
+        };
+        let mut bento_image = bento_image();
+        bento_image
+            .args([command, "--binary", BINARY, "--output"])
+            .arg(output);
+        let ended = bento_image.stdout(closed()).stderr(closed()).status();
+        assert_eq!(ended.unwrap().code(), Some(code), "{command}");
+        assert!(output.exists());
+    }
+}

@@ -8,6 +8,7 @@ use super::interruption::Interruption;
 use super::remote::ssh_options;
 use super::screen::Screen;
 use crate::report::line_as_is;
+use crate::terminal::to_stderr;
 
 /// How many lines of ssh are shown: why it gives up stands in the last ones.
 const SSH_LINES: usize = 3;
@@ -78,7 +79,7 @@ pub(super) fn fill(
         screen.say(&format!("Copying {what} to {store}"))?;
         let copied = copy(systems, store, interruption, &mut |line| {
             if options.verbose {
-                eprintln!("{line}");
+                to_stderr(line);
             }
         });
         if let Err(essence) = copied {

@@ -33,6 +33,7 @@ pub(crate) use staging::Bench;
 use workshop::{Event, Workshop};
 
 use crate::forecast::Forecast;
+use crate::terminal::to_stderr;
 
 /// How to build.
 #[derive(Debug, Clone)]
@@ -218,7 +219,7 @@ impl Foreman<'_, '_, '_> {
                     .collect();
                 self.screen.turn(&machines, &activity)?;
             }
-            Event::Said(job, line) => eprintln!("{}> {line}", self.plan.jobs[job].host()),
+            Event::Said(job, line) => to_stderr(&format!("{}> {line}", self.plan.jobs[job].host())),
             Event::Ended(job, end) => self.end(job, &end)?,
             Event::Tick => {}
         }

@@ -17,6 +17,7 @@ use crate::fleet::{self, FILE_NAME};
 use crate::forecast::Forecast;
 use crate::problem::Problem;
 use crate::state::{Runtime, State};
+use crate::terminal::to_stderr;
 
 /// Where the appliance is.
 #[derive(Debug, Args)]
@@ -76,7 +77,7 @@ impl ApplianceOption {
     ///
     /// What is wrong with `fleet.toml` here is said: the appliance goes on by the last good one, and can be asked.
     pub fn find(&self) -> anyhow::Result<Appliance> {
-        self.find_and_tell(&mut |slip| eprintln!("bento: {slip}"))
+        self.find_and_tell(&mut |slip| to_stderr(&format!("bento: {slip}")))
     }
 
     /// The same, which leaves it to the caller to say what is wrong with `fleet.toml` here.

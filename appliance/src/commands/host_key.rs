@@ -12,6 +12,7 @@ use crate::fleet::PublicKey;
 use crate::session;
 use crate::state::{Runtime, State};
 use crate::supervisor;
+use crate::terminal::to_stderr;
 use laggards::Laggards;
 
 /// Print the appliance's public host key, for fleet.toml and for the machines
@@ -74,7 +75,7 @@ impl HostKey {
             }
             (Some(step), Appliance::Here(state, _)) => {
                 self.take(state)?;
-                eprintln!("{}", what_comes_next(step));
+                to_stderr(&what_comes_next(step));
                 keys_of(&appliance)?
             }
         };
@@ -125,7 +126,7 @@ impl HostKey {
                 false => "the keys changed places",
             };
             for line in laggards.iter().flat_map(|laggards| laggards.lines(what)) {
-                eprintln!("{line}");
+                to_stderr(&line);
             }
         }
         let other = other.fingerprint();

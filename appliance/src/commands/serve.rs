@@ -54,6 +54,8 @@ impl Serve {
             .with_default_directive(tracing::Level::INFO.into());
         let log = tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
+            // It would complain to the same closed pipe, and panic there.
+            .log_internal_errors(false)
             .with_env_filter(filter.from_env_lossy());
         match self.log_format {
             LogFormat::Text => log.with_target(false).with_ansi(false).init(),

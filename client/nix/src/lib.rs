@@ -1,6 +1,9 @@
 //! What a machine's client and `bento build` do exactly alike, so that both come to the same system: how files are laid
 //! before Nix, what it is told, and how what it says is understood.
 
+// They panic where nobody reads any more what is printed.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod activation;
 mod command;
 mod configuration;

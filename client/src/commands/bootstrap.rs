@@ -1,3 +1,4 @@
+use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use toml_edit::Value;
 
 use super::place::Place;
 use crate::connection::{Connection, ConnectionError, Greeted};
+use crate::console::Console;
 use crate::durable;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::host_key::HostKey;
@@ -63,13 +65,13 @@ impl Bootstrap {
         let identity = self
             .identity(&settings.identity_file)
             .because(ExitReason::Usage)?;
-        println!(
+        say(format_args!(
             "Enrol this machine on the appliance's side:\n\n    bento host add {} --key \"{}\"\n",
             settings.name,
             identity.public_key().because(ExitReason::Usage)?
-        );
+        ));
         if !self.wait {
-            println!("Once that is done: bento-client update");
+            say(format_args!("Once that is done: bento-client update"));
             return Ok(());
         }
         wait_for_admission(&settings, &identity).because(ExitReason::Server)?;
@@ -104,7 +106,10 @@ impl Bootstrap {
             false => self.host_keys.clone(),
         };
         for key in &host_keys {
-            println!("The appliance's host key: {key} {}", key.fingerprint());
+            say(format_args!(
+                "The appliance's host key: {key} {}",
+                key.fingerprint()
+            ));
         }
         let text = self.settings_text(&host_keys);
         let write = || {
@@ -115,7 +120,7 @@ impl Bootstrap {
                     .with_context(|| format!("can't make the folder {}", folder.display()))?;
             }
             durable::write(file, text.as_bytes(), 0o644)?;
-            println!("Wrote {}.", file.display());
+            say(format_args!("Wrote {}.", file.display()));
             Ok(settings)
         };
         let written: anyhow::Result<Settings> = write();
@@ -141,10 +146,10 @@ impl Bootstrap {
         )
         .because(ExitReason::Server)?;
         let key = greeted.host_key().clone();
-        println!(
+        say(format_args!(
             "Pinned the host key that {} shows. Compare it with what `bento host-key` prints there:",
             self.server
-        );
+        ));
         Ok(key)
     }
 
@@ -177,7 +182,7 @@ impl Bootstrap {
     fn identity(&self, file: &Path) -> anyhow::Result<Identity> {
         if !file.exists() {
             make_key(file, &format!("root@{}", self.name))?;
-            println!("Made the key {}.", file.display());
+            say(format_args!("Made the key {}.", file.display()));
         }
         Identity::read(file)
     }
@@ -207,6 +212,11 @@ fn make_key(file: &Path, comment: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says what is going on; what is to be done is done also if nobody reads that.
+fn say(text: fmt::Arguments<'_>) {
+    Console::new().line(&text.to_string());
+}
+
 /// Waits until a server lets this machine in and publishes something for it.
 fn wait_for_admission(settings: &Settings, identity: &Identity) -> anyhow::Result<()> {
     let mut said = String::new();
@@ -221,7 +231,7 @@ fn wait_for_admission(settings: &Settings, identity: &Identity) -> anyhow::Resul
         }
         let text = format!("{error:#}");
         if text != said {
-            println!("Waiting: {text}");
+            say(format_args!("Waiting: {text}"));
             said = text;
         }
         thread::sleep(PATIENCE);

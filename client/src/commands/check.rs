@@ -1,4 +1,4 @@
-use std::io::{self, Write};
+use std::fmt::Write;
 
 use anyhow::anyhow;
 use bento_protocol::GenerationId;
@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::place::Place;
 use crate::connection::Greeted;
+use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::generations;
 use crate::identity::Identity;
@@ -77,12 +78,11 @@ impl Check {
     }
 
     fn print(&self, findings: &[Finding]) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
         if self.json {
-            serde_json::to_writer_pretty(&mut out, findings)?;
-            writeln!(out)?;
-            return Ok(());
+            let json = serde_json::to_string_pretty(findings)?;
+            return Ok(console::print(&(json + "\n"))?);
         }
+        let mut text = String::new();
         let width = findings
             .iter()
             .map(|finding| finding.subject.len())
@@ -96,9 +96,9 @@ impl Check {
         } in findings
         {
             let mark = if *good { "ok" } else { "BAD" };
-            writeln!(out, "{mark:<4} {subject:<width$}  {says}")?;
+            writeln!(text, "{mark:<4} {subject:<width$}  {says}")?;
         }
-        Ok(())
+        Ok(console::print(&text)?)
     }
 }
 

@@ -3,6 +3,7 @@ use clap::{Args, ValueEnum};
 use jiff::Zoned;
 
 use super::place::Place;
+use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::hold;
 use crate::settings::parse_duration;
@@ -39,8 +40,7 @@ impl Hold {
         let says = self
             .carry_out(&state, &Zoned::now())
             .because(ExitReason::Usage)?;
-        println!("{says}");
-        Ok(())
+        console::print(&format!("{says}\n")).because(ExitReason::Usage)
     }
 
     fn carry_out(&self, state: &State, now: &Zoned) -> anyhow::Result<String> {

@@ -1,6 +1,7 @@
 use clap::Args;
 
 use super::place::Place;
+use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::overview::Overview;
 
@@ -19,12 +20,10 @@ impl Status {
     pub fn run(&self) -> Result<(), Failure> {
         let site = self.place.site()?;
         let overview = Overview::of(&site.state, &site.machine).because(ExitReason::Usage)?;
-        if self.json {
-            let json = serde_json::to_string(&overview).because(ExitReason::Usage)?;
-            println!("{json}");
-        } else {
-            print!("{overview}");
-        }
-        Ok(())
+        let text = match self.json {
+            true => serde_json::to_string(&overview).because(ExitReason::Usage)? + "\n",
+            false => overview.to_string(),
+        };
+        console::print(&text).because(ExitReason::Usage)
     }
 }

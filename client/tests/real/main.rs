@@ -26,6 +26,7 @@ mod guard;
 mod hold;
 mod jump;
 mod memory;
+mod pipes;
 mod private;
 mod pull;
 mod reports;

@@ -74,14 +74,13 @@ impl Build {
         }
         .layout()?;
         let size = archive::write(&layout, &self.output)?;
-        println!(
+        super::print(format_args!(
             "{}: {} {}, {}.{} MB",
             self.output.display(),
             self.name,
             layout.digest(),
             size / 1_000_000,
             size / 100_000 % 10,
-        );
-        Ok(())
+        ))
     }
 }

@@ -3,6 +3,9 @@
 pub mod build;
 pub mod rootfs;
 
+use std::fmt;
+use std::io::{self, Write};
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -30,5 +33,13 @@ impl CommandLine {
             Command::Build(build) => build.run(),
             Command::Rootfs(rootfs) => rootfs.run(),
         }
+    }
+}
+
+/// Prints a line. That its reader has gone is no error: what it tells of is done.
+fn print(text: fmt::Arguments<'_>) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
     }
 }

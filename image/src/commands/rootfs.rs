@@ -31,7 +31,6 @@ impl Rootfs {
     pub fn run(self) -> Result<()> {
         let rootfs = rootfs::Rootfs::gather(&Host::this(), &self.binary)?;
         folder::write(&rootfs.tree, &self.output)?;
-        println!("{}: the image's tree", self.output.display());
-        Ok(())
+        super::print(format_args!("{}: the image's tree", self.output.display()))
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bento_nix::{Tail, flake_command};
 use bento_protocol::HostName;
 
+use crate::terminal::to_stderr;
+
 /// Where repositories keep their machines.
 pub(super) const FOLDERS: [&str; 6] = [
     "hosts",
@@ -86,7 +88,7 @@ impl Machines {
 /// The attributes of `nixosConfigurations`. The folder is named without `path:`, so that of a checkout only what git
 /// tracks comes into the store.
 fn ask_nix(folder: &Path) -> Result<Vec<String>, String> {
-    eprintln!("Nix is asked for the flake's nixosConfigurations; that may take a while.");
+    to_stderr("Nix is asked for the flake's nixosConfigurations; that may take a while.");
     let mut command = flake_command(&["eval", "--json", "--no-write-lock-file"]);
     command
         .arg(format!("{}#nixosConfigurations", folder.display()))

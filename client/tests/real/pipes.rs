@@ -1,0 +1,76 @@
+//! Output that nobody reads. (Issue 10, line 36.)
+
+use std::io;
+use std::process::Command;
+
+use bento_client::commands::CommandLine;
+use clap::CommandFactory;
+
+use crate::ground::{Ground, flake};
+
+/// What each command needs besides its place, and what it ends with on a machine on version 2.
+const COMMANDS: [(&str, &[&str], i32); 9] = [
+    ("check", &[], 0),
+    ("status", &[], 0),
+    ("hold", &[], 0),
+    ("report", &[], 0),
+    ("reboot-if-needed", &[], 0),
+    ("settle-secrets", &[], 0),
+    ("rollback", &[], 0),
+    ("update", &["--retry"], 0),
+    (
+        "bootstrap",
+        &["--name", "kikimora", "--server", "127.0.0.1"],
+        // Its server has another port.
+        2,
+    ),
+];
+
+/// Lets a command write to pipes that nobody reads, and gives its exit code.
+#[track_caller]
+fn unread(mut command: Command) -> i32 {
+    let closed = || {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let ended = command.stdout(closed()).stderr(closed()).status().unwrap();
+    ended
+        .code()
+        .unwrap_or_else(|| panic!("{command:?} was ended by a signal: {ended}"))
+}
+
+#[test]
+fn no_command_minds_that_nobody_reads_what_it_says() {
+    let mut ground = Ground::new();
+    for version in ["1", "2"] {
+        ground.publish(flake(version), &[]);
+        ground.update().with(0);
+    }
+    let mut known: Vec<_> = COMMANDS.iter().map(|(name, ..)| *name).collect();
+    let all = CommandLine::command();
+    let mut all: Vec<_> = all.get_subcommands().map(|it| it.get_name()).collect();
+    known.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(known, all);
+    for (name, arguments, code) in COMMANDS {
+        let mut command = ground.client(name);
+        command.args(arguments);
+        assert_eq!(unread(command), code, "{name}");
+        let mut help = ground.client(name);
+        help.arg("--help");
+        assert_eq!(unread(help), 0, "{name} --help");
+        // The message of an error is lost, its exit code isn't.
+        let mut wrong = ground.client(name);
+        wrong.arg("--no-such-option");
+        assert_eq!(unread(wrong), 2, "{name}");
+    }
+    let mut json = ground.client("status");
+    json.arg("--json");
+    assert_eq!(unread(json), 0);
+    // What they were asked to do is done.
+    ground.is_wholly_on("2");
+    assert_eq!(ground.switches().len(), 8);
+    ground.write_settings("name = 3\n");
+    assert_eq!(unread(ground.client("update")), 2);
+}
