@@ -95,6 +95,7 @@ impl Kept {
             fs::set_permissions(source.join(file), Permissions::from_mode(mode)).unwrap();
         }
         symlink("run", source.join("also-run")).unwrap();
+        fs::write(source.with_file_name("configuration.nix"), "{ }").unwrap();
         let settings = format!("[server]\naddress = \"x\"\n[hosts.{name}]\n");
         let settings = crate::fleet::read(&settings).unwrap().fleet.hosts;
         let host = self.state.host(&name);
