@@ -75,7 +75,7 @@ impl HostKey {
             }
             (Some(step), Appliance::Here(state, _)) => {
                 self.take(state)?;
-                to_stderr(&what_comes_next(step));
+                to_stderr(what_comes_next(step));
                 keys_of(&appliance)?
             }
         };
