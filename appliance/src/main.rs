@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use bento_appliance::commands::{CommandLine, ToldThere};
 use bento_appliance::terminal::to_stderr;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::env::CompleteEnv;
 
 fn main() -> ExitCode {
+    CompleteEnv::with_factory(CommandLine::command).complete();
     let mut output = std::io::stdout().lock();
     let command_line = CommandLine::parse();
     let result = command_line.run(&mut output).and_then(|code| {

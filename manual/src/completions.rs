@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use clap::Command;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_complete::{Shell, generate_to};
 
 /// Where each shell looks, below a prefix.
@@ -18,9 +19,12 @@ const FOLDERS: [(Shell, &str); 3] = [
 ///
 /// # Errors
 /// When they can't be written.
-pub fn write(mut program: Command, prefix: &Path) -> io::Result<()> {
+pub fn write(program: Command, prefix: &Path) -> io::Result<()> {
     let name = program.get_name().to_owned();
-    program = shown(&program);
+    if name == "bento" {
+        return write_asking(&name, prefix);
+    }
+    let mut program = shown(&program);
     for (shell, folder) in FOLDERS {
         let folder = prefix.join(folder);
         fs::create_dir_all(&folder)?;
@@ -29,6 +33,23 @@ pub fn write(mut program: Command, prefix: &Path) -> io::Result<()> {
             // bash-completion looks for the bare name of the command.
             fs::rename(written, folder.join(&name))?;
         }
+    }
+    Ok(())
+}
+
+/// Scripts that ask the program itself, which knows the machines of the fleet.
+fn write_asking(name: &str, prefix: &Path) -> io::Result<()> {
+    let shells: [(&dyn EnvCompleter, String); 3] = [
+        (&Bash, name.to_owned()),
+        (&Zsh, format!("_{name}")),
+        (&Fish, format!("{name}.fish")),
+    ];
+    for ((shell, file), (_, folder)) in shells.into_iter().zip(FOLDERS) {
+        let folder = prefix.join(folder);
+        fs::create_dir_all(&folder)?;
+        let mut script = Vec::new();
+        shell.write_registration("COMPLETE", name, name, name, &mut script)?;
+        fs::write(folder.join(file), script)?;
     }
     Ok(())
 }

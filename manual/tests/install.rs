@@ -105,9 +105,9 @@ fn a_shell_completes_the_commands() {
     install(prefix.path());
     let script = prefix
         .path()
-        .join("share/bash-completion/completions/bento");
+        .join("share/bash-completion/completions/bento-client");
     let complete = format!(
-        ". {}; COMP_WORDS=(bento sta); COMP_CWORD=1; _bento bento sta bento; echo \"${{COMPREPLY[@]}}\"",
+        ". {}; COMP_WORDS=(bento-client sta); COMP_CWORD=1; _bento-client bento-client sta bento-client; echo \"${{COMPREPLY[@]}}\"",
         script.display()
     );
     let output = Command::new("bash")

@@ -10,6 +10,7 @@ use bento_protocol::{GenerationId, HostName, SystemPath};
 use clap::Args;
 use serde::Serialize;
 
+use super::completion;
 use super::fleet_folder::FleetFolderOption;
 use super::question::Consent;
 use crate::building::{self, Action, Options, Outcome, Results, Screen, Target};
@@ -21,7 +22,7 @@ use crate::terminal::{Colour, Terminal, paint};
 #[derive(Debug, Args)]
 pub struct Build {
     /// Only these machines
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     /// Only evaluate, and say what there is to build and to fetch
     #[arg(long, conflicts_with = "copy_to")]

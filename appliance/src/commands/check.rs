@@ -8,6 +8,7 @@ use bento_protocol::HostName;
 use clap::Args;
 
 use super::appliance::ApplianceOption;
+use super::completion;
 use crate::change::Changes;
 use crate::check::{self, large, shared};
 use crate::fleet::FILE_NAME;
@@ -23,7 +24,7 @@ use findings::{Detail, Findings};
 #[derive(Debug, Args)]
 pub struct Check {
     /// Only these machines
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     #[command(flatten)]
     appliance: ApplianceOption,

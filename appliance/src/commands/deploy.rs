@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use self::news::News;
 use super::appliance::ApplianceOption;
+use super::completion;
 use super::fleet_folder::unwritable;
 use super::question::Consent;
 use crate::building::{self, Options, Outcome, Screen};
@@ -25,7 +26,7 @@ mod news;
 #[derive(Debug, Args)]
 pub struct Deploy {
     /// Only these machines
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     /// Build nothing
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::io::Write;
 use bento_protocol::{GenerationId, HostName, SystemPath};
 use clap::Args;
 
+use super::completion;
 use super::{Appliance, ApplianceOption};
 use crate::comparison::{Comparisons, packages, rendering};
 use crate::release::{Build, Record};
@@ -16,7 +17,7 @@ use crate::tree::FleetFolder;
 #[derive(Debug, Args)]
 pub struct Diff {
     /// Only these machines
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     /// Print JSON, with the files' texts
     #[arg(long)]

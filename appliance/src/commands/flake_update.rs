@@ -8,6 +8,7 @@ use bento_protocol::HostName;
 use clap::Args;
 
 use super::build::INTERRUPTED;
+use super::completion;
 use super::fleet_folder::FleetFolderOption;
 use crate::building::{self, Screen};
 use crate::forecast::Forecast;
@@ -21,7 +22,7 @@ pub struct FlakeUpdate {
     #[arg(value_name = "INPUT", value_parser = input)]
     inputs: Vec<String>,
     /// Only the flake of this machine; may be given several times
-    #[arg(long = "host", value_name = "NAME")]
+    #[arg(long = "host", value_name = "NAME", add = completion::machines())]
     hosts: Vec<HostName>,
     #[command(flatten)]
     folder: FleetFolderOption,

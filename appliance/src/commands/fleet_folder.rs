@@ -25,6 +25,13 @@ pub struct FleetFolderOption {
 }
 
 impl FleetFolderOption {
+    /// What holds where no command line says anything.
+    pub(super) fn of_environment() -> Self {
+        FleetFolderOption {
+            fleet: bento_nix::variable("BENTO_DIR").map(PathBuf::from),
+        }
+    }
+
     /// The folder that was named, or the one in which somebody stands, or above that; in the container, /config.
     ///
     /// # Errors

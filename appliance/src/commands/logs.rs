@@ -10,6 +10,7 @@ use bento_protocol::{Format, HostName};
 use clap::Args;
 use serde::Serialize;
 
+use super::completion;
 use super::{Appliance, ApplianceOption, Elsewhere};
 use crate::history::{Choice, Entry, History, follow, rendering};
 use crate::report;
@@ -20,6 +21,7 @@ use crate::terminal::Terminal;
 #[derive(Debug, Args)]
 pub struct Logs {
     /// The machine
+    #[arg(add = completion::machines())]
     name: HostName,
     /// Show one report as a whole: its number, the beginning of its run's id, or `latest`
     #[arg(long, value_name = "RUN", conflicts_with_all = ["follow", "count"])]

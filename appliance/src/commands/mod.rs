@@ -4,6 +4,7 @@ mod appliance;
 mod backup;
 mod build;
 mod check;
+mod completion;
 mod deploy;
 mod diff;
 mod flake_update;

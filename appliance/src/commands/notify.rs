@@ -8,6 +8,7 @@ use bento_protocol::HostName;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::completion;
 use super::{Appliance, ApplianceOption};
 use crate::durable;
 use crate::fleet::{Fleet, Notify as Settings};
@@ -27,7 +28,7 @@ pub struct Notify {
     #[arg(long)]
     test: bool,
     /// Only what was told of this machine; with --test, the one whose state is sent
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::machines())]
     name: Option<HostName>,
     #[command(flatten)]
     appliance: ApplianceOption,

@@ -12,6 +12,7 @@ use bento_protocol::HostName;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::completion;
 use super::{Appliance, ApplianceOption};
 use crate::problem::Problem;
 use crate::status::{self, table};
@@ -43,7 +44,7 @@ pub struct Status {
 #[derive(Debug, Clone, Args)]
 struct Choice {
     /// Only these machines
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     /// Only what needs attention
     #[arg(long)]

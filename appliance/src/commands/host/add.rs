@@ -5,6 +5,7 @@ use bento_protocol::HostName;
 use clap::Args;
 
 use super::super::appliance::ApplianceOption;
+use super::super::completion;
 use super::super::host_key;
 use super::instructions;
 use super::keys::KeyArgument;
@@ -16,6 +17,7 @@ use crate::listing::sentence;
 #[derive(Debug, Args)]
 pub struct Add {
     /// The machine's name: lower-case letters, digits and hyphens
+    #[arg(add = completion::machines())]
     name: HostName,
     /// Its public key as `bento-client bootstrap` prints it, a file of such keys, or - for standard input; several may be
     /// given

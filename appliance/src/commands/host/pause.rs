@@ -3,6 +3,7 @@ use std::io::Write;
 use bento_protocol::HostName;
 use clap::Args;
 
+use super::super::completion;
 use super::super::fleet_folder::FleetFolderOption;
 use super::settings_file::SettingsFile;
 use crate::fleet::edit;
@@ -25,7 +26,7 @@ pub struct Resume {
 #[derive(Debug, Args)]
 struct Machines {
     /// The machines
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     #[command(flatten)]
     folder: FleetFolderOption,

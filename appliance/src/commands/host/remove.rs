@@ -6,6 +6,7 @@ use bento_protocol::{Format, HostName};
 use clap::Args;
 use jiff::Timestamp;
 
+use super::super::completion;
 use super::super::fleet_folder::FleetFolderOption;
 use super::super::question::Consent;
 use super::settings_file::SettingsFile;
@@ -21,7 +22,7 @@ use crate::tree::SECRETS;
 #[derive(Debug, Args)]
 pub struct Remove {
     /// The machines
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     /// Let the appliance keep nothing of them for a week; also of machines that were removed before
     #[arg(long)]

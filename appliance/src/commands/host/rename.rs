@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use bento_protocol::HostName;
 use clap::Args;
 
+use super::super::completion;
 use super::super::fleet_folder::FleetFolderOption;
 use super::settings_file::SettingsFile;
 use crate::fleet::{self, FILE_NAME, Fleet, Host, When, edit};
@@ -24,6 +25,7 @@ const NAMED: usize = 10;
 #[derive(Debug, Args)]
 pub struct Rename {
     /// The name that it has
+    #[arg(add = completion::machines())]
     old: HostName,
     /// The name that it is to have
     new: HostName,
