@@ -4,9 +4,9 @@ mod byte_size;
 mod disk;
 mod duration;
 mod health;
+mod of_system;
 mod restart_units;
 mod server;
-mod unborn;
 mod update;
 
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ pub use disk::{Disk, KeptSystems, KeptSystemsError};
 pub(crate) use duration::parse as parse_duration;
 pub use duration::{Interval, Limit, LimitError, TransferLimit};
 pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
+pub(crate) use of_system::SystemSettings;
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};
 pub use server::Server;
-pub(crate) use unborn::UnbornSettings;
 pub use update::{Confirm, Operation, RebootSettings, Rollback, SelfUpdate};
 
 /// Where the settings lie unless a command is told otherwise.

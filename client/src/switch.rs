@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bento_nix::activation::exit_codes::{BUSY, CHECK_FAILED, NEEDS_BOOT, SOME_UNITS_FAILED};
@@ -48,6 +50,14 @@ impl Action {
 
     fn is_way_back(self) -> bool {
         matches!(self, Action::Return | Action::BootAgain)
+    }
+
+    /// How long it may take.
+    fn limit(self) -> Duration {
+        match self.is_way_back() {
+            true => activation::LONGEST_RETURN,
+            false => activation::LONGEST,
+        }
     }
 }
 
@@ -243,7 +253,7 @@ fn in_unit(
 /// The command that starts a switch in a unit.
 fn start(name: &str, system: &SystemPath, action: Action, log: Option<&Path>) -> Command {
     let mut command = Command::new("systemd-run");
-    command.args(activation::unit(name));
+    command.args(activation::unit(name, action.limit()));
     for output in ["StandardOutput", "StandardError"] {
         if let Some(log) = log {
             command.arg(format!("--property={output}=append:{}", log.display()));
@@ -274,6 +284,10 @@ fn in_process_group(
     }
     let path = state.switching();
     let status = process::run_group(command, line, &mut |group| {
+        thread::spawn(move || {
+            thread::sleep(action.limit());
+            group.end();
+        });
         durable::write(&path, group.to_string().as_bytes(), 0o600)
     })?;
     durable::remove(&path)?;
@@ -385,5 +399,16 @@ mod tests {
                 .any(|argument| argument == "--setenv=NIXOS_NO_CHECK=1")
         );
         assert_eq!(back.get_args().last().unwrap(), "test");
+        // Issue 10, line 30: a unit that never stops keeps the machine between two systems for minutes, not an hour.
+        let limit = |command: &Command| {
+            let mut arguments = command.get_args().filter_map(|argument| argument.to_str());
+            arguments.find_map(|argument| {
+                argument
+                    .strip_prefix("--property=RuntimeMaxSec=")?
+                    .parse::<u32>()
+                    .ok()
+            })
+        };
+        assert_eq!((limit(&command), limit(&back)), (Some(3600), Some(600)));
     }
 }

@@ -107,7 +107,8 @@ fn a_shell_completes_the_commands() {
         .path()
         .join("share/bash-completion/completions/bento-client");
     let complete = format!(
-        ". {}; COMP_WORDS=(bento-client sta); COMP_CWORD=1; _bento-client bento-client sta bento-client; echo \"${{COMPREPLY[@]}}\"",
+        ". {}; set -- $(complete -p bento-client); while [ \"$1\" != -F ]; do shift; done; \
+         COMP_WORDS=(bento-client sta); COMP_CWORD=1; \"$2\" bento-client sta bento-client; echo \"${{COMPREPLY[@]}}\"",
         script.display()
     );
     let output = Command::new("bash")

@@ -38,7 +38,12 @@ pub struct Restored {
 /// When an appliance uses the state, it isn't empty and not to be `replaced`, or the archive isn't a whole backup.
 pub fn restore(state: &State, input: &mut dyn Read, replace: bool) -> Result<Restored> {
     let root = state.root();
-    fs::create_dir_all(root).with_context(|| format!("{} can't be made", root.display()))?;
+    // Made here, it would be somewhere that no appliance looks.
+    ensure!(
+        root.is_dir(),
+        "there is no folder {}: run this in the container, with the volume in its place",
+        root.display()
+    );
     let _lock = lock(state)?;
     adoption::finish(state).with_context(|| format!("{} can't be written", root.display()))?;
     if !replace && let Some(name) = first_entry(root)? {

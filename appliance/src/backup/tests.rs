@@ -42,6 +42,7 @@ fn archive(kept: &Kept) -> Vec<u8> {
 fn empty() -> (TempDir, State) {
     let folder = tempfile::tempdir().unwrap();
     let state = State::new(folder.path().join("state"));
+    fs::create_dir(state.root()).unwrap();
     (folder, state)
 }
 

@@ -91,7 +91,7 @@ impl<'a> Remote<'a> {
     ) -> anyhow::Result<ExitStatus> {
         let target = self.target;
         let unit = format!("bento-push-{}.service", RunId::now());
-        let words: Vec<_> = activation::unit(&unit)
+        let words: Vec<_> = activation::unit(&unit, activation::LONGEST)
             .iter()
             .map(|word| format!("'{word}'"))
             .collect();

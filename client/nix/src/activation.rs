@@ -2,18 +2,23 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
-/// How long a switch may take, in seconds: one that never ended would keep the machine from every further update.
-const LONGEST: u32 = 3600;
+/// Longest time for a switch: one that never ended would keep the machine from every further update.
+pub const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Longest time for a switch back: what keeps it waiting is a unit that never stops, and the machine is on neither
+/// system until it ends.
+pub const LONGEST_RETURN: Duration = Duration::from_secs(600);
 
 /// Arguments with which `systemd-run` starts a system's switch-to-configuration in a transient unit of this name, which
-/// goes on whatever becomes of whoever asked. What the unit writes must not go through a pipe: that closes with its
+/// goes on whatever becomes of whoever asked, for at most `limit`. What the unit writes must not go through a pipe: that closes with its
 /// reader, and the switch dies of it (nixpkgs#39118).
 ///
 /// `systemd-run` returns once the unit has started, and needs no system bus for that. Its own `--wait` does, and says
 /// that all is well when the bus restarts meanwhile. So the unit stays when it has ended: its end is asked for by
 /// [`UNIT_PROPERTIES`], and then it is to be stopped and reset.
-pub fn unit(name: &str) -> Vec<String> {
+pub fn unit(name: &str, limit: Duration) -> Vec<String> {
     let words = [
         "--remain-after-exit",
         "--quiet",
@@ -24,7 +29,7 @@ pub fn unit(name: &str) -> Vec<String> {
     words.extend([
         format!("--unit={name}"),
         "--description=Switch to the system that bento built".to_owned(),
-        format!("--property=RuntimeMaxSec={LONGEST}"),
+        format!("--property=RuntimeMaxSec={}", limit.as_secs()),
         // A unit starts with an empty environment; this is what nixos-rebuild gives it.
         "--setenv=NIXOS_INSTALL_BOOTLOADER=".to_owned(),
     ]);

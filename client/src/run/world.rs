@@ -26,7 +26,7 @@ use crate::record::{
 };
 use crate::report;
 use crate::secrets;
-use crate::settings::{Operation, Settings, UnbornSettings};
+use crate::settings::{Operation, Settings, SystemSettings};
 use crate::spool::Spool;
 use crate::stage;
 use crate::state::RollbackLock;
@@ -323,7 +323,7 @@ impl World for Here<'_> {
 
     fn takes_effect_at_boot(&mut self, system: &SystemPath) -> bool {
         let known = self.known.as_ref().map(|(settings, _)| settings.operation);
-        UnbornSettings::of(system).operation.or(known) == Some(Operation::Boot)
+        SystemSettings::of(system).operation.or(known) == Some(Operation::Boot)
     }
 
     fn is_reachable(&mut self) -> bool {
@@ -511,7 +511,7 @@ impl World for Here<'_> {
     fn reboot(&mut self) -> anyhow::Result<()> {
         self.inhibitor = None;
         let boots = self.machine.situation().profile;
-        let own = boots.and_then(|system| UnbornSettings::of(&system).kexec);
+        let own = boots.and_then(|system| SystemSettings::of(&system).kexec);
         // What goes back without settings goes the whole way.
         let known = self.known.as_ref();
         let kexec = own.unwrap_or_else(|| known.is_some_and(|(known, _)| known.reboot.kexec));

@@ -9,9 +9,10 @@ use clap::CommandFactory;
 use crate::ground::{Ground, flake};
 
 /// What each command needs besides its place, and what it ends with on a machine on version 2.
-const COMMANDS: [(&str, &[&str], i32); 9] = [
+const COMMANDS: [(&str, &[&str], i32); 10] = [
     ("check", &[], 0),
     ("status", &[], 0),
+    ("has-key", &[], 0),
     ("hold", &[], 0),
     ("report", &[], 0),
     ("reboot-if-needed", &[], 0),

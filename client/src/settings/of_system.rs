@@ -14,14 +14,14 @@ const LONGEST: u64 = 1 << 20;
 /// What a system that doesn't run yet says of how it wants to come to run. Another version of the client may have
 /// written it: what isn't understood is `None`, and no error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct UnbornSettings {
+pub(crate) struct SystemSettings {
     /// When it takes effect.
     pub(crate) operation: Option<Operation>,
     /// Whether its kernel may be started by the one that runs.
     pub(crate) kexec: Option<bool>,
 }
 
-impl UnbornSettings {
+impl SystemSettings {
     /// Those of a system in the store.
     pub(crate) fn of(system: &SystemPath) -> Self {
         let read = || {
@@ -50,7 +50,7 @@ impl UnbornSettings {
             None => Some(RebootSettings::default().kexec),
             Some(value) => value.as_bool(),
         };
-        UnbornSettings { operation, kexec }
+        SystemSettings { operation, kexec }
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn what_a_new_system_says_is_read_and_what_is_not_understood_is_left_open() {
         let of = |text: &str| {
-            let UnbornSettings { operation, kexec } = UnbornSettings::parse(text);
+            let SystemSettings { operation, kexec } = SystemSettings::parse(text);
             (operation, kexec)
         };
         let (switch, boot) = (Some(Operation::Switch), Some(Operation::Boot));
@@ -81,6 +81,6 @@ mod tests {
         );
         assert_eq!(of("operation = "), (None, None));
         let nowhere = "/nix/store/there-is-no-such-system".parse().unwrap();
-        assert_eq!(UnbornSettings::of(&nowhere), UnbornSettings::default());
+        assert_eq!(SystemSettings::of(&nowhere), SystemSettings::default());
     }
 }
