@@ -128,11 +128,12 @@ pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets the secrets be those of the system that was booted: what runs, or what is `booting` before it runs.
+/// Lets the secrets be those of the system that was booted: what runs, or what is `booting` before it runs. A run that
+/// began since that boot brings its own, also where it switches to the first system that the machine has.
 pub fn settle_secrets(site: &Site, booting: Option<&Path>) -> anyhow::Result<()> {
     let installed = record::read(&site.state.installed())?;
     let awaiting = record::read(&site.state.awaiting())?;
-    let journal = record::read(&site.state.journal())?;
+    let journal: Option<Journal> = record::read(&site.state.journal())?;
     let running = match booting {
         Some(system) => Machine::system_at(system),
         None => site.machine.running(),
@@ -140,6 +141,12 @@ pub fn settle_secrets(site: &Site, booting: Option<&Path>) -> anyhow::Result<()>
     let situation = site
         .machine
         .situation_of(running, || known_systems(&site.state));
+    if journal
+        .as_ref()
+        .is_some_and(|journal| journal.before.boot == situation.boot)
+    {
+        return Ok(());
+    }
     let generation = transaction::secrets_of_boot(
         installed.as_ref(),
         awaiting.as_ref(),

@@ -88,7 +88,8 @@ fn the_secrets_of_a_boot_are_there_before_its_users_are_made() -> Result<()> {
           text = "cat /var/lib/bento/secrets/token > /run/token-at-activation || true";
         };
     "#;
-    let mut ground = Ground::with(Features::default(), &format!("{QUICK}{common}"), "")?;
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    ground.common += common;
     let boot = |ground: &mut Ground, version: &str| -> Result<()> {
         ground.update(0)?;
         ground.tells(&["staged"])?;
