@@ -13,6 +13,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Variables that only count if the next client's unit sets them.
 const NOT_OURS: [&str; 2] = ["NIX_REMOTE", "NIX_CONFIG"];
 
+/// What the system and Nix' database say where a disk is full.
+const FULL: [&str; 2] = ["No space left on device", "database or disk is full"];
+
 /// Lets Nix evaluate and build a derivation that no store has, here and without asking anybody: a builder or a cache
 /// that is away is no fault of the system. The environment is that of the client that will build next, and none where
 /// that is this one.
@@ -20,7 +23,13 @@ pub(crate) fn run(
     environment: Option<&[(String, String)]>,
     line: &mut dyn FnMut(&str),
 ) -> Result<(), Problem> {
-    health::run("nix", command(environment), LIMIT, line)
+    let mut disk_is_full = false;
+    let built = health::run("nix", command(environment), LIMIT, &mut |text| {
+        disk_is_full |= FULL.iter().any(|full| text.contains(full));
+        line(text);
+    });
+    // The old system would have no more room.
+    if disk_is_full { Ok(()) } else { built }
 }
 
 fn command(environment: Option<&[(String, String)]>) -> Command {

@@ -172,7 +172,7 @@ fn what_is_no_report_and_what_was_told_before_changes_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_machine_that_comes_back_under_its_name_is_new() -> Result<()> {
+fn a_machine_that_comes_back_under_its_name_with_another_key_is_new() -> Result<()> {
     let mut ground = Ground::new()?;
     let published = ground.published()?;
     assert_eq!(
@@ -181,6 +181,9 @@ fn a_machine_that_comes_back_under_its_name_is_new() -> Result<()> {
     );
     ground.fleet.forget("kikimora")?;
     ground.kikimora().await_dismissal()?;
+    let key = ground.fleet.key("kikimora");
+    fs::remove_file(key.with_added_extension("pub"))?;
+    fs::remove_file(&key)?;
     ground.fleet.host("kikimora", |_| Ok(()))?;
     ground.kikimora().await_admission()?;
     let status = states::await_word(&ground.appliance, "kikimora", "new")?;

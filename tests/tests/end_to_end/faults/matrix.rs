@@ -93,8 +93,9 @@ impl Fault {
             (_, "poll") => ONLY_THE_NEXT,
             (Fault::Network, "verify" | "stage" | "build" | "arm" | "commit") => ONLY_THE_NEXT,
             (_, "pull" | "verify" | "stage") => &["pull_failed", "switched"],
-            // Links and notes of a few bytes find room where files don't.
-            (Fault::StoreFull, "arm") => ONLY_THE_NEXT,
+            // Links and notes of a few bytes find room where files don't; so does what Nix' database notes of the
+            // profile, once the proof has built something.
+            (Fault::StoreFull, "arm" | "commit") => ONLY_THE_NEXT,
             (Fault::StateFull, "build") => &["activation_failed", "switched"],
             (Fault::Unit, "confirm") => ONLY_THE_NEXT,
             (Fault::Kill | Fault::KillHalfway | Fault::StateFull, "commit") => ONLY_THE_NEXT,

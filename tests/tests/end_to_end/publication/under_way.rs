@@ -138,9 +138,12 @@ fn what_an_editor_saves_is_published_as_a_whole_however_it_saves() -> Result<()>
     const EDITS: usize = 4;
     let version = |number: usize| -> Tree {
         let text = format!("version {number}");
-        [("edited.nix", text.as_str()), ("other.nix", "the same")]
-            .map(|(path, text)| (path.to_owned(), text.to_owned()))
-            .into()
+        [
+            ("edited.nix", text.as_str()),
+            ("configuration.nix", "the same"),
+        ]
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .into()
     };
     let saves: [Save; 4] = [by_rename, with_a_backup, deleted_and_created, in_place];
     let trees: Vec<_> = (0..=saves.len() * ATTEMPTS * EDITS).map(version).collect();
@@ -168,7 +171,8 @@ fn what_changes_while_it_is_read_is_read_again() -> Result<()> {
     const LARGE: usize = 6 << 20;
     let version = |digit: usize| -> Tree {
         let file = |number: usize| (number.to_string(), digit.to_string().repeat(LARGE));
-        (0..8).map(file).collect()
+        let entry = ("configuration.nix".to_owned(), "{ }".to_owned());
+        (0..8).map(file).chain([entry]).collect()
     };
     let mut trees = vec![version(0)];
     let ground = Ground::new(&trees[0])?;

@@ -40,7 +40,8 @@ pub(super) fn tree(version: usize) -> Tree {
             format!("{version} {}", "filling ".repeat(number % 200)),
         )
     };
-    numbers.map(file).collect()
+    let entry = ("configuration.nix".to_owned(), version.to_string());
+    numbers.map(file).chain([entry]).collect()
 }
 
 pub(super) fn write_tree(folder: &Path, tree: &Tree) -> Result<()> {
