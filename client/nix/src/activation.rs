@@ -36,11 +36,11 @@ pub fn unit(name: &str, limit: Duration) -> Vec<String> {
     words
 }
 
-/// Properties that `systemctl show` is asked for, to learn how a unit ended that [`unit`] started.
+/// Properties that `systemctl show` is asked for, to learn how a unit ended that [`unit()`] started.
 pub const UNIT_PROPERTIES: &str =
     "--property=LoadState,ActiveState,SubState,ExecMainCode,ExecMainStatus";
 
-/// How far a unit is that [`unit`] started.
+/// How far a unit is that [`unit()`] started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnitState {
     /// It hasn't ended.
