@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::entry::is_own;
 use crate::durable;
@@ -32,7 +32,7 @@ pub(super) fn adopt(state: &State) -> io::Result<()> {
 /// # Errors
 /// When that can't be done.
 pub fn finish(state: &State) -> io::Result<()> {
-    remove(&partial(state))?;
+    durable::remove_tree(&partial(state))?;
     go_on(state)
 }
 
@@ -42,7 +42,7 @@ fn go_on(state: &State) -> io::Result<()> {
         for entry in fs::read_dir(state.root())? {
             let entry = entry?;
             if !entry.file_name().to_str().is_some_and(is_own) {
-                remove(&entry.path())?;
+                durable::remove_tree(&entry.path())?;
             }
         }
         durable::rename(&clearing, &moving)?;
@@ -56,13 +56,4 @@ fn go_on(state: &State) -> io::Result<()> {
         durable::sync_folder_of(&moving)?;
     }
     Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }

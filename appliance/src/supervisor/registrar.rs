@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use bento_protocol::HostName;
@@ -12,6 +11,7 @@ use tracing::info;
 use super::board::{Board, Source};
 use super::publisher::{remove_unfinished, unwritable};
 use super::removed;
+use crate::durable;
 use crate::enrolment::Enrolments;
 use crate::fleet::Fleet;
 use crate::problem::Problem;
@@ -153,7 +153,7 @@ impl Registrar {
         for name in &arrivals.new {
             removed::forget(&self.state, name)?;
             let host = self.state.host(name);
-            remove_folder(host.root())?;
+            durable::remove_tree(host.root())?;
             fs::create_dir(host.root())?;
         }
         for name in &arrivals.back {
@@ -228,13 +228,6 @@ fn has_machines(state: &State) -> io::Result<bool> {
 fn no_user_id() -> Problem {
     let advice = "remove machines that are no longer there";
     Problem::new("fleet.toml", "there is no user id left", advice)
-}
-
-fn remove_folder(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What is kept of machines that were removed: what they reported, for as long as they can come back.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 
 use bento_protocol::HostName;
 
+use crate::durable::remove_tree;
 use crate::state::{HostState, State};
 
 /// Sets aside what a machine that has no account any more reported, and removes everything else of it.
@@ -14,7 +15,7 @@ use crate::state::{HostState, State};
 /// that was published is there.
 pub(super) fn set_aside(state: &State, name: &HostName) -> io::Result<()> {
     let aside = state.removed_host(name);
-    remove(aside.root())?;
+    remove_tree(aside.root())?;
     fs::rename(state.host(name).root(), aside.root())?;
     strip(aside.root())
 }
@@ -34,7 +35,7 @@ pub(super) fn bring_back(state: &State, name: &HostName) -> io::Result<()> {
 
 /// Removes all of a machine that is another one now.
 pub(super) fn forget(state: &State, name: &HostName) -> io::Result<()> {
-    remove(state.removed_host(name).root())
+    remove_tree(state.removed_host(name).root())
 }
 
 /// Removes what is no longer to be kept, and what a crash left beside what is.
@@ -46,7 +47,7 @@ pub(super) fn clear(state: &State, is_kept: impl Fn(&HostName) -> bool) -> io::R
         if name.is_some_and(|name| is_kept(&name)) {
             strip(&entry.path())?;
         } else {
-            remove(&entry.path())?;
+            remove_tree(&entry.path())?;
         }
     }
     Ok(())
@@ -58,22 +59,10 @@ fn strip(folder: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         if !HostState::OUTLAST.iter().any(|kept| name == *kept) {
-            remove(&entry.path())?;
+            remove_tree(&entry.path())?;
         }
     }
     Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 #[cfg(test)]

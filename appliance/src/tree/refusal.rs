@@ -98,6 +98,6 @@ pub(super) fn link(place: &Path, error: &io::Error) -> Problem {
     problem(place, what, advice)
 }
 
-fn errno(error: &io::Error) -> Option<Errno> {
+pub(super) fn errno(error: &io::Error) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw_os_error)
 }

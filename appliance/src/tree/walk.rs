@@ -338,7 +338,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         }
         let real = match found {
             Ok(found) => Some(found.real.as_path()),
-            Err(error) if errno_of(error) == Some(Errno::LOOP) => {
+            Err(error) if refusal::errno(error) == Some(Errno::LOOP) => {
                 return self.refuse(refusal::link(written, error));
             }
             Err(_) => None,
@@ -599,12 +599,8 @@ impl<'s, 'f> Walk<'s, 'f> {
     }
 }
 
-fn errno_of(error: &io::Error) -> Option<Errno> {
-    error.raw_os_error().map(Errno::from_raw_os_error)
-}
-
 fn is_vanished(error: &io::Error) -> bool {
-    let errno = errno_of(error);
+    let errno = refusal::errno(error);
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
