@@ -13,7 +13,11 @@ let
   survivesSwitch = {
     restartIfChanged = false;
     stopIfChanged = false;
-    unitConfig.X-StopOnRemoval = false;
+    unitConfig = {
+      X-StopOnRemoval = false;
+      # The client makes this folder itself: StateDirectory= fails where it is a symlink, by which it lies on another disk.
+      RequiresMountsFor = "/var/lib/bento";
+    };
   };
 
   # What the client calls: Nix and git to build, ssh for a proxy command, systemd to switch, to be
@@ -52,8 +56,6 @@ let
   run = command: {
     Type = "oneshot";
     ExecStart = "${cfg.package}/bin/bento-client ${command}";
-    StateDirectory = "bento";
-    StateDirectoryMode = "0700";
   };
 in
 {

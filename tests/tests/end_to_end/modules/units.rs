@@ -55,7 +55,7 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
     assert_eq!(reboot["SuccessExitStatus"], 5);
     for unit in ["update", "reboot"] {
         let unit = &evaluated[unit];
-        assert_eq!(unit["serviceConfig"]["StateDirectory"], "bento");
+        assert_eq!(unit["unitConfig"]["RequiresMountsFor"], "/var/lib/bento");
         // A build takes as long as it takes; systemd's default for a oneshot is no limit.
         assert_eq!(unit["serviceConfig"].get("TimeoutStartSec"), None);
         assert_eq!(unit["environment"]["HOME"], "/root");
