@@ -18,9 +18,18 @@ impl<W: World> Transaction<'_, W> {
                 Ok(product) => verified = Some(product),
                 // The server keeps only the last few; nothing is wrong.
                 Err(PullError::Missing(_)) => {}
-                Err(error) => self.world.warn(&format!(
-                    "the delta can't be used, the bundle is fetched: {error}"
-                )),
+                // The next run goes on where this one was cut.
+                Err(error @ PullError::Lost(_)) if !self.pull_failed_before() => {
+                    return Err(self.pull_failed(error));
+                }
+                Err(error) => {
+                    self.world.warn(&format!(
+                        "the delta can't be used, the bundle is fetched: {error}"
+                    ));
+                    if matches!(error, PullError::Lost(_)) {
+                        self.world.hang_up();
+                    }
+                }
             }
         }
         let verified = match verified {
@@ -45,6 +54,14 @@ impl<W: World> Transaction<'_, W> {
         let note = format!("generation {} is in place", generation.short());
         self.ended(PhaseName::Stage, begun, &note);
         Ok(staged)
+    }
+
+    /// Whether this generation couldn't be pulled in the run before: then it may be the delta that the server can't give.
+    fn pull_failed_before(&mut self) -> bool {
+        let generation = self.journal.generation;
+        self.world.failed().is_some_and(|failed| {
+            failed.generation == generation && failed.outcome == Outcome::PullFailed
+        })
     }
 
     fn pull_and_verify(&mut self, base: Option<W::Base>) -> Result<W::Verified, PullError> {

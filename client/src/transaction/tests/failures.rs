@@ -30,6 +30,19 @@ fn a_delta_that_fails_is_followed_by_the_bundle_once() {
     assert!(fake.did("pull the bundle"));
 }
 
+// Issue 10, line 30.
+#[test]
+fn a_delta_that_was_cut_goes_on_at_the_next_run_and_makes_way_for_the_bundle_if_it_is_cut_again() {
+    let cut = Fault::Error(3);
+    let mut fake = Fake::with(Nature::Good).with_fault_at("pull a delta", cut);
+    assert_eq!(fake.update(), Some(Err(ExitReason::Server)));
+    assert!(!fake.did("pull the bundle"));
+    assert_eq!(fake.newest_report().outcome, Outcome::PullFailed);
+    let mut fake = fake.with_fault_at("pull a delta", cut);
+    assert_eq!(fake.update(), Some(Ok(())));
+    assert!(fake.did("pull the bundle"));
+}
+
 #[test]
 fn a_server_that_gives_nothing_usable_is_reported_if_it_can_be() {
     for (way, exit, reported) in [
