@@ -90,7 +90,7 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
         },
         returns_by_boot: false,
     };
-    let note = knowledge.note(generation, &situation);
+    let note = knowledge.note(generation, &situation, wish.retry);
     transaction.ended(
         PhaseName::Poll,
         begun,

@@ -101,7 +101,12 @@ impl Knowledge {
     }
 
     /// What is said of a generation that was polled.
-    pub(super) fn note(&self, generation: GenerationId, situation: &Situation) -> &'static str {
+    pub(super) fn note(
+        &self,
+        generation: GenerationId,
+        situation: &Situation,
+        retry: bool,
+    ) -> &'static str {
         let is = |installed: &Installed| installed.generation == generation;
         if self
             .awaiting
@@ -112,6 +117,7 @@ impl Knowledge {
         } else if let Some(installed) = self.installed.as_ref().filter(|it| is(it)) {
             match situation.is_on(&installed.system) {
                 true => "is installed already",
+                false if retry => "is installed, but another system runs",
                 false => {
                     "is installed, but another system runs: `bento-client update --retry` switches back to it"
                 }
