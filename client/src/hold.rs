@@ -57,7 +57,7 @@ pub(crate) fn end(state: &State) -> anyhow::Result<()> {
         .context(NOT_ALLOWED)
 }
 
-const NOT_ALLOWED: &str = "can't keep that (it takes root, as with `sudo bento-client hold`)";
+const NOT_ALLOWED: &str = "can't keep that";
 
 fn is_possible(until: Timestamp, now: Timestamp) -> bool {
     let left = until.duration_since(now);

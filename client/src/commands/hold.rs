@@ -64,7 +64,7 @@ impl Hold {
                 Some(until)
             }
             None => hold::read(state, now.timestamp())
-                .context("can't find out whether this machine is held; run this as root")?,
+                .context("can't find out whether this machine is held")?,
         };
         Ok(until.map_or_else(
             || "This machine isn't held: it is updated as always.".to_owned(),
