@@ -23,7 +23,7 @@ pub use duration::{Interval, Limit, LimitError, TransferLimit};
 pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
 pub(crate) use of_system::SystemSettings;
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};
-pub use server::Server;
+pub use server::{Server, ServerError};
 pub use update::{Confirm, Operation, RebootSettings, Rollback, SelfUpdate};
 
 /// Where the settings lie unless a command is told otherwise.

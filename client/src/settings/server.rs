@@ -36,9 +36,20 @@ impl fmt::Display for Server {
     }
 }
 
+/// What can't be a server on a command line.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Its name or address isn't one.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Its port isn't one.
+    #[error("{0:?} isn't a port: a number from 1 to 65535")]
+    Port(String),
+}
+
 /// A server without keys, from `HOST`, `HOST:PORT`, `[IPV6]:PORT` or a bare IPv6 address.
 impl std::str::FromStr for Server {
-    type Err = AddressError;
+    type Err = ServerError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = || AddressError(text.to_owned());
@@ -46,7 +57,7 @@ impl std::str::FromStr for Server {
             port.parse()
                 .ok()
                 .filter(|port| *port != 0)
-                .ok_or_else(wrong)
+                .ok_or_else(|| ServerError::Port(port.to_owned()))
         };
         let (address, port) = if let Some(rest) = text.strip_prefix('[') {
             match rest.split_once(']').ok_or_else(wrong)? {
@@ -88,5 +99,10 @@ mod tests {
         ] {
             assert!(bad.parse::<Server>().is_err(), "{bad:?}");
         }
+        let error = "bento.example.org:99999".parse::<Server>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "\"99999\" isn't a port: a number from 1 to 65535"
+        );
     }
 }
