@@ -1,8 +1,9 @@
 use std::fmt::Write;
 
 use anyhow::anyhow;
-use bento_protocol::GenerationId;
+use bento_protocol::{GenerationId, SystemPath};
 use clap::Args;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::place::Place;
@@ -10,9 +11,10 @@ use crate::connection::Greeted;
 use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::generations;
+use crate::hold;
 use crate::identity::Identity;
 use crate::poll;
-use crate::record::{self, Installed};
+use crate::record::{self, Awaiting, Failed, Installed};
 use crate::settings::{Server, Settings};
 use crate::state::State;
 
@@ -60,16 +62,22 @@ impl Check {
         }
         let installed: Option<Installed> =
             record::read(&state.installed()).because(ExitReason::Usage)?;
-        let running = self.place.machine().situation().running;
+        let known = installed.iter().map(|it| it.system.clone());
+        let situation = self.place.machine().situation_with(|| known.collect());
+        let is_on = |system: &SystemPath| situation.is_on(system);
+        let running = situation.running.as_ref();
         findings.push(good(
             "running",
-            running.map_or("no known system".to_owned(), |system| system.to_string()),
+            running.map_or("no known system".to_owned(), ToString::to_string),
         ));
         findings.push(good("installed", installed_text(installed.as_ref())));
-        findings.push(good(
-            "update",
-            would_do(&state, published, installed.as_ref()),
-        ));
+        findings.push(match published {
+            Some(published) => good("update", would_do(&state, published, is_on)?),
+            None => Finding {
+                good: false,
+                ..good("update", "couldn't work: see what is BAD above".to_owned())
+            },
+        });
         self.print(&findings).because(ExitReason::Usage)?;
         match findings.iter().find(|finding| !finding.good) {
             None => Ok(()),
@@ -189,21 +197,52 @@ fn installed_text(installed: Option<&Installed>) -> String {
     }
 }
 
+/// What the next run would do about the generation that is published.
 fn would_do(
     state: &State,
-    published: Option<GenerationId>,
-    installed: Option<&Installed>,
-) -> String {
-    let Some(published) = published else {
-        return "would find no usable server".to_owned();
+    published: GenerationId,
+    is_on: impl Fn(&SystemPath) -> bool,
+) -> Result<String, Failure> {
+    let read = || -> anyhow::Result<(Option<Awaiting>, Option<Installed>, Option<Failed>)> {
+        Ok((
+            record::read(&state.awaiting())?,
+            record::read(&state.installed())?,
+            record::read(&state.failed())?,
+        ))
     };
-    if installed.is_some_and(|installed| installed.generation == published) {
-        return "would do nothing".to_owned();
+    let (awaiting, installed, failed) = read().because(ExitReason::Usage)?;
+    let (generation, now) = (published.short(), Timestamp::now());
+    let awaits = |it: &Awaiting| it.fallback.is_none() && it.installed.generation == published;
+    if awaiting.as_ref().is_some_and(awaits) {
+        return Ok(format!(
+            "would do nothing: generation {generation} takes effect at the next boot"
+        ));
+    }
+    if let Some(installed) = installed.filter(|installed| installed.generation == published) {
+        return Ok(match is_on(&installed.system) {
+            true => "would do nothing".to_owned(),
+            false => "would do nothing: another system runs than the one that was installed; \
+                      `bento-client update --retry` switches back to it"
+                .to_owned(),
+        });
+    }
+    if hold::until(state, now).is_some() {
+        return Ok("would only report: `bento-client hold off` ends that".to_owned());
+    }
+    let failed = failed.filter(|failed| failed.generation == published && !failed.auto);
+    if let Some(failed) = failed.filter(|failed| !failed.is_due(now)) {
+        let when = failed
+            .retry_at()
+            .map_or("isn't tried again until it changes".to_owned(), |at| {
+                format!("is tried again after {at:.0}")
+            });
+        return Ok(format!(
+            "would do nothing: generation {generation} has failed, and {when}; `bento-client update --retry` tries now"
+        ));
     }
     let is_staged = generations::find(state, &published).is_ok_and(|staged| staged.is_some());
     let pull = if is_staged { "" } else { "pull, " };
-    format!(
-        "would {pull}build and activate generation {}",
-        published.short()
-    )
+    Ok(format!(
+        "would {pull}build and activate generation {generation}"
+    ))
 }

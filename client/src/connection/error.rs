@@ -39,9 +39,10 @@ pub enum ConnectionError {
     /// It isn't the server that was pinned.
     #[error(
         "{server} shows the host key {shown}, but pinned is {pinned}. Either its key was replaced: then put the one \
-         that `bento host-key` prints on the appliance into host_keys in {SETTINGS_FILE}, and into hostKeys of \
-         services.bento-client.servers in the machine's configuration, which writes that file. Or this is another \
-         server, which was told nothing"
+         that `bento host-key` prints on the appliance into hostKeys of services.bento-client.servers in the machine's \
+         configuration, and for the next update into host_keys in {SETTINGS_FILE}; where that is a link into the Nix \
+         store, `cp --remove-destination $(readlink -f {SETTINGS_FILE}) {SETTINGS_FILE}` makes it a file. Or this is \
+         another server, which was told nothing"
     )]
     HostKey {
         /// Its address and port.

@@ -1,7 +1,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::ground::{Ended, Ground, flake};
+use crate::ground::{Ended, Ground, broken, flake};
 use crate::server;
 
 fn check(ground: &Ground) -> Ended {
@@ -48,6 +48,29 @@ fn a_machine_that_could_be_updated_is_told_what_would_happen() {
 }
 
 #[test]
+fn what_an_update_would_leave_alone_is_said_with_the_way_out() {
+    let says = |ground: &Ground, said: &str| {
+        let ended = check(ground).with(0);
+        let update = ended.stdout.lines().find(|line| line.contains("would"));
+        assert!(update.is_some_and(|line| line.contains(said)), "{update:?}");
+    };
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let second = ground.publish(flake("2"), &[&first]);
+    ground.update().with(0);
+    ground.ask("rollback", &[]).with(0);
+    says(&ground, "`bento-client update --retry` switches back");
+    ground.publish(broken("3"), &[&second]);
+    ground.update().with(1);
+    says(&ground, "would build and activate");
+    ground.update().with(1);
+    says(&ground, "is tried again after");
+    ground.ask("hold", &["--for", "4h"]).with(0);
+    says(&ground, "`bento-client hold off` ends that");
+}
+
+#[test]
 fn what_is_not_good_decides_the_exit_code() {
     let mut ground = Ground::new();
     ground.publish(flake("1"), &[]);
@@ -62,11 +85,13 @@ fn what_is_not_good_decides_the_exit_code() {
     );
     fs::remove_file(ground.path("key")).unwrap();
     let ended = check(&ground).with(2);
-    assert!(
-        ended.stdout.contains("answers with the pinned host key"),
-        "{}",
-        ended.stdout
-    );
+    for said in ["answers with the pinned host key", "couldn't work"] {
+        assert!(
+            ended.stdout.contains(said),
+            "{said:?} isn't in {}",
+            ended.stdout
+        );
+    }
 
     server::make_key(&ground.path("other"));
     fs::rename(ground.path("other"), ground.path("key")).unwrap();
@@ -76,6 +101,16 @@ fn what_is_not_good_decides_the_exit_code() {
         "{}",
         ended.stdout
     );
+    let another = server::public_key(&ground.path("other"));
+    ground.write_settings(&ground.settings(&another, ""));
+    let ended = check(&ground).with(4);
+    for said in ["but pinned is SHA256:", "cp --remove-destination"] {
+        assert!(
+            ended.stdout.contains(said),
+            "{said:?} isn't in {}",
+            ended.stdout
+        );
+    }
     ground.write_settings("name = 1");
     check(&ground).with(2).complaining("line 1");
 }
