@@ -67,15 +67,22 @@ impl Overview {
     /// Looks. It needs no lock, and changes nothing.
     pub fn of(state: &State, machine: &Machine) -> anyhow::Result<Self> {
         let installed: Option<Installed> = record::read(&state.installed())?;
+        let journal: Option<Journal> = record::read(&state.journal())?;
         let known = installed.iter().map(|it| it.system.clone());
+        let known = known.chain(journal.iter().filter_map(|journal| journal.built.clone()));
         let situation = machine.situation_with(|| known.collect());
-        let drifted = installed
-            .as_ref()
-            .is_some_and(|installed| !situation.is_on(&installed.system));
         let awaiting: Option<Awaiting> = record::read(&state.awaiting())?;
         let awaiting = awaiting.filter(|awaiting| awaiting.fallback.is_none());
         let failed: Option<Failed> = record::read(&state.failed())?;
-        let journal: Option<Journal> = record::read(&state.journal())?;
+        // What an update brings is installed once it is proven.
+        let is_on_new = journal
+            .as_ref()
+            .and_then(|journal| journal.built.as_ref())
+            .is_some_and(|built| situation.is_on(built));
+        let drifted = !is_on_new
+            && installed
+                .as_ref()
+                .is_some_and(|installed| !situation.is_on(&installed.system));
         let armed = arm::all(state);
         Ok(Overview {
             format: 1,

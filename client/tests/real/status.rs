@@ -166,6 +166,25 @@ fn status_says_what_is_going_on_and_what_was_cut_short() {
 }
 
 #[test]
+fn a_system_that_is_still_to_be_proven_is_not_one_that_somebody_switched_to() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let gate = Gate::new(&ground);
+    let slow = format!("activate\n{}", gate.wait());
+    let second = with(flake("2"), "config/activation.sh", &slow);
+    ground.publish(second, &[&first]);
+    let running = Running::start(ground.client("update"));
+    gate.await_arrival();
+    assert_eq!(ground.running().as_deref(), Some("2"));
+    let now = status(&ground);
+    assert_eq!(now["generation"], id(&first));
+    assert_eq!(now["drifted"], false);
+    gate.open();
+    running.end().with(0);
+}
+
+#[test]
 fn a_rollback_by_hand_is_told_left_alone_and_undone_on_request() {
     let mut ground = Ground::new();
     let first = ground.publish(flake("1"), &[]);
