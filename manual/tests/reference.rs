@@ -94,6 +94,24 @@ fn the_reference_has_every_state_in_order() {
 }
 
 #[test]
+fn the_reference_has_every_exit_code_of_an_update() {
+    let client = bento_manual::programs()
+        .into_iter()
+        .find(|program| program.get_name() == "bento-client")
+        .unwrap();
+    let update = client.find_subcommand("update").unwrap();
+    let help = update.get_after_help().unwrap().to_string();
+    let codes = |words: &str| -> Vec<u8> {
+        let words = words.split_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    };
+    let text = document("reference.md");
+    let rows = part(&text, "## Exit codes").lines();
+    let column = rows.filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
+    assert_eq!(codes(&column.collect::<Vec<_>>().join(" ")), codes(&help));
+}
+
+#[test]
 fn every_key_of_a_machines_settings_is_explained() {
     let text = document("updates.md");
     let sections = [
