@@ -42,6 +42,8 @@ let
         example = [
           "/run/current-system/sw/bin/curl"
           "--fail"
+          "--silent"
+          "--show-error"
           "http://localhost/health"
         ];
         description = ''
@@ -125,6 +127,8 @@ in
           website.command = [
             "/run/current-system/sw/bin/curl"
             "--fail"
+            "--silent"
+            "--show-error"
             "http://localhost"
           ];
         };
