@@ -54,6 +54,13 @@ pub struct Removed {
     pub at: Timestamp,
 }
 
+impl Removed {
+    /// Whether one of these keys let it in.
+    pub fn had_one_of(&self, keys: &[PublicKey]) -> bool {
+        keys.iter().any(|key| self.enrolment.keys.contains(key))
+    }
+}
+
 impl Enrolments {
     /// Nobody, and a place in [`UIDS`] after which the first id is looked for. A machine sees its id in the attributes
     /// of its files: a place that differs from state to state tells it nothing about how many were before it.
@@ -110,8 +117,8 @@ impl Enrolments {
     /// Gives a removed machine the account that it had. False if there was none of this name that one of these keys let
     /// in: then it is another machine.
     pub fn bring_back(&mut self, name: &HostName, keys: &[PublicKey]) -> bool {
-        let is_it = |removed: &Removed| keys.iter().any(|key| removed.enrolment.keys.contains(key));
-        let Some(removed) = self.removed.get(name).filter(|removed| is_it(removed)) else {
+        let removed = self.removed.get(name);
+        let Some(removed) = removed.filter(|removed| removed.had_one_of(keys)) else {
             return false;
         };
         self.leaving.remove(&removed.enrolment.uid);

@@ -80,6 +80,13 @@ pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, En
     Ok((hosts, enrolments))
 }
 
+/// The former name of a machine that still has an account by it.
+pub fn former<'h>(hosts: &'h BTreeMap<HostName, Host>, name: &HostName) -> Option<&'h HostName> {
+    let former = hosts.get(name)?.renamed_from.as_ref()?;
+    let account = hosts.get(former)?;
+    (account.renamed_to.as_ref() == Some(name)).then_some(former)
+}
+
 /// What to say of a machine that isn't there.
 pub fn unknown(name: impl Display) -> String {
     format!("there is no machine {name} in the fleet: `bento host list` names those that there are")

@@ -77,7 +77,7 @@ impl Logs {
     }
 
     fn show(&self, state: &State, output: &mut dyn Write) -> anyhow::Result<()> {
-        let history = History::open(state, &self.name)?;
+        let history = History::open_in_use(state, &self.name)?;
         if let Some(choice) = &self.run {
             let report = history.find(choice)?;
             let log = history.log(&report)?;

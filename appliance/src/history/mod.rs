@@ -17,7 +17,7 @@ use serde::Serialize;
 pub use choice::{Choice, ChoiceError};
 
 use crate::report::{Content, Limits, Record, Store};
-use crate::roster::Roster;
+use crate::roster::{self, Roster};
 use crate::state::State;
 
 /// The reports that are kept of one machine.
@@ -93,6 +93,29 @@ impl History {
             name: name.clone(),
             store,
             since,
+        })
+    }
+
+    /// Opens what is kept of a machine by the name that it used last: one that was renamed still reports by its former
+    /// name for a while.
+    ///
+    /// # Errors
+    /// As [`History::open`].
+    pub fn open_in_use(state: &State, name: &HostName) -> anyhow::Result<Self> {
+        let own = Self::open(state, name)?;
+        let (hosts, _) = roster::read_fleet(state)?;
+        let Some(former) = roster::former(&hosts, name) else {
+            return Ok(own);
+        };
+        let former = Self::open(state, former)?;
+        let last = |history: &History| Some(history.entries().next()?.received);
+        Ok(match last(&own) > last(&former) {
+            true => own,
+            // It has what was copied at the renaming, too.
+            false => History {
+                name: name.clone(),
+                ..former
+            },
         })
     }
 

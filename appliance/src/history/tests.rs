@@ -72,6 +72,30 @@ fn phases(named: &[(&str, f64)]) -> Vec<Phase> {
     phases.collect()
 }
 
+// Issue 10, line 28.
+#[test]
+fn a_renamed_machine_has_what_it_reported_by_the_name_that_it_used_last() {
+    let mut ground = Ground::new(0);
+    let table = "[server]\naddress = \"x\"\n[hosts.leshy]\nrenamed_from = \"kikimora\"\n";
+    let fleet = fleet::read(table).unwrap().fleet.with_former_names();
+    durable::write_json(&ground.state.fleet(), &fleet).unwrap();
+    let leshy: HostName = "leshy".parse().unwrap();
+    let mut enrolments = Enrolments::read(&ground.state).unwrap();
+    enrolments.enrol(&leshy, second(0)).unwrap();
+    enrolments.write(&ground.state).unwrap();
+    fs::create_dir_all(ground.state.host(&leshy).root()).unwrap();
+    let newest = |state: &State| {
+        let history = History::open_in_use(state, &leshy).unwrap();
+        history.entries().next().map(|entry| entry.outcome)
+    };
+    assert_eq!(newest(&ground.state), None);
+    ground.report(&failure('a', Outcome::BuildFailed, '0'), 2);
+    assert_eq!(newest(&ground.state), Some("build_failed"));
+    ground.name = leshy.clone();
+    ground.report(&report('b'), 3);
+    assert_eq!(newest(&ground.state), Some("switched"));
+}
+
 #[test]
 fn a_report_is_a_line_with_phases_systems_and_error() {
     let ground = Ground::new(0);

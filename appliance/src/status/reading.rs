@@ -17,7 +17,7 @@ use crate::enrolment::{Enrolments, Removed};
 use crate::fleet::Host;
 use crate::problem::Problem;
 use crate::report::Ledger;
-use crate::roster::read_fleet;
+use crate::roster::{former, read_fleet};
 use crate::state::{Runtime, State};
 
 /// How many machines are read at once: more than there are processors, because with a cold cache each waits for the disk.
@@ -118,13 +118,6 @@ impl Reading {
         self.enrolments.get(name).map(|enrolment| enrolment.since)
     }
 
-    /// The former name of a machine that still has an account by it.
-    fn former<'h>(&self, name: &HostName, host: &'h Host) -> Option<&'h HostName> {
-        let former = host.renamed_from.as_ref()?;
-        let account = self.hosts.get(former)?;
-        (account.renamed_to.as_ref() == Some(name)).then_some(former)
-    }
-
     /// What is known at a moment, by what was read.
     pub fn status(&self, now: Timestamp) -> Status {
         let is_one_machines = |problem: &&Problem| {
@@ -140,7 +133,7 @@ impl Reading {
             let enrolled = self.enrolled(name);
             let mut problems = problems_of.remove(name).unwrap_or_default();
             let mut reading = Cow::Borrowed(self.machines.get(name).unwrap_or(&nothing));
-            if let Some(former) = self.former(name, host) {
+            if let Some(former) = former(&self.hosts, name) {
                 let of_former = problems_of.remove(former).unwrap_or_default();
                 let new = of_former
                     .into_iter()
@@ -160,8 +153,18 @@ impl Reading {
             name: name.clone(),
             at: removed.at,
         };
+        // One that was renamed goes on by its new name.
+        let is_gone = |(_, removed): &(&HostName, &Removed)| {
+            let mut hosts = self.hosts.values();
+            !hosts.any(|host| removed.had_one_of(&host.keys))
+        };
         Status {
-            removed: self.enrolments.removed().map(removed).collect(),
+            removed: self
+                .enrolments
+                .removed()
+                .filter(is_gone)
+                .map(removed)
+                .collect(),
             format: Format,
             at: now,
             hosts: self

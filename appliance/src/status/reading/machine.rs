@@ -124,7 +124,8 @@ impl Reported {
 }
 
 /// What to say where two machines take turns in reporting.
-const TWIN: &str = "another machine reports with its key, as a copied disk makes one: give the copy a key and a                     /etc/machine-id of its own, and add it with `bento host add`";
+const TWIN: &str = "another machine reports with its key, as a copied disk makes one: give the copy a key and a \
+                    /etc/machine-id of its own, and add it with `bento host add`";
 
 fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
     let both: Vec<_> = first.into_iter().chain(second).collect();

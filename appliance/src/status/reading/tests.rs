@@ -345,8 +345,17 @@ fn who_was_removed_and_when_is_known() {
             .map(|machine| (machine.name, machine.at))
             .collect::<Vec<_>>()
     };
-    assert_eq!(removed(&[]), [(name, second(5))]);
+    assert_eq!(removed(&[]), [(name.clone(), second(5))]);
     assert_eq!(removed(&["kikimora".parse().unwrap()]), []);
+
+    // A machine of the fleet has its key: it was renamed, and isn't gone.
+    let (hosts, _) = read_fleet(&appliance.state).unwrap();
+    let (_, kikimora) = hosts.last_key_value().unwrap();
+    enrolments.enrol(&name, second(6));
+    enrolments.set_keys(&name, &kikimora.keys);
+    enrolments.remove(&name, second(7));
+    enrolments.write(&appliance.state).unwrap();
+    assert_eq!(removed(&[]), []);
 }
 
 #[test]
@@ -502,6 +511,7 @@ fn two_machines_with_one_key_are_said_and_hide_no_failure() {
         "{error}"
     );
     assert!(error.contains("bento host add"), "{error}");
+    assert!(!error.contains("  "), "{error}");
     assert!(twins.needs_attention() && twins.state == HostStatus::UpToDate && twins.runs == 3);
     let failed = from("copy", failure('a', Outcome::BuildFailed, 'a'));
     let failing = told(&[first, copy, failed.clone(), failed]);
