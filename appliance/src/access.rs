@@ -54,6 +54,7 @@ pub fn shared(state: &State, runtime: &Runtime, act: Act) -> Outcome {
     let mut outcome = Outcome::default();
     // What podman mounts there is everybody's to write to now and then.
     let mounted = runtime.root().parent().unwrap_or(runtime.root());
+    let is_new = !Rule::closed(state.hosts()).exists();
     for rule in [
         Rule::closed(state.root()),
         Rule::closed(state.hosts()),
@@ -63,7 +64,12 @@ pub fn shared(state: &State, runtime: &Runtime, act: Act) -> Outcome {
     ] {
         // Both folders come into being with the first start.
         if rule.exists() {
+            let before = outcome.mended;
             outcome.apply(act, &rule);
+            // A new mount has the mode that podman gives it: nothing went wrong with what was kept.
+            if rule.is_of(mounted) || (is_new && rule.is_of(state.root())) {
+                outcome.mended = before;
+            }
         }
     }
     outcome
@@ -92,12 +98,36 @@ pub fn of_host(
             .problems
             .push(Problem::new(folder, what, rule::GIVE));
     }
-    outcome.problems = outcome
-        .problems
+    outcome.problems = folded(outcome.problems)
         .into_iter()
         .map(|problem| problem.of(name))
         .collect();
     outcome
+}
+
+/// One problem for all with the same advice: in a tree that was copied badly each file has its own.
+fn folded(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut folded: Vec<(Problem, usize)> = Vec::new();
+    for problem in problems {
+        match folded
+            .iter_mut()
+            .find(|(first, _)| first.advice == problem.advice)
+        {
+            Some((_, more)) => *more += 1,
+            None => folded.push((problem, 0)),
+        }
+    }
+    let counted = folded.into_iter().map(|(mut problem, more)| {
+        match more {
+            0 => {}
+            1 => problem.what.push_str(", and 1 more path is wrong"),
+            more => problem
+                .what
+                .push_str(&format!(", and {more} more paths are wrong")),
+        }
+        problem
+    });
+    counted.collect()
 }
 
 fn apply_to_host(

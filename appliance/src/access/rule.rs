@@ -1,7 +1,7 @@
 use std::fs::{self, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
@@ -11,6 +11,9 @@ use crate::problem::Problem;
 /// What to do where the appliance itself can't.
 pub(super) const GIVE: &str = "give it, with all that is in it, to the user who runs podman (sudo chown -R USER: FOLDER, where \
      `podman volume inspect` says which folder it is); owners and modes within it are then set right";
+
+/// What to do where nothing was tried yet.
+const CHECKED: &str = "a running appliance sets it right within half a minute; where it can't, its log and `bento status` say why";
 
 /// The bits of others than the owner that let them change a folder or file.
 const CHANGE: u32 = 0o022;
@@ -70,6 +73,11 @@ impl Rule {
         fs::symlink_metadata(&self.path).is_ok()
     }
 
+    /// Whether it is the rule for this path.
+    pub fn is_of(&self, path: &Path) -> bool {
+        self.path == path
+    }
+
     /// Says what is wrong; nothing is changed.
     ///
     /// # Errors
@@ -77,8 +85,8 @@ impl Rule {
     pub fn check(&self) -> Result<bool, Problem> {
         match self.faults() {
             Ok(faults) if faults.is_empty() => Ok(false),
-            Ok(faults) => Err(self.problem(faults.join(", and "))),
-            Err(error) => Err(self.problem(error.to_string())),
+            Ok(faults) => Err(self.problem(faults.join(", and "), CHECKED)),
+            Err(error) => Err(self.problem(error.to_string(), CHECKED)),
         }
     }
 
@@ -93,7 +101,8 @@ impl Rule {
         match self.set() {
             Ok(()) => self.check().map(|_| true),
             Err(error) => {
-                Err(self.problem(format!("{}, which can't be changed ({error})", found.what)))
+                let what = format!("{}, which can't be changed ({error})", found.what);
+                Err(self.problem(what, GIVE))
             }
         }
     }
@@ -156,8 +165,8 @@ impl Rule {
         file.set_permissions(Permissions::from_mode(self.right_mode(found.mode() & ALL)))
     }
 
-    fn problem(&self, what: String) -> Problem {
-        Problem::new(self.path.display().to_string(), what, GIVE)
+    fn problem(&self, what: String, advice: &str) -> Problem {
+        Problem::new(self.path.display().to_string(), what, advice)
     }
 }
 

@@ -106,12 +106,12 @@ fn whatever_mode_or_owner_is_broken_is_set_right() {
         for break_it in breaks {
             break_it();
             let found = way.apply(Depth::Everything, Rule::check).problems;
-            // A file that is seen at two paths is one.
+            // A file that is seen at two paths is one, told by either.
             let place = path.display().to_string();
-            assert!(
-                found.iter().any(|problem| problem.place == place),
-                "{path:?}: {found:?}"
-            );
+            let is_told = |problem: &Problem| {
+                problem.place == place || problem.what.ends_with(", and 1 more path is wrong")
+            };
+            assert!(found.iter().any(is_told), "{path:?}: {found:?}");
             let outcome = way.apply(Depth::Everything, Rule::mend);
             assert_eq!((outcome.mended, outcome.problems), (1, vec![]), "{path:?}");
             assert_eq!(attributes(path), right, "{path:?}");
@@ -171,4 +171,39 @@ fn what_a_copy_that_follows_symlinks_leaves_is_told_with_what_to_do() {
     assert_eq!(told[0].place, current.display().to_string());
     assert!(told[0].what.contains("symlink"), "{told:?}");
     assert_eq!(told[0].host, Some(way.name.clone()));
+}
+
+// Issue 10, line 34.
+#[test]
+fn a_tree_that_is_wrong_throughout_is_one_problem_of_its_machine() {
+    let way = Way::new();
+    let files = ["manifest.json", "bundle.tar.gz", "config"];
+    for path in files.map(|file| way.chroot().join(file)) {
+        fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    }
+    let (state, runtime) = (&way.kept.state, &way.kept.runtime);
+    let found = of_host(state, runtime, &way.name, gid(), Depth::Top, Rule::check).problems;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let what = &found[0].what;
+    assert!(what.ends_with(", and 2 more paths are wrong"), "{what}");
+    assert!(found[0].advice.contains("half a minute"), "{found:?}");
+}
+
+// Issue 10, line 34.
+#[test]
+fn the_modes_of_a_new_mount_are_set_right_without_a_word() {
+    let kept = Kept::new("");
+    let (state, runtime) = (&kept.state, &kept.runtime);
+    fs::remove_dir_all(state.hosts()).ok();
+    let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    let mounted = runtime.root().parent().unwrap();
+    let places = [state.root(), mounted];
+    places.into_iter().for_each(open);
+    assert_eq!(shared(state, runtime, Rule::mend).mended, 0);
+    for place in places {
+        assert_eq!(attributes(place).2 & 0o777, 0o755, "{place:?}");
+    }
+    fs::create_dir(state.hosts()).unwrap();
+    open(state.root());
+    assert_eq!(shared(state, runtime, Rule::mend).mended, 1);
 }
