@@ -88,8 +88,10 @@ fn below(top: &Path) -> Problem {
 
 /// What git tracks, and machines don't get.
 fn kept_back(folder: &Path, left_out: &BTreeSet<&PathBuf>) -> Option<Problem> {
-    // That git can't tell, is told by whoever asks for what it doesn't track.
-    let tracked = tracked(folder).ok().flatten().unwrap_or_default();
+    // As in the container, where there is no git.
+    let Ok(Some(tracked)) = tracked(folder) else {
+        return unknown(left_out, "nothing here tells", BRING_BACK);
+    };
     let is_tracked = |path: &&&PathBuf| tracked.iter().any(|file| file.starts_with(path));
     let kept = left_out.iter().filter(is_tracked).copied().collect();
     let what = |it: &str| {
@@ -102,14 +104,16 @@ fn kept_back(folder: &Path, left_out: &BTreeSet<&PathBuf>) -> Option<Problem> {
 
 /// What git may track elsewhere, and machines don't get.
 fn without_git(left_out: &BTreeSet<&PathBuf>) -> Option<Problem> {
-    let what = |it: &str| {
-        format!(
-            "a .gitignore names {it}, and without a .git here nobody can tell whether git tracks it: machines don't \
-             get it"
-        )
-    };
     let advice = format!("if they should, copy .git, too; or {BRING_BACK}");
-    told(left_out, what, &advice)
+    unknown(left_out, "without a .git here nobody can tell", &advice)
+}
+
+/// What machines don't get, though git may track it.
+fn unknown(left_out: &BTreeSet<&PathBuf>, why: &str, advice: &str) -> Option<Problem> {
+    let what = |it: &str| {
+        format!("a .gitignore names {it}, and {why} whether git tracks it: machines don't get it")
+    };
+    told(left_out, what, advice)
 }
 
 /// What machines get although a `.gitignore` above the fleet folder names it.

@@ -139,8 +139,9 @@ fn judge(
             format!(
                 "{path} isn't published: an ignore file names it, or it has a name that never is"
             ),
-            "if it is ignored, a line with ! and its name in a .bentoignore beside it brings it back; what must stay \
-             out of the Nix store belongs into bento-secrets",
+            "if a .gitignore names it, or a folder that holds it, `git add -f` of the file brings it back; or a line in a \
+             .bentoignore with ! and what the ignore file names; what must stay out of the Nix store belongs into \
+             bento-secrets",
         ),
         false => Judgement::LeadsOut(
             format!("{path} is here, but not where this file is published, as {seen} of {source}"),

@@ -99,7 +99,10 @@ fn a_path_is_judged_where_its_file_is_published() {
     ];
     assert_eq!(begin(&warnings), told);
     assert!(warnings[1].ends_with("correct the path; `bento build --dry-run b` proves it"));
-    assert!(warnings[2].contains("in a .bentoignore beside it"));
+    assert!(
+        warnings[2]
+            .contains("`git add -f` of the file brings it back; or a line in a .bentoignore")
+    );
     ground.write("hosts/b/.bentoignore", "!secret.nix\n");
     assert_eq!(begin(&ground.warnings()), [&told[..2], &told[4..]].concat());
     // One flake for many, each without the others' files.

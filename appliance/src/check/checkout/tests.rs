@@ -90,6 +90,14 @@ fn a_linked_worktree_is_warned_of_and_what_that_changes() {
             "hosts/a/a.key: a .gitignore names it, and that git tracks it can't be seen",
         ],
     );
+    // As in a container, to which only the linked folder is given.
+    let git_file = linked.join(".git");
+    let leads = fs::read_to_string(&git_file).unwrap();
+    fs::write(&git_file, "gitdir: /nowhere\n").unwrap();
+    let said = warned(&linked);
+    let key = "hosts/a/a.key: a .gitignore names it, and nothing here tells";
+    assert!(said.iter().any(|text| text.starts_with(key)), "{said:#?}");
+    fs::write(&git_file, leads).unwrap();
     // A clone of it is no such thing.
     let clone = place.path().join("clone");
     git(
