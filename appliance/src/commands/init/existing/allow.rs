@@ -2,6 +2,7 @@
 //! of secrets only what can't be done without.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use bento_protocol::HostName;
 use toml_edit::Value;
@@ -109,11 +110,19 @@ impl Allowed {
             others: BTreeMap::new(),
         };
         search.folder(&root, "", None);
-        search
-            .allowed
-            .include
-            .extend(refused.iter().map(|path| format!("!{}", pattern(path))));
-        search.finish()
+        let mut allowed = search.finish();
+        let is_left_out = |path: &str| {
+            let top = path.split('/').next().unwrap_or_default();
+            let mut folders = allowed.left_out.iter().filter(|out| out.ends_with('/'));
+            !root.below.contains_key(top) || folders.any(|folder| path.starts_with(folder.as_str()))
+        };
+        let refused = refused.iter().filter(|path| !is_left_out(path));
+        let refused: Vec<_> = refused.map(|path| format!("!{}", pattern(path))).collect();
+        // Behind all others, because the last pattern that fits counts.
+        for include in iter::once(&mut allowed.include).chain(allowed.own.values_mut()) {
+            include.extend(refused.iter().cloned());
+        }
+        allowed
     }
 }
 
@@ -369,6 +378,14 @@ mod tests {
     const NIX: &[u8] = b"{ }";
 
     fn allowed(files: &[(&str, &[u8])], machines: &[(&str, &str)]) -> Allowed {
+        allowed_but(&[], files, machines)
+    }
+
+    fn allowed_but(
+        refused: &[&str],
+        files: &[(&str, &[u8])],
+        machines: &[(&str, &str)],
+    ) -> Allowed {
         let entries: Vec<Entry> = files
             .iter()
             .map(|(path, head)| Entry::of(path, head))
@@ -380,7 +397,7 @@ mod tests {
                 attribute: (*attribute).to_owned(),
             })
             .collect();
-        Allowed::of(&entries, &[], &machines)
+        Allowed::of(&entries, refused, &machines)
     }
 
     // Issue 10, line 6.
@@ -490,5 +507,30 @@ mod tests {
         let own = &found.own[&"core-pw".parse().unwrap()];
         assert_eq!(*own, ["/flake.nix", "/hosts/CORE-PW/"]);
         assert_eq!(found.own.len(), 1);
+    }
+
+    // Issue 10, line 6.
+    #[test]
+    fn what_is_refused_is_named_last_and_only_where_something_around_it_is_included() {
+        let found = allowed_but(
+            &["dots/x", "home/.vimrc", "secrets/old.age", "top"],
+            &[
+                ("dots/bashrc", b""),
+                ("flake.nix", NIX),
+                ("home/shell.nix", NIX),
+                ("hosts/CORE-PW/a.nix", NIX),
+                ("hosts/moon/a.nix", NIX),
+                ("secrets/a.age", b""),
+            ],
+            &[("core-pw", "CORE-PW"), ("moon", "moon")],
+        );
+        let end = ["!/home/.vimrc", "!/secrets/old.age"];
+        let own = &found.own[&"core-pw".parse().unwrap()];
+        for include in [&found.include, own] {
+            let (first, last) = include.split_at(include.len() - end.len());
+            assert_eq!(last, end);
+            assert!(first.iter().all(|one| !one.starts_with('!')), "{include:?}");
+        }
+        assert_eq!(found.left_out, ["dots/"]);
     }
 }
