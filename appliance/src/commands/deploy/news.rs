@@ -83,6 +83,9 @@ impl Tale<'_> {
                 count => format!("new: {count} files"),
             }];
         }
+        if self.is_new {
+            return vec!["new: nothing is recorded of it yet".to_owned()];
+        }
         let files = self.files.iter().filter(|(_, paths)| !paths.is_empty());
         let files = files.map(|(kind, paths)| format!("{kind}: {}", listed(paths)));
         let settings = self.settings.then(|| "settings in fleet.toml".to_owned());

@@ -289,6 +289,17 @@ fn where_the_appliance_can_not_be_asked_what_was_approved_is_compared() {
 }
 
 #[test]
+fn of_which_nothing_was_approved_is_said_to_be_new_where_the_appliance_can_not_be_asked() {
+    let world = World::new("when = \"deploy\"");
+    fs::remove_dir_all(world.state.path()).unwrap();
+    let (_, said) = world.deploy(&["--dry-run"]);
+    assert!(
+        said.contains("\n  new: nothing is recorded of it yet\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_machine_that_is_paused_is_named() {
     let world = World::new("when = \"deploy\"\n[hosts.leshy]\npaused = true\nsource = \"desks\"");
     let (_, said) = world.deploy(&["--yes", "leshy"]);
