@@ -48,7 +48,7 @@ pub fn restore(state: &State, input: &mut dyn Read, replace: bool) -> Result<Res
     adoption::finish(state).with_context(|| format!("{} can't be written", root.display()))?;
     if !replace && let Some(name) = first_entry(root)? {
         bail!(
-            "{} isn't empty ({name}): with --replace everything in it goes, the host key and all reports included",
+            "{} isn't empty, it holds {name}: with --replace everything in it goes, the host key and all reports included",
             root.display()
         );
     }

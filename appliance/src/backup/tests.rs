@@ -298,7 +298,10 @@ fn a_state_that_holds_something_or_is_used_is_left_alone() {
     fs::write(other.state.root().join("notified.json"), "{}").unwrap();
     let before = tree(other.state.root());
     let error = restore(&other.state, &mut &*archive, false).unwrap_err();
-    assert!(format!("{error:#}").contains("isn't empty"), "{error:#}");
+    assert!(
+        format!("{error:#}").contains("isn't empty, it holds enrolments.json: with --replace"),
+        "{error:#}"
+    );
     let error = restore(&other.state, &mut &archive[..2048], true).unwrap_err();
     assert!(format!("{error:#}").contains("cut off"), "{error:#}");
     assert_eq!(tree(other.state.root()), before);

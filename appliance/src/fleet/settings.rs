@@ -141,7 +141,7 @@ fn read_hosts(
             Ok(name) => name,
             Err(error) => {
                 let advice = match HostName::suggested_by(key) {
-                    Some(_) => "rename it here; where its folder keeps its name, say source, too",
+                    Some(_) => "where its folder keeps that name, say source, too",
                     None => "rename the machine",
                 };
                 reader.add(span, error.to_string(), advice);
@@ -418,7 +418,7 @@ mod tests {
                 line + 8
             );
             let way = format!(
-                "; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml: rename it here"
+                "; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml: "
             );
             assert!(told.starts_with(&place) && told.contains(&way), "{told}");
         }

@@ -129,7 +129,8 @@ impl Add {
         writeln!(
             output,
             "\nThe appliance's host key isn't known here{why}. Where it runs, `podman exec bento bento \
-             host-key` prints what belongs below; as host_keys in fleet.toml's [server] it is put there from now on."
+             host-key` prints it: put it in place of <the host key> below, and into host_keys under [server] in fleet.toml, from where \
+             it is printed the next time."
         )?;
         Ok(vec!["<the host key>".to_owned()])
     }

@@ -92,9 +92,9 @@ impl Remove {
     /// What will become of them.
     fn explain(&self) -> String {
         let names = sentence(&self.names);
-        let (will, they, their) = match self.names.len() {
-            1 => ("will be no machine", "it goes", "its"),
-            _ => ("will be no machines", "they go", "their"),
+        let (will, they, their, them) = match self.names.len() {
+            1 => ("will be no machine", "it goes", "its", "it"),
+            _ => ("will be no machines", "they go", "their", "them"),
         };
         let accounts = if self.names.len() == 1 {
             "account"
@@ -102,7 +102,7 @@ impl Remove {
             "accounts"
         };
         let reports = match self.forget {
-            true => format!(", and {their} reports"),
+            true => format!(", {their} reports"),
             false => String::new(),
         };
         let later = match self.forget {
@@ -112,8 +112,8 @@ impl Remove {
             ),
         };
         format!(
-            "{names} {will} of this fleet any more. As soon as the appliance reads that, {their} sessions end, and what \
-             is published, {their} {accounts}{reports} go.{later} What runs stays."
+            "{names} {will} of this fleet any more. As soon as the appliance reads that, {their} sessions end, and \
+             {their} {accounts}{reports} and what is published for {them} go.{later} What runs on {them} stays."
         )
     }
 
@@ -235,7 +235,7 @@ mod tests {
         );
         let said = remove(folder.path(), &["a", "b", "--forget", "--yes"]).unwrap();
         assert!(
-            said.contains("their reports go") && !said.contains("week"),
+            said.contains("their reports and what") && !said.contains("week"),
             "{said}"
         );
         assert!(is_forgotten("a") && is_forgotten("b"));

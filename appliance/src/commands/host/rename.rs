@@ -140,9 +140,14 @@ impl Rename {
         if !moved.is_empty() {
             writeln!(output, "{}.", sentence(moved))?;
         }
+        let paths = match moves {
+            [] => "",
+            _ => ", and wherever it leads to what has moved",
+        };
         writeln!(
             output,
-            "\nIts configuration has to say the new name, too, in networking.hostName and services.bento-client.name."
+            "\nIts configuration has to say the new name, too, in networking.hostName and \
+             services.bento-client.name{paths}."
         )?;
         let mentions = self.mentions(folder);
         for mention in mentions.iter().take(NAMED) {
