@@ -1,4 +1,4 @@
-//! What an update owes others: another run, the machine's owner, its administrator, and the clock.
+//! What an update owes others: another run, the machine's owner, its administrator, the clock, and wherever its state lies.
 
 use anyhow::Result;
 use bento_tests::guest::Features;
@@ -120,5 +120,33 @@ fn an_hour_that_the_clock_is_wrong_changes_nothing() -> Result<()> {
         ground.update(0)?;
         ground.is_up_to_date()?;
     }
+    Ok(())
+}
+
+// Issue 10, line 23. The guest's Nix takes no flake through a link, as Nix since 2.20 doesn't.
+#[test]
+fn the_state_may_lie_on_another_disk_behind_a_link() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    let move_it = "mkdir /srv/disk && mv /var/lib/bento /srv/disk/bento && ln -s /srv/disk/bento /var/lib/bento";
+    ground.computer.guest.shell(move_it)?.success()?;
+    ground.publish("")?;
+    ground.update(0)?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()?;
+    // By its unit, too: systemd doesn't follow the link for a StateDirectory=.
+    ground.publish("")?;
+    let unit = ["systemctl", "start", "bento-update.service"];
+    ground.computer.guest.run(unit)?.success()?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()?;
+
+    ground.publish("services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];")?;
+    ground.update(3)?;
+    ground.tells(&["rolled_back"])?;
+    ground.is_wholly("3")?;
+    ground.computer.guest.reboot()?;
+    ground.is_wholly("3")?;
+    let is_link = ["test", "-L", "/var/lib/bento"];
+    ground.computer.guest.run(is_link)?.success()?;
     Ok(())
 }
