@@ -15,11 +15,12 @@ pub struct HasKey {
 }
 
 impl HasKey {
-    /// Carries it out. A key that is gone from a machine which was updated before is a fault, as are settings that can't
-    /// be used: both are left to the update, which fails for them.
+    /// Carries it out. A key that is gone from a machine which was updated before is a fault, as are settings or a state
+    /// folder that can't be used: they are left to the update, which fails for them. Where this fails, systemd skips the
+    /// update, and nobody is told.
     pub fn run(&self) -> Result<(), Failure> {
-        let state = self.place.state()?;
-        let Ok(settings) = Settings::read(&self.place.config) else {
+        let (Ok(state), Ok(settings)) = (self.place.state(), Settings::read(&self.place.config))
+        else {
             return Ok(());
         };
         if settings.identity_file.exists() || state.installed().exists() {

@@ -1,7 +1,7 @@
 //! What the machine's own commands say of it, and a rollback by hand.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use bento_protocol::Outcome;
 use serde_json::Value;
@@ -133,6 +133,13 @@ fn a_server_that_is_away_and_a_key_that_is_still_to_come_are_said_until_they_are
     ground.write_settings("nonsense");
     ground.ask("has-key", &[]).with(0).without_complaint();
     ground.update().with(2);
+    // So is a state that lies where Nix can't build it.
+    ground.write_settings(&settings);
+    fs::remove_file(ground.state("installed.json")).unwrap();
+    fs::rename(ground.path("state"), ground.path("a disk")).unwrap();
+    symlink("a disk", ground.path("state")).unwrap();
+    ground.ask("has-key", &[]).with(0).without_complaint();
+    ground.update().with(2).complaining("the state folder");
 }
 
 #[test]
