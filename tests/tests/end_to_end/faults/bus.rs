@@ -1,4 +1,5 @@
-//! A system bus that goes, or that nobody answers at: neither an update nor its way back depends on it.
+//! A system bus that goes, or that nobody answers at, and a unit that doesn't stop: neither an update nor its way back
+//! depends on them.
 
 use anyhow::Result;
 use bento_tests::guest::Features;
@@ -10,6 +11,25 @@ const NEEDS_BUS: &str = "standIn.needsBus = true;";
 /// A system without its bus, which something else keeps from being confirmed.
 const BUS_DIES: &str = r#"
   system.activationScripts.bus = "systemctl mask --quiet --runtime --now dbus.socket dbus.service";
+  services.bento-client.health.checks.shop.command = [ "/bin/false" ];
+"#;
+
+/// Passes the client's calls of systemd-run on, with a bound for a way back that a test can wait for.
+const SOON: &str = r#"#!/bin/sh
+    for word; do
+        shift
+        [ "$word" != --property=RuntimeMaxSec=600 ] || word=--property=RuntimeMaxSec=5
+        set -- "$@" "$word"
+    done
+    exec /usr/bin/systemd-run "$@"
+"#;
+/// A system that brings what the old one can't get rid of before that.
+const NEVER_STOPS: &str = r#"
+  systemd.services.stuck = {
+    wantedBy = [ "multi-user.target" ];
+    script = "trap \"\" TERM; exec sleep infinity";
+    serviceConfig.TimeoutStopSec = 30;
+  };
   services.bento-client.health.checks.shop.command = [ "/bin/false" ];
 "#;
 
@@ -78,5 +98,24 @@ fn an_old_system_that_cannot_be_switched_to_comes_back_by_a_boot() -> Result<()>
     let boot = ground.computer.guest.boot_id()?;
     ground.computer.update()?;
     assert_eq!(ground.computer.guest.boot_id()?, boot);
+    ground.is_wholly("1")
+}
+
+// Issue 10, line 30.
+#[test]
+fn a_way_back_that_waits_for_a_unit_that_does_not_stop_is_bounded() -> Result<()> {
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    let guest = &ground.computer.guest;
+    guest.put_file("/opt/bento/bin/systemd-run", "755", SOON)?;
+    let boot = guest.boot_id()?;
+    ground.publish(NEVER_STOPS)?;
+    // It reboots by itself, perhaps before the client has ended.
+    ground.computer.update()?;
+    let told = ground.tells(&["rollback_failed"])?;
+    let error = told[0]["error"].as_str().unwrap_or_default();
+    assert!(error.contains("was ended: signal"), "{error}");
+    ground.computer.guest.await_another_boot(&boot)?;
+    ground.computer.update()?;
+    ground.tells(&["rolled_back"])?;
     ground.is_wholly("1")
 }

@@ -131,6 +131,36 @@ fn a_system_that_breaks_nix_is_rolled_back() -> Result<()> {
     ground.is_up_to_date()
 }
 
+// Issue 10, line 19: as NixOS has it, with a daemon that builds as users of its own.
+#[test]
+fn a_system_whose_nix_daemon_does_not_answer_is_rolled_back() -> Result<()> {
+    let daemon = r#"
+      nix.envVars.NIX_REMOTE = "daemon";
+      systemd.services.nix-daemon = {
+        wantedBy = [ "multi-user.target" ];
+        serviceConfig.ExecStart = "/usr/bin/nix-daemon";
+      };
+    "#;
+    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    let builders = "groupadd --system nixbld; useradd --system --gid nixbld --groups nixbld nixbld1; \
+         sed -i 's/^build-users-group =.*/build-users-group = nixbld/' /etc/nix/nix.conf";
+    ground.computer.guest.shell(builders)?.success()?;
+    ground.pin()?;
+    ground.publish(daemon)?;
+    ground.update(0)?;
+    let told = ground.tells(&["switched"])?;
+    assert_eq!(told[0]["error"], serde_json::Value::Null);
+    // By its unit, which builds by way of the daemon.
+    ground.publish(daemon)?;
+    let unit = ["systemctl", "start", "bento-update.service"];
+    ground.computer.guest.run(unit)?.success()?;
+    ground.tells(&["switched"])?;
+    ground.is_up_to_date()?;
+
+    let deaf = daemon.replace("/usr/bin/nix-daemon", "/usr/bin/sleep infinity");
+    ground.goes_back_from(&deaf, "cannot connect to socket")
+}
+
 #[test]
 fn what_the_switch_says_decides_what_becomes_of_the_new_system() -> Result<()> {
     let mut ground = pinned()?;
