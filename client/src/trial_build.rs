@@ -76,7 +76,12 @@ mod tests {
         let environment = [("PATH".to_owned(), "/nix/store/x/bin".to_owned())];
         let command = command(Some(&environment));
         let arguments: Vec<_> = command.get_args().map(|it| it.to_str().unwrap()).collect();
-        for option in [["builders", ""], ["max-jobs", "1"], ["substitute", "false"]] {
+        for option in [
+            ["builders", ""],
+            ["max-jobs", "1"],
+            ["substitute", "false"],
+            ["post-build-hook", ""],
+        ] {
             assert!(
                 arguments.windows(2).any(|pair| pair == option),
                 "{option:?}"

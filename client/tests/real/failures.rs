@@ -13,13 +13,19 @@ fn another_host_key_ends_it_before_anything_is_told() {
     server::make_key(&ground.path("other"));
     let other = server::public_key(&ground.path("other"));
     ground.write_settings(&ground.settings(&other, ""));
-    let ended = ground.update().with(4).complaining("bento host-key");
-    assert_eq!(
-        ended.stderr.matches("SHA256:").count(),
-        2,
-        "{}",
-        ended.stderr
-    );
+    let fingerprint = |key: &str| server::fingerprint(&ground.path(key));
+    // Issue 10, line 38: both fingerprints, where the pinned key stands, and what prints the right one.
+    ground
+        .update()
+        .with(4)
+        .complaining(&format!(
+            "shows the host key {}",
+            fingerprint("server/host_key")
+        ))
+        .complaining(&format!("pinned is {}", fingerprint("other")))
+        .complaining("`bento host-key`")
+        .complaining("host_keys in /etc/bento/client.toml")
+        .complaining("services.bento-client.servers");
     // Whoever sits there doesn't even learn the name.
     assert!(
         !ground.server.log().contains("kikimora"),
@@ -113,6 +119,33 @@ fn wrong_settings_and_a_missing_key_are_usage_errors() {
         .update()
         .with(2)
         .complaining("bento-client bootstrap");
+}
+
+// Issue 10, line 41.
+#[test]
+fn whoever_lacks_the_rights_of_root_is_told_so() {
+    let mut ground = Ground::new();
+    let advice = ". Run it as root";
+    // Where it was built, others may not look.
+    let program = ground.path("bento-client");
+    fs::copy(env!("CARGO_BIN_EXE_bento-client"), &program).unwrap();
+    for command in ["update", "report", "rollback"] {
+        let client = ground.client(command);
+        let mut nobody = ground.environment("setpriv");
+        nobody
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&program)
+            .args(client.get_args());
+        Ended::of(nobody.output().unwrap())
+            .with(2)
+            .complaining("Permission denied")
+            .complaining(advice);
+    }
+    // Who is root is told nothing of it, whatever is denied.
+    ground.publish(flake("1"), &[]);
+    ground.enrol("");
+    let refused = ground.update().with(4).stderr;
+    assert!(!refused.contains(advice), "{refused}");
 }
 
 #[test]

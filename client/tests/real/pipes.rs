@@ -72,6 +72,11 @@ fn no_command_minds_that_nobody_reads_what_it_says() {
     // What they were asked to do is done.
     ground.is_wholly_on("2");
     assert_eq!(ground.switches().len(), 8);
+    // A warning doesn't end it either.
+    ground.ask("hold", &["--for", "1h"]).with(0);
+    ground.publish(flake("3"), &[]);
+    ground.update().with(0).complaining("updates are held");
+    assert_eq!(unread(ground.client("update")), 0);
     ground.write_settings("name = 3\n");
     assert_eq!(unread(ground.client("update")), 2);
 }

@@ -316,3 +316,13 @@ pub(crate) fn public_key(file: &Path) -> String {
     let text = fs::read_to_string(file.with_extension("pub")).unwrap();
     text.trim_end().to_owned()
 }
+
+/// What people compare of a key, as OpenSSH prints it.
+pub(crate) fn fingerprint(file: &Path) -> String {
+    let listed = Command::new("ssh-keygen")
+        .arg("-lf")
+        .arg(file.with_extension("pub"))
+        .output();
+    let text = String::from_utf8(listed.unwrap().stdout).unwrap();
+    text.split(' ').nth(1).unwrap().to_owned()
+}

@@ -76,7 +76,9 @@ fn status_says_what_the_machine_is_on_and_what_comes_next() {
         "failed generation {}, tried again at the next run",
         short(&second)
     );
-    says(&ground, &[&failed, "undefined variable 'nonsense'"]);
+    // Issue 10, line 42: as the states of `bento status` are spelled.
+    let run = format!("build-failed {}", short(&second));
+    says(&ground, &[&failed, &run, "undefined variable 'nonsense'"]);
 
     ground.ask("hold", &["--for", "4h"]).with(0);
     assert!(status(&ground)["held"].is_string());

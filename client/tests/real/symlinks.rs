@@ -1,10 +1,16 @@
 //! Symlinks of a configuration, as a real Nix sees them. Issue 10, line 3.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::ground::{Ground, flake, host, with};
+use bento_protocol::Digest;
+
+use crate::ground::{Ground, NAME, flake, host, with};
 use crate::publisher::{Content, Generation};
+
+/// Where the configuration has a symlink that Nix follows.
+const OVERLAY: &str = "config/common/overlays/default.nix";
 
 /// A system that depends on what its overlay is, and on all that lies in its folder.
 const FLAKE: &str = "{ outputs = { self }: { nixosConfigurations.kikimora.config.system.build.toplevel =\n\
@@ -23,13 +29,9 @@ fn configuration(version: &str, more: Vec<Content>) -> Vec<Content> {
 }
 
 fn link(target: &str) -> Vec<Content> {
-    let (overlay, dangling) = (
-        "config/common/overlays/default.nix",
-        "config/dotfiles/theme",
-    );
     vec![
-        Content::symlink(overlay, target),
-        Content::symlink(dangling, "../.local/theme"),
+        Content::symlink(OVERLAY, target),
+        Content::symlink("config/dotfiles/theme", "../.local/theme"),
     ]
 }
 
@@ -83,8 +85,7 @@ fn has(ground: &Ground, generation: &Generation) {
 #[test]
 fn a_configuration_with_symlinks_is_built_as_it_is_in_git() {
     let mut ground = Ground::new();
-    let overlay = "config/common/overlays/default.nix";
-    let copy = vec![Content::new(overlay, "import ../../pkgs/hello.nix")];
+    let copy = vec![Content::new(OVERLAY, "import ../../pkgs/hello.nix")];
     let folder = vec![Content::symlink("config/common/overlays", "../pkgs")];
     let other = vec![Content::new("config/pkgs/other.nix", "\"other\"")];
     let steps = [
@@ -119,7 +120,20 @@ fn a_configuration_with_symlinks_is_built_as_it_is_in_git() {
     assert_eq!(ground.reports().len(), 6);
 }
 
-/// What a server that lies could send: nothing of it is created, and the machine stays as it was.
+/// The id that a generation has whose overlay is a symlink to something else, such as no generation can have.
+fn id_with_overlay(generation: &Generation, target: &str) -> String {
+    let mut lines = format!("bento-generation 1\nhost {NAME}\npolicy {{}}\n");
+    for entry in generation.manifest.files() {
+        let line = match entry.path().as_str() {
+            OVERLAY => format!("link {} {OVERLAY}", Digest::of(target)),
+            _ => entry.id_line(),
+        };
+        lines += &format!("{line}\n");
+    }
+    Digest::of(lines).to_string()
+}
+
+/// What a server that lies could send, by an id that fits it: nothing of it is created, and the machine stays as it was.
 #[test]
 fn a_symlink_that_leads_out_of_the_configuration_changes_nothing() {
     let mut ground = Ground::new();
@@ -132,9 +146,12 @@ fn a_symlink_that_leads_out_of_the_configuration_changes_nothing() {
         configuration("2", link("../../pkgs/other.nix")),
     );
     let manifest = serde_json::to_string(&next.manifest).unwrap();
+    let honest = next.manifest.generation().to_string();
     for target in ["../../../secrets/token", "/etc/passwd", "x/../../../../x"] {
+        let id = id_with_overlay(&next, target);
         let lie = manifest.replace("../../pkgs/other.nix", target);
         assert_ne!(lie, manifest);
+        let lie = lie.replace(&honest, &id);
         let mut archive = crate::publisher::Archive::new();
         archive.add("manifest.json", lie.as_bytes());
         for entry in next.manifest.files() {
@@ -148,10 +165,13 @@ fn a_symlink_that_leads_out_of_the_configuration_changes_nothing() {
         let archive = archive.finish();
         ground.server.publish_as(&next, |publication| {
             fs::write(publication.join("bundle.tar.gz"), &archive).unwrap();
+            fs::remove_file(publication.join("generation")).unwrap();
+            symlink(&id, publication.join("generation")).unwrap();
         });
         ground
             .update()
-            .complaining("config/common/overlays/default.nix is a symlink");
+            .with(6)
+            .complaining(&format!("{OVERLAY} is a symlink"));
         assert_eq!(ground.state_names("generations"), before);
         ground.is_wholly_on("1");
     }
