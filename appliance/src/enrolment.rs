@@ -216,6 +216,7 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
     const SIZE: u32 = UIDS.end - UIDS.start;
+    const WEEK: Duration = Duration::from_hours(7 * 24);
 
     fn name(text: &str) -> HostName {
         text.parse().unwrap()
@@ -234,7 +235,7 @@ mod tests {
 
     /// When nobody who was removed can come back any more.
     fn later() -> Timestamp {
-        NOW + KEPT
+        NOW + WEEK
     }
 
     // Issue 10, line 13.
@@ -276,9 +277,9 @@ mod tests {
         assert!(again.is_kept(&name("a")));
         again.forget(removed_at, forget(NOW));
         assert!(!again.is_kept(&name("a")));
-        enrolments.forget(removed_at + KEPT - Duration::from_secs(1), |_| None);
+        enrolments.forget(removed_at + WEEK - Duration::from_secs(1), |_| None);
         assert!(enrolments.is_kept(&name("a")));
-        enrolments.forget(removed_at + KEPT, |_| None);
+        enrolments.forget(removed_at + WEEK, |_| None);
         assert!(!enrolments.bring_back(&name("a"), one));
         assert_eq!(enrolments.enrol(&name("late"), NOW), Some(uid));
         // Who comes with another key is new, and nothing is kept of the one before.

@@ -58,32 +58,40 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
+
+    /// How long a lock may take before it never comes.
+    const MISSING: Duration = Duration::from_secs(60);
 
     #[test]
     fn who_copies_is_alone_however_many_take_turns_in_changing() {
         let folder = tempfile::tempdir().unwrap();
-        let runtime = Runtime::new(folder.path());
-        assert!(alone(&runtime).is_err(), "nobody runs");
-        // One of them holds it at any time.
-        let (sender, receiver) = mpsc::channel();
-        let first = change(&runtime).unwrap();
+        let runtime = &Runtime::new(folder.path());
+        assert!(alone(runtime).is_err(), "nobody runs");
+        let (sender, copies) = mpsc::channel();
+        let mut held = change(runtime).unwrap();
         thread::scope(|scope| {
-            scope.spawn(|| sender.send(alone(&runtime).is_ok()));
-            let mut held = vec![first];
-            while receiver.recv_timeout(Duration::from_millis(1)).is_err() {
-                let (next, came) = mpsc::channel();
-                let runtime = &runtime;
-                scope.spawn(move || next.send(change(runtime)));
-                held.extend(came.recv_timeout(Duration::from_millis(50)).ok().flatten());
-                held.remove(0);
-                if held.is_empty() {
-                    assert!(receiver.recv().unwrap());
-                    break;
+            scope.spawn(move || sender.send(alone(runtime)));
+            // One of them holds it at any time, until the door is shut.
+            let began = Instant::now();
+            let late = loop {
+                let (sender, changes) = mpsc::channel();
+                scope.spawn(move || sender.send(change(runtime)));
+                match changes.recv_timeout(Duration::from_millis(50)) {
+                    Ok(next) => held = next.unwrap(),
+                    Err(_) => break changes,
                 }
-            }
+                assert!(began.elapsed() < MISSING, "they take turns for ever");
+                assert!(copies.try_recv().is_err(), "somebody changes something");
+            };
+            assert!(copies.try_recv().is_err(), "somebody changes something");
+            drop(held);
+            let copy = copies.recv_timeout(MISSING).unwrap().unwrap();
+            assert!(late.try_recv().is_err(), "somebody copies");
+            drop(copy);
+            assert!(late.recv_timeout(MISSING).unwrap().is_some());
         });
     }
 }

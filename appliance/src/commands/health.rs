@@ -118,3 +118,34 @@ fn locked_out(state: &State, runtime: &Runtime) -> Result<Vec<HostName>> {
     );
     Ok(locked_out)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        health: Health,
+    }
+
+    // Issue 10, line 41.
+    #[test]
+    fn where_no_appliance_listens_it_says_what_it_asked_and_where_to_ask() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let line = Line::try_parse_from(["health", "--address", &address]).unwrap();
+        let told = format!("{:#}", line.health.run(&mut Vec::new()).unwrap_err());
+        assert!(told.starts_with(&format!("asked {address}, ")), "{told}");
+        assert!(
+            told.contains("from outside: podman exec bento bento health: "),
+            "{told}"
+        );
+        assert!(told.contains("refused"), "{told}");
+    }
+}

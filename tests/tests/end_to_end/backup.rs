@@ -2,14 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{self as system, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bento_tests::{Appliance, Fleet, Options, Podman, appliance, process, wait};
+use nix::sys::stat::{major, minor};
 
 use crate::machine::Machine;
 use crate::{reports, states};
@@ -20,6 +22,8 @@ const TIMES: usize = 5;
 /// How much of an archive is read at a time, with a pause after it.
 const PIECE: usize = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(40);
+/// Some seconds of compressing on any machine.
+const MUCH: usize = 40 << 20;
 
 fn fleet() -> Result<Fleet> {
     let mut fleet = Fleet::new()?;
@@ -83,7 +87,8 @@ fn back_up_slowly(podman: &Podman, appliance: &Appliance) -> Result<Vec<u8>> {
         }
         thread::sleep(PAUSE);
     }
-    assert!(backup.wait()?.success());
+    // No panic, after which nobody would tell the others to stop.
+    ensure!(backup.wait()?.success(), "the backup failed");
     Ok(archive)
 }
 
@@ -175,6 +180,66 @@ fn a_backup_of_a_busy_appliance_through_a_slow_pipe_is_whole() -> Result<()> {
             states::await_word(&restored, name, "up-to-date")?;
         }
     }
+    Ok(())
+}
+
+/// How many wait for a lock on a file, as the kernel tells.
+fn waiting(file: &File) -> Result<usize> {
+    let found = file.metadata()?;
+    let (device, inode) = (found.dev(), found.ino());
+    let file = format!(" {:02x}:{:02x}:{inode} ", major(device), minor(device));
+    let locks = fs::read_to_string("/proc/locks")?;
+    let waits = |line: &&str| line.contains(" -> FLOCK ") && line.contains(&file);
+    Ok(locks.lines().filter(waits).count())
+}
+
+/// Whether something is just being written that will be published for a machine.
+fn is_being_published(state: &Path, name: &str) -> Result<bool> {
+    let publications = state.join("hosts").join(name).join("publications");
+    for entry in fs::read_dir(publications)? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().ends_with(".partial") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+// Issue 10, line 35.
+#[test]
+fn who_publishes_and_who_takes_reports_in_wait_for_a_backup_and_it_for_them() -> Result<()> {
+    let fleet = fleet()?;
+    let appliance = Appliance::start(fleet.path(), Options::default())?;
+    let machine = Machine::of(&fleet, "kikimora", &appliance);
+    let session = machine.log_in()?;
+    let old = session.poll()?;
+    // As a backup does it, in the moment in which it copies.
+    let runtime = format!("/proc/{}/root/run/bento", appliance.first_process()?);
+    let lock = File::open(Path::new(&runtime).join("changes.lock"))?;
+    lock.lock()?;
+    fleet.write("hosts/kikimora/configuration.nix", "{ changed = true; }")?;
+    session.leave(&reports::success(old))?;
+    drop(session);
+    wait::until("both to wait", process::LONG, || {
+        waiting(&lock).ok().filter(|count| *count == 2)
+    })?;
+    assert_eq!(machine.log_in()?.poll()?, old);
+    assert_eq!(states::of(&appliance, "kikimora")?["runs"], 0);
+    lock.unlock()?;
+    machine.await_other_than(old)?;
+    states::await_runs(&appliance, "kikimora", 1)?;
+
+    let mut noise = vec![0; MUCH];
+    File::open("/dev/urandom")?.read_exact(&mut noise)?;
+    fleet.write("hosts/kikimora/noise", noise)?;
+    let state = appliance.state_folder()?;
+    let is_being_published = || is_being_published(&state, "kikimora").unwrap_or_default();
+    let is_kept_out = wait::until("a publication to be under way", process::LONG, || {
+        let (before, taken) = (is_being_published(), lock.try_lock());
+        let _ = lock.unlock();
+        (before && is_being_published()).then_some(taken.is_err())
+    })?;
+    assert!(is_kept_out, "half a publication would be in the backup");
     Ok(())
 }
 

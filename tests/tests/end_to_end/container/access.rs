@@ -41,7 +41,8 @@ fn inbox(state: &Path, name: &str) -> Result<PathBuf> {
     Ok(host.join(fs::read_link(host.join("current"))?).join("logs"))
 }
 
-/// Everything that a machine does works: it polls, pulls and reports, and can't list its inbox.
+/// Everything that a machine does works: it polls, pulls and reports, reads a file of its configuration that nobody
+/// else may change, and can't list its inbox.
 fn works(fleet: &Fleet, appliance: &Appliance, name: &str) -> Result<()> {
     let machine = Machine::of(fleet, name, appliance);
     let runs = states::of(appliance, name)?["runs"]
@@ -50,7 +51,10 @@ fn works(fleet: &Fleet, appliance: &Appliance, name: &str) -> Result<()> {
     let session = machine.log_in()?;
     let generation = session.pull()?;
     session.leave(&reports::success(generation.id()))?;
+    assert_eq!(session.read("/config/bin/run")?, b"#!/bin/sh\n");
     drop(session);
+    let run = inbox(&appliance.state_folder()?, name)?.with_file_name("config/bin/run");
+    assert_eq!(fs::metadata(run)?.mode() & 0o022, 0, "others may change it");
     states::await_runs(appliance, name, runs + 1)?;
     let listed = machine.sftp("ls /logs")?;
     assert_ne!(listed.code(), 0, "{}", listed.stdout);

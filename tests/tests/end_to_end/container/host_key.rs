@@ -101,6 +101,32 @@ fn check(fleet: &Fleet, appliance: &Appliance, keys: &[&str]) -> Result<Output> 
     process::run(&mut client("check")?, process::SHORT)
 }
 
+// Issue 10, line 38.
+#[test]
+fn the_key_is_printed_with_the_fingerprint_that_a_machine_shows_of_it() -> Result<()> {
+    let fleet = fleet()?;
+    let appliance = Appliance::start(fleet.path(), Options::default())?;
+    let line = appliance.host_key()?;
+    let words: Vec<_> = line.split(' ').collect();
+    assert_eq!((words.len(), words[0]), (3, "ssh-ed25519"), "{line}");
+    let fingerprint = words[2];
+    let pinned = format!("answers with the pinned host key {fingerprint}");
+    let good = check(&fleet, &appliance, &[&line])?;
+    assert!(good.stdout.contains(&pinned), "{}", good.stdout);
+
+    let another = fs::read_to_string(fleet.key("kikimora").with_added_extension("pub"))?;
+    let refused = check(&fleet, &appliance, &[another.trim()])?;
+    for part in [
+        &format!("shows the host key {fingerprint}, but pinned is SHA256:"),
+        "`bento host-key`",
+        "/etc/bento/client.toml",
+        "hostKeys of services.bento-client.servers",
+    ] {
+        assert!(refused.stdout.contains(part), "{part}: {}", refused.stdout);
+    }
+    Ok(())
+}
+
 #[test]
 fn while_one_replaces_the_other_a_machine_that_knows_both_finds_the_appliance() -> Result<()> {
     let fleet = fleet()?;
