@@ -11,15 +11,15 @@ use std::time::SystemTime;
 use bento_protocol::{HostName, Report};
 use jiff::Timestamp;
 
-use crate::durable;
 use crate::generation::{self, DigestCache};
 use crate::problem::Problem;
 use crate::publication::Publications;
-use crate::published::Published;
+use crate::publication::published::Published;
 use crate::report::Ledger;
 use crate::report::fixture::record;
-use crate::state::{HostState, Runtime, State};
-use crate::tree::{FleetFolder, HostTree};
+use crate::scan::{FleetFolder, HostTree};
+use crate::store::atomic_file;
+use crate::store::paths::{HostState, Runtime, State};
 
 /// Runs git in a folder, as somebody, and whatever this machine says of git.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
@@ -72,12 +72,12 @@ impl Kept {
         let text = format!("[server]\naddress = \"bento.example.org\"\n{tables}");
         let reading = crate::fleet::read(&text).unwrap();
         assert_eq!(reading.problems, []);
-        durable::write_json(&self.state.fleet(), &reading.fleet).unwrap();
+        atomic_file::write_json(&self.state.fleet(), &reading.fleet).unwrap();
     }
 
     /// These are all the problems that there are.
     pub(crate) fn tell(&self, problems: &[Problem]) {
-        durable::write_json(&self.runtime.problems(), &problems).unwrap();
+        atomic_file::write_json(&self.runtime.problems(), &problems).unwrap();
     }
 
     pub(crate) fn host(&self, name: &str) -> HostState {
@@ -117,7 +117,7 @@ impl Kept {
         let chroot = host.publications().join("1/chroot");
         fs::create_dir_all(&chroot).unwrap();
         symlink(chroot, host.current()).unwrap();
-        durable::write_json(&host.published(), published).unwrap();
+        atomic_file::write_json(&host.published(), published).unwrap();
     }
 
     /// The machine reported these, and nothing else.
@@ -127,7 +127,7 @@ impl Kept {
             ledger.note(&record(ledger.next, report.clone()));
         }
         fs::create_dir_all(self.host(name).root()).unwrap();
-        durable::write_json(&self.host(name).ledger(), &ledger).unwrap();
+        atomic_file::write_json(&self.host(name).ledger(), &ledger).unwrap();
     }
 
     pub(crate) fn contact(&self, name: &str, time: Timestamp) {

@@ -15,7 +15,7 @@ use sha2::Digest as _;
 
 use crate::fleet::Host;
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, HostTree, Stamp, TreeFile};
+use crate::scan::{FleetFolder, HostTree, Stamp, TreeFile};
 
 /// Digests of files that were read before, by stamp: an unchanged fleet costs one stat a file.
 #[derive(Debug, Default)]

@@ -6,8 +6,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bento_appliance::commands::{CommandLine, ToldThere};
-use bento_appliance::terminal::to_stderr;
+use bento_appliance::cli::{CommandLine, ToldThere};
+use bento_appliance::text::terminal::to_stderr;
 use clap::{CommandFactory, Parser};
 use clap_complete::env::CompleteEnv;
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use bento_protocol::HostName;
 use serde::{Deserialize, Serialize};
 
-use crate::listing::first_few;
-use crate::report::is_shown;
+use crate::text::list::first_few;
+use crate::text::sanitise::is_shown;
 
 /// One thing that is wrong: where, what, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bento_appliance::session::{Exits, reap};
+use bento_appliance::sshd::{Exits, reap};
 
 #[test]
 fn every_end_is_known_whoever_reaps() {

@@ -10,7 +10,7 @@ use std::iter;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use bento_appliance::commands::CommandLine;
+use bento_appliance::cli::CommandLine;
 use clap::CommandFactory;
 
 /// The exit code of a panic, which ends the process, as a shell would show it.

@@ -1,5 +1,17 @@
 //! What of this machine lies outside of bento's own folder.
 
+pub(crate) mod confirm;
+pub(crate) mod disk;
+pub(crate) mod guard;
+pub(crate) mod health;
+pub(crate) mod inputs;
+pub(crate) mod next_client;
+pub(crate) mod reboot;
+pub(crate) mod rollback_timer;
+pub(crate) mod secrets;
+pub(crate) mod switch;
+pub(crate) mod trial_build;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +20,7 @@ use bento_protocol::{Digest, SystemPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::health::HEALTH_FOLDER;
+use crate::machine::health::HEALTH_FOLDER;
 
 /// The paths of a machine, all below one root: `/`, unless it is a tree that was prepared elsewhere.
 #[derive(Debug, Clone)]

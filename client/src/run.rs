@@ -1,6 +1,6 @@
-//! A run on this very machine: the [`World`](crate::transaction::World) that is real.
+//! A run on this very machine: the [`World`](crate::update::World) that is real.
 
-mod world;
+mod effects;
 
 use std::path::{Path, PathBuf};
 
@@ -8,21 +8,24 @@ use anyhow::Context;
 use bento_nix::Tail;
 use bento_protocol::{RunId, SystemPath};
 
-use crate::arm::{self, Decision, Inhibitor};
-use crate::connection::Connection;
 use crate::console::Console;
 use crate::exit::{Because, ExitReason, Failure};
-use crate::generations::Staged;
-use crate::identity::Identity;
+use crate::generation::staged::Staged;
 use crate::machine::Machine;
-use crate::poll;
-use crate::record::{self, Awaiting, Installed, Journal};
-use crate::report;
-use crate::secrets;
+use crate::machine::rollback_timer;
+use crate::machine::rollback_timer::{Decision, Inhibitor};
+use crate::machine::secrets;
+use crate::server::connection::Connection;
+use crate::server::delivery;
+use crate::server::identity::Identity;
+use crate::server::poll;
 use crate::settings::Settings;
-use crate::spool::Spool;
+use crate::state::record;
+use crate::state::record::{Awaiting, Installed, Journal};
+use crate::state::spool::Spool;
 use crate::state::{Lock, LockError, State};
-use crate::transaction::{self, Wish};
+use crate::update;
+use crate::update::Wish;
 
 /// Where a run finds everything.
 #[derive(Debug, Clone)]
@@ -45,7 +48,7 @@ pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
     // What was left undone is completed also where the settings are what is broken.
     let known = known
         .inspect_err(|_| {
-            transaction::recover(&mut Here::new(site, None));
+            update::recover(&mut Here::new(site, None));
         })
         .because(ExitReason::Usage)?;
     let wish = Wish {
@@ -55,7 +58,7 @@ pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
     };
     let mut here = Here::new(site, Some(known));
     here.force = force;
-    transaction::update(&mut here, wish)
+    update::update(&mut here, wish)
 }
 
 /// Restarts this machine if that is wanted and allowed now.
@@ -63,7 +66,7 @@ pub fn reboot_if_needed(site: &Site) -> Result<(), Failure> {
     let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
     let _lock = prepare(site)?;
     let mut here = Here::new(site, Some(known));
-    transaction::reboot_if_needed(&mut here)
+    update::reboot_if_needed(&mut here)
 }
 
 /// Reports what is so now, and says so.
@@ -71,7 +74,7 @@ pub fn report(site: &Site) -> Result<(), Failure> {
     let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
     let _lock = prepare(site)?;
     let mut here = Here::new(site, Some(known));
-    transaction::report_now(&mut here)?;
+    update::report_now(&mut here)?;
     let server = here.polled.take().unwrap_or_default();
     here.console
         .line(&format!("The report was delivered to {server}."));
@@ -81,7 +84,9 @@ pub fn report(site: &Site) -> Result<(), Failure> {
 /// What the armed timer does: brings the old system back, unless the new one was confirmed. It needs neither settings
 /// nor the lock of runs: the one may be what is broken, and the other in the hands of a run that hangs.
 pub fn roll_back_armed(site: &Site, run: RunId) -> Result<(), Failure> {
-    if arm::decision(&site.state, run).because(ExitReason::RolledBack)? != Some(Decision::Armed) {
+    if rollback_timer::decision(&site.state, run).because(ExitReason::RolledBack)?
+        != Some(Decision::Armed)
+    {
         return Ok(());
     }
     let mut here = Here::new(site, None);
@@ -91,7 +96,7 @@ pub fn roll_back_armed(site: &Site, run: RunId) -> Result<(), Failure> {
             journal.with_context(|| format!("there is no journal of the run {run}"))
         })
         .because(ExitReason::RolledBack)?;
-    let was_brought_back = transaction::roll_back(&mut here, &journal)
+    let was_brought_back = update::roll_back(&mut here, &journal)
         .context("THE ROLLBACK FAILED, and this machine needs a look; it is tried again at the next start")
         .because(ExitReason::RolledBack)?;
     if was_brought_back {
@@ -111,7 +116,7 @@ fn tell_at_once(site: &Site) {
     let known = Identity::with_settings(&site.config);
     // Without them the report waits for the next start.
     if let Ok(known) = known {
-        transaction::recover(&mut Here::new(site, Some(known)));
+        update::recover(&mut Here::new(site, Some(known)));
     }
 }
 
@@ -120,7 +125,7 @@ pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
     let _lock = prepare(site)?;
     let known = Identity::with_settings(&site.config);
     let mut here = Here::new(site, known.ok());
-    let old = transaction::roll_back_by_hand(&mut here)?;
+    let old = update::roll_back_by_hand(&mut here)?;
     here.console.line(&format!(
         "{old} runs again. The generation that was installed stays out until it changes, or until \
          `bento-client update --retry` installs it again."
@@ -147,7 +152,7 @@ pub fn settle_secrets(site: &Site, booting: Option<&Path>) -> anyhow::Result<()>
     {
         return Ok(());
     }
-    let generation = transaction::secrets_of_boot(
+    let generation = update::secrets_of_boot(
         installed.as_ref(),
         awaiting.as_ref(),
         journal.as_ref(),
@@ -251,7 +256,7 @@ impl<'a> Here<'a> {
         let known = usable(&self.known, self.site)?;
         let connection = connection(&mut self.connection, known)?;
         let console = &mut self.console;
-        report::deliver(connection, self.state, &mut |error| {
+        delivery::deliver(connection, self.state, &mut |error| {
             console.warn(&format!("{error:#}"))
         })
     }

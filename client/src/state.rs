@@ -1,5 +1,11 @@
 //! `/var/lib/bento`: every path that there is in it.
 
+pub(crate) mod atomic_file;
+pub(crate) mod contact;
+pub(crate) mod hold;
+pub(crate) mod record;
+pub(crate) mod spool;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};

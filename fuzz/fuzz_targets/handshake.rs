@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use bento_appliance::session::{Introduction, host_key_algorithms};
+use bento_appliance::sshd::{Introduction, host_key_algorithms};
 use libfuzzer_sys::fuzz_target;
 
 /// The longest line with which an SSH client introduces itself (RFC 4253, section 4.2).

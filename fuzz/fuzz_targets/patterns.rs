@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use bento_appliance::problem::Problem;
-use bento_appliance::tree::{BadPattern, Chain, Narrowing, Patterns};
+use bento_appliance::scan::{BadPattern, Chain, Narrowing, Patterns};
 use bento_fuzz::shown;
 use bento_protocol::{Area, FilePath};
 use libfuzzer_sys::fuzz_target;

@@ -6,12 +6,12 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use bento_appliance::durable;
+use bento_appliance::store::atomic_file;
 use bento_appliance::fleet;
 use bento_appliance::report::{Content, Ledger, Limits, Record, Store, Writers, take_in};
-use bento_appliance::state::{HostState, Runtime, State};
+use bento_appliance::store::paths::{HostState, Runtime, State};
 use bento_appliance::status::{Status, table};
-use bento_appliance::terminal::Terminal;
+use bento_appliance::text::terminal::Terminal;
 use bento_fuzz::{place, recipe, shown};
 use bento_protocol::{HostName, Report, ReportName, RunId, limits};
 use jiff::Timestamp;

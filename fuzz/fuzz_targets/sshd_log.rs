@@ -3,7 +3,7 @@
 #![no_main]
 
 use bento_appliance::report;
-use bento_appliance::session::Line;
+use bento_appliance::sshd::Line;
 use bento_fuzz::shown;
 use libfuzzer_sys::fuzz_target;
 

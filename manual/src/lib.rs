@@ -10,7 +10,7 @@ use clap::{Command, CommandFactory};
 /// The programs of bento: what each one's command line takes.
 pub fn programs() -> [Command; 3] {
     [
-        bento_appliance::commands::CommandLine::command(),
+        bento_appliance::cli::CommandLine::command(),
         bento_client::commands::CommandLine::command(),
         bento_image::commands::CommandLine::command(),
     ]

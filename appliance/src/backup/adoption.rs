@@ -6,8 +6,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::entry::is_own;
-use crate::durable;
-use crate::state::State;
+use crate::store::atomic_file;
+use crate::store::paths::State;
 
 /// It is being unpacked: nothing has changed yet.
 const PARTIAL: &str = "restore.partial";
@@ -23,7 +23,7 @@ pub(super) fn partial(state: &State) -> PathBuf {
 
 /// Makes what was unpacked the state, instead of what it held before.
 pub(super) fn adopt(state: &State) -> io::Result<()> {
-    durable::rename(&partial(state), &state.root().join(CLEARING))?;
+    atomic_file::rename(&partial(state), &state.root().join(CLEARING))?;
     go_on(state)
 }
 
@@ -32,7 +32,7 @@ pub(super) fn adopt(state: &State) -> io::Result<()> {
 /// # Errors
 /// When that can't be done.
 pub fn finish(state: &State) -> io::Result<()> {
-    durable::remove_tree(&partial(state))?;
+    atomic_file::remove_tree(&partial(state))?;
     go_on(state)
 }
 
@@ -42,18 +42,18 @@ fn go_on(state: &State) -> io::Result<()> {
         for entry in fs::read_dir(state.root())? {
             let entry = entry?;
             if !entry.file_name().to_str().is_some_and(is_own) {
-                durable::remove_tree(&entry.path())?;
+                atomic_file::remove_tree(&entry.path())?;
             }
         }
-        durable::rename(&clearing, &moving)?;
+        atomic_file::rename(&clearing, &moving)?;
     }
     if moving.exists() {
         for entry in fs::read_dir(&moving)? {
             let entry = entry?;
-            durable::rename(&entry.path(), &state.root().join(entry.file_name()))?;
+            atomic_file::rename(&entry.path(), &state.root().join(entry.file_name()))?;
         }
         fs::remove_dir(&moving)?;
-        durable::sync_folder_of(&moving)?;
+        atomic_file::sync_folder_of(&moving)?;
     }
     Ok(())
 }

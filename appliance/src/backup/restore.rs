@@ -15,12 +15,13 @@ use super::entry::{EntryPath, Kind, is_own};
 use super::seal::{End, Seal};
 use super::writer::{Hashing, Head};
 use super::{END, HEAD, adoption};
-use crate::access::{self, Depth, Rule};
-use crate::enrolment::Enrolments;
 use crate::problem;
 use crate::publication::Publications;
-use crate::roster::read_fleet;
-use crate::state::{Runtime, State};
+use crate::store::accounts::Enrolments;
+use crate::store::machines::read_fleet;
+use crate::store::paths::{Runtime, State};
+use crate::store::permissions;
+use crate::store::permissions::{Depth, Rule};
 
 /// How much of its own documents is read, in bytes.
 const DOCUMENT: u64 = 4096;
@@ -235,7 +236,8 @@ fn set_owners(unpacked: &State, enrolments: &Enrolments) -> Result<()> {
     let nowhere = Runtime::new(unpacked.root().join("run/bento"));
     let mut problems = Vec::new();
     for (name, uid) in enrolments.accounts() {
-        let of_host = access::of_host(unpacked, &nowhere, name, uid, Depth::Everything, Rule::mend);
+        let of_host =
+            permissions::of_host(unpacked, &nowhere, name, uid, Depth::Everything, Rule::mend);
         problems.extend(of_host.problems);
     }
     ensure!(

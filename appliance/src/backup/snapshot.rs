@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use super::entry::is_own;
 use crate::publication::Publications;
-use crate::standstill;
-use crate::state::{HostState, Runtime, State};
+use crate::store::change_lock;
+use crate::store::paths::{HostState, Runtime, State};
 
 /// How the folder of a snapshot begins.
 const PREFIX: &str = "backup.";
@@ -43,7 +43,7 @@ impl Snapshot {
         let nobody_runs = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         let alone = match nobody_runs {
             true => None,
-            false => Some(standstill::alone(runtime).with_context(|| {
+            false => Some(change_lock::alone(runtime).with_context(|| {
                 format!(
                     "an appliance uses {} that doesn't run here: run this in its container, as in `podman exec bento \
                      bento backup`",

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::fixture::Kept;
 use crate::report::fixture::report;
-use crate::state::State;
+use crate::store::paths::State;
 
 /// A state that no appliance uses, with a machine that has everything a machine can have.
 fn kept() -> Kept {

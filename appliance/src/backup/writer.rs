@@ -13,7 +13,7 @@ use tar::{Builder, EntryType, Header};
 use super::entry::{EntryPath, Kind};
 use super::seal::Seal;
 use super::{END, HEAD, Snapshot};
-use crate::durable;
+use crate::store::atomic_file;
 
 /// The first entry of an archive.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ fn add_document<T: Serialize>(
     name: &str,
     document: &T,
 ) -> io::Result<()> {
-    let json = durable::to_json(document)?;
+    let json = atomic_file::to_json(document)?;
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::Regular);
     header.set_mode(0o600);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::group::Group;
 use super::tracked::{listed, tracked};
-use crate::listing::first_few;
 use crate::problem::Problem;
+use crate::text::list::first_few;
 
 /// How many files are named.
 const NAMED: usize = 3;

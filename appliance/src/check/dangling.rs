@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::group::Group;
-use crate::forecast::Forecast;
+use crate::preview::Forecast;
 use crate::problem::Problem;
-use crate::tree::{Narrowing, TreeFile};
+use crate::scan::{Narrowing, TreeFile};
 
 /// Each group's symlinks whose targets its machines don't get. One that leads nowhere in the fleet folder either is as
 /// its owner wants it.

@@ -10,8 +10,8 @@ use bento_protocol::HostName;
 use super::nix::{NixFile, Reference};
 use super::resolved;
 use crate::fleet::{Fleet, Host, SourcePath};
-use crate::forecast::Forecast;
-use crate::tree::{ENTRIES, FleetFolder, HostTree, Narrowing, TreeFile};
+use crate::preview::Forecast;
+use crate::scan::{ENTRIES, FleetFolder, HostTree, Narrowing, TreeFile};
 
 /// The largest Nix file that is looked into, in bytes: what is longer was written by a program.
 pub(super) const LIMIT: u64 = 1 << 20;

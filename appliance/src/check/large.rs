@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::HostName;
 
-use crate::forecast::{Forecast, Prospect};
-use crate::listing::sentence;
+use crate::preview::{Forecast, Prospect};
 use crate::problem::Problem;
-use crate::size::size;
+use crate::text::list::sentence;
+use crate::text::size::size;
 
 /// What is more than a configuration, in bytes.
 const LARGE: u64 = 512 << 20;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::group::Group;
 use super::nix::is_over_ssh;
 use super::{over_ssh, resolved};
-use crate::forecast::Forecast;
+use crate::preview::Forecast;
 use crate::problem::Problem;
 
 /// The largest lock file that is read, in bytes; those with hundreds of inputs have some hundred KiB.

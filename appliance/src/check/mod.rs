@@ -5,7 +5,6 @@
 
 mod checkout;
 mod dangling;
-mod fleet_nix;
 mod group;
 mod large;
 mod lock;
@@ -23,7 +22,8 @@ mod tracked;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::forecast::Forecast;
+use crate::legacy::fleet_nix;
+use crate::preview::Forecast;
 use crate::problem::Problem;
 use group::{NixFiles, groups};
 pub use large::large;

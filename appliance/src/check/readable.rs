@@ -9,7 +9,7 @@ use nix::unistd::{Uid, User};
 use rustix::fs::lgetxattr_query;
 
 use crate::fleet::FILE_NAME;
-use crate::forecast::Forecast;
+use crate::preview::Forecast;
 use crate::problem::Problem;
 
 /// Who reads the fleet: in a rootless container, the user who started it, and no other group than that user's own. What

@@ -11,10 +11,10 @@ use bento_protocol::HostName;
 use super::group::{Group, NixFiles, target};
 use super::nix::Reference;
 use super::resolved;
-use crate::forecast::Forecast;
-use crate::listing::first_few;
+use crate::preview::Forecast;
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, TreeFile};
+use crate::scan::{FleetFolder, TreeFile};
+use crate::text::list::first_few;
 
 /// How many machines are named.
 const NAMED: usize = 5;

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::group::{Group, called, groups, names_of};
 use crate::fleet::Fleet;
-use crate::forecast::Forecast;
-use crate::listing::sentence;
+use crate::preview::Forecast;
+use crate::text::list::sentence;
 
 /// How many machines or places are named.
 const NAMED: usize = 5;

@@ -9,10 +9,10 @@ use bento_protocol::HostName;
 
 use super::Findings;
 use super::group::Group;
-use crate::forecast::Forecast;
-use crate::listing::first_few;
+use crate::preview::Forecast;
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, TreeFile};
+use crate::scan::{FleetFolder, TreeFile};
+use crate::text::list::first_few;
 
 /// How many files of a folder are named.
 const NAMED: usize = 3;

@@ -12,7 +12,7 @@ use rnix::{ParseError, SyntaxKind, TextRange};
 use super::Findings;
 use super::group::{Group, LIMIT, NixFiles};
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, TreeFile};
+use crate::scan::{FleetFolder, TreeFile};
 
 /// Tells what isn't Nix: an error for the machines that read it, as far as that can be seen, and else a warning. What
 /// nothing imports may be anything.

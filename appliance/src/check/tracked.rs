@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::group::Group;
-use crate::listing::first_few;
 use crate::problem::Problem;
+use crate::text::list::first_few;
 
 /// How many files of a folder are named.
 const NAMED: usize = 3;

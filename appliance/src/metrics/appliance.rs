@@ -1,6 +1,6 @@
 use super::seconds;
 use super::text::{Kind, Text};
-use crate::activity::Snapshot;
+use crate::metrics::counters::Snapshot;
 
 /// What the appliance counts about itself.
 pub(super) fn write(text: &mut Text, activity: &Snapshot) {

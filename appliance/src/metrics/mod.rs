@@ -4,6 +4,7 @@
 //! instrumentation advises; and as an age beside it, for those who read the text without Prometheus.
 
 mod appliance;
+pub mod counters;
 mod machines;
 mod server;
 mod text;
@@ -16,10 +17,10 @@ use jiff::Timestamp;
 
 pub use self::server::Server;
 use self::text::{Kind, Text};
-use crate::activity::Snapshot;
+use crate::metrics::counters::Snapshot;
 use crate::report::Ledger;
-use crate::state::{Runtime, State};
 use crate::status::{HostStatus, Reading, Status};
+use crate::store::paths::{Runtime, State};
 
 /// Everything that metrics are made of.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use bento_protocol::{Outcome, Phase, Report};
 
 use super::*;
-use crate::activity::Activity;
 use crate::fixture::Kept;
+use crate::metrics::counters::Activity;
 use crate::problem::Problem;
-use crate::published::Published;
+use crate::publication::published::Published;
 use crate::report::fixture::{failure, generation, report, second};
-use crate::session::Tally;
+use crate::sshd::Tally;
 
 /// The line of a metric, without its value.
 fn value<'text>(text: &'text str, metric: &str) -> Option<&'text str> {

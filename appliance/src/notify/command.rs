@@ -10,8 +10,8 @@ use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::Message;
-use crate::report::one_line;
-use crate::session::Exits;
+use crate::sshd::Exits;
+use crate::text::sanitise::one_line;
 
 /// How often the command is looked at.
 const LOOK: Duration = Duration::from_millis(20);

@@ -4,8 +4,8 @@ use std::fmt;
 use bento_protocol::HostName;
 use jiff::Timestamp;
 
-use crate::report::one_line;
 use crate::status::{HostStatus, MachineStatus, Status};
+use crate::text::sanitise::one_line;
 
 /// The longest error that is told, in characters.
 const ERROR: usize = 1000;
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::fixture::Kept;
     use crate::problem::Problem;
-    use crate::published::Published;
+    use crate::publication::published::Published;
     use crate::report::fixture::{generation, report, second};
 
     fn of(kept: &Kept, no_silence: bool) -> BTreeMap<Subject, Option<Condition>> {

@@ -3,16 +3,16 @@
 //! [`Book`] knows what was told last, so that nothing is told twice; [`Courier`] when to try again what couldn't be
 //! told; [`Way`] how to tell it. Who does so, and when, is the supervisor's affair.
 
-mod book;
 mod command;
 mod condition;
-mod courier;
+mod delivery;
+mod last_sent;
 mod message;
-mod way;
+mod sink;
 mod webhook;
 
-pub use book::{Book, Difference, Failure, Notified, Told};
 pub use condition::{Condition, Subject};
-pub use courier::{Courier, Next, Pace, Sequel};
+pub use delivery::{Courier, Next, Pace, Sequel};
+pub use last_sent::{Book, Difference, Failure, Notified, Told};
 pub use message::Message;
-pub use way::{Way, ways};
+pub use sink::{Way, ways};

@@ -9,7 +9,7 @@ use ureq::{Agent, Error};
 
 use super::Message;
 use crate::fleet::Webhook;
-use crate::report::one_line;
+use crate::text::sanitise::one_line;
 
 /// Where the roots are that count instead of the built-in ones, as other programs know it: for a webhook whose
 /// certificate an administrator's own authority has signed.

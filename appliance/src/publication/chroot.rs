@@ -12,7 +12,7 @@ use sha2::Digest as _;
 
 use super::{archive, plain};
 use crate::generation::{self, ReadError};
-use crate::tree::{FleetFolder, HostTree, TreeFile};
+use crate::scan::{FleetFolder, HostTree, TreeFile};
 
 /// Readable and passable for the machine's group.
 pub const FOLDER: u32 = 0o750;

@@ -2,12 +2,13 @@
 
 mod archive;
 mod chroot;
-mod kept;
+mod history;
 mod plain;
+pub mod published;
 mod snapshot;
 
 pub use chroot::{EXECUTABLE, FILE, FOLDER, INBOX};
-pub use kept::make_room;
+pub use history::make_room;
 pub use plain::executables as plain_executables;
 pub use snapshot::Snapshot;
 
@@ -22,11 +23,11 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tracing::warn;
 
-use crate::durable;
 use crate::generation::ReadError;
-use crate::published::Published;
-use crate::state::HostState;
-use crate::tree::{FleetFolder, HostTree};
+use crate::publication::published::Published;
+use crate::scan::{FleetFolder, HostTree};
+use crate::store::atomic_file;
+use crate::store::paths::HostState;
 
 /// From how many generations before it a delta leads to a published one. A machine that was away longer pulls the
 /// bundle.
@@ -88,7 +89,9 @@ impl<'a> Publications<'a> {
     /// The manifest of what is published.
     pub fn manifest(&self) -> io::Result<Option<Manifest>> {
         match self.current()? {
-            Some(number) => durable::read_json(&chroot::manifest(&self.folder(number).chroot())),
+            Some(number) => {
+                atomic_file::read_json(&chroot::manifest(&self.folder(number).chroot()))
+            }
             None => Ok(None),
         }
     }
@@ -102,7 +105,7 @@ impl<'a> Publications<'a> {
             expected_system: system,
             ..published
         };
-        durable::write_json(&self.folder(number).record(), &published)?;
+        atomic_file::write_json(&self.folder(number).record(), &published)?;
         self.touch_current()
     }
 
@@ -191,7 +194,7 @@ impl<'a> Publications<'a> {
     /// Publishes: from one moment to the next, new sessions see the new generation.
     pub fn switch(&self, prepared: Prepared) -> io::Result<()> {
         let manifests = self.host.manifests();
-        durable::write_json(
+        atomic_file::write_json(
             &manifests.join(format!("{}.json", prepared.number)),
             &prepared.manifest,
         )?;
@@ -238,10 +241,12 @@ impl<'a> Publications<'a> {
             &self.host.manifests(),
             &self.host.reports(),
         ];
-        folders.into_iter().try_for_each(durable::remove_asides)?;
+        folders
+            .into_iter()
+            .try_for_each(atomic_file::remove_asides)?;
         let publications = numbered(&self.host.publications(), "")?;
         let mut publications = publications.values();
-        publications.try_for_each(|folder| durable::remove_asides(folder))
+        publications.try_for_each(|folder| atomic_file::remove_asides(folder))
     }
 
     /// Removes what was being prepared, and publications that were never switched to, with their manifests. No session
@@ -265,12 +270,12 @@ impl<'a> Publications<'a> {
 
     fn switch_to(&self, number: u64, partial: &Path) -> io::Result<()> {
         let folder = self.folder(number);
-        durable::rename(partial, &folder.0)?;
+        atomic_file::rename(partial, &folder.0)?;
         let current = self.host.current();
-        let aside = durable::aside(&current);
-        durable::remove(&aside)?;
+        let aside = atomic_file::aside(&current);
+        atomic_file::remove(&aside)?;
         symlink(format!("publications/{number}/chroot"), &aside)?;
-        durable::rename(&aside, &current)
+        atomic_file::rename(&aside, &current)
     }
 
     fn folder(&self, number: u64) -> Folder {
@@ -306,7 +311,7 @@ impl<'a> Publications<'a> {
             .take(DELTAS);
         // Without one that can't be read there is one delta less.
         Ok(newest
-            .filter_map(|path| durable::read_json(&path).ok()?)
+            .filter_map(|path| atomic_file::read_json(&path).ok()?)
             .collect())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bento_protocol::{Area, File, FilePath, Manifest, ManifestEntry};
 use tracing::warn;
 
-use crate::tree::real_path;
+use crate::scan::real_path;
 
 /// The most files that are there only because a symlink leads to them, and symlinks that are followed for that: symlinks
 /// to folders can multiply a tree, also one without files.

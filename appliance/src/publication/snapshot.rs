@@ -9,9 +9,9 @@ use std::path::Path;
 use bento_protocol::{Area, FilePath, GenerationId, Manifest};
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::{Folder, Publications, kept, numbered};
-use crate::durable;
-use crate::published::Published;
+use super::{Folder, Publications, history, numbered};
+use crate::publication::published::Published;
+use crate::store::atomic_file;
 
 /// A generation of a machine, published now or earlier.
 #[derive(Debug)]
@@ -49,14 +49,14 @@ impl Publications<'_> {
     pub fn snapshot(&self, generation: GenerationId) -> io::Result<Option<Snapshot>> {
         // In this order nothing is missed that moves from here to there meanwhile.
         let mut numbers: BTreeSet<u64> = self.numbers()?.into_iter().collect();
-        numbers.extend(kept::folders(self.host)?.into_keys());
+        numbers.extend(history::folders(self.host)?.into_keys());
         let manifest = |number: u64| -> Option<Manifest> {
             let path = self.host.manifests().join(format!("{number}.json"));
-            let manifest: Manifest = durable::read_json(&path).ok()??;
+            let manifest: Manifest = atomic_file::read_json(&path).ok()??;
             (manifest.generation() == generation).then_some(manifest)
         };
         for number in numbers.into_iter().rev() {
-            let places = [self.folder(number), kept::folder(self.host, number)];
+            let places = [self.folder(number), history::folder(self.host, number)];
             let folder = places
                 .iter()
                 .find(|folder| is_of(folder, generation))
@@ -76,7 +76,7 @@ impl Publications<'_> {
 }
 
 fn is_of(folder: &Folder, generation: GenerationId) -> bool {
-    let published = durable::read_json::<Published>(&folder.record());
+    let published = atomic_file::read_json::<Published>(&folder.record());
     matches!(published, Ok(Some(published)) if published.generation == generation)
 }
 

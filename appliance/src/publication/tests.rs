@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::fleet::{self, Host};
 use crate::generation::{self, DigestCache};
-use crate::state::State;
+use crate::store::paths::State;
 
 /// A group that needs no privilege to give files to.
 fn gid() -> u32 {
@@ -307,7 +307,7 @@ fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
     // All of a switch but its last step.
     let prepared = world.prepare();
     let manifest = world.host.manifests().join("2.json");
-    durable::write_json(&manifest, &prepared.manifest).unwrap();
+    atomic_file::write_json(&manifest, &prepared.manifest).unwrap();
     fs::rename(&prepared.partial, world.host.publications().join("2")).unwrap();
     symlink(
         "publications/2/chroot",

@@ -9,7 +9,7 @@ use bento_protocol::{GenerationId, HostName};
 use super::{Approval, Build, Record, path};
 use crate::fleet::{Publish, When};
 use crate::problem::Problem;
-use crate::tree::{FleetFolder, Found, Stamp};
+use crate::scan::{FleetFolder, Found, Stamp};
 
 /// How long a record may be a damaged one before that is told: git and cp write a file in place, and what is there of
 /// it meanwhile is no record.

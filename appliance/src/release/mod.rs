@@ -16,8 +16,8 @@ use bento_protocol::{Format, GenerationId, HostName, SystemPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::durable;
-use crate::tree::FleetFolder;
+use crate::scan::FleetFolder;
+use crate::store::atomic_file;
 
 pub use gate::{Lack, Unreadable, lack, read};
 
@@ -92,8 +92,8 @@ pub trait Record: Serialize + DeserializeOwned {
         let all = fleet.join(FOLDER);
         make_folder(&all)?;
         make_folder(&all.join(Self::KIND))?;
-        let json = durable::to_json(self)?;
-        durable::write_for_all(&fleet.join(path::<Self>(host)), &json)
+        let json = atomic_file::to_json(self)?;
+        atomic_file::write_for_all(&fleet.join(path::<Self>(host)), &json)
     }
 }
 
@@ -112,7 +112,7 @@ pub fn forget(fleet: &Path, host: &HostName) -> io::Result<()> {
     let paths = records.iter().chain(&left).map(|path| fleet.join(path));
     paths
         .into_iter()
-        .try_for_each(|path| durable::remove(&path))
+        .try_for_each(|path| atomic_file::remove(&path))
 }
 
 /// The link to the system of a machine that was built last, which keeps Nix from collecting it as garbage: relative to
@@ -130,7 +130,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     match fs::create_dir(path) {
         Ok(()) => {
             fs::set_permissions(path, Permissions::from_mode(0o755))?;
-            durable::sync_folder_of(path)
+            atomic_file::sync_folder_of(path)
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),

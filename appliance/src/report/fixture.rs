@@ -9,7 +9,7 @@ use bento_protocol::{
 use jiff::Timestamp;
 
 use super::{Content, Record, gzip};
-use crate::state::{HostState, State};
+use crate::store::paths::{HostState, State};
 
 /// A generation's id made of one digit.
 pub(crate) fn generation(digit: char) -> GenerationId {

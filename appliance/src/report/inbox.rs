@@ -9,13 +9,13 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 
 use super::{Content, Ledger, Limits, Record, Store, gzip};
-use crate::state::HostState;
+use crate::store::paths::HostState;
 
 use entry::{Entry, Inbox};
-use verdict::{Refusal, Verdict};
+use kind::{Refusal, Verdict};
 
 mod entry;
-mod verdict;
+mod kind;
 
 /// Whether somebody may still be writing into an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +146,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn look_at(&mut self, entry: &'a Entry) -> std::io::Result<()> {
-        match verdict::examine(&self.inbox, entry, &self.store) {
+        match kind::examine(&self.inbox, entry, &self.store) {
             Ok(Verdict::Report {
                 identity,
                 content,
@@ -183,7 +183,7 @@ impl<'a> Pass<'a> {
     }
 
     fn refuse(&mut self, entry: &Entry, refusal: &Refusal) {
-        let reason = super::one_line(&refusal.to_string(), 300);
+        let reason = crate::text::sanitise::one_line(&refusal.to_string(), 300);
         (self.refuse)(&entry.shown(), &reason);
         self.ledger.refused += 1;
         self.intake.refused += 1;

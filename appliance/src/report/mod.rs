@@ -6,16 +6,11 @@
 pub(crate) mod fixture;
 mod gzip;
 mod inbox;
-mod ledger;
-mod legacy;
 mod record;
 mod store;
-mod text;
+mod summary;
 
 pub use inbox::{Intake, Refuse, Writers, count, take_in};
-pub use ledger::Ledger;
-pub use legacy::{LegacyLog, LegacyNameError, LegacyOutcome};
 pub use record::{Content, Record};
 pub use store::{Limits, Store, copy};
-pub(crate) use text::is_shown;
-pub use text::{both_ends, line_as_is, log, one_line, plain_json};
+pub use summary::Ledger;

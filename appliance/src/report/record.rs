@@ -4,7 +4,8 @@ use bento_protocol::{Digest, GenerationId, Outcome, Report, SystemPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LegacyLog, both_ends, one_line};
+use crate::legacy::LegacyLog;
+use crate::text::sanitise::{both_ends, one_line};
 
 /// A report that was taken in, without its log, which is kept beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,7 +115,7 @@ impl Record {
     pub fn is_auto(&self) -> bool {
         match &self.content {
             Content::Report(report) => report.auto,
-            Content::Legacy(log) => log.outcome == super::LegacyOutcome::Autoupdate,
+            Content::Legacy(log) => log.outcome == crate::legacy::LegacyOutcome::Autoupdate,
         }
     }
 

@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::{Record, gzip};
-use crate::durable;
-use crate::state::HostState;
+use crate::store::atomic_file;
+use crate::store::paths::HostState;
 
 /// Gives a machine the reports that it left by another name. They share their files, which never change.
 ///
@@ -99,7 +99,7 @@ impl Store {
     /// Opens a machine's store to add to it: makes the folder, and removes what a crash left half-written.
     pub(super) fn open(keep: &HostState, limits: Limits) -> io::Result<Self> {
         fs::create_dir_all(keep.reports())?;
-        durable::sync_folder_of(&keep.reports())?;
+        atomic_file::sync_folder_of(&keep.reports())?;
         let store = Store::read(keep, limits)?;
         for name in store.names()? {
             let whole =
@@ -161,8 +161,8 @@ impl Store {
     /// Keeps a report, so that it survives a power loss.
     pub(super) fn add(&mut self, record: &Record, identity: &str, log: &[u8]) -> io::Result<()> {
         // The record last: it is what makes the report count.
-        durable::write(&self.path(record.sequence, identity, LOG), log)?;
-        durable::write_json(&self.path(record.sequence, identity, RECORD), record)?;
+        atomic_file::write(&self.path(record.sequence, identity, LOG), log)?;
+        atomic_file::write_json(&self.path(record.sequence, identity, RECORD), record)?;
         self.keep(
             record.sequence,
             identity.to_owned(),
@@ -211,7 +211,7 @@ impl Store {
     pub fn records(&self) -> impl DoubleEndedIterator<Item = Record> {
         self.kept.iter().filter_map(|(sequence, kept)| {
             let path = self.path(*sequence, &kept.identity, RECORD);
-            durable::read_json(&path)
+            atomic_file::read_json(&path)
                 .inspect_err(|error| {
                     tracing::warn!(report = %path.display(), %error, "a kept report can't be read: left out");
                 })

@@ -10,7 +10,7 @@ use bento_protocol::HostName;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::state::{Runtime, State};
+use crate::store::paths::{Runtime, State};
 
 /// What has to be read again.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -198,7 +198,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::durable;
+    use crate::store::atomic_file;
 
     #[test]
     fn what_changed_is_told_by_machine_and_what_status_does_not_read_is_not_told() {
@@ -220,7 +220,7 @@ mod tests {
             ..Changed::default()
         };
         assert_eq!(
-            changed(&|| durable::write(&a.ledger(), b"1").unwrap()),
+            changed(&|| atomic_file::write(&a.ledger(), b"1").unwrap()),
             machine(&names[0])
         );
         assert_eq!(
@@ -234,7 +234,7 @@ mod tests {
             machine(&names[1])
         );
         assert_eq!(
-            changed(&|| durable::write(&b.ledger(), b"1").unwrap()),
+            changed(&|| atomic_file::write(&b.ledger(), b"1").unwrap()),
             machine(&names[1])
         );
         let read = || {
@@ -242,8 +242,8 @@ mod tests {
             fs::write(a.reports().join("1.x.json"), "").unwrap();
         };
         assert!(changed(&read).is_nothing());
-        assert!(changed(&|| durable::write(&state.fleet(), b"1").unwrap()).fleet);
-        assert!(changed(&|| durable::write(&runtime.problems(), b"[]").unwrap()).problems);
+        assert!(changed(&|| atomic_file::write(&state.fleet(), b"1").unwrap()).fleet);
+        assert!(changed(&|| atomic_file::write(&runtime.problems(), b"[]").unwrap()).problems);
         assert!(changed(&|| fs::remove_dir_all(runtime.root()).unwrap()).problems);
         assert!(changes.is_blind());
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::HostStatus;
-use crate::roster;
+use crate::store::machines;
 
 /// What is known of a fleet at one moment: the document that `bento status --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ impl Status {
         let known = |name: &&HostName| self.hosts.iter().any(|host| host.name == **name);
         let unknown = names.iter().filter(|name| !known(name));
         let unknown: Vec<_> = unknown.map(HostName::as_str).collect();
-        ensure!(unknown.is_empty(), roster::unknown(unknown.join(" or ")));
+        ensure!(unknown.is_empty(), machines::unknown(unknown.join(" or ")));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::changes::{Changed, Changes};
 use super::{Reading, Status};
-use crate::state::{Runtime, State};
+use crate::store::paths::{Runtime, State};
 
 /// After a change one waits so long for those that belong to it: a report is a record, a ledger and a contact.
 const SETTLE: Duration = Duration::from_millis(200);

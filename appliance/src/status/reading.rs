@@ -12,13 +12,13 @@ use jiff::Timestamp;
 
 use self::machine::MachineReading;
 use super::{MachineStatus, RemovedMachine, Status};
-use crate::durable;
-use crate::enrolment::{Enrolments, Removed};
 use crate::fleet::Host;
 use crate::problem::Problem;
 use crate::report::Ledger;
-use crate::roster::{former, read_fleet};
-use crate::state::{Runtime, State};
+use crate::store::accounts::{Enrolments, Removed};
+use crate::store::atomic_file;
+use crate::store::machines::{former, read_fleet};
+use crate::store::paths::{Runtime, State};
 
 /// How many machines are read at once: more than there are processors, because with a cold cache each waits for the disk.
 const AT_ONCE: usize = 8;
@@ -210,7 +210,7 @@ fn read_machines(
 
 /// What the appliance that runs here tells; none if none does.
 fn read_problems(path: &Path) -> Option<Vec<Problem>> {
-    durable::read_json(path).unwrap_or_else(|error| {
+    atomic_file::read_json(path).unwrap_or_else(|error| {
         Some(vec![Problem::new(
             path.display().to_string(),
             format!("what is wrong was written here, but can't be read: {error}"),

@@ -5,7 +5,7 @@ use std::fmt;
 use bento_protocol::Outcome;
 use serde::{Deserialize, Serialize};
 
-use crate::published::Published;
+use crate::publication::published::Published;
 use crate::report::{Content, Ledger, Record};
 
 /// The state of a machine. The first that holds, in this order, is the one that it is in.

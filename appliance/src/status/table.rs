@@ -10,8 +10,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use self::layout::{ERROR, HEADINGS, Layout, Row, SHORTEST_ERROR};
 use super::{HostStatus, MachineStatus, RemovedMachine, Status};
-use crate::report::one_line;
-use crate::terminal::{Colour, Terminal, legible, paint};
+use crate::text::sanitise::one_line;
+use crate::text::terminal::{Colour, Terminal, legible, paint};
 
 /// The table in its parts, each a line or several.
 #[derive(Debug)]

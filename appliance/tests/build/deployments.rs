@@ -1,7 +1,7 @@
 use std::fs;
 
 use bento_appliance::release::{Approval, Record};
-use bento_appliance::tree::FleetFolder;
+use bento_appliance::scan::FleetFolder;
 use bento_protocol::GenerationId;
 
 use crate::ground::{Ended, Ground};

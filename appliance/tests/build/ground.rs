@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bento_appliance::forecast::Forecast;
+use bento_appliance::preview::Forecast;
 use bento_appliance::release::{Build, Record};
-use bento_appliance::tree::FleetFolder;
+use bento_appliance::scan::FleetFolder;
 use bento_protocol::{GenerationId, HostName};
 use tempfile::TempDir;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
-use bento_appliance::state::State;
+use bento_appliance::store::paths::State;
 
 use crate::fleet::private_key;
 use crate::ground::Ground;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use bento_appliance::forecast::Forecast;
+use bento_appliance::preview::Forecast;
 use bento_appliance::release::{Build, Record};
 use bento_protocol::{Format, HostName};
 use jiff::Timestamp;

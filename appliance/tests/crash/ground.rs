@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bento_appliance::state::Runtime;
+use bento_appliance::store::paths::Runtime;
 
 use crate::apart;
 use crate::disk::Disk;
@@ -31,7 +31,7 @@ impl Ground {
         apart::make_bare(Path::new(ROOT), &runtime);
         run(Command::new("ip").args(["link", "set", "lo", "up"]));
         // ssh-keygen wants to know who it is.
-        bento_appliance::session::accounts::write(&runtime, &[]).unwrap();
+        bento_appliance::sshd::passwd::write(&runtime, &[]).unwrap();
         Ground {
             disk: Disk::make(&path("disk"), &path("states")),
         }

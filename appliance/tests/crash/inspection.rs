@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bento_appliance::durable;
-use bento_appliance::enrolment::Enrolments;
-use bento_appliance::published::Published;
-use bento_appliance::state::{HostState, State};
+use bento_appliance::publication::published::Published;
+use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::atomic_file;
+use bento_appliance::store::paths::{HostState, State};
 use bento_protocol::{Delta, Digest, GenerationId, HostName, Manifest, chroot};
 
 use crate::archive;
@@ -149,8 +149,8 @@ fn deltas(host: &HostState, manifest: &Manifest, uid: u32) -> Result<()> {
     for name in names(&host.manifests())? {
         // What is being written isn't there yet.
         if name.ends_with(".json") {
-            let old: Manifest =
-                durable::read_json(&host.manifests().join(name))?.context("a manifest is gone")?;
+            let old: Manifest = atomic_file::read_json(&host.manifests().join(name))?
+                .context("a manifest is gone")?;
             known.insert(old.generation().to_string(), old);
         }
     }

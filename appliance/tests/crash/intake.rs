@@ -6,10 +6,10 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use bento_appliance::enrolment::Enrolments;
-use bento_appliance::published::Published;
+use bento_appliance::publication::published::Published;
 use bento_appliance::report::{Ledger, Limits, Store};
-use bento_appliance::state::State;
+use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::paths::State;
 use bento_protocol::{Report, RunId};
 use nix::sys::signal::{Signal, kill};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use bento_appliance::state::State;
+use bento_appliance::store::paths::State;
 
 use crate::appliance::Appliance;
 use crate::fleet::Fleets;

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Result;
-use bento_appliance::enrolment::Enrolments;
-use bento_appliance::state::State;
+use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::paths::State;
 
 use crate::inspection::walk;
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use bento_appliance::enrolment::Enrolments;
-use bento_appliance::state::State;
+use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::paths::State;
 
 use crate::appliance::{Appliance, events};
 use crate::disk::{Disk, Remains};

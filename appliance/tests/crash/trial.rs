@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bento_appliance::state::{HostState, State};
+use bento_appliance::store::paths::{HostState, State};
 use bento_protocol::chroot;
 
 use crate::appliance::Appliance;

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bento_appliance::state::Runtime;
+use bento_appliance::store::paths::Runtime;
 use nix::mount::{MsFlags, mount};
 
 const MARK: &str = "BENTO_APPLIANCE_TEST";

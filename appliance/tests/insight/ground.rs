@@ -5,14 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use bento_appliance::durable;
-use bento_appliance::enrolment::Enrolments;
 use bento_appliance::fleet;
 use bento_appliance::generation::{self, DigestCache};
 use bento_appliance::publication::Publications;
 use bento_appliance::report::{Ledger, Writers, take_in};
-use bento_appliance::state::State;
-use bento_appliance::tree::{FleetFolder, HostTree};
+use bento_appliance::scan::{FleetFolder, HostTree};
+use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::atomic_file;
+use bento_appliance::store::paths::State;
 use bento_protocol::{GenerationId, HostName, Report, SystemPath, Systems};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -42,7 +42,7 @@ impl Ground {
         for name in names {
             ground.write(&format!("hosts/{name}/flake.nix"), "one\n");
         }
-        durable::write_json(&ground.state.fleet(), &ground.settings()).unwrap();
+        atomic_file::write_json(&ground.state.fleet(), &ground.settings()).unwrap();
         let mut enrolments = Enrolments::beginning_after(0);
         for name in names {
             enrolments

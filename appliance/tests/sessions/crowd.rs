@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 
-use bento_appliance::session::Limits;
+use bento_appliance::sshd::Limits;
 
 use crate::ground::{DAY, SECOND, inside, make_key, until};
 use crate::libssh;

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use bento_appliance::session::{Event, Limits, reap};
+use bento_appliance::sshd::{Event, Limits, reap};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use bento_appliance::session::{Event, Limits};
+use bento_appliance::sshd::{Event, Limits};
 
 use crate::gate;
 use crate::ground::{DAY, inside, make_key, public, until};

@@ -6,9 +6,9 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bento_appliance::privilege;
-use bento_appliance::session::{Account, Limits, accounts};
-use bento_appliance::state::{Runtime, State};
+use bento_appliance::daemon::privileges;
+use bento_appliance::sshd::{Account, Limits, passwd};
+use bento_appliance::store::paths::{Runtime, State};
 
 use crate::apart;
 pub use crate::apart::{PATIENCE, until};
@@ -49,9 +49,9 @@ impl Ground {
         let home = root.join("home");
         fs::create_dir(&home).unwrap();
         // The clients and ssh-keygen want to know who they are.
-        accounts::write(&runtime, &[]).unwrap();
-        assert_eq!(privilege::lacks().unwrap(), [""; 0]);
-        privilege::drop_the_rest().unwrap();
+        passwd::write(&runtime, &[]).unwrap();
+        assert_eq!(privileges::lacks().unwrap(), [""; 0]);
+        privileges::drop_the_rest().unwrap();
         Ground {
             state: State::new(root.join("state")),
             runtime,

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use bento_appliance::session::{Event, Limits};
+use bento_appliance::sshd::{Event, Limits};
 use bento_protocol::limits::REPORT_BYTES;
 
 use crate::ground::{inside, make_file};

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use bento_appliance::session::{Event, Limits, Sessions, Sshd, accounts, listen};
-use bento_appliance::state::Runtime;
+use bento_appliance::sshd::{Event, Limits, Sessions, Sshd, listen, passwd};
+use bento_appliance::store::paths::Runtime;
 
 use crate::ground::{Ground, Machine, PATIENCE, until};
 
@@ -53,7 +53,7 @@ impl Server {
             .iter()
             .map(|machine| machine.account.clone())
             .collect();
-        accounts::write(&self.runtime, &list).unwrap();
+        passwd::write(&self.runtime, &list).unwrap();
         self.sessions
             .allow(list.iter().map(|account| account.uid).collect());
     }

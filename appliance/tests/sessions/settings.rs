@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use bento_appliance::session::Limits;
+use bento_appliance::sshd::Limits;
 
 use crate::ground::inside;
 

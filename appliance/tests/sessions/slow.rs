@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use bento_appliance::session::{Event, Limits};
+use bento_appliance::sshd::{Event, Limits};
 
 use crate::ground::{DAY, SECOND, inside, make_key, until};
 use crate::libssh::{self, Download};

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bento_appliance::commands::CommandLine;
-use bento_appliance::session::{HostKey, Limits, Sshd, handshake, reap};
+use bento_appliance::cli::CommandLine;
+use bento_appliance::sshd::{HostKey, Limits, Sshd, handshake, reap};
 use clap::Parser;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;

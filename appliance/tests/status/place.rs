@@ -6,14 +6,14 @@ mod report;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bento_appliance::durable;
 use bento_appliance::fleet::{self, Fleet};
 use bento_appliance::generation::{self, DigestCache};
 use bento_appliance::publication::Publications;
-use bento_appliance::published::Published;
+use bento_appliance::publication::published::Published;
 use bento_appliance::report::{Writers, take_in};
-use bento_appliance::state::{HostState, Runtime, State};
-use bento_appliance::tree::{FleetFolder, HostTree};
+use bento_appliance::scan::{FleetFolder, HostTree};
+use bento_appliance::store::atomic_file;
+use bento_appliance::store::paths::{HostState, Runtime, State};
 use bento_protocol::{HostName, Outcome, Report, Systems};
 use jiff::Timestamp;
 
@@ -60,12 +60,12 @@ impl Place {
         assert_eq!(reading.problems, []);
         let folder = self.path("fleet");
         write(&folder.join("fleet.toml"), &toml);
-        durable::write_json(&self.state.fleet(), &reading.fleet).unwrap();
+        atomic_file::write_json(&self.state.fleet(), &reading.fleet).unwrap();
     }
 
     /// Tells what is wrong, as JSON.
     pub fn tell(&self, problems: &str) {
-        durable::write(&self.runtime.problems(), problems.as_bytes()).unwrap();
+        atomic_file::write(&self.runtime.problems(), problems.as_bytes()).unwrap();
     }
 
     pub fn host(&self, name: &str) -> HostState {
@@ -76,7 +76,9 @@ impl Place {
     pub fn publish(&self, name: &str, text: &str) {
         let folder = self.path("fleet");
         write(&folder.join(format!("hosts/{name}/flake.nix")), text);
-        let fleet: Fleet = durable::read_json(&self.state.fleet()).unwrap().unwrap();
+        let fleet: Fleet = atomic_file::read_json(&self.state.fleet())
+            .unwrap()
+            .unwrap();
         let name: HostName = name.parse().unwrap();
         let (host, opened) = (&fleet.hosts[&name], FleetFolder::open(&folder).unwrap());
         let tree = HostTree::walk(&opened, &name, host).unwrap();

@@ -12,16 +12,16 @@ use clap::Args;
 use toml_edit::Value;
 
 use super::place::Place;
-use crate::connection::{Connection, ConnectionError, Greeted};
 use crate::console::Console;
-use crate::durable;
 use crate::exit::{Because, ExitReason, Failure};
-use crate::host_key::HostKey;
-use crate::identity::Identity;
-use crate::poll;
 use crate::run;
+use crate::server::connection::{Connection, ConnectionError, Greeted};
+use crate::server::host_key::HostKey;
+use crate::server::identity::Identity;
+use crate::server::poll;
 use crate::settings::{IDENTITY_FILE, Server, Settings, Timeouts};
-use crate::transaction::Wish;
+use crate::state::atomic_file;
+use crate::update::Wish;
 
 /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet.
 #[derive(Debug, Args)]
@@ -119,7 +119,7 @@ impl Bootstrap {
                 fs::create_dir_all(folder)
                     .with_context(|| format!("can't make the folder {}", folder.display()))?;
             }
-            durable::write(file, text.as_bytes(), 0o644)?;
+            atomic_file::write(file, text.as_bytes(), 0o644)?;
             say(format_args!("Wrote {}.", file.display()));
             Ok(settings)
         };

@@ -7,16 +7,17 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::place::Place;
-use crate::connection::Greeted;
 use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
-use crate::generations;
-use crate::hold;
-use crate::identity::Identity;
-use crate::poll;
-use crate::record::{self, Awaiting, Failed, Installed};
+use crate::generation::staged;
+use crate::server::connection::Greeted;
+use crate::server::identity::Identity;
+use crate::server::poll;
 use crate::settings::{Server, Settings};
 use crate::state::State;
+use crate::state::hold;
+use crate::state::record;
+use crate::state::record::{Awaiting, Failed, Installed};
 
 /// Find out whether an update could work, and what it would do; changes nothing.
 #[derive(Debug, Args)]
@@ -240,7 +241,7 @@ fn would_do(
             "would do nothing: generation {generation} has failed, and {when}; `bento-client update --retry` tries now"
         ));
     }
-    let is_staged = generations::find(state, &published).is_ok_and(|staged| staged.is_some());
+    let is_staged = staged::find(state, &published).is_ok_and(|staged| staged.is_some());
     let pull = if is_staged { "" } else { "pull, " };
     Ok(format!(
         "would {pull}build and activate generation {generation}"

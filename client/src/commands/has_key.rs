@@ -3,9 +3,9 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::place::Place;
-use crate::contact;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::settings::Settings;
+use crate::state::contact;
 
 /// Succeed unless this machine still waits for its first key.
 #[derive(Debug, Args)]

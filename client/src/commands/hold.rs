@@ -5,9 +5,9 @@ use jiff::Zoned;
 use super::place::Place;
 use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
-use crate::hold;
 use crate::settings::parse_duration;
 use crate::state::State;
+use crate::state::hold;
 
 /// Leave this machine in peace for a while: it asks and reports as always, and isn't updated. Without arguments: say
 /// until when.

@@ -4,8 +4,8 @@ use bento_protocol::RunId;
 use clap::Args;
 
 use super::place::Place;
-use crate::arm;
 use crate::exit::Failure;
+use crate::machine::rollback_timer;
 use crate::run;
 
 /// Go back to the system that ran before the last update.
@@ -37,7 +37,7 @@ impl Rollback {
             return run::roll_back_by_hand(&site);
         };
         if let Some(seconds) = self.after {
-            arm::wait_detached(&site.state, run, Duration::from_secs(seconds));
+            rollback_timer::wait_detached(&site.state, run, Duration::from_secs(seconds));
         }
         run::roll_back_armed(&site, run)
     }

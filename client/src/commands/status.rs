@@ -1,9 +1,11 @@
+pub mod overview;
+
 use clap::Args;
 
 use super::place::Place;
+use crate::commands::status::overview::Overview;
 use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
-use crate::overview::Overview;
 
 /// Show what this machine is on, what is going on, and what comes next.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@ use clap::Args;
 use super::place::Place;
 use crate::exit::Failure;
 use crate::run;
-use crate::transaction::Wish;
+use crate::update::Wish;
 
 /// Ask for a new generation, build it, switch to it, prove that it works, and report.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@ use std::fmt;
 use bento_protocol::{Address, AddressError};
 use serde::Deserialize;
 
-use crate::host_key::HostKey;
+use crate::server::host_key::HostKey;
 
 /// One of the servers in the settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

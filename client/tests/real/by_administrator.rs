@@ -7,8 +7,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use bento_appliance::building::{self, Options, Outcome, Screen};
-use bento_appliance::forecast::Forecast;
+use bento_appliance::build;
+use bento_appliance::build::{Options, Outcome, Screen};
+use bento_appliance::preview::Forecast;
 use bento_protocol::SystemPath;
 
 use crate::ground::{Ground, classic, flake, host, with};
@@ -36,7 +37,7 @@ fn build(fleet: &Path) {
     };
     let mut output = io::stderr();
     let mut screen = Screen::new(&mut output, None, false);
-    let results = building::build(&forecast, fleet, &options, &mut screen).unwrap();
+    let results = build::build(&forecast, fleet, &options, &mut screen).unwrap();
     match &results.machines[&host()] {
         Outcome::Built { system, .. } => {
             fs::write(fleet.with_extension("system"), system.as_str()).unwrap()

@@ -3,7 +3,7 @@
 use super::*;
 use crate::check::Findings;
 use crate::fixture::git;
-use crate::forecast::Forecast;
+use crate::preview::Forecast;
 
 /// A place with a fleet in `fleet/`, of which git tracks everything but `b.key`, and `a.key` although it is ignored. The
 /// top of the checkout is this folder of it, whose `.gitignore` names `drafts`.

@@ -11,9 +11,10 @@ use jiff::Timestamp;
 
 use super::super::{HostStatus, MachineStatus, PublishedVersion, Reported, judge};
 use crate::fleet::Host;
-use crate::published::Published;
-use crate::report::{Content, Ledger, Record, one_line};
-use crate::state::HostState;
+use crate::publication::published::Published;
+use crate::report::{Content, Ledger, Record};
+use crate::store::paths::HostState;
+use crate::text::sanitise::one_line;
 
 /// What was read of one machine: two small files, and the time of a third.
 #[derive(Debug, Clone, Default)]

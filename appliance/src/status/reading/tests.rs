@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fleet::Fleet;
-use crate::published::Published;
+use crate::publication::published::Published;
 use crate::report::fixture::{failure, generation, record, report, second, system};
 use crate::report::{Content, Record};
-use crate::state::HostState;
 use crate::status::HostStatus;
+use crate::store::paths::HostState;
 
 const FLEET: &str = r#"
 [server]
@@ -41,7 +41,7 @@ impl Appliance {
         fs::create_dir(runtime.root()).unwrap();
         let reading = crate::fleet::read(FLEET).unwrap();
         assert_eq!((reading.problems, reading.faulty), (Vec::new(), Vec::new()));
-        durable::write_json(&state.fleet(), &reading.fleet).unwrap();
+        atomic_file::write_json(&state.fleet(), &reading.fleet).unwrap();
         let appliance = Appliance {
             state,
             runtime,
@@ -52,7 +52,7 @@ impl Appliance {
     }
 
     fn tell(&self, problems: &[Problem]) {
-        durable::write_json(&self.runtime.problems(), &problems).unwrap();
+        atomic_file::write_json(&self.runtime.problems(), &problems).unwrap();
     }
 
     fn host(&self, name: &str) -> HostState {
@@ -74,7 +74,7 @@ impl Appliance {
             ledger.note(&record(ledger.next, report.clone()));
         }
         fs::create_dir_all(self.host(name).root()).unwrap();
-        durable::write_json(&self.host(name).ledger(), &ledger).unwrap();
+        atomic_file::write_json(&self.host(name).ledger(), &ledger).unwrap();
     }
 
     fn contact(&self, name: &str, time: Timestamp) {
@@ -204,7 +204,7 @@ fn a_bento_2022_log_is_shown_as_it_speaks() {
         received: second(1),
         content: Content::Legacy(log),
     });
-    durable::write_json(&appliance.host("kikimora").ledger(), &ledger).unwrap();
+    atomic_file::write_json(&appliance.host("kikimora").ledger(), &ledger).unwrap();
     let machine = appliance.machine("kikimora", second(10));
     assert_eq!(machine.state, HostStatus::Legacy);
     assert_eq!(machine.version.as_deref(), Some("0c5mc9c6"));
@@ -445,7 +445,7 @@ fn no_state_is_an_error_and_no_fleet_is_none() {
 #[test]
 fn a_thousand_machines_are_all_read_and_stay_in_order() {
     let appliance = Appliance::new();
-    let mut fleet: Fleet = durable::read_json(&appliance.state.fleet())
+    let mut fleet: Fleet = atomic_file::read_json(&appliance.state.fleet())
         .unwrap()
         .unwrap();
     let host = fleet.hosts.values().next().unwrap().clone();
@@ -454,7 +454,7 @@ fn a_thousand_machines_are_all_read_and_stay_in_order() {
             .hosts
             .insert(format!("m{number}").parse().unwrap(), host.clone());
     }
-    durable::write_json(&appliance.state.fleet(), &fleet).unwrap();
+    atomic_file::write_json(&appliance.state.fleet(), &fleet).unwrap();
     appliance.publish("m500", &published('a'));
     let status = appliance.read(second(10));
     let names = |host: &MachineStatus| host.name.clone();

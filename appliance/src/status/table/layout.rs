@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 use super::cut;
-use crate::terminal::{Colour, Terminal, paint};
+use crate::text::terminal::{Colour, Terminal, paint};
 
 pub(super) const COLUMNS: usize = 7;
 pub(super) const HEADINGS: [&str; COLUMNS] = [

@@ -1,0 +1,135 @@
+//! Lays a machine's configuration before Nix just as its client does.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail, ensure};
+use bento_nix::normal;
+use bento_protocol::Area;
+use tempfile::TempDir;
+
+use crate::generation::{self, ReadError};
+use crate::scan::{FleetFolder, HostTree};
+
+/// A folder that nobody else can read, and that goes with this.
+#[derive(Debug)]
+pub(crate) struct Bench(TempDir);
+
+impl Bench {
+    /// Makes one in the folder for temporary files.
+    ///
+    /// # Errors
+    /// When it can't be made, or Nix couldn't name it.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let parent = std::env::temp_dir();
+        let folder = tempfile::Builder::new()
+            .prefix("bento-build-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(&parent)
+            .with_context(|| format!("can't make a folder in {}", parent.display()))?;
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-');
+        let plain = folder
+            .path()
+            .to_str()
+            .is_some_and(|path| path.starts_with('/') && path.bytes().all(is_plain));
+        ensure!(
+            plain,
+            "Nix can't be told of a flake in {}: let TMPDIR name a folder whose path has only letters, digits and \
+             / . _ -",
+            parent.display()
+        );
+        Ok(Bench(folder))
+    }
+
+    /// A place in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes the configuration of a tree, without secrets, to a folder of this name; gives what Nix builds.
+    ///
+    /// # Errors
+    /// When a file isn't any more what it was when it was looked at, or can't be read or written.
+    pub(crate) fn lay(
+        &self,
+        name: &str,
+        fleet: &FleetFolder,
+        tree: &HostTree,
+    ) -> anyhow::Result<PathBuf> {
+        // Its name is that of the client's folder: in what isn't a flake, a path in the store may be named after it.
+        let config = self.path(name).join(Area::Config.folder());
+        fs::create_dir_all(&config)
+            .and_then(|()| fs::set_permissions(&config, private()))
+            .with_context(|| format!("can't make {}", config.display()))?;
+        for file in tree.config() {
+            lay_file(fleet, file, &config.join(file.path.rest()))?;
+        }
+        settle(&config).with_context(|| format!("can't finish {}", config.display()))?;
+        Ok(config)
+    }
+}
+
+fn private() -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o700)
+}
+
+fn lay_file(
+    fleet: &FleetFolder,
+    file: &crate::scan::TreeFile,
+    target: &Path,
+) -> anyhow::Result<()> {
+    let failed = || format!("can't write {}", target.display());
+    target
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .with_context(failed)?;
+    if let Some(link) = &file.symlink {
+        return symlink(link.target(), target)
+            .and_then(|()| normal::settle_link(target))
+            .with_context(failed);
+    }
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(target)
+        .with_context(failed)?;
+    let read = generation::read(fleet, file, |piece| copy.write_all(piece));
+    match read {
+        Ok(()) => {}
+        Err(ReadError::Changed(_)) => bail!(
+            "{} changed while it was read: wait until nobody writes there, and try again",
+            file.real.display()
+        ),
+        Err(ReadError::Unreadable(problem)) => return Err(anyhow!("{problem}")),
+        Err(ReadError::Output(error)) => return Err(error).with_context(failed),
+    }
+    normal::settle(target, normal::file_mode(file.stamp.is_executable())).with_context(failed)
+}
+
+/// Gives a folder and all in it what the client gives folders. From the inside out: what is made in a folder moves its
+/// time.
+fn settle(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            settle(&entry.path())?;
+        }
+    }
+    normal::settle(folder, normal::FOLDER_MODE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_read_what_is_laid_out() {
+        let bench = Bench::new().unwrap();
+        let mode = fs::metadata(bench.0.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
+    }
+}

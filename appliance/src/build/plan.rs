@@ -1,0 +1,149 @@
+//! What is to be built: what several machines share, once.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use bento_nix::LOCK_FILE;
+use bento_protocol::{Area, Digest, HostName, Manifest, Terms};
+
+use crate::preview::{Forecast, Prospect};
+
+/// The builds that a forecast takes.
+#[derive(Debug, Default)]
+pub(super) struct Plan<'a> {
+    /// The distinct configurations.
+    pub(super) trees: Vec<Tree<'a>>,
+    /// The distinct systems in them, by the first of their machines.
+    pub(super) jobs: Vec<Job<'a>>,
+}
+
+/// A configuration, as one or several machines get it.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    /// One of those for which it would be published.
+    pub(super) prospect: &'a Prospect,
+    /// Whether it is a flake. A flake wins over a configuration.nix.
+    pub(super) is_flake: bool,
+    /// Whether every machine must come to the same system: a flake with its lock file.
+    pub(super) is_pinned: bool,
+}
+
+/// A system, of one or several machines.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    /// Which of the plan's trees.
+    pub(super) tree: usize,
+    /// What is built of it, and how: the same for all its machines.
+    pub(super) terms: &'a Terms,
+    /// What would be published for its machines: never empty.
+    pub(super) machines: Vec<&'a Manifest>,
+}
+
+impl Job<'_> {
+    /// The first of its machines.
+    pub(super) fn host(&self) -> &HostName {
+        self.machines[0].host()
+    }
+
+    /// The names of its machines.
+    pub(super) fn names(&self) -> impl Iterator<Item = &HostName> {
+        self.machines.iter().map(|manifest| manifest.host())
+    }
+}
+
+impl<'a> Plan<'a> {
+    /// Plans the builds of all machines for which something could be published.
+    pub(super) fn of(forecast: &'a Forecast) -> Self {
+        let mut plan = Plan::default();
+        let mut trees = BTreeMap::new();
+        let mut jobs = BTreeMap::new();
+        for prospect in forecast.machines.values().flatten() {
+            let tree = *trees
+                .entry(fingerprint(&prospect.manifest))
+                .or_insert_with(|| {
+                    plan.trees.push(Tree::of(prospect));
+                    plan.trees.len() - 1
+                });
+            let terms = prospect.manifest.policy().terms();
+            let attribute = bento_nix::attribute(prospect.manifest.host(), terms);
+            // What isn't a flake has one system.
+            let attribute = plan.trees[tree].is_flake.then_some(attribute);
+            match jobs.entry((tree, attribute, terms.nix_args.as_slice())) {
+                Entry::Occupied(job) => {
+                    let job: &mut Job<'a> = &mut plan.jobs[*job.get()];
+                    job.machines.push(&prospect.manifest);
+                }
+                Entry::Vacant(job) => {
+                    job.insert(plan.jobs.len());
+                    plan.jobs.push(Job {
+                        tree,
+                        terms,
+                        machines: vec![&prospect.manifest],
+                    });
+                }
+            }
+        }
+        plan
+    }
+}
+
+impl<'a> Tree<'a> {
+    fn of(prospect: &'a Prospect) -> Self {
+        let is_flake = prospect.tree.has_config("flake.nix");
+        Tree {
+            prospect,
+            is_flake,
+            is_pinned: is_flake && prospect.tree.has_config(LOCK_FILE),
+        }
+    }
+}
+
+/// Tells configurations apart by all that Nix sees of them.
+fn fingerprint(manifest: &Manifest) -> Digest {
+    let mut text = String::new();
+    for entry in manifest.files() {
+        if entry.path().area() == Area::Config {
+            // Neither a path nor a target has a newline: none with control characters is published.
+            text += &format!("{entry}\n");
+        }
+    }
+    Digest::of(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_machines_share_is_built_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let fleet = "[server]\naddress = \"x\"\n[hosts.a]\nsource = \"shared\"\nattribute = \"desk\"\n\
+                     [hosts.b]\nsource = \"copy\"\nattribute = \"desk\"\n[hosts.c]\nsource = \"shared\"\n\
+                     [hosts.d]\nsource = \"shared\"\nattribute = \"desk\"\nnix_args = [\"--impure\"]\n\
+                     [hosts.e]\nsource = \"classic\"\n[hosts.f]\nsource = \"classic\"\nattribute = \"unused\"\n";
+        fs::write(folder.path().join("fleet.toml"), fleet).unwrap();
+        for (source, file) in [
+            ("shared", "flake.nix"),
+            ("copy", "flake.nix"),
+            ("classic", "configuration.nix"),
+        ] {
+            fs::create_dir(folder.path().join(source)).unwrap();
+            fs::write(folder.path().join(source).join(file), "{ }").unwrap();
+        }
+        // A secret doesn't make another system.
+        fs::create_dir_all(folder.path().join("bento-secrets/b")).unwrap();
+        fs::write(folder.path().join("bento-secrets/b/key"), "").unwrap();
+        let forecast = Forecast::make(folder.path(), &[]).unwrap();
+        assert_eq!(forecast.problems, []);
+        let plan = Plan::of(&forecast);
+        let names = |job: &Job<'_>| job.names().map(ToString::to_string).collect::<String>();
+        let jobs: Vec<_> = plan.jobs.iter().map(|job| (job.tree, names(job))).collect();
+        let expected =
+            [(0, "ab"), (0, "c"), (0, "d"), (1, "ef")].map(|(tree, names)| (tree, names.into()));
+        assert_eq!(jobs, expected);
+        assert!(plan.trees[0].is_flake && !plan.trees[0].is_pinned);
+        assert!(!plan.trees[1].is_flake);
+    }
+}

@@ -1,0 +1,194 @@
+//! Shows the work: a live table on a terminal, else a line for each thing that happens.
+
+use std::io::Write;
+use std::time::Instant;
+
+use bento_protocol::HostName;
+
+use super::Outcome;
+use super::progress::Activity;
+use super::table::{self, Row, Standing};
+use crate::text::sanitise::is_shown;
+use crate::text::terminal::{Colour, Terminal, legible, paint};
+
+/// Where the work is shown.
+pub struct Screen<'a> {
+    output: &'a mut dyn Write,
+    /// The terminal that `output` is.
+    terminal: Option<Terminal>,
+    /// Whether what changes is drawn over what was.
+    is_live: bool,
+    rows: Vec<Row>,
+    began: Vec<Option<Instant>>,
+    /// How many lines the table has now.
+    drawn: usize,
+}
+
+/// How many lines a window has that doesn't say so.
+const LINES: usize = 24;
+
+impl<'a> Screen<'a> {
+    /// Shows it on this output, which is that terminal, if it is one. With `lines`, lines of another kind go to the
+    /// terminal as well, so that nothing may be drawn over.
+    pub fn new(output: &'a mut dyn Write, terminal: Option<Terminal>, lines: bool) -> Self {
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        Screen {
+            output,
+            terminal,
+            is_live: terminal.is_some() && !is_dumb && !lines,
+            rows: Vec::new(),
+            began: Vec::new(),
+            drawn: 0,
+        }
+    }
+
+    /// The terminal that it is.
+    pub fn terminal(&self) -> Option<Terminal> {
+        self.terminal
+    }
+
+    /// Begins with these machines, all of which wait.
+    pub(super) fn begin<'n>(&mut self, names: impl Iterator<Item = &'n HostName>) {
+        self.rows = names
+            .map(|name| Row {
+                name: name.to_string(),
+                standing: Standing::Active(Activity::Waiting),
+                took: None,
+            })
+            .collect();
+        self.began = vec![None; self.rows.len()];
+    }
+
+    /// Something else is being done for these machines.
+    pub(super) fn turn(&mut self, machines: &[usize], activity: &Activity) -> std::io::Result<()> {
+        let now = Instant::now();
+        let mut says = Vec::new();
+        for index in machines {
+            self.began[*index].get_or_insert(now);
+            let row = &mut self.rows[*index];
+            let is_new = match &row.standing {
+                Standing::Active(before) => before.phase() != activity.phase(),
+                _ => true,
+            };
+            row.standing = Standing::Active(activity.clone());
+            if is_new {
+                says.push(row.name.clone());
+            }
+        }
+        if self.is_live || says.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.output, "{}: {}", says.join(", "), activity.phase())?;
+        self.output.flush()
+    }
+
+    /// It is over for a machine.
+    pub(super) fn end(&mut self, machine: usize, outcome: &Outcome) -> std::io::Result<()> {
+        let row = &mut self.rows[machine];
+        row.took = self.began[machine].take().map(|began| began.elapsed());
+        row.standing = match outcome {
+            Outcome::Built { system, .. } => Standing::Built(system.to_string()),
+            Outcome::WouldBuild(effort) => Standing::WouldBuild(*effort),
+            Outcome::Failed { essence, .. } => Standing::Failed(essence.clone()),
+            Outcome::Interrupted => Standing::Interrupted,
+        };
+        if self.is_live {
+            return Ok(());
+        }
+        let took = row.took.map(table::elapsed).unwrap_or_default();
+        let name = &row.name;
+        match outcome {
+            Outcome::Built { system, .. } => {
+                writeln!(self.output, "{name}: built {system} in {took}")?;
+            }
+            Outcome::WouldBuild(effort) => {
+                writeln!(self.output, "{name}: evaluated in {took}: {effort}")?;
+            }
+            Outcome::Failed { .. } if took.is_empty() => writeln!(self.output, "{name}: failed")?,
+            Outcome::Failed { .. } => writeln!(self.output, "{name}: failed after {took}")?,
+            Outcome::Interrupted => writeln!(self.output, "{name}: interrupted")?,
+        }
+        self.output.flush()
+    }
+
+    /// Draws the table anew where there is a window: what fits into it, or, at the end, all of it.
+    pub(super) fn draw(&mut self, is_last: bool) -> std::io::Result<()> {
+        let Some(terminal) = self.terminal.filter(|_| self.is_live) else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        for (row, began) in self.rows.iter_mut().zip(&self.began) {
+            if let Some(began) = began {
+                row.took = Some(now.duration_since(*began));
+            }
+        }
+        let (columns, lines) = window(terminal);
+        let terminal = Terminal {
+            columns,
+            ..terminal
+        };
+        // One line is the cursor's.
+        let lines = if is_last {
+            usize::MAX
+        } else {
+            lines.saturating_sub(1)
+        };
+        let table = table::render(&self.rows, lines, terminal);
+        let table: Vec<_> = table
+            .into_iter()
+            .map(|line| legible(line, Some(terminal)))
+            .collect();
+        let mut text = String::new();
+        if self.drawn > 0 {
+            text += &format!("\u{1b}[{}A", self.drawn);
+        }
+        text += "\r\u{1b}[J";
+        for line in &table {
+            text += line;
+            text += "\n";
+        }
+        self.drawn = if is_last { 0 } else { table.len() };
+        self.output.write_all(text.as_bytes())?;
+        self.output.flush()
+    }
+
+    /// Says what failed, and in full why, with everything that could steer a terminal made harmless.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn fail(&mut self, what: &str, essence: &str) -> std::io::Result<()> {
+        let mark = paint("error:", Colour::Red, self.terminal);
+        writeln!(self.output, "{mark} {what}")?;
+        for line in essence.lines() {
+            let line: String = line.chars().map(harmless).collect();
+            writeln!(self.output, "{}", format!("  {line}").trim_end())?;
+        }
+        Ok(())
+    }
+
+    /// Says one line.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn say(&mut self, line: &str) -> std::io::Result<()> {
+        writeln!(self.output, "{line}")?;
+        self.output.flush()
+    }
+}
+
+/// The character, or what stands for it where it could steer a terminal. Columns stay: Nix points at places in them.
+fn harmless(character: char) -> char {
+    match character {
+        '\t' => ' ',
+        shown if is_shown(shown) => shown,
+        _ => char::REPLACEMENT_CHARACTER,
+    }
+}
+
+/// The columns and lines of the window as it is now.
+fn window(terminal: Terminal) -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout());
+    let (columns, lines) = size.map_or((0, 0), |size| (size.ws_col.into(), size.ws_row.into()));
+    let or = |number, otherwise| if number == 0 { otherwise } else { number };
+    (or(columns, terminal.columns), or(lines, LINES))
+}

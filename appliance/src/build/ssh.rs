@@ -1,0 +1,192 @@
+//! A machine that is reached by ssh.
+
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, bail};
+use bento_nix::{Tail, activation};
+use bento_protocol::{RunId, SystemPath};
+
+use super::interruption::Interruption;
+use super::push::Target;
+use super::screen::Screen;
+use crate::text::sanitise::one_line;
+
+/// The exit code of ssh when it fails itself.
+const SSH_FAILED: i32 = 255;
+/// So that a machine that doesn't answer, or doesn't any more, isn't waited for without an end. What NIX_SSHOPTS says
+/// counts before.
+const PATIENCE: &str = "-o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
+/// What comes before is the other side's welcome: a banner, or what a shell says when it starts.
+const BEGINS: &str = "bento-answer:";
+/// What is looked at, each in a line of its own, so that nothing else that is said is taken for it.
+const LOOK: [(&str, &str); 4] = [
+    ("user", "id -u"),
+    ("name", "uname -n"),
+    ("runs", "readlink -e /run/current-system"),
+    ("nix-store", "command -v nix-store"),
+];
+
+/// A machine, and who may end what is asked of it.
+pub(super) struct Remote<'a> {
+    target: &'a Target,
+    interruption: &'a Interruption,
+}
+
+/// What a machine says of itself; empty where it has none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The number of the user who may log in.
+    pub(super) user: String,
+    pub(super) name: String,
+    /// The system that runs.
+    pub(super) runs: String,
+    /// Where Nix is.
+    pub(super) nix_store: String,
+}
+
+/// The options of ssh for all connections to a machine, as `nix copy` and nixos-rebuild take them.
+pub(super) fn ssh_options() -> String {
+    let wanted = std::env::var("NIX_SSHOPTS").unwrap_or_default();
+    format!("{wanted} {PATIENCE}")
+}
+
+impl<'a> Remote<'a> {
+    pub(super) fn new(target: &'a Target, interruption: &'a Interruption) -> Self {
+        Remote {
+            target,
+            interruption,
+        }
+    }
+
+    pub(super) fn target(&self) -> &'a Target {
+        self.target
+    }
+
+    /// Asks what kind of machine it is.
+    ///
+    /// # Errors
+    /// When it can't be reached, or doesn't answer as a shell does.
+    pub(super) fn look(&self) -> anyhow::Result<Found> {
+        let questions = LOOK.map(|(key, command)| format!("printf '{key}='; {command} || echo"));
+        let (status, said) = self.ask(&format!("{}; true", questions.join("; ")))?;
+        match Found::read(&said) {
+            Some(found) if status.success() => Ok(found),
+            _ => bail!(
+                "{} doesn't answer as a shell does: {}",
+                self.target,
+                one_line(&said, usize::MAX)
+            ),
+        }
+    }
+
+    /// Runs the system's switch-to-configuration there, and shows what it says.
+    ///
+    /// # Errors
+    /// When the connection fails: the switch goes on.
+    pub(super) fn switch(
+        &self,
+        system: &SystemPath,
+        action: &str,
+        screen: &mut Screen<'_>,
+    ) -> anyhow::Result<ExitStatus> {
+        let target = self.target;
+        let unit = format!("bento-push-{}.service", RunId::now());
+        let words: Vec<_> = activation::unit(&unit, activation::LONGEST)
+            .iter()
+            .map(|word| format!("'{word}'"))
+            .collect();
+        // systemd is asked for the end, because the switch may restart the bus by which systemd-run would wait for it.
+        let command = format!(
+            "systemd-run {} '{system}/bin/switch-to-configuration' {action} || exit; show() {{ systemctl show \
+             --property=\"$1\" --value '{unit}'; }}; until case $(show SubState) in exited|failed|dead) ;; *) false ;; \
+             esac; do sleep 0.2; done; how=$(show ExecMainCode) code=$(show ExecMainStatus); systemctl stop '{unit}'; \
+             systemctl reset-failed '{unit}' 2>/dev/null; [ \"$how\" = 1 ] || code=1; exit \"$code\"",
+            words.join(" ")
+        );
+        let (status, said) = self.ask(&command).with_context(|| {
+            format!(
+                "nobody waits any more for switch-to-configuration {action} on {target}, which goes on there if it \
+                 had begun: `journalctl --unit={unit}` shows it, and {system} is there, so that it can be brought again"
+            )
+        })?;
+        let log = self.ask(&format!(
+            "journalctl --sync; journalctl --quiet --output=cat --unit='{unit}'"
+        ));
+        let log = log.map(|(_, log)| log).unwrap_or_default();
+        for line in said.lines().chain(log.lines()) {
+            screen.say(&format!("{target}> {}", one_line(line, usize::MAX)))?;
+        }
+        Ok(status)
+    }
+
+    /// Runs a line of shell there; gives what it says.
+    ///
+    /// # Errors
+    /// When ssh can't be run, or the connection fails.
+    pub(super) fn ask(&self, line: &str) -> anyhow::Result<(ExitStatus, String)> {
+        let mut command = Command::new("ssh");
+        command.args(ssh_options().split_whitespace());
+        command.arg(self.target.to_string());
+        command.arg(format!("echo; echo {BEGINS}; {line}"));
+        // Not all of it, if there is no end to what it says.
+        let mut said = Tail::default();
+        let status = self.interruption.run(command, &mut |line| match line {
+            BEGINS => said = Tail::default(),
+            line => said.push(line),
+        })?;
+        let said = said.text();
+        if self.interruption.is_wanted() {
+            bail!("interrupted");
+        }
+        if status.code() == Some(SSH_FAILED) || status.code().is_none() {
+            bail!(
+                "the connection to {} failed: {}",
+                self.target,
+                one_line(&said, usize::MAX)
+            );
+        }
+        Ok((status, said))
+    }
+}
+
+impl Found {
+    fn read(said: &str) -> Option<Self> {
+        let value = |key: &str| {
+            let lines = said.lines().rev();
+            let mut values = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            values.next().map(str::to_owned)
+        };
+        let [user, name, runs, nix_store] = LOOK.map(|(key, _)| value(key));
+        Some(Found {
+            user: user?,
+            name: name?,
+            runs: runs?,
+            nix_store: nix_store?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_machine_says_besides_is_no_answer() {
+        let found = Found {
+            user: "0".to_owned(),
+            name: "web".to_owned(),
+            runs: "/nix/store/x".to_owned(),
+            nix_store: String::new(),
+        };
+        let said = "\n1000\nWelcome\nuser=nobody\n\nuser=0\n\nname=web\nruns=/nix/store/x\nnix-store=\n\nbye\n";
+        assert_eq!(Found::read(said), Some(found));
+        for refusal in [
+            "",
+            "\n\n",
+            "This account is currently not available.\n",
+            "user=0\nname=web\n",
+        ] {
+            assert_eq!(Found::read(refusal), None, "{refusal:?}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What is being done for each machine, as a table.
+
+use std::time::Duration;
+
+use super::progress::{Activity, Effort};
+use crate::status::table::cut;
+use crate::text::sanitise::one_line;
+use crate::text::terminal::{Colour, Terminal, paint};
+
+/// A machine.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Its name.
+    pub(super) name: String,
+    /// How it stands with it.
+    pub(super) standing: Standing,
+    /// How long it has taken; none while it waits.
+    pub(super) took: Option<Duration>,
+}
+
+/// How it stands with a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is being worked on, or waits for that.
+    Active(Activity),
+    /// Its system is there, at this path.
+    Built(String),
+    /// Its system would be there after this.
+    WouldBuild(Effort),
+    /// There is no system, for this reason.
+    Failed(String),
+    /// Somebody wanted to stop.
+    Interrupted,
+}
+
+/// Between columns.
+const GAP: &str = "  ";
+/// The longest phase.
+const PHASE: usize = "interrupted".len();
+/// A detail isn't shown in fewer characters than this.
+const SHORTEST_DETAIL: usize = 8;
+
+impl Standing {
+    fn phase(&self) -> &'static str {
+        match self {
+            Standing::Active(activity) => activity.phase(),
+            Standing::Built(_) => "built",
+            Standing::WouldBuild(_) => "evaluated",
+            Standing::Failed(_) => "failed",
+            Standing::Interrupted => "interrupted",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Standing::Active(activity) => one_line(activity.subject(), usize::MAX),
+            Standing::Built(system) => system.clone(),
+            Standing::WouldBuild(effort) => effort.to_string(),
+            Standing::Failed(essence) => one_line(essence, usize::MAX),
+            Standing::Interrupted => String::new(),
+        }
+    }
+
+    fn symbol(&self) -> (char, Option<Colour>) {
+        match self {
+            Standing::Active(Activity::Waiting) => ('·', None),
+            Standing::Active(_) => ('…', Some(Colour::Blue)),
+            Standing::Built(_) | Standing::WouldBuild(_) => ('✓', Some(Colour::Green)),
+            Standing::Failed(_) => ('✗', Some(Colour::Red)),
+            Standing::Interrupted => ('!', Some(Colour::Yellow)),
+        }
+    }
+
+    /// What is looked at first where not all fits.
+    fn urgency(&self) -> u8 {
+        match self {
+            Standing::Active(Activity::Waiting) => 2,
+            Standing::Active(_) => 0,
+            Standing::Failed(_) | Standing::Interrupted => 1,
+            Standing::Built(_) | Standing::WouldBuild(_) => 3,
+        }
+    }
+}
+
+/// The lines of the table, as many as fit into so many lines. None is longer than the terminal is wide.
+pub(super) fn render(rows: &[Row], lines: usize, terminal: Terminal) -> Vec<String> {
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    if rows.len() <= lines {
+        return rows.iter().map(|row| line(row, width, terminal)).collect();
+    }
+    let mut shown: Vec<usize> = (0..rows.len()).collect();
+    shown.sort_by_key(|index| rows[*index].standing.urgency());
+    let hidden = shown.split_off(lines.saturating_sub(1));
+    shown.sort_unstable();
+    let shown = shown.into_iter().map(|index| &rows[index]);
+    let mut text: Vec<_> = shown.map(|row| line(row, width, terminal)).collect();
+    let hidden = hidden.into_iter().map(|index| &rows[index]);
+    text.push(cut(&rest(hidden), terminal.columns.saturating_sub(1)));
+    text.truncate(lines);
+    text
+}
+
+/// The rows that don't fit, counted.
+fn rest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    let mut all = 0;
+    for row in rows {
+        all += 1;
+        let phase = row.standing.phase();
+        match counts.iter_mut().find(|(counted, _)| *counted == phase) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((phase, 1)),
+        }
+    }
+    let counts = counts
+        .iter()
+        .map(|(phase, count)| format!("{count} {phase}"));
+    format!(
+        "… and {all} more: {}",
+        counts.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn line(row: &Row, width: usize, terminal: Terminal) -> String {
+    let (symbol, colour) = row.standing.symbol();
+    let took = row.took.map(elapsed).unwrap_or_default();
+    let head = format!("{symbol} {:width$}{GAP}", row.name);
+    let phase = format!("{:PHASE$}", row.standing.phase());
+    let time = format!("{GAP}{took:>7}{GAP}");
+    // The last column stays empty: a terminal may go to the next line when it is written to.
+    let columns = terminal.columns.saturating_sub(1);
+    let taken = width + 2 + GAP.len() + PHASE + 7 + 2 * GAP.len();
+    if taken > columns {
+        return cut(&format!("{head}{phase}{time}"), columns);
+    }
+    let phase = match colour {
+        Some(colour) => paint(&phase, colour, Some(terminal)),
+        None => phase,
+    };
+    let detail = match columns - taken {
+        room if room < SHORTEST_DETAIL => String::new(),
+        room => cut(&row.standing.detail(), room),
+    };
+    format!("{head}{phase}{time}{detail}").trim_end().to_owned()
+}
+
+/// A time as a person says it, at most seven characters long below a hundred hours.
+pub(super) fn elapsed(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        _ => format!(
+            "{}:{:02}:{:02}",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+
+    fn row(name: &str, standing: Standing) -> Row {
+        Row {
+            name: name.to_owned(),
+            standing,
+            took: Some(Duration::from_secs(75)),
+        }
+    }
+
+    fn terminal(columns: usize) -> Terminal {
+        Terminal {
+            columns,
+            colours: false,
+            unicode: true,
+        }
+    }
+
+    fn rows() -> Vec<Row> {
+        let building = Activity::Building("linux-6.6 — größer".to_owned());
+        vec![
+            row("a", Standing::Built("/nix/store/x-system".to_owned())),
+            row("bee", Standing::Active(building)),
+            row("c", Standing::Failed("error: a\n  b\u{1b}[2J".to_owned())),
+            row("d", Standing::Active(Activity::Waiting)),
+            row("e", Standing::Active(Activity::Waiting)),
+        ]
+    }
+
+    #[test]
+    fn each_machine_has_its_phase_its_time_and_what_it_is_about() {
+        assert_eq!(
+            render(&rows()[..3], 3, terminal(80)),
+            [
+                "✓ a    built           1:15  /nix/store/x-system",
+                "… bee  building        1:15  linux-6.6 — größer",
+                "✗ c    failed          1:15  error: a b\\u{1b}[2J",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_who_waits_or_is_done_goes_first() {
+        let lines = render(&rows(), 3, terminal(80));
+        assert!(
+            lines[0].contains("bee") && lines[1].contains("failed"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[2], "… and 3 more: 2 waiting, 1 built");
+        assert_eq!(render(&rows(), 0, terminal(80)).len(), 0);
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for columns in 1..80 {
+            for line in render(&rows(), 4, terminal(columns)) {
+                assert!(line.width() < columns.max(2), "{columns}: {line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_are_short() {
+        let text = |seconds| elapsed(Duration::from_secs(seconds));
+        assert_eq!([59, 60, 3661].map(text), ["59 s", "1:00", "1:01:01"]);
+    }
+}

@@ -1,0 +1,249 @@
+//! `bento build`: what would be published, as systems.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use bento_protocol::{GenerationId, HostName, SystemPath};
+use clap::Args;
+use serde::Serialize;
+
+use super::completion;
+use super::fleet_folder::FleetFolderOption;
+use super::prompt::Consent;
+use crate::build;
+use crate::build::{Action, Options, Outcome, Results, Screen, Target};
+use crate::preview::Forecast;
+use crate::problem::{Problem, lines};
+use crate::text::terminal::{Colour, Terminal, paint};
+
+/// Build each machine's system from exactly what would be published for it, with the Nix of this machine
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Only these machines
+    #[arg(value_name = "NAME", add = completion::machines())]
+    names: Vec<HostName>,
+    /// Only evaluate, and say what there is to build and to fetch
+    #[arg(long, conflicts_with = "copy_to")]
+    dry_run: bool,
+    /// How many systems to build at once [default: the number of cores, at most 4]
+    #[arg(long, short, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Copy what was built to this store as well, such as file:///srv/cache or ssh://cache; may be repeated
+    #[arg(long, value_name = "STORE")]
+    copy_to: Vec<String>,
+    /// Print all that Nix says
+    #[arg(long, short = 'L', short_alias = 'v')]
+    verbose: bool,
+    /// Print JSON when all is done; how it goes on goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// Bring the one machine's system to it over ssh, as in root@web.example.org, for when waiting isn't possible
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["dry_run", "json"])]
+    target: Option<Target>,
+    /// What it does with it there
+    #[arg(long, value_enum, requires = "target", default_value_t = Action::Test)]
+    action: Action,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    folder: FleetFolderOption,
+}
+
+/// The exit code of what Ctrl-C ended, as a shell gives it.
+pub(super) const INTERRUPTED: u8 = 130;
+
+impl Build {
+    /// Builds.
+    ///
+    /// # Errors
+    /// When there is no fleet, no machine of a given name, or no Nix. That some systems can't be built is no error, but
+    /// told and in the exit code.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        if self.target.is_some() && self.names.len() != 1 {
+            bail!("--target brings one machine its system: name that machine, and no other");
+        }
+        let fleet = self.folder.find()?;
+        let forecast = Forecast::make(&fleet, &self.names)?;
+        build::require_nix("build")?;
+        let options = Options {
+            jobs: self.jobs.unwrap_or_else(Options::default_jobs),
+            dry_run: self.dry_run,
+            copy_to: self.copy_to.clone(),
+            verbose: self.verbose,
+        };
+        let mut errors = std::io::stderr();
+        let (shown, terminal): (&mut dyn Write, _) = match self.json {
+            true => (&mut errors, None),
+            false => (&mut *output, Terminal::of_output()),
+        };
+        let mut screen = Screen::new(shown, terminal, self.verbose);
+        for line in lines(&forecast.problems) {
+            let mark = paint("error:", Colour::Red, terminal);
+            screen.say(&format!("{mark} {line}"))?;
+        }
+        let results = build::build(&forecast, &fleet, &options, &mut screen)?;
+        screen.say(&summary(&forecast, &results))?;
+        let is_good = results.are_good() && forecast.problems.is_empty();
+        if let (Some(target), true) = (&self.target, is_good)
+            && !self.push(target, &results, &mut screen)?
+        {
+            screen.say("Nothing was brought there.")?;
+            return Ok(ExitCode::FAILURE);
+        }
+        if self.json {
+            serde_json::to_writer_pretty(&mut *output, &Findings::of(&forecast, &results))?;
+            writeln!(output)?;
+        }
+        Ok(if results.is_interrupted {
+            ExitCode::from(INTERRUPTED)
+        } else if is_good {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Build {
+    /// Brings the one machine its system, if that is wanted.
+    fn push(
+        &self,
+        target: &Target,
+        results: &Results,
+        screen: &mut Screen<'_>,
+    ) -> anyhow::Result<bool> {
+        let built = results
+            .machines
+            .iter()
+            .find_map(|(name, outcome)| match outcome {
+                Outcome::Built { system, .. } => Some((name, system)),
+                _ => None,
+            });
+        let Some((host, system)) = built else {
+            return Ok(false);
+        };
+        let consent = |question: &str| self.consent.ask(question);
+        build::push(host, system, (target, self.action), &consent, screen)
+    }
+}
+
+/// What came of all, in one line.
+fn summary(forecast: &Forecast, results: &Results) -> String {
+    let count = |is: fn(&Outcome) -> bool| results.machines.values().filter(|it| is(it)).count();
+    let stopped = forecast.machines.values().filter(|it| it.is_none()).count();
+    let counts = [
+        (count(|it| matches!(it, Outcome::Built { .. })), "built"),
+        (
+            count(|it| matches!(it, Outcome::WouldBuild(_))),
+            "evaluated",
+        ),
+        (count(|it| matches!(it, Outcome::Failed { .. })), "failed"),
+        (
+            count(|it| matches!(it, Outcome::Interrupted)),
+            "interrupted",
+        ),
+        (stopped, "can't be published"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> = counts
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    match counts.as_slice() {
+        [] if forecast.fleet.is_some() => "The fleet has no machine: nothing to build.".to_owned(),
+        [] => "Nothing was built.".to_owned(),
+        counts => format!("{}.", counts.join(", ")),
+    }
+}
+
+/// What came of all, for a program.
+#[derive(Debug, Serialize)]
+struct Findings<'a> {
+    format: bento_protocol::Format,
+    hosts: Vec<Finding<'a>>,
+    uncopied: Vec<Uncopied<'a>>,
+    problems: &'a [Problem],
+}
+
+/// What came of one machine.
+#[derive(Debug, Serialize)]
+struct Finding<'a> {
+    name: &'a HostName,
+    /// None where a problem stops its publication.
+    generation: Option<GenerationId>,
+    /// `built`, `evaluated`, `failed`, `interrupted` or `unpublishable`.
+    outcome: &'static str,
+    system: Option<&'a SystemPath>,
+    comparable: Option<bool>,
+    to_build: Option<usize>,
+    to_fetch: Option<usize>,
+    error: Option<&'a str>,
+    log: Option<&'a PathBuf>,
+}
+
+/// A store to which nothing was copied.
+#[derive(Debug, Serialize)]
+struct Uncopied<'a> {
+    store: &'a str,
+    error: &'a str,
+}
+
+impl<'a> Findings<'a> {
+    fn of(forecast: &'a Forecast, results: &'a Results) -> Self {
+        let hosts = forecast.machines.iter().map(|(name, prospect)| {
+            let generation = prospect.as_ref().map(|it| it.manifest.generation());
+            Finding::of(name, generation, results.machines.get(name))
+        });
+        let uncopied = results.uncopied.iter();
+        Findings {
+            format: bento_protocol::Format,
+            hosts: hosts.collect(),
+            uncopied: uncopied
+                .map(|(store, error)| Uncopied { store, error })
+                .collect(),
+            problems: &forecast.problems,
+        }
+    }
+}
+
+impl<'a> Finding<'a> {
+    fn of(
+        name: &'a HostName,
+        generation: Option<GenerationId>,
+        outcome: Option<&'a Outcome>,
+    ) -> Self {
+        let mut finding = Finding {
+            name,
+            generation,
+            outcome: "unpublishable",
+            system: None,
+            comparable: None,
+            to_build: None,
+            to_fetch: None,
+            error: None,
+            log: None,
+        };
+        match outcome {
+            None => {}
+            Some(Outcome::Built { system, comparable }) => {
+                finding.outcome = "built";
+                finding.system = Some(system);
+                finding.comparable = Some(*comparable);
+            }
+            Some(Outcome::WouldBuild(effort)) => {
+                finding.outcome = "evaluated";
+                finding.to_build = Some(effort.to_build);
+                finding.to_fetch = Some(effort.to_fetch);
+            }
+            Some(Outcome::Failed { essence, log }) => {
+                finding.outcome = "failed";
+                finding.error = Some(essence);
+                finding.log = log.as_ref();
+            }
+            Some(Outcome::Interrupted) => finding.outcome = "interrupted",
+        }
+        finding
+    }
+}

@@ -1,0 +1,405 @@
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::bail;
+use bento_protocol::{Format, GenerationId, HostName};
+use clap::Args;
+use jiff::Timestamp;
+
+use self::news::News;
+use super::completion;
+use super::fleet_folder::unwritable;
+use super::prompt::Consent;
+use super::remote::ApplianceOption;
+use crate::build;
+use crate::build::{Options, Outcome, Screen};
+use crate::check::Findings;
+use crate::fleet::{FILE_NAME, Fleet, When};
+use crate::preview::Forecast;
+use crate::problem::lines;
+use crate::release::{Approval, Build, Record, path};
+use crate::text::terminal::{Colour, Terminal, paint};
+
+mod news;
+
+/// Approve what the fleet folder holds, after a check, a build and a look at what changes for whom
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// Only these machines
+    #[arg(value_name = "NAME", add = completion::machines())]
+    names: Vec<HostName>,
+    /// Build nothing
+    #[arg(long)]
+    no_build: bool,
+    /// Only show what would change: build nothing, approve nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    appliance: ApplianceOption,
+}
+
+/// A deployment under way: what is left of it, and how it went so far.
+struct Deployment<'a> {
+    folder: &'a Path,
+    fleet: Fleet,
+    forecast: Forecast,
+    /// What changes for the machines that are still to be deployed.
+    news: Vec<News>,
+    /// Whether all went well for every machine.
+    is_good: bool,
+    output: &'a mut dyn Write,
+}
+
+impl Deploy {
+    /// Deploys. True when nothing is wrong.
+    ///
+    /// # Errors
+    /// When there is no fleet, or no machine of a given name; when nobody can answer the question; or when the fleet
+    /// folder changes meanwhile or can't be written.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<bool> {
+        let folder = self.appliance.folder()?;
+        let forecast = Forecast::make(&folder, &self.names)?;
+        let error = paint("error:", Colour::Red, Terminal::of_output());
+        for line in lines(&forecast.problems) {
+            writeln!(output, "{error} {line}")?;
+        }
+        let of_fleet = |fleet: &Fleet| {
+            let is_one_machines =
+                |name| fleet.hosts.contains_key(name) || forecast.faulty.contains(name);
+            let mut hosts = forecast
+                .problems
+                .iter()
+                .map(|problem| problem.host.as_ref());
+            !hosts.all(|host| host.is_some_and(is_one_machines))
+        };
+        let fleet = forecast.fleet.clone().filter(|fleet| !of_fleet(fleet));
+        let Some(fleet) = fleet else {
+            writeln!(output, "Nothing is approved before that is mended.")?;
+            return Ok(false);
+        };
+        let mut deployment = Deployment {
+            folder: &folder,
+            fleet,
+            is_good: forecast.problems.is_empty(),
+            forecast,
+            news: Vec::new(),
+            output,
+        };
+        self.deploy(&mut deployment)?;
+        Ok(deployment.is_good)
+    }
+
+    fn deploy(&self, deployment: &mut Deployment<'_>) -> anyhow::Result<()> {
+        deployment.compare(&self.appliance)?;
+        if deployment.news.is_empty() {
+            writeln!(deployment.output, "Nothing to do: nothing changes.")?;
+            return Ok(());
+        }
+        deployment.warn()?;
+        if deployment.news.is_empty() {
+            writeln!(
+                deployment.output,
+                "Nothing is approved before that is mended."
+            )?;
+            return Ok(());
+        }
+        if !self.dry_run {
+            let asks = deployment.fleet.publish.when == When::Deploy;
+            if asks && !deployment.unapproved().is_empty() {
+                // Rather than after an hour of builds.
+                self.consent.require_somebody()?;
+            }
+            deployment.build(self.no_build)?;
+            deployment.leave_out_unbuilt()?;
+            if deployment.news.is_empty() {
+                writeln!(deployment.output, "Nothing is approved.")?;
+                return Ok(());
+            }
+        }
+        news::print(&deployment.news, deployment.output)?;
+        deployment.tell_of_paused()?;
+        if deployment.fleet.publish.when == When::Change {
+            return deployment.explain_change();
+        }
+        let new = deployment.unapproved();
+        if self.dry_run {
+            let machines = news::machines(new.len());
+            writeln!(
+                deployment.output,
+                "Nothing is approved in a dry run; it would be for {machines}."
+            )?;
+        } else if new.is_empty() {
+            writeln!(deployment.output, "All of it is approved already. {NEXT}")?;
+        } else if self
+            .consent
+            .ask(&format!("Approve this for {}?", news::machines(new.len())))?
+        {
+            deployment.require_same()?;
+            deployment.approve(&new)?;
+        } else {
+            writeln!(deployment.output, "Nothing is approved.")?;
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of an approval.
+const NEXT: &str = "The appliance publishes it as soon as it sees .bento: where its fleet folder is another checkout, \
+                    commit .bento and push it.";
+
+/// How many warnings are told: who deploys has other things to read.
+const WARNINGS: usize = 10;
+
+impl Deployment<'_> {
+    /// Finds what changes: from what the appliance publishes, or where it can't be asked from what was recorded last.
+    fn compare(&mut self, appliance: &ApplianceOption) -> anyhow::Result<()> {
+        let changes = appliance
+            .find()
+            .and_then(|appliance| appliance.changes(&self.forecast));
+        self.news = match changes {
+            Ok(changes) => changes.machines.into_iter().map(News::Known).collect(),
+            Err(error) => {
+                let recorded = match self.fleet.publish.when {
+                    When::Deploy => "approved",
+                    When::Change => "built",
+                };
+                writeln!(
+                    self.output,
+                    "What is published isn't known here, so this compares with what was {recorded} last: {error:#}"
+                )?;
+                self.recorded()
+            }
+        };
+        Ok(())
+    }
+
+    /// Tells what will fail once it is published, or surprise, of the machines that are to be deployed: before an hour of
+    /// builds.
+    fn warn(&mut self) -> anyhow::Result<()> {
+        let news = &self.news;
+        let is_deployed = |name: &HostName| news.iter().any(|news| news.machine() == name);
+        self.forecast.machines.retain(|name, _| is_deployed(name));
+        let findings = Findings::of(self.folder, &self.forecast);
+        let errors: Vec<_> = findings.errors.into_iter().collect();
+        let mark = paint("error:", Colour::Red, Terminal::of_output());
+        for line in lines(&errors) {
+            writeln!(self.output, "{mark} {line}")?;
+        }
+        let is_faulty =
+            |name: &HostName| errors.iter().any(|error| error.host.as_ref() == Some(name));
+        self.is_good &= errors.is_empty();
+        self.news.retain(|news| !is_faulty(news.machine()));
+        self.forecast.machines.retain(|name, _| !is_faulty(name));
+        let warnings: Vec<_> = findings.warnings.into_iter().collect();
+        let warnings = lines(&warnings);
+        let mark = paint("warning:", Colour::Yellow, Terminal::of_output());
+        for line in warnings.iter().take(WARNINGS) {
+            writeln!(self.output, "{mark} {line}")?;
+        }
+        if let Some(more @ 1..) = warnings.len().checked_sub(WARNINGS) {
+            writeln!(
+                self.output,
+                "{mark} {more} more: `bento check` shows them all"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn recorded(&self) -> Vec<News> {
+        let prospects = self.forecast.machines.values().flatten();
+        let news = prospects.map(|prospect| {
+            let machine = prospect.manifest.host().clone();
+            let from = match self.fleet.publish.when {
+                When::Deploy => self.approved(&machine),
+                When::Change => self.built(&machine),
+            };
+            News::Recorded {
+                machine,
+                from,
+                to: prospect.manifest.generation(),
+            }
+        });
+        news.filter(|news| news.from() != Some(news.to())).collect()
+    }
+
+    /// The generation that is approved for a machine. A record that can't be read is written anew.
+    fn approved(&self, machine: &HostName) -> Option<GenerationId> {
+        let approval = Approval::of(&self.forecast.folder, machine).ok()??;
+        Some(approval.generation)
+    }
+
+    fn built(&self, machine: &HostName) -> Option<GenerationId> {
+        let build = Build::of(&self.forecast.folder, machine).ok()??;
+        Some(build.generation)
+    }
+
+    fn is_built(&self, news: &News) -> bool {
+        self.built(news.machine()) == Some(news.to())
+    }
+
+    /// Builds what wasn't built yet; who can't be built is left out.
+    fn build(&mut self, no_build: bool) -> anyhow::Result<()> {
+        let unbuilt = self.news.iter().filter(|news| !self.is_built(news));
+        let unbuilt: BTreeSet<HostName> = unbuilt.map(|news| news.machine().clone()).collect();
+        if unbuilt.is_empty() || no_build {
+            return Ok(());
+        }
+        if bento_nix::version().is_none() {
+            let machines = news::machines(unbuilt.len());
+            writeln!(
+                self.output,
+                "Nothing is built for {machines}: there is no Nix here."
+            )?;
+            return Ok(());
+        }
+        self.forecast
+            .machines
+            .retain(|name, _| unbuilt.contains(name));
+        let mut screen = Screen::new(&mut *self.output, Terminal::of_output(), false);
+        let options = Options {
+            jobs: Options::default_jobs(),
+            dry_run: false,
+            copy_to: Vec::new(),
+            verbose: false,
+        };
+        let results = build::build(&self.forecast, self.folder, &options, &mut screen)?;
+        self.is_good &= results.are_good();
+        if results.is_interrupted {
+            self.news.clear();
+            return Ok(());
+        }
+        let is_failed = |outcome: &Outcome| !matches!(outcome, Outcome::Built { .. });
+        let failed = results
+            .machines
+            .iter()
+            .filter(|(_, outcome)| is_failed(outcome));
+        let failed: Vec<&HostName> = failed.map(|(name, _)| name).collect();
+        if !failed.is_empty() {
+            let names = news::listed(&failed);
+            let publish = &self.fleet.publish;
+            let what = match publish.when {
+                When::Deploy => "so nothing is approved for it",
+                When::Change if publish.require_build => "so the appliance doesn't publish it",
+                When::Change => "and the appliance publishes it all the same",
+            };
+            writeln!(self.output, "{names}: the build failed, {what}.")?;
+        }
+        self.news.retain(|news| !failed.contains(&news.machine()));
+        Ok(())
+    }
+
+    /// Where only what was built may be published, the rest isn't approved either.
+    fn leave_out_unbuilt(&mut self) -> anyhow::Result<()> {
+        if !self.fleet.publish.require_build {
+            return Ok(());
+        }
+        let news = std::mem::take(&mut self.news);
+        let (built, unbuilt): (Vec<_>, Vec<_>) =
+            news.into_iter().partition(|news| self.is_built(news));
+        self.news = built;
+        let error = paint("error:", Colour::Red, Terminal::of_output());
+        for news in &unbuilt {
+            let machine = news.machine();
+            writeln!(
+                self.output,
+                "{error} {machine} isn't built, and {FILE_NAME} says require_build = true: run `bento build {machine}` \
+                 where Nix is"
+            )?;
+        }
+        self.is_good &= unbuilt.is_empty();
+        Ok(())
+    }
+
+    fn tell_of_paused(&mut self) -> anyhow::Result<()> {
+        for news in &self.news {
+            let machine = news.machine();
+            if self
+                .fleet
+                .hosts
+                .get(machine)
+                .is_some_and(|host| host.paused)
+            {
+                writeln!(
+                    self.output,
+                    "{machine} is paused: it keeps what it has until `bento host resume {machine}`."
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn explain_change(&mut self) -> anyhow::Result<()> {
+        let what = if self.fleet.publish.require_build {
+            "what was built"
+        } else {
+            "what is in the folder"
+        };
+        writeln!(
+            self.output,
+            "There is nothing to approve: with [publish] when = \"change\" in {FILE_NAME} the appliance publishes {what} \
+             by itself."
+        )?;
+        Ok(())
+    }
+
+    /// The machines whose approval is still to be written.
+    fn unapproved(&self) -> Vec<HostName> {
+        let news = self.news.iter();
+        let new = news.filter(|news| self.approved(news.machine()) != Some(news.to()));
+        new.map(|news| news.machine().clone()).collect()
+    }
+
+    /// Makes sure that the folder still makes what was shown.
+    fn require_same(&self) -> anyhow::Result<()> {
+        let names: Vec<_> = self
+            .news
+            .iter()
+            .map(|news| news.machine().clone())
+            .collect();
+        let forecast = Forecast::make(self.folder, &names)?;
+        for news in &self.news {
+            let prospect = forecast
+                .machines
+                .get(news.machine())
+                .and_then(Option::as_ref);
+            if prospect.map(|prospect| prospect.manifest.generation()) != Some(news.to()) {
+                bail!(
+                    "the files or settings of {} have changed meanwhile, so nothing is approved: look at them with \
+                     `bento deploy` again",
+                    news.machine()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn approve(&mut self, machines: &[HostName]) -> anyhow::Result<()> {
+        for news in self
+            .news
+            .iter()
+            .filter(|news| machines.contains(news.machine()))
+        {
+            let approval = Approval {
+                format: Format,
+                generation: news.to(),
+                at: Timestamp::now(),
+            };
+            let path = || self.folder.join(path::<Approval>(news.machine()));
+            approval
+                .write(self.folder, news.machine())
+                .map_err(|error| unwritable(&path(), error))?;
+        }
+        writeln!(
+            self.output,
+            "Approved for {}. {NEXT}",
+            news::machines(machines.len())
+        )?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! `bento diff`: what becomes different for a machine.
+
+use std::io::Write;
+
+use bento_protocol::{GenerationId, HostName, SystemPath};
+use clap::Args;
+
+use super::completion;
+use super::{Appliance, ApplianceOption};
+use crate::diff::{Comparisons, packages, rendering};
+use crate::release::{Build, Record};
+use crate::scan::FleetFolder;
+use crate::text::sanitise;
+use crate::text::terminal::Terminal;
+
+/// Show what has changed for each machine, from the generation that it runs to the one that is published
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Only these machines
+    #[arg(value_name = "NAME", add = completion::machines())]
+    names: Vec<HostName>,
+    /// Print JSON, with the files' texts
+    #[arg(long)]
+    json: bool,
+    /// Don't ask Nix which packages become different
+    #[arg(long)]
+    no_packages: bool,
+    #[command(flatten)]
+    appliance: ApplianceOption,
+}
+
+impl Diff {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// When the appliance can't be asked, or the fleet has no machine of a given name.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        let comparisons = match self.appliance.find()? {
+            Appliance::Here(state, _) => Comparisons::read(&state, &self.names)?,
+            Appliance::Elsewhere(elsewhere) => {
+                let names = self.names.iter().map(HostName::as_str);
+                elsewhere.read_json(["diff", "--json"].into_iter().chain(names))?
+            }
+        };
+        if self.json {
+            let json = serde_json::to_string(&comparisons)?;
+            writeln!(output, "{}", sanitise::plain_json(&json))?;
+            return Ok(());
+        }
+        let terminal = Terminal::of_output();
+        output.write_all(rendering::render(&comparisons, terminal).as_bytes())?;
+        if !self.no_packages {
+            // Asking Nix takes a while, and what is known by now needn't wait for that.
+            output.flush()?;
+            let fleet = self.appliance.folder().ok();
+            let fleet = fleet.and_then(|folder| FleetFolder::open(&folder).ok());
+            let built = |name: &HostName, id| built(fleet.as_ref()?, name, id);
+            let packages = packages::compare(&comparisons, &built, terminal);
+            output.write_all(packages.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// The system that was built from a generation in this fleet folder. A record that can't be read says nothing.
+fn built(fleet: &FleetFolder, name: &HostName, generation: GenerationId) -> Option<SystemPath> {
+    let build = Build::of(fleet, name).ok()??;
+    (build.generation == generation).then_some(build.system)
+}

@@ -1,0 +1,136 @@
+//! `bento flake-update`: newer inputs for the fleet's flakes.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use bento_protocol::HostName;
+use clap::Args;
+
+use super::build::INTERRUPTED;
+use super::completion;
+use super::fleet_folder::FleetFolderOption;
+use crate::build;
+use crate::build::Screen;
+use crate::lock_files;
+use crate::lock_files::{Outcome, Smithy};
+use crate::preview::Forecast;
+use crate::text::terminal::{Colour, Terminal, paint};
+
+/// Move the lock files of the fleet's flakes to the newest inputs, each once, with the Nix of this machine
+#[derive(Debug, Args)]
+pub struct FlakeUpdate {
+    /// Only these inputs, as flake.nix names them
+    #[arg(value_name = "INPUT", value_parser = input)]
+    inputs: Vec<String>,
+    /// Only the flake of this machine; may be given several times
+    #[arg(long = "host", value_name = "NAME", add = completion::machines())]
+    hosts: Vec<HostName>,
+    #[command(flatten)]
+    folder: FleetFolderOption,
+}
+
+/// The name of an input, or its path from the flake, such as `home-manager/nixpkgs`.
+fn input(text: &str) -> Result<String, String> {
+    let is_name = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_-'".contains(&byte))
+    };
+    match text.split('/').all(is_name) {
+        true => Ok(text.to_owned()),
+        false => Err("an input is named as in flake.nix, such as nixpkgs".to_owned()),
+    }
+}
+
+impl FlakeUpdate {
+    /// Says so where a machine was taken for an input.
+    fn with_hint(&self, error: anyhow::Error, fleet: &Path) -> anyhow::Error {
+        let all = Forecast::make(fleet, &[]).ok();
+        let is_machine = |input: &&String| {
+            let name = input.parse::<HostName>().ok();
+            name.zip(all.as_ref())
+                .is_some_and(|(name, all)| all.has(&name))
+        };
+        match self.inputs.iter().find(is_machine) {
+            Some(machine) => {
+                anyhow::anyhow!(
+                    "{error}; {machine} is a machine, which is named with --host {machine}"
+                )
+            }
+            None => error,
+        }
+    }
+
+    /// Moves them.
+    ///
+    /// # Errors
+    /// When there is no fleet, no machine of a given name, no flake that has a given input, or no Nix. That some lock
+    /// files can't be moved is no error, but told and in the exit code.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        let fleet = self.folder.find()?;
+        let forecast = Forecast::make(&fleet, &self.hosts)?;
+        build::require_nix("flake-update")?;
+        let terminal = Terminal::of_output();
+        let mut screen = Screen::new(output, terminal, true);
+        for problem in &forecast.problems {
+            let mark = paint("error:", Colour::Red, terminal);
+            screen.say(&format!("{mark} {problem}"))?;
+        }
+        let mut flakes = lock_files::flakes(&forecast);
+        let smithy = Smithy::new(&fleet, &forecast)?;
+        smithy
+            .require(&self.inputs, &mut flakes)
+            .map_err(|error| self.with_hint(error, &fleet))?;
+        let (mut moved, mut unchanged, mut failed) = (0, 0, 0);
+        for flake in &flakes {
+            if smithy.is_interrupted() {
+                screen.say("Interrupted: what is told of above is done.")?;
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+            let title = flake.title();
+            match flake.update(&self.inputs, &smithy) {
+                Ok(Outcome::Moved(moves)) => {
+                    moved += 1;
+                    screen.say(&title)?;
+                    for line in moves {
+                        screen.say(&format!("  {line}"))?;
+                    }
+                }
+                Ok(Outcome::Unchanged) => {
+                    unchanged += 1;
+                    screen.say(&format!("{title}: nothing moved"))?;
+                }
+                Ok(Outcome::Unconcerned) => {}
+                Err(_) if smithy.is_interrupted() => {
+                    screen.say("Interrupted: what is told of above is done.")?;
+                    return Ok(ExitCode::from(INTERRUPTED));
+                }
+                Err(error) => {
+                    failed += 1;
+                    screen.fail(&format!("{title} stays as it was:"), &format!("{error:#}"))?;
+                }
+            }
+        }
+        let counts = [
+            (moved, "moved"),
+            (unchanged, "unchanged"),
+            (failed, "failed"),
+        ];
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let counts: Vec<_> = counts
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        screen.say(&match counts.as_slice() {
+            [] if self.hosts.is_empty() => "The fleet has no flake: nothing to do.".to_owned(),
+            [] => "None of these machines has a flake: nothing to do.".to_owned(),
+            counts => format!("Lock files: {}.", counts.join(", ")),
+        })?;
+        Ok(match failed == 0 && forecast.problems.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        })
+    }
+}

@@ -1,0 +1,81 @@
+use std::io::Write;
+
+use bento_protocol::HostName;
+use clap::Args;
+
+use super::super::completion;
+use super::super::fleet_folder::FleetFolderOption;
+use super::settings_file::SettingsFile;
+use crate::fleet::edit;
+use crate::text::list::sentence;
+
+/// Let machines keep the generation that they have, whatever changes in the fleet folder
+#[derive(Debug, Args)]
+pub struct Pause {
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// Publish for paused machines again
+#[derive(Debug, Args)]
+pub struct Resume {
+    #[command(flatten)]
+    machines: Machines,
+}
+
+#[derive(Debug, Args)]
+struct Machines {
+    /// The machines
+    #[arg(required = true, value_name = "NAME", add = completion::machines())]
+    names: Vec<HostName>,
+    #[command(flatten)]
+    folder: FleetFolderOption,
+}
+
+impl Pause {
+    /// Writes it into `fleet.toml`.
+    ///
+    /// # Errors
+    /// When there is no such machine, or the file can't be edited.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        self.machines.set_paused(true)?;
+        let names = &self.machines.names;
+        let (keep, has) = if names.len() == 1 {
+            ("keeps", "it has")
+        } else {
+            ("keep", "they have")
+        };
+        writeln!(
+            output,
+            "{} {keep} the generation that {has}, until `bento host resume`.",
+            sentence(names)
+        )?;
+        Ok(())
+    }
+}
+
+impl Resume {
+    /// Writes it into `fleet.toml`.
+    ///
+    /// # Errors
+    /// When there is no such machine, or the file can't be edited.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        self.machines.set_paused(false)?;
+        let names = &self.machines.names;
+        let get = if names.len() == 1 {
+            "gets what is in its folder"
+        } else {
+            "get what is in their folders"
+        };
+        writeln!(output, "{} {get} again.", sentence(names))?;
+        Ok(())
+    }
+}
+
+impl Machines {
+    fn set_paused(&self, paused: bool) -> anyhow::Result<()> {
+        let file = SettingsFile::open(&self.folder.find()?)?;
+        file.replace(edit::set_paused(file.text(), &self.names, paused))?;
+        Ok(())
+    }
+}

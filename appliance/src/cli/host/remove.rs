@@ -1,0 +1,249 @@
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use bento_protocol::{Format, HostName};
+use clap::Args;
+use jiff::Timestamp;
+
+use super::super::completion;
+use super::super::fleet_folder::FleetFolderOption;
+use super::super::prompt::Consent;
+use super::settings_file::SettingsFile;
+use crate::fleet::{Fleet, edit};
+use crate::release::{self, FOLDER, Forgotten, Record};
+use crate::scan::SECRETS;
+use crate::text::list::sentence;
+
+/// Take machines out of the fleet; their files stay
+///
+/// Their sessions end at once, and what is published for them goes. What they reported is kept for a week: a machine
+/// that comes back within it, by its name and one of its keys, goes on as it was. `bento status` says who was removed.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// The machines
+    #[arg(required = true, value_name = "NAME", add = completion::machines())]
+    names: Vec<HostName>,
+    /// Let the appliance keep nothing of them for a week; also of machines that were removed before
+    #[arg(long)]
+    forget: bool,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    folder: FleetFolderOption,
+}
+
+impl Remove {
+    /// Says what will happen, asks, and edits `fleet.toml`.
+    ///
+    /// # Errors
+    /// When there is no such machine, nobody could answer, or the file can't be edited.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        let folder = self.folder.find()?;
+        let file = SettingsFile::open(&folder)?;
+        let before = file.reading()?;
+        let is_there = |name: &&HostName| {
+            before.fleet.hosts.contains_key(*name) || before.faulty.contains(name)
+        };
+        // What is no machine any more can only be forgotten.
+        let gone = |name: &&HostName| self.forget && !is_there(name);
+        let names: Vec<_> = self
+            .names
+            .iter()
+            .filter(|name| !gone(name))
+            .cloned()
+            .collect();
+        let edited = edit::remove(file.text(), &names);
+        if edited.is_ok() {
+            let text = self.explain();
+            writeln!(output, "{text}")?;
+            output.flush()?;
+            let question = format!("Remove {}?", sentence(&self.names));
+            if !self.consent.ask(&question)? {
+                writeln!(output, "Nothing is changed.")?;
+                return Ok(());
+            }
+        }
+        let before = before.fleet;
+        let after = file.replace(edited)?;
+        for name in &self.names {
+            self.record(&folder, name)
+                .with_context(|| format!("what {FOLDER} records of {name} can't be changed"))?;
+        }
+        writeln!(output, "{} removed.", sentence(&self.names))?;
+        let left = self.left_over(&folder, &before, &after.fleet);
+        if !left.is_empty() {
+            let left: Vec<_> = left.iter().map(|path| path.display()).collect();
+            writeln!(
+                output,
+                "Left over, and no other machine's: {}",
+                sentence(&left)
+            )?;
+        }
+        if !after.problems.is_empty() {
+            writeln!(
+                output,
+                "As long as fleet.toml has errors, the appliance removes nobody: `bento check` names them."
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What will become of them.
+    fn explain(&self) -> String {
+        let names = sentence(&self.names);
+        let (will, they, their, them) = match self.names.len() {
+            1 => ("will be no machine", "it goes", "its", "it"),
+            _ => ("will be no machines", "they go", "their", "them"),
+        };
+        let accounts = if self.names.len() == 1 {
+            "account"
+        } else {
+            "accounts"
+        };
+        let reports = match self.forget {
+            true => format!(", {their} reports"),
+            false => String::new(),
+        };
+        let later = match self.forget {
+            true => String::new(),
+            false => format!(
+                " What was reported goes in a week: until then, {they} on as before when added again with the same key."
+            ),
+        };
+        format!(
+            "{names} {will} of this fleet any more. As soon as the appliance reads that, {their} sessions end, and \
+             {their} {accounts}{reports} and what is published for {them} go.{later} What runs on {them} stays."
+        )
+    }
+
+    /// Removes what is recorded of a machine, and records that it is to be forgotten, if it is.
+    fn record(&self, folder: &Path, name: &HostName) -> std::io::Result<()> {
+        release::forget(folder, name)?;
+        if self.forget {
+            let forgotten = Forgotten {
+                format: Format,
+                at: Timestamp::now(),
+            };
+            forgotten.write(folder, name)?;
+        }
+        Ok(())
+    }
+
+    /// What was only there for them, relative to the fleet folder.
+    fn left_over(&self, folder: &Path, before: &Fleet, after: &Fleet) -> Vec<PathBuf> {
+        let source = |name: &HostName| Some(before.hosts.get(name)?.source.as_path().to_owned());
+        let is_used = |path: &PathBuf| {
+            let sources = after.hosts.values().map(|host| host.source.as_path());
+            path == Path::new(".")
+                || sources.into_iter().any(|source| {
+                    source == Path::new(".") || source.starts_with(path) || path.starts_with(source)
+                })
+        };
+        let paths = self.names.iter().flat_map(|name| {
+            let source = source(name).filter(|source| !is_used(source));
+            let secrets = Path::new(SECRETS).join(name.as_str());
+            source.into_iter().chain([secrets])
+        });
+        let mut paths: Vec<_> = paths
+            .filter(|path| folder.join(path).symlink_metadata().is_ok())
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        remove: Remove,
+    }
+
+    fn remove(folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let line = ["remove", "--fleet", folder.to_str().unwrap()];
+        let line = line.into_iter().chain(arguments.iter().copied());
+        let mut output = Vec::new();
+        Line::try_parse_from(line)?.remove.run(&mut output)?;
+        Ok(String::from_utf8(output).unwrap())
+    }
+
+    #[test]
+    fn who_goes_leaves_files_that_are_named_unless_another_uses_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let server = "[server]\naddress = \"x\"\n";
+        let text = format!(
+            "{server}\n[hosts.a]\n\n[hosts.b]\nsource = \"hosts/desks\"\n\n[hosts.c]\nsource = \"hosts/desks\"\n"
+        );
+        fs::write(path("fleet.toml"), &text).unwrap();
+        for file in [
+            "hosts/a/flake.nix",
+            "hosts/desks/flake.nix",
+            "bento-secrets/b/key",
+            ".bento/approved/a.json",
+            ".bento/built/b.json",
+            ".bento/built/c.json",
+        ] {
+            fs::create_dir_all(path(file).parent().unwrap()).unwrap();
+            fs::write(path(file), "x").unwrap();
+        }
+        let unknown = remove(folder.path(), &["a", "d", "--yes"]).unwrap_err();
+        assert!(
+            format!("{unknown:#}").contains("no machine d"),
+            "{unknown:#}"
+        );
+        assert_eq!(fs::read_to_string(path("fleet.toml")).unwrap(), text);
+        let said = remove(folder.path(), &["a", "b", "--yes"]).unwrap();
+        assert!(said.contains("their sessions end"), "{said}");
+        assert!(said.contains("goes in a week"), "{said}");
+        let left = "Left over, and no other machine's: bento-secrets/b and hosts/a\n";
+        assert!(said.ends_with(left), "{said}");
+        assert!(path("hosts/a/flake.nix").exists() && path("bento-secrets/b/key").exists());
+        assert!(!path(".bento/approved/a.json").exists() && !path(".bento/built/b.json").exists());
+        assert!(path(".bento/built/c.json").exists());
+        let rest = format!("{server}\n[hosts.c]\nsource = \"hosts/desks\"\n");
+        assert_eq!(fs::read_to_string(path("fleet.toml")).unwrap(), rest);
+    }
+
+    // Issue 10, line 13.
+    #[test]
+    fn who_is_to_be_forgotten_is_also_when_it_was_removed_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = "[server]\naddress = \"x\"\n";
+        let text = format!("{server}\n[hosts.a]\n\n[hosts.b]\n");
+        fs::write(folder.path().join("fleet.toml"), text).unwrap();
+        let fleet = crate::scan::FleetFolder::open(folder.path()).unwrap();
+        let is_forgotten = |name: &str| {
+            Forgotten::of(&fleet, &name.parse().unwrap())
+                .unwrap()
+                .is_some()
+        };
+        remove(folder.path(), &["a", "--yes"]).unwrap();
+        assert!(!is_forgotten("a"));
+        assert!(
+            remove(folder.path(), &["a", "--yes"]).is_err(),
+            "it is gone"
+        );
+        let said = remove(folder.path(), &["a", "b", "--forget", "--yes"]).unwrap();
+        assert!(
+            said.contains("their reports and what") && !said.contains("week"),
+            "{said}"
+        );
+        assert!(is_forgotten("a") && is_forgotten("b"));
+        assert_eq!(
+            fs::read_to_string(folder.path().join("fleet.toml"))
+                .unwrap()
+                .trim(),
+            server.trim()
+        );
+    }
+}

@@ -1,0 +1,195 @@
+mod behind;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use super::prompt::Consent;
+use super::remote::{Appliance, ApplianceOption};
+use crate::daemon;
+use crate::fleet::PublicKey;
+use crate::sshd;
+use crate::store::paths::{Runtime, State};
+use crate::text::terminal::to_stderr;
+use behind::Laggards;
+
+/// Print the appliance's public host key, for fleet.toml and for the machines
+///
+/// To replace it, make a second one with --prepare, and name both wherever the first one stands: in the machines'
+/// configuration, and in fleet.toml if that has host_keys. Once every machine is up to date, --switch lets the appliance
+/// show the second one. Then the first can go from those places, and --forget removes it; until then, --switch goes back.
+/// While there are two, both are printed, the one in use first. Each line is the key and, as its comment, the fingerprint
+/// that `bento-client` shows.
+#[derive(Debug, Args)]
+pub struct HostKey {
+    #[command(flatten)]
+    step: Step,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    appliance: ApplianceOption,
+    /// The fleet folder of the appliance
+    #[arg(long, value_name = "DIR", default_value = "/config", hide = true)]
+    config: PathBuf,
+    /// Take no step, and print as JSON who may not know the key
+    #[arg(long, hide = true, requires = "Step")]
+    laggards: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Step {
+    /// Make a second key beside the one in use, unless there is one
+    #[arg(long)]
+    prepare: bool,
+    /// Let the two keys change places, from the next connection on
+    #[arg(long)]
+    switch: bool,
+    /// Remove the key that isn't in use
+    #[arg(long)]
+    forget: bool,
+}
+
+impl HostKey {
+    /// Takes the step that was asked for, and prints the keys, a line each.
+    ///
+    /// # Errors
+    /// When the appliance can't be asked, or never ran with this state.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        let appliance = self.appliance.find()?;
+        if self.laggards {
+            serde_json::to_writer(&mut *output, &self.find_laggards(&appliance)?)?;
+            return Ok(());
+        }
+        let keys = keys_of(&appliance)?;
+        let step = self.step.name();
+        if step.is_some() && !self.agreed(&keys, &appliance)? {
+            return Ok(());
+        }
+        let keys = match (step, &appliance) {
+            (None, _) => keys,
+            (Some(step), Appliance::Elsewhere(elsewhere)) => {
+                parse(&elsewhere.read(["host-key", &format!("--{step}"), "--yes"])?)?
+            }
+            (Some(step), Appliance::Here(state, _)) => {
+                self.take(state)?;
+                to_stderr(what_comes_next(step));
+                keys_of(&appliance)?
+            }
+        };
+        for key in keys {
+            writeln!(output, "{}", key.line_with_fingerprint())?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, state: &State) -> anyhow::Result<()> {
+        if self.step.prepare {
+            sshd::HostKey::prepare_spare(state)?;
+        } else if self.step.switch {
+            sshd::HostKey::switch(state, &daemon::host_keys(&self.config, state)?)?;
+        } else if self.step.forget {
+            sshd::HostKey::forget_spare(state)?;
+        }
+        Ok(())
+    }
+
+    /// Who may not know the key that they need after this step.
+    fn find_laggards(&self, appliance: &Appliance) -> anyhow::Result<Option<Laggards>> {
+        let of: fn(&State, &Runtime) -> _ = match (self.step.switch, self.step.forget) {
+            (true, _) => Laggards::of_switch,
+            (_, true) => Laggards::of_forget,
+            _ => return Ok(None),
+        };
+        match appliance {
+            Appliance::Here(state, runtime) => of(state, runtime).map(Some),
+            Appliance::Elsewhere(elsewhere) => {
+                let step = self.step.name().map(|step| format!("--{step}"));
+                let words = ["host-key", "--laggards"].into_iter();
+                elsewhere.read_json(words.chain(step.as_deref()))
+            }
+        }
+    }
+
+    /// Whether the administrator wants what can lock machines out.
+    fn agreed(&self, keys: &[PublicKey], appliance: &Appliance) -> anyhow::Result<bool> {
+        let Some(other) = keys.get(1).filter(|_| !self.step.prepare) else {
+            return Ok(true);
+        };
+        if self.consent.is_to_be_asked() {
+            self.consent.require_somebody()?;
+            let laggards = self.find_laggards(appliance)?;
+            let what = match self.step.switch {
+                true => "that key was made",
+                false => "the keys changed places",
+            };
+            for line in laggards.iter().flat_map(|laggards| laggards.lines(what)) {
+                to_stderr(&line);
+            }
+        }
+        let other = other.fingerprint();
+        self.consent.ask(&match self.step.switch {
+            true => format!(
+                "From the next connection on, a machine that doesn't know {other} refuses this appliance. Switch to it?"
+            ),
+            false => format!("Nobody can bring {other} back. Remove it?"),
+        })
+    }
+}
+
+impl Step {
+    fn name(&self) -> Option<&'static str> {
+        let steps = [
+            (self.prepare, "prepare"),
+            (self.switch, "switch"),
+            (self.forget, "forget"),
+        ];
+        steps
+            .iter()
+            .find(|(is_it, _)| *is_it)
+            .map(|(_, name)| *name)
+    }
+}
+
+fn what_comes_next(step: &str) -> &'static str {
+    match step {
+        "prepare" => {
+            "Name both keys in the machines' configuration, and in fleet.toml if that has host_keys. Once every machine is \
+             up to date: bento host-key --switch"
+        }
+        "switch" => {
+            "The first key is in use now. Once every machine has made contact, take the second out of those places, and \
+             then: bento host-key --forget. Until then, another --switch goes back."
+        }
+        _ => "This is the only key now.",
+    }
+}
+
+/// The keys of an appliance: the one in use, and the spare one if there is one.
+///
+/// # Errors
+/// When it can't be asked.
+pub(super) fn keys_of(appliance: &Appliance) -> anyhow::Result<Vec<PublicKey>> {
+    match appliance {
+        Appliance::Here(state, _) => {
+            let used = sshd::HostKey::read(state)?;
+            let spare = sshd::HostKey::spare(state)?;
+            Ok([Some(used), spare]
+                .into_iter()
+                .flatten()
+                .map(|key| key.public().clone())
+                .collect())
+        }
+        Appliance::Elsewhere(elsewhere) => parse(&elsewhere.read(["host-key"])?),
+    }
+}
+
+fn parse(printed: &[u8]) -> anyhow::Result<Vec<PublicKey>> {
+    let lines = String::from_utf8_lossy(printed);
+    let keys: Result<Vec<PublicKey>, _> = lines.lines().map(str::parse).collect();
+    let keys = keys.context("`bento host-key` printed there what isn't understood here")?;
+    ensure!(!keys.is_empty(), "`bento host-key` printed nothing there");
+    Ok(keys)
+}

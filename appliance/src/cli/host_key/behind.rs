@@ -1,0 +1,167 @@
+//! Machines that may not know the key that they are to know.
+
+use std::path::Path;
+
+use anyhow::Context;
+use bento_protocol::HostName;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::status::{HostStatus, MachineStatus, Status};
+use crate::store::paths::{Runtime, State};
+use crate::text::list::first_few;
+
+/// How many machines are named.
+const NAMED: usize = 10;
+
+/// Who would be locked out, as far as that is known where the appliance is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Laggards {
+    /// Since when a machine could know the key.
+    since: Timestamp,
+    /// Whose last contact was before.
+    away: Vec<HostName>,
+    /// Who was there, but doesn't run what is published.
+    behind: Vec<HostName>,
+}
+
+impl Laggards {
+    /// Before the keys change places: who may not know the one that isn't in use yet.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub(super) fn of_switch(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
+        let made = changed(&state.spare_host_key())?;
+        let mut laggards = Self::since(made, state, runtime)?;
+        if made < changed(&state.host_key())? {
+            // The way back, to the one that they all knew.
+            laggards.away.clear();
+            laggards.behind.clear();
+        }
+        Ok(laggards)
+    }
+
+    /// Before the other key goes: who may know no other. Who was in contact since the keys changed places knows the one
+    /// in use.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub(super) fn of_forget(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
+        // Written anew whenever another key comes in use.
+        let used = changed(&state.host_key().with_added_extension("pub"))?;
+        let mut laggards = Self::since(used, state, runtime)?;
+        laggards.behind.clear();
+        Ok(laggards)
+    }
+
+    fn since(since: Timestamp, state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
+        let status = Status::read(state, runtime, Timestamp::now())?;
+        let mut laggards = Laggards {
+            since,
+            away: Vec::new(),
+            behind: Vec::new(),
+        };
+        for machine in status.hosts {
+            if machine.seen.is_none_or(|seen| seen < since) {
+                laggards.away.push(machine.name);
+            } else if !runs_what_is_published(&machine) {
+                laggards.behind.push(machine.name);
+            }
+        }
+        Ok(laggards)
+    }
+
+    /// What to say of them, a line each. `what` is what has happened since.
+    pub(super) fn lines(&self, what: &str) -> Vec<String> {
+        let named = |names: &[HostName]| first_few(names.iter(), NAMED);
+        let away = (!self.away.is_empty()).then(|| {
+            let since = self.since;
+            format!(
+                "No contact since {what} at {since:.0}: {}",
+                named(&self.away)
+            )
+        });
+        let behind = (!self.behind.is_empty()).then(|| {
+            let names = named(&self.behind);
+            format!("Not known to run what is published, and so perhaps without that key: {names}")
+        });
+        away.into_iter().chain(behind).collect()
+    }
+}
+
+fn runs_what_is_published(machine: &MachineStatus) -> bool {
+    matches!(
+        machine.state,
+        HostStatus::UpToDate
+            | HostStatus::AutoUpdated
+            | HostStatus::Mismatch
+            | HostStatus::SyncPending
+    )
+}
+
+fn changed(path: &Path) -> anyhow::Result<Timestamp> {
+    let time = path.metadata().and_then(|found| found.modified());
+    let time = time.with_context(|| format!("{} can't be looked at", path.display()))?;
+    Ok(Timestamp::try_from(time)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::fixture::Kept;
+    use crate::publication::published::Published;
+    use crate::report::fixture::{generation, report, second};
+
+    fn write(path: &Path, time: i64) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let file = File::create(path).unwrap();
+        file.set_modified(SystemTime::from(second(time))).unwrap();
+    }
+
+    #[test]
+    fn who_may_not_know_the_key_is_told_before_it_is_needed() {
+        let kept = Kept::new("[hosts.away]\n[hosts.behind]\n[hosts.good]\n[hosts.never]\n");
+        for (name, runs, contact) in [
+            ("away", 'a', 900),
+            ("behind", 'b', 1100),
+            ("good", 'a', 1100),
+        ] {
+            kept.publish(name, &Published::new(generation('a'), second(5)));
+            kept.report(name, &[report(runs)]);
+            kept.contact(name, second(contact));
+        }
+        let (state, runtime) = (&kept.state, &kept.runtime);
+        let (used, spare) = (state.host_key(), state.spare_host_key());
+        let public = used.with_added_extension("pub");
+        write(&used, 0);
+        write(&public, 0);
+        write(&spare, 1000);
+        let lines = || Laggards::of_switch(state, runtime).unwrap().lines("that");
+        let told = lines();
+        assert!(
+            told[0].starts_with("No contact since that at 2026-01-01T00:16:40Z"),
+            "{told:?}"
+        );
+        assert!(told[0].ends_with(": away, never"), "{told:?}");
+        assert!(told[1].ends_with(": behind"), "{told:?}");
+        // They change places, and keep their times.
+        write(&used, 1000);
+        write(&spare, 0);
+        write(&public, 1050);
+        assert_eq!(lines(), [""; 0], "the way back");
+        let told = Laggards::of_forget(state, runtime).unwrap().lines("that");
+        assert!(
+            told.len() == 1 && told[0].ends_with(": away, never"),
+            "{told:?}"
+        );
+        kept.contact("away", second(1060));
+        kept.contact("never", second(1060));
+        assert_eq!(
+            Laggards::of_forget(state, runtime).unwrap().lines("that"),
+            [""; 0]
+        );
+    }
+}

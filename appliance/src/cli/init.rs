@@ -1,0 +1,334 @@
+pub(super) mod existing;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bento_protocol::Address;
+use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
+use crate::legacy::server_folder::refuse_predecessor;
+
+/// Write a fleet that works as it is: examples of every kind of machine, to be replaced by your own
+///
+/// Or, with --existing, write the fleet.toml of a folder that holds the flake of all machines, and nothing else.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The folder, made if it isn't there
+    #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".", value_parser = folder())]
+    folder: PathBuf,
+    /// Make a fleet of the flake in the folder: write a fleet.toml with its machines, and say what each would get
+    #[arg(long)]
+    existing: bool,
+    /// The name or address at which the machines will reach the appliance
+    #[arg(long, default_value = EXAMPLE_ADDRESS, value_parser = address)]
+    address: Address,
+    /// The port at which they will
+    #[arg(long, default_value_t = EXAMPLE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// The GitHub account from which the machines have bento: it comes in place of OWNER in all that is written
+    #[arg(long, default_value = "OWNER", value_parser = owner)]
+    owner: String,
+}
+
+/// A name of an account, which comes into Nix files.
+fn owner(text: &str) -> Result<String, String> {
+    let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-';
+    match !text.is_empty() && text.chars().all(is_part) {
+        true => Ok(text.to_owned()),
+        false => Err("an account's name has letters, digits and hyphens".to_owned()),
+    }
+}
+
+/// A folder; where the variable that names it is empty, this one.
+fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|named| match named.is_empty() {
+        true => PathBuf::from("."),
+        false => PathBuf::from(named),
+    })
+}
+
+/// What `fleet.toml` takes as one.
+fn address(text: &str) -> Result<Address, String> {
+    let address = text.parse::<Address>();
+    address.map_err(|error| format!("{error}: say that alone, and the port with --port"))
+}
+
+const EXAMPLE_ADDRESS: &str = "bento.example.org";
+const EXAMPLE_PORT: u16 = 2222;
+
+/// Every file of the example, by its path in the fleet folder.
+const FILES: [(&str, &str); 11] = [
+    ("fleet.toml", include_str!("init/fleet.toml")),
+    ("README.md", include_str!("init/README.md")),
+    (".gitignore", include_str!("init/gitignore")),
+    (
+        "hosts/kikimora/flake.nix",
+        include_str!("init/hosts/kikimora/flake.nix"),
+    ),
+    (
+        "hosts/kikimora/configuration.nix",
+        include_str!("init/hosts/kikimora/configuration.nix"),
+    ),
+    (
+        "hosts/desks/flake.nix",
+        include_str!("init/hosts/desks/flake.nix"),
+    ),
+    (
+        "hosts/desks/configuration.nix",
+        include_str!("init/hosts/desks/configuration.nix"),
+    ),
+    (
+        "hosts/pi/configuration.nix",
+        include_str!("init/hosts/pi/configuration.nix"),
+    ),
+    ("utils/common.nix", include_str!("init/utils/common.nix")),
+    ("utils/bento.nix", include_str!("init/utils/bento.nix")),
+    (
+        "bento-secrets/kikimora/wifi.env",
+        include_str!("init/bento-secrets/kikimora/wifi.env"),
+    ),
+];
+
+/// The symlinks by which machines share `utils`.
+const LINKS: [(&str, &str); 3] = [
+    ("hosts/kikimora/utils", "../../utils"),
+    ("hosts/desks/utils", "../../utils"),
+    ("hosts/pi/utils", "../../utils"),
+];
+
+impl Init {
+    /// Writes the example.
+    ///
+    /// # Errors
+    /// When anything of it is there already, in which case nothing is written, or when it can't be written.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        if self.existing {
+            return existing::init(&self.folder, &self.address, self.port, output);
+        }
+        if existing::is_new(&self.folder) {
+            bail!("{}", existing::advice(&self.folder));
+        }
+        let names = FILES.iter().chain(&LINKS).map(|(path, _)| *path);
+        let there: Vec<_> = names
+            .filter(|path| fs::symlink_metadata(self.folder.join(path)).is_ok())
+            .collect();
+        if !there.is_empty() {
+            refuse_predecessor(&self.folder)?;
+            bail!(
+                "{} holds {} already, and init never overwrites: choose another folder; one with a flake of your machines \
+                 becomes a fleet by `bento init --existing`",
+                self.folder.display(),
+                there.join(", ")
+            );
+        }
+        for (path, text) in FILES {
+            let text = text.replace(EXAMPLE_ADDRESS, self.address.as_str());
+            let text = text.replace("OWNER/bento", &format!("{}/bento", self.owner));
+            let text = text.replace(
+                &format!("port = {EXAMPLE_PORT}"),
+                &format!("port = {}", self.port),
+            );
+            self.create(path, |path| fs::write(path, text))?;
+        }
+        for (path, target) in LINKS {
+            self.create(path, |path| symlink(target, path))?;
+        }
+        let folder = self.folder.canonicalize();
+        let folder = folder.unwrap_or_else(|_| self.folder.clone());
+        writeln!(
+            output,
+            "{} now holds a fleet: kikimora, alice and bob are flake machines, pi is a classic one.\n\n\
+             Next, there:\n\n    \
+             bento check                      what would be published; nothing is wrong yet\n    \
+             podman exec bento bento host-key\n    \
+                                              the running appliance's key: into host_keys of fleet.toml, from where\n    \
+                                              `host add` has it, and into utils/bento.nix\n    \
+             bento host add NAME --key KEY    enrols a machine, and prints what it needs\n\n\
+             README.md tells the rest.",
+            folder.display()
+        )?;
+        Ok(())
+    }
+
+    fn create(
+        &self,
+        path: &str,
+        write: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let path = self.folder.join(path);
+        let parent = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(parent)
+            .and_then(|()| write(&path))
+            .with_context(|| format!("{} can't be written", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Findings;
+    use crate::fleet;
+    use crate::preview::Forecast;
+    use crate::scan::{FleetFolder, HostTree};
+
+    fn init(folder: &Path) -> anyhow::Result<()> {
+        let init = Init {
+            folder: folder.to_owned(),
+            existing: false,
+            address: "10.0.0.1".parse().unwrap(),
+            port: 2022,
+            owner: "somebody".to_owned(),
+        };
+        init.run(&mut Vec::new())
+    }
+
+    #[test]
+    fn the_example_is_a_fleet_without_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path()).unwrap();
+        let text = fs::read_to_string(folder.path().join("fleet.toml")).unwrap();
+        let reading = fleet::read(&text).unwrap();
+        assert!(reading.problems.is_empty(), "{:?}", reading.problems);
+        assert_eq!(
+            (
+                reading.fleet.server.address.as_str(),
+                reading.fleet.server.port
+            ),
+            ("10.0.0.1", 2022)
+        );
+        assert!(
+            fs::read_to_string(folder.path().join("utils/bento.nix"))
+                .unwrap()
+                .contains("port = 2022")
+        );
+        let opened = FleetFolder::open(folder.path()).unwrap();
+        for (name, host) in &reading.fleet.hosts {
+            let tree = HostTree::walk(&opened, name, host).unwrap();
+            assert!(tree.has_config("utils/common.nix"), "{name} shares utils");
+        }
+    }
+
+    // Issue 10, line 44.
+    #[test]
+    fn where_bento_comes_from_is_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path()).unwrap();
+        let mut named = 0;
+        for (path, _) in FILES {
+            let text = fs::read_to_string(folder.path().join(path)).unwrap();
+            assert!(!text.contains("OWNER/bento"), "{path}");
+            named += text.matches("somebody/bento").count();
+        }
+        assert!(named > 0);
+    }
+
+    #[test]
+    fn an_address_that_fleet_toml_would_refuse_is_refused_before_anything_is_written() {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            init: Init,
+        }
+        let parse = |option| <Line as clap::Parser>::try_parse_from(["init", "x", option]);
+        for bad in ["--address=", "--address=a:22", "--address=a\"b", "--port=0"] {
+            let error = parse(bad).unwrap_err().to_string();
+            assert!(error.contains("invalid value"), "{error}");
+        }
+        let error = parse("--address=a:22").unwrap_err().to_string();
+        assert!(error.contains("the port with --port"), "{error}");
+        assert!(parse("--address=2001:db8::1").is_ok());
+        let text = "[server]\naddress = \"a:22\"\n";
+        let refused = fleet::read(text).unwrap_err();
+        assert!(
+            refused[0]
+                .to_string()
+                .starts_with("fleet.toml:2: [server]: "),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn the_example_needs_nothing_to_be_checked_without_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        init(folder.path()).unwrap();
+        let forecast = Forecast::make(folder.path(), &[]).unwrap();
+        assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
+        assert!(forecast.machines.values().all(Option::is_some));
+        let findings = Findings::of(folder.path(), &forecast);
+        assert!(
+            findings.errors.is_empty() && findings.warnings.is_empty(),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_commented_out_is_what_holds_or_can_be_said() {
+        let text = FILES[0].1;
+        // Each line that would be a setting or a table without the #.
+        let is_setting = |line: &&str| {
+            let bare = line.trim_start_matches("# ");
+            bare.starts_with('[')
+                || bare
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let all: Vec<_> = text
+            .lines()
+            .filter(is_setting)
+            .map(|line| line.trim_start_matches("# "))
+            .collect();
+        let all = all.join("\n");
+        let (before, notify) = all.split_once("[notify]").unwrap();
+        let (notify, after) = notify.split_once("[defaults]").unwrap();
+        for key in ["command", "webhook", "timeout"] {
+            assert!(notify.contains(&format!("{key} = ")), "{notify}");
+        }
+        let said = fleet::read(&format!("{before}[defaults]{after}")).unwrap();
+        assert!(said.problems.is_empty(), "{:?}", said.problems);
+        let mut fleet = said.fleet;
+        assert!(!fleet.server.admin.is_empty());
+        fleet.server.admin.clear();
+        let window = fleet
+            .hosts
+            .values_mut()
+            .map(|host| host.terms.reboot_window.take());
+        assert!(window.into_iter().all(|window| window.is_some()));
+        assert_eq!(fleet, fleet::read(text).unwrap().fleet);
+        for key in [
+            "include",
+            "exclude",
+            "paused",
+            "silent_after",
+            "reboot",
+            "self_update",
+            "nix_args",
+            "source",
+            "attribute",
+            "renamed_from",
+            "host_keys",
+            "when",
+            "require_build",
+            "keys",
+        ] {
+            assert!(all.contains(&format!("\n{key} = ")), "{key} isn't shown");
+        }
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("utils")).unwrap();
+        fs::write(folder.path().join("utils/common.nix"), "mine").unwrap();
+        assert!(
+            init(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("utils/common.nix")
+        );
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

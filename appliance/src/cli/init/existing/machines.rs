@@ -1,0 +1,284 @@
+//! The machines of a repository: what its flake says, or the names of its folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use bento_nix::{Tail, flake_command};
+use bento_protocol::HostName;
+
+use crate::text::terminal::to_stderr;
+
+/// Where repositories keep their machines.
+pub(super) const FOLDERS: [&str; 6] = [
+    "hosts",
+    "machines",
+    "systems",
+    "hosts/nixos",
+    "nixos/hosts",
+    "host",
+];
+/// Where some do, with other things: only what the flake names is a machine there.
+const MIXED: [&str; 2] = ["nixos", "configurations"];
+/// What lies beside machines and is none.
+const OTHERS: [&str; 14] = [
+    "common",
+    "default",
+    "shared",
+    "modules",
+    "profiles",
+    "global",
+    "lib",
+    "hardware",
+    "optional",
+    "core",
+    "base",
+    "users",
+    "template",
+    "inventory",
+];
+/// How long Nix may take: it may have to fetch every input.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// A machine of the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// Its name in the fleet.
+    pub(super) name: HostName,
+    /// What the flake calls it.
+    pub(super) attribute: String,
+}
+
+/// All that were found.
+#[derive(Debug)]
+pub(super) struct Machines {
+    pub(super) machines: Vec<Machine>,
+    /// Where: as an end of a sentence.
+    pub(super) source: String,
+    /// Why Nix couldn't be asked; none where there is no Nix, or where it answered.
+    pub(super) unasked: Option<String>,
+}
+
+impl Machines {
+    /// Asks Nix where there is one, or else reads the names of folders.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub(super) fn find(folder: &Path) -> anyhow::Result<Self> {
+        let asked = bento_nix::version().map(|_| ask_nix(folder));
+        match asked {
+            Some(Ok(attributes)) => Ok(Machines {
+                machines: named(attributes),
+                source: "as Nix says of nixosConfigurations".to_owned(),
+                unasked: None,
+            }),
+            asked => {
+                let (attributes, folder) = in_folders(folder)?;
+                Ok(Machines {
+                    machines: named(attributes),
+                    source: format!("by what lies in {folder}"),
+                    unasked: asked.and_then(Result::err),
+                })
+            }
+        }
+    }
+}
+
+/// The attributes of `nixosConfigurations`. The folder is named without `path:`, so that of a checkout only what git
+/// tracks comes into the store.
+fn ask_nix(folder: &Path) -> Result<Vec<String>, String> {
+    to_stderr("Nix is asked for the flake's nixosConfigurations; that may take a while.");
+    let mut command = flake_command(&["eval", "--json", "--no-write-lock-file"]);
+    command
+        .arg(format!("{}#nixosConfigurations", folder.display()))
+        .args(["--apply", "builtins.attrNames"]);
+    let mut names = None;
+    bento_nix::run(command, PATIENCE, &mut Tail::default(), &mut |line| {
+        if line.starts_with('[') {
+            names = serde_json::from_str(line).ok().or(names.take());
+        }
+    })
+    .map_err(|error| {
+        let error = format!("{error:#}");
+        error.lines().next().unwrap_or_default().to_owned()
+    })?;
+    names.ok_or_else(|| "its answer isn't a list of names".to_owned())
+}
+
+/// The names of what lies where machines usually do, and where that is.
+fn in_folders(folder: &Path) -> anyhow::Result<(Vec<String>, String)> {
+    for place in FOLDERS.into_iter().chain(MIXED) {
+        let below = folder.join(place);
+        if !below.is_dir() {
+            continue;
+        }
+        let (mut folders, mut files) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(&below)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_other = |stem: &str| {
+                stem.starts_with('.') || OTHERS.contains(&stem.to_lowercase().as_str())
+            };
+            if entry.path().is_dir() {
+                let is_machine = !is_other(&name) && holds_nix(&entry.path());
+                folders.extend(is_machine.then_some(name));
+            } else {
+                let stem = name.strip_suffix(".nix").filter(|stem| !is_other(stem));
+                files.extend(stem.map(str::to_owned));
+            }
+        }
+        // Beside folders a file is a machine only if the flake says so.
+        let listed = if folders.is_empty() {
+            files.clone()
+        } else {
+            folders.clone()
+        };
+        let named = named_in_flake(folder, place, folders.into_iter().chain(files));
+        let is_listed = named.len() * 2 >= listed.len() || MIXED.contains(&place);
+        let mut machines = if is_listed { named } else { listed };
+        machines.sort();
+        if !machines.is_empty() {
+            return Ok((machines, format!("{place}/")));
+        }
+    }
+    Ok((Vec::new(), FOLDERS[..3].join("/, ") + "/"))
+}
+
+fn holds_nix(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| {
+        let name = entry.file_name();
+        Path::new(&name).extension().is_some_and(|end| end == "nix")
+    })
+}
+
+/// Those that the flake, or the file that lists the folder, names, and not as one of another system.
+fn named_in_flake(folder: &Path, place: &str, found: impl Iterator<Item = String>) -> Vec<String> {
+    let files = ["flake.nix".to_owned(), format!("{place}/default.nix")];
+    let texts = files.map(|file| fs::read_to_string(folder.join(file)).unwrap_or_default());
+    let lines: Vec<&str> = texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .collect();
+    let is_named = |name: &String| {
+        let mut lines = lines.iter().filter(|line| has_word(line, name));
+        lines.any(|line| !line.contains("darwin"))
+    };
+    found.filter(is_named).collect()
+}
+
+fn has_word(line: &str, word: &str) -> bool {
+    let is_part = |char: char| char.is_alphanumeric() || "-_'".contains(char);
+    line.match_indices(word).any(|(at, _)| {
+        let (before, behind) = (&line[..at], &line[at + word.len()..]);
+        !before.ends_with(is_part) && !behind.starts_with(is_part)
+    })
+}
+
+/// Each with a name that it can have in the fleet, and no two with the same.
+fn named(attributes: Vec<String>) -> Vec<Machine> {
+    let mut machines: BTreeMap<HostName, String> = BTreeMap::new();
+    // Those that need no other name have theirs first.
+    let (fit, others): (Vec<_>, Vec<_>) = attributes
+        .into_iter()
+        .partition(|attribute| attribute.parse::<HostName>().is_ok());
+    for attribute in fit.into_iter().chain(others) {
+        let name = candidates(&attribute)
+            .filter_map(|candidate| candidate.parse::<HostName>().ok())
+            .find(|name| !machines.contains_key(name));
+        if let Some(name) = name {
+            machines.insert(name, attribute);
+        }
+    }
+    let machines = machines.into_iter();
+    machines
+        .map(|(name, attribute)| Machine { name, attribute })
+        .collect()
+}
+
+/// Names for what the flake calls so, the best first: `CORE-PW` is `core-pw`, `build01.example.org` is `build01`.
+fn candidates(attribute: &str) -> impl Iterator<Item = String> {
+    let label = |text: &str| {
+        let lower = text.to_lowercase();
+        let fit = lower.replace(|char: char| !char.is_ascii_alphanumeric(), "-");
+        let short: String = fit.trim_matches('-').chars().take(29).collect();
+        short.trim_end_matches('-').to_owned()
+    };
+    let first = label(attribute.split('.').next().unwrap_or_default());
+    let whole = label(attribute);
+    let numbered: Vec<String> = (2..100).map(|number| format!("{whole}-{number}")).collect();
+    let own = [attribute.to_owned(), first, whole];
+    own.into_iter().chain(numbered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Issue 10, line 6.
+    #[test]
+    fn whatever_a_flake_calls_a_machine_it_has_a_name_of_its_own_in_the_fleet() {
+        let long = "a".repeat(50);
+        let attributes = [
+            "CORE-PW",
+            "core-pw",
+            "build01.example.org",
+            "build01.example.net",
+            "build01_",
+            "root",
+            &long,
+        ];
+        let machines = named(attributes.map(str::to_owned).to_vec());
+        let names: Vec<_> = machines
+            .iter()
+            .map(|machine| (machine.name.as_str(), machine.attribute.as_str()))
+            .collect();
+        let expected = [
+            (&long[..29], long.as_str()),
+            ("build01", "build01.example.org"),
+            ("build01-2", "build01_"),
+            ("build01-example-net", "build01.example.net"),
+            ("core-pw", "core-pw"),
+            ("core-pw-2", "CORE-PW"),
+            ("root-2", "root"),
+        ];
+        assert_eq!(names, expected);
+    }
+
+    // Issue 10, line 6.
+    #[test]
+    fn without_nix_machines_are_what_lies_in_their_folder_and_the_flake_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for path in [
+            "hosts/moon/default.nix",
+            "hosts/sun/a.nix",
+            "hosts/helper.nix",
+            "hosts/mac/default.nix",
+            "hosts/kit/default.nix",
+            "hosts/common/default.nix",
+            "hosts/default.nix",
+            "hosts/README.md",
+            "hosts/assets/a.png",
+        ] {
+            write(path, "{ }");
+        }
+        let found = || in_folders(folder.path()).unwrap();
+        assert_eq!(
+            found(),
+            (
+                ["kit", "mac", "moon", "sun"].map(str::to_owned).to_vec(),
+                "hosts/".into()
+            )
+        );
+        let flake = "{\n  # kit\n  moon = mk ./hosts/moon;\n  sun = mk ./hosts/sun;\n  darwinConfigurations.mac = 1; }\n";
+        write("flake.nix", flake);
+        assert_eq!(found().0, ["moon", "sun"]);
+    }
+}

@@ -1,0 +1,196 @@
+//! `bento logs`: what a machine reported.
+
+use std::io::{self, Read, Write};
+use std::process::{ExitCode, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::Context;
+use bento_protocol::{Format, HostName};
+use clap::Args;
+use serde::Serialize;
+
+use super::completion;
+use super::{Appliance, ApplianceOption, Elsewhere};
+use crate::logs::{Choice, Entry, History, follow, rendering};
+use crate::store::paths::State;
+use crate::text::sanitise;
+use crate::text::terminal::Terminal;
+
+/// Show what a machine reported, newest first, or one report with its build log
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The machine
+    #[arg(add = completion::machines())]
+    name: HostName,
+    /// Show one report as a whole: its number, the beginning of its run's id, or `latest`
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["follow", "count"])]
+    run: Option<Choice>,
+    /// Show the last reports, newest last, and then each that comes, until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// How many reports [default: all; 10 with --follow]
+    #[arg(long, short = 'n', value_name = "COUNT")]
+    count: Option<usize>,
+    /// Print JSON; with --follow a line for each report
+    #[arg(long)]
+    json: bool,
+    /// End when the input does
+    #[arg(long, hide = true, requires = "follow")]
+    until_input_ends: bool,
+    #[command(flatten)]
+    appliance: ApplianceOption,
+}
+
+/// How many reports are shown before those that come.
+const BEFORE: usize = 10;
+
+/// The document of `bento logs --json`.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    format: Format,
+    name: &'a HostName,
+    reports: Vec<Entry>,
+}
+
+/// The document of `bento logs --run … --json`.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    format: Format,
+    name: &'a HostName,
+    report: Entry,
+    log: String,
+}
+
+impl Logs {
+    /// Prints them. Fails without another word when the `bento` that was asked elsewhere has said why it did.
+    ///
+    /// # Errors
+    /// When the appliance can't be asked, or there is no such machine or report.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        match self.appliance.find()? {
+            Appliance::Elsewhere(elsewhere) => return self.ask(&elsewhere, output),
+            Appliance::Here(state, _) if self.follow => self.follow(&state, output)?,
+            Appliance::Here(state, _) => self.show(&state, output)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn show(&self, state: &State, output: &mut dyn Write) -> anyhow::Result<()> {
+        let history = History::open_in_use(state, &self.name)?;
+        if let Some(choice) = &self.run {
+            let report = history.find(choice)?;
+            let log = history.log(&report)?;
+            if !self.json {
+                let text = rendering::whole(&report, &log, Terminal::of_output());
+                return Ok(output.write_all(text.as_bytes())?);
+            }
+            return print_json(
+                &Shown {
+                    format: Format,
+                    name: &self.name,
+                    report,
+                    log,
+                },
+                output,
+            );
+        }
+        history.require_any()?;
+        let entries = history.entries().take(self.count.unwrap_or(usize::MAX));
+        if self.json {
+            let (format, name, reports) = (Format, &self.name, entries.collect());
+            let listed = Listed {
+                format,
+                name,
+                reports,
+            };
+            return print_json(&listed, output);
+        }
+        let terminal = Terminal::of_output();
+        for entry in entries {
+            output.write_all(rendering::brief(&entry, terminal).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn follow(&self, state: &State, output: &mut dyn Write) -> anyhow::Result<()> {
+        let terminal = Terminal::of_output();
+        let ends = |wakes: mpsc::Sender<_>| {
+            follow::when_output_ends(wakes.clone());
+            if self.until_input_ends {
+                follow::when_input_ends(wakes);
+            }
+        };
+        let show = |entry: &Entry| {
+            if self.json {
+                print_json(entry, output)?;
+            } else {
+                output.write_all(rendering::brief(entry, terminal).as_bytes())?;
+            }
+            Ok(output.flush()?)
+        };
+        follow::follow(state, &self.name, self.count.unwrap_or(BEFORE), ends, show)
+    }
+
+    /// Passes through what another `bento` prints.
+    fn ask(&self, elsewhere: &Elsewhere, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
+        let mut words = vec!["logs".to_owned(), self.name.to_string()];
+        words.extend(self.run.iter().map(|run| format!("--run={run}")));
+        words.extend(self.count.map(|count| format!("--count={count}")));
+        words.extend(self.json.then(|| "--json".to_owned()));
+        if self.follow {
+            words.extend(["--follow".to_owned(), "--until-input-ends".to_owned()]);
+        }
+        let mut command = elsewhere.bento(words.iter().map(String::as_str));
+        command.stdout(Stdio::piped());
+        if self.follow {
+            command.stdin(Stdio::piped());
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| elsewhere.failed("can't be run"))?;
+        let input = child.stdin.take();
+        if self.follow {
+            let (wakes, wake) = mpsc::channel();
+            follow::when_output_ends(wakes);
+            // It ends when its input does, which is also when this process dies.
+            thread::spawn(move || {
+                let _ = wake.recv();
+                drop(input);
+            });
+        }
+        if let Some(mut said) = child.stdout.take() {
+            copy(&mut said, output)?;
+        }
+        let status = child
+            .wait()
+            .with_context(|| elsewhere.failed("can't be run"))?;
+        match status.code() {
+            Some(0) => Ok(ExitCode::SUCCESS),
+            // What failed it has said itself.
+            Some(1) => Ok(ExitCode::FAILURE),
+            _ => anyhow::bail!("{}", elsewhere.failed(&format!("ended with {status}"))),
+        }
+    }
+}
+
+/// Hands on what comes as soon as it comes.
+fn copy(from: &mut impl Read, to: &mut dyn Write) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(&buffer[..count])?;
+        to.flush()?;
+    }
+}
+
+fn print_json(document: &impl Serialize, output: &mut dyn Write) -> anyhow::Result<()> {
+    let json = serde_json::to_string(document)?;
+    writeln!(output, "{}", sanitise::plain_json(&json))?;
+    Ok(())
+}

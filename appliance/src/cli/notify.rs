@@ -1,0 +1,218 @@
+//! `bento notify`: who is told of machines that turn bad, and whether that arrives.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use bento_protocol::HostName;
+use clap::Args;
+use jiff::Timestamp;
+
+use super::completion;
+use super::{Appliance, ApplianceOption};
+use crate::fleet::{Fleet, Notify as Settings};
+use crate::notify::{Book, Condition, Message, Notified, Subject, Told, Way, ways};
+use crate::sshd::Exits;
+use crate::status::Status;
+use crate::store::atomic_file;
+use crate::store::machines;
+use crate::store::paths::State;
+
+/// Show who is told of machines that turn bad and what was told last, or try whether it arrives
+///
+/// A command or a webhook in [notify] of fleet.toml is called by the appliance when a machine's state turns bad, and
+/// when it is good again.
+#[derive(Debug, Args)]
+pub struct Notify {
+    /// Send a test by every way, from the appliance, and say what came back; exit code 1 if one failed
+    #[arg(long)]
+    test: bool,
+    /// Only what was told of this machine; with --test, the one whose state is sent
+    #[arg(value_name = "NAME", add = completion::machines())]
+    name: Option<HostName>,
+    #[command(flatten)]
+    appliance: ApplianceOption,
+}
+
+impl Notify {
+    /// Prints what is configured and was told, or sends a test.
+    ///
+    /// # Errors
+    /// When there is no appliance's state, no such machine, or nothing is configured to be tested.
+    pub fn run(&self, output: &mut dyn Write) -> Result<ExitCode> {
+        let (state, runtime) = match self.appliance.find()? {
+            Appliance::Here(state, runtime) => (state, runtime),
+            Appliance::Elsewhere(elsewhere) => {
+                let name = self.name.as_ref().map(HostName::as_str);
+                let test = self.test.then_some("--test");
+                return elsewhere.relay(["notify"].into_iter().chain(test).chain(name));
+            }
+        };
+        let status = Status::read(&state, &runtime, Timestamp::now())?;
+        let settings = settings(&state)?;
+        status.require(self.name.as_slice())?;
+        if self.test {
+            return self.test(settings, &status, output);
+        }
+        match settings {
+            Some(settings) => self.show(&settings, &state, &status, output)?,
+            None => writeln!(output, "nobody is notified: {UNCONFIGURED}")?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn test(
+        &self,
+        settings: Option<Settings>,
+        status: &Status,
+        output: &mut dyn Write,
+    ) -> Result<ExitCode> {
+        let Some(settings) = settings else {
+            bail!("there is nobody to be notified: {UNCONFIGURED}");
+        };
+        let conditions = Condition::of_all(status, false);
+        let machine = self.name.as_ref().map(|name| {
+            let condition = conditions.get(&Subject::Machine(name.clone()));
+            let condition = condition.and_then(Option::as_ref);
+            condition
+                .map(|condition| (name, condition))
+                .with_context(|| machines::unknown(name))
+        });
+        let message = Message::test(machine.transpose()?, Timestamp::now());
+        let mut code = ExitCode::SUCCESS;
+        for way in ways(&settings) {
+            match way.tell(&message, &settings, &Exits::default()) {
+                Ok(came_back) => writeln!(output, "{way}: {came_back}")?,
+                Err(error) => {
+                    writeln!(output, "{way}: failed: {error:#}")?;
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
+    }
+
+    fn show(
+        &self,
+        settings: &Settings,
+        state: &State,
+        status: &Status,
+        output: &mut dyn Write,
+    ) -> Result<()> {
+        let path = state.notified();
+        let notified: Notified = atomic_file::read_json(&path)
+            .with_context(|| format!("what was notified, {}, can't be read", path.display()))?
+            .unwrap_or_default();
+        let conditions = Condition::of_all(status, false);
+        let only = self.name.clone().map(Subject::Machine);
+        let is_meant = |subject: &Subject| only.as_ref().is_none_or(|only| only == subject);
+        for way in ways(settings) {
+            let limit = settings.timeout.as_duration().as_secs();
+            writeln!(output, "{way}, within {limit} s")?;
+            let book = match way {
+                Way::Command(_) => &notified.command,
+                Way::Webhook(_) => &notified.webhook,
+            };
+            show_book(book, is_meant, output)?;
+            let differences = book.differences(&conditions);
+            for subject in differences.keys().filter(|subject| is_meant(subject)) {
+                writeln!(output, "  {subject}: changed since, not told yet")?;
+            }
+            if let Some(failure) = &book.failure {
+                let (at, error) = (failure.at, &failure.error);
+                writeln!(output, "  the last try failed at {at:.0}: {error}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const UNCONFIGURED: &str = "say [notify] with webhook = \"https://…\", or command = [\"…\"], in fleet.toml; the \
+    appliance reads it within some seconds";
+
+/// The settings in force.
+fn settings(state: &State) -> Result<Option<Settings>> {
+    let path = state.fleet();
+    let fleet: Option<Fleet> = atomic_file::read_json(&path)
+        .with_context(|| format!("the last good fleet, {}, can't be read", path.display()))?;
+    Ok(fleet.and_then(|fleet| fleet.notify))
+}
+
+/// What was told by one way, what was told last first.
+fn show_book(
+    book: &Book,
+    is_meant: impl Fn(&Subject) -> bool,
+    output: &mut dyn Write,
+) -> Result<()> {
+    let fleet = book.fleet.iter().map(|told| (Subject::Fleet, told));
+    let machines = book.machines.iter();
+    let machines = machines.map(|(name, told)| (Subject::Machine(name.clone()), told));
+    let all = fleet.chain(machines);
+    let mut all: Vec<(Subject, &Told)> = all.filter(|(subject, _)| is_meant(subject)).collect();
+    all.sort_by_key(|(_, told)| std::cmp::Reverse(told.at));
+    if all.is_empty() {
+        writeln!(output, "  nothing was told yet")?;
+    }
+    for (subject, told) in all {
+        let verdict = if told.bad { "bad" } else { "good" };
+        writeln!(
+            output,
+            "  {subject}: told at {:.0} to be {verdict}, {}",
+            told.at, told.state
+        )?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::fixture::Kept;
+    use crate::notify::Condition;
+    use crate::report::fixture::second;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        notify: Notify,
+    }
+
+    fn notify(kept: &Kept, name: &str) -> Result<String> {
+        let state = kept.state.root().to_str().unwrap();
+        let runtime = kept.runtime.root().to_str().unwrap();
+        let line = ["notify", "--state", state, "--runtime", runtime, name];
+        let mut output = Vec::new();
+        Line::try_parse_from(line)?.notify.run(&mut output)?;
+        Ok(String::from_utf8(output)?)
+    }
+
+    #[test]
+    fn what_was_told_of_one_machine_is_shown_without_the_others() {
+        let kept = Kept::new("[notify]\ncommand = [\"/tell\"]\n[hosts.a]\n[hosts.b]\n[hosts.c]\n");
+        let bad = Condition {
+            bad: true,
+            state: "failing",
+            silent: false,
+            faulty: false,
+            since: None,
+            error: None,
+        };
+        let mut notified = Notified::default();
+        for name in ["a", "b"] {
+            let subject = Subject::Machine(name.parse().unwrap());
+            notified.command.note(&subject, &bad, second(0));
+        }
+        atomic_file::write_json(&kept.state.notified(), &notified).unwrap();
+        let told = notify(&kept, "a").unwrap();
+        assert!(
+            told.contains("  a: told at ") && !told.contains("  b:"),
+            "{told}"
+        );
+        let none = notify(&kept, "c").unwrap();
+        assert!(none.ends_with("  nothing was told yet\n"), "{none}");
+        let unknown = notify(&kept, "leshy").unwrap_err().to_string();
+        assert!(unknown.contains("no machine leshy"), "{unknown}");
+    }
+}

@@ -1,0 +1,29 @@
+use std::io::Write;
+
+use bento_protocol::HostName;
+use clap::Args;
+
+use super::remote::ApplianceOption;
+
+/// Print as JSON what is published: the question that `bento check` and `bento deploy` ask an appliance
+#[derive(Debug, Args)]
+pub struct Published {
+    /// The machines whose manifests are wanted as well
+    #[arg(value_name = "NAME")]
+    names: Vec<HostName>,
+    #[command(flatten)]
+    appliance: ApplianceOption,
+}
+
+impl Published {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// When the appliance can't be asked.
+    pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
+        let offer = self.appliance.find()?.offer(&self.names)?;
+        serde_json::to_writer(&mut *output, &offer)?;
+        writeln!(output)?;
+        Ok(())
+    }
+}

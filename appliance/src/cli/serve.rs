@@ -1,0 +1,86 @@
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::EnvFilter;
+
+use crate::daemon;
+use crate::daemon::Options;
+
+/// Run the appliance: publish the fleet, and take in reports
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The fleet folder
+    #[arg(long, value_name = "DIR", default_value = "/config")]
+    config: PathBuf,
+    /// What the appliance keeps; must persist
+    #[arg(long, value_name = "DIR", default_value = "/state")]
+    state: PathBuf,
+    /// Keep nothing, for trying it out: the host key and all reports may go when it stops
+    #[arg(long)]
+    ephemeral: bool,
+    /// What it needs only while it runs
+    #[arg(long, value_name = "DIR", default_value = "/run/bento")]
+    runtime: PathBuf,
+    /// Where machines connect
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 2222)))]
+    listen: SocketAddr,
+    /// Answer GET /metrics for Prometheus here [default: nowhere]
+    ///
+    /// A port alone is one of loopback. Loopback in a container is the container's own: say 0.0.0.0:9470 there, and let
+    /// podman publish it on the host's loopback, --publish 127.0.0.1:9470:9470.
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
+    metrics: Option<SocketAddr>,
+    /// How to log to stderr
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// A line an event
+    Text,
+    /// A JSON object an event
+    Json,
+}
+
+impl Serve {
+    /// Runs until TERM.
+    ///
+    /// # Errors
+    /// When the appliance can't start.
+    pub fn run(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::builder()
+            .with_env_var("BENTO_LOG")
+            .with_default_directive(tracing::Level::INFO.into());
+        let log = tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            // It would complain to the same closed pipe, and panic there.
+            .log_internal_errors(false)
+            .with_env_filter(filter.from_env_lossy());
+        match self.log_format {
+            LogFormat::Text => log.with_target(false).with_ansi(false).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+        daemon::run(&Options {
+            config: self.config.clone(),
+            state: self.state.clone(),
+            ephemeral: self.ephemeral,
+            runtime: self.runtime.clone(),
+            listen: self.listen,
+            metrics: self.metrics,
+        })
+    }
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port: u16| (Ipv4Addr::LOCALHOST, port));
+    let address = port.map(SocketAddr::from).or_else(|_| text.parse());
+    address
+        .ok()
+        .filter(|address| address.port() != 0)
+        .ok_or_else(|| {
+            "say a port, such as 9470, or an address with one, such as 127.0.0.1:9470 or [::1]:9470"
+                .into()
+        })
+}

@@ -1,0 +1,227 @@
+//! Where the status comes from that is followed: the state that is here, or an appliance elsewhere.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cli::{Appliance, Elsewhere};
+use crate::status::{Follower, Status};
+use crate::text::sanitise::one_line;
+
+/// The longest status in bytes: that of 1,000 machines has less than 1 MiB.
+const LONGEST: usize = 64 << 20;
+/// How much of what the command says on stderr is kept, in bytes, and told.
+const TOLD: usize = 2 << 10;
+/// How long the command may take to end once it was asked to.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Tells a status whenever it is another one.
+pub enum Source {
+    /// From the state.
+    Here(Box<Follower>),
+    /// From a command.
+    Elsewhere(Asked),
+}
+
+/// `bento status --json --watch`, run elsewhere.
+pub struct Asked {
+    there: Elsewhere,
+    child: Child,
+    /// Held open for as long as somebody wants to know.
+    input: Option<ChildStdin>,
+    output: ChildStdout,
+    errors: Option<ChildStderr>,
+    line: Vec<u8>,
+    said: Vec<u8>,
+    newest: Option<Status>,
+}
+
+impl Source {
+    /// Begins to follow.
+    ///
+    /// # Errors
+    /// When the state can't be read, or the command can't be run.
+    pub fn of(appliance: Appliance) -> anyhow::Result<Self> {
+        match appliance {
+            Appliance::Here(state, runtime) => {
+                let follower = Follower::of(&state, &runtime, Instant::now())?;
+                Ok(Source::Here(Box::new(follower)))
+            }
+            Appliance::Elsewhere(there) => Asked::ask(there).map(Source::Elsewhere),
+        }
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> Vec<PollFd<'_>> {
+        let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        match self {
+            Source::Here(follower) => vec![readable(follower.as_fd())],
+            Source::Elsewhere(asked) => asked.fds().into_iter().map(readable).collect(),
+        }
+    }
+
+    /// When to ask again, if nothing is to be had before.
+    pub fn due(&self) -> Option<Instant> {
+        match self {
+            Source::Here(follower) => Some(follower.due()),
+            Source::Elsewhere(_) => None,
+        }
+    }
+
+    /// Takes what there is to be had, and gives the status if it is another one.
+    ///
+    /// # Errors
+    /// When there will be none any more, and why.
+    pub fn next(&mut self) -> anyhow::Result<Option<Status>> {
+        match self {
+            Source::Here(follower) => {
+                let now = Instant::now();
+                follower
+                    .take_note(now)
+                    .context("the state can't be watched")?;
+                follower.next(now)
+            }
+            Source::Elsewhere(asked) => {
+                asked.take()?;
+                Ok(asked.newest.take())
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn ask(there: Elsewhere) -> anyhow::Result<Self> {
+        let mut command = there.bento(["status", "--json", "--watch", "--end-with-input"]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| there.failed("can't be run"))?;
+        let output = child.stdout.take().context("a pipe was asked for")?;
+        Ok(Asked {
+            there,
+            input: child.stdin.take(),
+            output,
+            errors: child.stderr.take(),
+            child,
+            line: Vec::new(),
+            said: Vec::new(),
+            newest: None,
+        })
+    }
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let errors = self.errors.as_ref().map(AsFd::as_fd);
+        [self.output.as_fd()].into_iter().chain(errors).collect()
+    }
+
+    fn take(&mut self) -> anyhow::Result<()> {
+        self.listen();
+        while is_readable(self.output.as_fd()) {
+            let mut buffer = [0; 64 << 10];
+            let count = match self.output.read(&mut buffer) {
+                Ok(0) => bail!(self.end()),
+                Ok(count) => count,
+                Err(error) => {
+                    return Err(error).with_context(|| self.there.failed("can't be read"));
+                }
+            };
+            let mut rest = &buffer[..count];
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                self.line.extend_from_slice(&rest[..end]);
+                rest = &rest[end + 1..];
+                self.newest = Some(self.parse()?);
+                self.line.clear();
+            }
+            self.line.extend_from_slice(rest);
+            if self.line.len() > LONGEST {
+                bail!(self.there.failed("printed a line that doesn't end"));
+            }
+        }
+        Ok(())
+    }
+
+    fn parse(&self) -> anyhow::Result<Status> {
+        serde_json::from_slice(&self.line).with_context(|| {
+            let begin = String::from_utf8_lossy(&self.line[..self.line.len().min(200)]);
+            self.there.failed(&format!(
+                "printed what isn't understood here (is the same version of bento there?): {}",
+                one_line(&begin, 200)
+            ))
+        })
+    }
+
+    /// Keeps the end of what it says on stderr: on the terminal it would destroy what is drawn there.
+    fn listen(&mut self) {
+        let mut buffer = [0; 4 << 10];
+        while let Some(errors) = &mut self.errors
+            && is_readable(errors.as_fd())
+        {
+            match errors.read(&mut buffer) {
+                Ok(0) | Err(_) => self.errors = None,
+                Ok(count) => self.said.extend_from_slice(&buffer[..count]),
+            }
+            let surplus = self.said.len().saturating_sub(TOLD);
+            self.said.drain(..surplus);
+        }
+    }
+
+    /// Why it told no more.
+    fn end(&mut self) -> String {
+        let ended = self.stop();
+        self.listen();
+        let said = one_line(&String::from_utf8_lossy(&self.said), usize::MAX);
+        let how = match ended {
+            Some(status) => format!("ended with {status}"),
+            None => "stopped telling".to_owned(),
+        };
+        let said = if said.is_empty() {
+            String::new()
+        } else {
+            format!(": {said}")
+        };
+        self.there.failed(&format!("{how}{said}"))
+    }
+
+    /// Ends it: the end of its input reaches the `bento` over there, and the signal what leads there.
+    fn stop(&mut self) -> Option<ExitStatus> {
+        self.input = None;
+        let deadline = Instant::now() + GRACE;
+        let mut asked = false;
+        loop {
+            match self.child.try_wait() {
+                Ok(None) if Instant::now() < deadline => {}
+                Ok(None) => break,
+                Ok(status) => return status,
+                Err(_) => return None,
+            }
+            if Instant::now() + GRACE / 2 >= deadline && !asked {
+                asked = true;
+                let _gone = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+        None
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default()))
+        .is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,77 @@
+//! Writes down what the appliance counts, so that `bento metrics` can read it in another process, and rouses the
+//! notifier.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::error;
+
+use super::problems::Board;
+use crate::metrics::counters::Snapshot;
+use crate::sshd::Sessions;
+use crate::store::paths::Runtime;
+
+/// How often the counters are looked at. They are read instead of being sent, so that whoever counts is never held up.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Looks at the counters once in a while.
+pub(super) struct Scribe {
+    runtime: Runtime,
+    sessions: Sessions,
+    board: Arc<Board>,
+    started: Timestamp,
+}
+
+impl Scribe {
+    pub(super) fn new(runtime: Runtime, sessions: Sessions, board: Arc<Board>) -> Self {
+        Scribe {
+            runtime,
+            sessions,
+            board,
+            started: Timestamp::now(),
+        }
+    }
+
+    /// Works for as long as the process runs.
+    pub(super) fn work(self, notifier: &Sender<()>) {
+        let mut written = None;
+        let mut judged = None;
+        let mut is_unwritable = false;
+        loop {
+            let tally = self.sessions.tally();
+            let activity = &self.board.activity;
+            let snapshot = activity.snapshot(self.started, tally, self.board.count());
+            let matters = (
+                snapshot.reports,
+                snapshot.publications,
+                self.board.revision(),
+            );
+            if judged.replace(matters) != Some(matters) {
+                // It ends only with the process.
+                let _ = notifier.send(());
+            }
+            if written.as_ref() != Some(&snapshot) {
+                match self.write(&snapshot) {
+                    Ok(()) => (written, is_unwritable) = (Some(snapshot), false),
+                    Err(error) if !is_unwritable => {
+                        error!("{error}");
+                        is_unwritable = true;
+                    }
+                    Err(_) => {}
+                }
+            }
+            thread::sleep(ROUND);
+        }
+    }
+
+    fn write(&self, snapshot: &Snapshot) -> Result<(), String> {
+        let file = self.runtime.activity();
+        snapshot.write(&self.runtime).map_err(|error| {
+            let file = file.display();
+            format!("what the appliance counts can't be written to {file}, so that metrics are old: {error}")
+        })
+    }
+}

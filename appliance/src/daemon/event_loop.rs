@@ -1,0 +1,328 @@
+//! The appliance at work: hands messages around, watches over sshd, and stops everything in the end.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use signal_hook::consts::SIGCHLD;
+use tracing::{error, info, warn};
+
+use super::counters::Scribe;
+use super::init::Foundation;
+use super::intake::{Clerk, Notice};
+use super::notifier::Notifier;
+use super::publish::Office;
+use super::publish::watcher::Watch;
+use super::sshd_probe::{Consequence, Pulse};
+use super::{Message, Options};
+use crate::daemon::readiness;
+use crate::daemon::readiness::Readiness;
+use crate::metrics::{self, Readings};
+use crate::sshd;
+use crate::sshd::{Event, Exits, Limits, Sessions, Sshd, handshake, is_shortage};
+use crate::store::accounts::Enrolments;
+use crate::store::paths::{Runtime, State};
+
+/// How long running sessions get after TERM; podman kills the container after 10 s.
+const GRACE: Duration = Duration::from_secs(8);
+/// How long sshd may take for its first answer on the port of machines: a small board under load.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// Between two tries of it.
+const SECOND_ANSWER: Duration = Duration::from_secs(1);
+/// How long it may take while machines are served: far longer than it ever does while as many sessions as there may be
+/// want the CPU, so that no crowd can make it look broken.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// The appliance at work.
+pub(super) struct Service {
+    listen: SocketAddr,
+    runtime: Runtime,
+    sessions: Sessions,
+    sshd: Sshd,
+    pulse: Pulse,
+    directory: Arc<Mutex<Enrolments>>,
+    notices: Sender<Notice>,
+    exits: Arc<Exits>,
+    sender: Sender<Message>,
+    stop: Option<Stop>,
+    _lock: File,
+}
+
+/// No new sessions any more.
+struct Stop {
+    /// When the running ones must have ended.
+    deadline: Instant,
+    /// Why, if nobody wished it.
+    cause: Option<anyhow::Error>,
+}
+
+impl Service {
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// When nothing can be accepted.
+    pub(super) fn open(
+        options: &Options,
+        foundation: Foundation,
+        metrics: Option<metrics::Server>,
+        sender: Sender<Message>,
+    ) -> Result<Self> {
+        let Foundation {
+            state,
+            runtime,
+            sshd,
+            publisher,
+            board,
+            lock,
+        } = foundation;
+        let sessions = open_sessions(options.listen, &sshd, &sender)?;
+        let directory = Arc::new(Mutex::new(publisher.registrar.enrolments().clone()));
+        let clerk = Arc::new(Clerk::new(
+            state.clone(),
+            runtime.clone(),
+            sessions.clone(),
+            Arc::clone(&directory),
+            Arc::clone(&board),
+        ));
+        let notices = start_clerk(&clerk, publisher.registrar.enrolments());
+        let office = Office::new(
+            publisher,
+            state.clone(),
+            runtime.clone(),
+            sessions.clone(),
+            clerk,
+            Arc::clone(&board),
+            Arc::clone(&directory),
+        );
+        let nudges = start_scribe(Scribe::new(
+            runtime.clone(),
+            sessions.clone(),
+            Arc::clone(&board),
+        ));
+        let exits = Arc::new(Exits::default());
+        let notifier = Notifier::new(state.clone(), runtime.clone(), board, Arc::clone(&exits));
+        let main = sender.clone();
+        start_office(office, options.config.clone(), move || {
+            // The receiver only goes when the process ends.
+            _ = main.send(Message::FirstPublication);
+            thread::spawn(move || notifier.work(&nudges));
+        });
+        if let Some(server) = metrics {
+            answer_metrics(server, state, runtime.clone())?;
+        }
+        info!(address = %options.listen, "listening");
+        Ok(Service {
+            listen: options.listen,
+            runtime,
+            sessions,
+            sshd,
+            pulse: Pulse::new(),
+            directory,
+            notices,
+            exits,
+            sender,
+            stop: None,
+            _lock: lock,
+        })
+    }
+
+    /// Works until it is told to stop.
+    ///
+    /// # Errors
+    /// When machines can't be served any more.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) -> Result<()> {
+        // What the start has left behind.
+        sshd::reap();
+        while let Some(message) = self.next(messages) {
+            match message {
+                Message::Signal(SIGCHLD) => self.exits.note(&sshd::reap()),
+                Message::Signal(_) => self.stop(None),
+                Message::Session(Event::Stopped) if self.stop.is_none() => {
+                    bail!("nothing is accepted any more, see above")
+                }
+                Message::Session(Event::Stopped) => break,
+                Message::Session(event) => self.note(event),
+                Message::FirstPublication => self.announce(),
+                Message::Answer(answer) => self.weigh(answer),
+                // Said once, before there was a service.
+                Message::Started(_) => {}
+            }
+        }
+        // That nothing is counted any more must be seen; the folder may outlive this process where it is no container's.
+        let _ = fs::remove_file(self.runtime.activity());
+        info!("stopped");
+        match self.stop.and_then(|stop| stop.cause) {
+            Some(cause) => Err(cause),
+            None => Ok(()),
+        }
+    }
+
+    /// The next message, while there is time for another.
+    fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
+        loop {
+            let until = match &self.stop {
+                Some(stop) => Some(stop.deadline),
+                None => self.pulse.due(),
+            };
+            let Some(until) = until else {
+                return messages.recv().ok();
+            };
+            match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Timeout) if self.stop.is_none() => self.ask(),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn stop(&mut self, cause: Option<anyhow::Error>) {
+        if let Some(stop) = &mut self.stop {
+            // A second TERM is the same wish; one after a failure makes it a wish.
+            stop.cause = None;
+            return;
+        }
+        info!(
+            "stopping: no new sessions, running ones get {} s",
+            GRACE.as_secs()
+        );
+        self.stop = Some(Stop {
+            deadline: Instant::now() + GRACE,
+            cause,
+        });
+        let _ = readiness::notify(Readiness::Stopping);
+        self.sessions.close();
+    }
+
+    fn note(&mut self, event: Event) {
+        if let Event::Ended { uid: None, .. } = event {
+            self.pulse.suspect(Instant::now());
+        }
+        tell_clerk(event, &self.directory, &self.notices);
+    }
+
+    /// Has sshd serve a connection of the appliance's own.
+    fn ask(&mut self) {
+        self.pulse.ask();
+        let (sshd, sender) = (self.sshd.clone(), self.sender.clone());
+        // In a thread of its own: the loop must go on to reap.
+        let thread = thread::Builder::new()
+            .spawn(move || sender.send(Message::Answer(sshd.answer(ANSWER).map(drop))));
+        if thread.is_err() {
+            self.pulse.unasked(Instant::now());
+        }
+    }
+
+    /// What follows from sshd's answer, or from its silence.
+    fn weigh(&mut self, answer: Result<()>) {
+        let now = Instant::now();
+        match answer {
+            Ok(()) => {
+                if self.pulse.answered(now) {
+                    info!("sshd serves again");
+                }
+            }
+            Err(error) if is_shortage(&error) => {
+                warn!("sshd can't be asked whether it serves: {error:#}");
+                self.pulse.unasked(now);
+            }
+            Err(error) => match self.pulse.failed(now) {
+                Consequence::Again(pause) => warn!(
+                    "sshd doesn't serve any more: {error:#}; it is tried again in {} s",
+                    pause.as_secs()
+                ),
+                Consequence::GiveUp(tries) => {
+                    let what = format!("sshd doesn't serve any more, tried {tries} times");
+                    self.stop(Some(error.context(what)));
+                }
+            },
+        }
+    }
+
+    /// Says that the appliance is ready, once sshd has answered on the port of machines.
+    fn announce(&self) {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.listen.port()));
+        let runtime = self.runtime.clone();
+        // In a thread of its own: the answer needs the main loop.
+        thread::spawn(move || {
+            while let Err(error) = handshake(address, FIRST_ANSWER) {
+                warn!("not ready yet: {error:#}");
+                thread::sleep(SECOND_ANSWER);
+            }
+            if let Err(error) = tell_ready(&runtime) {
+                error!("readiness can't be told: {error}");
+            }
+            info!("ready");
+        });
+    }
+}
+
+fn tell_ready(runtime: &Runtime) -> io::Result<()> {
+    fs::write(runtime.ready(), "")?;
+    readiness::notify(Readiness::Ready)
+}
+
+fn open_sessions(listen: SocketAddr, sshd: &Sshd, sender: &Sender<Message>) -> Result<Sessions> {
+    let listener = sshd::listen(listen)
+        .with_context(|| format!("{listen} can't be listened on: is another program there?"))?;
+    let sender = sender.clone();
+    // The receiver only goes when the process ends.
+    Sessions::open(listener, sshd.clone(), Limits::default(), move |event| {
+        _ = sender.send(Message::Session(event))
+    })
+}
+
+/// Starts the thread of the clerk. A report may have come just before the last stop, from any of these machines.
+fn start_clerk(clerk: &Arc<Clerk>, enrolments: &Enrolments) -> Sender<Notice> {
+    let (notices, received) = mpsc::channel();
+    for name in enrolments.names() {
+        // It is received as soon as the thread runs.
+        let _ = notices.send(Notice::Look(name.clone()));
+    }
+    let clerk = Arc::clone(clerk);
+    thread::spawn(move || clerk.work(&received));
+    notices
+}
+
+/// Starts the thread of the office.
+fn start_office(mut office: Office, config: PathBuf, ready: impl FnOnce() + Send + 'static) {
+    let (hints_sender, hints) = mpsc::channel();
+    let watch = Watch::new(config, hints_sender);
+    thread::spawn(move || office.work(watch, &hints, ready));
+}
+
+/// Starts the thread of the scribe, which says when there may be something to notify of.
+fn start_scribe(scribe: Scribe) -> Receiver<()> {
+    let (sender, nudges) = mpsc::channel();
+    thread::spawn(move || scribe.work(&sender));
+    nudges
+}
+
+/// Starts to answer who asks for metrics.
+fn answer_metrics(server: metrics::Server, state: State, runtime: Runtime) -> Result<()> {
+    server.start(move || Ok(Readings::read(&state, &runtime, Timestamp::now())?.render()))
+}
+
+fn tell_clerk(event: Event, directory: &Mutex<Enrolments>, notices: &Sender<Notice>) {
+    let account = |uid: u32| Some((directory.lock().ok()?.name(uid).cloned()?, uid));
+    let notice = match event {
+        Event::Authenticated { session, uid } => {
+            account(uid).map(|(host, uid)| Notice::Opened { host, uid, session })
+        }
+        Event::Ended { session, uid } => Some(Notice::Ended {
+            account: uid.and_then(account),
+            session,
+        }),
+        Event::Stopped => None,
+    };
+    if let Some(notice) = notice {
+        // The clerk's thread only ends with the process.
+        let _ = notices.send(notice);
+    }
+}

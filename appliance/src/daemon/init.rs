@@ -1,0 +1,179 @@
+//! What comes before the first machine is served: everything that must be right, and everything that must be there.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use signal_hook::consts::SIGCHLD;
+use tracing::{info, warn};
+
+use super::problems::Board;
+use super::publish::fleet_in_force;
+use super::publish::reconcile::Publisher;
+use super::{Message, Options};
+use crate::daemon::{privileges, volume};
+use crate::sshd::Sshd;
+use crate::store::paths::{Runtime, State};
+use crate::store::permissions;
+use crate::store::permissions::{Outcome, Rule};
+use crate::{backup, problem};
+
+/// How long sshd may take to answer: a small board under load.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long to wait after each try in which sshd didn't answer. Most of what may be wrong with it doesn't heal, and
+/// somebody waits to be told.
+const PAUSES: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+];
+
+/// Everything that the container wasn't given, each with how to give it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this container can't serve machines: {}", .0.join("; "))]
+struct Unfit(Vec<String>);
+
+/// What the appliance stands on while it serves.
+pub(super) struct Foundation {
+    pub(super) state: State,
+    pub(super) runtime: Runtime,
+    pub(super) sshd: Sshd,
+    pub(super) publisher: Publisher,
+    pub(super) board: Arc<Board>,
+    /// One appliance at a time may use a state.
+    pub(super) lock: File,
+}
+
+/// Checks that the container was given all that the appliance needs.
+///
+/// # Errors
+/// [`Unfit`], which names everything that is missing at once.
+pub(super) fn check(options: &Options) -> Result<()> {
+    let mut lacks = privileges::lacks()?;
+    lacks.extend(volume::fault(&options.state, options.ephemeral));
+    lacks.extend(no_room(&options.runtime));
+    lacks.extend(Sshd::lacks());
+    if !lacks.is_empty() {
+        return Err(Unfit(lacks).into());
+    }
+    if options.ephemeral {
+        warn!("nothing needs to be kept: the host key and all reports may go when this stops");
+    }
+    Ok(())
+}
+
+fn no_room(runtime: &Path) -> Option<String> {
+    let error = fs::create_dir_all(runtime).err()?;
+    let parent = runtime.parent().unwrap_or(runtime).display();
+    Some(format!(
+        "{} can't be made ({error}): run it with --tmpfs={parent}",
+        runtime.display()
+    ))
+}
+
+/// Lays the foundation; none if it is told to stop meanwhile.
+///
+/// It is laid in a thread of its own, and whatever that one is doing then ends with the process: everything in the
+/// state is written so that it may be cut off at any point.
+///
+/// # Errors
+/// When it can't be laid; every cause is named with what to do.
+pub(super) fn lay(
+    options: &Options,
+    sender: &Sender<Message>,
+    messages: &Receiver<Message>,
+) -> Result<Option<Foundation>> {
+    let (options, sender) = (options.clone(), sender.clone());
+    thread::spawn(move || sender.send(Message::Started(Box::new(prepare(&options)))));
+    loop {
+        match messages.recv()? {
+            Message::Started(foundation) => return foundation.map(Some),
+            // Nobody is reaped yet: the thread waits for its children itself.
+            Message::Signal(SIGCHLD) => {}
+            Message::Signal(_) => return Ok(None),
+            // Nothing else is said before there are sessions.
+            _ => {}
+        }
+    }
+}
+
+fn prepare(options: &Options) -> Result<Foundation> {
+    let (state, runtime) = (State::new(&options.state), Runtime::new(&options.runtime));
+    let unusable = || format!("{} can't be used", state.root().display());
+    open_the_way(&state, &runtime)?;
+    let lock = lock(&state)?;
+    backup::finish(&state).with_context(unusable)?;
+    let host_keys = fleet_in_force::host_keys(&options.config, &state)?;
+    let sshd = Sshd::prepare(&state, &runtime, &host_keys)?;
+    rouse(&sshd)?;
+    let board = Arc::new(Board::new(&runtime));
+    let publisher = Publisher::new(options.config.clone(), state.clone(), Arc::clone(&board))
+        .with_context(unusable)?;
+    Ok(Foundation {
+        state,
+        runtime,
+        sshd,
+        publisher,
+        board,
+        lock,
+    })
+}
+
+/// Sets owners and modes right that every machine depends on; sshd would let nobody in, and say so only in a log.
+fn open_the_way(state: &State, runtime: &Runtime) -> Result<()> {
+    let Outcome { mended, problems } = permissions::shared(state, runtime, Rule::mend);
+    if mended > 0 {
+        info!(
+            paths = mended,
+            "owners or modes were wrong, and were set right"
+        );
+    }
+    ensure!(
+        problems.is_empty(),
+        "no machine could log in: {}",
+        problem::lines(&problems).join("; ")
+    );
+    Ok(())
+}
+
+/// Waits for sshd to serve a first connection.
+fn rouse(sshd: &Sshd) -> Result<()> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        let answer = sshd.configure().and_then(|()| sshd.answer(ANSWER));
+        let Err(error) = answer else { return Ok(()) };
+        let Some(pause) = pauses.next() else {
+            return Err(error.context(format!(
+                "sshd doesn't serve, tried {} times; if that stays so, the image must be built anew",
+                PAUSES.len() + 1
+            )));
+        };
+        warn!(
+            "sshd doesn't serve: {error:#}; it is tried again in {} s",
+            pause.as_secs()
+        );
+        thread::sleep(pause);
+    }
+}
+
+fn lock(state: &State) -> Result<File> {
+    let path = state.lock();
+    let file = File::create(&path).with_context(|| {
+        format!(
+            "{} can't be written: {} must belong to the user who runs podman",
+            path.display(),
+            state.root().display()
+        )
+    })?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(_) => bail!(
+            "{} is used by another appliance: stop that one, or give this one a volume of its own",
+            state.root().display()
+        ),
+    }
+}

@@ -1,0 +1,297 @@
+//! What machines leave, through the real intake, and what status says of it.
+
+mod life;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use bento_protocol::{Outcome, Report, ReportName};
+use jiff::{SignedDuration, ToSpan};
+
+use super::*;
+use crate::daemon::publish::accounts::Registrar;
+use crate::fixture::Kept;
+use crate::publication::published::Published;
+use crate::report::fixture::{failure, generation, packed, report};
+use crate::status::{HostStatus, MachineStatus, Status};
+use crate::store::atomic_file;
+
+const FLEET: &str = "[defaults]\nsilent_after = \"1h\"\n[hosts.kikimora]\n";
+
+fn name() -> HostName {
+    "kikimora".parse().unwrap()
+}
+
+/// An appliance without a network: its state, who is enrolled, and who takes reports in.
+struct Appliance {
+    kept: Kept,
+    clerk: Clerk,
+    registrar: Registrar,
+    directory: Arc<Mutex<Enrolments>>,
+    agenda: Agenda,
+    /// The inboxes that can't be opened.
+    stuck: BTreeSet<u64>,
+    published: u64,
+    sessions: u64,
+}
+
+impl Appliance {
+    /// With one machine, for which nothing is published yet.
+    fn new() -> Self {
+        let kept = Kept::in_memory(FLEET);
+        fs::create_dir(kept.state.hosts()).unwrap();
+        let board = Arc::new(Board::new(&kept.runtime));
+        let registrar = Registrar::new(kept.state.clone(), Arc::clone(&board)).unwrap();
+        let directory = Arc::new(Mutex::new(registrar.enrolments().clone()));
+        let (state, runtime, sessions) =
+            (kept.state.clone(), kept.runtime.clone(), Sessions::none());
+        let clerk = Clerk::new(state, runtime, sessions, Arc::clone(&directory), board);
+        let mut appliance = Appliance {
+            kept,
+            clerk,
+            registrar,
+            directory,
+            agenda: Agenda::new(Instant::now()),
+            stuck: BTreeSet::new(),
+            published: 0,
+            sessions: 0,
+        };
+        appliance.enrol(FLEET, Timestamp::now());
+        appliance
+    }
+
+    fn folder(&self) -> crate::store::paths::HostState {
+        self.kept.state.host(&name())
+    }
+
+    /// Gives and takes accounts as these settings say, by a clock that shows this time.
+    fn enrol(&mut self, tables: &str, now: Timestamp) {
+        self.kept.set(tables);
+        let fleet = atomic_file::read_json(&self.kept.state.fleet())
+            .unwrap()
+            .unwrap();
+        let gone = self.registrar.enrol(&fleet, |_| None, now).unwrap();
+        *self.directory.lock().unwrap() = self.registrar.enrolments().clone();
+        for name in gone {
+            let folder = self.kept.state.host(&name).root().to_owned();
+            self.clerk
+                .while_idle(|| fs::remove_dir_all(folder))
+                .unwrap();
+            self.published = 0;
+            self.stuck.clear();
+        }
+    }
+
+    /// As [`Publications`] does it; gives the number.
+    fn publish(&mut self, digit: char) -> u64 {
+        self.published += 1;
+        let publication = self
+            .folder()
+            .publications()
+            .join(self.published.to_string());
+        fs::create_dir_all(publication.join("chroot/logs")).unwrap();
+        let published = Published::new(generation(digit), Timestamp::now());
+        atomic_file::write_json(&publication.join("published.json"), &published).unwrap();
+        let current = self.folder().current();
+        let aside = atomic_file::aside(&current);
+        symlink(publication.join("chroot"), &aside).unwrap();
+        fs::rename(aside, current).unwrap();
+        self.published
+    }
+
+    fn inbox(&self, number: u64) -> PathBuf {
+        let inbox = Publications::of(&self.folder()).inbox(number);
+        match self.stuck.contains(&number) {
+            true => inbox.with_extension("away"),
+            false => inbox,
+        }
+    }
+
+    /// Lets an inbox be one that can't be opened, or again one that can.
+    fn stick(&mut self, number: u64, stuck: bool) {
+        let inbox = Publications::of(&self.folder()).inbox(number);
+        let away = inbox.with_extension("away");
+        if stuck && self.stuck.insert(number) {
+            fs::rename(&inbox, &away).unwrap();
+            symlink(&away, &inbox).unwrap();
+        } else if !stuck && self.stuck.remove(&number) {
+            fs::remove_file(&inbox).unwrap();
+            fs::rename(&away, &inbox).unwrap();
+        }
+    }
+
+    /// Leaves a file in an inbox, written by a disk's clock that shows this time.
+    fn leave(&self, number: u64, file: &str, content: &[u8], at: SystemTime) {
+        let path = self.inbox(number).join(file);
+        fs::write(&path, content).unwrap();
+        let file = File::options().append(true).open(path).unwrap();
+        file.set_modified(at).unwrap();
+    }
+
+    fn report(&self, number: u64, report: &Report, at: SystemTime) {
+        let (run, attempt) = (report.run, 1);
+        let name = ReportName { run, attempt }.to_string();
+        self.leave(number, &name, &packed(report), at);
+    }
+
+    /// A session of the machine begins; gives its number.
+    fn open(&mut self) -> u64 {
+        self.sessions += 1;
+        let uid = self.registrar.enrolments().get(&name()).unwrap().uid;
+        let session = self.sessions;
+        let notice = Notice::Opened {
+            host: name(),
+            uid,
+            session,
+        };
+        self.clerk.take_note(notice, &mut self.agenda);
+        session
+    }
+
+    fn close(&mut self, session: u64) {
+        let account = None;
+        self.clerk
+            .take_note(Notice::Ended { account, session }, &mut self.agenda);
+    }
+
+    /// Takes in what there is.
+    fn look(&mut self) {
+        let look = Notice::Look(name());
+        self.clerk.take_note(look, &mut self.agenda);
+        while let Some(name) = self.agenda.queue.pop_front() {
+            self.clerk.look_at(&name, &mut self.agenda);
+        }
+    }
+
+    fn status_at(&self, now: Timestamp) -> Option<MachineStatus> {
+        let status = Status::read(&self.kept.state, &self.kept.runtime, now).unwrap();
+        status.hosts.into_iter().next()
+    }
+
+    fn status(&self) -> MachineStatus {
+        self.status_at(Timestamp::now()).unwrap()
+    }
+}
+
+#[test]
+fn nothing_later_is_heard_while_something_earlier_waits() {
+    let mut appliance = Appliance::new();
+    let first = appliance.publish('a');
+    appliance.report(first, &report('a'), SystemTime::now());
+    let second = appliance.publish('b');
+    appliance.report(second, &report('b'), SystemTime::now());
+    let third = appliance.publish('a');
+    appliance.stick(first, true);
+    appliance.look();
+    let status = appliance.status();
+    assert_eq!((status.state, status.runs), (HostStatus::New, 0));
+    assert!(status.error.unwrap().contains("wait in its inbox"));
+    assert!(appliance.clerk.empty(&name(), second).is_err());
+    appliance.stick(first, false);
+    appliance.look();
+    let status = appliance.status();
+    assert_eq!(
+        (status.state, status.runs),
+        (HostStatus::RebuildPending, 2),
+        "it runs the second one"
+    );
+    appliance.report(third, &report('a'), SystemTime::now());
+    appliance.look();
+    assert_eq!(appliance.status().state, HostStatus::UpToDate);
+}
+
+#[test]
+fn what_takes_more_than_one_pass_is_taken_in_before_what_came_later() {
+    let mut appliance = Appliance::new();
+    let first = appliance.publish('a');
+    let start = SystemTime::now();
+    for number in 0..40 {
+        let at = start + Duration::from_millis(number);
+        let told = match number {
+            39 => report('a'),
+            _ => failure('a', Outcome::BuildFailed, '0'),
+        };
+        appliance.report(first, &told, at);
+    }
+    let second = appliance.publish('b');
+    appliance.report(second, &report('b'), start);
+    appliance.publish('a');
+    appliance.look();
+    let status = appliance.status();
+    assert_eq!(status.runs, 41);
+    assert_eq!(
+        status.state,
+        HostStatus::RebuildPending,
+        "it runs the second one"
+    );
+}
+
+#[test]
+fn what_is_emptied_before_it_goes_comes_after_what_was_said_before() {
+    let mut appliance = Appliance::new();
+    let first = appliance.publish('a');
+    appliance.report(first, &report('a'), SystemTime::now());
+    let second = appliance.publish('b');
+    appliance.report(second, &report('b'), SystemTime::now());
+    appliance.publish('a');
+    // A session of the machine still stands in the first one.
+    appliance.open();
+    appliance.clerk.empty(&name(), second).unwrap();
+    appliance.look();
+    assert_eq!(appliance.status().state, HostStatus::RebuildPending);
+}
+
+#[test]
+fn a_machine_that_was_enrolled_by_a_clock_that_was_ahead_is_heard() {
+    let mut appliance = Appliance::new();
+    appliance.enrol("", Timestamp::now());
+    let ahead = Timestamp::now() + 1.hours();
+    appliance.enrol(FLEET, ahead);
+    let number = appliance.publish('a');
+    let session = appliance.open();
+    appliance.report(number, &report('a'), SystemTime::now());
+    appliance.close(session);
+    appliance.look();
+    let status = appliance.status();
+    assert_eq!((status.state, status.runs), (HostStatus::UpToDate, 1));
+    assert!(status.seen.is_some());
+    // Its clock comes there again, and nothing was reported since.
+    let later = appliance.status_at(ahead + 1.minutes()).unwrap();
+    assert_eq!(later.state, HostStatus::UpToDate);
+}
+
+#[test]
+fn a_contact_by_a_clock_that_was_ahead_keeps_no_machine_from_becoming_silent() {
+    let mut appliance = Appliance::new();
+    appliance.publish('a');
+    let session = appliance.open();
+    appliance.close(session);
+    let year = SignedDuration::from_hours(365 * 24);
+    let seen = File::options().append(true).open(appliance.folder().seen());
+    let ahead = SystemTime::from(Timestamp::now() + year);
+    seen.unwrap().set_modified(ahead).unwrap();
+    appliance.clerk.correct_contact(&name()).unwrap();
+    let silent = |after| {
+        let now = Timestamp::now() + after;
+        appliance.status_at(now).unwrap().silent
+    };
+    assert_eq!(silent(59.minutes()), Some(false));
+    assert_eq!(silent(61.minutes()), Some(true));
+}
+
+#[test]
+fn an_inbox_that_just_went_with_its_publication_is_no_trouble() {
+    let mut appliance = Appliance::new();
+    let number = appliance.publish('a');
+    let take_in = |appliance: &Appliance| appliance.clerk.take_in(&name(), number, Writers::None);
+    assert!(take_in(&appliance).is_ok());
+    // What is there and can't be opened is.
+    let inbox = appliance.inbox(number);
+    fs::remove_dir(&inbox).unwrap();
+    symlink(std::env::temp_dir(), &inbox).unwrap();
+    assert!(take_in(&appliance).is_err());
+    fs::remove_file(&inbox).unwrap();
+    assert!(take_in(&appliance).is_ok());
+}

@@ -1,0 +1,229 @@
+//! The thread that notifies: it looks at the fleet when something happened, and once a minute for who is silent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use super::problems::Board;
+use crate::fleet::{Fleet, Notify};
+use crate::notify::{
+    Book, Condition, Courier, Failure, Message, Next, Notified, Pace, Sequel, Subject, Way, ways,
+};
+use crate::sshd::Exits;
+use crate::status::Status;
+use crate::store::atomic_file;
+use crate::store::paths::{Runtime, State};
+
+/// After how long it looks anyway: silence is nothing that happens.
+const MINUTE: Duration = Duration::from_secs(60);
+/// The least time between two looks.
+const REST: Duration = Duration::from_secs(1);
+/// How much longer than a look the rest after it is, so that looking never takes more than a twentieth of a CPU, however
+/// large the fleet is.
+const REST_PER_LOOK: u32 = 20;
+/// For how long after the start nobody counts as silent: after the appliance was away, machines come again within the
+/// time between two polls.
+const RETURN: Duration = Duration::from_secs(60 * 60);
+
+/// Notifies by every way that `fleet.toml` names. Nobody waits for it.
+pub(super) struct Notifier {
+    state: State,
+    runtime: Runtime,
+    board: Arc<Board>,
+    exits: Arc<Exits>,
+    pace: Pace,
+    rest: Duration,
+    /// From when on it counts who is silent.
+    hears_silence_from: Instant,
+    notified: Notified,
+    settings: Option<Notify>,
+    posts: Vec<(Way, Courier)>,
+    conditions: BTreeMap<Subject, Option<Condition>>,
+    /// What is wrong with its own files, which the log has once.
+    trouble: Option<String>,
+}
+
+impl Notifier {
+    pub(super) fn new(
+        state: State,
+        runtime: Runtime,
+        board: Arc<Board>,
+        exits: Arc<Exits>,
+    ) -> Self {
+        let notified = atomic_file::read_json(&state.notified()).unwrap_or_else(|error| {
+            let file = state.notified().display().to_string();
+            warn!(
+                "what was notified before, {file}, can't be read, and is notified again: {error}"
+            );
+            None
+        });
+        Notifier {
+            state,
+            runtime,
+            board,
+            exits,
+            pace: Pace::default(),
+            rest: REST,
+            hears_silence_from: Instant::now() + RETURN,
+            notified: notified.unwrap_or_default(),
+            settings: None,
+            posts: Vec::new(),
+            conditions: BTreeMap::new(),
+            trouble: None,
+        }
+    }
+
+    /// Works until nobody can rouse it any more. It must be known by now what is wrong with the fleet, or what was bad
+    /// before a restart would seem good.
+    pub(super) fn work(mut self, nudges: &Receiver<()>) {
+        loop {
+            // What comes from now on may not be seen by this look.
+            while nudges.try_recv().is_ok() {}
+            let began = Instant::now();
+            let looked = self.look();
+            self.remember(looked);
+            let rest = (began.elapsed() * REST_PER_LOOK).max(self.rest);
+            let next_look = Instant::now() + rest;
+            let due = self.deliver(next_look);
+            thread::sleep(next_look.saturating_duration_since(Instant::now()));
+            let wait = due.map_or(MINUTE, |due| due.saturating_duration_since(Instant::now()));
+            match nudges.recv_timeout(wait.min(MINUTE)) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks at the settings, and at the fleet if somebody is to be notified of it.
+    fn look(&mut self) -> anyhow::Result<()> {
+        let fleet: Option<Fleet> = atomic_file::read_json(&self.state.fleet())?;
+        let settings = fleet.and_then(|fleet| fleet.notify);
+        if self.settings != settings {
+            let ways = settings.iter().flat_map(ways);
+            self.posts = ways.map(|way| (way, Courier::new(self.pace))).collect();
+            self.settings = settings;
+        }
+        if self.posts.is_empty() {
+            return Ok(());
+        }
+        let (now, began) = (Timestamp::now(), Instant::now());
+        let status = Status::read(&self.state, &self.runtime, now)?;
+        self.conditions = Condition::of_all(&status, began < self.hears_silence_from);
+        let mut has_forgotten = false;
+        for (way, courier) in &mut self.posts {
+            let book = book(&mut self.notified, way);
+            has_forgotten |= book.forget_removed(&self.conditions);
+            courier.take(&book.differences(&self.conditions), now);
+        }
+        if has_forgotten {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Tells what is to be told, each way in turn, until something else may be true. Gives when there is more to do.
+    fn deliver(&mut self, until: Instant) -> Option<Instant> {
+        let mut posts = std::mem::take(&mut self.posts);
+        let due = loop {
+            let (mut due, mut has_tried) = (None, false);
+            for (way, courier) in &mut posts {
+                match courier.next(Instant::now()) {
+                    Next::Nothing => {}
+                    Next::Wait(time) => due = Some(due.map_or(time, |due| time.min(due))),
+                    Next::Tell(subject, since) => {
+                        has_tried = true;
+                        let told = self.tell(way, courier, &subject, since);
+                        self.remember(told);
+                    }
+                }
+            }
+            if !has_tried {
+                break due;
+            }
+            if Instant::now() >= until {
+                break Some(until);
+            }
+        };
+        self.posts = posts;
+        due
+    }
+
+    /// Tells by one way of one machine, or of the fleet.
+    fn tell(
+        &mut self,
+        way: &Way,
+        courier: &mut Courier,
+        subject: &Subject,
+        since: Timestamp,
+    ) -> anyhow::Result<()> {
+        let (Some(Some(condition)), Some(settings)) =
+            (self.conditions.get(subject), &self.settings)
+        else {
+            return Ok(());
+        };
+        let message = Message::new(subject, condition, since);
+        let told = way.tell(&message, settings, &self.exits);
+        let book = book(&mut self.notified, way);
+        let activity = &self.board.activity;
+        match told {
+            Ok(_) => {
+                info!("notified by {way}: {}", message.text);
+                activity.notifications.add(1);
+                book.note(subject, condition, Timestamp::now());
+                courier.succeeded(subject, Instant::now());
+            }
+            Err(error) => {
+                activity.failed_notifications.add(1);
+                book.failure = Some(Failure {
+                    at: Timestamp::now(),
+                    error: format!("{error:#}"),
+                });
+                match courier.failed(subject, Instant::now()) {
+                    Sequel::Again(pause) => warn!(
+                        "a notification failed: {error:#}; it is tried again in {} s",
+                        pause.as_secs()
+                    ),
+                    Sequel::GivenUp(untold) => error!(
+                        "notifying is given up until something changes, with {untold} to tell: {error:#}; try it with \
+                         `bento notify --test`"
+                    ),
+                }
+            }
+        }
+        self.save()
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        Ok(atomic_file::write_json(
+            &self.state.notified(),
+            &self.notified,
+        )?)
+    }
+
+    /// Logs what stands in its way, once.
+    fn remember(&mut self, outcome: anyhow::Result<()>) {
+        let trouble = outcome.err().map(|error| format!("{error:#}"));
+        if let Some(trouble) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+            let state = self.state.root().display();
+            warn!(
+                "notifications may be missing, or come twice after a restart, because of {state}: {trouble}"
+            );
+        }
+        self.trouble = trouble;
+    }
+}
+
+fn book<'a>(notified: &'a mut Notified, way: &Way) -> &'a mut Book {
+    match way {
+        Way::Command(_) => &mut notified.command,
+        Way::Webhook(_) => &mut notified.webhook,
+    }
+}
+
+#[cfg(test)]
+mod tests;

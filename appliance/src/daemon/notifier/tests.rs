@@ -1,0 +1,227 @@
+use std::fs;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use bento_protocol::Outcome;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixture::listener::{Answer, Listener};
+use crate::fixture::{Kept, script};
+use crate::problem::Problem;
+use crate::publication::published::Published;
+use crate::report::fixture::{failure, generation, report, second};
+
+const OK: Answer = Answer::With("200 OK", "");
+/// Generous: no test waits for as long unless something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A notifier at work.
+struct Running {
+    nudges: Sender<()>,
+    board: Arc<Board>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(kept: &Kept) -> Self {
+        let board = Arc::new(Board::new(&kept.runtime));
+        let (state, runtime) = (kept.state.clone(), kept.runtime.clone());
+        let mut notifier = Notifier::new(state, runtime, Arc::clone(&board), Arc::default());
+        notifier.pace = Pace {
+            pauses: [Duration::from_millis(100); 3],
+            quiet: Duration::ZERO,
+        };
+        notifier.rest = Duration::from_millis(20);
+        notifier.hears_silence_from = Instant::now();
+        let (nudges, received) = channel();
+        Running {
+            nudges,
+            board,
+            thread: thread::spawn(move || notifier.work(&received)),
+        }
+    }
+
+    fn nudge(&self) {
+        self.nudges.send(()).unwrap();
+    }
+
+    /// Waits until it has done what there is to do, and ends it.
+    fn stop(self) -> Arc<Board> {
+        drop(self.nudges);
+        self.thread.join().unwrap();
+        self.board
+    }
+}
+
+/// A fleet of two machines that are up to date, and these settings.
+fn kept(notify: &str) -> Kept {
+    let kept = Kept::new(&format!(
+        "[notify]\n{notify}\n[defaults]\nsilent_after = \"400000d\"\n[hosts.a]\n[hosts.b]\n"
+    ));
+    for name in ["a", "b"] {
+        kept.publish(name, &Published::new(generation('a'), second(5)));
+        turn_good(&kept, name);
+    }
+    kept
+}
+
+fn turn_bad(kept: &Kept, name: &str) {
+    kept.report(
+        name,
+        &[report('0'), failure('a', Outcome::BuildFailed, '0')],
+    );
+}
+
+fn turn_good(kept: &Kept, name: &str) {
+    kept.report(name, &[report('a')]);
+}
+
+/// The machine that the next notification is of, and whether it is bad.
+fn next(listener: &Listener) -> (Value, Value) {
+    let mut told = listener.next().json();
+    (told["machine"].take(), told["bad"].take())
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn each_change_is_told_once_also_across_a_restart() {
+    let listener = Listener::open(OK);
+    let kept = kept(&format!("webhook = \"http://{}/\"", listener.address));
+    let running = Running::start(&kept);
+    turn_bad(&kept, "a");
+    running.nudge();
+    let told = listener.next().json();
+    assert_eq!(
+        (
+            &told["machine"],
+            &told["state"],
+            &told["bad"],
+            &told["error"]
+        ),
+        (
+            &json!("a"),
+            &json!("failing"),
+            &json!(true),
+            &json!("build_failed: no luck")
+        )
+    );
+    running.stop();
+
+    let running = Running::start(&kept);
+    turn_bad(&kept, "b");
+    running.nudge();
+    assert_eq!(
+        next(&listener),
+        (json!("b"), json!(true)),
+        "and not a again"
+    );
+    turn_good(&kept, "a");
+    running.nudge();
+    assert_eq!(next(&listener), (json!("a"), json!(false)));
+    kept.tell(&[Problem::new("fleet.toml:3", "is wrong", "mend it")]);
+    running.nudge();
+    let told = listener.next().json();
+    assert_eq!(
+        (&told["machine"], &told["state"], &told["error"]),
+        (
+            &Value::Null,
+            &json!("faulty"),
+            &json!("fleet.toml:3: is wrong: mend it")
+        )
+    );
+    kept.tell(&[]);
+    running.nudge();
+    assert_eq!(next(&listener), (Value::Null, json!(false)));
+    running.nudge();
+    running.stop();
+    assert_eq!(listener.count(), 0);
+}
+
+#[test]
+fn a_webhook_that_hangs_holds_up_no_command_and_piles_nothing_up() {
+    let listener = Listener::open(Answer::Never);
+    let folder = tempfile::tempdir().unwrap();
+    let command = script(
+        folder.path(),
+        r#"echo "$BENTO_MACHINE $BENTO_BAD" >>"$1/told""#,
+    );
+    let kept = kept(&format!(
+        "webhook = \"http://{}/\"\ncommand = {command:?}\ntimeout = \"1s\"",
+        listener.address
+    ));
+    let commanded = |lines: &str| {
+        let told = fs::read_to_string(folder.path().join("told")).unwrap_or_default();
+        (told == lines).then_some(())
+    };
+    turn_bad(&kept, "a");
+    let running = Running::start(&kept);
+    until("the command", || commanded("a true\n"));
+    for _ in 0..4 {
+        assert_eq!(next(&listener), (json!("a"), json!(true)));
+    }
+    let notified: Notified = until("the webhook to be given up", || {
+        let is_last = running
+            .board
+            .activity
+            .snapshot(Timestamp::now(), Default::default(), 0)
+            .failed_notifications
+            == 4;
+        is_last.then(|| atomic_file::read_json(&kept.state.notified()).unwrap())?
+    });
+    let failure = notified.webhook.failure.unwrap();
+    assert!(
+        failure.error.contains("hasn't answered within 1 s"),
+        "{failure:?}"
+    );
+
+    listener.set(OK);
+    turn_good(&kept, "a");
+    turn_bad(&kept, "b");
+    running.nudge();
+    until("the command", || commanded("a true\na false\nb true\n"));
+    assert_eq!(
+        next(&listener),
+        (json!("b"), json!(true)),
+        "of a it never heard anything bad"
+    );
+    running.stop();
+    assert_eq!(listener.count(), 0);
+}
+
+#[test]
+fn other_settings_are_in_force_at_once() {
+    let (first, second) = (Listener::open(OK), Listener::open(OK));
+    let kept = kept(&format!("webhook = \"http://{}/\"", first.address));
+    turn_bad(&kept, "a");
+    let running = Running::start(&kept);
+    assert_eq!(next(&first), (json!("a"), json!(true)));
+    kept.set(&format!(
+        "[notify]\nwebhook = \"http://{}/\"\n[hosts.b]\n",
+        second.address
+    ));
+    turn_bad(&kept, "b");
+    running.nudge();
+    assert_eq!(next(&second), (json!("b"), json!(true)));
+    running.stop();
+    let notified: Notified = atomic_file::read_json(&kept.state.notified())
+        .unwrap()
+        .unwrap();
+    assert!(
+        !notified
+            .webhook
+            .machines
+            .contains_key(&"a".parse().unwrap()),
+        "it was removed"
+    );
+}

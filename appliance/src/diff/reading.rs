@@ -1,0 +1,101 @@
+//! Finds in a state what is compared.
+
+use std::path::Path;
+
+use anyhow::Context;
+use bento_protocol::{Format, GenerationId, HostName};
+use jiff::Timestamp;
+
+use super::{Changes, Comparison, Comparisons, Contents, Installed, Version};
+use crate::publication::published::Published;
+use crate::publication::{Publications, Snapshot};
+use crate::report::{Ledger, Record};
+use crate::store::machines::Roster;
+use crate::store::paths::State;
+
+impl Comparisons {
+    /// Compares, for these machines or all, what they run with what is published.
+    ///
+    /// # Errors
+    /// When there is no state, no machine of a given name, or a file of theirs can't be read.
+    pub fn read(state: &State, names: &[HostName]) -> anyhow::Result<Self> {
+        let mut contents = Contents::default();
+        let machines = Roster::read(state)?.selection(names)?;
+        let compare = |(name, since): (&HostName, &Option<Timestamp>)| {
+            compare(state, name, *since, &mut contents)
+                .with_context(|| format!("what is known of {name} can't be read"))
+        };
+        let hosts = machines.iter().map(compare).collect::<Result<_, _>>()?;
+        Ok(Comparisons {
+            format: Format,
+            hosts,
+            contents: contents.into_found(),
+        })
+    }
+}
+
+fn compare(
+    state: &State,
+    name: &HostName,
+    since: Option<Timestamp>,
+    contents: &mut Contents,
+) -> anyhow::Result<Comparison> {
+    let host = state.host(name);
+    let cannot = |path: &Path| format!("{} can't be read", path.display());
+    let published = Published::read(&host).with_context(|| cannot(&host.published()))?;
+    let ledger = Ledger::read(&host).with_context(|| cannot(&host.ledger()))?;
+    let ledger = match since {
+        Some(since) => ledger.since(since),
+        None => Ledger::default(),
+    };
+    let runs = installed(&ledger);
+    let publications = Publications::of(&host);
+    let snapshot = |id: GenerationId| {
+        let found = publications.snapshot(id);
+        found.with_context(|| cannot(host.root()))
+    };
+    let old = runs.map(|runs| snapshot(runs.generation)).transpose()?;
+    let new = published
+        .as_ref()
+        .map(|published| snapshot(published.generation))
+        .transpose()?;
+    let changes = match (old.flatten(), new.flatten()) {
+        (Some(old), Some(new)) => Some(changes(&old, &new, contents)?),
+        _ => None,
+    };
+    Ok(Comparison {
+        name: name.clone(),
+        runs,
+        published: published.as_ref().map(|published| Version {
+            generation: published.generation,
+            at: published.at,
+        }),
+        reported: ledger.newest.is_some(),
+        succeeded: ledger.succeeded.is_some(),
+        running: ledger.newest.as_ref().and_then(Record::running).cloned(),
+        expected_system: published.and_then(|published| published.expected_system),
+        changes,
+    })
+}
+
+fn changes(old: &Snapshot, new: &Snapshot, contents: &mut Contents) -> anyhow::Result<Changes> {
+    let changes = Changes::between(&old.manifest, &new.manifest);
+    contents
+        .read(&changes, old, new)
+        .context("a published file can't be read")?;
+    Ok(changes)
+}
+
+/// The generation that the machine ran last, as its reports tell; where it never ran what it had built, the one that it
+/// installed last.
+fn installed(ledger: &Ledger) -> Option<Installed> {
+    let ran = ledger.confirmed.as_ref();
+    let record = ran.or(ledger.succeeded.as_ref())?;
+    let newest = ledger.newest.as_ref().and_then(Record::running);
+    Some(Installed {
+        generation: record.generation()?,
+        at: record.received,
+        ran: ran.is_some(),
+        left: ran.is_some_and(|ran| newest.is_some() && newest != ran.running()),
+    })
+}

@@ -1,0 +1,269 @@
+//! A comparison for a person.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bento_protocol::{Area, GenerationId};
+use serde_json::Value;
+use similar::{ChangeTag, TextDiff};
+
+use super::grouping::Groups;
+use super::{Changes, Comparison, Comparisons, Content, FileChange, Side, Sum};
+use crate::text::sanitise::{line_as_is, one_line};
+use crate::text::terminal::{Colour, Terminal, paint};
+
+/// After how long a difference is shown as it was found so far, which may be longer than it had to be.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many lines around a difference are shown.
+const CONTEXT: usize = 3;
+
+/// The comparison as text: first what has changed, each change once for all machines that share it, then the others, a
+/// line each, and those for which nothing has changed in one line.
+pub fn render(comparisons: &Comparisons, terminal: Option<Terminal>) -> String {
+    let mut page = Page {
+        comparisons,
+        terminal,
+        text: String::new(),
+    };
+    let groups = Groups::of(comparisons);
+    for (hosts, changes) in &groups.changed {
+        page.changes(hosts, changes);
+        page.line("");
+    }
+    for host in &groups.others {
+        page.line(&incomparable(host));
+    }
+    page.current(&groups.current);
+    if comparisons.hosts.is_empty() {
+        page.line("No machine is enrolled yet: `bento host add` enrols one.");
+    }
+    page.text
+}
+
+/// Why there is nothing to compare for a machine.
+fn incomparable(host: &Comparison) -> String {
+    let name = &host.name;
+    match (host.runs, host.published) {
+        (_, None) => format!("{name}: nothing is published for it yet, `bento status` says why"),
+        (None, Some(published)) => {
+            let generation = published.generation.short();
+            match (host.reported, host.succeeded) {
+                (false, _) => {
+                    format!("{name}: all of {generation} is new for it: it has never reported")
+                }
+                (true, false) => format!(
+                    "{name}: all of {generation} is new for it: it has never reported a success, `bento logs {name}` tells more"
+                ),
+                (true, true) => format!(
+                    "{name}: a bento 2022 client doesn't tell which generation it runs, so that {generation} can't be compared"
+                ),
+            }
+        }
+        (Some(runs), Some(published)) => format!(
+            "{name}: runs {}, of which nothing is kept any more to compare {} with",
+            runs.generation.short(),
+            published.generation.short()
+        ),
+    }
+}
+
+struct Page<'a> {
+    comparisons: &'a Comparisons,
+    terminal: Option<Terminal>,
+    text: String,
+}
+
+impl Page<'_> {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn coloured(&mut self, line: &str, colour: Colour) {
+        let line = paint(line, colour, self.terminal);
+        self.line(&line);
+    }
+
+    fn current(&mut self, hosts: &[&Comparison]) {
+        match hosts {
+            [] => {}
+            [one] => self.line(&format!("{} runs what is published", one.name)),
+            [..] => {
+                let line = format!("{} run what is published: {}", count(hosts), names(hosts));
+                self.line(&line);
+            }
+        }
+    }
+
+    fn changes(&mut self, hosts: &[&Comparison], changes: &Changes) {
+        if let [host] = hosts {
+            let ids = |id: GenerationId| id.short();
+            let before = host.runs.map(|runs| ids(runs.generation));
+            let after = host.published.map(|published| ids(published.generation));
+            let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+            self.coloured(&format!("{}: {before} → {after}", host.name), Colour::Blue);
+        } else {
+            let title = format!("{}: {}", count(hosts), names(hosts));
+            self.coloured(&title, Colour::Blue);
+        }
+        for host in hosts {
+            if let Some(doubt) = doubt(host) {
+                self.coloured(&doubt, Colour::Yellow);
+            }
+        }
+        for setting in &changes.settings {
+            let line = format!(
+                "setting {}: {} → {}",
+                one_line(&setting.name, 100),
+                value(setting.before.as_ref()),
+                value(setting.after.as_ref())
+            );
+            self.line(&line);
+        }
+        for file in &changes.files {
+            self.file(file);
+        }
+    }
+
+    fn file(&mut self, file: &FileChange) {
+        let path = one_line(file.path.as_str(), usize::MAX);
+        let (before, after) = (file.before.as_ref(), file.after.as_ref());
+        let what = match (before, after) {
+            (None, _) => "added",
+            (_, None) => "removed",
+            _ => "changed",
+        };
+        let title = format!(
+            "{what} {path}{}{}",
+            mode(before, after),
+            links(before, after)
+        );
+        if file.path.area() == Area::Secrets {
+            self.line(&format!("{title}: a secret, which isn't shown"));
+            return;
+        }
+        let [old, new] = [before, after].map(|side| side.and_then(|side| side.content));
+        if old == new {
+            self.line(&title);
+            return;
+        }
+        match [old, new].map(|sum| self.text_of(sum)) {
+            [Ok(old), Ok(new)] => {
+                self.line(&title);
+                // A symlink holds nothing that could be compared.
+                let names = [before, after].map(|side| match side {
+                    Some(side) if side.symlink.is_none() => path.as_str(),
+                    _ => "/dev/null",
+                });
+                self.difference(&old, &new, names);
+            }
+            [Err(why), _] | [_, Err(why)] => {
+                let sizes = sizes(old, new);
+                self.line(&format!("{title}: {why}, {sizes}"));
+            }
+        }
+    }
+
+    /// What a file holds, or why that isn't shown.
+    fn text_of(&self, sum: Option<Sum>) -> Result<String, &'static str> {
+        let Some(sum) = sum else {
+            return Ok(String::new());
+        };
+        match self.comparisons.contents.get(&sum.sha256) {
+            Some(Content::Text(text)) => Ok(text.clone()),
+            Some(Content::Binary) => Err("not a text"),
+            Some(Content::Large) => Err("too large to be shown"),
+            Some(Content::Gone) | None => Err("what it held isn't kept any more"),
+        }
+    }
+
+    fn difference(&mut self, old: &str, new: &str, [before, after]: [&str; 2]) {
+        self.coloured(&format!("--- {before}"), Colour::Red);
+        self.coloured(&format!("+++ {after}"), Colour::Green);
+        let difference = TextDiff::configure().timeout(PATIENCE).diff_lines(old, new);
+        let mut unified = difference.unified_diff();
+        for hunk in unified.context_radius(CONTEXT).iter_hunks() {
+            self.coloured(&hunk.header().to_string(), Colour::Blue);
+            for change in hunk.iter_changes() {
+                let text = change.value();
+                let shown = line_as_is(text.strip_suffix('\n').unwrap_or(text));
+                match change.tag() {
+                    ChangeTag::Equal => self.line(&format!(" {shown}")),
+                    ChangeTag::Delete => self.coloured(&format!("-{shown}"), Colour::Red),
+                    ChangeTag::Insert => self.coloured(&format!("+{shown}"), Colour::Green),
+                }
+                if !text.ends_with('\n') {
+                    self.line("\\ No newline at end of file");
+                }
+            }
+        }
+    }
+}
+
+/// What makes doubtful that a machine runs what it is compared with.
+fn doubt(host: &Comparison) -> Option<String> {
+    let (name, runs) = (&host.name, host.runs?);
+    if !runs.ran {
+        return Some(format!(
+            "{name} installed {}, but hasn't reported that it runs it",
+            runs.generation.short()
+        ));
+    }
+    runs.left.then(|| {
+        format!(
+            "{name} ran {}, but a system of its own when it reported last: `bento status` and `bento logs {name}` tell more",
+            runs.generation.short()
+        )
+    })
+}
+
+fn count(hosts: &[&Comparison]) -> String {
+    format!("{} machines", hosts.len())
+}
+
+fn names(hosts: &[&Comparison]) -> String {
+    let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
+    names.join(", ")
+}
+
+fn value(value: Option<&Value>) -> String {
+    value.map_or_else(
+        || "default".to_owned(),
+        |value| one_line(&value.to_string(), 500),
+    )
+}
+
+fn mode(before: Option<&Side>, after: Option<&Side>) -> &'static str {
+    let is_executable = |side: Option<&Side>| side.is_some_and(|side| side.executable);
+    match (is_executable(before), is_executable(after)) {
+        (false, true) if before.is_none() => " (executable)",
+        (false, true) => " (executable now)",
+        (true, false) if after.is_some() => " (not executable any more)",
+        _ => "",
+    }
+}
+
+/// Which symlink it was, or is.
+fn links(before: Option<&Side>, after: Option<&Side>) -> String {
+    let target = |side: Option<&Side>| {
+        let target = side?.symlink.as_deref()?;
+        Some(one_line(target, usize::MAX))
+    };
+    match (target(before), target(after)) {
+        (None, None) => String::new(),
+        (Some(old), Some(new)) => format!(" (a symlink to {old}, now to {new})"),
+        (None, Some(new)) if before.is_some() => format!(" (now a symlink to {new})"),
+        (Some(old), None) if after.is_some() => format!(" (no longer a symlink to {old})"),
+        (None, Some(target)) | (Some(target), None) => format!(" (a symlink to {target})"),
+    }
+}
+
+fn sizes(before: Option<Sum>, after: Option<Sum>) -> String {
+    let mut text = String::new();
+    let sizes = [before, after].into_iter().flatten();
+    for (place, sum) in sizes.enumerate() {
+        let arrow = if place > 0 { " → " } else { "" };
+        let _infallible = write!(text, "{arrow}{}", sum.size);
+    }
+    text + " bytes"
+}

@@ -1,0 +1,339 @@
+use bento_protocol::{File, Policy, Symlink};
+
+use super::rendering::render;
+use super::*;
+use crate::report::fixture::{generation, second, system};
+use crate::text::terminal::Terminal;
+
+fn file(path: &str, content: &str, executable: bool) -> File {
+    File {
+        path: path.parse().unwrap(),
+        executable,
+        size: content.len() as u64,
+        sha256: Digest::of(content),
+    }
+}
+
+fn manifest(policy: &str, files: Vec<impl Into<ManifestEntry>>) -> Manifest {
+    let policy: Policy = serde_json::from_str(policy).unwrap();
+    Manifest::new("kikimora".parse().unwrap(), policy, files, second(0)).unwrap()
+}
+
+/// A machine that runs the one and finds the other.
+fn comparison(name: &str, changes: Changes) -> Comparison {
+    Comparison {
+        name: name.parse().unwrap(),
+        runs: Some(Installed {
+            generation: generation('a'),
+            at: second(0),
+            ran: true,
+            left: false,
+        }),
+        published: Some(Version {
+            generation: generation('b'),
+            at: second(1),
+        }),
+        reported: true,
+        succeeded: true,
+        running: Some(system("one")),
+        expected_system: None,
+        changes: Some(changes),
+    }
+}
+
+fn shown(hosts: Vec<Comparison>, contents: &[(&str, Content)]) -> String {
+    let contents = contents.iter().cloned();
+    let comparisons = Comparisons {
+        format: Format,
+        hosts,
+        contents: contents
+            .map(|(of, content)| (Digest::of(of), content))
+            .collect(),
+    };
+    // As it comes from an appliance elsewhere.
+    let json = serde_json::to_string(&comparisons).unwrap();
+    render(&serde_json::from_str(&json).unwrap(), None)
+}
+
+fn texts<'a>(texts: &[&'a str]) -> Vec<(&'a str, Content)> {
+    let texts = texts.iter();
+    texts
+        .map(|text| (*text, Content::Text((*text).to_owned())))
+        .collect()
+}
+
+#[test]
+fn what_is_added_removed_and_changed_is_shown_as_a_readable_difference() {
+    let (before, after) = ("1\n2\n3\n4\n5\n6\n7\n", "1\n2\n3\n4\nfive\n6\n7");
+    let old = manifest(
+        r#"{"reboot":"immediate"}"#,
+        vec![
+            file("config/flake.nix", before, false),
+            file("config/run", "#!", false),
+            file("config/old.nix", "gone\n", false),
+            file("config/same.nix", "same", false),
+            file("secrets/wifi", "password", false),
+        ],
+    );
+    let new = manifest(
+        r#"{"self_update":true}"#,
+        vec![
+            file("config/flake.nix", after, false),
+            file("config/run", "#!", true),
+            file("config/new.nix", "new\n", false),
+            file("config/same.nix", "same", false),
+            file("secrets/wifi", "passphrase", false),
+        ],
+    );
+    let changes = Changes::between(&old, &new);
+    let contents = texts(&[before, after, "gone\n", "new\n"]);
+    let expected = "\
+kikimora: aaaaaaaa → bbbbbbbb
+setting reboot: \"immediate\" → default
+setting self_update: default → true
+changed config/flake.nix
+--- config/flake.nix
++++ config/flake.nix
+@@ -2,6 +2,6 @@
+ 2
+ 3
+ 4
+-5
++five
+ 6
+-7
++7
+\\ No newline at end of file
+added config/new.nix
+--- /dev/null
++++ config/new.nix
+@@ -0,0 +1 @@
++new
+removed config/old.nix
+--- config/old.nix
++++ /dev/null
+@@ -1 +0,0 @@
+-gone
+changed config/run (executable now)
+changed secrets/wifi: a secret, which isn't shown
+
+";
+    assert_eq!(
+        shown(vec![comparison("kikimora", changes)], &contents),
+        expected
+    );
+}
+
+// Issue 10, line 3.
+#[test]
+fn a_symlink_is_shown_by_where_it_leads() {
+    let link = |path: &str, target: &str| {
+        let link = Symlink::new(path.parse().unwrap(), target.to_owned());
+        ManifestEntry::from(link.unwrap())
+    };
+    let old = manifest(
+        "{}",
+        vec![
+            link("config/gone", "x"),
+            link("config/moved", "x"),
+            link("config/now-file", "x"),
+            file("config/now-link", "text\n", false).into(),
+            link("config/same", "x"),
+        ],
+    );
+    let new = manifest(
+        "{}",
+        vec![
+            link("config/moved", "\u{202e}y"),
+            link("config/new", "z\u{301}"),
+            file("config/now-file", "text\n", false).into(),
+            link("config/now-link", "x"),
+            link("config/same", "x"),
+        ],
+    );
+    let changes = Changes::between(&old, &new);
+    let expected = "\
+kikimora: aaaaaaaa → bbbbbbbb
+removed config/gone (a symlink to x)
+changed config/moved (a symlink to x, now to \\u{202e}y)
+added config/new (a symlink to z\u{301})
+changed config/now-file (no longer a symlink to x)
+--- /dev/null
++++ config/now-file
+@@ -0,0 +1 @@
++text
+changed config/now-link (now a symlink to x)
+--- config/now-link
++++ /dev/null
+@@ -1 +0,0 @@
+-text
+
+";
+    let contents = texts(&["text\n"]);
+    assert_eq!(
+        shown(vec![comparison("kikimora", changes)], &contents),
+        expected
+    );
+}
+
+#[test]
+fn what_cannot_be_shown_is_a_line_with_its_sizes() {
+    let old = manifest(
+        "{}",
+        vec![
+            file("config/a", "binary", false),
+            file("config/b", "lost", false),
+        ],
+    );
+    let new = manifest(
+        "{}",
+        vec![
+            file("config/a", "text", false),
+            file("config/b", "", false),
+            file("config/c", "large", true),
+        ],
+    );
+    let contents = [
+        ("binary", Content::Binary),
+        ("text", Content::Text("text".into())),
+        ("large", Content::Large),
+        ("lost", Content::Gone),
+        ("", Content::Text(String::new())),
+    ];
+    let changes = Changes::between(&old, &new);
+    let text = shown(vec![comparison("kikimora", changes)], &contents);
+    let lines: Vec<_> = text.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "changed config/a: not a text, 6 → 4 bytes",
+            "changed config/b: what it held isn't kept any more, 4 → 0 bytes",
+            "added config/c (executable): too large to be shown, 5 bytes",
+            ""
+        ]
+    );
+}
+
+#[test]
+fn no_file_steers_the_terminal() {
+    let hostile = "\u{1b}[2J\tred\u{202e}\r\n\u{9b}31m\n";
+    let old = manifest(
+        r#"{"new":"\u001b[2J"}"#,
+        vec![file("config/\u{202e}a", "", false)],
+    );
+    let new = manifest("{}", vec![file("config/\u{202e}a", hostile, false)]);
+    let changes = Changes::between(&old, &new);
+    let text = shown(
+        vec![comparison("kikimora", changes)],
+        &texts(&["", hostile]),
+    );
+    let steers = |character: char| {
+        !matches!(character, '\n' | '\t') && !crate::text::sanitise::is_shown(character)
+    };
+    assert!(!text.contains(steers), "{text:?}");
+    assert!(
+        text.contains("+\\u{1b}[2J\tred\\u{202e}\\u{d}\n+\\u{9b}31m\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_change_that_machines_share_is_shown_once_and_the_rest_in_a_line() {
+    let changes = |text: &str| {
+        let new = manifest("{}", vec![file("config/a", text, false)]);
+        Changes::between(&manifest("{}", Vec::<File>::new()), &new)
+    };
+    let (one, other) = (changes("x\n"), changes("y\n"));
+    let mut current = comparison("leshy", Changes::default());
+    current.published = current.runs.map(|runs| Version {
+        generation: runs.generation,
+        at: runs.at,
+    });
+    let new = Comparison {
+        runs: None,
+        reported: false,
+        changes: None,
+        ..comparison("vodyanoy", Changes::default())
+    };
+    let failed = Comparison {
+        runs: None,
+        succeeded: false,
+        changes: None,
+        ..comparison("shishiga", Changes::default())
+    };
+    let legacy = Comparison {
+        runs: None,
+        changes: None,
+        ..comparison("polevik", Changes::default())
+    };
+    let lost = Comparison {
+        changes: None,
+        ..comparison("bannik", Changes::default())
+    };
+    let unpublished = Comparison {
+        published: None,
+        changes: None,
+        ..comparison("rusalka", Changes::default())
+    };
+    let mut left = comparison("ovinnik", other);
+    left.runs.as_mut().unwrap().left = true;
+    let hosts = vec![
+        lost,
+        failed,
+        legacy,
+        comparison("domovoi", one.clone()),
+        comparison("kikimora", one),
+        current,
+        left,
+        unpublished,
+        new,
+    ];
+    let text = shown(hosts, &texts(&["x\n", "y\n"]));
+    let expected = "\
+2 machines: domovoi, kikimora
+added config/a
+--- /dev/null
++++ config/a
+@@ -0,0 +1 @@
++x
+
+ovinnik: aaaaaaaa → bbbbbbbb
+ovinnik ran aaaaaaaa, but a system of its own when it reported last: `bento status` and `bento logs ovinnik` tell more
+added config/a
+--- /dev/null
++++ config/a
+@@ -0,0 +1 @@
++y
+
+bannik: runs aaaaaaaa, of which nothing is kept any more to compare bbbbbbbb with
+shishiga: all of bbbbbbbb is new for it: it has never reported a success, `bento logs shishiga` tells more
+polevik: a bento 2022 client doesn't tell which generation it runs, so that bbbbbbbb can't be compared
+rusalka: nothing is published for it yet, `bento status` says why
+vodyanoy: all of bbbbbbbb is new for it: it has never reported
+leshy runs what is published
+";
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let new = manifest("{}", vec![file("config/a", "x\n", false)]);
+    let changes = Changes::between(&manifest("{}", Vec::<File>::new()), &new);
+    let comparisons = Comparisons {
+        format: Format,
+        hosts: vec![comparison("kikimora", changes)],
+        contents: texts(&["x\n"])
+            .into_iter()
+            .map(|(of, content)| (Digest::of(of), content))
+            .collect(),
+    };
+    let terminal = |colours| {
+        Some(Terminal {
+            columns: 80,
+            colours,
+            unicode: true,
+        })
+    };
+    assert!(render(&comparisons, terminal(true)).contains("\u{1b}[32m+x\u{1b}[0m\n"));
+    assert!(!render(&comparisons, terminal(false)).contains('\u{1b}'));
+}

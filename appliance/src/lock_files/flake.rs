@@ -1,0 +1,233 @@
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use bento_nix::{LOCK_FILE, Tail, add_options, flake_command, reference, update_lock};
+use bento_protocol::{Area, HostName};
+
+use super::{Lock, Outcome, Smithy, named};
+use crate::fleet::Host;
+use crate::preview::Prospect;
+use crate::scan::FleetFolder;
+use crate::store::atomic_file;
+
+/// A flake of the fleet.
+#[derive(Debug)]
+pub struct Flake<'a> {
+    /// The machines that share it: never empty.
+    hosts: Vec<&'a HostName>,
+    /// What would be published for the first of them.
+    prospect: &'a Prospect,
+    /// Where its lock file really lies, relative to the fleet folder, or would.
+    lock: PathBuf,
+    /// Whether the machines get that.
+    is_published: bool,
+    /// Where its flake.nix really lies.
+    file: Option<PathBuf>,
+    /// Whether another flake.nix has the same lock file.
+    has_rival: bool,
+    /// What it has pinned, or would, if that was asked.
+    inputs: Option<Result<Lock, String>>,
+}
+
+impl<'a> Flake<'a> {
+    /// The flake of a machine.
+    pub(super) fn of(
+        name: &'a HostName,
+        host: &Host,
+        prospect: &'a Prospect,
+        folder: &FleetFolder,
+    ) -> Self {
+        let find = |name: &str| prospect.tree.config_file(name);
+        let published = find(LOCK_FILE);
+        let source = host.source.as_path();
+        let lock = match published {
+            Some(file) => file.real.clone(),
+            // Where a link leads that two sources may be.
+            None => folder
+                .find(source)
+                .map_or_else(|_| source.to_owned(), |found| found.real)
+                .join(LOCK_FILE),
+        };
+        Flake {
+            hosts: vec![name],
+            prospect,
+            lock,
+            is_published: published.is_some(),
+            file: find("flake.nix").map(|file| file.real.clone()),
+            has_rival: false,
+            inputs: None,
+        }
+    }
+
+    pub(super) fn share_with(&mut self, name: &'a HostName) {
+        self.hosts.push(name);
+    }
+
+    /// Whether two are one and the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.lock == other.lock && self.file == other.file
+    }
+
+    /// Takes note of another flake: each would throw away what the other has pinned in a lock file of both.
+    pub(super) fn meet(&mut self, other: &mut Self) {
+        let are_rivals = self.lock == other.lock;
+        self.has_rival |= are_rivals;
+        other.has_rival |= are_rivals;
+    }
+
+    pub(super) fn inputs(&self) -> Option<&Result<Lock, String>> {
+        self.inputs.as_ref()
+    }
+
+    /// Its folder, and whose it is.
+    pub fn title(&self) -> String {
+        let folder = self.lock.parent().unwrap_or(Path::new(""));
+        let folder = match folder.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => folder,
+        };
+        format!("{} ({})", folder.display(), named(&self.hosts))
+    }
+
+    /// Asks Nix for its inputs, pinned or not.
+    pub(super) fn look_at_inputs(&mut self, smithy: &Smithy<'_>) {
+        let look = || {
+            let config = self.laid(smithy)?;
+            let mut command = flake_command(&["flake", "metadata", "--json"]);
+            command.arg(reference(&config)).arg("--no-write-lock-file");
+            let said = self.ask(smithy, command)?;
+            #[derive(serde::Deserialize)]
+            struct Metadata {
+                locks: Lock,
+            }
+            // Warnings come on the other output.
+            let json = said.lines().find(|line| line.starts_with('{'));
+            let metadata: Metadata = serde_json::from_str(json.unwrap_or_default())
+                .context("what Nix says of it isn't understood")?;
+            anyhow::Ok(metadata.locks)
+        };
+        self.inputs = Some(look().map_err(|error| format!("{error:#}")));
+    }
+
+    /// Moves its lock file on: these inputs, or all if none is named.
+    ///
+    /// # Errors
+    /// When Nix can't, or its lock file can't be read or written.
+    pub fn update(&self, inputs: &[String], smithy: &Smithy<'_>) -> anyhow::Result<Outcome> {
+        if self.has_rival {
+            bail!(
+                "{} is the lock file of another flake.nix as well, and each would throw away what the other has pinned: \
+                 give each a lock file of its own",
+                self.lock.display()
+            );
+        }
+        let concerned: Vec<String> = match &self.inputs {
+            Some(Err(error)) => return Err(anyhow!("{error}")),
+            Some(Ok(lock)) => {
+                let has = |input: &&String| lock.has(input);
+                inputs.iter().filter(has).cloned().collect()
+            }
+            None => Vec::new(),
+        };
+        if !inputs.is_empty() && concerned.is_empty() {
+            return Ok(Outcome::Unconcerned);
+        }
+        let place = smithy.path.join(&self.lock);
+        ensure!(
+            self.is_published || !place.exists(),
+            "{} isn't published: what names it in .gitignore, .bentoignore or `exclude` keeps it from the machines",
+            place.display()
+        );
+        let laid = self.laid(smithy)?.join(LOCK_FILE);
+        let before = read(&laid)?;
+        let config = self.laid(smithy)?;
+        self.ask(
+            smithy,
+            update_lock(smithy.nix.as_ref(), &config, &concerned),
+        )?;
+        let after = read(&laid)?;
+        let (Some(after), false) = (&after, after == before) else {
+            return Ok(Outcome::Unchanged);
+        };
+        let understood = |text: &str| {
+            Lock::parse(text).with_context(|| format!("{} isn't understood", place.display()))
+        };
+        let old = before.as_deref().map_or(Ok(Lock::empty()), understood)?;
+        let moves = old.moves(&understood(after)?);
+        ensure!(
+            read(&place)? == before,
+            "{} was changed by somebody else meanwhile: try again",
+            place.display()
+        );
+        replace(&place, after.as_bytes())
+            .with_context(|| format!("can't write {}", place.display()))?;
+        Ok(Outcome::Moved(
+            moves.iter().map(ToString::to_string).collect(),
+        ))
+    }
+
+    /// Where it lies before Nix, laid at the first time.
+    fn laid(&self, smithy: &Smithy<'_>) -> anyhow::Result<PathBuf> {
+        let name = format!("flake-of-{}", self.hosts[0]);
+        let config = smithy.bench.path(&name).join(Area::Config.folder());
+        if config.exists() {
+            return Ok(config);
+        }
+        smithy.bench.lay(&name, smithy.folder, &self.prospect.tree)
+    }
+
+    /// Runs Nix, and gives what it said.
+    fn ask(&self, smithy: &Smithy<'_>, mut command: Command) -> anyhow::Result<String> {
+        let terms = self.prospect.manifest.policy().terms();
+        add_options(&mut command, None, &[terms.nix_args.as_slice()]);
+        let mut said = Tail::default();
+        let status = smithy
+            .interruption
+            .run(command, &mut |line| said.push(line))?;
+        ensure!(!smithy.is_interrupted(), "interrupted");
+        match bento_nix::failure("nix flake", status, &said) {
+            None => Ok(said.text()),
+            Some(failed) => Err(failed),
+        }
+    }
+}
+
+/// The text of a lock file, if there is one.
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("can't read {}", path.display())),
+    }
+}
+
+/// Replaces a file in one step, by one with the same permissions and the same owner.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    // An editor's name for what isn't finished: it is never published.
+    let aside = path.with_file_name(format!(".{LOCK_FILE}.bento.swp"));
+    let before = match fs::metadata(path) {
+        Ok(metadata) => Some(metadata),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let write = || {
+        let mut file = File::create(&aside)?;
+        file.write_all(content)?;
+        if let Some(before) = &before {
+            file.set_permissions(before.permissions())?;
+            if file.metadata()?.uid() != before.uid() {
+                // With sudo, the file stays its owner's.
+                chown(&aside, Some(before.uid()), Some(before.gid()))?;
+            }
+        }
+        file.sync_all()?;
+        atomic_file::rename(&aside, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&aside);
+    })
+}

@@ -1,0 +1,122 @@
+//! Moves the lock files of a fleet's flakes on.
+
+mod flake;
+mod lock;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::bail;
+use bento_nix::Version;
+use bento_protocol::HostName;
+
+use crate::build::{Bench, Interruption};
+use crate::preview::Forecast;
+use crate::scan::FleetFolder;
+
+pub use flake::Flake;
+use lock::Lock;
+
+/// Where lock files are moved.
+#[derive(Debug)]
+pub struct Smithy<'a> {
+    /// The fleet folder.
+    path: &'a Path,
+    /// The same, held open.
+    folder: &'a FleetFolder,
+    nix: Option<Version>,
+    bench: Bench,
+    interruption: Interruption,
+}
+
+/// What became of a flake's lock file.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is a new one: each input that moved, as text.
+    Moved(Vec<String>),
+    /// It is what it was.
+    Unchanged,
+    /// It has none of the inputs that were to be moved.
+    Unconcerned,
+}
+
+impl<'a> Smithy<'a> {
+    /// For the fleet folder of a forecast.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn new(path: &'a Path, forecast: &'a Forecast) -> anyhow::Result<Self> {
+        Ok(Smithy {
+            path,
+            folder: &forecast.folder,
+            nix: bento_nix::version(),
+            interruption: Interruption::watch()?,
+            bench: Bench::new()?,
+        })
+    }
+
+    /// Whether somebody wants to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.interruption.is_wanted()
+    }
+
+    /// Makes sure that each of these inputs is one of some flake. A flake whose inputs can't be found out counts as one
+    /// that may have it.
+    ///
+    /// # Errors
+    /// When one isn't, with those that there are.
+    pub fn require(&self, inputs: &[String], flakes: &mut [Flake<'_>]) -> anyhow::Result<()> {
+        if inputs.is_empty() {
+            return Ok(());
+        }
+        for flake in &mut *flakes {
+            flake.look_at_inputs(self);
+        }
+        let mut locks = Vec::new();
+        for flake in &*flakes {
+            match flake.inputs() {
+                Some(Ok(lock)) => locks.push(lock),
+                _ => return Ok(()),
+            }
+        }
+        let is_anywhere = |input: &&String| locks.iter().any(|lock| lock.has(input));
+        let Some(missing) = inputs.iter().find(|input| !is_anywhere(input)) else {
+            return Ok(());
+        };
+        let names: BTreeSet<_> = locks.iter().flat_map(|lock| lock.names()).collect();
+        match names.is_empty() {
+            true => bail!("no flake has an input {missing}: none has any"),
+            false => bail!(
+                "no flake has an input {missing}: there are {}",
+                names.into_iter().collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+}
+
+/// The flakes of the machines for which something would be published, each once, by where its files really lie.
+pub fn flakes(forecast: &Forecast) -> Vec<Flake<'_>> {
+    let mut flakes: Vec<Flake<'_>> = Vec::new();
+    let hosts = forecast.fleet.iter().flat_map(|fleet| &fleet.hosts);
+    for (name, host) in hosts {
+        let prospect = forecast.machines.get(name).and_then(Option::as_ref);
+        let Some(prospect) = prospect.filter(|it| it.tree.has_config("flake.nix")) else {
+            continue;
+        };
+        let flake = Flake::of(name, host, prospect, &forecast.folder);
+        if let Some(known) = flakes.iter_mut().find(|it| it.is_same(&flake)) {
+            known.share_with(name);
+            continue;
+        }
+        let mut flake = flake;
+        flakes.iter_mut().for_each(|other| flake.meet(other));
+        flakes.push(flake);
+    }
+    flakes
+}
+
+/// The machines that share a flake, for a person.
+fn named(hosts: &[&HostName]) -> String {
+    let names: Vec<_> = hosts.iter().map(|name| name.as_str()).collect();
+    names.join(", ")
+}

@@ -1,0 +1,235 @@
+//! What would be published for each machine, if the fleet folder stayed as it is.
+
+pub mod change;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use bento_protocol::{FileList, HostName, Manifest};
+use jiff::Timestamp;
+
+use crate::fleet::{self, FILE_NAME, Fleet, Host, SourcePath};
+use crate::generation::{self, DigestCache, ReadError};
+use crate::problem::Problem;
+use crate::scan::{FleetFolder, HostTree, Listings, Sources};
+
+/// What would become of a fleet.
+#[derive(Debug)]
+pub struct Forecast {
+    /// The fleet folder, held open.
+    pub folder: FleetFolder,
+    /// The fleet; none where `fleet.toml` as a whole can't be used.
+    pub fleet: Option<Fleet>,
+    /// What would be published for each machine that was asked for; none where a problem stops it.
+    pub machines: BTreeMap<HostName, Option<Prospect>>,
+    /// The machines that `fleet.toml` names, but whose settings can't be used.
+    pub faulty: Vec<HostName>,
+    /// What is wrong with them, and with the fleet as a whole.
+    pub problems: Vec<Problem>,
+}
+
+/// What would be published for one machine.
+#[derive(Debug)]
+pub struct Prospect {
+    /// Where its files lie.
+    pub tree: HostTree,
+    /// What they are; `published` is the time of the look.
+    pub manifest: Manifest,
+}
+
+impl Forecast {
+    /// Looks at a fleet folder, for these machines only or for all if none is named.
+    ///
+    /// # Errors
+    /// When there is no fleet, or no machine of a given name. What is wrong with the fleet is no error but a problem.
+    pub fn make(folder: &Path, names: &[HostName]) -> anyhow::Result<Self> {
+        let path = folder.join(FILE_NAME);
+        let text = std::fs::read(&path)
+            .and_then(fleet::decode)
+            .with_context(|| format!("{} can't be read", path.display()))?;
+        let opened = FleetFolder::open(folder)
+            .with_context(|| format!("{} can't be read", folder.display()))?;
+        let mut forecast = Forecast {
+            folder: opened,
+            fleet: None,
+            machines: BTreeMap::new(),
+            faulty: Vec::new(),
+            problems: Vec::new(),
+        };
+        let reading = match fleet::read(&text) {
+            Ok(reading) => reading,
+            Err(problems) => {
+                forecast.problems = problems;
+                return Ok(forecast);
+            }
+        };
+        let hosts = &reading.fleet.hosts;
+        let is_known =
+            |name: &&HostName| hosts.contains_key(*name) || reading.faulty.contains(*name);
+        if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
+            bail!("the fleet has no machine {unknown}: `bento host list` shows which there are");
+        }
+        let is_asked = |name: &HostName| names.is_empty() || names.contains(name);
+        let problems = reading.problems.into_iter();
+        forecast.problems = problems
+            .filter(|problem| problem.host.as_ref().is_none_or(is_asked))
+            .collect();
+        let mut look = Look::new(&forecast.folder);
+        for (name, host) in hosts.iter().filter(|(name, _)| is_asked(name)) {
+            let prospect = look
+                .at(name, host)
+                .map_err(|problems| forecast.problems.extend(problems));
+            forecast.machines.insert(name.clone(), prospect.ok());
+        }
+        forecast.fleet = Some(reading.fleet);
+        forecast.faulty = reading.faulty;
+        Ok(forecast)
+    }
+}
+
+impl Forecast {
+    /// Whether the fleet names a machine, be it with settings that can't be used.
+    pub fn has(&self, name: &HostName) -> bool {
+        let fleet = self.fleet.as_ref();
+        fleet.is_some_and(|fleet| fleet.hosts.contains_key(name)) || self.faulty.contains(name)
+    }
+}
+
+/// One look at a fleet folder. Machines that get the same share all but their ids, so that a thousand of them cost
+/// little more than one.
+struct Look<'a> {
+    folder: &'a FleetFolder,
+    sources: Sources<'a>,
+    digests: DigestCache,
+    /// What machines without secrets get, and the list of its files.
+    lists: HashMap<Part<'a>, (HostTree, FileList)>,
+}
+
+/// A source, and the patterns that take something of it and bring it back.
+type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
+
+impl<'a> Look<'a> {
+    fn new(folder: &'a FleetFolder) -> Self {
+        Look {
+            folder,
+            sources: Sources::new(folder, Listings::default()),
+            digests: DigestCache::default(),
+            lists: HashMap::new(),
+        }
+    }
+
+    fn at(&mut self, name: &HostName, host: &'a Host) -> Result<Prospect, Vec<Problem>> {
+        let tree = self.sources.walk(name, host)?;
+        let manifest = self.manifest(name, host, &tree);
+        let manifest = manifest.map_err(|error| told(error, name, host))?;
+        Ok(Prospect { tree, manifest })
+    }
+
+    fn manifest(
+        &mut self,
+        name: &HostName,
+        host: &'a Host,
+        tree: &HostTree,
+    ) -> Result<Manifest, ReadError> {
+        let part: Part<'a> = (&host.source, &host.exclude, &host.include);
+        let policy = generation::policy(host, tree);
+        let known = self.lists.get(&part);
+        let known = known.filter(|(known, _)| known.shares_all_with(tree));
+        let manifest = match known {
+            Some((_, files)) => files.manifest(name.clone(), policy, Timestamp::now()),
+            None => {
+                let files = generation::file_list(host, tree, self.folder, &mut self.digests)?;
+                let manifest = files.manifest(name.clone(), policy, Timestamp::now());
+                if tree.secrets().is_empty() {
+                    self.lists.insert(part, (tree.clone(), files));
+                }
+                manifest
+            }
+        };
+        generation::require_size(&manifest, host)?;
+        Ok(manifest)
+    }
+}
+
+fn told(error: ReadError, name: &HostName, host: &Host) -> Vec<Problem> {
+    let problem = match error {
+        ReadError::Unreadable(problem) => problem,
+        ReadError::Changed(_) | ReadError::Output(_) => {
+            let place = host.source.to_string();
+            let advice = "wait until nobody writes there, and try again";
+            Problem::new(place, "changed while it was read", advice)
+        }
+    };
+    vec![problem.of(name)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_machines_share_is_looked_at_once_and_each_has_what_it_would_have_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let narrowed = "[hosts.narrowed]\nexclude = [\"b.nix\"]\n";
+        let hosts = "[hosts.a]\n[hosts.b]\nself_update = true\n[hosts.dangling]\n[hosts.secret]\n";
+        let defaults = "[defaults]\nsource = \"desks\"\n";
+        let server = "[server]\naddress = \"x\"\n";
+        write("fleet.toml", &[server, defaults, hosts, narrowed].concat());
+        write("desks/flake.nix", "{ }");
+        write("desks/b.nix", "{ }");
+        write("bento-secrets/secret/key", "1");
+        symlink("nowhere", folder.path().join("bento-secrets/dangling")).unwrap();
+        let all = Forecast::make(folder.path(), &[]).unwrap();
+        let of = |name: &str| all.machines[&name.parse().unwrap()].as_ref();
+        let (a, b) = (of("a").unwrap(), of("b").unwrap());
+        assert!(a.tree.shares_all_with(&b.tree));
+        assert!(b.manifest.policy().terms().self_update);
+        assert!(
+            of("dangling").is_none() && all.problems.len() == 1,
+            "{:?}",
+            all.problems
+        );
+        for (name, files) in [("a", 2), ("b", 2), ("secret", 3), ("narrowed", 1)] {
+            let shared = of(name).unwrap();
+            assert_eq!(shared.manifest.files().len(), files, "{name}");
+            let name = name.parse().unwrap();
+            let alone = Forecast::make(folder.path(), std::slice::from_ref(&name)).unwrap();
+            let alone = alone.machines[&name].as_ref().unwrap();
+            assert_eq!(alone.tree, shared.tree);
+            assert_eq!(alone.manifest.generation(), shared.manifest.generation());
+        }
+    }
+
+    // Issue 10, line 3: one dangling symlink in somebody's dotfiles stopped all nine.
+    #[test]
+    fn a_dangling_symlink_stops_no_machine_of_a_shared_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let hosts: String = (1..=9)
+            .map(|number| format!("[hosts.m{number}]\n"))
+            .collect();
+        let fleet = format!("[server]\naddress = \"x\"\n[defaults]\nsource = \".\"\n{hosts}");
+        fs::write(folder.path().join("fleet.toml"), fleet).unwrap();
+        fs::write(folder.path().join("flake.nix"), "{ }").unwrap();
+        fs::create_dir_all(folder.path().join("home/dotfiles")).unwrap();
+        let link = folder.path().join("home/dotfiles/theme");
+        symlink("../../.local/share/theme", &link).unwrap();
+        let all = Forecast::make(folder.path(), &[]).unwrap();
+        assert_eq!(all.problems, []);
+        let published = all.machines.values().flatten();
+        let links = published.map(|prospect| {
+            let path = "config/home/dotfiles/theme".parse().unwrap();
+            let entry = prospect.manifest.file(&path).unwrap();
+            entry.symlink().unwrap().target()
+        });
+        assert_eq!(links.collect::<Vec<_>>(), ["../../.local/share/theme"; 9]);
+    }
+}

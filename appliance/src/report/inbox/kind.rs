@@ -1,0 +1,114 @@
+//! Decides what an entry of an inbox is.
+
+use std::io;
+
+use bento_protocol::{Digest, Report, ReportError, ReportName, limits};
+
+use super::super::gzip::{GzipError, compress, decompress};
+use super::super::{Content, Store};
+use super::entry::{Entry, Inbox};
+use crate::legacy::LegacyLog;
+
+/// What an entry of an inbox is.
+pub(super) enum Verdict {
+    /// A report that wasn't there before.
+    Report {
+        /// What tells the run from every other.
+        identity: String,
+        content: Box<Content>,
+        /// Gzipped.
+        log: Vec<u8>,
+    },
+    /// A report of a run that was taken in before, or what is left of one.
+    Known,
+    /// Nothing that a client of ours leaves.
+    Refused(Refusal),
+}
+
+/// Why something in an inbox isn't a report.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("its name is neither a report's nor that of a bento 2022 log")]
+    Name,
+    #[error("it isn't a regular file")]
+    NotAFile,
+    #[error("it is larger than {} bytes", limits::REPORT_BYTES)]
+    TooLarge,
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error("its name and its content are of different runs")]
+    OtherRun,
+}
+
+/// What a name says.
+enum Name {
+    Report(ReportName),
+    Legacy(LegacyLog),
+}
+
+impl Name {
+    fn parse(entry: &Entry) -> Option<Self> {
+        let name = entry.name.to_str().ok()?;
+        let report = name.parse().map(Name::Report);
+        report.or_else(|_| name.parse().map(Name::Legacy)).ok()
+    }
+}
+
+/// Reads an entry. An error is one of reading: it says nothing about what the entry is.
+pub(super) fn examine(inbox: &Inbox, entry: &Entry, store: &Store) -> io::Result<Verdict> {
+    let Some(name) = Name::parse(entry) else {
+        return Ok(Verdict::Refused(Refusal::Name));
+    };
+    if let Name::Report(name) = &name
+        && store.contains(&name.run.to_string())
+    {
+        return Ok(Verdict::Known);
+    }
+    let Some(bytes) = inbox.read(entry, limits::REPORT_BYTES)? else {
+        return Ok(Verdict::Refused(Refusal::NotAFile));
+    };
+    let verdict = match name {
+        Name::Report(name) => open_report(&bytes, name),
+        Name::Legacy(log) => open_legacy(bytes, log),
+    };
+    Ok(match verdict {
+        Ok(Verdict::Report { identity, .. }) if store.contains(&identity) => Verdict::Known,
+        Ok(verdict) => verdict,
+        Err(refusal) => Verdict::Refused(refusal),
+    })
+}
+
+fn open(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    if bytes.len() as u64 > limits::REPORT_BYTES {
+        return Err(Refusal::TooLarge);
+    }
+    Ok(decompress(bytes, limits::REPORT_JSON_BYTES)?)
+}
+
+fn open_report(bytes: &[u8], name: ReportName) -> Result<Verdict, Refusal> {
+    let mut report = Report::parse(&open(bytes)?)?;
+    if report.run != name.run {
+        return Err(Refusal::OtherRun);
+    }
+    let log = compress(std::mem::take(&mut report.log).as_bytes());
+    Ok(Verdict::Report {
+        identity: name.run.to_string(),
+        content: Box::new(Content::Report(Box::new(report))),
+        log,
+    })
+}
+
+/// A bento 2022 log is kept as it came. It has no id of its own: the same name with the same content is the same
+/// log, which a crash left in the inbox; the same name with other content is another run of that minute.
+fn open_legacy(bytes: Vec<u8>, log: LegacyLog) -> Result<Verdict, Refusal> {
+    open(&bytes)?;
+    let name = log.to_string();
+    let identity = Digest::of([name.as_bytes(), b"\n", &bytes].concat()).to_string();
+    Ok(Verdict::Report {
+        identity: format!("legacy-{}", &identity[..32]),
+        content: Box::new(Content::Legacy(log)),
+        log: bytes,
+    })
+}

@@ -1,0 +1,402 @@
+//! What status needs of a machine's reports, in one small file.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use bento_protocol::{Digest, Format, GenerationId};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{Limits, Record, Store};
+use crate::store::atomic_file;
+use crate::store::paths::HostState;
+
+/// The sum of a machine's reports. All but [`Self::refused`] can be made again from the store.
+///
+/// Its records are brief ones, see [`Record::brief`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The version of this document.
+    pub format: Format,
+    /// The sequence number of the next report.
+    pub next: u64,
+    /// How many reports are kept.
+    pub kept: u64,
+    /// How many reports were removed because there were too many.
+    pub dropped: u64,
+    /// How many entries of the inbox weren't reports.
+    pub refused: u64,
+    /// The newest report.
+    pub newest: Option<Record>,
+    /// The newest report that isn't a failed self-update: what the machine's state is judged by.
+    pub standing: Option<Record>,
+    /// The newest report of a success.
+    pub succeeded: Option<Record>,
+    /// The newest report of a success in which the machine ran the system that it had built.
+    pub confirmed: Option<Record>,
+    /// Which machines took turns in reporting with this key, the newest last; empty where reports don't tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    machines: Vec<Turn>,
+}
+
+/// One machine's reports, from another's to another's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Turn {
+    machine: Digest,
+    /// When the last of them was taken in.
+    last: Timestamp,
+}
+
+/// How many turns are remembered: enough for some copies of one disk.
+const TURNS: usize = 8;
+/// For how long it is said that there are two machines after one of them was silent.
+const TWIN_SAID: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Ledger {
+            format: Format,
+            next: 1,
+            kept: 0,
+            dropped: 0,
+            refused: 0,
+            newest: None,
+            standing: None,
+            succeeded: None,
+            confirmed: None,
+            machines: Vec::new(),
+        }
+    }
+}
+
+impl Ledger {
+    /// Reads a machine's ledger without changing anything; if the file is missing or damaged, makes it anew from
+    /// the store. Empty for a machine that never reported.
+    pub fn read(keep: &HostState) -> io::Result<Self> {
+        match atomic_file::read_json(&keep.ledger()) {
+            Ok(Some(ledger)) => Ok(ledger),
+            Ok(None) if !keep.reports().exists() => Ok(Ledger::default()),
+            _ => Ledger::default().rebuilt(&Store::read(keep, Limits::default())?),
+        }
+    }
+
+    /// Reads a machine's ledger and brings it up to date with its store: a crash can leave it a step behind.
+    pub(super) fn reconcile(keep: &HostState, store: &Store) -> io::Result<Self> {
+        let ledger: Ledger = match atomic_file::read_json(&keep.ledger()) {
+            Ok(ledger) => ledger.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(ledger = %keep.ledger().display(), %error, "the ledger can't be read: made anew");
+                Ledger::default()
+            }
+        };
+        match store.newest() {
+            Some(newest) if newest >= ledger.next => ledger.rebuilt(store),
+            _ => Ok(ledger),
+        }
+    }
+
+    /// The ledger that the store gives, with the count of refusals that this one had.
+    fn rebuilt(&self, store: &Store) -> io::Result<Self> {
+        let mut rebuilt = Ledger {
+            refused: self.refused,
+            ..Ledger::default()
+        };
+        for record in store.records() {
+            rebuilt.note(&record);
+        }
+        // A record that can't be read any more still used its number.
+        rebuilt.next = rebuilt
+            .next
+            .max(store.newest().map_or(1, |newest| newest + 1))
+            .max(self.next);
+        rebuilt.count(store);
+        Ok(rebuilt)
+    }
+
+    /// Takes note of a report; they come in the order of their sequence.
+    pub(crate) fn note(&mut self, record: &Record) {
+        let brief = record.brief();
+        self.note_machine(record);
+        self.next = record.sequence + 1;
+        if record.is_success() || !record.is_auto() {
+            self.standing = Some(brief.clone());
+        }
+        if record.is_success() {
+            self.succeeded = Some(brief.clone());
+            if record.runs_what_it_built() {
+                self.confirmed = Some(brief.clone());
+            }
+        }
+        self.newest = Some(brief);
+    }
+
+    fn note_machine(&mut self, record: &Record) {
+        let Some(machine) = record.machine() else {
+            return;
+        };
+        let last = record.received;
+        match self.machines.last_mut() {
+            Some(turn) if turn.machine == machine => turn.last = last,
+            _ => self.machines.push(Turn { machine, last }),
+        }
+        let surplus = self.machines.len().saturating_sub(TURNS);
+        self.machines.drain(..surplus);
+    }
+
+    /// Whether several machines report with one key. One that comes back after another reported tells: a machine that was
+    /// installed anew never does. It is no more said once only one of them has been heard for a week.
+    pub fn has_twin(&self, now: Timestamp) -> bool {
+        let Some((newest, before)) = self.machines.split_last() else {
+            return false;
+        };
+        let mut seen = BTreeSet::new();
+        let came_back = !self.machines.iter().all(|turn| seen.insert(turn.machine));
+        let others = before.iter().filter(|turn| turn.machine != newest.machine);
+        let last = others.map(|turn| turn.last).max();
+        came_back && last.is_some_and(|last| now.duration_since(last) < TWIN_SAID)
+    }
+
+    /// Takes note of what the store holds: each number that isn't there any more was dropped.
+    pub(super) fn count(&mut self, store: &Store) {
+        self.kept = store.len() as u64;
+        self.dropped = (self.next - 1).saturating_sub(self.kept);
+    }
+
+    /// The numbers of the reports that the store must keep, however old, so that this ledger can be made again.
+    pub(super) fn essential(&self) -> [Option<u64>; 4] {
+        let number = |record: &Option<Record>| record.as_ref().map(|record| record.sequence);
+        [
+            number(&self.newest),
+            number(&self.standing),
+            number(&self.succeeded),
+            number(&self.confirmed),
+        ]
+    }
+
+    /// Writes it down.
+    pub(super) fn write(&self, keep: &HostState) -> io::Result<()> {
+        atomic_file::write_json(&keep.ledger(), self)
+    }
+
+    /// How many runs were reported.
+    pub fn runs(&self) -> u64 {
+        self.next - 1
+    }
+
+    /// The report that the machine's state is judged by: a failed self-update counts only where there is no other.
+    pub fn judged(&self) -> Option<&Record> {
+        self.standing.as_ref().or(self.newest.as_ref())
+    }
+
+    /// The generation that the machine was last known to run, and the one that it installed last.
+    pub fn installed(&self) -> Vec<GenerationId> {
+        let records = [&self.confirmed, &self.succeeded];
+        let generations = records.into_iter().flatten().filter_map(Record::generation);
+        generations.collect()
+    }
+
+    /// The ledger without what was received before a time: a name that is enrolled again begins anew.
+    #[must_use]
+    pub fn since(mut self, time: Timestamp) -> Self {
+        for record in [
+            &mut self.newest,
+            &mut self.standing,
+            &mut self.succeeded,
+            &mut self.confirmed,
+        ] {
+            record.take_if(|record| record.received < time);
+        }
+        self.machines.retain(|turn| turn.last >= time);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bento_protocol::{Outcome, Report, Systems};
+
+    use super::*;
+    use crate::report::fixture::{Machine, failure, record, report, second, system};
+
+    /// Keeps reports as a pass over the inbox does.
+    fn keep(machine: &Machine, reports: &[Report], limits: Limits) -> Ledger {
+        let mut store = Store::open(&machine.keep, limits).unwrap();
+        let mut ledger = Ledger::reconcile(&machine.keep, &store).unwrap();
+        for report in reports {
+            let record = record(ledger.next, report.clone());
+            store.add(&record, &report.run.to_string(), b"").unwrap();
+            ledger.note(&record);
+            store.prune(&ledger.essential()).unwrap();
+        }
+        ledger.count(&store);
+        ledger
+    }
+
+    fn sequence(record: &Option<Record>) -> u64 {
+        record.as_ref().unwrap().sequence
+    }
+
+    /// A success, one that waits for a reboot, then failures of the machine's own updates.
+    fn history() -> Vec<Report> {
+        let staged = Report {
+            outcome: Outcome::Staged,
+            system: Systems {
+                built: Some(system("b")),
+                running: Some(system("a")),
+                ..Systems::default()
+            },
+            ..report('b')
+        };
+        let auto = Report {
+            auto: true,
+            ..failure('b', Outcome::BuildFailed, 'a')
+        };
+        let mut history = vec![report('0'), report('a'), staged];
+        history.push(failure('c', Outcome::BuildFailed, 'a'));
+        history.extend((0..8).map(|_| Report {
+            run: bento_protocol::RunId::now(),
+            ..auto.clone()
+        }));
+        history
+    }
+
+    #[test]
+    fn it_remembers_the_reports_that_matter() {
+        let machine = Machine::new();
+        let ledger = keep(&machine, &history(), Limits::default());
+        assert_eq!(sequence(&ledger.confirmed), 2);
+        assert_eq!(sequence(&ledger.succeeded), 3);
+        assert_eq!(sequence(&ledger.standing), 4);
+        assert_eq!(sequence(&ledger.newest), 12);
+        assert_eq!((ledger.runs(), ledger.kept, ledger.dropped), (12, 12, 0));
+    }
+
+    #[test]
+    fn it_can_be_made_anew_from_the_store_also_when_old_reports_are_gone() {
+        let machine = Machine::new();
+        let ledger = keep(
+            &machine,
+            &history(),
+            Limits {
+                reports: 5,
+                bytes: 1 << 20,
+            },
+        );
+        assert_eq!((ledger.kept, ledger.dropped), (5, 7));
+        assert_eq!(Ledger::read(&machine.keep).unwrap(), ledger, "missing");
+        fs::write(machine.keep.ledger(), "{").unwrap();
+        assert_eq!(Ledger::read(&machine.keep).unwrap(), ledger, "damaged");
+    }
+
+    #[test]
+    fn one_that_a_crash_left_behind_catches_up() {
+        let machine = Machine::new();
+        let behind = keep(&machine, &history()[..2], Limits::default());
+        Ledger {
+            refused: 7,
+            ..behind
+        }
+        .write(&machine.keep)
+        .unwrap();
+        let ledger = keep(&machine, &history()[2..], Limits::default());
+        let store = Store::read(&machine.keep, Limits::default()).unwrap();
+        let caught_up = Ledger::reconcile(&machine.keep, &store).unwrap();
+        assert_eq!(caught_up, ledger);
+        assert_eq!(caught_up.refused, 7);
+    }
+
+    #[test]
+    fn a_number_is_never_used_twice() {
+        let machine = Machine::new();
+        let ledger = keep(&machine, &history(), Limits::default());
+        ledger.write(&machine.keep).unwrap();
+        fs::remove_dir_all(machine.keep.reports()).unwrap();
+        let store = Store::open(&machine.keep, Limits::default()).unwrap();
+        assert_eq!(Ledger::reconcile(&machine.keep, &store).unwrap().next, 13);
+    }
+
+    #[test]
+    fn a_machine_that_never_reported_has_an_empty_one() {
+        let machine = Machine::new();
+        assert_eq!(Ledger::read(&machine.keep).unwrap(), Ledger::default());
+        assert!(!machine.keep.reports().exists());
+    }
+
+    #[test]
+    fn what_came_before_an_enrolment_is_of_another_machine() {
+        let machine = Machine::new();
+        let ledger = keep(&machine, &history(), Limits::default());
+        let later = ledger.clone().since(second(4));
+        assert_eq!(
+            (later.confirmed.is_none(), later.succeeded.is_none()),
+            (true, true)
+        );
+        assert_eq!(sequence(&later.standing), 4);
+        assert!(ledger.since(second(13)).judged().is_none());
+    }
+
+    // Issue 10, line 29.
+    #[test]
+    fn two_machines_with_one_key_take_turns_and_one_that_is_installed_anew_does_not() {
+        let day = |day: i64| second(day * 86_400);
+        let heard = |machines: &[(char, i64)]| {
+            let mut ledger = Ledger::default();
+            for (machine, at) in machines {
+                let sent = Report {
+                    machine: (*machine != '-').then(|| Digest::of(machine.to_string())),
+                    ..report('a')
+                };
+                let mut record = record(ledger.next, sent);
+                record.received = day(*at);
+                ledger.note(&record);
+            }
+            ledger
+        };
+        let silent = [
+            &[('a', 0), ('a', 1), ('b', 1), ('b', 2)][..],
+            &[('a', 0), ('b', 1), ('c', 2)],
+            &[('-', 0), ('a', 1), ('-', 2), ('a', 3)],
+            &[],
+        ];
+        for reports in silent {
+            assert!(!heard(reports).has_twin(day(3)), "{reports:?}");
+        }
+        let twins = heard(&[('a', 0), ('b', 1), ('a', 2)]);
+        assert!(twins.has_twin(day(3)));
+        // The copy got a key of its own.
+        let alone = heard(&[('a', 0), ('b', 1), ('a', 2), ('a', 5), ('a', 8)]);
+        assert!(alone.has_twin(day(7)) && !alone.has_twin(day(9)));
+        let three = heard(&[('a', 0), ('b', 0), ('c', 0), ('a', 1), ('b', 1), ('c', 1)]);
+        assert!(three.has_twin(day(2)));
+        let many: Vec<_> = (0..1000).map(|turn| (['a', 'b'][turn % 2], 0)).collect();
+        let many = heard(&many);
+        assert!(many.has_twin(day(1)) && many.machines.len() == TURNS);
+        assert!(!many.since(day(1)).has_twin(day(1)), "another machine's");
+    }
+
+    #[test]
+    fn a_machine_cannot_make_it_large() {
+        let machine = Machine::new();
+        let large = "\u{10ffff}\u{1b}".repeat(10_000);
+        let hostile = Report {
+            error: Some(large.clone()),
+            client: large.clone(),
+            nix: Some(large.clone()),
+            specialisation: Some(large.clone()),
+            phases: vec![
+                bento_protocol::Phase {
+                    name: large,
+                    seconds: 1.0
+                };
+                10
+            ],
+            ..report('a')
+        };
+        keep(&machine, &[hostile], Limits::default())
+            .write(&machine.keep)
+            .unwrap();
+        assert!(fs::metadata(machine.keep.ledger()).unwrap().len() < 40_000);
+    }
+}

@@ -1,0 +1,93 @@
+//! Which machines there are, as a state on disk says.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use anyhow::{Context, bail};
+use bento_protocol::HostName;
+use jiff::Timestamp;
+
+use crate::fleet::{Fleet, Host};
+use crate::store::accounts::Enrolments;
+use crate::store::atomic_file;
+use crate::store::paths::State;
+
+/// The machines of the fleet, with the time since when each is enrolled: reports of before are another machine's, which
+/// had its name. None where it has no account yet.
+#[derive(Debug)]
+pub struct Roster(BTreeMap<HostName, Option<Timestamp>>);
+
+impl Roster {
+    /// Reads who is in the fleet.
+    ///
+    /// # Errors
+    /// When there is no state, or it can't be read.
+    pub fn read(state: &State) -> anyhow::Result<Self> {
+        let (hosts, enrolments) = read_fleet(state)?;
+        let names = hosts.into_keys();
+        let since = |name: &HostName| enrolments.get(name).map(|enrolment| enrolment.since);
+        Ok(Roster(
+            names.map(|name| (name.clone(), since(&name))).collect(),
+        ))
+    }
+
+    /// Since when a machine is enrolled.
+    ///
+    /// # Errors
+    /// When there is no such machine.
+    pub fn since(&self, name: &HostName) -> anyhow::Result<Option<Timestamp>> {
+        let since = self.0.get(name).copied();
+        since.with_context(|| unknown(name))
+    }
+
+    /// These machines with the time since when they are enrolled; all, when none is named.
+    ///
+    /// # Errors
+    /// When there isn't one of them.
+    pub fn selection(
+        &self,
+        names: &[HostName],
+    ) -> anyhow::Result<BTreeMap<HostName, Option<Timestamp>>> {
+        if names.is_empty() {
+            return Ok(self.0.clone());
+        }
+        let since = |name: &HostName| Ok((name.clone(), self.since(name)?));
+        names.iter().map(since).collect()
+    }
+}
+
+/// The machines of the fleet with their settings, and who has which account since when.
+///
+/// # Errors
+/// When there is no state, or it can't be read.
+pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, Enrolments)> {
+    if !state.root().is_dir() {
+        bail!(
+            "there is no state in {}: run this in the container, as in `podman exec bento bento …`, or say where it \
+             lies with --state",
+            state.root().display()
+        );
+    }
+    let fleet: Option<Fleet> = atomic_file::read_json(&state.fleet()).with_context(|| {
+        let path = state.fleet();
+        format!("the last good fleet, {}, can't be read", path.display())
+    })?;
+    let enrolments = Enrolments::read(state).with_context(|| {
+        let path = state.enrolments();
+        format!("the accounts, {}, can't be read", path.display())
+    })?;
+    let hosts = fleet.map_or_else(BTreeMap::new, |fleet| fleet.hosts);
+    Ok((hosts, enrolments))
+}
+
+/// The former name of a machine that still has an account by it.
+pub fn former<'h>(hosts: &'h BTreeMap<HostName, Host>, name: &HostName) -> Option<&'h HostName> {
+    let former = hosts.get(name)?.renamed_from.as_ref()?;
+    let account = hosts.get(former)?;
+    (account.renamed_to.as_ref() == Some(name)).then_some(former)
+}
+
+/// What to say of a machine that isn't there.
+pub fn unknown(name: impl Display) -> String {
+    format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
+}

@@ -1,0 +1,8 @@
+//! What persists: the paths of `/state` and `/run`, files that are replaced as a whole, accounts, owners and modes.
+
+pub mod accounts;
+pub mod atomic_file;
+pub mod change_lock;
+pub mod machines;
+pub mod paths;
+pub mod permissions;

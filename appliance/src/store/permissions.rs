@@ -1,0 +1,259 @@
+//! Owners and modes of everything between a machine and its chroot: what they must be, and setting them right.
+//!
+//! sshd lets nobody in whose chroot, or whose file of keys, lies below a folder that others could change; a machine
+//! reads by its group, and can list what the mode of its inbox allows. The appliance makes all of it, so that each
+//! path has exactly one right owner and mode.
+
+mod rule;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use bento_protocol::{HostName, Manifest, chroot};
+
+pub use self::rule::Rule;
+
+use crate::problem::Problem;
+use crate::publication::{EXECUTABLE, FILE, FOLDER, INBOX, Publications, plain_executables};
+use crate::store::paths::{HostState, Runtime, State};
+
+/// How much of a chroot is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What stands at its top: cheap enough to be looked at again and again.
+    Top,
+    /// Every file of it.
+    Everything,
+}
+
+/// What is done about a rule: [`Rule::check`] or [`Rule::mend`]. True where something was changed.
+pub type Act = fn(&Rule) -> Result<bool, Problem>;
+
+/// What applying rules came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How many paths were set right.
+    pub mended: usize,
+    /// What is in the way.
+    pub problems: Vec<Problem>,
+}
+
+impl Outcome {
+    fn apply(&mut self, act: Act, rule: &Rule) {
+        match act(rule) {
+            Ok(changed) => self.mended += usize::from(changed),
+            Err(problem) => self.problems.push(problem),
+        }
+    }
+}
+
+/// Applies the rules for what every machine passes.
+pub fn shared(state: &State, runtime: &Runtime, act: Act) -> Outcome {
+    let mut outcome = Outcome::default();
+    // What podman mounts there is everybody's to write to now and then.
+    let mounted = runtime.root().parent().unwrap_or(runtime.root());
+    let is_new = !Rule::closed(state.hosts()).exists();
+    for rule in [
+        Rule::closed(state.root()),
+        Rule::closed(state.hosts()),
+        Rule::passable(mounted),
+        Rule::passable(runtime.root()),
+        Rule::passable(runtime.authorized_keys()),
+    ] {
+        // Both folders come into being with the first start.
+        if rule.exists() {
+            let before = outcome.mended;
+            outcome.apply(act, &rule);
+            // A new mount has the mode that podman gives it: nothing went wrong with what was kept.
+            if rule.is_of(mounted) || (is_new && rule.is_of(state.root())) {
+                outcome.mended = before;
+            }
+        }
+    }
+    outcome
+}
+
+/// Applies the rules for what one machine passes and reads. Its group has the number of its user id.
+pub fn of_host(
+    state: &State,
+    runtime: &Runtime,
+    name: &HostName,
+    uid: u32,
+    depth: Depth,
+    act: Act,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let host = state.host(name);
+    let keys = Rule::readable(runtime.authorized_keys().join(name.as_str()));
+    // There is none for a machine whose settings name no key.
+    if keys.exists() {
+        outcome.apply(act, &keys);
+    }
+    if let Err(error) = apply_to_host(&host, uid, depth, act, &mut outcome) {
+        let folder = host.root().display().to_string();
+        let what = format!("can't be looked at: {error}");
+        outcome
+            .problems
+            .push(Problem::new(folder, what, rule::GIVE));
+    }
+    outcome.problems = folded(outcome.problems)
+        .into_iter()
+        .map(|problem| problem.of(name))
+        .collect();
+    outcome
+}
+
+/// One problem for all with the same advice: in a tree that was copied badly each file has its own.
+fn folded(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut folded: Vec<(Problem, usize)> = Vec::new();
+    for problem in problems {
+        match folded
+            .iter_mut()
+            .find(|(first, _)| first.advice == problem.advice)
+        {
+            Some((_, more)) => *more += 1,
+            None => folded.push((problem, 0)),
+        }
+    }
+    let counted = folded.into_iter().map(|(mut problem, more)| {
+        match more {
+            0 => {}
+            1 => problem.what.push_str(", and 1 more path is wrong"),
+            more => problem
+                .what
+                .push_str(&format!(", and {more} more paths are wrong")),
+        }
+        problem
+    });
+    counted.collect()
+}
+
+fn apply_to_host(
+    host: &HostState,
+    gid: u32,
+    depth: Depth,
+    act: Act,
+    outcome: &mut Outcome,
+) -> io::Result<()> {
+    outcome.apply(act, &Rule::closed(host.root()));
+    if !outcome.problems.is_empty() {
+        // What lies in it can't be looked at either.
+        return Ok(());
+    }
+    if let Some(problem) = not_a_link(&host.current())? {
+        outcome.problems.push(problem);
+        return Ok(());
+    }
+    let publications = Publications::of(host);
+    let Some(current) = publications.current()? else {
+        return Ok(());
+    };
+    outcome.apply(act, &Rule::closed(host.publications()));
+    for number in publications.numbers()? {
+        let chroot = publications.chroot(number);
+        outcome.apply(
+            act,
+            &Rule::closed(host.publications().join(number.to_string())),
+        );
+        outcome.apply(act, &Rule::exactly(&chroot, gid, FOLDER));
+        outcome.apply(act, &Rule::exactly(publications.inbox(number), gid, INBOX));
+        // In an earlier one a session may still stand, and does what it began.
+        if number == current {
+            let manifest = publications.manifest()?;
+            outcome
+                .problems
+                .extend(incomplete(&chroot, manifest.as_ref()));
+            let executables = manifest.as_ref().filter(|_| depth == Depth::Everything);
+            let seen = Seen {
+                chroot: &chroot,
+                gid,
+                executables: executables.map(plain_executables).unwrap_or_default(),
+            };
+            seen.apply(&chroot, depth, act, outcome)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a machine sees.
+struct Seen<'a> {
+    chroot: &'a Path,
+    gid: u32,
+    /// The files that are executable, all of which lie deeper than its top.
+    executables: BTreeSet<String>,
+}
+
+impl Seen<'_> {
+    /// Applies the rules for what lies in a folder of it.
+    fn apply(
+        &self,
+        folder: &Path,
+        depth: Depth,
+        act: Act,
+        outcome: &mut Outcome,
+    ) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if path == self.chroot.join(chroot::LOGS.trim_start_matches('/')) {
+                continue;
+            }
+            let rule = if kind.is_symlink() {
+                Rule::link(&path, self.gid)
+            } else if kind.is_dir() {
+                Rule::exactly(&path, self.gid, FOLDER)
+            } else {
+                Rule::exactly(&path, self.gid, self.mode(&path))
+            };
+            outcome.apply(act, &rule);
+            if kind.is_dir() && depth == Depth::Everything {
+                self.apply(&path, depth, act, outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mode(&self, path: &Path) -> u32 {
+        let path = path.strip_prefix(self.chroot).ok().and_then(Path::to_str);
+        match path {
+            Some(path) if self.executables.contains(path) => EXECUTABLE,
+            _ => FILE,
+        }
+    }
+}
+
+/// What a copy that followed the symlink, or left it out, made of it.
+fn not_a_link(path: &Path) -> io::Result<Option<Problem>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_symlink() => Ok(Some(Problem::new(
+            path.display().to_string(),
+            "is no symlink: whatever copied it has followed it",
+            REPUBLISH,
+        ))),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(None),
+    }
+}
+
+/// What is missing in a chroot that has a manifest.
+fn incomplete(chroot: &Path, manifest: Option<&Manifest>) -> Option<Problem> {
+    let manifest = manifest?;
+    let generation = chroot.join(chroot::GENERATION.trim_start_matches('/'));
+    let id = manifest.generation().to_string();
+    let is_right = fs::read_link(&generation).is_ok_and(|target| target == Path::new(&id));
+    (!is_right).then(|| {
+        Problem::new(
+            generation.display().to_string(),
+            format!("isn't the symlink to {id} that it was"),
+            REPUBLISH,
+        )
+    })
+}
+
+const REPUBLISH: &str = "put /state back with `bento restore` or `cp -a`; or remove `current` of this machine, and what \
+                         the fleet folder holds for it is published anew";
+
+#[cfg(test)]
+mod tests;

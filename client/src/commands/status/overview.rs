@@ -1,0 +1,216 @@
+//! What `bento-client status` shows: what this machine is on, what is going on, and what comes next.
+
+use std::fmt;
+
+use bento_protocol::{GenerationId, SystemPath};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::machine::rollback_timer;
+use crate::machine::rollback_timer::Decision;
+use crate::state::State;
+use crate::state::contact;
+use crate::state::contact::NoContact;
+use crate::state::hold;
+use crate::state::record;
+use crate::state::record::{Awaiting, Failed, Installed, Journal, PastRun, PhaseName};
+use crate::state::spool::Spool;
+
+/// A look at the machine and at what the client remembers.
+#[derive(Debug, Serialize)]
+pub struct Overview {
+    /// The version of this document.
+    format: u8,
+    /// The generation that is installed.
+    generation: Option<GenerationId>,
+    /// The system that was built from it.
+    built: Option<SystemPath>,
+    /// What runs.
+    running: Option<SystemPath>,
+    /// The specialisation that runs, by its name.
+    specialisation: Option<String>,
+    /// Whether what runs is neither what was built nor a specialisation of it.
+    drifted: bool,
+    /// What was booted.
+    booted: Option<SystemPath>,
+    /// What a boot leads to.
+    profile: Option<SystemPath>,
+    /// Whether a change takes effect only at the next boot.
+    reboot_required: bool,
+    /// The generation that takes effect at the next boot.
+    awaiting: Option<GenerationId>,
+    /// The process that carries out a run.
+    holder: Option<u32>,
+    /// The phase that it is in; without a holder, that in which it was cut short.
+    phase: Option<PhaseName>,
+    /// Whether the old system comes back unless the new one is confirmed.
+    armed: bool,
+    /// What failed last, and when it is tried again.
+    failed: Option<Failure>,
+    /// That no server can be asked.
+    no_contact: Option<NoContact>,
+    /// Until when the machine waits because its owner asked it to.
+    held: Option<Timestamp>,
+    /// How many reports wait for delivery.
+    waiting_reports: usize,
+    /// The last runs, oldest first.
+    runs: Vec<PastRun>,
+}
+
+#[derive(Debug, Serialize)]
+struct Failure {
+    #[serde(flatten)]
+    failed: Failed,
+    /// None: not until it changes.
+    retry_at: Option<Timestamp>,
+}
+
+impl Overview {
+    /// Looks. It needs no lock, and changes nothing.
+    pub fn of(state: &State, machine: &Machine) -> anyhow::Result<Self> {
+        let installed: Option<Installed> = record::read(&state.installed())?;
+        let journal: Option<Journal> = record::read(&state.journal())?;
+        let known = installed.iter().map(|it| it.system.clone());
+        let known = known.chain(journal.iter().filter_map(|journal| journal.built.clone()));
+        let situation = machine.situation_with(|| known.collect());
+        let awaiting: Option<Awaiting> = record::read(&state.awaiting())?;
+        let awaiting = awaiting.filter(|awaiting| awaiting.fallback.is_none());
+        let failed: Option<Failed> = record::read(&state.failed())?;
+        // What an update brings is installed once it is proven.
+        let is_on_new = journal
+            .as_ref()
+            .and_then(|journal| journal.built.as_ref())
+            .is_some_and(|built| situation.is_on(built));
+        let drifted = !is_on_new
+            && installed
+                .as_ref()
+                .is_some_and(|installed| !situation.is_on(&installed.system));
+        let armed = rollback_timer::all(state);
+        Ok(Overview {
+            format: 1,
+            generation: installed.as_ref().map(|installed| installed.generation),
+            built: installed.map(|installed| installed.system),
+            running: situation.running,
+            specialisation: situation.specialisation.map(|it| it.name),
+            drifted,
+            booted: situation.booted,
+            profile: situation.profile,
+            reboot_required: situation.reboot_required || awaiting.is_some(),
+            awaiting: awaiting.map(|awaiting| awaiting.installed.generation),
+            holder: state.holder(),
+            phase: journal.map(|journal| journal.phase),
+            armed: armed
+                .iter()
+                .any(|(_, decision)| *decision == Decision::Armed),
+            failed: failed.map(|failed| Failure {
+                retry_at: failed.retry_at(),
+                failed,
+            }),
+            no_contact: contact::missing(state),
+            held: hold::until(state, Timestamp::now()),
+            waiting_reports: Spool::new(state)
+                .waiting()
+                .map_or(0, |waiting| waiting.len()),
+            runs: record::read(&state.history())?.unwrap_or_default(),
+        })
+    }
+
+    fn going_on(&self) -> String {
+        let armed = match self.armed {
+            true => "; the old system comes back unless the new one is confirmed",
+            false => "",
+        };
+        match (self.holder, self.phase) {
+            (Some(process), Some(phase)) => {
+                format!("an update is in its phase {phase} (process {process}){armed}")
+            }
+            (Some(process), None) => format!("a run looks for something new (process {process})"),
+            (None, Some(phase)) => format!(
+                "a run was cut short in its phase {phase}; the next one completes it{armed}"
+            ),
+            (None, None) => "nothing".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Overview {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row =
+            |name: &str, value: &dyn fmt::Display| writeln!(formatter, "{name:<12}{value}");
+        let or_none = |system: &Option<SystemPath>| {
+            system
+                .as_ref()
+                .map_or("nothing known".to_owned(), SystemPath::to_string)
+        };
+        match &self.generation {
+            Some(generation) => row("generation", generation)?,
+            None => row("generation", &"none installed yet")?,
+        }
+        row("running", &or_none(&self.running))?;
+        if let Some(name) = &self.specialisation {
+            row("", &format!("the specialisation {name:?}"))?;
+        }
+        if self.drifted {
+            row("", &format!("not what was built: {}", or_none(&self.built)))?;
+            row("", &"`bento-client update --retry` switches back to that")?;
+        }
+        if let Some(generation) = &self.awaiting {
+            row("next boot", &format!("generation {}", generation.short()))?;
+        } else if self.reboot_required {
+            row(
+                "next boot",
+                &"wanted: kernel, initrd or modules have changed",
+            )?;
+        }
+        row("going on", &self.going_on())?;
+        if let Some(Failure { failed, retry_at }) = &self.failed {
+            let when = retry_at.map_or(
+                "not tried again until it changes, or `bento-client update --retry`".to_owned(),
+                |at| match at <= Timestamp::now() {
+                    true => "tried again at the next run".to_owned(),
+                    false => format!("tried again after {at:.0}"),
+                },
+            );
+            let what = if failed.auto { "self-update of " } else { "" };
+            row(
+                "failed",
+                &format!("{what}generation {}, {when}", failed.generation.short()),
+            )?;
+            for line in failed.error.lines() {
+                row("", &line)?;
+            }
+        }
+        if let Some(NoContact { since, error }) = &self.no_contact {
+            row("no contact", &format!("since {since:.0}"))?;
+            row("", error)?;
+        }
+        if let Some(until) = &self.held {
+            row(
+                "held",
+                &format!("until {until:.0}; `bento-client hold off` ends that"),
+            )?;
+        }
+        if self.waiting_reports > 0 {
+            row(
+                "reports",
+                &format!("{} wait for delivery", self.waiting_reports),
+            )?;
+        }
+        for (index, run) in self.runs.iter().rev().take(5).enumerate() {
+            let name = if index == 0 { "last runs" } else { "" };
+            let auto = if run.auto { " by itself" } else { "" };
+            row(
+                name,
+                &format!(
+                    "{:.0}  {:<18}{}{auto}",
+                    run.finished,
+                    // As the states of `bento status` are spelled.
+                    run.outcome.as_str().replace('_', "-"),
+                    run.generation.short()
+                ),
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,562 @@
+//! An update as a transaction: which phase follows which, and what follows when one fails.
+//!
+//! Nothing here touches the machine or the network: what does is passed in as a [`World`]. Before each phase the journal
+//! says on disk what is about to be done, so that whatever dies in the middle, the next start brings the machine to the
+//! old system or to the new one, and says which.
+
+mod activation;
+pub(crate) mod build;
+mod effects;
+mod fetch;
+mod knowledge;
+mod pending_boot;
+mod reboot;
+mod recovery;
+mod report;
+mod rollback;
+
+use std::time::Instant;
+
+use anyhow::anyhow;
+use bento_protocol::{
+    Format, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath, Systems,
+};
+
+pub use effects::{Unconfirmed, World};
+pub use reboot::reboot_if_needed;
+pub use recovery::{Recovered, recover, secrets_of_boot};
+pub use report::report_now;
+pub use rollback::{roll_back, roll_back_by_hand};
+
+use crate::exit::{ExitReason, Failure};
+use crate::server::poll;
+use crate::state::record::{Before, Failed, Installed, Journal, PhaseName, Told};
+use knowledge::{Knowledge, Standing};
+
+/// What is asked of an update.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Try again what is known to have failed.
+    pub retry: bool,
+    /// Let the new system take effect at the next boot only, whatever its settings say.
+    pub at_boot: bool,
+}
+
+/// Brings the machine to the generation that is published, and tells the appliance.
+pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
+    let Recovered {
+        unreturned,
+        reboots,
+    } = recover(world);
+    if reboots {
+        return Err(Failure {
+            reason: ExitReason::RolledBack,
+            error: anyhow!(rollback::REBOOTS),
+        });
+    }
+    let stuck = match pending_boot::settle(world) {
+        Err(failure) if pending_boot::is_stuck(world) => Some(failure),
+        settled => {
+            settled?;
+            None
+        }
+    };
+    let run = RunId::now();
+    let started = world.now();
+    let situation = world.situation();
+    if stuck.is_none() {
+        pending_boot::remember_fallback(world, &situation);
+    }
+    let begun = Instant::now();
+    let generation = world.poll().map_err(|error| Failure {
+        reason: poll::reason_of(&error),
+        error,
+    })?;
+    let mut knowledge = Knowledge::of(world);
+    if let Some(failure) = stuck
+        && (situation.held.is_some() || knowledge.is_installed(generation))
+    {
+        return Err(failure);
+    }
+    let before = match &unreturned {
+        Some(unreturned) => unreturned.before.clone(),
+        None => Before::now(&situation, knowledge.secrets()),
+    };
+    let mut transaction = Transaction {
+        world,
+        wish,
+        journal: Journal {
+            unreturned: unreturned.map(Box::new),
+            ..Journal::begun(run, generation, started, before)
+        },
+        returns_by_boot: false,
+    };
+    let note = knowledge.note(generation, &situation, wish.retry);
+    transaction.ended(
+        PhaseName::Poll,
+        begun,
+        &format!("generation {} {note}", generation.short()),
+    );
+    transaction.world.deliver();
+    if situation.held.is_none() {
+        transaction.unstage(&mut knowledge, generation)?;
+    }
+    let result = transaction.go_on(&knowledge, situation.held.is_some());
+    reboot::reboot_if_due(world)?;
+    result
+}
+
+/// An error of a length that a report may have, with room to spare.
+fn shortened(error: &str) -> String {
+    const LONGEST: usize = 16 << 10;
+    let end = error.floor_char_boundary(LONGEST);
+    error[..end].to_owned()
+}
+
+/// One run, from its poll on.
+struct Transaction<'w, W: World> {
+    world: &'w mut W,
+    wish: Wish,
+    journal: Journal,
+    /// Whether a boot leads to the old system, where switching to it failed.
+    returns_by_boot: bool,
+}
+
+/// An update that didn't succeed.
+struct Unsuccessful {
+    /// What the report says.
+    outcome: Outcome,
+    /// Whether another try may end otherwise though nothing changes in the fleet.
+    is_passing: bool,
+    failure: Failure,
+}
+
+impl Unsuccessful {
+    /// Before anything of the machine was changed. Whether the configuration, a cache or a builder is to blame can't be
+    /// told for sure.
+    fn build(error: anyhow::Error) -> Self {
+        Unsuccessful {
+            outcome: Outcome::BuildFailed,
+            is_passing: true,
+            failure: Failure {
+                reason: ExitReason::RebuildFailed,
+                error,
+            },
+        }
+    }
+
+    /// This machine couldn't keep or write something: a disk that is full, or fails.
+    fn local(error: anyhow::Error) -> Self {
+        Self::build(error)
+    }
+
+    /// The new system was refused, and the old one runs untouched.
+    fn activation(error: anyhow::Error, is_passing: bool) -> Self {
+        Unsuccessful {
+            outcome: Outcome::ActivationFailed,
+            is_passing,
+            ..Self::build(error)
+        }
+    }
+
+    /// Something of the machine was changed, and then it was brought back, or not.
+    fn rolled_back(outcome: Outcome, error: anyhow::Error, is_passing: bool) -> Self {
+        Unsuccessful {
+            outcome,
+            is_passing,
+            failure: Failure {
+                reason: ExitReason::RolledBack,
+                error,
+            },
+        }
+    }
+}
+
+impl<W: World> Transaction<'_, W> {
+    /// After the poll: what there is to do.
+    fn go_on(&mut self, knowledge: &Knowledge, is_held: bool) -> Result<(), Failure> {
+        let generation = self.journal.generation;
+        match knowledge.standing(generation, is_held, self.wish.retry, self.world.now()) {
+            Standing::New => self.carry_out(|this| this.update()),
+            Standing::Held(last) => {
+                self.world
+                    .warn("updates are held: `bento-client hold off` ends that");
+                last.map_or(Ok(()), |last| self.tell(&Standing::Held(Some(last))))
+            }
+            // Somebody went back by hand, or switched to another system, and wants it undone.
+            Standing::Installed(installed)
+                if self.wish.retry && !is_held && !self.is_wholly_on(&installed.system) =>
+            {
+                self.carry_out(|this| this.update())
+            }
+            Standing::Installed(installed) => {
+                self.switch_secrets_quietly(Some(generation));
+                if is_held || !self.moves_by_itself(knowledge) {
+                    return self.tell(&Standing::Installed(installed));
+                }
+                self.self_update(&installed)
+            }
+            standing => self.tell(&standing),
+        }
+    }
+
+    fn is_wholly_on(&mut self, system: &SystemPath) -> bool {
+        let situation = self.world.situation();
+        situation.is_on(system) && situation.profile.as_ref() == Some(system)
+    }
+
+    /// Whether it is time for a self-update of what is installed.
+    fn moves_by_itself(&mut self, knowledge: &Knowledge) -> bool {
+        let policy = self.world.policy_of(self.journal.generation);
+        let wanted = policy.is_some_and(|policy| policy.terms().self_update);
+        let is_due = self.wish.retry || knowledge.auto_is_due(self.world.now());
+        wanted && is_due && (self.wish.retry || self.world.self_update_is_due())
+    }
+
+    /// The whole way to a new system.
+    fn update(&mut self) -> Result<Outcome, Unsuccessful> {
+        let generation = self.journal.generation;
+        let staged = self.world.staged(generation);
+        let mut staged = match staged.map_err(Unsuccessful::local)? {
+            Some(staged) => staged,
+            None => self.fetch()?,
+        };
+        self.world.hang_up();
+        let policy = self.world.policy(&staged);
+        self.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
+        let begun = Instant::now();
+        let mark = if policy.terms().self_update {
+            // Nobody is taken back to older packages than the machine moved to by itself.
+            self.world.move_inputs(&mut staged)
+        } else {
+            self.world.mark(&staged)
+        };
+        self.journal.mark = Some(mark.map_err(|error| self.build_failed(begun, error))?);
+        self.build_and_activate(&staged, begun, &policy)
+    }
+
+    /// Moves the inputs of what is installed; if something moved, the same way to a new system.
+    fn self_update(&mut self, installed: &Installed) -> Result<(), Failure> {
+        let generation = self.journal.generation;
+        let nothing_moved = Standing::Installed(installed.clone());
+        let mut staged = match self.world.staged(generation) {
+            Ok(Some(staged)) => staged,
+            Ok(None) => return self.tell(&nothing_moved),
+            Err(error) => {
+                self.world.warn(&format!("{error:#}"));
+                return self.tell(&nothing_moved);
+            }
+        };
+        self.world.hang_up();
+        let begun = Instant::now();
+        let moved = self.world.move_inputs(&mut staged);
+        if let Ok(mark) = &moved
+            && installed.mark.as_ref() == Some(mark)
+        {
+            return self.tell(&nothing_moved);
+        }
+        self.journal.auto = true;
+        self.carry_out(|this| {
+            this.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
+            this.journal.mark = Some(moved.map_err(|error| this.build_failed(begun, error))?);
+            let policy = this.world.policy(&staged);
+            this.build_and_activate(&staged, begun, &policy)
+        })
+    }
+
+    fn build_and_activate(
+        &mut self,
+        staged: &W::Staged,
+        begun: Instant,
+        policy: &Policy,
+    ) -> Result<Outcome, Unsuccessful> {
+        self.world.make_room().map_err(Unsuccessful::local)?;
+        // Inputs that nothing pins, or that move by themselves, may be others the next time.
+        let may_move = policy.terms().self_update || !self.world.is_pinned(staged);
+        let built = self.world.build(staged);
+        let system = built.map_err(|error| self.build_failed(begun, error))?;
+        self.ended(PhaseName::Build, begun, system.as_str());
+        self.journal.built = Some(system.clone());
+        self.world.guard(&system).map_err(|refused| {
+            Unsuccessful::activation(refused.error, refused.is_passing || may_move)
+        })?;
+        self.activate(&system).map_err(|failed| Unsuccessful {
+            is_passing: failed.is_passing || may_move,
+            ..failed
+        })
+    }
+
+    fn build_failed(&mut self, begun: Instant, error: anyhow::Error) -> Unsuccessful {
+        self.ended(PhaseName::Build, begun, "failed");
+        let generation = self.journal.generation.short();
+        Unsuccessful::build(error.context(format!("the build of generation {generation} failed")))
+    }
+
+    /// Carries an update out, and tells what came of it, whatever that is.
+    fn carry_out(
+        &mut self,
+        update: impl FnOnce(&mut Self) -> Result<Outcome, Unsuccessful>,
+    ) -> Result<(), Failure> {
+        match update(self) {
+            Ok(outcome) => {
+                self.finish(outcome);
+                Ok(())
+            }
+            Err(unsuccessful) => {
+                self.journal.error = Some(format!("{:#}", unsuccessful.failure.error));
+                self.fail(unsuccessful.outcome, unsuccessful.is_passing);
+                Err(unsuccessful.failure)
+            }
+        }
+    }
+
+    /// Remembers what failed, and tells the appliance. A pull is tried at every run, and told of once.
+    fn fail(&mut self, outcome: Outcome, is_passing: bool) {
+        let is_known = outcome == Outcome::PullFailed && self.is_known_to_fail(outcome);
+        self.remember_failure(outcome, is_passing);
+        match is_known {
+            true => self.close(),
+            false => self.finish(outcome),
+        }
+    }
+
+    /// Whether this generation failed like this before, and the newest report still says what is so.
+    fn is_known_to_fail(&mut self, outcome: Outcome) -> bool {
+        let generation = self.journal.generation;
+        let failed_before = self
+            .world
+            .failed()
+            .is_some_and(|failed| failed.generation == generation && failed.outcome == outcome);
+        let situation = self.world.situation();
+        let now = Told::new(generation, &situation, situation.reboot_required);
+        failed_before && self.world.told() == Some(now)
+    }
+
+    fn remember_failure(&mut self, outcome: Outcome, is_passing: bool) {
+        let (generation, auto) = (self.journal.generation, self.journal.auto);
+        // How often a pull failed says nothing of when a build is worth another try.
+        let was_pulled = |outcome| outcome != Outcome::PullFailed;
+        let same = |failed: &Failed| {
+            failed.generation == generation
+                && failed.auto == auto
+                && was_pulled(failed.outcome) == was_pulled(outcome)
+        };
+        let count = self
+            .world
+            .failed()
+            .filter(same)
+            .map_or(0, |failed| failed.count);
+        let failed = Failed {
+            generation,
+            auto,
+            outcome,
+            built: self.journal.built.clone(),
+            error: self.journal.error.clone().unwrap_or_default(),
+            is_passing,
+            count: count.saturating_add(1),
+            at: self.world.now(),
+        };
+        self.or_warn(|world| world.set_failed(Some(&failed)));
+    }
+
+    /// Writes down what came of the run, tells the appliance, and leaves nothing behind.
+    fn finish(&mut self, outcome: Outcome) {
+        self.journal.outcome = Some(outcome);
+        let noted = self.begin(PhaseName::Report);
+        if let Err(error) = &noted {
+            self.world.warn(&format!("{error:#}"));
+        }
+        let is_remembered = outcome != Outcome::Switched || self.remember_installed();
+        let is_told = self.report_outcome(outcome);
+        // The next start remembers and tells what this one couldn't, and rolls back again.
+        if outcome == Outcome::RollbackFailed {
+            self.return_by_boot();
+            return;
+        }
+        if is_remembered && is_told {
+            self.close();
+        } else if self.journal.is_armed && noted.is_ok() {
+            // This start may go on with another run, whose journal knows nothing of what was armed for this one. Where the
+            // outcome isn't noted, what was decided is all that tells it to the next start.
+            self.world.disarm(self.journal.run);
+        }
+    }
+
+    /// Where switching to the old system failed and a boot leads to it, the machine reboots at once, whatever the policy
+    /// says: the start after it completes the rollback.
+    fn return_by_boot(&mut self) {
+        if self.returns_by_boot {
+            self.world.warn(rollback::REBOOTS);
+            let rebooted = self.world.reboot();
+            // Somebody keeps it from going down: the next start tries again.
+            self.returns_by_boot = rebooted.is_ok();
+            self.or_warn(|_| rebooted);
+        }
+    }
+
+    fn remember_installed(&mut self) -> bool {
+        let Some(system) = self.journal.built.clone() else {
+            return true;
+        };
+        let installed = self.new_installed(&system);
+        let result = self.world.set_installed(&installed);
+        if let Err(error) = &result {
+            self.world.warn(&format!("{error:#}"));
+        }
+        self.or_warn(|world| world.set_awaiting(None));
+        self.or_warn(|world| world.set_failed(None));
+        // Now, so that a poll with nothing new changes nothing.
+        let situation = self.world.situation();
+        pending_boot::remember_fallback(self.world, &situation);
+        result.is_ok()
+    }
+
+    /// Removes what was armed, and the journal. What an earlier run couldn't bring back is still to be, unless this one
+    /// came to one system or the other.
+    fn close(&mut self) {
+        if self.journal.is_armed {
+            self.world.disarm(self.journal.run);
+        }
+        let mut unreturned = self.journal.unreturned.take();
+        if let Some(Outcome::Switched | Outcome::Staged | Outcome::RolledBack) =
+            self.journal.outcome
+        {
+            while let Some(journal) = unreturned {
+                self.world.disarm(journal.run);
+                unreturned = journal.unreturned;
+            }
+        }
+        self.or_warn(|world| world.set_journal(unreturned.as_deref()));
+    }
+
+    /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
+    fn tell(&mut self, standing: &Standing) -> Result<(), Failure> {
+        self.tell_of(standing, false);
+        match standing.refusal() {
+            Some(refusal) => Err(Failure {
+                reason: ExitReason::RebuildFailed,
+                error: anyhow!(refusal),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Reports how the machine stands, if the appliance wasn't told yet or is to be told `anew`. Whether there is
+    /// something to tell.
+    fn tell_of(&mut self, standing: &Standing, anew: bool) -> bool {
+        let Some((generation, mut outcome)) = standing.told() else {
+            return false;
+        };
+        let mut error = standing.error().map(str::to_owned);
+        let mut auto = standing.is_auto();
+        if let (Outcome::Unchanged, Some(astray)) = (outcome, &self.journal.unreturned) {
+            // It may run only half of what is installed.
+            (outcome, error, auto) = (Outcome::RollbackFailed, astray.error.clone(), astray.auto);
+        }
+        let situation = self.world.situation();
+        let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
+        let now = Told::new(generation, &situation, reboot_required);
+        if anew || self.world.told() != Some(now) {
+            self.journal.generation = generation;
+            self.journal.built = standing.built().cloned();
+            self.journal.error = error;
+            self.journal.auto = auto;
+            self.report_outcome(outcome);
+        }
+        true
+    }
+
+    fn report_outcome(&mut self, outcome: Outcome) -> bool {
+        let begun = Instant::now();
+        let situation = self.world.situation();
+        let journal = &self.journal;
+        // Of another system it would say that all is well.
+        let specialisation = situation.specialisation.filter(|it| match &journal.built {
+            Some(built) if outcome.is_success() => it.of.contains(built),
+            _ => true,
+        });
+        let report = Report {
+            format: Format,
+            run: journal.run,
+            generation: journal.generation,
+            outcome,
+            auto: journal.auto,
+            started: journal.started,
+            finished: self.world.now(),
+            phases: journal.phases.clone(),
+            system: Systems {
+                before: journal.before.running.clone(),
+                built: journal.built.clone(),
+                running: situation.running,
+                booted: situation.booted,
+            },
+            reboot_required: situation.reboot_required || outcome == Outcome::Staged,
+            held: situation.held,
+            error: journal.error.as_deref().map(shortened),
+            client: env!("CARGO_PKG_VERSION").to_owned(),
+            nix: self.world.nix_version(),
+            machine: situation.machine,
+            specialisation: specialisation.map(|it| it.name),
+            log: self.world.log(),
+        };
+        let is_told = self.world.report(report);
+        self.ended(PhaseName::Report, begun, outcome.as_str());
+        is_told
+    }
+
+    /// Says on disk which phase begins, before it does.
+    fn begin(&mut self, phase: PhaseName) -> anyhow::Result<()> {
+        self.journal.phase = phase;
+        self.world.set_journal(Some(&self.journal))
+    }
+
+    fn ended(&mut self, name: PhaseName, begun: Instant, note: &str) {
+        let phase = Phase {
+            name: name.to_string(),
+            seconds: begun.elapsed().as_secs_f64(),
+        };
+        self.world.show(&phase, note);
+        self.journal.phases.push(phase);
+    }
+
+    fn switch_secrets_quietly(&mut self, generation: Option<GenerationId>) {
+        self.or_warn(|world| world.switch_secrets(generation));
+    }
+
+    fn or_warn(&mut self, act: impl FnOnce(&mut W) -> anyhow::Result<()>) {
+        if let Err(error) = act(self.world) {
+            self.world.warn(&format!("{error:#}"));
+        }
+    }
+
+    /// What ran before a system, and to what a boot led then. Where the system itself did, what ran before it.
+    fn previous(&mut self, system: &SystemPath) -> (Option<SystemPath>, Option<SystemPath>) {
+        let before = &self.journal.before;
+        if before.was_on(system) {
+            let installed = self.world.installed();
+            let kept = installed.filter(|it| it.previous.as_ref() != Some(system));
+            return kept.map_or((None, None), |it| (it.previous, it.previous_boots));
+        }
+        let boots = before.specialisation.as_ref().and_then(|specialisation| {
+            let profile = before.profile.as_ref();
+            let profile = profile.filter(|profile| specialisation.of.contains(profile));
+            profile.or(specialisation.of.first()).cloned()
+        });
+        (before.running.clone(), boots)
+    }
+
+    fn new_installed(&mut self, system: &SystemPath) -> Installed {
+        let (previous, previous_boots) = self.previous(system);
+        Installed {
+            generation: self.journal.generation,
+            system: system.clone(),
+            mark: self.journal.mark,
+            auto: self.journal.auto,
+            previous,
+            previous_boots,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

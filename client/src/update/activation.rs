@@ -1,0 +1,357 @@
+use std::time::Instant;
+
+use anyhow::anyhow;
+use bento_protocol::{Outcome, SystemPath};
+
+use super::{Transaction, Unsuccessful, World, rollback};
+use crate::machine::rollback_timer::Decision;
+use crate::machine::switch::{Action, SwitchError, Switched};
+use crate::state::record::PhaseName;
+
+/// Why an activation doesn't go on.
+struct Stop {
+    error: anyhow::Error,
+    is_passing: bool,
+}
+
+impl Stop {
+    /// For the new system's own sake.
+    fn failed(error: anyhow::Error) -> Self {
+        Stop {
+            error,
+            is_passing: false,
+        }
+    }
+
+    /// For the machine's: its disk, its processes.
+    fn local(error: anyhow::Error) -> Self {
+        Stop {
+            error,
+            is_passing: true,
+        }
+    }
+}
+
+/// How far an activation came without a failure.
+enum Way {
+    /// The new system runs.
+    Runs,
+    /// It can only be booted, for this reason; nothing was changed.
+    NeedsBoot(SwitchError),
+    /// Another switch is going on; nothing was changed.
+    Busy,
+}
+
+impl<W: World> Transaction<'_, W> {
+    /// `arm → activate → confirm → commit`, or for the next boot `commit` alone.
+    pub(super) fn activate(&mut self, system: &SystemPath) -> Result<Outcome, Unsuccessful> {
+        self.world
+            .check_boot_room(system)
+            .map_err(|error| Unsuccessful::activation(error, true))?;
+        if self.is_in_place(system) {
+            self.switch_secrets_quietly(Some(self.journal.generation));
+            return Ok(Outcome::Switched);
+        }
+        if self.wish.at_boot || self.world.takes_effect_at_boot(system) {
+            return self.stage_for_boot(system);
+        }
+        if self.came_back_from_boot(system) {
+            self.world.warn(
+                "this system was rolled back after a boot: it is proven by the next boot before it stays",
+            );
+            return self.stage_for_boot(system);
+        }
+        let failed_before = self.world.failed_units();
+        self.arm()
+            .map_err(|error| Unsuccessful::activation(error, true))?;
+        match self.switch_and_prove(system, &failed_before) {
+            Ok(Way::Runs) => Ok(Outcome::Switched),
+            Ok(Way::NeedsBoot(reason)) => {
+                self.disarm_untouched()?;
+                let why = format!("{reason}; it takes effect at the next boot");
+                self.world.warn(&why);
+                self.journal.error = Some(why);
+                self.stage_for_boot(system)
+            }
+            Ok(Way::Busy) => {
+                self.disarm_untouched()?;
+                Err(Unsuccessful::activation(anyhow!(SwitchError::Busy), true))
+            }
+            Err(stop) => Err(self.go_back(stop)),
+        }
+    }
+
+    /// Whether there is nothing to activate: the system runs and boots, and wholly, as far as is known. Other secrets want
+    /// their units restarted and the machine proven, as another system does.
+    fn is_in_place(&mut self, system: &SystemPath) -> bool {
+        let generations = (self.journal.before.generation, self.journal.generation);
+        self.journal.unreturned.is_none()
+            && self.is_wholly_on(system)
+            && !self.world.secrets_differ(generations.0, generations.1)
+    }
+
+    /// What is switched to: the system, or its specialisation of the name of that which ran before.
+    fn target(&mut self, system: &SystemPath) -> SystemPath {
+        let before = self.journal.before.specialisation.as_ref();
+        before
+            .and_then(|before| self.world.specialisation(system, &before.name))
+            .unwrap_or_else(|| system.clone())
+    }
+
+    /// Whether the machine was rebooted for this system, and then went back from it. Switched to, it would boot unproven
+    /// the next time: a machine isn't rebooted twice for a system.
+    fn came_back_from_boot(&mut self, system: &SystemPath) -> bool {
+        let rebooted = self.world.rebooted();
+        rebooted.is_some_and(|rebooted| rebooted.system == *system && rebooted.came_back)
+    }
+
+    fn arm(&mut self) -> anyhow::Result<()> {
+        self.begin(PhaseName::Arm)?;
+        let begun = Instant::now();
+        self.journal.was_reachable = self.world.is_reachable();
+        self.world.hang_up();
+        if self.journal.before.running.is_none() {
+            self.world.warn(
+                "nothing is known to run that the machine could go back to: this update can't be rolled back",
+            );
+            return Ok(());
+        }
+        self.journal.is_armed = true;
+        self.world.set_journal(Some(&self.journal))?;
+        self.world.arm(&self.journal)?;
+        self.ended(
+            PhaseName::Arm,
+            begun,
+            "the old system comes back unless the new one is confirmed",
+        );
+        Ok(())
+    }
+
+    /// Nothing of the machine was changed but the secrets: they go back, and what was armed goes.
+    fn disarm_untouched(&mut self) -> Result<(), Unsuccessful> {
+        let before = self.journal.before.generation;
+        if let Err(error) = self.world.switch_secrets(before) {
+            return Err(self.go_back(Stop::local(error)));
+        }
+        if self.journal.is_armed {
+            let decided = self.world.decide(self.journal.run, Decision::Committed);
+            if !matches!(decided, Ok(true)) {
+                return Err(self.go_back(Stop::local(anyhow!(
+                    "the time for the new system was over before it could be activated"
+                ))));
+            }
+            self.journal.is_armed = false;
+            self.world.disarm(self.journal.run);
+        }
+        Ok(())
+    }
+
+    fn switch_and_prove(
+        &mut self,
+        system: &SystemPath,
+        failed_before: &[String],
+    ) -> Result<Way, Stop> {
+        self.begin(PhaseName::Activate).map_err(Stop::local)?;
+        let begun = Instant::now();
+        let generation = self.journal.generation;
+        let before = self.journal.before.generation;
+        self.world
+            .switch_secrets(Some(generation))
+            .map_err(Stop::local)?;
+        let target = self.target(system);
+        let switched = match self.switch_twice(&target, failed_before) {
+            Ok(switched) => switched,
+            Err(reason @ (SwitchError::NeedsBoot | SwitchError::Inhibited(_))) => {
+                return Ok(Way::NeedsBoot(reason));
+            }
+            Err(SwitchError::Busy) => return Ok(Way::Busy),
+            Err(SwitchError::Failed(error)) => {
+                self.ended(PhaseName::Activate, begun, "failed");
+                return Err(Stop::failed(error));
+            }
+        };
+        let restarted = self.world.restart_units(before, generation);
+        let note = match &restarted {
+            Ok(()) => "the new system runs",
+            Err(_) => "failed",
+        };
+        self.ended(PhaseName::Activate, begun, note);
+        restarted.map_err(Stop::failed)?;
+        self.confirm(&target, switched, failed_before)?;
+        self.commit(system)?;
+        Ok(Way::Runs)
+    }
+
+    /// Switches; once more if units failed that didn't before: one retry cures most of what passes.
+    fn switch_twice(
+        &mut self,
+        system: &SystemPath,
+        failed_before: &[String],
+    ) -> Result<Switched, SwitchError> {
+        let run = self.journal.run;
+        let switched = self.world.switch(run, system, Action::Test);
+        // An exit code alone doesn't tell that nothing was changed: NixOS' script ends with whatever number an error has.
+        let is_untouched = self.world.situation().running == self.journal.before.running;
+        let switched = switched.map_err(|error| match is_untouched {
+            true => error,
+            false => SwitchError::Failed(anyhow!(error)),
+        })?;
+        if switched == Switched::Wholly || self.newly_failed(failed_before).is_empty() {
+            return Ok(switched);
+        }
+        self.world
+            .warn("some units failed: the switch is tried again");
+        let again = self.world.switch(run, system, Action::Test);
+        // Whatever it says: the first one has changed the machine.
+        again.map_err(|error| SwitchError::Failed(anyhow!(error)))
+    }
+
+    fn newly_failed(&mut self, before: &[String]) -> Vec<String> {
+        let mut failed = self.world.failed_units();
+        failed.retain(|unit| !before.contains(unit));
+        failed
+    }
+
+    fn confirm(
+        &mut self,
+        system: &SystemPath,
+        switched: Switched,
+        failed_before: &[String],
+    ) -> Result<(), Stop> {
+        self.begin(PhaseName::Confirm).map_err(Stop::local)?;
+        let begun = Instant::now();
+        let confirmed = self.look(system, switched, failed_before);
+        let note = if confirmed.is_ok() {
+            "the machine works"
+        } else {
+            "failed"
+        };
+        self.ended(PhaseName::Confirm, begun, note);
+        let warnings = confirmed?;
+        for warning in &warnings {
+            self.world.warn(warning);
+        }
+        if !warnings.is_empty() {
+            self.journal.error = Some(warnings.join("; "));
+        }
+        Ok(())
+    }
+
+    fn look(
+        &mut self,
+        system: &SystemPath,
+        switched: Switched,
+        failed_before: &[String],
+    ) -> Result<Vec<String>, Stop> {
+        let running = self.world.situation().running;
+        if running.as_ref() != Some(system) {
+            let running = running.map_or("nothing known".to_owned(), |running| running.to_string());
+            return Err(Stop::failed(anyhow!(
+                "switch-to-configuration said that all is well, but {running} runs, not {system}"
+            )));
+        }
+        let mut warnings = Vec::new();
+        warnings.extend(self.left_specialisation());
+        if switched == Switched::SomeUnitsFailed {
+            let newly = self.newly_failed(failed_before);
+            if !newly.is_empty() {
+                return Err(Stop::failed(anyhow!(
+                    "these units fail, which didn't before the update: {}",
+                    newly.join(", ")
+                )));
+            }
+            warnings.push(match failed_before {
+                [] => {
+                    "switch-to-configuration says that units failed; none is failed now".to_owned()
+                }
+                units => format!(
+                    "the new system runs; these units fail as they did before: {}",
+                    units.join(", ")
+                ),
+            });
+        }
+        match self.world.confirm(self.journal.was_reachable, false) {
+            Ok(confirmed) => {
+                warnings.extend(confirmed);
+                let newly = self.newly_failed(failed_before);
+                if !newly.is_empty() {
+                    warnings.push(format!(
+                        "these units fail since the update: {}",
+                        newly.join(", ")
+                    ));
+                }
+            }
+            // With nothing to go back to, an appliance that is away is no reason to stop halfway.
+            Err(unconfirmed) if unconfirmed.is_passing && !self.journal.is_armed => {
+                warnings.push(format!("{:#}", unconfirmed.error));
+            }
+            Err(unconfirmed) => {
+                return Err(Stop {
+                    error: unconfirmed.error,
+                    is_passing: unconfirmed.is_passing,
+                });
+            }
+        }
+        Ok(warnings)
+    }
+
+    fn left_specialisation(&mut self) -> Option<String> {
+        let before = self.journal.before.specialisation.as_ref()?;
+        let is_left = self.journal.built == self.world.situation().running;
+        is_left.then(|| {
+            format!(
+                "the machine ran the specialisation {:?}, which the new system doesn't have: it runs the system itself",
+                before.name
+            )
+        })
+    }
+
+    /// Makes the new system the one that boots, and only then decides that it stays: until then the rollback may come.
+    fn commit(&mut self, system: &SystemPath) -> Result<(), Stop> {
+        self.begin(PhaseName::Commit).map_err(Stop::local)?;
+        let begun = Instant::now();
+        self.make_bootable(system).map_err(|error| Stop {
+            is_passing: rollback::may_pass(&error),
+            error,
+        })?;
+        if self.journal.is_armed {
+            let decided = self.world.decide(self.journal.run, Decision::Committed);
+            if !decided.map_err(Stop::local)? {
+                return Err(Stop::local(anyhow!("the commit came too late")));
+            }
+        }
+        self.ended(PhaseName::Commit, begun, "the new system is there to stay");
+        Ok(())
+    }
+
+    pub(super) fn make_bootable(&mut self, system: &SystemPath) -> anyhow::Result<()> {
+        rollback::boot(self.world, self.journal.run, system, Action::Boot)
+    }
+
+    /// Brings the machine back, and says whether that worked.
+    fn go_back(&mut self, stop: Stop) -> Unsuccessful {
+        let Stop { error, is_passing } = stop;
+        if !self.journal.is_armed {
+            return Unsuccessful::activation(error, is_passing);
+        }
+        match rollback::ensure(self.world, &self.journal) {
+            // Where it was decided that the time was over, what failed may have done so because the old system came.
+            Ok(was_decided) => Unsuccessful::rolled_back(
+                Outcome::RolledBack,
+                error.context(match was_decided {
+                    true => "the new system was rolled back",
+                    false => "nothing had confirmed the new system in time, and it was rolled back",
+                }),
+                is_passing || !was_decided,
+            ),
+            Err(astray) => {
+                self.returns_by_boot = astray.returns_by_boot;
+                Unsuccessful::rolled_back(
+                    Outcome::RollbackFailed,
+                    rollback::both(&error, &astray.error),
+                    is_passing,
+                )
+            }
+        }
+    }
+}

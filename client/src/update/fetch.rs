@@ -1,0 +1,114 @@
+use std::time::Instant;
+
+use anyhow::anyhow;
+use bento_protocol::Outcome;
+
+use super::{Transaction, Unsuccessful, World};
+use crate::exit::{ExitReason, Failure};
+use crate::generation::pull::PullError;
+use crate::state::record::PhaseName;
+
+impl<W: World> Transaction<'_, W> {
+    /// `pull → verify → stage`, by a delta where there is one, else by the bundle.
+    pub(super) fn fetch(&mut self) -> Result<W::Staged, Unsuccessful> {
+        let generation = self.journal.generation;
+        let mut verified = None;
+        if let Some(base) = self.world.base(generation) {
+            match self.pull_and_verify(Some(base)) {
+                Ok(product) => verified = Some(product),
+                // The server keeps only the last few; nothing is wrong.
+                Err(PullError::Missing(_)) => {}
+                // The next run goes on where this one was cut.
+                Err(error @ PullError::Lost(_)) if !self.pull_failed_before() => {
+                    return Err(self.pull_failed(error));
+                }
+                Err(error) => {
+                    self.world.warn(&format!(
+                        "the delta can't be used, the bundle is fetched: {error}"
+                    ));
+                    if matches!(error, PullError::Lost(_)) {
+                        self.world.hang_up();
+                    }
+                }
+            }
+        }
+        let verified = match verified {
+            Some(verified) => verified,
+            None => self
+                .pull_and_verify(None)
+                .map_err(|error| self.pull_failed(error))?,
+        };
+        self.begin(PhaseName::Stage).map_err(Unsuccessful::local)?;
+        let begun = Instant::now();
+        let installed = self.world.installed();
+        let awaiting = self.world.awaiting();
+        let keep: Vec<_> = installed
+            .map(|installed| installed.generation)
+            .into_iter()
+            .chain(awaiting.map(|awaiting| awaiting.installed.generation))
+            .chain(self.world.fallback().map(|fallback| fallback.generation))
+            .chain(self.journal.before.generation)
+            .collect();
+        let staged = self.world.stage(verified, &keep);
+        let staged = staged.map_err(Unsuccessful::local)?;
+        let note = format!("generation {} is in place", generation.short());
+        self.ended(PhaseName::Stage, begun, &note);
+        Ok(staged)
+    }
+
+    /// Whether this generation couldn't be pulled in the run before: then it may be the delta that the server can't give.
+    fn pull_failed_before(&mut self) -> bool {
+        let generation = self.journal.generation;
+        self.world.failed().is_some_and(|failed| {
+            failed.generation == generation && failed.outcome == Outcome::PullFailed
+        })
+    }
+
+    fn pull_and_verify(&mut self, base: Option<W::Base>) -> Result<W::Verified, PullError> {
+        self.begin(PhaseName::Pull).map_err(PullError::Local)?;
+        let begun = Instant::now();
+        let what = if base.is_some() {
+            "as a delta"
+        } else {
+            "as a bundle"
+        };
+        let pulled = self.world.pull(self.journal.generation, base)?;
+        self.ended(PhaseName::Pull, begun, what);
+        self.begin(PhaseName::Verify).map_err(PullError::Local)?;
+        let begun = Instant::now();
+        let verified = self.world.verify(pulled)?;
+        self.ended(
+            PhaseName::Verify,
+            begun,
+            "every file is what the manifest says",
+        );
+        Ok(verified)
+    }
+
+    /// What a pull that failed comes to: what the network or the server is to blame for, or what this machine is.
+    fn pull_failed(&mut self, error: PullError) -> Unsuccessful {
+        let (reason, error) = match error {
+            PullError::Local(error) => return Unsuccessful::local(error),
+            PullError::Lost(error) => {
+                // The report dials again.
+                self.world.hang_up();
+                (ExitReason::Server, error)
+            }
+            PullError::Missing(_) | PullError::Unverified(_) => {
+                (ExitReason::Unverified, anyhow!(error))
+            }
+        };
+        let context = format!(
+            "generation {} couldn't be pulled",
+            self.journal.generation.short()
+        );
+        Unsuccessful {
+            outcome: Outcome::PullFailed,
+            is_passing: true,
+            failure: Failure {
+                reason,
+                error: error.context(context),
+            },
+        }
+    }
+}

@@ -1,0 +1,186 @@
+use bento_protocol::{GenerationId, Outcome, SystemPath};
+use jiff::Timestamp;
+
+use super::World;
+use crate::machine::Situation;
+use crate::state::record::{Awaiting, Failed, Installed};
+
+/// What a machine remembers of the updates before.
+#[derive(Debug)]
+pub(super) struct Knowledge {
+    pub(super) installed: Option<Installed>,
+    pub(super) awaiting: Option<Awaiting>,
+    failed: Option<Failed>,
+}
+
+/// How a machine stands to the generation that is published.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// It is to be updated.
+    New,
+    /// The generation is installed.
+    Installed(Installed),
+    /// It takes effect at the next boot.
+    Staged(Installed),
+    /// It is known to have failed, and isn't tried now.
+    Failed(Failed),
+    /// Its owner asked it to wait; what it did last stands, if it ever did anything.
+    Held(Option<Box<Standing>>),
+}
+
+impl Knowledge {
+    pub(super) fn of(world: &mut impl World) -> Self {
+        Knowledge {
+            installed: world.installed(),
+            // What runs already is installed: there is nothing to wait for, and nothing to take back.
+            awaiting: world.awaiting().filter(|it| it.fallback.is_none()),
+            failed: world.failed(),
+        }
+    }
+
+    /// The generation whose secrets are in place.
+    pub(super) fn secrets(&self) -> Option<GenerationId> {
+        Some(self.installed.as_ref()?.generation)
+    }
+
+    pub(super) fn is_installed(&self, generation: GenerationId) -> bool {
+        let installed = self.installed.as_ref();
+        installed.is_some_and(|installed| installed.generation == generation)
+    }
+
+    pub(super) fn standing(
+        &self,
+        generation: GenerationId,
+        is_held: bool,
+        retry: bool,
+        now: Timestamp,
+    ) -> Standing {
+        if let Some(awaiting) = &self.awaiting
+            && awaiting.installed.generation == generation
+        {
+            return Standing::Staged(awaiting.installed.clone());
+        }
+        if let Some(installed) = &self.installed
+            && installed.generation == generation
+        {
+            return Standing::Installed(installed.clone());
+        }
+        match self.failure_of(generation) {
+            Some(failed) if is_held || !(retry || failed.is_due(now)) => {
+                Standing::Failed(failed.clone())
+            }
+            _ if is_held => Standing::Held(self.last().map(Box::new)),
+            _ => Standing::New,
+        }
+    }
+
+    /// The failure of an update, other than one that the machine made by itself.
+    fn failure(&self) -> Option<&Failed> {
+        self.failed.as_ref().filter(|failed| !failed.auto)
+    }
+
+    fn failure_of(&self, generation: GenerationId) -> Option<&Failed> {
+        self.failure()
+            .filter(|failed| failed.generation == generation)
+    }
+
+    /// What the last attempt came to, whatever is published now.
+    fn last(&self) -> Option<Standing> {
+        let failed = self.failure().cloned();
+        failed.map(Standing::Failed).or_else(|| {
+            let staged = self.awaiting.as_ref();
+            let staged = staged.map(|awaiting| Standing::Staged(awaiting.installed.clone()));
+            staged.or_else(|| self.installed.clone().map(Standing::Installed))
+        })
+    }
+
+    /// Whether a self-update may be tried.
+    pub(super) fn auto_is_due(&self, now: Timestamp) -> bool {
+        let failed = self.failed.as_ref().filter(|failed| failed.auto);
+        failed.is_none_or(|failed| failed.is_due(now))
+    }
+
+    /// What is said of a generation that was polled.
+    pub(super) fn note(
+        &self,
+        generation: GenerationId,
+        situation: &Situation,
+        retry: bool,
+    ) -> &'static str {
+        let is = |installed: &Installed| installed.generation == generation;
+        if self
+            .awaiting
+            .as_ref()
+            .is_some_and(|awaiting| is(&awaiting.installed))
+        {
+            "takes effect at the next boot"
+        } else if let Some(installed) = self.installed.as_ref().filter(|it| is(it)) {
+            match situation.is_on(&installed.system) {
+                true => "is installed already",
+                false if retry => "is installed, but another system runs",
+                false => {
+                    "is installed, but another system runs: `bento-client update --retry` switches back to it"
+                }
+            }
+        } else if self.failure_of(generation).is_some() {
+            "has failed before"
+        } else {
+            "is new"
+        }
+    }
+}
+
+impl Standing {
+    /// What a report says of it; none if there is nothing to say yet.
+    pub(super) fn told(&self) -> Option<(GenerationId, Outcome)> {
+        match self {
+            Standing::New | Standing::Held(None) => None,
+            Standing::Installed(installed) => Some((installed.generation, Outcome::Unchanged)),
+            Standing::Staged(staged) => Some((staged.generation, Outcome::Staged)),
+            Standing::Failed(failed) => Some((failed.generation, failed.outcome)),
+            Standing::Held(Some(last)) => last.told(),
+        }
+    }
+
+    pub(super) fn built(&self) -> Option<&SystemPath> {
+        match self {
+            Standing::New | Standing::Held(None) => None,
+            Standing::Installed(installed) | Standing::Staged(installed) => Some(&installed.system),
+            Standing::Failed(failed) => failed.built.as_ref(),
+            Standing::Held(Some(last)) => last.built(),
+        }
+    }
+
+    /// Whether what is installed comes of a self-update.
+    pub(super) fn is_auto(&self) -> bool {
+        match self {
+            Standing::Installed(installed) | Standing::Staged(installed) => installed.auto,
+            Standing::Held(Some(last)) => last.is_auto(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn error(&self) -> Option<&str> {
+        match self {
+            Standing::Failed(failed) => Some(&failed.error),
+            Standing::Held(Some(last)) => last.error(),
+            _ => None,
+        }
+    }
+
+    /// Why nothing is done, where that is a failure of the run.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let Standing::Failed(failed) = self else {
+            return None;
+        };
+        let when = match failed.retry_at() {
+            Some(at) => format!("is tried again after {at:.0}"),
+            None => "isn't tried again until it changes".to_owned(),
+        };
+        Some(format!(
+            "generation {} is known to have failed, and {when}; `bento-client update --retry` tries now. It failed with: {}",
+            failed.generation.short(),
+            failed.error
+        ))
+    }
+}

@@ -1,0 +1,47 @@
+use anyhow::anyhow;
+use bento_protocol::RunId;
+
+use super::knowledge::Knowledge;
+use super::{Transaction, Wish, World};
+use crate::exit::{ExitReason, Failure};
+use crate::state::record::{Before, Journal};
+
+/// Reports what is so now, also where the appliance was told the same before. Changes nothing of the machine, but what a
+/// run left undone is completed first.
+///
+/// # Errors
+/// When no server can be asked what is published, the report can't be delivered and waits for the next run, or there is
+/// nothing to report because nothing was ever installed.
+pub fn report_now(world: &mut impl World) -> Result<(), Failure> {
+    let unreturned = super::recover(world).unreturned;
+    let run = RunId::now();
+    let started = world.now();
+    let situation = world.situation();
+    let failed = |reason, error| Failure { reason, error };
+    let polled = world.poll();
+    let generation = polled.map_err(|error| failed(ExitReason::Server, error))?;
+    let knowledge = Knowledge::of(world);
+    // As on a machine that is held: what it did last stands, whatever is published.
+    let standing = knowledge.standing(generation, true, false, started);
+    let before = Before::now(&situation, knowledge.secrets());
+    let mut transaction = Transaction {
+        world,
+        wish: Wish::default(),
+        journal: Journal {
+            unreturned: unreturned.map(Box::new),
+            ..Journal::begun(run, generation, started, before)
+        },
+        returns_by_boot: false,
+    };
+    if !transaction.tell_of(&standing, true) {
+        let nothing = "nothing was installed or tried yet: `bento-client update` does, and reports";
+        return Err(failed(ExitReason::RebuildFailed, anyhow!(nothing)));
+    }
+    match world.deliver() {
+        true => Ok(()),
+        false => Err(failed(
+            ExitReason::Server,
+            anyhow!("the report isn't delivered: it waits for the next run"),
+        )),
+    }
+}

@@ -1,0 +1,246 @@
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, ensure};
+
+use bento_protocol::{Outcome, RunId, SystemPath};
+
+use super::{Transaction, Wish, World};
+use crate::exit::{ExitReason, Failure};
+use crate::machine::rollback_timer::Decision;
+use crate::machine::switch::{Action, SwitchError};
+use crate::state::record::{Before, Journal, PhaseName};
+
+/// How often a system is switched to while another switch goes on, which somebody may have begun by hand.
+const BUSY_TRIES: usize = 60;
+/// The pause between two of these tries.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why the old system isn't back.
+#[derive(Debug)]
+pub(super) struct Astray {
+    /// What failed.
+    pub(super) error: anyhow::Error,
+    /// Whether a boot leads to the old system, where switching to it failed.
+    pub(super) returns_by_boot: bool,
+}
+
+impl From<anyhow::Error> for Astray {
+    fn from(error: anyhow::Error) -> Self {
+        Astray {
+            error,
+            returns_by_boot: false,
+        }
+    }
+}
+
+/// Decides that the old system comes back, unless somebody has, and sees to it that it is back. Whether it was decided
+/// here.
+///
+/// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
+/// the new system or made it bootable after it.
+pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> Result<bool, Astray> {
+    // A state folder that can't be used, such as one over which something was mounted, is no reason to stay.
+    let was_decided = match world.decide(journal.run, Decision::RollingBack) {
+        Ok(was_decided) => was_decided,
+        Err(error) => {
+            world.warn(&format!("{error:#}"));
+            true
+        }
+    };
+    let lock = world.lock_rollback();
+    if let Err(error) = &lock {
+        world.warn(&format!("{error:#}"));
+    }
+    bring_back(world, journal)?;
+    world.note_rolled_back(journal.run)?;
+    Ok(was_decided)
+}
+
+/// What the armed timer does: goes back, unless the new system was confirmed in time. Whether it went back.
+pub fn roll_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<bool> {
+    if !world.decide(journal.run, Decision::RollingBack)? {
+        return Ok(false);
+    }
+    match ensure(world, journal) {
+        Ok(_) => Ok(true),
+        Err(Astray {
+            error,
+            returns_by_boot: true,
+        }) => {
+            world.reboot()?;
+            Err(error.context(REBOOTS))
+        }
+        Err(astray) => Err(astray.error),
+    }
+}
+
+/// What is said when the machine goes down because of a rollback.
+pub(super) const REBOOTS: &str =
+    "the machine reboots into the old system, to which it can't be switched";
+
+/// Restores what the machine was before the update, as far as that goes: what can't be restored keeps nothing else from
+/// it. Doing it twice does no harm.
+fn bring_back(world: &mut impl World, journal: &Journal) -> Result<(), Astray> {
+    let before = &journal.before;
+    let old = before
+        .running
+        .as_ref()
+        .context("nothing is known that the machine could go back to")?;
+    world.stop_switch(journal.run);
+    let mut failures = Vec::new();
+    failures.extend(world.switch_secrets(before.generation).err());
+    let situation = world.situation();
+    let touched_boot = journal.phase >= PhaseName::Commit || situation.profile != before.profile;
+    let mut boots_old = before.profile.is_some();
+    if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
+        let booted = boot(world, journal.run, profile, Action::BootAgain);
+        let booted = booted.and_then(|()| await_nothing(world));
+        boots_old = booted.is_ok();
+        failures.extend(booted.err());
+    }
+    let mut switches = true;
+    // A boot since then started the old system afresh; otherwise it may run only half.
+    let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
+    if journal.phase >= PhaseName::Activate && !is_fresh {
+        let switched = switch(world, journal.run, old, Action::Return);
+        // Whoever switches it by hand isn't to be disturbed by a boot.
+        let is_busy =
+            |error: &anyhow::Error| matches!(error.downcast_ref(), Some(SwitchError::Busy));
+        switches = switched.as_ref().err().is_none_or(is_busy);
+        failures.extend(switched.err());
+    }
+    // That boot may have started their units with the new ones, where only secrets are new.
+    if journal.phase >= PhaseName::Activate
+        && let Some(generation) = before.generation
+    {
+        // The machine is on its old system all the same.
+        if let Err(error) = world.restart_units(Some(journal.generation), generation) {
+            world.warn(&format!("{error:#}"));
+        }
+    }
+    let situation = world.situation();
+    // What booted since, before anything was switched to, is left as it is.
+    let is_untouched = journal.phase < PhaseName::Activate;
+    if !(is_untouched && before.is_back(&situation)) {
+        failures.extend(check_running(world, old).err());
+    }
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
+    Err(Astray {
+        error: anyhow!("{}", failures.join("; ")),
+        // Once: a boot that didn't bring it back wouldn't the next time.
+        returns_by_boot: boots_old && !switches && situation.boot == before.boot,
+    })
+}
+
+/// Sees to it that no boot is awaited that leads elsewhere now: a run that was cut short may have noted one.
+pub(super) fn await_nothing(world: &mut impl World) -> anyhow::Result<()> {
+    match world.awaiting() {
+        Some(_) => world.set_awaiting(None),
+        None => Ok(()),
+    }
+}
+
+/// Makes a system the one that boots, through the profile and the boot loader.
+pub(super) fn boot(
+    world: &mut impl World,
+    run: RunId,
+    system: &SystemPath,
+    action: Action,
+) -> anyhow::Result<()> {
+    // It takes room in the store, which a machine that only goes back mustn't need.
+    if world.situation().profile.as_ref() != Some(system) {
+        world.set_profile(system)?;
+    }
+    switch(world, run, system, action)
+}
+
+/// Whether what kept a system from being made bootable may pass: the disk or another switch, and not its boot loader.
+pub(super) fn may_pass(error: &anyhow::Error) -> bool {
+    !matches!(error.downcast_ref(), Some(SwitchError::Failed(_)))
+}
+
+fn switch(
+    world: &mut impl World,
+    run: RunId,
+    system: &SystemPath,
+    action: Action,
+) -> anyhow::Result<()> {
+    let mut switched = world.switch(run, system, action);
+    for _ in 0..BUSY_TRIES {
+        if !matches!(switched, Err(SwitchError::Busy)) {
+            break;
+        }
+        world.wait(BUSY_PAUSE);
+        switched = world.switch(run, system, action);
+    }
+    // Units that fail are no reason to stop halfway.
+    switched
+        .map(drop)
+        .map_err(|error| anyhow!(error).context(format!("can't {} {system}", action.meaning())))
+}
+
+fn check_running(world: &mut impl World, system: &SystemPath) -> anyhow::Result<()> {
+    let running = world.situation().running;
+    ensure!(
+        running.as_ref() == Some(system),
+        "{} runs after the rollback, not {system}",
+        running.map_or("nothing known".to_owned(), |running| running.to_string())
+    );
+    Ok(())
+}
+
+/// Why the new system was given up, and why the old one didn't come back.
+pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Error {
+    anyhow!(
+        "THE ROLLBACK FAILED, and this machine needs a look: {failure:#}. It is tried again at the next start. The \
+         update was given up because: {error:#}"
+    )
+}
+
+/// Goes back to what ran before the last update, because somebody wants it, tells the appliance, and says what that is.
+pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> {
+    super::recover(world);
+    let failed = |error| Failure {
+        reason: ExitReason::RolledBack,
+        error,
+    };
+    let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
+    let installed = world.installed().ok_or_else(nothing)?;
+    let previous = installed.previous.clone().ok_or_else(nothing)?;
+    let boots = installed.previous_boots.clone().unwrap_or(previous.clone());
+    for system in [&previous, &boots] {
+        if !world.is_in_store(system) {
+            return Err(failed(anyhow!(
+                "{system}, which ran before the last update, is gone from the Nix store: garbage was collected since. \
+                 Publish the configuration that you want back, and the machine builds it again; what can still be \
+                 booted, `nix-env --list-generations -p /nix/var/nix/profiles/system` lists"
+            )));
+        }
+    }
+    let situation = world.situation();
+    let before = Before::now(&situation, Some(installed.generation));
+    let run = RunId::now();
+    let started = world.now();
+    let go_back = |world: &mut _| {
+        switch(world, run, &previous, Action::Test)?;
+        check_running(world, &previous)?;
+        boot(world, run, &boots, Action::BootAgain)?;
+        await_nothing(world)
+    };
+    go_back(world).map_err(failed)?;
+    let mut journal = Journal::begun(run, installed.generation, started, before);
+    journal.built = Some(installed.system);
+    journal.error = Some("somebody went back by hand, with `bento-client rollback`".to_owned());
+    let mut told = Transaction {
+        world,
+        wish: Wish::default(),
+        journal,
+        returns_by_boot: false,
+    };
+    // It is told of as drifted: the generation is installed, and something else runs.
+    told.report_outcome(Outcome::Unchanged);
+    Ok(previous)
+}
