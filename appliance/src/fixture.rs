@@ -15,7 +15,7 @@ use crate::generation::{self, DigestCache};
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::publication::published::Published;
-use crate::report::Ledger;
+use crate::report::Summary;
 use crate::report::fixture::record;
 use crate::scan::{FleetFolder, HostTree};
 use crate::store::atomic_file;
@@ -122,12 +122,12 @@ impl Kept {
 
     /// The machine reported these, and nothing else.
     pub(crate) fn report(&self, name: &str, reports: &[Report]) {
-        let mut ledger = Ledger::default();
+        let mut summary = Summary::default();
         for report in reports {
-            ledger.note(&record(ledger.next, report.clone()));
+            summary.note(&record(summary.next, report.clone()));
         }
         fs::create_dir_all(self.host(name).root()).unwrap();
-        atomic_file::write_json(&self.host(name).ledger(), &ledger).unwrap();
+        atomic_file::write_json(&self.host(name).summary(), &summary).unwrap();
     }
 
     pub(crate) fn contact(&self, name: &str, time: Timestamp) {

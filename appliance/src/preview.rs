@@ -16,13 +16,13 @@ use crate::scan::{FleetFolder, HostTree, Listings, Sources};
 
 /// What would become of a fleet.
 #[derive(Debug)]
-pub struct Forecast {
+pub struct Preview {
     /// The fleet folder, held open.
     pub folder: FleetFolder,
     /// The fleet; none where `fleet.toml` as a whole can't be used.
     pub fleet: Option<Fleet>,
     /// What would be published for each machine that was asked for; none where a problem stops it.
-    pub machines: BTreeMap<HostName, Option<Prospect>>,
+    pub machines: BTreeMap<HostName, Option<HostPreview>>,
     /// The machines that `fleet.toml` names, but whose settings can't be used.
     pub faulty: Vec<HostName>,
     /// What is wrong with them, and with the fleet as a whole.
@@ -31,14 +31,14 @@ pub struct Forecast {
 
 /// What would be published for one machine.
 #[derive(Debug)]
-pub struct Prospect {
+pub struct HostPreview {
     /// Where its files lie.
     pub tree: HostTree,
     /// What they are; `published` is the time of the look.
     pub manifest: Manifest,
 }
 
-impl Forecast {
+impl Preview {
     /// Looks at a fleet folder, for these machines only or for all if none is named.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Forecast {
             .with_context(|| format!("{} can't be read", path.display()))?;
         let opened = FleetFolder::open(folder)
             .with_context(|| format!("{} can't be read", folder.display()))?;
-        let mut forecast = Forecast {
+        let mut preview = Preview {
             folder: opened,
             fleet: None,
             machines: BTreeMap::new(),
@@ -60,8 +60,8 @@ impl Forecast {
         let reading = match fleet::read(&text) {
             Ok(reading) => reading,
             Err(problems) => {
-                forecast.problems = problems;
-                return Ok(forecast);
+                preview.problems = problems;
+                return Ok(preview);
             }
         };
         let hosts = &reading.fleet.hosts;
@@ -72,23 +72,23 @@ impl Forecast {
         }
         let is_asked = |name: &HostName| names.is_empty() || names.contains(name);
         let problems = reading.problems.into_iter();
-        forecast.problems = problems
+        preview.problems = problems
             .filter(|problem| problem.host.as_ref().is_none_or(is_asked))
             .collect();
-        let mut look = Look::new(&forecast.folder);
+        let mut look = Look::new(&preview.folder);
         for (name, host) in hosts.iter().filter(|(name, _)| is_asked(name)) {
-            let prospect = look
+            let host_preview = look
                 .at(name, host)
-                .map_err(|problems| forecast.problems.extend(problems));
-            forecast.machines.insert(name.clone(), prospect.ok());
+                .map_err(|problems| preview.problems.extend(problems));
+            preview.machines.insert(name.clone(), host_preview.ok());
         }
-        forecast.fleet = Some(reading.fleet);
-        forecast.faulty = reading.faulty;
-        Ok(forecast)
+        preview.fleet = Some(reading.fleet);
+        preview.faulty = reading.faulty;
+        Ok(preview)
     }
 }
 
-impl Forecast {
+impl Preview {
     /// Whether the fleet names a machine, be it with settings that can't be used.
     pub fn has(&self, name: &HostName) -> bool {
         let fleet = self.fleet.as_ref();
@@ -119,11 +119,11 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn at(&mut self, name: &HostName, host: &'a Host) -> Result<Prospect, Vec<Problem>> {
+    fn at(&mut self, name: &HostName, host: &'a Host) -> Result<HostPreview, Vec<Problem>> {
         let tree = self.sources.walk(name, host)?;
         let manifest = self.manifest(name, host, &tree);
         let manifest = manifest.map_err(|error| told(error, name, host))?;
-        Ok(Prospect { tree, manifest })
+        Ok(HostPreview { tree, manifest })
     }
 
     fn manifest(
@@ -188,7 +188,7 @@ mod tests {
         write("desks/b.nix", "{ }");
         write("bento-secrets/secret/key", "1");
         symlink("nowhere", folder.path().join("bento-secrets/dangling")).unwrap();
-        let all = Forecast::make(folder.path(), &[]).unwrap();
+        let all = Preview::make(folder.path(), &[]).unwrap();
         let of = |name: &str| all.machines[&name.parse().unwrap()].as_ref();
         let (a, b) = (of("a").unwrap(), of("b").unwrap());
         assert!(a.tree.shares_all_with(&b.tree));
@@ -202,7 +202,7 @@ mod tests {
             let shared = of(name).unwrap();
             assert_eq!(shared.manifest.files().len(), files, "{name}");
             let name = name.parse().unwrap();
-            let alone = Forecast::make(folder.path(), std::slice::from_ref(&name)).unwrap();
+            let alone = Preview::make(folder.path(), std::slice::from_ref(&name)).unwrap();
             let alone = alone.machines[&name].as_ref().unwrap();
             assert_eq!(alone.tree, shared.tree);
             assert_eq!(alone.manifest.generation(), shared.manifest.generation());
@@ -222,12 +222,12 @@ mod tests {
         fs::create_dir_all(folder.path().join("home/dotfiles")).unwrap();
         let link = folder.path().join("home/dotfiles/theme");
         symlink("../../.local/share/theme", &link).unwrap();
-        let all = Forecast::make(folder.path(), &[]).unwrap();
+        let all = Preview::make(folder.path(), &[]).unwrap();
         assert_eq!(all.problems, []);
         let published = all.machines.values().flatten();
-        let links = published.map(|prospect| {
+        let links = published.map(|host_preview| {
             let path = "config/home/dotfiles/theme".parse().unwrap();
-            let entry = prospect.manifest.file(&path).unwrap();
+            let entry = host_preview.manifest.file(&path).unwrap();
             entry.symlink().unwrap().target()
         });
         assert_eq!(links.collect::<Vec<_>>(), ["../../.local/share/theme"; 9]);

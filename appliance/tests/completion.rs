@@ -35,5 +35,5 @@ fn machines_are_completed_and_hidden_options_are_not() {
     }
     let options = offered(&["bento", "host-key", "--"]);
     assert!(options.contains("--prepare"), "{options}");
-    assert!(!options.contains("--laggards"), "{options}");
+    assert!(!options.contains("--behind"), "{options}");
 }

@@ -1,4 +1,4 @@
-//! A run on this very machine: the [`World`](crate::update::World) that is real.
+//! A run on this very machine: the [`Effects`](crate::update::Effects) that is real.
 
 mod effects;
 
@@ -25,11 +25,11 @@ use crate::state::record::{Awaiting, Installed, Journal};
 use crate::state::spool::Spool;
 use crate::state::{Lock, LockError, State};
 use crate::update;
-use crate::update::Wish;
+use crate::update::UpdateOptions;
 
 /// Where a run finds everything.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct Environment {
     /// The file of settings.
     pub config: PathBuf,
     /// What the client keeps.
@@ -42,91 +42,97 @@ pub struct Site {
 
 /// Brings this machine to the generation that is published for it, and reports. With `force`, also to one that wouldn't
 /// carry on.
-pub fn update(site: &Site, wish: Wish, force: bool) -> Result<(), Failure> {
-    let known = Identity::with_settings(&site.config);
-    let _lock = prepare(site)?;
+pub fn update(
+    environment: &Environment,
+    options: UpdateOptions,
+    force: bool,
+) -> Result<(), Failure> {
+    let known = Identity::with_settings(&environment.config);
+    let _lock = prepare(environment)?;
     // What was left undone is completed also where the settings are what is broken.
     let known = known
         .inspect_err(|_| {
-            update::recover(&mut Here::new(site, None));
+            update::recover(&mut LiveEffects::new(environment, None));
         })
         .because(ExitReason::Usage)?;
-    let wish = Wish {
+    let options = UpdateOptions {
         // What the guard has refused is known to have failed.
-        retry: wish.retry || force,
-        ..wish
+        retry: options.retry || force,
+        ..options
     };
-    let mut here = Here::new(site, Some(known));
-    here.force = force;
-    update::update(&mut here, wish)
+    let mut effects = LiveEffects::new(environment, Some(known));
+    effects.force = force;
+    update::update(&mut effects, options)
 }
 
 /// Restarts this machine if that is wanted and allowed now.
-pub fn reboot_if_needed(site: &Site) -> Result<(), Failure> {
-    let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
-    let _lock = prepare(site)?;
-    let mut here = Here::new(site, Some(known));
-    update::reboot_if_needed(&mut here)
+pub fn reboot_if_needed(environment: &Environment) -> Result<(), Failure> {
+    let known = Identity::with_settings(&environment.config).because(ExitReason::Usage)?;
+    let _lock = prepare(environment)?;
+    let mut effects = LiveEffects::new(environment, Some(known));
+    update::reboot_if_needed(&mut effects)
 }
 
 /// Reports what is so now, and says so.
-pub fn report(site: &Site) -> Result<(), Failure> {
-    let known = Identity::with_settings(&site.config).because(ExitReason::Usage)?;
-    let _lock = prepare(site)?;
-    let mut here = Here::new(site, Some(known));
-    update::report_now(&mut here)?;
-    let server = here.polled.take().unwrap_or_default();
-    here.console
+pub fn report(environment: &Environment) -> Result<(), Failure> {
+    let known = Identity::with_settings(&environment.config).because(ExitReason::Usage)?;
+    let _lock = prepare(environment)?;
+    let mut effects = LiveEffects::new(environment, Some(known));
+    update::report_now(&mut effects)?;
+    let server = effects.polled.take().unwrap_or_default();
+    effects
+        .console
         .line(&format!("The report was delivered to {server}."));
     Ok(())
 }
 
 /// What the armed timer does: brings the old system back, unless the new one was confirmed. It needs neither settings
 /// nor the lock of runs: the one may be what is broken, and the other in the hands of a run that hangs.
-pub fn roll_back_armed(site: &Site, run: RunId) -> Result<(), Failure> {
-    if rollback_timer::decision(&site.state, run).because(ExitReason::RolledBack)?
+pub fn roll_back_armed(environment: &Environment, run: RunId) -> Result<(), Failure> {
+    if rollback_timer::decision(&environment.state, run).because(ExitReason::RolledBack)?
         != Some(Decision::Armed)
     {
         return Ok(());
     }
-    let mut here = Here::new(site, None);
-    let journal: Journal = record::read(&site.state.journal())
+    let mut effects = LiveEffects::new(environment, None);
+    let journal: Journal = record::read(&environment.state.journal())
         .and_then(|journal: Option<Journal>| {
             let journal = journal.filter(|journal| journal.run == run);
             journal.with_context(|| format!("there is no journal of the run {run}"))
         })
         .because(ExitReason::RolledBack)?;
-    let was_brought_back = update::roll_back(&mut here, &journal)
+    let was_brought_back = update::roll_back(&mut effects, &journal)
         .context("THE ROLLBACK FAILED, and this machine needs a look; it is tried again at the next start")
         .because(ExitReason::RolledBack)?;
     if was_brought_back {
-        here.console
+        effects
+            .console
             .warn("nothing had confirmed the new system in time: the old one is back");
-        tell_at_once(site);
+        tell_at_once(environment);
     }
     Ok(())
 }
 
 /// If the run that was to be confirmed is dead, its report is made now instead of at the next start.
-fn tell_at_once(site: &Site) {
+fn tell_at_once(environment: &Environment) {
     // The run lives, and tells of it itself.
-    let Ok(_lock) = site.state.lock() else {
+    let Ok(_lock) = environment.state.lock() else {
         return;
     };
-    let known = Identity::with_settings(&site.config);
+    let known = Identity::with_settings(&environment.config);
     // Without them the report waits for the next start.
     if let Ok(known) = known {
-        update::recover(&mut Here::new(site, Some(known)));
+        update::recover(&mut LiveEffects::new(environment, Some(known)));
     }
 }
 
 /// Goes back by hand to what ran before the last update.
-pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
-    let _lock = prepare(site)?;
-    let known = Identity::with_settings(&site.config);
-    let mut here = Here::new(site, known.ok());
-    let old = update::roll_back_by_hand(&mut here)?;
-    here.console.line(&format!(
+pub fn roll_back_by_hand(environment: &Environment) -> Result<(), Failure> {
+    let _lock = prepare(environment)?;
+    let known = Identity::with_settings(&environment.config);
+    let mut effects = LiveEffects::new(environment, known.ok());
+    let old = update::roll_back_by_hand(&mut effects)?;
+    effects.console.line(&format!(
         "{old} runs again. The generation that was installed stays out until it changes, or until \
          `bento-client update --retry` installs it again."
     ));
@@ -135,17 +141,17 @@ pub fn roll_back_by_hand(site: &Site) -> Result<(), Failure> {
 
 /// Lets the secrets be those of the system that was booted: what runs, or what is `booting` before it runs. A run that
 /// began since that boot brings its own, also where it switches to the first system that the machine has.
-pub fn settle_secrets(site: &Site, booting: Option<&Path>) -> anyhow::Result<()> {
-    let installed = record::read(&site.state.installed())?;
-    let awaiting = record::read(&site.state.awaiting())?;
-    let journal: Option<Journal> = record::read(&site.state.journal())?;
+pub fn settle_secrets(environment: &Environment, booting: Option<&Path>) -> anyhow::Result<()> {
+    let installed = record::read(&environment.state.installed())?;
+    let awaiting = record::read(&environment.state.awaiting())?;
+    let journal: Option<Journal> = record::read(&environment.state.journal())?;
     let running = match booting {
         Some(system) => Machine::system_at(system),
-        None => site.machine.running(),
+        None => environment.machine.running(),
     };
-    let situation = site
+    let situation = environment
         .machine
-        .situation_of(running, || known_systems(&site.state));
+        .situation_of(running, || known_systems(&environment.state));
     if journal
         .as_ref()
         .is_some_and(|journal| journal.before.boot == situation.boot)
@@ -158,12 +164,12 @@ pub fn settle_secrets(site: &Site, booting: Option<&Path>) -> anyhow::Result<()>
         journal.as_ref(),
         &situation,
     );
-    secrets::switch_to(&site.state, generation.as_ref())
+    secrets::switch_to(&environment.state, generation.as_ref())
 }
 
-fn prepare(site: &Site) -> Result<Lock, Failure> {
-    site.state.prepare().because(ExitReason::Usage)?;
-    site.state.lock().map_err(|error| {
+fn prepare(environment: &Environment) -> Result<Lock, Failure> {
+    environment.state.prepare().because(ExitReason::Usage)?;
+    environment.state.lock().map_err(|error| {
         let reason = match error {
             LockError::Held(..) => ExitReason::Locked,
             LockError::Other(_) => ExitReason::Usage,
@@ -191,8 +197,8 @@ fn known_systems(state: &State) -> Vec<SystemPath> {
 }
 
 /// This machine, its server and its terminal.
-struct Here<'a> {
-    site: &'a Site,
+struct LiveEffects<'a> {
+    environment: &'a Environment,
     state: &'a State,
     machine: &'a Machine,
     known: Option<(Settings, Identity)>,
@@ -213,14 +219,17 @@ struct Source {
     config: PathBuf,
 }
 
-/// The settings and the key, for what can't be done without them. Apart from [`Here`], whose other parts are in use then.
+/// The settings and the key, for what can't be done without them. Apart from [`LiveEffects`], whose other parts are in use then.
 fn usable<'k>(
     known: &'k Option<(Settings, Identity)>,
-    site: &Site,
+    environment: &Environment,
 ) -> anyhow::Result<&'k (Settings, Identity)> {
-    known
-        .as_ref()
-        .with_context(|| format!("the settings {} can't be used", site.config.display()))
+    known.as_ref().with_context(|| {
+        format!(
+            "the settings {} can't be used",
+            environment.config.display()
+        )
+    })
 }
 
 /// The connection that there is, or a new one.
@@ -235,12 +244,12 @@ fn connection<'c>(
     Ok(slot.insert(connection))
 }
 
-impl<'a> Here<'a> {
-    fn new(site: &'a Site, known: Option<(Settings, Identity)>) -> Self {
-        Here {
-            site,
-            state: &site.state,
-            machine: &site.machine,
+impl<'a> LiveEffects<'a> {
+    fn new(environment: &'a Environment, known: Option<(Settings, Identity)>) -> Self {
+        LiveEffects {
+            environment,
+            state: &environment.state,
+            machine: &environment.machine,
             known,
             force: false,
             connection: None,
@@ -253,7 +262,7 @@ impl<'a> Here<'a> {
     }
 
     fn try_to_deliver(&mut self) -> anyhow::Result<()> {
-        let known = usable(&self.known, self.site)?;
+        let known = usable(&self.known, self.environment)?;
         let connection = connection(&mut self.connection, known)?;
         let console = &mut self.console;
         delivery::deliver(connection, self.state, &mut |error| {

@@ -1,6 +1,6 @@
 //! An update as a transaction: which phase follows which, and what follows when one fails.
 //!
-//! Nothing here touches the machine or the network: what does is passed in as a [`World`]. Before each phase the journal
+//! Nothing here touches the machine or the network: what does is passed in as a [`Effects`]. Before each phase the journal
 //! says on disk what is about to be done, so that whatever dies in the middle, the next start brings the machine to the
 //! old system or to the new one, and says which.
 
@@ -22,7 +22,7 @@ use bento_protocol::{
     Format, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath, Systems,
 };
 
-pub use effects::{Unconfirmed, World};
+pub use effects::{Effects, Unconfirmed};
 pub use reboot::reboot_if_needed;
 pub use recovery::{Recovered, recover, secrets_of_boot};
 pub use report::report_now;
@@ -35,7 +35,7 @@ use knowledge::{Knowledge, Standing};
 
 /// What is asked of an update.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish {
+pub struct UpdateOptions {
     /// Try again what is known to have failed.
     pub retry: bool,
     /// Let the new system take effect at the next boot only, whatever its settings say.
@@ -43,36 +43,36 @@ pub struct Wish {
 }
 
 /// Brings the machine to the generation that is published, and tells the appliance.
-pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
+pub fn update(effects: &mut impl Effects, options: UpdateOptions) -> Result<(), Failure> {
     let Recovered {
         unreturned,
         reboots,
-    } = recover(world);
+    } = recover(effects);
     if reboots {
         return Err(Failure {
             reason: ExitReason::RolledBack,
             error: anyhow!(rollback::REBOOTS),
         });
     }
-    let stuck = match pending_boot::settle(world) {
-        Err(failure) if pending_boot::is_stuck(world) => Some(failure),
+    let stuck = match pending_boot::settle(effects) {
+        Err(failure) if pending_boot::is_stuck(effects) => Some(failure),
         settled => {
             settled?;
             None
         }
     };
     let run = RunId::now();
-    let started = world.now();
-    let situation = world.situation();
+    let started = effects.now();
+    let situation = effects.situation();
     if stuck.is_none() {
-        pending_boot::remember_fallback(world, &situation);
+        pending_boot::remember_fallback(effects, &situation);
     }
     let begun = Instant::now();
-    let generation = world.poll().map_err(|error| Failure {
+    let generation = effects.poll().map_err(|error| Failure {
         reason: poll::reason_of(&error),
         error,
     })?;
-    let mut knowledge = Knowledge::of(world);
+    let mut knowledge = Knowledge::of(effects);
     if let Some(failure) = stuck
         && (situation.held.is_some() || knowledge.is_installed(generation))
     {
@@ -83,26 +83,26 @@ pub fn update(world: &mut impl World, wish: Wish) -> Result<(), Failure> {
         None => Before::now(&situation, knowledge.secrets()),
     };
     let mut transaction = Transaction {
-        world,
-        wish,
+        effects,
+        options,
         journal: Journal {
             unreturned: unreturned.map(Box::new),
             ..Journal::begun(run, generation, started, before)
         },
         returns_by_boot: false,
     };
-    let note = knowledge.note(generation, &situation, wish.retry);
+    let note = knowledge.note(generation, &situation, options.retry);
     transaction.ended(
         PhaseName::Poll,
         begun,
         &format!("generation {} {note}", generation.short()),
     );
-    transaction.world.deliver();
+    transaction.effects.deliver();
     if situation.held.is_none() {
         transaction.unstage(&mut knowledge, generation)?;
     }
     let result = transaction.go_on(&knowledge, situation.held.is_some());
-    reboot::reboot_if_due(world)?;
+    reboot::reboot_if_due(effects)?;
     result
 }
 
@@ -114,9 +114,9 @@ fn shortened(error: &str) -> String {
 }
 
 /// One run, from its poll on.
-struct Transaction<'w, W: World> {
-    world: &'w mut W,
-    wish: Wish,
+struct Transaction<'w, W: Effects> {
+    effects: &'w mut W,
+    options: UpdateOptions,
     journal: Journal,
     /// Whether a boot leads to the old system, where switching to it failed.
     returns_by_boot: bool,
@@ -172,20 +172,20 @@ impl Unsuccessful {
     }
 }
 
-impl<W: World> Transaction<'_, W> {
+impl<W: Effects> Transaction<'_, W> {
     /// After the poll: what there is to do.
     fn go_on(&mut self, knowledge: &Knowledge, is_held: bool) -> Result<(), Failure> {
         let generation = self.journal.generation;
-        match knowledge.standing(generation, is_held, self.wish.retry, self.world.now()) {
+        match knowledge.standing(generation, is_held, self.options.retry, self.effects.now()) {
             Standing::New => self.carry_out(|this| this.update()),
             Standing::Held(last) => {
-                self.world
+                self.effects
                     .warn("updates are held: `bento-client hold off` ends that");
                 last.map_or(Ok(()), |last| self.tell(&Standing::Held(Some(last))))
             }
             // Somebody went back by hand, or switched to another system, and wants it undone.
             Standing::Installed(installed)
-                if self.wish.retry && !is_held && !self.is_wholly_on(&installed.system) =>
+                if self.options.retry && !is_held && !self.is_wholly_on(&installed.system) =>
             {
                 self.carry_out(|this| this.update())
             }
@@ -201,35 +201,35 @@ impl<W: World> Transaction<'_, W> {
     }
 
     fn is_wholly_on(&mut self, system: &SystemPath) -> bool {
-        let situation = self.world.situation();
+        let situation = self.effects.situation();
         situation.is_on(system) && situation.profile.as_ref() == Some(system)
     }
 
     /// Whether it is time for a self-update of what is installed.
     fn moves_by_itself(&mut self, knowledge: &Knowledge) -> bool {
-        let policy = self.world.policy_of(self.journal.generation);
+        let policy = self.effects.policy_of(self.journal.generation);
         let wanted = policy.is_some_and(|policy| policy.terms().self_update);
-        let is_due = self.wish.retry || knowledge.auto_is_due(self.world.now());
-        wanted && is_due && (self.wish.retry || self.world.self_update_is_due())
+        let is_due = self.options.retry || knowledge.auto_is_due(self.effects.now());
+        wanted && is_due && (self.options.retry || self.effects.self_update_is_due())
     }
 
     /// The whole way to a new system.
     fn update(&mut self) -> Result<Outcome, Unsuccessful> {
         let generation = self.journal.generation;
-        let staged = self.world.staged(generation);
+        let staged = self.effects.staged(generation);
         let mut staged = match staged.map_err(Unsuccessful::local)? {
             Some(staged) => staged,
             None => self.fetch()?,
         };
-        self.world.hang_up();
-        let policy = self.world.policy(&staged);
+        self.effects.hang_up();
+        let policy = self.effects.policy(&staged);
         self.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
         let begun = Instant::now();
         let mark = if policy.terms().self_update {
             // Nobody is taken back to older packages than the machine moved to by itself.
-            self.world.move_inputs(&mut staged)
+            self.effects.move_inputs(&mut staged)
         } else {
-            self.world.mark(&staged)
+            self.effects.mark(&staged)
         };
         self.journal.mark = Some(mark.map_err(|error| self.build_failed(begun, error))?);
         self.build_and_activate(&staged, begun, &policy)
@@ -239,17 +239,17 @@ impl<W: World> Transaction<'_, W> {
     fn self_update(&mut self, installed: &Installed) -> Result<(), Failure> {
         let generation = self.journal.generation;
         let nothing_moved = Standing::Installed(installed.clone());
-        let mut staged = match self.world.staged(generation) {
+        let mut staged = match self.effects.staged(generation) {
             Ok(Some(staged)) => staged,
             Ok(None) => return self.tell(&nothing_moved),
             Err(error) => {
-                self.world.warn(&format!("{error:#}"));
+                self.effects.warn(&format!("{error:#}"));
                 return self.tell(&nothing_moved);
             }
         };
-        self.world.hang_up();
+        self.effects.hang_up();
         let begun = Instant::now();
-        let moved = self.world.move_inputs(&mut staged);
+        let moved = self.effects.move_inputs(&mut staged);
         if let Ok(mark) = &moved
             && installed.mark.as_ref() == Some(mark)
         {
@@ -259,7 +259,7 @@ impl<W: World> Transaction<'_, W> {
         self.carry_out(|this| {
             this.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
             this.journal.mark = Some(moved.map_err(|error| this.build_failed(begun, error))?);
-            let policy = this.world.policy(&staged);
+            let policy = this.effects.policy(&staged);
             this.build_and_activate(&staged, begun, &policy)
         })
     }
@@ -270,14 +270,14 @@ impl<W: World> Transaction<'_, W> {
         begun: Instant,
         policy: &Policy,
     ) -> Result<Outcome, Unsuccessful> {
-        self.world.make_room().map_err(Unsuccessful::local)?;
+        self.effects.make_room().map_err(Unsuccessful::local)?;
         // Inputs that nothing pins, or that move by themselves, may be others the next time.
-        let may_move = policy.terms().self_update || !self.world.is_pinned(staged);
-        let built = self.world.build(staged);
+        let may_move = policy.terms().self_update || !self.effects.is_pinned(staged);
+        let built = self.effects.build(staged);
         let system = built.map_err(|error| self.build_failed(begun, error))?;
         self.ended(PhaseName::Build, begun, system.as_str());
         self.journal.built = Some(system.clone());
-        self.world.guard(&system).map_err(|refused| {
+        self.effects.guard(&system).map_err(|refused| {
             Unsuccessful::activation(refused.error, refused.is_passing || may_move)
         })?;
         self.activate(&system).map_err(|failed| Unsuccessful {
@@ -324,12 +324,12 @@ impl<W: World> Transaction<'_, W> {
     fn is_known_to_fail(&mut self, outcome: Outcome) -> bool {
         let generation = self.journal.generation;
         let failed_before = self
-            .world
+            .effects
             .failed()
             .is_some_and(|failed| failed.generation == generation && failed.outcome == outcome);
-        let situation = self.world.situation();
+        let situation = self.effects.situation();
         let now = Told::new(generation, &situation, situation.reboot_required);
-        failed_before && self.world.told() == Some(now)
+        failed_before && self.effects.told() == Some(now)
     }
 
     fn remember_failure(&mut self, outcome: Outcome, is_passing: bool) {
@@ -342,7 +342,7 @@ impl<W: World> Transaction<'_, W> {
                 && was_pulled(failed.outcome) == was_pulled(outcome)
         };
         let count = self
-            .world
+            .effects
             .failed()
             .filter(same)
             .map_or(0, |failed| failed.count);
@@ -354,9 +354,9 @@ impl<W: World> Transaction<'_, W> {
             error: self.journal.error.clone().unwrap_or_default(),
             is_passing,
             count: count.saturating_add(1),
-            at: self.world.now(),
+            at: self.effects.now(),
         };
-        self.or_warn(|world| world.set_failed(Some(&failed)));
+        self.or_warn(|effects| effects.set_failed(Some(&failed)));
     }
 
     /// Writes down what came of the run, tells the appliance, and leaves nothing behind.
@@ -364,7 +364,7 @@ impl<W: World> Transaction<'_, W> {
         self.journal.outcome = Some(outcome);
         let noted = self.begin(PhaseName::Report);
         if let Err(error) = &noted {
-            self.world.warn(&format!("{error:#}"));
+            self.effects.warn(&format!("{error:#}"));
         }
         let is_remembered = outcome != Outcome::Switched || self.remember_installed();
         let is_told = self.report_outcome(outcome);
@@ -378,7 +378,7 @@ impl<W: World> Transaction<'_, W> {
         } else if self.journal.is_armed && noted.is_ok() {
             // This start may go on with another run, whose journal knows nothing of what was armed for this one. Where the
             // outcome isn't noted, what was decided is all that tells it to the next start.
-            self.world.disarm(self.journal.run);
+            self.effects.disarm(self.journal.run);
         }
     }
 
@@ -386,8 +386,8 @@ impl<W: World> Transaction<'_, W> {
     /// says: the start after it completes the rollback.
     fn return_by_boot(&mut self) {
         if self.returns_by_boot {
-            self.world.warn(rollback::REBOOTS);
-            let rebooted = self.world.reboot();
+            self.effects.warn(rollback::REBOOTS);
+            let rebooted = self.effects.reboot();
             // Somebody keeps it from going down: the next start tries again.
             self.returns_by_boot = rebooted.is_ok();
             self.or_warn(|_| rebooted);
@@ -399,15 +399,15 @@ impl<W: World> Transaction<'_, W> {
             return true;
         };
         let installed = self.new_installed(&system);
-        let result = self.world.set_installed(&installed);
+        let result = self.effects.set_installed(&installed);
         if let Err(error) = &result {
-            self.world.warn(&format!("{error:#}"));
+            self.effects.warn(&format!("{error:#}"));
         }
-        self.or_warn(|world| world.set_awaiting(None));
-        self.or_warn(|world| world.set_failed(None));
+        self.or_warn(|effects| effects.set_awaiting(None));
+        self.or_warn(|effects| effects.set_failed(None));
         // Now, so that a poll with nothing new changes nothing.
-        let situation = self.world.situation();
-        pending_boot::remember_fallback(self.world, &situation);
+        let situation = self.effects.situation();
+        pending_boot::remember_fallback(self.effects, &situation);
         result.is_ok()
     }
 
@@ -415,18 +415,18 @@ impl<W: World> Transaction<'_, W> {
     /// came to one system or the other.
     fn close(&mut self) {
         if self.journal.is_armed {
-            self.world.disarm(self.journal.run);
+            self.effects.disarm(self.journal.run);
         }
         let mut unreturned = self.journal.unreturned.take();
         if let Some(Outcome::Switched | Outcome::Staged | Outcome::RolledBack) =
             self.journal.outcome
         {
             while let Some(journal) = unreturned {
-                self.world.disarm(journal.run);
+                self.effects.disarm(journal.run);
                 unreturned = journal.unreturned;
             }
         }
-        self.or_warn(|world| world.set_journal(unreturned.as_deref()));
+        self.or_warn(|effects| effects.set_journal(unreturned.as_deref()));
     }
 
     /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
@@ -453,10 +453,10 @@ impl<W: World> Transaction<'_, W> {
             // It may run only half of what is installed.
             (outcome, error, auto) = (Outcome::RollbackFailed, astray.error.clone(), astray.auto);
         }
-        let situation = self.world.situation();
+        let situation = self.effects.situation();
         let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
         let now = Told::new(generation, &situation, reboot_required);
-        if anew || self.world.told() != Some(now) {
+        if anew || self.effects.told() != Some(now) {
             self.journal.generation = generation;
             self.journal.built = standing.built().cloned();
             self.journal.error = error;
@@ -468,7 +468,7 @@ impl<W: World> Transaction<'_, W> {
 
     fn report_outcome(&mut self, outcome: Outcome) -> bool {
         let begun = Instant::now();
-        let situation = self.world.situation();
+        let situation = self.effects.situation();
         let journal = &self.journal;
         // Of another system it would say that all is well.
         let specialisation = situation.specialisation.filter(|it| match &journal.built {
@@ -482,7 +482,7 @@ impl<W: World> Transaction<'_, W> {
             outcome,
             auto: journal.auto,
             started: journal.started,
-            finished: self.world.now(),
+            finished: self.effects.now(),
             phases: journal.phases.clone(),
             system: Systems {
                 before: journal.before.running.clone(),
@@ -494,12 +494,12 @@ impl<W: World> Transaction<'_, W> {
             held: situation.held,
             error: journal.error.as_deref().map(shortened),
             client: env!("CARGO_PKG_VERSION").to_owned(),
-            nix: self.world.nix_version(),
+            nix: self.effects.nix_version(),
             machine: situation.machine,
             specialisation: specialisation.map(|it| it.name),
-            log: self.world.log(),
+            log: self.effects.log(),
         };
-        let is_told = self.world.report(report);
+        let is_told = self.effects.report(report);
         self.ended(PhaseName::Report, begun, outcome.as_str());
         is_told
     }
@@ -507,7 +507,7 @@ impl<W: World> Transaction<'_, W> {
     /// Says on disk which phase begins, before it does.
     fn begin(&mut self, phase: PhaseName) -> anyhow::Result<()> {
         self.journal.phase = phase;
-        self.world.set_journal(Some(&self.journal))
+        self.effects.set_journal(Some(&self.journal))
     }
 
     fn ended(&mut self, name: PhaseName, begun: Instant, note: &str) {
@@ -515,17 +515,17 @@ impl<W: World> Transaction<'_, W> {
             name: name.to_string(),
             seconds: begun.elapsed().as_secs_f64(),
         };
-        self.world.show(&phase, note);
+        self.effects.show(&phase, note);
         self.journal.phases.push(phase);
     }
 
     fn switch_secrets_quietly(&mut self, generation: Option<GenerationId>) {
-        self.or_warn(|world| world.switch_secrets(generation));
+        self.or_warn(|effects| effects.switch_secrets(generation));
     }
 
     fn or_warn(&mut self, act: impl FnOnce(&mut W) -> anyhow::Result<()>) {
-        if let Err(error) = act(self.world) {
-            self.world.warn(&format!("{error:#}"));
+        if let Err(error) = act(self.effects) {
+            self.effects.warn(&format!("{error:#}"));
         }
     }
 
@@ -533,7 +533,7 @@ impl<W: World> Transaction<'_, W> {
     fn previous(&mut self, system: &SystemPath) -> (Option<SystemPath>, Option<SystemPath>) {
         let before = &self.journal.before;
         if before.was_on(system) {
-            let installed = self.world.installed();
+            let installed = self.effects.installed();
             let kept = installed.filter(|it| it.previous.as_ref() != Some(system));
             return kept.map_or((None, None), |it| (it.previous, it.previous_boots));
         }

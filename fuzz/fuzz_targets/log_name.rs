@@ -102,7 +102,7 @@ fuzz_target!(|input: &[u8]| {
     let kept = place::names(GROUND.keep.root());
     assert!(
         kept.iter()
-            .all(|name| matches!(name.as_str(), "logs" | "reports" | "ledger.json")),
+            .all(|name| matches!(name.as_str(), "logs" | "reports" | "summary.json")),
         "{kept:?}"
     );
 });

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use bento_appliance::store::atomic_file;
 use bento_appliance::fleet;
-use bento_appliance::report::{Content, Ledger, Limits, Record, Store, Writers, take_in};
+use bento_appliance::report::{Content, Summary, Limits, Record, Store, Writers, take_in};
 use bento_appliance::store::paths::{HostState, Runtime, State};
 use bento_appliance::status::{Status, table};
 use bento_appliance::text::terminal::Terminal;
@@ -27,7 +27,7 @@ const IS_OPEN: u8 = 2;
 const FLEET: &str = "[server]\naddress = \"bento.example.org\"\n[hosts.kikimora]\n";
 /// The run that the name is of when the content names none.
 const RUN: &str = "01920000-0000-7000-8000-000000000000";
-/// The most bytes that the ledger holds of one report.
+/// The most bytes that the summary holds of one report.
 const BRIEF_BYTES: usize = 8 << 10;
 
 struct Ground {
@@ -76,8 +76,8 @@ fn judge(record: &Record, report: &Report) {
     shown::assert_one_line(&record.line());
     let brief = serde_json::to_vec(&record.brief()).expect("it is JSON");
     assert!(brief.len() <= BRIEF_BYTES, "{} bytes", brief.len());
-    let ledger = Ledger::read(&GROUND.keep).expect("it was written");
-    assert_eq!(ledger.newest, Some(record.brief()));
+    let summary = Summary::read(&GROUND.keep).expect("it was written");
+    assert_eq!(summary.newest, Some(record.brief()));
 }
 
 /// Shows the fleet to a person, and to a program.

@@ -93,7 +93,7 @@ fn what_is_hidden_is_not_completed() {
         "share/fish/vendor_completions.d/bento.fish",
     ] {
         let text = std::fs::read_to_string(prefix.path().join(path)).unwrap();
-        for hidden in ["settle-secrets", "laggards", "--root"] {
+        for hidden in ["settle-secrets", "behind", "--root"] {
             assert!(!text.contains(hidden), "{hidden} in {path}");
         }
     }

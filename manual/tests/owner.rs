@@ -44,7 +44,7 @@ fn whose_bento_it_is_stands_everywhere_for_one_word_that_is_explained() {
         "docs",
         "nixos",
         "flake.nix",
-        "appliance/src/commands/init",
+        "appliance/src/cli/init",
     ] {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         files(&root.join(place), &mut paths);

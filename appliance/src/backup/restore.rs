@@ -17,7 +17,7 @@ use super::writer::{Hashing, Head};
 use super::{END, HEAD, adoption};
 use crate::problem;
 use crate::publication::Publications;
-use crate::store::accounts::Enrolments;
+use crate::store::accounts::Accounts;
 use crate::store::machines::read_fleet;
 use crate::store::paths::{Runtime, State};
 use crate::store::permissions;
@@ -206,8 +206,8 @@ fn write_file(from: &mut impl Read, to: &Path, modified: u64) -> Result<(u64, Di
 
 /// Looks whether it is a state with which an appliance can start, and gives everything its owner and mode.
 fn finish(unpacked: &State) -> Result<Restored> {
-    let (_, enrolments) = read_fleet(unpacked)?;
-    for needed in [unpacked.host_key(), unpacked.enrolments()] {
+    let (_, accounts) = read_fleet(unpacked)?;
+    for needed in [unpacked.host_key(), unpacked.accounts()] {
         let name = needed.strip_prefix(unpacked.root()).unwrap_or(&needed);
         ensure!(needed.is_file(), "there is no {} in it", name.display());
     }
@@ -224,18 +224,18 @@ fn finish(unpacked: &State) -> Result<Restored> {
             );
         }
     }
-    set_owners(unpacked, &enrolments)?;
+    set_owners(unpacked, &accounts)?;
     rustix::fs::syncfs(File::open(unpacked.root())?)?;
     Ok(Restored {
-        machines: enrolments.names().count(),
+        machines: accounts.names().count(),
     })
 }
 
-fn set_owners(unpacked: &State, enrolments: &Enrolments) -> Result<()> {
+fn set_owners(unpacked: &State, accounts: &Accounts) -> Result<()> {
     // What lives as long as the container isn't there yet.
     let nowhere = Runtime::new(unpacked.root().join("run/bento"));
     let mut problems = Vec::new();
-    for (name, uid) in enrolments.accounts() {
+    for (name, uid) in accounts.all() {
         let of_host =
             permissions::of_host(unpacked, &nowhere, name, uid, Depth::Everything, Rule::mend);
         problems.extend(of_host.problems);

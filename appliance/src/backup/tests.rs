@@ -25,7 +25,7 @@ fn kept() -> Kept {
         "last_uid": 10_000,
         "hosts": {"a": {"uid": getegid().as_raw(), "since": Timestamp::UNIX_EPOCH}},
     });
-    fs::write(state.enrolments(), json.to_string()).unwrap();
+    fs::write(state.accounts(), json.to_string()).unwrap();
     kept.publish_files("a", getegid().as_raw());
     kept.report("a", &[report('a')]);
     kept.contact("a", Timestamp::from_second(1_000_000).unwrap());
@@ -343,7 +343,7 @@ fn a_restore_that_is_cut_off_is_nothing_or_goes_on_at_the_next_start() {
             fs::rename(state.root().join(name), folder.join(name)).unwrap();
         }
     };
-    let all = ["keys", "hosts", "fleet.json", "enrolments.json"];
+    let all = ["keys", "hosts", "fleet.json", "accounts.json"];
 
     let (_folder, state) = began();
     to(&state, "restore.partial", &[]);

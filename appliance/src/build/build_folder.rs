@@ -15,9 +15,9 @@ use crate::scan::{FleetFolder, HostTree};
 
 /// A folder that nobody else can read, and that goes with this.
 #[derive(Debug)]
-pub(crate) struct Bench(TempDir);
+pub(crate) struct BuildFolder(TempDir);
 
-impl Bench {
+impl BuildFolder {
     /// Makes one in the folder for temporary files.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Bench {
              / . _ -",
             parent.display()
         );
-        Ok(Bench(folder))
+        Ok(BuildFolder(folder))
     }
 
     /// A place in it.
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn nobody_else_can_read_what_is_laid_out() {
-        let bench = Bench::new().unwrap();
+        let bench = BuildFolder::new().unwrap();
         let mode = fs::metadata(bench.0.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o700);
     }

@@ -1,5 +1,5 @@
 //! Builds machines' systems with the Nix of this machine, from exactly what would be published for them, as their
-//! clients do: a [`Forecast`] says what that is, the plan what of it is built once, the workshop builds, and the records
+//! clients do: a [`Preview`] says what that is, the plan what of it is built once, the scheduler builds, and the records
 //! keep what came out.
 
 mod build_folder;
@@ -22,17 +22,17 @@ use std::path::{Path, PathBuf};
 use anyhow::ensure;
 use bento_protocol::{HostName, Manifest, SystemPath};
 
-pub(crate) use build_folder::Bench;
+pub(crate) use build_folder::BuildFolder;
 pub(crate) use interruption::Interruption;
 use plan::{Job, Plan};
 pub use progress::Effort;
 pub use push::{Action, Target, push};
 use records::Records;
 use request::{End, Place};
-use scheduler::{Event, Workshop};
+use scheduler::{Event, Scheduler};
 pub use screen::Screen;
 
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::text::terminal::to_stderr;
 
 /// How to build.
@@ -130,25 +130,25 @@ pub fn require_nix(command: &str) -> anyhow::Result<()> {
 /// # Errors
 /// When nothing can be built at all, or the screen can't be written.
 pub fn build(
-    forecast: &Forecast,
+    preview: &Preview,
     fleet: &Path,
     options: &Options,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<Results> {
-    let plan = Plan::of(forecast);
+    let plan = Plan::of(preview);
     let interruption = Interruption::watch()?;
-    let bench = Bench::new()?;
+    let bench = BuildFolder::new()?;
     let place = Place {
         bench: &bench,
-        fleet: &forecast.folder,
+        fleet: &preview.folder,
         options,
         interruption: &interruption,
     };
-    let mut foreman = Foreman {
+    let mut builder = SystemBuilder {
         plan: &plan,
         records: Records {
             path: fleet,
-            folder: &forecast.folder,
+            folder: &preview.folder,
         },
         interruption: &interruption,
         dry_run: options.dry_run,
@@ -156,10 +156,10 @@ pub fn build(
         screen,
         results: Results::default(),
     };
-    foreman.screen.begin(foreman.rows.keys());
-    Workshop::new(&plan, place).run(&mut |event| foreman.hear(event))?;
-    foreman.screen.draw(true)?;
-    let mut results = foreman.results;
+    builder.screen.begin(builder.rows.keys());
+    Scheduler::new(&plan, place).run(&mut |event| builder.hear(event))?;
+    builder.screen.draw(true)?;
+    let mut results = builder.results;
     complain(&results, screen)?;
     results.uncopied = copy::fill(&results.systems(), options, &interruption, screen)?;
     results.is_interrupted = interruption.is_wanted();
@@ -199,7 +199,7 @@ fn rows(plan: &Plan<'_>) -> BTreeMap<HostName, usize> {
 }
 
 /// Watches the work, and keeps what comes out of it.
-struct Foreman<'a, 's, 'o> {
+struct SystemBuilder<'a, 's, 'o> {
     plan: &'a Plan<'a>,
     records: Records<'a>,
     interruption: &'a Interruption,
@@ -209,7 +209,7 @@ struct Foreman<'a, 's, 'o> {
     results: Results,
 }
 
-impl Foreman<'_, '_, '_> {
+impl SystemBuilder<'_, '_, '_> {
     fn hear(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
             Event::Turned(job, activity) => {

@@ -6,9 +6,9 @@ use std::collections::btree_map::Entry;
 use bento_nix::LOCK_FILE;
 use bento_protocol::{Area, Digest, HostName, Manifest, Terms};
 
-use crate::preview::{Forecast, Prospect};
+use crate::preview::{HostPreview, Preview};
 
-/// The builds that a forecast takes.
+/// The builds that a preview takes.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'a> {
     /// The distinct configurations.
@@ -21,7 +21,7 @@ pub(super) struct Plan<'a> {
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
     /// One of those for which it would be published.
-    pub(super) prospect: &'a Prospect,
+    pub(super) host_preview: &'a HostPreview,
     /// Whether it is a flake. A flake wins over a configuration.nix.
     pub(super) is_flake: bool,
     /// Whether every machine must come to the same system: a flake with its lock file.
@@ -53,32 +53,32 @@ impl Job<'_> {
 
 impl<'a> Plan<'a> {
     /// Plans the builds of all machines for which something could be published.
-    pub(super) fn of(forecast: &'a Forecast) -> Self {
+    pub(super) fn of(preview: &'a Preview) -> Self {
         let mut plan = Plan::default();
         let mut trees = BTreeMap::new();
         let mut jobs = BTreeMap::new();
-        for prospect in forecast.machines.values().flatten() {
+        for host_preview in preview.machines.values().flatten() {
             let tree = *trees
-                .entry(fingerprint(&prospect.manifest))
+                .entry(fingerprint(&host_preview.manifest))
                 .or_insert_with(|| {
-                    plan.trees.push(Tree::of(prospect));
+                    plan.trees.push(Tree::of(host_preview));
                     plan.trees.len() - 1
                 });
-            let terms = prospect.manifest.policy().terms();
-            let attribute = bento_nix::attribute(prospect.manifest.host(), terms);
+            let terms = host_preview.manifest.policy().terms();
+            let attribute = bento_nix::attribute(host_preview.manifest.host(), terms);
             // What isn't a flake has one system.
             let attribute = plan.trees[tree].is_flake.then_some(attribute);
             match jobs.entry((tree, attribute, terms.nix_args.as_slice())) {
                 Entry::Occupied(job) => {
                     let job: &mut Job<'a> = &mut plan.jobs[*job.get()];
-                    job.machines.push(&prospect.manifest);
+                    job.machines.push(&host_preview.manifest);
                 }
                 Entry::Vacant(job) => {
                     job.insert(plan.jobs.len());
                     plan.jobs.push(Job {
                         tree,
                         terms,
-                        machines: vec![&prospect.manifest],
+                        machines: vec![&host_preview.manifest],
                     });
                 }
             }
@@ -88,12 +88,12 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn of(prospect: &'a Prospect) -> Self {
-        let is_flake = prospect.tree.has_config("flake.nix");
+    fn of(host_preview: &'a HostPreview) -> Self {
+        let is_flake = host_preview.tree.has_config("flake.nix");
         Tree {
-            prospect,
+            host_preview,
             is_flake,
-            is_pinned: is_flake && prospect.tree.has_config(LOCK_FILE),
+            is_pinned: is_flake && host_preview.tree.has_config(LOCK_FILE),
         }
     }
 }
@@ -135,9 +135,9 @@ mod tests {
         // A secret doesn't make another system.
         fs::create_dir_all(folder.path().join("bento-secrets/b")).unwrap();
         fs::write(folder.path().join("bento-secrets/b/key"), "").unwrap();
-        let forecast = Forecast::make(folder.path(), &[]).unwrap();
-        assert_eq!(forecast.problems, []);
-        let plan = Plan::of(&forecast);
+        let preview = Preview::make(folder.path(), &[]).unwrap();
+        assert_eq!(preview.problems, []);
+        let plan = Plan::of(&preview);
         let names = |job: &Job<'_>| job.names().map(ToString::to_string).collect::<String>();
         let jobs: Vec<_> = plan.jobs.iter().map(|job| (job.tree, names(job))).collect();
         let expected =

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use super::copy::copy;
 use super::interruption::Interruption;
 use super::screen::Screen;
-use super::ssh::Remote;
+use super::ssh::SshMachine;
 use crate::text::sanitise::one_line;
 
 /// Where ssh finds a machine, such as `root@web.example.org`.
@@ -59,7 +59,7 @@ pub fn push(
     host: &HostName,
     system: &SystemPath,
     (target, action): (&Target, Action),
-    consent: &dyn Fn(&str) -> anyhow::Result<bool>,
+    confirm: &dyn Fn(&str) -> anyhow::Result<bool>,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<bool> {
     ensure!(
@@ -72,16 +72,16 @@ pub fn push(
     let as_it_is = || format!("nothing was brought to {target}, which stays as it is");
     // Not for longer: whoever is asked must be able to end it all with Ctrl-C.
     let asked = question(
-        &Remote::new(target, &Interruption::watch()?),
+        &SshMachine::new(target, &Interruption::watch()?),
         host,
         system,
         action,
     );
-    if !consent(&asked.with_context(as_it_is)?)? {
+    if !confirm(&asked.with_context(as_it_is)?)? {
         return Ok(false);
     }
     let interruption = Interruption::watch()?;
-    let remote = Remote::new(target, &interruption);
+    let remote = SshMachine::new(target, &interruption);
     screen.say(&format!("Copying {system} to {target}"))?;
     let store = format!("ssh://{target}");
     copy(&[system], &store, &interruption, &mut |_| {}).map_err(|error| {
@@ -106,7 +106,7 @@ pub fn push(
 
 /// Looks whether this is a machine that takes systems, and asks whether it should take this one.
 fn question(
-    remote: &Remote<'_>,
+    remote: &SshMachine<'_>,
     host: &HostName,
     system: &SystemPath,
     action: Action,
@@ -141,7 +141,11 @@ fn question(
 }
 
 /// Lets the machine run a system, until it boots.
-fn test(remote: &Remote<'_>, system: &SystemPath, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+fn test(
+    remote: &SshMachine<'_>,
+    system: &SystemPath,
+    screen: &mut Screen<'_>,
+) -> anyhow::Result<()> {
     let target = remote.target();
     let status = remote.switch(system, "test", screen).with_context(|| {
         format!("whether {target} runs {system} isn't sure; it boots what it booted before")
@@ -167,7 +171,11 @@ fn test(remote: &Remote<'_>, system: &SystemPath, screen: &mut Screen<'_>) -> an
 }
 
 /// Lets the machine boot a system from now on.
-fn boot(remote: &Remote<'_>, system: &SystemPath, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+fn boot(
+    remote: &SshMachine<'_>,
+    system: &SystemPath,
+    screen: &mut Screen<'_>,
+) -> anyhow::Result<()> {
     let (status, said) = remote.ask(&format!("nix-env -p {PROFILE} --set '{system}'"))?;
     ensure!(
         status.success(),

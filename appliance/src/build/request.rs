@@ -10,7 +10,7 @@ use bento_nix::{Kind, Order, Tail, flake_command};
 use bento_protocol::SystemPath;
 
 use super::Options;
-use super::build_folder::Bench;
+use super::build_folder::BuildFolder;
 use super::interruption::Interruption;
 use super::plan::{Job, Tree};
 use super::progress::{Activity, Effort, EffortCount};
@@ -39,7 +39,7 @@ pub(super) enum End {
 /// Where builds are made.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
-    pub(super) bench: &'a Bench,
+    pub(super) bench: &'a BuildFolder,
     pub(super) fleet: &'a FleetFolder,
     pub(super) options: &'a Options,
     pub(super) interruption: &'a Interruption,
@@ -57,7 +57,7 @@ impl Place<'_> {
     /// Lays a tree before Nix; gives the folder.
     pub(super) fn lay(&self, number: usize, tree: &Tree<'_>) -> Result<PathBuf, String> {
         let name = format!("tree-{number}");
-        let laid = self.bench.lay(&name, self.fleet, &tree.prospect.tree);
+        let laid = self.bench.lay(&name, self.fleet, &tree.host_preview.tree);
         laid.map_err(|error| format!("{error:#}"))
     }
 

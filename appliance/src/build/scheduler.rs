@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// How many lines may wait to be shown.
 const WAITING_LINES: usize = 64;
 
-/// What happens in the workshop, about the job of a number.
+/// What happens in the scheduler, about the job of a number.
 #[derive(Debug)]
 pub(super) enum Event {
     /// Something else is being done.
@@ -35,7 +35,7 @@ type Answer = Arc<OnceLock<Option<Vec<String>>>>;
 
 /// The builds of a plan.
 #[derive(Debug)]
-pub(super) struct Workshop<'a> {
+pub(super) struct Scheduler<'a> {
     plan: &'a Plan<'a>,
     place: Place<'a>,
     /// Each tree laid before Nix, when its first job came.
@@ -45,9 +45,9 @@ pub(super) struct Workshop<'a> {
     next: AtomicUsize,
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> Scheduler<'a> {
     pub(super) fn new(plan: &'a Plan<'a>, place: Place<'a>) -> Self {
-        Workshop {
+        Scheduler {
             plan,
             place,
             laid: plan.trees.iter().map(|_| OnceLock::new()).collect(),
@@ -116,7 +116,7 @@ impl<'a> Workshop<'a> {
                 log: None,
             };
         }
-        let mut listener = Teller {
+        let mut listener = EventSender {
             number,
             tells_lines: self.place.options.verbose,
             sender,
@@ -154,13 +154,13 @@ impl<'a> Workshop<'a> {
 }
 
 /// Passes on what is heard of one job.
-struct Teller<'a> {
+struct EventSender<'a> {
     number: usize,
     tells_lines: bool,
     sender: &'a SyncSender<Event>,
 }
 
-impl Listener for Teller<'_> {
+impl Listener for EventSender<'_> {
     fn turns_to(&mut self, activity: Activity) {
         let _ = self.sender.send(Event::Turned(self.number, activity));
     }

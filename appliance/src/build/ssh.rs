@@ -27,7 +27,7 @@ const LOOK: [(&str, &str); 4] = [
 ];
 
 /// A machine, and who may end what is asked of it.
-pub(super) struct Remote<'a> {
+pub(super) struct SshMachine<'a> {
     target: &'a Target,
     interruption: &'a Interruption,
 }
@@ -50,9 +50,9 @@ pub(super) fn ssh_options() -> String {
     format!("{wanted} {PATIENCE}")
 }
 
-impl<'a> Remote<'a> {
+impl<'a> SshMachine<'a> {
     pub(super) fn new(target: &'a Target, interruption: &'a Interruption) -> Self {
-        Remote {
+        SshMachine {
             target,
             interruption,
         }

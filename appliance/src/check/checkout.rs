@@ -25,7 +25,7 @@ const BRING_BACK: &str = "a line with ! and its name in a .bentoignore beside it
 enum Checkout {
     /// Where it is seen.
     Here,
-    /// Elsewhere, because `.git` is a file or a symlink.
+    /// Remote, because `.git` is a file or a symlink.
     Linked,
     /// In a folder above, which is the top.
     Below(PathBuf),

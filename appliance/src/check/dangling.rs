@@ -3,27 +3,27 @@
 use std::path::PathBuf;
 
 use super::group::Group;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::Problem;
 use crate::scan::{Narrowing, TreeFile};
 
 /// Each group's symlinks whose targets its machines don't get. One that leads nowhere in the fleet folder either is as
 /// its owner wants it.
-pub(super) fn narrowed_away(forecast: &Forecast, groups: &[Group<'_>]) -> Vec<Problem> {
+pub(super) fn narrowed_away(preview: &Preview, groups: &[Group<'_>]) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for group in groups {
         let Some(narrowing) = &group.narrowing else {
             continue;
         };
         let links = group.files().filter(|file| file.symlink.is_some());
-        let lost = links.filter(|link| is_lost(forecast, group, narrowing, link));
+        let lost = links.filter(|link| is_lost(preview, group, narrowing, link));
         warnings.extend(lost.map(warning));
     }
     warnings
 }
 
-fn is_lost(forecast: &Forecast, group: &Group<'_>, narrowing: &Narrowing, link: &TreeFile) -> bool {
-    if group.tree.has_config_path(link.path.rest()) || forecast.folder.find(&link.real).is_err() {
+fn is_lost(preview: &Preview, group: &Group<'_>, narrowing: &Narrowing, link: &TreeFile) -> bool {
+    if group.tree.has_config_path(link.path.rest()) || preview.folder.find(&link.real).is_err() {
         return false;
     }
     let end = group.tree.real_config(link.path.rest());

@@ -10,7 +10,7 @@ use bento_protocol::HostName;
 use super::nix::{NixFile, Reference};
 use super::resolved;
 use crate::fleet::{Fleet, Host, SourcePath};
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::scan::{ENTRIES, FleetFolder, HostTree, Narrowing, TreeFile};
 
 /// The largest Nix file that is looked into, in bytes: what is longer was written by a program.
@@ -54,21 +54,21 @@ pub(super) struct NixFiles(HashMap<PathBuf, NixFile>);
 type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
 
 /// The groups of a fleet, in the order of their first machines.
-pub(super) fn groups(forecast: &Forecast) -> Vec<Group<'_>> {
-    let Some(fleet) = &forecast.fleet else {
+pub(super) fn groups(preview: &Preview) -> Vec<Group<'_>> {
+    let Some(fleet) = &preview.fleet else {
         return Vec::new();
     };
     let everybody = Rc::new(names(fleet).flatten().collect::<HashSet<_>>());
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut known: HashMap<Part<'_>, usize> = HashMap::new();
     for (name, host) in &fleet.hosts {
-        let Some(Some(prospect)) = forecast.machines.get(name) else {
+        let Some(Some(host_preview)) = preview.machines.get(name) else {
             continue;
         };
         let part = (&host.source, &host.include[..], &host.exclude[..]);
         let index = *known.entry(part).or_insert(groups.len());
         if index == groups.len() {
-            groups.push(Group::new(host, &prospect.tree, &everybody));
+            groups.push(Group::new(host, &host_preview.tree, &everybody));
         }
         groups[index].add(name, host);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::HostName;
 
-use crate::preview::{Forecast, Prospect};
+use crate::preview::{HostPreview, Preview};
 use crate::problem::Problem;
 use crate::text::list::sentence;
 use crate::text::size::size;
@@ -19,11 +19,13 @@ const FROM: u64 = 8 << 20;
 const NAMED: usize = 3;
 
 /// Whoever gets a large generation, or one much larger than what is published, of which `published` tells the bytes.
-pub fn large(forecast: &Forecast, published: &BTreeMap<HostName, u64>) -> Vec<Problem> {
+pub fn large(preview: &Preview, published: &BTreeMap<HostName, u64>) -> Vec<Problem> {
     let mut warnings = Vec::new();
-    for (name, prospect) in &forecast.machines {
-        let Some(prospect) = prospect else { continue };
-        let bytes = prospect.tree.files().map(|file| file.stamp.size).sum();
+    for (name, host_preview) in &preview.machines {
+        let Some(host_preview) = host_preview else {
+            continue;
+        };
+        let bytes = host_preview.tree.files().map(|file| file.stamp.size).sum();
         let before = published.get(name).copied().filter(|before| *before > 0);
         let grown = before.filter(|before| bytes >= FROM && bytes / before >= TIMES);
         let what = match grown {
@@ -37,7 +39,7 @@ pub fn large(forecast: &Forecast, published: &BTreeMap<HostName, u64>) -> Vec<Pr
         };
         let what = format!(
             "its generation {what}; the most of it is {}",
-            largest(prospect)
+            largest(host_preview)
         );
         let advice = "if it needs that, all is well; else name it in .bentoignore, or take it away with exclude";
         warnings.push(Problem::new("", what, advice).of(name));
@@ -46,9 +48,9 @@ pub fn large(forecast: &Forecast, published: &BTreeMap<HostName, u64>) -> Vec<Pr
 }
 
 /// The files and the folders at the top that are largest.
-fn largest(prospect: &Prospect) -> String {
+fn largest(host_preview: &HostPreview) -> String {
     let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
-    for file in prospect.tree.files() {
+    for file in host_preview.tree.files() {
         let parts = Path::new(file.path.as_str()).iter().take(2);
         *sizes.entry(parts.collect()).or_default() += file.stamp.size;
     }

@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::group::Group;
 use super::nix::is_over_ssh;
 use super::{over_ssh, resolved};
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::Problem;
 
 /// The largest lock file that is read, in bytes; those with hundreds of inputs have some hundred KiB.
 const LIMIT: u64 = 8 << 20;
 
 /// What is wrong with each group's lock file.
-pub(super) fn unfit(forecast: &Forecast, groups: &[Group<'_>]) -> Vec<Problem> {
+pub(super) fn unfit(preview: &Preview, groups: &[Group<'_>]) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for group in groups {
         let Some(flake) = group.file("flake.nix") else {
@@ -29,7 +29,7 @@ pub(super) fn unfit(forecast: &Forecast, groups: &[Group<'_>]) -> Vec<Problem> {
             );
             continue;
         };
-        let Ok((text, _)) = forecast.folder.text(&lock.real, LIMIT, false) else {
+        let Ok((text, _)) = preview.folder.text(&lock.real, LIMIT, false) else {
             continue;
         };
         warnings.extend(faults(

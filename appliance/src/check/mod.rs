@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::legacy::fleet_nix;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::Problem;
 use group::{NixFiles, groups};
 pub use large::large;
@@ -39,25 +39,25 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Looks at what would be published. `folder` is the fleet folder of the forecast.
-    pub fn of(folder: &Path, forecast: &Forecast) -> Self {
-        let groups = groups(forecast);
-        let nix = NixFiles::read(&forecast.folder, &groups);
+    /// Looks at what would be published. `folder` is the fleet folder of the preview.
+    pub fn of(folder: &Path, preview: &Preview) -> Self {
+        let groups = groups(preview);
+        let nix = NixFiles::read(&preview.folder, &groups);
         let mut findings = Findings::default();
-        syntax::judge(&groups, &nix, &forecast.folder, &mut findings);
-        stand_ins::judge(forecast, &groups, &mut findings);
+        syntax::judge(&groups, &nix, &preview.folder, &mut findings);
+        stand_ins::judge(preview, &groups, &mut findings);
         let warnings = &mut findings.warnings;
-        warnings.extend(stand_ins::absent_submodules(&forecast.folder, &groups));
+        warnings.extend(stand_ins::absent_submodules(&preview.folder, &groups));
         warnings.extend(over_ssh::fetched(&groups, &nix));
-        warnings.extend(references::leading_out(forecast, &groups, &nix));
-        warnings.extend(dangling::narrowed_away(forecast, &groups));
+        warnings.extend(references::leading_out(preview, &groups, &nix));
+        warnings.extend(dangling::narrowed_away(preview, &groups));
         warnings.extend(revision::needed(&groups, &nix));
         warnings.extend(placeholders::left(&groups, &nix));
-        warnings.extend(lock::unfit(forecast, &groups));
+        warnings.extend(lock::unfit(preview, &groups));
         warnings.extend(tracked::untracked(folder, &groups));
         warnings.extend(checkout::unseen(folder, &groups));
-        warnings.extend(readable::unreadable(folder, forecast));
-        warnings.extend(fleet_nix::unknown(forecast));
+        warnings.extend(readable::unreadable(folder, preview));
+        warnings.extend(fleet_nix::unknown(preview));
         findings
     }
 }

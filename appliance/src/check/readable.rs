@@ -9,7 +9,7 @@ use nix::unistd::{Uid, User};
 use rustix::fs::lgetxattr_query;
 
 use crate::fleet::FILE_NAME;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::Problem;
 
 /// Who reads the fleet: in a rootless container, the user who started it, and no other group than that user's own. What
@@ -32,7 +32,7 @@ impl Reader {
 
 /// What the owner of the fleet folder, who is taken for the appliance's user, can't read. Nothing if that is the one who
 /// checks: whatever is wrong then is an error already.
-pub(super) fn unreadable(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
+pub(super) fn unreadable(folder: &Path, preview: &Preview) -> Vec<Problem> {
     let Ok(owner) = folder.metadata() else {
         return Vec::new();
     };
@@ -46,9 +46,9 @@ pub(super) fn unreadable(folder: &Path, forecast: &Forecast) -> Vec<Problem> {
     let name = user.map_or(uid.to_string(), |user| user.name);
     // What machines share is looked at once.
     let mut looked_at = HashSet::new();
-    let prospects = forecast.machines.values().flatten();
-    let files = prospects
-        .flat_map(|prospect| [prospect.tree.config(), prospect.tree.secrets()])
+    let host_previews = preview.machines.values().flatten();
+    let files = host_previews
+        .flat_map(|host_preview| [host_preview.tree.config(), host_preview.tree.secrets()])
         .filter(|files| looked_at.insert(files.as_ptr()))
         .flatten()
         .map(|file| file.real.as_path());

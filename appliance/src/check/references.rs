@@ -11,7 +11,7 @@ use bento_protocol::HostName;
 use super::group::{Group, NixFiles, target};
 use super::nix::Reference;
 use super::resolved;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, TreeFile};
 use crate::text::list::first_few;
@@ -23,11 +23,7 @@ const NAMED: usize = 5;
 type Missing<'a> = BTreeMap<(String, String, &'static str), Vec<&'a HostName>>;
 
 /// What each group's files name that isn't there for them.
-pub(super) fn leading_out(
-    forecast: &Forecast,
-    groups: &[Group<'_>],
-    nix: &NixFiles,
-) -> Vec<Problem> {
+pub(super) fn leading_out(preview: &Preview, groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
     let mut warnings = Vec::new();
     let mut missing = Missing::new();
     for group in groups {
@@ -35,7 +31,7 @@ pub(super) fn leading_out(
             let references = nix.get(file).map(|nix| &nix.references[..]);
             for reference in references.unwrap_or_default() {
                 let place = format!("{}:{}", file.real.display(), reference.line);
-                let (what, advice) = match judge(&forecast.folder, group, file, reference) {
+                let (what, advice) = match judge(&preview.folder, group, file, reference) {
                     Judgement::Good => continue,
                     Judgement::LeadsOut(what, advice) => {
                         warnings.push(Problem::new(place, what, advice));

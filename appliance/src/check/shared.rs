@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::group::{Group, called, groups, names_of};
 use crate::fleet::Fleet;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::text::list::sentence;
 
 /// How many machines or places are named.
@@ -30,13 +30,13 @@ pub struct Shared {
 
 /// Every place of a machine of which another gets something, too. A place is called like a machine if a part of its path
 /// is the machine's name or attribute, or begins with that and a dot.
-pub fn shared(forecast: &Forecast) -> Vec<Shared> {
-    let Some(fleet) = &forecast.fleet else {
+pub fn shared(preview: &Preview) -> Vec<Shared> {
+    let Some(fleet) = &preview.fleet else {
         return Vec::new();
     };
     let owners = Owners::of(fleet);
     let mut found: BTreeMap<PathBuf, Shared> = BTreeMap::new();
-    for group in groups(forecast) {
+    for group in groups(preview) {
         for (place, files) in owners.places(&group) {
             let owners = owners.of_place(&place);
             let entry = found.entry(place.clone()).or_insert_with(|| Shared {

@@ -9,7 +9,7 @@ use bento_protocol::HostName;
 
 use super::Findings;
 use super::group::Group;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, TreeFile};
 use crate::text::list::first_few;
@@ -45,7 +45,7 @@ struct Found<'a> {
 }
 
 /// Tells of stand-ins, secrets included. What is locked is an error: a machine would take it for a secret or for Nix.
-pub(super) fn judge<'a>(forecast: &'a Forecast, groups: &[Group<'a>], findings: &mut Findings) {
+pub(super) fn judge<'a>(preview: &'a Preview, groups: &[Group<'a>], findings: &mut Findings) {
     let configurations = groups
         .iter()
         .map(|group| (&group.machines[..], group.tree.config()));
@@ -54,7 +54,7 @@ pub(super) fn judge<'a>(forecast: &'a Forecast, groups: &[Group<'a>], findings: 
     let mut look = |machines: &[&'a HostName], files: &'a [TreeFile]| {
         for file in files {
             let known = known.entry(&file.real);
-            let stand_in = known.or_insert_with(|| stand_in(&forecast.folder, file));
+            let stand_in = known.or_insert_with(|| stand_in(&preview.folder, file));
             if let (Some(stand_in), Some(folder), Some(name)) =
                 (*stand_in, file.real.parent(), file.real.file_name())
             {
@@ -65,12 +65,12 @@ pub(super) fn judge<'a>(forecast: &'a Forecast, groups: &[Group<'a>], findings: 
         }
     };
     configurations.for_each(|(machines, files)| look(machines, files));
-    for (name, prospect) in &forecast.machines {
+    for (name, host_preview) in &preview.machines {
         look(
             &[name],
-            prospect
+            host_preview
                 .as_ref()
-                .map_or(&[], |prospect| prospect.tree.secrets()),
+                .map_or(&[], |host_preview| host_preview.tree.secrets()),
         );
     }
     for ((stand_in, folder), found) in found {

@@ -40,20 +40,20 @@ impl Ground {
         assert!(output.status.success(), "{output:?}");
     }
 
-    fn forecast(&self) -> Forecast {
-        let forecast = Forecast::make(self.0.path(), &[]).unwrap();
-        assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
-        forecast
+    fn preview(&self) -> Preview {
+        let preview = Preview::make(self.0.path(), &[]).unwrap();
+        assert!(preview.problems.is_empty(), "{:?}", preview.problems);
+        preview
     }
 
     fn warnings(&self) -> Vec<String> {
-        let findings = Findings::of(self.0.path(), &self.forecast());
+        let findings = Findings::of(self.0.path(), &self.preview());
         assert!(findings.errors.is_empty(), "{:?}", findings.errors);
         findings.warnings.iter().map(ToString::to_string).collect()
     }
 
     fn shared(&self) -> Vec<String> {
-        shared_lines(&shared(&self.forecast()))
+        shared_lines(&shared(&self.preview()))
     }
 }
 
@@ -265,7 +265,7 @@ fn what_git_has_in_a_file_s_place_is_told_with_how_to_get_the_file() {
     for folder in ["hosts/a/lib", "docs"] {
         fs::create_dir(ground.0.path().join(folder)).unwrap();
     }
-    let findings = Findings::of(ground.0.path(), &ground.forecast());
+    let findings = Findings::of(ground.0.path(), &ground.preview());
     let told =
         |problems: &BTreeSet<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let unlock = "is locked by git-crypt, and machines would get it so: `git-crypt unlock` in this checkout unlocks it";
@@ -353,7 +353,7 @@ fn what_is_not_nix_is_an_error_for_whom_it_stops_and_else_a_warning() {
     ground.write("hosts/C/more.nix", "{ a = [ 1, 2 ]; }");
     ground.write("hosts/b/unused.nix", "{ a = ");
     ground.write("broken/on-purpose.nix", "}");
-    let findings = Findings::of(ground.0.path(), &ground.forecast());
+    let findings = Findings::of(ground.0.path(), &ground.preview());
     let told =
         |problems: &BTreeSet<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     let advice = "correct it: what imports it can't be built";
@@ -462,7 +462,7 @@ fn what_machines_see_of_each_other_is_told_once_a_folder() {
         ground.shared(),
         ["dave gets hosts/carol, which is carol's", desks]
     );
-    let of_alice = Forecast::make(ground.0.path(), &["alice".parse().unwrap()]).unwrap();
+    let of_alice = Preview::make(ground.0.path(), &["alice".parse().unwrap()]).unwrap();
     let others = shared(&of_alice)[0].machines.len();
     assert_eq!(others, 2, "also those that weren't asked about");
 }
@@ -605,8 +605,8 @@ fn whoever_a_server_of_2022_serves_and_the_fleet_does_not_know_is_named_with_how
         ]
     );
     ground.write("fleet.toml", "[server]\naddress = 1\n");
-    let forecast = Forecast::make(ground.0.path(), &[]).unwrap();
-    assert!(Findings::of(ground.0.path(), &forecast).warnings.is_empty());
+    let preview = Preview::make(ground.0.path(), &[]).unwrap();
+    assert!(Findings::of(ground.0.path(), &preview).warnings.is_empty());
 }
 
 #[test]

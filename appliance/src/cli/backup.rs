@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::remote::{Appliance, ApplianceOption, Elsewhere};
+use super::remote::{Appliance, ApplianceOption, Remote};
 use crate::backup::{self, Snapshot};
 use crate::store::atomic_file;
 
@@ -63,11 +63,11 @@ fn write_file(appliance: &Appliance, path: &Path) -> Result<()> {
 fn write(appliance: &Appliance, output: &mut dyn Write) -> Result<()> {
     match appliance {
         Appliance::Here(state, runtime) => backup::write(&Snapshot::take(state, runtime)?, output),
-        Appliance::Elsewhere(elsewhere) => relay(elsewhere, output),
+        Appliance::Remote(elsewhere) => relay(elsewhere, output),
     }
 }
 
 /// What the appliance elsewhere writes, as it comes.
-fn relay(elsewhere: &Elsewhere, output: &mut dyn Write) -> Result<()> {
+fn relay(elsewhere: &Remote, output: &mut dyn Write) -> Result<()> {
     elsewhere.copy(["backup"], output)
 }

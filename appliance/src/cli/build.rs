@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use super::completion;
 use super::fleet_folder::FleetFolderOption;
-use super::prompt::Consent;
+use super::prompt::ConfirmOption;
 use crate::build;
 use crate::build::{Action, Options, Outcome, Results, Screen, Target};
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::{Problem, lines};
 use crate::text::terminal::{Colour, Terminal, paint};
 
@@ -47,7 +47,7 @@ pub struct Build {
     #[arg(long, value_enum, requires = "target", default_value_t = Action::Test)]
     action: Action,
     #[command(flatten)]
-    consent: Consent,
+    confirm: ConfirmOption,
     #[command(flatten)]
     folder: FleetFolderOption,
 }
@@ -66,7 +66,7 @@ impl Build {
             bail!("--target brings one machine its system: name that machine, and no other");
         }
         let fleet = self.folder.find()?;
-        let forecast = Forecast::make(&fleet, &self.names)?;
+        let preview = Preview::make(&fleet, &self.names)?;
         build::require_nix("build")?;
         let options = Options {
             jobs: self.jobs.unwrap_or_else(Options::default_jobs),
@@ -80,13 +80,13 @@ impl Build {
             false => (&mut *output, Terminal::of_output()),
         };
         let mut screen = Screen::new(shown, terminal, self.verbose);
-        for line in lines(&forecast.problems) {
+        for line in lines(&preview.problems) {
             let mark = paint("error:", Colour::Red, terminal);
             screen.say(&format!("{mark} {line}"))?;
         }
-        let results = build::build(&forecast, &fleet, &options, &mut screen)?;
-        screen.say(&summary(&forecast, &results))?;
-        let is_good = results.are_good() && forecast.problems.is_empty();
+        let results = build::build(&preview, &fleet, &options, &mut screen)?;
+        screen.say(&summary(&preview, &results))?;
+        let is_good = results.are_good() && preview.problems.is_empty();
         if let (Some(target), true) = (&self.target, is_good)
             && !self.push(target, &results, &mut screen)?
         {
@@ -94,7 +94,7 @@ impl Build {
             return Ok(ExitCode::FAILURE);
         }
         if self.json {
-            serde_json::to_writer_pretty(&mut *output, &Findings::of(&forecast, &results))?;
+            serde_json::to_writer_pretty(&mut *output, &Findings::of(&preview, &results))?;
             writeln!(output)?;
         }
         Ok(if results.is_interrupted {
@@ -125,15 +125,15 @@ impl Build {
         let Some((host, system)) = built else {
             return Ok(false);
         };
-        let consent = |question: &str| self.consent.ask(question);
-        build::push(host, system, (target, self.action), &consent, screen)
+        let confirm = |question: &str| self.confirm.ask(question);
+        build::push(host, system, (target, self.action), &confirm, screen)
     }
 }
 
 /// What came of all, in one line.
-fn summary(forecast: &Forecast, results: &Results) -> String {
+fn summary(preview: &Preview, results: &Results) -> String {
     let count = |is: fn(&Outcome) -> bool| results.machines.values().filter(|it| is(it)).count();
-    let stopped = forecast.machines.values().filter(|it| it.is_none()).count();
+    let stopped = preview.machines.values().filter(|it| it.is_none()).count();
     let counts = [
         (count(|it| matches!(it, Outcome::Built { .. })), "built"),
         (
@@ -152,7 +152,7 @@ fn summary(forecast: &Forecast, results: &Results) -> String {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     match counts.as_slice() {
-        [] if forecast.fleet.is_some() => "The fleet has no machine: nothing to build.".to_owned(),
+        [] if preview.fleet.is_some() => "The fleet has no machine: nothing to build.".to_owned(),
         [] => "Nothing was built.".to_owned(),
         counts => format!("{}.", counts.join(", ")),
     }
@@ -191,9 +191,9 @@ struct Uncopied<'a> {
 }
 
 impl<'a> Findings<'a> {
-    fn of(forecast: &'a Forecast, results: &'a Results) -> Self {
-        let hosts = forecast.machines.iter().map(|(name, prospect)| {
-            let generation = prospect.as_ref().map(|it| it.manifest.generation());
+    fn of(preview: &'a Preview, results: &'a Results) -> Self {
+        let hosts = preview.machines.iter().map(|(name, host_preview)| {
+            let generation = host_preview.as_ref().map(|it| it.manifest.generation());
             Finding::of(name, generation, results.machines.get(name))
         });
         let uncopied = results.uncopied.iter();
@@ -203,7 +203,7 @@ impl<'a> Findings<'a> {
             uncopied: uncopied
                 .map(|(store, error)| Uncopied { store, error })
                 .collect(),
-            problems: &forecast.problems,
+            problems: &preview.problems,
         }
     }
 }

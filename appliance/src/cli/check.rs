@@ -11,7 +11,7 @@ use super::completion;
 use super::remote::ApplianceOption;
 use crate::check::{self, large, shared};
 use crate::fleet::FILE_NAME;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::preview::change::Changes;
 use crate::problem::Problem;
 use findings::{Detail, Findings};
@@ -69,19 +69,19 @@ impl Check {
     }
 
     fn look(&self, folder: &Path) -> anyhow::Result<Findings> {
-        let mut forecast = Forecast::make(folder, &self.names)?;
+        let mut preview = Preview::make(folder, &self.names)?;
         let check::Findings {
             errors,
             mut warnings,
-        } = check::Findings::of(folder, &forecast);
-        let shared = shared(&forecast);
+        } = check::Findings::of(folder, &preview);
+        let shared = shared(&preview);
         let mut published = BTreeMap::new();
-        let (changes, unasked) = match self.changes(&forecast) {
+        let (changes, unasked) = match self.changes(&preview) {
             None => (None, None),
             Some(Ok(changes)) => {
                 // As long as the file has faults, nobody is removed.
                 let is_faulty = |problem: &Problem| problem.place.starts_with(FILE_NAME);
-                if !forecast.problems.iter().any(is_faulty) {
+                if !preview.problems.iter().any(is_faulty) {
                     warnings.extend(changes.gone.iter().map(removal));
                 }
                 let sizes = changes.machines.iter();
@@ -90,20 +90,20 @@ impl Check {
             }
             Some(Err(error)) => (None, Some(format!("{error:#}"))),
         };
-        warnings.extend(large(&forecast, &published));
-        forecast.problems.extend(errors);
+        warnings.extend(large(&preview, &published));
+        preview.problems.extend(errors);
         let warnings = warnings.into_iter().collect();
-        Ok(Findings::new(forecast, changes, unasked, shared, warnings))
+        Ok(Findings::new(preview, changes, unasked, shared, warnings))
     }
 
     /// What would be different for whom; none if that isn't asked.
-    fn changes(&self, forecast: &Forecast) -> Option<anyhow::Result<Changes>> {
-        let server = forecast.fleet.as_ref().map(|fleet| &fleet.server)?;
+    fn changes(&self, preview: &Preview) -> Option<anyhow::Result<Changes>> {
+        let server = preview.fleet.as_ref().map(|fleet| &fleet.server)?;
         if self.offline || (server.admin.is_empty() && !self.appliance.is_here()) {
             return None;
         }
         let appliance = self.appliance.find();
-        Some(appliance.and_then(|appliance| appliance.changes(forecast)))
+        Some(appliance.and_then(|appliance| appliance.changes(preview)))
     }
 }
 
@@ -112,12 +112,12 @@ impl Check {
 /// # Errors
 /// When there is no fleet.
 pub(super) fn preview(folder: &Path, output: &mut dyn Write) -> anyhow::Result<()> {
-    let mut forecast = Forecast::make(folder, &[])?;
-    let check::Findings { errors, warnings } = check::Findings::of(folder, &forecast);
-    let shared = shared(&forecast);
-    forecast.problems.extend(errors);
+    let mut preview = Preview::make(folder, &[])?;
+    let check::Findings { errors, warnings } = check::Findings::of(folder, &preview);
+    let shared = shared(&preview);
+    preview.problems.extend(errors);
     let warnings = warnings.into_iter().collect();
-    let findings = Findings::new(forecast, None, None, shared, warnings);
+    let findings = Findings::new(preview, None, None, shared, warnings);
     Ok(findings.print(Detail::Machines, output)?)
 }
 

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use self::news::News;
 use super::completion;
 use super::fleet_folder::unwritable;
-use super::prompt::Consent;
+use super::prompt::ConfirmOption;
 use super::remote::ApplianceOption;
 use crate::build;
 use crate::build::{Options, Outcome, Screen};
 use crate::check::Findings;
 use crate::fleet::{FILE_NAME, Fleet, When};
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::lines;
 use crate::release::{Approval, Build, Record, path};
 use crate::text::terminal::{Colour, Terminal, paint};
@@ -36,7 +36,7 @@ pub struct Deploy {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    consent: Consent,
+    confirm: ConfirmOption,
     #[command(flatten)]
     appliance: ApplianceOption,
 }
@@ -45,7 +45,7 @@ pub struct Deploy {
 struct Deployment<'a> {
     folder: &'a Path,
     fleet: Fleet,
-    forecast: Forecast,
+    preview: Preview,
     /// What changes for the machines that are still to be deployed.
     news: Vec<News>,
     /// Whether all went well for every machine.
@@ -61,21 +61,18 @@ impl Deploy {
     /// folder changes meanwhile or can't be written.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<bool> {
         let folder = self.appliance.folder()?;
-        let forecast = Forecast::make(&folder, &self.names)?;
+        let preview = Preview::make(&folder, &self.names)?;
         let error = paint("error:", Colour::Red, Terminal::of_output());
-        for line in lines(&forecast.problems) {
+        for line in lines(&preview.problems) {
             writeln!(output, "{error} {line}")?;
         }
         let of_fleet = |fleet: &Fleet| {
             let is_one_machines =
-                |name| fleet.hosts.contains_key(name) || forecast.faulty.contains(name);
-            let mut hosts = forecast
-                .problems
-                .iter()
-                .map(|problem| problem.host.as_ref());
+                |name| fleet.hosts.contains_key(name) || preview.faulty.contains(name);
+            let mut hosts = preview.problems.iter().map(|problem| problem.host.as_ref());
             !hosts.all(|host| host.is_some_and(is_one_machines))
         };
-        let fleet = forecast.fleet.clone().filter(|fleet| !of_fleet(fleet));
+        let fleet = preview.fleet.clone().filter(|fleet| !of_fleet(fleet));
         let Some(fleet) = fleet else {
             writeln!(output, "Nothing is approved before that is mended.")?;
             return Ok(false);
@@ -83,8 +80,8 @@ impl Deploy {
         let mut deployment = Deployment {
             folder: &folder,
             fleet,
-            is_good: forecast.problems.is_empty(),
-            forecast,
+            is_good: preview.problems.is_empty(),
+            preview,
             news: Vec::new(),
             output,
         };
@@ -110,7 +107,7 @@ impl Deploy {
             let asks = deployment.fleet.publish.when == When::Deploy;
             if asks && !deployment.unapproved().is_empty() {
                 // Rather than after an hour of builds.
-                self.consent.require_somebody()?;
+                self.confirm.require_somebody()?;
             }
             deployment.build(self.no_build)?;
             deployment.leave_out_unbuilt()?;
@@ -134,7 +131,7 @@ impl Deploy {
         } else if new.is_empty() {
             writeln!(deployment.output, "All of it is approved already. {NEXT}")?;
         } else if self
-            .consent
+            .confirm
             .ask(&format!("Approve this for {}?", news::machines(new.len())))?
         {
             deployment.require_same()?;
@@ -158,7 +155,7 @@ impl Deployment<'_> {
     fn compare(&mut self, appliance: &ApplianceOption) -> anyhow::Result<()> {
         let changes = appliance
             .find()
-            .and_then(|appliance| appliance.changes(&self.forecast));
+            .and_then(|appliance| appliance.changes(&self.preview));
         self.news = match changes {
             Ok(changes) => changes.machines.into_iter().map(News::Known).collect(),
             Err(error) => {
@@ -181,8 +178,8 @@ impl Deployment<'_> {
     fn warn(&mut self) -> anyhow::Result<()> {
         let news = &self.news;
         let is_deployed = |name: &HostName| news.iter().any(|news| news.machine() == name);
-        self.forecast.machines.retain(|name, _| is_deployed(name));
-        let findings = Findings::of(self.folder, &self.forecast);
+        self.preview.machines.retain(|name, _| is_deployed(name));
+        let findings = Findings::of(self.folder, &self.preview);
         let errors: Vec<_> = findings.errors.into_iter().collect();
         let mark = paint("error:", Colour::Red, Terminal::of_output());
         for line in lines(&errors) {
@@ -192,7 +189,7 @@ impl Deployment<'_> {
             |name: &HostName| errors.iter().any(|error| error.host.as_ref() == Some(name));
         self.is_good &= errors.is_empty();
         self.news.retain(|news| !is_faulty(news.machine()));
-        self.forecast.machines.retain(|name, _| !is_faulty(name));
+        self.preview.machines.retain(|name, _| !is_faulty(name));
         let warnings: Vec<_> = findings.warnings.into_iter().collect();
         let warnings = lines(&warnings);
         let mark = paint("warning:", Colour::Yellow, Terminal::of_output());
@@ -209,9 +206,9 @@ impl Deployment<'_> {
     }
 
     fn recorded(&self) -> Vec<News> {
-        let prospects = self.forecast.machines.values().flatten();
-        let news = prospects.map(|prospect| {
-            let machine = prospect.manifest.host().clone();
+        let host_previews = self.preview.machines.values().flatten();
+        let news = host_previews.map(|host_preview| {
+            let machine = host_preview.manifest.host().clone();
             let from = match self.fleet.publish.when {
                 When::Deploy => self.approved(&machine),
                 When::Change => self.built(&machine),
@@ -219,7 +216,7 @@ impl Deployment<'_> {
             News::Recorded {
                 machine,
                 from,
-                to: prospect.manifest.generation(),
+                to: host_preview.manifest.generation(),
             }
         });
         news.filter(|news| news.from() != Some(news.to())).collect()
@@ -227,12 +224,12 @@ impl Deployment<'_> {
 
     /// The generation that is approved for a machine. A record that can't be read is written anew.
     fn approved(&self, machine: &HostName) -> Option<GenerationId> {
-        let approval = Approval::of(&self.forecast.folder, machine).ok()??;
+        let approval = Approval::of(&self.preview.folder, machine).ok()??;
         Some(approval.generation)
     }
 
     fn built(&self, machine: &HostName) -> Option<GenerationId> {
-        let build = Build::of(&self.forecast.folder, machine).ok()??;
+        let build = Build::of(&self.preview.folder, machine).ok()??;
         Some(build.generation)
     }
 
@@ -255,7 +252,7 @@ impl Deployment<'_> {
             )?;
             return Ok(());
         }
-        self.forecast
+        self.preview
             .machines
             .retain(|name, _| unbuilt.contains(name));
         let mut screen = Screen::new(&mut *self.output, Terminal::of_output(), false);
@@ -265,7 +262,7 @@ impl Deployment<'_> {
             copy_to: Vec::new(),
             verbose: false,
         };
-        let results = build::build(&self.forecast, self.folder, &options, &mut screen)?;
+        let results = build::build(&self.preview, self.folder, &options, &mut screen)?;
         self.is_good &= results.are_good();
         if results.is_interrupted {
             self.news.clear();
@@ -359,13 +356,15 @@ impl Deployment<'_> {
             .iter()
             .map(|news| news.machine().clone())
             .collect();
-        let forecast = Forecast::make(self.folder, &names)?;
+        let preview = Preview::make(self.folder, &names)?;
         for news in &self.news {
-            let prospect = forecast
+            let host_preview = preview
                 .machines
                 .get(news.machine())
                 .and_then(Option::as_ref);
-            if prospect.map(|prospect| prospect.manifest.generation()) != Some(news.to()) {
+            if host_preview.map(|host_preview| host_preview.manifest.generation())
+                != Some(news.to())
+            {
                 bail!(
                     "the files or settings of {} have changed meanwhile, so nothing is approved: look at them with \
                      `bento deploy` again",

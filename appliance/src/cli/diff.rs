@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::completion;
 use super::{Appliance, ApplianceOption};
-use crate::diff::{Comparisons, packages, rendering};
+use crate::diff::{Diffs, packages, rendering};
 use crate::release::{Build, Record};
 use crate::scan::FleetFolder;
 use crate::text::sanitise;
@@ -36,8 +36,8 @@ impl Diff {
     /// When the appliance can't be asked, or the fleet has no machine of a given name.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let comparisons = match self.appliance.find()? {
-            Appliance::Here(state, _) => Comparisons::read(&state, &self.names)?,
-            Appliance::Elsewhere(elsewhere) => {
+            Appliance::Here(state, _) => Diffs::read(&state, &self.names)?,
+            Appliance::Remote(elsewhere) => {
                 let names = self.names.iter().map(HostName::as_str);
                 elsewhere.read_json(["diff", "--json"].into_iter().chain(names))?
             }

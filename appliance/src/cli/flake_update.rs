@@ -13,8 +13,8 @@ use super::fleet_folder::FleetFolderOption;
 use crate::build;
 use crate::build::Screen;
 use crate::lock_files;
-use crate::lock_files::{Outcome, Smithy};
-use crate::preview::Forecast;
+use crate::lock_files::{LockUpdater, Outcome};
+use crate::preview::Preview;
 use crate::text::terminal::{Colour, Terminal, paint};
 
 /// Move the lock files of the fleet's flakes to the newest inputs, each once, with the Nix of this machine
@@ -48,7 +48,7 @@ fn input(text: &str) -> Result<String, String> {
 impl FlakeUpdate {
     /// Says so where a machine was taken for an input.
     fn with_hint(&self, error: anyhow::Error, fleet: &Path) -> anyhow::Error {
-        let all = Forecast::make(fleet, &[]).ok();
+        let all = Preview::make(fleet, &[]).ok();
         let is_machine = |input: &&String| {
             let name = input.parse::<HostName>().ok();
             name.zip(all.as_ref())
@@ -71,27 +71,27 @@ impl FlakeUpdate {
     /// files can't be moved is no error, but told and in the exit code.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let fleet = self.folder.find()?;
-        let forecast = Forecast::make(&fleet, &self.hosts)?;
+        let preview = Preview::make(&fleet, &self.hosts)?;
         build::require_nix("flake-update")?;
         let terminal = Terminal::of_output();
         let mut screen = Screen::new(output, terminal, true);
-        for problem in &forecast.problems {
+        for problem in &preview.problems {
             let mark = paint("error:", Colour::Red, terminal);
             screen.say(&format!("{mark} {problem}"))?;
         }
-        let mut flakes = lock_files::flakes(&forecast);
-        let smithy = Smithy::new(&fleet, &forecast)?;
-        smithy
+        let mut flakes = lock_files::flakes(&preview);
+        let updater = LockUpdater::new(&fleet, &preview)?;
+        updater
             .require(&self.inputs, &mut flakes)
             .map_err(|error| self.with_hint(error, &fleet))?;
         let (mut moved, mut unchanged, mut failed) = (0, 0, 0);
         for flake in &flakes {
-            if smithy.is_interrupted() {
+            if updater.is_interrupted() {
                 screen.say("Interrupted: what is told of above is done.")?;
                 return Ok(ExitCode::from(INTERRUPTED));
             }
             let title = flake.title();
-            match flake.update(&self.inputs, &smithy) {
+            match flake.update(&self.inputs, &updater) {
                 Ok(Outcome::Moved(moves)) => {
                     moved += 1;
                     screen.say(&title)?;
@@ -104,7 +104,7 @@ impl FlakeUpdate {
                     screen.say(&format!("{title}: nothing moved"))?;
                 }
                 Ok(Outcome::Unconcerned) => {}
-                Err(_) if smithy.is_interrupted() => {
+                Err(_) if updater.is_interrupted() => {
                     screen.say("Interrupted: what is told of above is done.")?;
                     return Ok(ExitCode::from(INTERRUPTED));
                 }
@@ -128,7 +128,7 @@ impl FlakeUpdate {
             [] => "None of these machines has a flake: nothing to do.".to_owned(),
             counts => format!("Lock files: {}.", counts.join(", ")),
         })?;
-        Ok(match failed == 0 && forecast.problems.is_empty() {
+        Ok(match failed == 0 && preview.problems.is_empty() {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         })

@@ -12,7 +12,7 @@ use clap::Args;
 use crate::daemon::privileges::Privileges;
 use crate::problem::lines;
 use crate::sshd::handshake;
-use crate::store::accounts::Enrolments;
+use crate::store::accounts::Accounts;
 use crate::store::paths::{Runtime, State};
 use crate::store::permissions;
 use crate::store::permissions::{Depth, Rule};
@@ -101,10 +101,10 @@ fn locked_out(state: &State, runtime: &Runtime) -> Result<Vec<HostName>> {
         "no machine can log in: {}",
         lines(&shared).join("; ")
     );
-    let enrolments = Enrolments::read(state).context("the accounts can't be read")?;
+    let accounts = Accounts::read(state).context("the accounts can't be read")?;
     let mut locked_out = Vec::new();
     let mut problems = Vec::new();
-    for (name, uid) in enrolments.accounts() {
+    for (name, uid) in accounts.all() {
         let found =
             permissions::of_host(state, runtime, name, uid, Depth::Top, Rule::check).problems;
         if !found.is_empty() {
@@ -112,7 +112,7 @@ fn locked_out(state: &State, runtime: &Runtime) -> Result<Vec<HostName>> {
             problems.extend(found);
         }
     }
-    let is_nobody_in = !locked_out.is_empty() && locked_out.len() == enrolments.names().count();
+    let is_nobody_in = !locked_out.is_empty() && locked_out.len() == accounts.names().count();
     ensure!(
         !is_nobody_in,
         "no machine can log in: {}",

@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use super::prompt::Consent;
+use super::prompt::ConfirmOption;
 use super::remote::{Appliance, ApplianceOption};
 use crate::daemon;
 use crate::fleet::PublicKey;
 use crate::sshd;
 use crate::store::paths::{Runtime, State};
 use crate::text::terminal::to_stderr;
-use behind::Laggards;
+use behind::MachinesBehind;
 
 /// Print the appliance's public host key, for fleet.toml and for the machines
 ///
@@ -27,7 +27,7 @@ pub struct HostKey {
     #[command(flatten)]
     step: Step,
     #[command(flatten)]
-    consent: Consent,
+    confirm: ConfirmOption,
     #[command(flatten)]
     appliance: ApplianceOption,
     /// The fleet folder of the appliance
@@ -35,7 +35,7 @@ pub struct HostKey {
     config: PathBuf,
     /// Take no step, and print as JSON who may not know the key
     #[arg(long, hide = true, requires = "Step")]
-    laggards: bool,
+    behind: bool,
 }
 
 #[derive(Debug, Args)]
@@ -59,8 +59,8 @@ impl HostKey {
     /// When the appliance can't be asked, or never ran with this state.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let appliance = self.appliance.find()?;
-        if self.laggards {
-            serde_json::to_writer(&mut *output, &self.find_laggards(&appliance)?)?;
+        if self.behind {
+            serde_json::to_writer(&mut *output, &self.find_behind(&appliance)?)?;
             return Ok(());
         }
         let keys = keys_of(&appliance)?;
@@ -70,7 +70,7 @@ impl HostKey {
         }
         let keys = match (step, &appliance) {
             (None, _) => keys,
-            (Some(step), Appliance::Elsewhere(elsewhere)) => {
+            (Some(step), Appliance::Remote(elsewhere)) => {
                 parse(&elsewhere.read(["host-key", &format!("--{step}"), "--yes"])?)?
             }
             (Some(step), Appliance::Here(state, _)) => {
@@ -97,17 +97,17 @@ impl HostKey {
     }
 
     /// Who may not know the key that they need after this step.
-    fn find_laggards(&self, appliance: &Appliance) -> anyhow::Result<Option<Laggards>> {
+    fn find_behind(&self, appliance: &Appliance) -> anyhow::Result<Option<MachinesBehind>> {
         let of: fn(&State, &Runtime) -> _ = match (self.step.switch, self.step.forget) {
-            (true, _) => Laggards::of_switch,
-            (_, true) => Laggards::of_forget,
+            (true, _) => MachinesBehind::of_switch,
+            (_, true) => MachinesBehind::of_forget,
             _ => return Ok(None),
         };
         match appliance {
             Appliance::Here(state, runtime) => of(state, runtime).map(Some),
-            Appliance::Elsewhere(elsewhere) => {
+            Appliance::Remote(elsewhere) => {
                 let step = self.step.name().map(|step| format!("--{step}"));
-                let words = ["host-key", "--laggards"].into_iter();
+                let words = ["host-key", "--behind"].into_iter();
                 elsewhere.read_json(words.chain(step.as_deref()))
             }
         }
@@ -118,19 +118,19 @@ impl HostKey {
         let Some(other) = keys.get(1).filter(|_| !self.step.prepare) else {
             return Ok(true);
         };
-        if self.consent.is_to_be_asked() {
-            self.consent.require_somebody()?;
-            let laggards = self.find_laggards(appliance)?;
+        if self.confirm.is_to_be_asked() {
+            self.confirm.require_somebody()?;
+            let behind = self.find_behind(appliance)?;
             let what = match self.step.switch {
                 true => "that key was made",
                 false => "the keys changed places",
             };
-            for line in laggards.iter().flat_map(|laggards| laggards.lines(what)) {
+            for line in behind.iter().flat_map(|behind| behind.lines(what)) {
                 to_stderr(&line);
             }
         }
         let other = other.fingerprint();
-        self.consent.ask(&match self.step.switch {
+        self.confirm.ask(&match self.step.switch {
             true => format!(
                 "From the next connection on, a machine that doesn't know {other} refuses this appliance. Switch to it?"
             ),
@@ -182,7 +182,7 @@ pub(super) fn keys_of(appliance: &Appliance) -> anyhow::Result<Vec<PublicKey>> {
                 .map(|key| key.public().clone())
                 .collect())
         }
-        Appliance::Elsewhere(elsewhere) => parse(&elsewhere.read(["host-key"])?),
+        Appliance::Remote(elsewhere) => parse(&elsewhere.read(["host-key"])?),
     }
 }
 

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::check::Findings;
     use crate::fleet;
-    use crate::preview::Forecast;
+    use crate::preview::Preview;
     use crate::scan::{FleetFolder, HostTree};
 
     fn init(folder: &Path) -> anyhow::Result<()> {
@@ -255,10 +255,10 @@ mod tests {
     fn the_example_needs_nothing_to_be_checked_without_a_warning() {
         let folder = tempfile::tempdir().unwrap();
         init(folder.path()).unwrap();
-        let forecast = Forecast::make(folder.path(), &[]).unwrap();
-        assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
-        assert!(forecast.machines.values().all(Option::is_some));
-        let findings = Findings::of(folder.path(), &forecast);
+        let preview = Preview::make(folder.path(), &[]).unwrap();
+        assert!(preview.problems.is_empty(), "{:?}", preview.problems);
+        assert!(preview.machines.values().all(Option::is_some));
+        let findings = Findings::of(folder.path(), &preview);
         assert!(
             findings.errors.is_empty() && findings.warnings.is_empty(),
             "{findings:?}"

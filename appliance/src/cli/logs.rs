@@ -11,7 +11,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::completion;
-use super::{Appliance, ApplianceOption, Elsewhere};
+use super::{Appliance, ApplianceOption, Remote};
 use crate::logs::{Choice, Entry, History, follow, rendering};
 use crate::store::paths::State;
 use crate::text::sanitise;
@@ -69,7 +69,7 @@ impl Logs {
     /// When the appliance can't be asked, or there is no such machine or report.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         match self.appliance.find()? {
-            Appliance::Elsewhere(elsewhere) => return self.ask(&elsewhere, output),
+            Appliance::Remote(elsewhere) => return self.ask(&elsewhere, output),
             Appliance::Here(state, _) if self.follow => self.follow(&state, output)?,
             Appliance::Here(state, _) => self.show(&state, output)?,
         }
@@ -133,7 +133,7 @@ impl Logs {
     }
 
     /// Passes through what another `bento` prints.
-    fn ask(&self, elsewhere: &Elsewhere, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    fn ask(&self, elsewhere: &Remote, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let mut words = vec!["logs".to_owned(), self.name.to_string()];
         words.extend(self.run.iter().map(|run| format!("--run={run}")));
         words.extend(self.count.map(|count| format!("--count={count}")));

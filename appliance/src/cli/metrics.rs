@@ -31,7 +31,7 @@ impl Metrics {
                 output.write_all(readings.render().as_bytes())?;
                 Ok(ExitCode::SUCCESS)
             }
-            Appliance::Elsewhere(elsewhere) => elsewhere.relay(["metrics"]),
+            Appliance::Remote(elsewhere) => elsewhere.relay(["metrics"]),
         }
     }
 }

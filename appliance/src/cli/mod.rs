@@ -28,8 +28,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use fleet_folder::FleetFolderOption;
-pub use prompt::Consent;
-pub use remote::{Appliance, ApplianceOption, Elsewhere, ToldThere};
+pub use prompt::ConfirmOption;
+pub use remote::{Appliance, ApplianceOption, Remote, ToldThere};
 
 /// Keep a fleet of NixOS machines up to date by pull
 #[derive(Debug, Parser)]

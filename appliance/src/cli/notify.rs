@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::completion;
 use super::{Appliance, ApplianceOption};
 use crate::fleet::{Fleet, Notify as Settings};
-use crate::notify::{Book, Condition, Message, Notified, Subject, Told, Way, ways};
+use crate::notify::{Condition, LastSent, Message, Notified, Sink, Subject, Told, ways};
 use crate::sshd::Exits;
 use crate::status::Status;
 use crate::store::atomic_file;
@@ -42,7 +42,7 @@ impl Notify {
     pub fn run(&self, output: &mut dyn Write) -> Result<ExitCode> {
         let (state, runtime) = match self.appliance.find()? {
             Appliance::Here(state, runtime) => (state, runtime),
-            Appliance::Elsewhere(elsewhere) => {
+            Appliance::Remote(elsewhere) => {
                 let name = self.name.as_ref().map(HostName::as_str);
                 let test = self.test.then_some("--test");
                 return elsewhere.relay(["notify"].into_iter().chain(test).chain(name));
@@ -110,8 +110,8 @@ impl Notify {
             let limit = settings.timeout.as_duration().as_secs();
             writeln!(output, "{way}, within {limit} s")?;
             let book = match way {
-                Way::Command(_) => &notified.command,
-                Way::Webhook(_) => &notified.webhook,
+                Sink::Command(_) => &notified.command,
+                Sink::Webhook(_) => &notified.webhook,
             };
             show_book(book, is_meant, output)?;
             let differences = book.differences(&conditions);
@@ -140,7 +140,7 @@ fn settings(state: &State) -> Result<Option<Settings>> {
 
 /// What was told by one way, what was told last first.
 fn show_book(
-    book: &Book,
+    book: &LastSent,
     is_meant: impl Fn(&Subject) -> bool,
     output: &mut dyn Write,
 ) -> Result<()> {

@@ -7,13 +7,13 @@ use clap::Args;
 
 /// Whether a command may go on without asking.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct Consent {
+pub struct ConfirmOption {
     /// Don't ask
     #[arg(long, short)]
     yes: bool,
 }
 
-impl Consent {
+impl ConfirmOption {
     /// Whether somebody has to be asked.
     pub fn is_to_be_asked(self) -> bool {
         !self.yes

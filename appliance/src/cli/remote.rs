@@ -13,7 +13,7 @@ use signal_hook::consts::SIGPIPE;
 
 use super::fleet_folder::{FleetFolderOption, read_settings};
 use crate::fleet::{self, FILE_NAME};
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::preview::change::{Change, Changes, Offer};
 use crate::problem::Problem;
 use crate::store::paths::{Runtime, State};
@@ -38,12 +38,12 @@ pub enum Appliance {
     /// Its state is to be read here.
     Here(State, Runtime),
     /// It is to be asked.
-    Elsewhere(Elsewhere),
+    Remote(Remote),
 }
 
 /// An appliance that is reached by a command.
 #[derive(Debug)]
-pub struct Elsewhere {
+pub struct Remote {
     /// `[server] admin`: never empty.
     command: Vec<String>,
 }
@@ -120,7 +120,7 @@ impl ApplianceOption {
                 place.display()
             );
         }
-        Ok(Appliance::Elsewhere(Elsewhere { command }))
+        Ok(Appliance::Remote(Remote { command }))
     }
 }
 
@@ -133,27 +133,27 @@ impl Appliance {
         match self {
             Appliance::Here(state, _) => Offer::read(state, names)
                 .with_context(|| format!("{} can't be read", state.hosts().display())),
-            Appliance::Elsewhere(elsewhere) => {
+            Appliance::Remote(elsewhere) => {
                 let names = names.iter().map(HostName::as_str);
                 elsewhere.read_json(["published"].into_iter().chain(names))
             }
         }
     }
 
-    /// What would become different by a forecast.
+    /// What would become different by a preview.
     ///
     /// # Errors
     /// When the appliance can't be asked.
-    pub fn changes(&self, forecast: &Forecast) -> anyhow::Result<Changes> {
+    pub fn changes(&self, preview: &Preview) -> anyhow::Result<Changes> {
         let generations = self.offer(&[])?.generations;
         let is_gone = |name: &&HostName| {
-            let fleet = forecast.fleet.as_ref();
-            fleet.is_some_and(|fleet| !fleet.is_former_name(name)) && !forecast.has(name)
+            let fleet = preview.fleet.as_ref();
+            fleet.is_some_and(|fleet| !fleet.is_former_name(name)) && !preview.has(name)
         };
         let gone = generations.keys().filter(is_gone).cloned().collect();
-        let prospects = forecast.machines.values().flatten();
-        let news: Vec<&Manifest> = prospects
-            .map(|prospect| &prospect.manifest)
+        let host_previews = preview.machines.values().flatten();
+        let news: Vec<&Manifest> = host_previews
+            .map(|host_preview| &host_preview.manifest)
             .filter(|new| generations.get(new.host()) != Some(&new.generation()))
             .collect();
         let names: Vec<HostName> = news.iter().map(|new| new.host().clone()).collect();
@@ -170,7 +170,7 @@ impl Appliance {
     }
 }
 
-impl Elsewhere {
+impl Remote {
     /// `bento` there, with these arguments. They must be words without anything that a shell would take apart, since
     /// ssh hands them to one.
     pub fn bento<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {

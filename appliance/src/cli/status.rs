@@ -78,7 +78,7 @@ impl Status {
             Appliance::Here(state, runtime) => {
                 status::Status::read(&state, &runtime, Timestamp::now())?
             }
-            Appliance::Elsewhere(there) => there.read_json(["status", "--json"])?,
+            Appliance::Remote(there) => there.read_json(["status", "--json"])?,
         };
         status.add_problems(slips);
         status.require(&self.choice.names)?;

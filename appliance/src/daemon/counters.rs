@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::error;
 
-use super::problems::Board;
+use super::problems::Problems;
 use crate::metrics::counters::Snapshot;
 use crate::sshd::Sessions;
 use crate::store::paths::Runtime;
@@ -18,16 +18,16 @@ use crate::store::paths::Runtime;
 const ROUND: Duration = Duration::from_secs(1);
 
 /// Looks at the counters once in a while.
-pub(super) struct Scribe {
+pub(super) struct CountersWriter {
     runtime: Runtime,
     sessions: Sessions,
-    board: Arc<Board>,
+    board: Arc<Problems>,
     started: Timestamp,
 }
 
-impl Scribe {
-    pub(super) fn new(runtime: Runtime, sessions: Sessions, board: Arc<Board>) -> Self {
-        Scribe {
+impl CountersWriter {
+    pub(super) fn new(runtime: Runtime, sessions: Sessions, board: Arc<Problems>) -> Self {
+        CountersWriter {
             runtime,
             sessions,
             board,

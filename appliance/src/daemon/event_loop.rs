@@ -14,20 +14,20 @@ use jiff::Timestamp;
 use signal_hook::consts::SIGCHLD;
 use tracing::{error, info, warn};
 
-use super::counters::Scribe;
+use super::counters::CountersWriter;
 use super::init::Foundation;
-use super::intake::{Clerk, Notice};
+use super::intake::{IntakeLoop, Notice};
 use super::notifier::Notifier;
-use super::publish::Office;
+use super::publish::PublishLoop;
 use super::publish::watcher::Watch;
-use super::sshd_probe::{Consequence, Pulse};
+use super::sshd_probe::{Consequence, SshdProbe};
 use super::{Message, Options};
 use crate::daemon::readiness;
 use crate::daemon::readiness::Readiness;
 use crate::metrics::{self, Readings};
 use crate::sshd;
 use crate::sshd::{Event, Exits, Limits, Sessions, Sshd, handshake, is_shortage};
-use crate::store::accounts::Enrolments;
+use crate::store::accounts::Accounts;
 use crate::store::paths::{Runtime, State};
 
 /// How long running sessions get after TERM; podman kills the container after 10 s.
@@ -46,8 +46,8 @@ pub(super) struct Service {
     runtime: Runtime,
     sessions: Sessions,
     sshd: Sshd,
-    pulse: Pulse,
-    directory: Arc<Mutex<Enrolments>>,
+    pulse: SshdProbe,
+    directory: Arc<Mutex<Accounts>>,
     notices: Sender<Notice>,
     exits: Arc<Exits>,
     sender: Sender<Message>,
@@ -83,25 +83,25 @@ impl Service {
             lock,
         } = foundation;
         let sessions = open_sessions(options.listen, &sshd, &sender)?;
-        let directory = Arc::new(Mutex::new(publisher.registrar.enrolments().clone()));
-        let clerk = Arc::new(Clerk::new(
+        let directory = Arc::new(Mutex::new(publisher.registrar.accounts().clone()));
+        let intake_loop = Arc::new(IntakeLoop::new(
             state.clone(),
             runtime.clone(),
             sessions.clone(),
             Arc::clone(&directory),
             Arc::clone(&board),
         ));
-        let notices = start_clerk(&clerk, publisher.registrar.enrolments());
-        let office = Office::new(
+        let notices = start_intake_loop(&intake_loop, publisher.registrar.accounts());
+        let office = PublishLoop::new(
             publisher,
             state.clone(),
             runtime.clone(),
             sessions.clone(),
-            clerk,
+            intake_loop,
             Arc::clone(&board),
             Arc::clone(&directory),
         );
-        let nudges = start_scribe(Scribe::new(
+        let nudges = start_counters_writer(CountersWriter::new(
             runtime.clone(),
             sessions.clone(),
             Arc::clone(&board),
@@ -123,7 +123,7 @@ impl Service {
             runtime,
             sessions,
             sshd,
-            pulse: Pulse::new(),
+            pulse: SshdProbe::new(),
             directory,
             notices,
             exits,
@@ -204,7 +204,7 @@ impl Service {
         if let Event::Ended { uid: None, .. } = event {
             self.pulse.suspect(Instant::now());
         }
-        tell_clerk(event, &self.directory, &self.notices);
+        tell_intake_loop(event, &self.directory, &self.notices);
     }
 
     /// Has sshd serve a connection of the appliance's own.
@@ -278,29 +278,29 @@ fn open_sessions(listen: SocketAddr, sshd: &Sshd, sender: &Sender<Message>) -> R
     })
 }
 
-/// Starts the thread of the clerk. A report may have come just before the last stop, from any of these machines.
-fn start_clerk(clerk: &Arc<Clerk>, enrolments: &Enrolments) -> Sender<Notice> {
+/// Starts the thread of the intake. A report may have come just before the last stop, from any of these machines.
+fn start_intake_loop(intake_loop: &Arc<IntakeLoop>, accounts: &Accounts) -> Sender<Notice> {
     let (notices, received) = mpsc::channel();
-    for name in enrolments.names() {
+    for name in accounts.names() {
         // It is received as soon as the thread runs.
         let _ = notices.send(Notice::Look(name.clone()));
     }
-    let clerk = Arc::clone(clerk);
-    thread::spawn(move || clerk.work(&received));
+    let intake_loop = Arc::clone(intake_loop);
+    thread::spawn(move || intake_loop.work(&received));
     notices
 }
 
 /// Starts the thread of the office.
-fn start_office(mut office: Office, config: PathBuf, ready: impl FnOnce() + Send + 'static) {
+fn start_office(mut office: PublishLoop, config: PathBuf, ready: impl FnOnce() + Send + 'static) {
     let (hints_sender, hints) = mpsc::channel();
     let watch = Watch::new(config, hints_sender);
     thread::spawn(move || office.work(watch, &hints, ready));
 }
 
-/// Starts the thread of the scribe, which says when there may be something to notify of.
-fn start_scribe(scribe: Scribe) -> Receiver<()> {
+/// Starts the thread of the counters thread, which says when there may be something to notify of.
+fn start_counters_writer(counters_writer: CountersWriter) -> Receiver<()> {
     let (sender, nudges) = mpsc::channel();
-    thread::spawn(move || scribe.work(&sender));
+    thread::spawn(move || counters_writer.work(&sender));
     nudges
 }
 
@@ -309,7 +309,7 @@ fn answer_metrics(server: metrics::Server, state: State, runtime: Runtime) -> Re
     server.start(move || Ok(Readings::read(&state, &runtime, Timestamp::now())?.render()))
 }
 
-fn tell_clerk(event: Event, directory: &Mutex<Enrolments>, notices: &Sender<Notice>) {
+fn tell_intake_loop(event: Event, directory: &Mutex<Accounts>, notices: &Sender<Notice>) {
     let account = |uid: u32| Some((directory.lock().ok()?.name(uid).cloned()?, uid));
     let notice = match event {
         Event::Authenticated { session, uid } => {
@@ -322,7 +322,7 @@ fn tell_clerk(event: Event, directory: &Mutex<Enrolments>, notices: &Sender<Noti
         Event::Stopped => None,
     };
     if let Some(notice) = notice {
-        // The clerk's thread only ends with the process.
+        // The intake's thread only ends with the process.
         let _ = notices.send(notice);
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use signal_hook::consts::SIGCHLD;
 use tracing::{info, warn};
 
-use super::problems::Board;
+use super::problems::Problems;
 use super::publish::fleet_in_force;
 use super::publish::reconcile::Publisher;
 use super::{Message, Options};
@@ -43,7 +43,7 @@ pub(super) struct Foundation {
     pub(super) runtime: Runtime,
     pub(super) sshd: Sshd,
     pub(super) publisher: Publisher,
-    pub(super) board: Arc<Board>,
+    pub(super) board: Arc<Problems>,
     /// One appliance at a time may use a state.
     pub(super) lock: File,
 }
@@ -110,7 +110,7 @@ fn prepare(options: &Options) -> Result<Foundation> {
     let host_keys = fleet_in_force::host_keys(&options.config, &state)?;
     let sshd = Sshd::prepare(&state, &runtime, &host_keys)?;
     rouse(&sshd)?;
-    let board = Arc::new(Board::new(&runtime));
+    let board = Arc::new(Problems::new(&runtime));
     let publisher = Publisher::new(options.config.clone(), state.clone(), Arc::clone(&board))
         .with_context(unusable)?;
     Ok(Foundation {

@@ -15,16 +15,16 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::problems::{Board, Source};
+use super::problems::{Problems, Source};
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::report::{self, Writers};
 use crate::sshd::Sessions;
-use crate::store::accounts::Enrolments;
+use crate::store::accounts::Accounts;
 use crate::store::change_lock;
 use crate::store::paths::{Runtime, State};
-use crate::text::log_limiter::Brevity;
-use queue::Agenda;
+use crate::text::log_limiter::LogLimiter;
+use queue::IntakeQueue;
 use quota::MOST_FILES;
 
 /// How soon after its upload a report shows in status, while its session is still open.
@@ -36,7 +36,7 @@ const WATCH: Duration = Duration::from_millis(200);
 /// How far the files of an inbox are counted: what is there in addition doesn't change what is done.
 const COUNTED: usize = 10_000;
 
-/// What the clerk is told.
+/// What the intake is told.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// A session of this machine began.
@@ -56,26 +56,26 @@ pub(super) enum Notice {
 
 /// Takes in reports: one inbox at a time, whoever asks.
 #[derive(Debug)]
-pub(super) struct Clerk {
+pub(super) struct IntakeLoop {
     state: State,
     runtime: Runtime,
     sessions: Sessions,
     /// Who is enrolled.
-    directory: Arc<Mutex<Enrolments>>,
-    board: Arc<Board>,
+    directory: Arc<Mutex<Accounts>>,
+    board: Arc<Problems>,
     /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
-    at_work: Mutex<BTreeMap<HostName, Brevity>>,
+    at_work: Mutex<BTreeMap<HostName, LogLimiter>>,
 }
 
-impl Clerk {
+impl IntakeLoop {
     pub(super) fn new(
         state: State,
         runtime: Runtime,
         sessions: Sessions,
-        directory: Arc<Mutex<Enrolments>>,
-        board: Arc<Board>,
+        directory: Arc<Mutex<Accounts>>,
+        board: Arc<Problems>,
     ) -> Self {
-        Clerk {
+        IntakeLoop {
             state,
             runtime,
             sessions,
@@ -86,9 +86,9 @@ impl Clerk {
     }
 
     /// Works until nobody can tell it anything any more. One pass over one inbox at a time, and what is told and the
-    /// watch in between: no machine keeps the clerk from another for long, nor by coming again and again.
+    /// watch in between: no machine keeps the intake from another for long, nor by coming again and again.
     pub(super) fn work(&self, notices: &Receiver<Notice>) {
-        let mut agenda = Agenda::new(Instant::now());
+        let mut agenda = IntakeQueue::new(Instant::now());
         loop {
             let notice = match agenda.leisure(Instant::now()) {
                 None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -122,7 +122,7 @@ impl Clerk {
         }
     }
 
-    fn take_note(&self, notice: Notice, agenda: &mut Agenda) {
+    fn take_note(&self, notice: Notice, agenda: &mut IntakeQueue) {
         match notice {
             Notice::Opened { host, uid, session } => {
                 self.touch_seen(&host, uid);
@@ -146,7 +146,7 @@ impl Clerk {
     }
 
     /// Ends the sessions of machines that have left too much. What they left is taken in or refused as ever.
-    fn watch(&self, agenda: &mut Agenda) {
+    fn watch(&self, agenda: &mut IntakeQueue) {
         for name in agenda.visits.connected() {
             let state = self.state.host(&name);
             let publications = Publications::of(&state);
@@ -170,7 +170,7 @@ impl Clerk {
     }
 
     /// Makes one pass over each inbox of a machine; one without sessions and with nothing left to take in is done.
-    fn look_at(&self, name: &HostName, agenda: &mut Agenda) {
+    fn look_at(&self, name: &HostName, agenda: &mut IntakeQueue) {
         let writers = agenda.visits.writers(name);
         let state = self.state.host(name);
         let (mut more, mut trouble) = (false, None);
@@ -264,7 +264,7 @@ impl Clerk {
     /// Since when a machine is enrolled. What it says came after that, also where the clock went back since.
     fn enrolled(&self, name: &HostName) -> Timestamp {
         let directory = self.directory.lock();
-        let since = directory.map(|directory| directory.get(name).map(|enrolment| enrolment.since));
+        let since = directory.map(|directory| directory.get(name).map(|account| account.since));
         since.ok().flatten().unwrap_or(Timestamp::MIN)
     }
 
@@ -278,10 +278,10 @@ impl Clerk {
         let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.host(name);
         let inbox = Publications::of(&state).inbox(number);
-        let brevity = spoken.entry(name.clone()).or_default();
+        let limiter = spoken.entry(name.clone()).or_default();
         let now = Instant::now();
         let mut refuse = |entry: &str, reason: &str| {
-            if brevity.may_write(now) {
+            if limiter.may_write(now) {
                 warn!(host = %name, entry, reason, "refused what lay in the inbox");
             }
         };
@@ -297,7 +297,7 @@ impl Clerk {
         activity.refused.add(intake.refused);
         for record in &intake.taken {
             let generation = record.generation().map(|generation| generation.short());
-            if brevity.may_write(now) {
+            if limiter.may_write(now) {
                 info!(host = %name, generation, outcome = record.outcome_name(), "reported");
             }
         }
@@ -307,7 +307,7 @@ impl Clerk {
     /// Says how much wasn't said.
     fn end_silence(&self, name: &HostName) {
         let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept_back = spoken.get_mut(name).map_or(0, Brevity::kept_back);
+        let kept_back = spoken.get_mut(name).map_or(0, LogLimiter::kept_back);
         if kept_back > 0 {
             warn!(host = %name, "… and {kept_back} more that it left, refused or taken in");
         }

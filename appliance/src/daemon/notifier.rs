@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tracing::{error, info, warn};
 
-use super::problems::Board;
+use super::problems::Problems;
 use crate::fleet::{Fleet, Notify};
 use crate::notify::{
-    Book, Condition, Courier, Failure, Message, Next, Notified, Pace, Sequel, Subject, Way, ways,
+    Condition, Delivery, Failure, LastSent, Message, Next, Notified, Pace, Sequel, Sink, Subject,
+    ways,
 };
 use crate::sshd::Exits;
 use crate::status::Status;
@@ -34,7 +35,7 @@ const RETURN: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Notifier {
     state: State,
     runtime: Runtime,
-    board: Arc<Board>,
+    board: Arc<Problems>,
     exits: Arc<Exits>,
     pace: Pace,
     rest: Duration,
@@ -42,7 +43,7 @@ pub(super) struct Notifier {
     hears_silence_from: Instant,
     notified: Notified,
     settings: Option<Notify>,
-    posts: Vec<(Way, Courier)>,
+    posts: Vec<(Sink, Delivery)>,
     conditions: BTreeMap<Subject, Option<Condition>>,
     /// What is wrong with its own files, which the log has once.
     trouble: Option<String>,
@@ -52,7 +53,7 @@ impl Notifier {
     pub(super) fn new(
         state: State,
         runtime: Runtime,
-        board: Arc<Board>,
+        board: Arc<Problems>,
         exits: Arc<Exits>,
     ) -> Self {
         let notified = atomic_file::read_json(&state.notified()).unwrap_or_else(|error| {
@@ -105,7 +106,7 @@ impl Notifier {
         let settings = fleet.and_then(|fleet| fleet.notify);
         if self.settings != settings {
             let ways = settings.iter().flat_map(ways);
-            self.posts = ways.map(|way| (way, Courier::new(self.pace))).collect();
+            self.posts = ways.map(|way| (way, Delivery::new(self.pace))).collect();
             self.settings = settings;
         }
         if self.posts.is_empty() {
@@ -115,10 +116,10 @@ impl Notifier {
         let status = Status::read(&self.state, &self.runtime, now)?;
         self.conditions = Condition::of_all(&status, began < self.hears_silence_from);
         let mut has_forgotten = false;
-        for (way, courier) in &mut self.posts {
+        for (way, delivery) in &mut self.posts {
             let book = book(&mut self.notified, way);
             has_forgotten |= book.forget_removed(&self.conditions);
-            courier.take(&book.differences(&self.conditions), now);
+            delivery.take(&book.differences(&self.conditions), now);
         }
         if has_forgotten {
             self.save()?;
@@ -131,13 +132,13 @@ impl Notifier {
         let mut posts = std::mem::take(&mut self.posts);
         let due = loop {
             let (mut due, mut has_tried) = (None, false);
-            for (way, courier) in &mut posts {
-                match courier.next(Instant::now()) {
+            for (way, delivery) in &mut posts {
+                match delivery.next(Instant::now()) {
                     Next::Nothing => {}
                     Next::Wait(time) => due = Some(due.map_or(time, |due| time.min(due))),
                     Next::Tell(subject, since) => {
                         has_tried = true;
-                        let told = self.tell(way, courier, &subject, since);
+                        let told = self.tell(way, delivery, &subject, since);
                         self.remember(told);
                     }
                 }
@@ -156,8 +157,8 @@ impl Notifier {
     /// Tells by one way of one machine, or of the fleet.
     fn tell(
         &mut self,
-        way: &Way,
-        courier: &mut Courier,
+        way: &Sink,
+        delivery: &mut Delivery,
         subject: &Subject,
         since: Timestamp,
     ) -> anyhow::Result<()> {
@@ -175,7 +176,7 @@ impl Notifier {
                 info!("notified by {way}: {}", message.text);
                 activity.notifications.add(1);
                 book.note(subject, condition, Timestamp::now());
-                courier.succeeded(subject, Instant::now());
+                delivery.succeeded(subject, Instant::now());
             }
             Err(error) => {
                 activity.failed_notifications.add(1);
@@ -183,7 +184,7 @@ impl Notifier {
                     at: Timestamp::now(),
                     error: format!("{error:#}"),
                 });
-                match courier.failed(subject, Instant::now()) {
+                match delivery.failed(subject, Instant::now()) {
                     Sequel::Again(pause) => warn!(
                         "a notification failed: {error:#}; it is tried again in {} s",
                         pause.as_secs()
@@ -218,10 +219,10 @@ impl Notifier {
     }
 }
 
-fn book<'a>(notified: &'a mut Notified, way: &Way) -> &'a mut Book {
+fn book<'a>(notified: &'a mut Notified, way: &Sink) -> &'a mut LastSent {
     match way {
-        Way::Command(_) => &mut notified.command,
-        Way::Webhook(_) => &mut notified.webhook,
+        Sink::Command(_) => &mut notified.command,
+        Sink::Webhook(_) => &mut notified.webhook,
     }
 }
 

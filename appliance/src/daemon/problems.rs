@@ -20,11 +20,11 @@ pub(super) enum Source {
     /// Whoever needs the state as a whole.
     State,
     /// Whoever looks at owners and modes in every machine's way.
-    Way,
+    Sink,
     /// The same, of this machine alone.
     Access(HostName),
     /// Whoever gives this machine an account and a chroot.
-    Enrolment(HostName),
+    AccountRecord(HostName),
     /// Whoever publishes for this machine.
     Publication(HostName),
     /// Whoever takes in its reports.
@@ -35,7 +35,7 @@ pub(super) enum Source {
 
 /// Where problems are told.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct Problems {
     file: PathBuf,
     told: Mutex<Told>,
     /// What is counted of the same threads' work.
@@ -55,7 +55,7 @@ struct Told {
     unwritable: bool,
 }
 
-impl Board {
+impl Problems {
     pub(super) fn new(runtime: &Runtime) -> Self {
         let told = Told {
             problems: BTreeMap::new(),
@@ -65,7 +65,7 @@ impl Board {
             changed: true,
             unwritable: false,
         };
-        Board {
+        Problems {
             file: runtime.problems(),
             told: Mutex::new(told),
             activity: Activity::default(),
@@ -107,7 +107,7 @@ impl Board {
     pub(super) fn forget(&self, name: &HostName) {
         for source in [
             Source::Access,
-            Source::Enrolment,
+            Source::AccountRecord,
             Source::Publication,
             Source::Inbox,
             Source::Contact,
@@ -150,13 +150,13 @@ impl Board {
 mod tests {
     use super::*;
 
-    fn board() -> (tempfile::TempDir, Board) {
+    fn board() -> (tempfile::TempDir, Problems) {
         let folder = tempfile::tempdir().unwrap();
-        let board = Board::new(&Runtime::new(folder.path()));
+        let board = Problems::new(&Runtime::new(folder.path()));
         (folder, board)
     }
 
-    fn written(board: &Board) -> Option<Vec<Problem>> {
+    fn written(board: &Problems) -> Option<Vec<Problem>> {
         atomic_file::read_json(&board.file).unwrap()
     }
 

@@ -21,14 +21,14 @@ use jiff::Timestamp;
 
 use tracing::warn;
 
-use super::intake::Clerk;
-use super::problems::{Board, Source};
+use super::intake::IntakeLoop;
+use super::problems::{Problems, Source};
 use crate::backup;
 use crate::problem::Problem;
 use crate::publication::Publications;
-use crate::report::Ledger;
-use crate::sshd::{Account, Sessions, passwd};
-use crate::store::accounts::Enrolments;
+use crate::report::Summary;
+use crate::sshd::{Login, Sessions, passwd};
+use crate::store::accounts::Accounts;
 use crate::store::change_lock;
 use crate::store::paths::{Runtime, State};
 use crate::store::permissions;
@@ -58,16 +58,16 @@ enum Look {
 }
 
 /// Publishes, and clears away what nobody stands in any more.
-pub(super) struct Office {
+pub(super) struct PublishLoop {
     pub(super) publisher: Publisher,
     pub(super) state: State,
     pub(super) runtime: Runtime,
     pub(super) sessions: Sessions,
-    pub(super) clerk: Arc<Clerk>,
-    pub(super) board: Arc<Board>,
+    pub(super) intake_loop: Arc<IntakeLoop>,
+    pub(super) board: Arc<Problems>,
     /// Whose session is whose, for the supervisor.
-    pub(super) directory: Arc<Mutex<Enrolments>>,
-    accounts: Option<Vec<Account>>,
+    pub(super) directory: Arc<Mutex<Accounts>>,
+    logins: Option<Vec<Login>>,
     /// When owners and modes were looked at last.
     access_checked: Option<Instant>,
     /// Publications that aren't the published ones any more, with the first session that can't stand in them.
@@ -76,26 +76,26 @@ pub(super) struct Office {
     leaving: BTreeMap<u32, u64>,
 }
 
-impl Office {
+impl PublishLoop {
     pub(super) fn new(
         publisher: Publisher,
         state: State,
         runtime: Runtime,
         sessions: Sessions,
-        clerk: Arc<Clerk>,
-        board: Arc<Board>,
-        directory: Arc<Mutex<Enrolments>>,
+        intake_loop: Arc<IntakeLoop>,
+        board: Arc<Problems>,
+        directory: Arc<Mutex<Accounts>>,
     ) -> Self {
         let (superseded, leaving) = Default::default();
-        Office {
+        PublishLoop {
             publisher,
             state,
             runtime,
             sessions,
-            clerk,
+            intake_loop,
             board,
             directory,
-            accounts: None,
+            logins: None,
             access_checked: None,
             superseded,
             leaving,
@@ -144,16 +144,16 @@ impl Office {
         // Before anybody is let in: what is open too far mustn't be seen.
         self.clear_the_way(instant);
         // A publication can take a while, and who is removed is to be out before it.
-        let refused = self.admit(self.remaining(&cycle.accounts)).err();
+        let refused = self.admit(self.remaining(&cycle.logins)).err();
         self.publisher.complete(&mut cycle, now, instant);
         let Cycle {
             unsettled,
-            accounts,
+            logins,
             mut failures,
             mut failed,
             ..
         } = cycle;
-        let refused = self.admit(accounts).err().or(refused);
+        let refused = self.admit(logins).err().or(refused);
         failures.extend(refused.map(|error| self.runtime_problem(&error)));
         // Also when nothing could be published: what nobody needs any more may take just the room that is missing.
         failures.extend(self.clear_away());
@@ -189,8 +189,8 @@ impl Office {
         self.access_checked = Some(now);
         let shared = permissions::shared(&self.state, &self.runtime, Rule::mend);
         let mut mended = shared.mended;
-        self.board.tell(Source::Way, shared.problems);
-        for (name, uid) in self.publisher.registrar.enrolments().accounts() {
+        self.board.tell(Source::Sink, shared.problems);
+        for (name, uid) in self.publisher.registrar.accounts().all() {
             let of_host =
                 permissions::of_host(&self.state, &self.runtime, name, uid, depth, Rule::mend);
             mended += of_host.mended;
@@ -215,33 +215,33 @@ impl Office {
 
     /// Of these accounts and their keys those that are let in already; all of them, if nobody was yet, because most have
     /// a generation since before the appliance started.
-    fn remaining(&self, accounts: &[Account]) -> Vec<Account> {
-        let Some(admitted) = &self.accounts else {
-            return accounts.to_vec();
+    fn remaining(&self, logins: &[Login]) -> Vec<Login> {
+        let Some(admitted) = &self.logins else {
+            return logins.to_vec();
         };
-        let remaining = |account: &Account| {
+        let remaining = |account: &Login| {
             let old = admitted.iter().find(|old| old.uid == account.uid)?;
             let mut account = account.clone();
             account.keys.retain(|key| old.keys.contains(key));
             Some(account)
         };
-        accounts.iter().filter_map(remaining).collect()
+        logins.iter().filter_map(remaining).collect()
     }
 
     /// Lets these accounts in, and nobody else: whoever lost their account or a key is thrown out.
-    fn admit(&mut self, accounts: Vec<Account>) -> anyhow::Result<()> {
-        if self.accounts.as_ref() == Some(&accounts) {
+    fn admit(&mut self, logins: Vec<Login>) -> anyhow::Result<()> {
+        if self.logins.as_ref() == Some(&logins) {
             return Ok(());
         }
-        passwd::write(&self.runtime, &accounts)?;
+        passwd::write(&self.runtime, &logins)?;
         if let Ok(mut directory) = self.directory.lock() {
-            *directory = self.publisher.registrar.enrolments().clone();
+            *directory = self.publisher.registrar.accounts().clone();
         }
         self.sessions
-            .allow(accounts.iter().map(|account| account.uid).collect());
-        for old in self.accounts.replace(accounts).into_iter().flatten() {
+            .allow(logins.iter().map(|account| account.uid).collect());
+        for old in self.logins.replace(logins).into_iter().flatten() {
             let new = self
-                .accounts
+                .logins
                 .iter()
                 .flatten()
                 .find(|account| account.uid == old.uid);
@@ -262,8 +262,8 @@ impl Office {
             Ok(folders) => folders,
             Err(error) => return vec![Problem::of_state(&root, what, &error)],
         };
-        let enrolments = self.publisher.registrar.enrolments();
-        let cleared = removed::clear(&self.state, |name| enrolments.is_kept(name));
+        let accounts = self.publisher.registrar.accounts();
+        let cleared = removed::clear(&self.state, |name| accounts.is_kept(name));
         let problem = cleared.map_err(|error| Problem::of_state(&root, what, &error));
         let mut problems = Vec::from_iter(problem.err());
         for path in folders {
@@ -278,8 +278,8 @@ impl Office {
                 ));
                 continue;
             };
-            let enrolment = self.publisher.registrar.enrolments().get(&name);
-            let cleared = match enrolment.map(|enrolment| enrolment.uid) {
+            let account = self.publisher.registrar.accounts().get(&name);
+            let cleared = match account.map(|account| account.uid) {
                 Some(uid) => self.clear_host(&name, uid),
                 None => self.remove_host(&name, &path),
             };
@@ -291,7 +291,7 @@ impl Office {
 
     fn clear_host(&mut self, name: &HostName, uid: u32) -> io::Result<()> {
         let state = self.state.host(name);
-        self.clerk.correct_contact(name)?;
+        self.intake_loop.correct_contact(name)?;
         let publications = Publications::of(&state);
         let current = publications.current()?;
         // A number comes again when what it named was never switched to.
@@ -314,23 +314,23 @@ impl Office {
                 .is_none_or(|oldest| oldest >= first_elsewhere)
             {
                 // What couldn't be taken in is still there, and nowhere else.
-                self.clerk.empty(name, number)?;
+                self.intake_loop.empty(name, number)?;
                 publications.retire(number)?;
                 self.superseded.remove(&key);
             }
         }
-        publications.prune(|| Ok(Ledger::read(&state)?.installed()))
+        publications.prune(|| Ok(Summary::read(&state)?.installed()))
     }
 
     /// What was published for a machine that was removed goes at once: a session of it that is just being ended finds
     /// nothing there any more. What it has said by then is kept for as long as it can come back.
     fn remove_host(&mut self, name: &HostName, path: &Path) -> io::Result<()> {
-        if self.publisher.registrar.enrolments().is_kept(name) {
-            self.clerk.hear_out(name);
-            self.clerk
+        if self.publisher.registrar.accounts().is_kept(name) {
+            self.intake_loop.hear_out(name);
+            self.intake_loop
                 .while_idle(|| removed::set_aside(&self.state, name))?;
         } else {
-            self.clerk.while_idle(|| fs::remove_dir_all(path))?;
+            self.intake_loop.while_idle(|| fs::remove_dir_all(path))?;
         }
         self.superseded.retain(|(of, _), _| of != name);
         Ok(())
@@ -339,7 +339,7 @@ impl Office {
     /// Gives back the user ids of removed machines whose sessions have ended. Their folders are gone by now. True if
     /// there are others, which must be looked at again soon.
     fn release(&mut self) -> io::Result<bool> {
-        let leaving: Vec<_> = self.publisher.registrar.enrolments().leaving().collect();
+        let leaving: Vec<_> = self.publisher.registrar.accounts().leaving().collect();
         self.leaving.retain(|uid, _| leaving.contains(uid));
         let is_gone = |uid: &u32| {
             let next = self.sessions.next_session();

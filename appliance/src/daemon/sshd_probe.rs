@@ -20,7 +20,7 @@ const PAUSES: [Duration; 5] = [
 
 /// What is known of sshd.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct SshdProbe {
     state: State,
     /// Questions in a row that weren't answered.
     failures: usize,
@@ -45,10 +45,10 @@ pub(super) enum Consequence {
     GiveUp(usize),
 }
 
-impl Pulse {
+impl SshdProbe {
     /// Of an sshd that was just proved to serve.
     pub(super) fn new() -> Self {
-        Pulse {
+        SshdProbe {
             state: State::Calm(None),
             failures: 0,
         }
@@ -106,7 +106,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     /// Asks when it is due, and gives when that was.
-    fn ask(pulse: &mut Pulse) -> Instant {
+    fn ask(pulse: &mut SshdProbe) -> Instant {
         let due = pulse.due().unwrap();
         pulse.ask();
         assert_eq!(pulse.due(), None, "one question at a time");
@@ -115,12 +115,12 @@ mod tests {
 
     #[test]
     fn without_a_reason_nothing_is_asked() {
-        assert_eq!(Pulse::new().due(), None);
+        assert_eq!(SshdProbe::new().due(), None);
     }
 
     #[test]
     fn a_crowd_of_strangers_costs_one_question_in_ten_seconds() {
-        let (mut pulse, start) = (Pulse::new(), Instant::now());
+        let (mut pulse, start) = (SshdProbe::new(), Instant::now());
         let mut questions = 0;
         for tenth in 0..600 {
             let now = start + tenth * SECOND / 10;
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn who_never_answers_is_given_up_after_growing_pauses() {
-        let (mut pulse, start) = (Pulse::new(), Instant::now());
+        let (mut pulse, start) = (SshdProbe::new(), Instant::now());
         pulse.suspect(start);
         let mut asked = Vec::new();
         let tries = loop {
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_answer_ends_the_suspicion() {
-        let (mut pulse, start) = (Pulse::new(), Instant::now());
+        let (mut pulse, start) = (SshdProbe::new(), Instant::now());
         for round in 0..10 {
             let start = start + round * 60 * SECOND;
             pulse.suspect(start);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_shortage_is_no_failure() {
-        let (mut pulse, start) = (Pulse::new(), Instant::now());
+        let (mut pulse, start) = (SshdProbe::new(), Instant::now());
         pulse.suspect(start);
         for _ in 0..100 {
             let now = ask(&mut pulse);

@@ -1,6 +1,6 @@
 //! Machines with the same change, so that it is shown once.
 
-use super::{Changes, Comparison, Comparisons};
+use super::{Changes, Comparison, Diffs};
 
 /// What machines come to in a comparison.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn of(comparisons: &'a Comparisons) -> Self {
+    pub(super) fn of(comparisons: &'a Diffs) -> Self {
         let mut groups = Groups::default();
         for host in &comparisons.hosts {
             let published = host.published.map(|published| published.generation);

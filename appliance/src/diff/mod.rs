@@ -1,6 +1,6 @@
 //! What has changed for each machine since the generation that it runs.
 //!
-//! [`Changes::between`] is the pure core; [`Comparisons::read`] finds what it needs in a state; [`rendering`] shows it
+//! [`Changes::between`] is the pure core; [`Diffs::read`] finds what it needs in a state; [`rendering`] shows it
 //! to a person, and [`packages`] asks Nix what that came to. The document is what `bento diff --json` prints: the machine
 //! that shows it may be another one than the appliance.
 
@@ -23,7 +23,7 @@ pub use content::{Content, Contents};
 
 /// What has changed for each machine: the document that `bento diff --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparisons {
+pub struct Diffs {
     /// The version of this document.
     pub format: Format,
     /// The machines, by name.

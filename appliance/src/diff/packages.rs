@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use bento_protocol::{GenerationId, HostName, SystemPath};
 
 use super::grouping::Groups;
-use super::{Comparison, Comparisons};
+use super::{Comparison, Diffs};
 use crate::text::sanitise::{log, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
@@ -17,7 +17,7 @@ pub type Built<'a> = &'a dyn Fn(&HostName, GenerationId) -> Option<SystemPath>;
 
 /// For each machine that runs something else than is published: which packages become different, or why that can't be
 /// told.
-pub fn compare(comparisons: &Comparisons, built: Built<'_>, terminal: Option<Terminal>) -> String {
+pub fn compare(comparisons: &Diffs, built: Built<'_>, terminal: Option<Terminal>) -> String {
     let groups = Groups::of(comparisons);
     let changed: Vec<_> = groups
         .changed

@@ -6,27 +6,27 @@ use anyhow::Context;
 use bento_protocol::{Format, GenerationId, HostName};
 use jiff::Timestamp;
 
-use super::{Changes, Comparison, Comparisons, Contents, Installed, Version};
+use super::{Changes, Comparison, Contents, Diffs, Installed, Version};
 use crate::publication::published::Published;
 use crate::publication::{Publications, Snapshot};
-use crate::report::{Ledger, Record};
-use crate::store::machines::Roster;
+use crate::report::{Record, Summary};
+use crate::store::machines::KnownMachines;
 use crate::store::paths::State;
 
-impl Comparisons {
+impl Diffs {
     /// Compares, for these machines or all, what they run with what is published.
     ///
     /// # Errors
     /// When there is no state, no machine of a given name, or a file of theirs can't be read.
     pub fn read(state: &State, names: &[HostName]) -> anyhow::Result<Self> {
         let mut contents = Contents::default();
-        let machines = Roster::read(state)?.selection(names)?;
+        let machines = KnownMachines::read(state)?.selection(names)?;
         let compare = |(name, since): (&HostName, &Option<Timestamp>)| {
             compare(state, name, *since, &mut contents)
                 .with_context(|| format!("what is known of {name} can't be read"))
         };
         let hosts = machines.iter().map(compare).collect::<Result<_, _>>()?;
-        Ok(Comparisons {
+        Ok(Diffs {
             format: Format,
             hosts,
             contents: contents.into_found(),
@@ -43,12 +43,12 @@ fn compare(
     let host = state.host(name);
     let cannot = |path: &Path| format!("{} can't be read", path.display());
     let published = Published::read(&host).with_context(|| cannot(&host.published()))?;
-    let ledger = Ledger::read(&host).with_context(|| cannot(&host.ledger()))?;
-    let ledger = match since {
-        Some(since) => ledger.since(since),
-        None => Ledger::default(),
+    let summary = Summary::read(&host).with_context(|| cannot(&host.summary()))?;
+    let summary = match since {
+        Some(since) => summary.since(since),
+        None => Summary::default(),
     };
-    let runs = installed(&ledger);
+    let runs = installed(&summary);
     let publications = Publications::of(&host);
     let snapshot = |id: GenerationId| {
         let found = publications.snapshot(id);
@@ -70,9 +70,9 @@ fn compare(
             generation: published.generation,
             at: published.at,
         }),
-        reported: ledger.newest.is_some(),
-        succeeded: ledger.succeeded.is_some(),
-        running: ledger.newest.as_ref().and_then(Record::running).cloned(),
+        reported: summary.newest.is_some(),
+        succeeded: summary.succeeded.is_some(),
+        running: summary.newest.as_ref().and_then(Record::running).cloned(),
         expected_system: published.and_then(|published| published.expected_system),
         changes,
     })
@@ -88,10 +88,10 @@ fn changes(old: &Snapshot, new: &Snapshot, contents: &mut Contents) -> anyhow::R
 
 /// The generation that the machine ran last, as its reports tell; where it never ran what it had built, the one that it
 /// installed last.
-fn installed(ledger: &Ledger) -> Option<Installed> {
-    let ran = ledger.confirmed.as_ref();
-    let record = ran.or(ledger.succeeded.as_ref())?;
-    let newest = ledger.newest.as_ref().and_then(Record::running);
+fn installed(summary: &Summary) -> Option<Installed> {
+    let ran = summary.confirmed.as_ref();
+    let record = ran.or(summary.succeeded.as_ref())?;
+    let newest = summary.newest.as_ref().and_then(Record::running);
     Some(Installed {
         generation: record.generation()?,
         at: record.received,

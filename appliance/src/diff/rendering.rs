@@ -8,7 +8,7 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::grouping::Groups;
-use super::{Changes, Comparison, Comparisons, Content, FileChange, Side, Sum};
+use super::{Changes, Comparison, Content, Diffs, FileChange, Side, Sum};
 use crate::text::sanitise::{line_as_is, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
@@ -19,7 +19,7 @@ const CONTEXT: usize = 3;
 
 /// The comparison as text: first what has changed, each change once for all machines that share it, then the others, a
 /// line each, and those for which nothing has changed in one line.
-pub fn render(comparisons: &Comparisons, terminal: Option<Terminal>) -> String {
+pub fn render(comparisons: &Diffs, terminal: Option<Terminal>) -> String {
     let mut page = Page {
         comparisons,
         terminal,
@@ -68,7 +68,7 @@ fn incomparable(host: &Comparison) -> String {
 }
 
 struct Page<'a> {
-    comparisons: &'a Comparisons,
+    comparisons: &'a Diffs,
     terminal: Option<Terminal>,
     text: String,
 }

@@ -43,7 +43,7 @@ fn comparison(name: &str, changes: Changes) -> Comparison {
 
 fn shown(hosts: Vec<Comparison>, contents: &[(&str, Content)]) -> String {
     let contents = contents.iter().cloned();
-    let comparisons = Comparisons {
+    let comparisons = Diffs {
         format: Format,
         hosts,
         contents: contents
@@ -319,7 +319,7 @@ leshy runs what is published
 fn colours_are_for_terminals_that_want_them() {
     let new = manifest("{}", vec![file("config/a", "x\n", false)]);
     let changes = Changes::between(&manifest("{}", Vec::<File>::new()), &new);
-    let comparisons = Comparisons {
+    let comparisons = Diffs {
         format: Format,
         hosts: vec![comparison("kikimora", changes)],
         contents: texts(&["x\n"])

@@ -7,7 +7,7 @@ use bento_protocol::HostName;
 use rustix::fs::FileType;
 
 use crate::fleet::PublicKey;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, Stamp};
 
@@ -30,14 +30,14 @@ struct User<'a> {
 }
 
 /// Who isn't a machine of this fleet yet, and how to enrol it.
-pub(crate) fn unknown(forecast: &Forecast) -> Vec<Problem> {
+pub(crate) fn unknown(preview: &Preview) -> Vec<Problem> {
     let mut warnings = Vec::new();
     // What a fleet.toml names that can't be read isn't known.
-    if forecast.fleet.is_none() {
+    if preview.fleet.is_none() {
         return warnings;
     }
     for place in PLACES {
-        let Ok((text, _)) = forecast.folder.text(Path::new(place), LIMIT, false) else {
+        let Ok((text, _)) = preview.folder.text(Path::new(place), LIMIT, false) else {
             continue;
         };
         if !text.contains(GROUP) {
@@ -46,10 +46,10 @@ pub(crate) fn unknown(forecast: &Forecast) -> Vec<Problem> {
         let users = users(&text);
         for user in &users {
             let name = user.name.parse::<HostName>();
-            let is_known = name.as_ref().is_ok_and(|name| forecast.has(name));
-            if !is_known && !is_renamed(user, &users, forecast) {
+            let is_known = name.as_ref().is_ok_and(|name| preview.has(name));
+            if !is_known && !is_renamed(user, &users, preview) {
                 let advice = match name {
-                    Ok(name) => enrolment(&name, user.key, &forecast.folder),
+                    Ok(name) => account(&name, user.key, &preview.folder),
                     Err(error) => error.to_string(),
                 };
                 let what = format!("{} isn't in fleet.toml", user.name);
@@ -61,19 +61,19 @@ pub(crate) fn unknown(forecast: &Forecast) -> Vec<Problem> {
 }
 
 /// Whether it is enrolled under another name, which one of 2022 may need. A key that several users have is no sign of that.
-fn is_renamed(user: &User<'_>, users: &[User<'_>], forecast: &Forecast) -> bool {
+fn is_renamed(user: &User<'_>, users: &[User<'_>], preview: &Preview) -> bool {
     let key_of = |user: &User<'_>| user.key?.parse::<PublicKey>().ok();
     let Some(key) = key_of(user) else {
         return false;
     };
     let others = users.iter().filter(|other| other.name != user.name);
-    let hosts = forecast.fleet.iter().flat_map(|fleet| fleet.hosts.values());
+    let hosts = preview.fleet.iter().flat_map(|fleet| fleet.hosts.values());
     hosts.flat_map(|host| &host.keys).any(|own| *own == key)
         && !others.filter_map(key_of).any(|other| other == key)
 }
 
 /// How to enrol a user. Only what is known for a key is taken over into a command.
-fn enrolment(name: &HostName, key: Option<&str>, folder: &FleetFolder) -> String {
+fn account(name: &HostName, key: Option<&str>, folder: &FleetFolder) -> String {
     let key = key.and_then(|key| key.parse::<PublicKey>().ok());
     let line = key.map(|key| key.authorized_line());
     let Some(line) = line.filter(|line| line.starts_with("ssh-ed25519 ")) else {

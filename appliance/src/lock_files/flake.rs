@@ -8,9 +8,9 @@ use anyhow::{Context, anyhow, bail, ensure};
 use bento_nix::{LOCK_FILE, Tail, add_options, flake_command, reference, update_lock};
 use bento_protocol::{Area, HostName};
 
-use super::{Lock, Outcome, Smithy, named};
+use super::{Lock, LockUpdater, Outcome, named};
 use crate::fleet::Host;
-use crate::preview::Prospect;
+use crate::preview::HostPreview;
 use crate::scan::FleetFolder;
 use crate::store::atomic_file;
 
@@ -20,7 +20,7 @@ pub struct Flake<'a> {
     /// The machines that share it: never empty.
     hosts: Vec<&'a HostName>,
     /// What would be published for the first of them.
-    prospect: &'a Prospect,
+    host_preview: &'a HostPreview,
     /// Where its lock file really lies, relative to the fleet folder, or would.
     lock: PathBuf,
     /// Whether the machines get that.
@@ -38,10 +38,10 @@ impl<'a> Flake<'a> {
     pub(super) fn of(
         name: &'a HostName,
         host: &Host,
-        prospect: &'a Prospect,
+        host_preview: &'a HostPreview,
         folder: &FleetFolder,
     ) -> Self {
-        let find = |name: &str| prospect.tree.config_file(name);
+        let find = |name: &str| host_preview.tree.config_file(name);
         let published = find(LOCK_FILE);
         let source = host.source.as_path();
         let lock = match published {
@@ -54,7 +54,7 @@ impl<'a> Flake<'a> {
         };
         Flake {
             hosts: vec![name],
-            prospect,
+            host_preview,
             lock,
             is_published: published.is_some(),
             file: find("flake.nix").map(|file| file.real.clone()),
@@ -94,12 +94,12 @@ impl<'a> Flake<'a> {
     }
 
     /// Asks Nix for its inputs, pinned or not.
-    pub(super) fn look_at_inputs(&mut self, smithy: &Smithy<'_>) {
+    pub(super) fn look_at_inputs(&mut self, updater: &LockUpdater<'_>) {
         let look = || {
-            let config = self.laid(smithy)?;
+            let config = self.laid(updater)?;
             let mut command = flake_command(&["flake", "metadata", "--json"]);
             command.arg(reference(&config)).arg("--no-write-lock-file");
-            let said = self.ask(smithy, command)?;
+            let said = self.ask(updater, command)?;
             #[derive(serde::Deserialize)]
             struct Metadata {
                 locks: Lock,
@@ -117,7 +117,7 @@ impl<'a> Flake<'a> {
     ///
     /// # Errors
     /// When Nix can't, or its lock file can't be read or written.
-    pub fn update(&self, inputs: &[String], smithy: &Smithy<'_>) -> anyhow::Result<Outcome> {
+    pub fn update(&self, inputs: &[String], updater: &LockUpdater<'_>) -> anyhow::Result<Outcome> {
         if self.has_rival {
             bail!(
                 "{} is the lock file of another flake.nix as well, and each would throw away what the other has pinned: \
@@ -136,18 +136,18 @@ impl<'a> Flake<'a> {
         if !inputs.is_empty() && concerned.is_empty() {
             return Ok(Outcome::Unconcerned);
         }
-        let place = smithy.path.join(&self.lock);
+        let place = updater.path.join(&self.lock);
         ensure!(
             self.is_published || !place.exists(),
             "{} isn't published: what names it in .gitignore, .bentoignore or `exclude` keeps it from the machines",
             place.display()
         );
-        let laid = self.laid(smithy)?.join(LOCK_FILE);
+        let laid = self.laid(updater)?.join(LOCK_FILE);
         let before = read(&laid)?;
-        let config = self.laid(smithy)?;
+        let config = self.laid(updater)?;
         self.ask(
-            smithy,
-            update_lock(smithy.nix.as_ref(), &config, &concerned),
+            updater,
+            update_lock(updater.nix.as_ref(), &config, &concerned),
         )?;
         let after = read(&laid)?;
         let (Some(after), false) = (&after, after == before) else {
@@ -171,24 +171,26 @@ impl<'a> Flake<'a> {
     }
 
     /// Where it lies before Nix, laid at the first time.
-    fn laid(&self, smithy: &Smithy<'_>) -> anyhow::Result<PathBuf> {
+    fn laid(&self, updater: &LockUpdater<'_>) -> anyhow::Result<PathBuf> {
         let name = format!("flake-of-{}", self.hosts[0]);
-        let config = smithy.bench.path(&name).join(Area::Config.folder());
+        let config = updater.bench.path(&name).join(Area::Config.folder());
         if config.exists() {
             return Ok(config);
         }
-        smithy.bench.lay(&name, smithy.folder, &self.prospect.tree)
+        updater
+            .bench
+            .lay(&name, updater.folder, &self.host_preview.tree)
     }
 
     /// Runs Nix, and gives what it said.
-    fn ask(&self, smithy: &Smithy<'_>, mut command: Command) -> anyhow::Result<String> {
-        let terms = self.prospect.manifest.policy().terms();
+    fn ask(&self, updater: &LockUpdater<'_>, mut command: Command) -> anyhow::Result<String> {
+        let terms = self.host_preview.manifest.policy().terms();
         add_options(&mut command, None, &[terms.nix_args.as_slice()]);
         let mut said = Tail::default();
-        let status = smithy
+        let status = updater
             .interruption
             .run(command, &mut |line| said.push(line))?;
-        ensure!(!smithy.is_interrupted(), "interrupted");
+        ensure!(!updater.is_interrupted(), "interrupted");
         match bento_nix::failure("nix flake", status, &said) {
             None => Ok(said.text()),
             Some(failed) => Err(failed),

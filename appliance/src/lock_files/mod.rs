@@ -10,8 +10,8 @@ use anyhow::bail;
 use bento_nix::Version;
 use bento_protocol::HostName;
 
-use crate::build::{Bench, Interruption};
-use crate::preview::Forecast;
+use crate::build::{BuildFolder, Interruption};
+use crate::preview::Preview;
 use crate::scan::FleetFolder;
 
 pub use flake::Flake;
@@ -19,13 +19,13 @@ use lock::Lock;
 
 /// Where lock files are moved.
 #[derive(Debug)]
-pub struct Smithy<'a> {
+pub struct LockUpdater<'a> {
     /// The fleet folder.
     path: &'a Path,
     /// The same, held open.
     folder: &'a FleetFolder,
     nix: Option<Version>,
-    bench: Bench,
+    bench: BuildFolder,
     interruption: Interruption,
 }
 
@@ -40,18 +40,18 @@ pub enum Outcome {
     Unconcerned,
 }
 
-impl<'a> Smithy<'a> {
-    /// For the fleet folder of a forecast.
+impl<'a> LockUpdater<'a> {
+    /// For the fleet folder of a preview.
     ///
     /// # Errors
     /// When there is no room for it.
-    pub fn new(path: &'a Path, forecast: &'a Forecast) -> anyhow::Result<Self> {
-        Ok(Smithy {
+    pub fn new(path: &'a Path, preview: &'a Preview) -> anyhow::Result<Self> {
+        Ok(LockUpdater {
             path,
-            folder: &forecast.folder,
+            folder: &preview.folder,
             nix: bento_nix::version(),
             interruption: Interruption::watch()?,
-            bench: Bench::new()?,
+            bench: BuildFolder::new()?,
         })
     }
 
@@ -95,15 +95,15 @@ impl<'a> Smithy<'a> {
 }
 
 /// The flakes of the machines for which something would be published, each once, by where its files really lie.
-pub fn flakes(forecast: &Forecast) -> Vec<Flake<'_>> {
+pub fn flakes(preview: &Preview) -> Vec<Flake<'_>> {
     let mut flakes: Vec<Flake<'_>> = Vec::new();
-    let hosts = forecast.fleet.iter().flat_map(|fleet| &fleet.hosts);
+    let hosts = preview.fleet.iter().flat_map(|fleet| &fleet.hosts);
     for (name, host) in hosts {
-        let prospect = forecast.machines.get(name).and_then(Option::as_ref);
-        let Some(prospect) = prospect.filter(|it| it.tree.has_config("flake.nix")) else {
+        let host_preview = preview.machines.get(name).and_then(Option::as_ref);
+        let Some(host_preview) = host_preview.filter(|it| it.tree.has_config("flake.nix")) else {
             continue;
         };
-        let flake = Flake::of(name, host, prospect, &forecast.folder);
+        let flake = Flake::of(name, host, host_preview, &preview.folder);
         if let Some(known) = flakes.iter_mut().find(|it| it.is_same(&flake)) {
             known.share_with(name);
             continue;

@@ -84,10 +84,10 @@ fn identity(host: &HostState) -> io::Result<Identity> {
     Ok((folder.dev(), folder.ino()))
 }
 
-/// Whenever reports were taken in the ledger is written anew.
+/// Whenever reports were taken in the summary is written anew.
 fn watch(host: &HostState, wakes: Sender<Wake>) -> anyhow::Result<RecommendedWatcher> {
-    let (ledger, root) = (host.ledger(), host.root().to_owned());
-    let matters = move |path: &Path| path == ledger || path == root;
+    let (summary, root) = (host.summary(), host.root().to_owned());
+    let matters = move |path: &Path| path == summary || path == root;
     let handler = move |event: notify::Result<notify::Event>| {
         let is_news = event.map_or(true, |event| {
             !event.kind.is_access() && event.paths.iter().any(|path| matters(path))

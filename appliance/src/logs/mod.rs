@@ -17,7 +17,7 @@ use serde::Serialize;
 pub use choice::{Choice, ChoiceError};
 
 use crate::report::{Content, Limits, Record, Store};
-use crate::store::machines::{self, Roster};
+use crate::store::machines::{self, KnownMachines};
 use crate::store::paths::State;
 
 /// The reports that are kept of one machine.
@@ -80,7 +80,7 @@ impl History {
     /// # Errors
     /// When there is no such machine in the fleet, or its reports can't be listed.
     pub fn open(state: &State, name: &HostName) -> anyhow::Result<Self> {
-        let since = Roster::read(state)?.since(name)?;
+        let since = KnownMachines::read(state)?.since(name)?;
         let host = state.host(name);
         let store = Store::read(&host, Limits::default()).with_context(|| {
             let folder = host.reports();

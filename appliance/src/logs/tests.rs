@@ -9,7 +9,7 @@ use super::*;
 use crate::fleet;
 use crate::report::fixture::{failure, packed, report, second, system};
 use crate::report::{Writers, take_in};
-use crate::store::accounts::Enrolments;
+use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 
 /// A state with one machine, enrolled some time after others may have had its name.
@@ -26,9 +26,9 @@ impl Ground {
         let name: HostName = "kikimora".parse().unwrap();
         let reading = fleet::read("[server]\naddress = \"x\"\n[hosts.kikimora]\n").unwrap();
         atomic_file::write_json(&state.fleet(), &reading.fleet).unwrap();
-        let mut enrolments = Enrolments::beginning_after(0);
-        enrolments.enrol(&name, second(enrolled)).unwrap();
-        enrolments.write(&state).unwrap();
+        let mut accounts = Accounts::beginning_after(0);
+        accounts.enrol(&name, second(enrolled)).unwrap();
+        accounts.write(&state).unwrap();
         fs::create_dir_all(state.host(&name).root()).unwrap();
         Ground {
             state,
@@ -78,11 +78,11 @@ fn a_renamed_machine_has_what_it_reported_by_the_name_that_it_used_last() {
     let mut ground = Ground::new(0);
     let table = "[server]\naddress = \"x\"\n[hosts.leshy]\nrenamed_from = \"kikimora\"\n";
     let fleet = fleet::read(table).unwrap().fleet.with_former_names();
-    durable::write_json(&ground.state.fleet(), &fleet).unwrap();
+    atomic_file::write_json(&ground.state.fleet(), &fleet).unwrap();
     let leshy: HostName = "leshy".parse().unwrap();
-    let mut enrolments = Enrolments::read(&ground.state).unwrap();
-    enrolments.enrol(&leshy, second(0)).unwrap();
-    enrolments.write(&ground.state).unwrap();
+    let mut accounts = Accounts::read(&ground.state).unwrap();
+    accounts.enrol(&leshy, second(0)).unwrap();
+    accounts.write(&ground.state).unwrap();
     fs::create_dir_all(ground.state.host(&leshy).root()).unwrap();
     let newest = |state: &State| {
         let history = History::open_in_use(state, &leshy).unwrap();

@@ -7,7 +7,7 @@ use bento_protocol::Format;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::sshd::Tally;
+use crate::sshd::SessionCounters;
 use crate::store::atomic_file;
 use crate::store::paths::Runtime;
 
@@ -46,7 +46,12 @@ impl Counter {
 
 impl Activity {
     /// The counters as they are now, with what others count.
-    pub fn snapshot(&self, started: Timestamp, sessions: Tally, problems: usize) -> Snapshot {
+    pub fn snapshot(
+        &self,
+        started: Timestamp,
+        sessions: SessionCounters,
+        problems: usize,
+    ) -> Snapshot {
         Snapshot {
             format: Format,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -77,7 +82,7 @@ pub struct Snapshot {
     /// When it started.
     pub started: Timestamp,
     /// Its sessions.
-    pub sessions: Tally,
+    pub sessions: SessionCounters,
     pub publications: u64,
     pub failed_publications: u64,
     pub reports: u64,

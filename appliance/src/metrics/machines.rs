@@ -64,8 +64,8 @@ impl Readings {
         });
         let what = "the receipt of the machine's last report of a success";
         self.time(text, "success", what, |machine| {
-            let ledger = self.ledgers.get(&machine.name)?;
-            Some(ledger.succeeded.as_ref()?.received)
+            let summary = self.summaries.get(&machine.name)?;
+            Some(summary.succeeded.as_ref()?.received)
         });
     }
 
@@ -114,8 +114,8 @@ impl Readings {
 
     fn newest(&self) -> impl Iterator<Item = (&MachineStatus, &Record)> {
         self.status.hosts.iter().filter_map(|machine| {
-            let ledger = self.ledgers.get(&machine.name)?;
-            Some((machine, ledger.newest.as_ref()?))
+            let summary = self.summaries.get(&machine.name)?;
+            Some((machine, summary.newest.as_ref()?))
         })
     }
 }

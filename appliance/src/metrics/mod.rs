@@ -18,7 +18,7 @@ use jiff::Timestamp;
 pub use self::server::Server;
 use self::text::{Kind, Text};
 use crate::metrics::counters::Snapshot;
-use crate::report::Ledger;
+use crate::report::Summary;
 use crate::status::{HostStatus, Reading, Status};
 use crate::store::paths::{Runtime, State};
 
@@ -28,7 +28,7 @@ pub struct Readings {
     /// What is known of the fleet.
     pub status: Status,
     /// What the reports of each machine come to since it was enrolled; nothing where that can't be read.
-    pub ledgers: BTreeMap<HostName, Ledger>,
+    pub summaries: BTreeMap<HostName, Summary>,
     /// What the appliance counts; none where none runs.
     pub activity: Option<Snapshot>,
 }
@@ -47,7 +47,7 @@ impl Readings {
             )
         })?;
         Ok(Readings {
-            ledgers: reading.ledgers(),
+            summaries: reading.summaries(),
             status: reading.status(now),
             activity,
         })

@@ -140,7 +140,7 @@ fn serve_one<F: Fn() -> anyhow::Result<String>>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Metrics { only_head: bool },
-    Elsewhere,
+    Remote,
     Method,
     Malformed,
 }
@@ -176,7 +176,7 @@ impl Request {
             ("GET", "/metrics") => Request::Metrics { only_head: false },
             ("HEAD", "/metrics") => Request::Metrics { only_head: true },
             (_, "/metrics") => Request::Method,
-            _ => Request::Elsewhere,
+            _ => Request::Remote,
         })
     }
 }
@@ -198,7 +198,7 @@ impl Answer {
                     ("500 Internal Server Error", PLAIN, told.into())
                 }
             },
-            Request::Elsewhere => ("404 Not Found", PLAIN, "there is only /metrics\n".into()),
+            Request::Remote => ("404 Not Found", PLAIN, "there is only /metrics\n".into()),
             Request::Method => (
                 "405 Method Not Allowed",
                 PLAIN,

@@ -11,7 +11,7 @@ use crate::metrics::counters::Activity;
 use crate::problem::Problem;
 use crate::publication::published::Published;
 use crate::report::fixture::{failure, generation, report, second};
-use crate::sshd::Tally;
+use crate::sshd::SessionCounters;
 
 /// The line of a metric, without its value.
 fn value<'text>(text: &'text str, metric: &str) -> Option<&'text str> {
@@ -57,9 +57,9 @@ fn kept() -> Kept {
     kept.tell(&[Problem::new("fleet.toml:3", "is \"wrong\"", "mend it")]);
     let activity = Activity::default();
     activity.reports.add(7);
-    let sessions = Tally {
+    let sessions = SessionCounters {
         authenticated: 2,
-        ..Tally::default()
+        ..SessionCounters::default()
     };
     let snapshot = activity.snapshot(second(0), sessions, 1);
     snapshot.write(&kept.runtime).unwrap();

@@ -29,7 +29,7 @@ impl Default for Pace {
 /// Knows what is still to be told by one way, and when. It keeps no queue: for each machine there is only what is true
 /// now, however long the way was blocked.
 #[derive(Debug)]
-pub struct Courier {
+pub struct Delivery {
     pace: Pace,
     waiting: BTreeMap<Subject, Waiting>,
     /// When something was told of whom, as long as that keeps them quiet.
@@ -49,7 +49,7 @@ struct Waiting {
     since: Timestamp,
 }
 
-/// What a courier has to do next.
+/// What a delivery has to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Nothing before something changes.
@@ -69,10 +69,10 @@ pub enum Sequel {
     GivenUp(usize),
 }
 
-impl Courier {
+impl Delivery {
     /// With nothing to tell yet.
     pub fn new(pace: Pace) -> Self {
-        Courier {
+        Delivery {
             pace,
             waiting: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -179,35 +179,35 @@ mod tests {
 
     #[test]
     fn a_blocked_way_is_tried_again_after_growing_pauses_and_then_given_up() {
-        let mut courier = Courier::new(Pace::default());
+        let mut delivery = Delivery::new(Pace::default());
         let start = Instant::now();
-        courier.take(&differences(&[("a", true), ("b", true)]), at(1));
+        delivery.take(&differences(&[("a", true), ("b", true)]), at(1));
         let (mut now, mut tries) = (start, Vec::new());
         loop {
-            match courier.next(now) {
+            match delivery.next(now) {
                 Next::Tell(subject, since) => {
                     assert_eq!(since, at(1));
                     tries.push((subject.to_string(), (now - start).as_secs()));
-                    courier.failed(&subject, now);
+                    delivery.failed(&subject, now);
                 }
                 Next::Wait(until) => now = until,
                 Next::Nothing => break,
             }
             // That it is still so is no change.
-            courier.take(&differences(&[("a", true), ("b", true)]), at(2));
+            delivery.take(&differences(&[("a", true), ("b", true)]), at(2));
         }
         let expected = [("a", 0), ("b", 10), ("a", 40), ("b", 130)];
         let expected = expected.map(|(name, second)| (name.to_owned(), second));
         assert_eq!(tries, expected, "for all machines together, each in turn");
-        courier.take(&differences(&[("a", true)]), at(3));
+        delivery.take(&differences(&[("a", true)]), at(3));
         assert_eq!(
-            courier.next(now),
+            delivery.next(now),
             Next::Nothing,
             "one less to tell is no reason"
         );
-        courier.take(&differences(&[("a", true), ("b", true)]), at(4));
+        delivery.take(&differences(&[("a", true), ("b", true)]), at(4));
         assert_eq!(
-            courier.next(now),
+            delivery.next(now),
             Next::Tell(machine("a"), at(1)),
             "b changed twice"
         );
@@ -215,34 +215,34 @@ mod tests {
 
     #[test]
     fn only_what_is_true_at_last_is_told() {
-        let mut courier = Courier::new(Pace {
+        let mut delivery = Delivery::new(Pace {
             pauses: [SECOND; 3],
             ..Pace::default()
         });
         let now = Instant::now();
         for change in 1..100 {
-            courier.take(&differences(&[("a", change % 2 == 1)]), at(change));
+            delivery.take(&differences(&[("a", change % 2 == 1)]), at(change));
         }
-        assert_eq!(courier.next(now), Next::Tell(machine("a"), at(99)));
-        assert_eq!(courier.failed(&machine("a"), now), Sequel::Again(SECOND));
-        courier.take(&differences(&[("a", true), ("b", false)]), at(100));
+        assert_eq!(delivery.next(now), Next::Tell(machine("a"), at(99)));
+        assert_eq!(delivery.failed(&machine("a"), now), Sequel::Again(SECOND));
+        delivery.take(&differences(&[("a", true), ("b", false)]), at(100));
         assert_eq!(
-            courier.next(now),
+            delivery.next(now),
             Next::Wait(now + SECOND),
             "a change doesn't hurry it"
         );
-        courier.take(&differences(&[("b", false)]), at(101));
+        delivery.take(&differences(&[("b", false)]), at(101));
         assert_eq!(
-            courier.next(now + SECOND),
+            delivery.next(now + SECOND),
             Next::Tell(machine("b"), at(100))
         );
-        courier.succeeded(&machine("b"), now);
-        assert_eq!(courier.next(now), Next::Nothing);
+        delivery.succeeded(&machine("b"), now);
+        assert_eq!(delivery.next(now), Next::Nothing);
     }
 
     #[test]
     fn a_machine_that_turns_all_the_time_is_told_of_at_intervals_and_as_it_is_at_last() {
-        let mut courier = Courier::new(Pace::default());
+        let mut delivery = Delivery::new(Pace::default());
         let start = Instant::now();
         let quiet = Pace::default().quiet;
         let (mut told, mut is_told_bad) = (Vec::new(), false);
@@ -253,11 +253,11 @@ mod tests {
             let of_a = (bad != is_told_bad).then_some(("a", bad));
             let of_b = (second == 100).then_some(("b", true));
             let all: Vec<_> = of_a.into_iter().chain(of_b).collect();
-            courier.take(&differences(&all), at(second.into()));
-            match courier.next(now) {
+            delivery.take(&differences(&all), at(second.into()));
+            match delivery.next(now) {
                 Next::Tell(subject, since) => {
                     assert!(since <= at(second.into()));
-                    courier.succeeded(&subject, now);
+                    delivery.succeeded(&subject, now);
                     if subject == machine("a") {
                         is_told_bad = bad;
                     }

@@ -13,10 +13,10 @@ pub struct Notified {
     pub format: Format,
     /// What the command was told.
     #[serde(default)]
-    pub command: Book,
+    pub command: LastSent,
     /// What the webhook was told.
     #[serde(default)]
-    pub webhook: Book,
+    pub webhook: LastSent,
 }
 
 impl Default for Notified {
@@ -32,7 +32,7 @@ impl Default for Notified {
 
 /// What was told last of whom. Of whom nothing was told, nothing bad was known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Book {
+pub struct LastSent {
     /// Of the fleet as a whole.
     #[serde(default)]
     pub fleet: Option<Told>,
@@ -73,7 +73,7 @@ pub struct Difference {
     pub since: Option<Timestamp>,
 }
 
-impl Book {
+impl LastSent {
     /// Who is bad and wasn't told to be so, or the other way round.
     pub fn differences(
         &self,
@@ -147,7 +147,7 @@ mod tests {
     }
 
     /// Tells all that differs, and gives whom it told that they are bad, or good.
-    fn tell(book: &mut Book, conditions: &[(&str, Option<Condition>)]) -> Vec<(String, bool)> {
+    fn tell(book: &mut LastSent, conditions: &[(&str, Option<Condition>)]) -> Vec<(String, bool)> {
         let conditions = conditions
             .iter()
             .map(|(name, condition)| match *name {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn at_first_only_what_is_bad_is_told_and_then_each_change_once() {
-        let mut book = Book::default();
+        let mut book = LastSent::default();
         let (bad, good) = (|| Some(BAD), || Some(GOOD));
         assert_eq!(
             tell(&mut book, &[("", good()), ("a", bad()), ("b", good())]),
@@ -191,7 +191,7 @@ mod tests {
             told("a", false)
         );
         let json = serde_json::to_string(&book).unwrap();
-        let mut book: Book = serde_json::from_str(&json).unwrap();
+        let mut book: LastSent = serde_json::from_str(&json).unwrap();
         assert_eq!(
             tell(&mut book, &[("", bad()), ("a", good()), ("b", good())]),
             []
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn since_when_it_is_so_is_told_unless_something_else_was_told_later() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let mut book = Book::default();
+        let mut book = LastSent::default();
         let mut since = |bad, second| {
             let since = Some(at(second));
             let condition = Condition {
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_is_neither_bad_nor_good() {
-        let mut book = Book::default();
+        let mut book = LastSent::default();
         tell(&mut book, &[("", Some(BAD)), ("a", Some(BAD))]);
         assert_eq!(tell(&mut book, &[("", None), ("a", None), ("b", None)]), []);
         assert_eq!(tell(&mut book, &[("", Some(BAD)), ("a", Some(BAD))]), []);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_removed_is_forgotten() {
-        let mut book = Book::default();
+        let mut book = LastSent::default();
         tell(&mut book, &[("a", Some(BAD))]);
         assert_eq!(tell(&mut book, &[]), []);
         assert_eq!(tell(&mut book, &[("a", Some(GOOD))]), []);

@@ -6,7 +6,7 @@ use crate::sshd::Exits;
 
 /// A way by which somebody is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
+pub enum Sink {
     /// A program with its arguments; never empty.
     Command(Vec<String>),
     /// An address to post to.
@@ -14,13 +14,13 @@ pub enum Way {
 }
 
 /// The ways that the settings name.
-pub fn ways(notify: &Notify) -> impl Iterator<Item = Way> {
-    let command = notify.command.clone().map(Way::Command);
-    let webhook = notify.webhook.clone().map(Way::Webhook);
+pub fn ways(notify: &Notify) -> impl Iterator<Item = Sink> {
+    let command = notify.command.clone().map(Sink::Command);
+    let webhook = notify.webhook.clone().map(Sink::Webhook);
     [command, webhook].into_iter().flatten()
 }
 
-impl Way {
+impl Sink {
     /// Tells it, and gives what came back, in one line.
     ///
     /// # Errors
@@ -33,21 +33,21 @@ impl Way {
     ) -> anyhow::Result<String> {
         let limit = notify.timeout.as_duration();
         match self {
-            Way::Command(command) => command::run(command, message, limit, exits),
-            Way::Webhook(webhook) => webhook::post(webhook, message, limit),
+            Sink::Command(command) => command::run(command, message, limit, exits),
+            Sink::Webhook(webhook) => webhook::post(webhook, message, limit),
         }
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Sink {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             // Its arguments may hold a secret.
-            Way::Command(command) => {
+            Sink::Command(command) => {
                 let program = command.first().map(String::as_str);
                 write!(formatter, "command {}", program.unwrap_or_default())
             }
-            Way::Webhook(webhook) => write!(formatter, "webhook {webhook}"),
+            Sink::Webhook(webhook) => write!(formatter, "webhook {webhook}"),
         }
     }
 }

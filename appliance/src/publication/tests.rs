@@ -16,26 +16,26 @@ fn gid() -> u32 {
     rustix::process::getgid().as_raw()
 }
 
-struct World {
+struct Appliance {
     folder: TempDir,
     state: TempDir,
     host: HostState,
     now: Timestamp,
 }
 
-impl World {
+impl Appliance {
     fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
         let host = State::new(state.path()).host(&name());
-        let world = World {
+        let appliance = Appliance {
             folder: tempfile::tempdir().unwrap(),
             state,
             host,
             now: Timestamp::UNIX_EPOCH,
         };
-        world.write("hosts/a/flake.nix", "{}");
-        fs::create_dir_all(world.host.root()).unwrap();
-        world
+        appliance.write("hosts/a/flake.nix", "{}");
+        fs::create_dir_all(appliance.host.root()).unwrap();
+        appliance
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -113,13 +113,13 @@ fn entries(path: &Path) -> Vec<(String, u32, u64, String)> {
 
 #[test]
 fn a_machine_sees_what_the_contract_says() {
-    let world = World::new();
-    world.write("bento-secrets/a/wifi", "password");
-    world.write("hosts/a/bin/run", "#!");
-    let run = world.folder.path().join("hosts/a/bin/run");
+    let appliance = Appliance::new();
+    appliance.write("bento-secrets/a/wifi", "password");
+    appliance.write("hosts/a/bin/run", "#!");
+    let run = appliance.folder.path().join("hosts/a/bin/run");
     fs::set_permissions(run, fs::Permissions::from_mode(0o755)).unwrap();
-    let manifest = world.publish();
-    let chroot = world.chroot();
+    let manifest = appliance.publish();
+    let chroot = appliance.chroot();
     assert_eq!(
         fs::read_link(chroot.join("generation"))
             .unwrap()
@@ -178,7 +178,7 @@ fn a_machine_sees_what_the_contract_says() {
         1
     );
     assert_eq!(
-        world
+        appliance
             .publications()
             .published()
             .unwrap()
@@ -190,14 +190,14 @@ fn a_machine_sees_what_the_contract_says() {
 
 #[test]
 fn nothing_is_seen_before_the_switch_and_all_of_it_after() {
-    let world = World::new();
-    let first = world.publish();
-    world.write("hosts/a/flake.nix", "{ }");
-    let prepared = world.prepare();
-    assert_eq!(world.publications().manifest().unwrap().unwrap(), first);
-    let before = fs::canonicalize(world.chroot()).unwrap();
-    world.publications().switch(prepared).unwrap();
-    assert_ne!(world.publications().manifest().unwrap().unwrap(), first);
+    let appliance = Appliance::new();
+    let first = appliance.publish();
+    appliance.write("hosts/a/flake.nix", "{ }");
+    let prepared = appliance.prepare();
+    assert_eq!(appliance.publications().manifest().unwrap().unwrap(), first);
+    let before = fs::canonicalize(appliance.chroot()).unwrap();
+    appliance.publications().switch(prepared).unwrap();
+    assert_ne!(appliance.publications().manifest().unwrap().unwrap(), first);
     assert_eq!(
         fs::read_to_string(before.join("config/flake.nix")).unwrap(),
         "{}",
@@ -208,20 +208,22 @@ fn nothing_is_seen_before_the_switch_and_all_of_it_after() {
 
 #[test]
 fn deltas_lead_from_the_last_few_generations() {
-    let mut world = World::new();
-    world.write("hosts/a/same.nix", "same");
-    world.write("bento-secrets/a/key", "one");
-    let mut manifests = vec![world.publish()];
+    let mut appliance = Appliance::new();
+    appliance.write("hosts/a/same.nix", "same");
+    appliance.write("bento-secrets/a/key", "one");
+    let mut manifests = vec![appliance.publish()];
     for turn in 0..DELTAS + 2 {
-        world.now += jiff::SignedDuration::from_secs(1);
-        world.write("hosts/a/flake.nix", &format!("{{ turn = {turn}; }}"));
-        manifests.push(world.publish());
+        appliance.now += jiff::SignedDuration::from_secs(1);
+        appliance.write("hosts/a/flake.nix", &format!("{{ turn = {turn}; }}"));
+        manifests.push(appliance.publish());
     }
     let newest = manifests.pop().unwrap();
-    let deltas = fs::read_dir(world.chroot().join("delta")).unwrap().count();
+    let deltas = fs::read_dir(appliance.chroot().join("delta"))
+        .unwrap()
+        .count();
     assert_eq!(deltas, DELTAS);
     for old in manifests.iter().rev().take(DELTAS) {
-        let path = world
+        let path = appliance
             .chroot()
             .join(names::delta(&old.generation()).trim_start_matches('/'));
         let entries = entries(&path);
@@ -234,53 +236,60 @@ fn deltas_lead_from_the_last_few_generations() {
 
 #[test]
 fn unchanged_files_are_shared_between_publications() {
-    let world = World::new();
-    world.write("hosts/a/same.nix", "same");
-    world.publish();
+    let appliance = Appliance::new();
+    appliance.write("hosts/a/same.nix", "same");
+    appliance.publish();
     let inode = |file: &str| {
-        fs::metadata(world.chroot().join("config").join(file))
+        fs::metadata(appliance.chroot().join("config").join(file))
             .unwrap()
             .ino()
     };
     let (same, flake) = (inode("same.nix"), inode("flake.nix"));
-    world.write("hosts/a/flake.nix", "{ }");
-    world.publish();
+    appliance.write("hosts/a/flake.nix", "{ }");
+    appliance.publish();
     assert_eq!(inode("same.nix"), same);
     assert_ne!(inode("flake.nix"), flake);
 }
 
 #[test]
 fn the_time_of_publication_moves_by_a_minute_at_least() {
-    let world = World::new();
-    let changed = |world: &World| {
-        fs::metadata(world.chroot().join("last_change_date"))
+    let appliance = Appliance::new();
+    let changed = |appliance: &Appliance| {
+        fs::metadata(appliance.chroot().join("last_change_date"))
             .unwrap()
             .modified()
             .unwrap()
     };
-    let first = world.publish().generation();
-    assert_eq!(changed(&world), SystemTime::UNIX_EPOCH);
-    world.write("hosts/a/flake.nix", "{ }");
-    assert_ne!(world.publish().generation(), first, "in the same second");
+    let first = appliance.publish().generation();
+    assert_eq!(changed(&appliance), SystemTime::UNIX_EPOCH);
+    appliance.write("hosts/a/flake.nix", "{ }");
+    assert_ne!(
+        appliance.publish().generation(),
+        first,
+        "in the same second"
+    );
     assert_eq!(
-        changed(&world),
+        changed(&appliance),
         SystemTime::UNIX_EPOCH + Duration::from_secs(60)
     );
 }
 
 #[test]
 fn what_changes_while_it_is_read_is_not_published() {
-    let world = World::new();
-    let (fleet, tree, manifest) = world.read();
-    world.write("hosts/a/flake.nix", "[]");
-    let refused = world
+    let appliance = Appliance::new();
+    let (fleet, tree, manifest) = appliance.read();
+    appliance.write("hosts/a/flake.nix", "[]");
+    let refused = appliance
         .publications()
         .prepare(&manifest, &tree, &fleet, gid());
     assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
-    fs::remove_file(world.folder.path().join("hosts/a/flake.nix")).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", world.folder.path().join("hosts/a/flake.nix"))
-        .unwrap();
-    let refused = world
+    fs::remove_file(appliance.folder.path().join("hosts/a/flake.nix")).unwrap();
+    std::os::unix::fs::symlink(
+        "/etc/passwd",
+        appliance.folder.path().join("hosts/a/flake.nix"),
+    )
+    .unwrap();
+    let refused = appliance
         .publications()
         .prepare(&manifest, &tree, &fleet, gid());
     assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
@@ -288,36 +297,42 @@ fn what_changes_while_it_is_read_is_not_published() {
 
 #[test]
 fn an_interrupted_preparation_leaves_nothing_behind() {
-    let world = World::new();
-    world.publish();
-    world.write("hosts/a/flake.nix", "{ }");
-    let _abandoned = world.prepare();
-    assert_eq!(fs::read_dir(world.host.publications()).unwrap().count(), 2);
-    world.publications().remove_debris().unwrap();
-    assert_eq!(world.publications().numbers().unwrap(), [1]);
-    assert_eq!(fs::read_dir(world.host.publications()).unwrap().count(), 1);
-    assert!(world.state.path().exists());
+    let appliance = Appliance::new();
+    appliance.publish();
+    appliance.write("hosts/a/flake.nix", "{ }");
+    let _abandoned = appliance.prepare();
+    assert_eq!(
+        fs::read_dir(appliance.host.publications()).unwrap().count(),
+        2
+    );
+    appliance.publications().remove_debris().unwrap();
+    assert_eq!(appliance.publications().numbers().unwrap(), [1]);
+    assert_eq!(
+        fs::read_dir(appliance.host.publications()).unwrap().count(),
+        1
+    );
+    assert!(appliance.state.path().exists());
 }
 
 #[test]
 fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
-    let world = World::new();
-    let first = world.publish();
-    world.write("hosts/a/flake.nix", "{ }");
+    let appliance = Appliance::new();
+    let first = appliance.publish();
+    appliance.write("hosts/a/flake.nix", "{ }");
     // All of a switch but its last step.
-    let prepared = world.prepare();
-    let manifest = world.host.manifests().join("2.json");
+    let prepared = appliance.prepare();
+    let manifest = appliance.host.manifests().join("2.json");
     atomic_file::write_json(&manifest, &prepared.manifest).unwrap();
-    fs::rename(&prepared.partial, world.host.publications().join("2")).unwrap();
+    fs::rename(&prepared.partial, appliance.host.publications().join("2")).unwrap();
     symlink(
         "publications/2/chroot",
-        world.host.root().join("current.new"),
+        appliance.host.root().join("current.new"),
     )
     .unwrap();
-    fs::write(world.host.manifests().join("3.json.new"), "half").unwrap();
-    world.publications().remove_debris().unwrap();
-    assert_eq!(world.publications().manifest().unwrap().unwrap(), first);
-    assert_eq!(world.publications().numbers().unwrap(), [1]);
+    fs::write(appliance.host.manifests().join("3.json.new"), "half").unwrap();
+    appliance.publications().remove_debris().unwrap();
+    assert_eq!(appliance.publications().manifest().unwrap().unwrap(), first);
+    assert_eq!(appliance.publications().numbers().unwrap(), [1]);
     let names = |folder: &Path| {
         let mut names: Vec<_> = fs::read_dir(folder)
             .unwrap()
@@ -326,25 +341,25 @@ fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
         names.sort();
         names
     };
-    assert_eq!(names(&world.host.manifests()), ["1.json"]);
+    assert_eq!(names(&appliance.host.manifests()), ["1.json"]);
     assert_eq!(
-        names(world.host.root()),
+        names(appliance.host.root()),
         ["current", "manifests", "publications"]
     );
 }
 
 #[test]
 fn a_machine_without_a_publication_has_an_inbox_only() {
-    let world = World::new();
-    world.publications().enrol(gid()).unwrap();
-    world.publications().enrol(gid()).unwrap();
-    assert_eq!(world.publications().numbers().unwrap(), [1]);
-    assert_eq!(fs::read_dir(world.chroot()).unwrap().count(), 1);
-    assert_eq!(world.publications().published().unwrap(), None);
-    assert_eq!(world.publications().manifest().unwrap(), None);
-    world.publish();
-    assert_eq!(world.publications().numbers().unwrap(), [1, 2]);
-    assert!(world.publications().inbox(1).is_dir());
+    let appliance = Appliance::new();
+    appliance.publications().enrol(gid()).unwrap();
+    appliance.publications().enrol(gid()).unwrap();
+    assert_eq!(appliance.publications().numbers().unwrap(), [1]);
+    assert_eq!(fs::read_dir(appliance.chroot()).unwrap().count(), 1);
+    assert_eq!(appliance.publications().published().unwrap(), None);
+    assert_eq!(appliance.publications().manifest().unwrap(), None);
+    appliance.publish();
+    assert_eq!(appliance.publications().numbers().unwrap(), [1, 2]);
+    assert!(appliance.publications().inbox(1).is_dir());
 }
 
 /// All that lies in a folder, but folders, by its path there.
@@ -372,14 +387,14 @@ fn text(snapshot: &Snapshot, path: &str) -> Option<String> {
 
 #[test]
 fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret() {
-    let world = World::new();
-    world.write("hosts/a/same.nix", "same");
-    world.write("bento-secrets/a/wifi", "password");
-    let first = world.publish().generation();
-    world.write("hosts/a/flake.nix", "{ }");
-    let second = world.publish().generation();
+    let appliance = Appliance::new();
+    appliance.write("hosts/a/same.nix", "same");
+    appliance.write("bento-secrets/a/wifi", "password");
+    let first = appliance.publish().generation();
+    appliance.write("hosts/a/flake.nix", "{ }");
+    let second = appliance.publish().generation();
     let same = |folder: &str| {
-        let path = world
+        let path = appliance
             .host
             .root()
             .join(folder)
@@ -388,12 +403,12 @@ fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret()
     };
     let shared = same("publications/1");
     // A start after it was cut off goes on where it was.
-    fs::remove_dir_all(world.publications().inbox(1)).unwrap();
-    world.publications().retire(1).unwrap();
+    fs::remove_dir_all(appliance.publications().inbox(1)).unwrap();
+    appliance.publications().retire(1).unwrap();
 
-    assert_eq!(world.publications().numbers().unwrap(), [2]);
+    assert_eq!(appliance.publications().numbers().unwrap(), [2]);
     assert_eq!(
-        everything(&world.host.kept()),
+        everything(&appliance.host.kept()),
         [
             "1/chroot/config/flake.nix",
             "1/chroot/config/same.nix",
@@ -401,10 +416,10 @@ fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret()
         ]
     );
     assert_eq!((same("kept/1"), same("publications/2")), (shared, shared));
-    let mode = fs::metadata(world.host.kept()).unwrap().mode() & 0o7777;
+    let mode = fs::metadata(appliance.host.kept()).unwrap().mode() & 0o7777;
     assert_eq!(mode, 0o700, "the machine's group can't enter it");
 
-    let snapshot = |id| world.publications().snapshot(id).unwrap().unwrap();
+    let snapshot = |id| appliance.publications().snapshot(id).unwrap().unwrap();
     let (old, new) = (snapshot(first), snapshot(second));
     assert_eq!(text(&old, "config/flake.nix").unwrap(), "{}");
     assert_eq!(text(&new, "config/flake.nix").unwrap(), "{ }");
@@ -412,7 +427,7 @@ fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret()
     assert_eq!(text(&old, "secrets/wifi"), None);
     assert_eq!(text(&old, "config/other"), None);
     assert!(
-        world
+        appliance
             .publications()
             .snapshot("0".repeat(64).parse().unwrap())
             .unwrap()
@@ -422,28 +437,28 @@ fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret()
 
 #[test]
 fn what_is_kept_are_the_last_few_and_what_is_in_use_however_old() {
-    let mut world = World::new();
+    let mut appliance = Appliance::new();
     let mut ids = vec![];
-    let turn = |world: &mut World, turn: usize| {
-        world.now += jiff::SignedDuration::from_secs(1);
-        world.write("hosts/a/flake.nix", &format!("{{ turn = {turn}; }}"));
-        let id = world.publish().generation();
-        for number in world.publications().numbers().unwrap() {
-            if world.publications().current().unwrap() != Some(number) {
-                world.publications().retire(number).unwrap();
+    let turn = |appliance: &mut Appliance, turn: usize| {
+        appliance.now += jiff::SignedDuration::from_secs(1);
+        appliance.write("hosts/a/flake.nix", &format!("{{ turn = {turn}; }}"));
+        let id = appliance.publish().generation();
+        for number in appliance.publications().numbers().unwrap() {
+            if appliance.publications().current().unwrap() != Some(number) {
+                appliance.publications().retire(number).unwrap();
             }
         }
         id
     };
     for number in 1..=DELTAS + 1 {
-        ids.push(turn(&mut world, number));
+        ids.push(turn(&mut appliance, number));
         let never = || -> io::Result<_> { panic!("nothing is older than the last few") };
-        world.publications().prune(never).unwrap();
+        appliance.publications().prune(never).unwrap();
     }
     for number in DELTAS + 2..=DELTAS + 4 {
-        ids.push(turn(&mut world, number));
+        ids.push(turn(&mut appliance, number));
         let in_use = vec![ids[1], *ids.last().unwrap(), ids[DELTAS]];
-        world.publications().prune(|| Ok(in_use)).unwrap();
+        appliance.publications().prune(|| Ok(in_use)).unwrap();
     }
     let names = |folder: PathBuf| {
         let mut names: Vec<_> = fs::read_dir(folder)
@@ -453,50 +468,50 @@ fn what_is_kept_are_the_last_few_and_what_is_in_use_however_old() {
         names.sort();
         names
     };
-    assert_eq!(names(world.host.kept()), ["2", "4", "5", "6", "7", "8"]);
+    assert_eq!(names(appliance.host.kept()), ["2", "4", "5", "6", "7", "8"]);
     assert_eq!(
-        names(world.host.manifests()),
+        names(appliance.host.manifests()),
         [
             "2.json", "4.json", "5.json", "6.json", "7.json", "8.json", "9.json"
         ]
     );
-    let snapshot = world.publications().snapshot(ids[1]).unwrap().unwrap();
+    let snapshot = appliance.publications().snapshot(ids[1]).unwrap().unwrap();
     assert_eq!(
         text(&snapshot, "config/flake.nix").unwrap(),
         "{ turn = 2; }"
     );
 
     // A removal that was cut off after its first step goes on.
-    fs::remove_file(world.host.kept().join("2/published.json")).unwrap();
+    fs::remove_file(appliance.host.kept().join("2/published.json")).unwrap();
     let in_use = vec![ids[1]];
-    world.publications().prune(|| Ok(in_use)).unwrap();
-    assert_eq!(names(world.host.kept()), ["4", "5", "6", "7", "8"]);
-    assert!(!world.host.manifests().join("2.json").exists());
+    appliance.publications().prune(|| Ok(in_use)).unwrap();
+    assert_eq!(names(appliance.host.kept()), ["4", "5", "6", "7", "8"]);
+    assert!(!appliance.host.manifests().join("2.json").exists());
 }
 
 #[test]
 fn what_is_kept_makes_room_and_leaves_the_names_of_what_there_was() {
-    let world = World::new();
-    let first = world.publish().generation();
-    world.write("hosts/a/flake.nix", "{ }");
-    world.publish();
-    world.publications().retire(1).unwrap();
-    let state = State::new(world.state.path());
+    let appliance = Appliance::new();
+    let first = appliance.publish().generation();
+    appliance.write("hosts/a/flake.nix", "{ }");
+    appliance.publish();
+    appliance.publications().retire(1).unwrap();
+    let state = State::new(appliance.state.path());
     assert!(make_room(&state).unwrap());
     assert!(!make_room(&state).unwrap(), "nothing is left to be removed");
-    let old = world.publications().snapshot(first).unwrap().unwrap();
+    let old = appliance.publications().snapshot(first).unwrap().unwrap();
     assert_eq!(old.manifest.files().len(), 1);
     assert_eq!(text(&old, "config/flake.nix"), None);
 }
 
 #[test]
 fn of_a_machine_for_which_nothing_was_published_nothing_is_kept() {
-    let world = World::new();
-    world.publications().enrol(gid()).unwrap();
-    world.publish();
-    world.publications().retire(1).unwrap();
-    assert_eq!(world.publications().numbers().unwrap(), [2]);
-    assert!(!world.host.kept().exists());
+    let appliance = Appliance::new();
+    appliance.publications().enrol(gid()).unwrap();
+    appliance.publish();
+    appliance.publications().retire(1).unwrap();
+    assert_eq!(appliance.publications().numbers().unwrap(), [2]);
+    assert!(!appliance.host.kept().exists());
 }
 
 mod symlinks;

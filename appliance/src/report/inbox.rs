@@ -8,7 +8,7 @@ use anyhow::Context;
 use bento_protocol::HostName;
 use jiff::Timestamp;
 
-use super::{Content, Ledger, Limits, Record, Store, gzip};
+use super::{Content, Limits, Record, Store, Summary, gzip};
 use crate::store::paths::HostState;
 
 use entry::{Entry, Inbox};
@@ -55,7 +55,7 @@ pub fn count(logs: &Path, most: usize) -> usize {
 }
 
 /// Takes in what lies in one inbox (`<publication>/logs`): copies each report to what is kept of the machine, makes
-/// that last, writes the ledger, and only then removes it from the inbox, so that a crash can't lose a report. One
+/// that last, writes the summary, and only then removes it from the inbox, so that a crash can't lose a report. One
 /// that was taken in before is known by the id of its run.
 ///
 /// What isn't a report is removed, and `refuse` is told. Only one caller at a time may take in for a machine.
@@ -98,7 +98,7 @@ fn take_in_within(
         )
     };
     let store = Store::open(keep, limits).with_context(cannot_keep)?;
-    let ledger = Ledger::reconcile(keep, &store).with_context(cannot_keep)?;
+    let summary = Summary::reconcile(keep, &store).with_context(cannot_keep)?;
     let mut pass = Pass {
         inbox,
         host,
@@ -106,7 +106,7 @@ fn take_in_within(
         writers,
         now,
         store,
-        ledger,
+        summary,
         refuse,
         kept: Vec::new(),
         intake: Intake::default(),
@@ -137,9 +137,9 @@ struct Pass<'a> {
     writers: Writers,
     now: Timestamp,
     store: Store,
-    ledger: Ledger,
+    summary: Summary,
     refuse: Refuse<'a>,
-    /// The entries whose report is kept: removed once the ledger is written.
+    /// The entries whose report is kept: removed once the summary is written.
     kept: Vec<&'a CStr>,
     intake: Intake,
 }
@@ -172,12 +172,12 @@ impl<'a> Pass<'a> {
 
     fn keep(&mut self, identity: &str, content: Content, log: &[u8]) -> std::io::Result<()> {
         let record = Record {
-            sequence: self.ledger.next,
+            sequence: self.summary.next,
             received: self.now,
             content,
         };
         self.store.add(&record, identity, log)?;
-        self.ledger.note(&record);
+        self.summary.note(&record);
         self.intake.taken.push(record);
         Ok(())
     }
@@ -185,22 +185,22 @@ impl<'a> Pass<'a> {
     fn refuse(&mut self, entry: &Entry, refusal: &Refusal) {
         let reason = crate::text::sanitise::one_line(&refusal.to_string(), 300);
         (self.refuse)(&entry.shown(), &reason);
-        self.ledger.refused += 1;
+        self.summary.refused += 1;
         self.intake.refused += 1;
         self.remove(&entry.name);
     }
 
-    /// Keeps the limits, writes the ledger, and then removes from the inbox what is kept.
+    /// Keeps the limits, writes the summary, and then removes from the inbox what is kept.
     fn finish(&mut self) -> std::io::Result<()> {
         if self.kept.is_empty() && self.intake.refused == 0 {
             return Ok(());
         }
-        let dropped = self.store.prune(&self.ledger.essential())?;
+        let dropped = self.store.prune(&self.summary.essential())?;
         if dropped > 0 {
             tracing::info!(host = %self.host, dropped, "removed the oldest reports: this machine's limit is reached");
         }
-        self.ledger.count(&self.store);
-        self.ledger.write(self.keep)?;
+        self.summary.count(&self.store);
+        self.summary.write(self.keep)?;
         for name in std::mem::take(&mut self.kept) {
             self.remove(name);
         }

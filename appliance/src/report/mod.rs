@@ -1,6 +1,6 @@
 //! Reports: from the inbox of a machine, which is hostile until shown otherwise, to what status and logs read.
 //!
-//! [`take_in`] empties an inbox: what is a report becomes a [`Record`] in the [`Store`], what isn't is refused. The [`Ledger`] sums up the store, so that status never opens a report.
+//! [`take_in`] empties an inbox: what is a report becomes a [`Record`] in the [`Store`], what isn't is refused. The [`Summary`] sums up the store, so that status never opens a report.
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -13,4 +13,4 @@ mod summary;
 pub use inbox::{Intake, Refuse, Writers, count, take_in};
 pub use record::{Content, Record};
 pub use store::{Limits, Store, copy};
-pub use summary::Ledger;
+pub use summary::Summary;

@@ -170,8 +170,8 @@ impl Record {
         )
     }
 
-    /// The same within 8 KiB, for the ledger: a machine can fill a report with 8 MiB, and status reads a
-    /// thousand ledgers.
+    /// The same within 8 KiB, for the summary: a machine can fill a report with 8 MiB, and status reads a
+    /// thousand summaries.
     #[must_use]
     pub fn brief(&self) -> Record {
         let mut brief = self.clone();

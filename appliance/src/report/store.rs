@@ -24,7 +24,7 @@ pub fn copy(from: &HostState, to: &HostState) -> io::Result<()> {
         let entry = entry?;
         fs::hard_link(entry.path(), to.reports().join(entry.file_name()))?;
     }
-    match fs::hard_link(from.ledger(), to.ledger()) {
+    match fs::hard_link(from.summary(), to.summary()) {
         Err(error) if is_missing(&error) => Ok(()),
         linked => linked,
     }

@@ -15,7 +15,7 @@ use crate::store::paths::HostState;
 ///
 /// Its records are brief ones, see [`Record::brief`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct Summary {
     /// The version of this document.
     pub format: Format,
     /// The sequence number of the next report.
@@ -52,9 +52,9 @@ const TURNS: usize = 8;
 /// For how long it is said that there are two machines after one of them was silent.
 const TWIN_SAID: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-impl Default for Ledger {
+impl Default for Summary {
     fn default() -> Self {
-        Ledger {
+        Summary {
             format: Format,
             next: 1,
             kept: 0,
@@ -69,37 +69,37 @@ impl Default for Ledger {
     }
 }
 
-impl Ledger {
-    /// Reads a machine's ledger without changing anything; if the file is missing or damaged, makes it anew from
+impl Summary {
+    /// Reads a machine's summary without changing anything; if the file is missing or damaged, makes it anew from
     /// the store. Empty for a machine that never reported.
     pub fn read(keep: &HostState) -> io::Result<Self> {
-        match atomic_file::read_json(&keep.ledger()) {
-            Ok(Some(ledger)) => Ok(ledger),
-            Ok(None) if !keep.reports().exists() => Ok(Ledger::default()),
-            _ => Ledger::default().rebuilt(&Store::read(keep, Limits::default())?),
+        match atomic_file::read_json(&keep.summary()) {
+            Ok(Some(summary)) => Ok(summary),
+            Ok(None) if !keep.reports().exists() => Ok(Summary::default()),
+            _ => Summary::default().rebuilt(&Store::read(keep, Limits::default())?),
         }
     }
 
-    /// Reads a machine's ledger and brings it up to date with its store: a crash can leave it a step behind.
+    /// Reads a machine's summary and brings it up to date with its store: a crash can leave it a step behind.
     pub(super) fn reconcile(keep: &HostState, store: &Store) -> io::Result<Self> {
-        let ledger: Ledger = match atomic_file::read_json(&keep.ledger()) {
-            Ok(ledger) => ledger.unwrap_or_default(),
+        let summary: Summary = match atomic_file::read_json(&keep.summary()) {
+            Ok(summary) => summary.unwrap_or_default(),
             Err(error) => {
-                tracing::warn!(ledger = %keep.ledger().display(), %error, "the ledger can't be read: made anew");
-                Ledger::default()
+                tracing::warn!(summary = %keep.summary().display(), %error, "the summary can't be read: made anew");
+                Summary::default()
             }
         };
         match store.newest() {
-            Some(newest) if newest >= ledger.next => ledger.rebuilt(store),
-            _ => Ok(ledger),
+            Some(newest) if newest >= summary.next => summary.rebuilt(store),
+            _ => Ok(summary),
         }
     }
 
-    /// The ledger that the store gives, with the count of refusals that this one had.
+    /// The summary that the store gives, with the count of refusals that this one had.
     fn rebuilt(&self, store: &Store) -> io::Result<Self> {
-        let mut rebuilt = Ledger {
+        let mut rebuilt = Summary {
             refused: self.refused,
-            ..Ledger::default()
+            ..Summary::default()
         };
         for record in store.records() {
             rebuilt.note(&record);
@@ -162,7 +162,7 @@ impl Ledger {
         self.dropped = (self.next - 1).saturating_sub(self.kept);
     }
 
-    /// The numbers of the reports that the store must keep, however old, so that this ledger can be made again.
+    /// The numbers of the reports that the store must keep, however old, so that this summary can be made again.
     pub(super) fn essential(&self) -> [Option<u64>; 4] {
         let number = |record: &Option<Record>| record.as_ref().map(|record| record.sequence);
         [
@@ -175,7 +175,7 @@ impl Ledger {
 
     /// Writes it down.
     pub(super) fn write(&self, keep: &HostState) -> io::Result<()> {
-        atomic_file::write_json(&keep.ledger(), self)
+        atomic_file::write_json(&keep.summary(), self)
     }
 
     /// How many runs were reported.
@@ -195,7 +195,7 @@ impl Ledger {
         generations.collect()
     }
 
-    /// The ledger without what was received before a time: a name that is enrolled again begins anew.
+    /// The summary without what was received before a time: a name that is enrolled again begins anew.
     #[must_use]
     pub fn since(mut self, time: Timestamp) -> Self {
         for record in [
@@ -221,17 +221,17 @@ mod tests {
     use crate::report::fixture::{Machine, failure, record, report, second, system};
 
     /// Keeps reports as a pass over the inbox does.
-    fn keep(machine: &Machine, reports: &[Report], limits: Limits) -> Ledger {
+    fn keep(machine: &Machine, reports: &[Report], limits: Limits) -> Summary {
         let mut store = Store::open(&machine.keep, limits).unwrap();
-        let mut ledger = Ledger::reconcile(&machine.keep, &store).unwrap();
+        let mut summary = Summary::reconcile(&machine.keep, &store).unwrap();
         for report in reports {
-            let record = record(ledger.next, report.clone());
+            let record = record(summary.next, report.clone());
             store.add(&record, &report.run.to_string(), b"").unwrap();
-            ledger.note(&record);
-            store.prune(&ledger.essential()).unwrap();
+            summary.note(&record);
+            store.prune(&summary.essential()).unwrap();
         }
-        ledger.count(&store);
-        ledger
+        summary.count(&store);
+        summary
     }
 
     fn sequence(record: &Option<Record>) -> u64 {
@@ -265,18 +265,18 @@ mod tests {
     #[test]
     fn it_remembers_the_reports_that_matter() {
         let machine = Machine::new();
-        let ledger = keep(&machine, &history(), Limits::default());
-        assert_eq!(sequence(&ledger.confirmed), 2);
-        assert_eq!(sequence(&ledger.succeeded), 3);
-        assert_eq!(sequence(&ledger.standing), 4);
-        assert_eq!(sequence(&ledger.newest), 12);
-        assert_eq!((ledger.runs(), ledger.kept, ledger.dropped), (12, 12, 0));
+        let summary = keep(&machine, &history(), Limits::default());
+        assert_eq!(sequence(&summary.confirmed), 2);
+        assert_eq!(sequence(&summary.succeeded), 3);
+        assert_eq!(sequence(&summary.standing), 4);
+        assert_eq!(sequence(&summary.newest), 12);
+        assert_eq!((summary.runs(), summary.kept, summary.dropped), (12, 12, 0));
     }
 
     #[test]
     fn it_can_be_made_anew_from_the_store_also_when_old_reports_are_gone() {
         let machine = Machine::new();
-        let ledger = keep(
+        let summary = keep(
             &machine,
             &history(),
             Limits {
@@ -284,57 +284,57 @@ mod tests {
                 bytes: 1 << 20,
             },
         );
-        assert_eq!((ledger.kept, ledger.dropped), (5, 7));
-        assert_eq!(Ledger::read(&machine.keep).unwrap(), ledger, "missing");
-        fs::write(machine.keep.ledger(), "{").unwrap();
-        assert_eq!(Ledger::read(&machine.keep).unwrap(), ledger, "damaged");
+        assert_eq!((summary.kept, summary.dropped), (5, 7));
+        assert_eq!(Summary::read(&machine.keep).unwrap(), summary, "missing");
+        fs::write(machine.keep.summary(), "{").unwrap();
+        assert_eq!(Summary::read(&machine.keep).unwrap(), summary, "damaged");
     }
 
     #[test]
     fn one_that_a_crash_left_behind_catches_up() {
         let machine = Machine::new();
         let behind = keep(&machine, &history()[..2], Limits::default());
-        Ledger {
+        Summary {
             refused: 7,
             ..behind
         }
         .write(&machine.keep)
         .unwrap();
-        let ledger = keep(&machine, &history()[2..], Limits::default());
+        let summary = keep(&machine, &history()[2..], Limits::default());
         let store = Store::read(&machine.keep, Limits::default()).unwrap();
-        let caught_up = Ledger::reconcile(&machine.keep, &store).unwrap();
-        assert_eq!(caught_up, ledger);
+        let caught_up = Summary::reconcile(&machine.keep, &store).unwrap();
+        assert_eq!(caught_up, summary);
         assert_eq!(caught_up.refused, 7);
     }
 
     #[test]
     fn a_number_is_never_used_twice() {
         let machine = Machine::new();
-        let ledger = keep(&machine, &history(), Limits::default());
-        ledger.write(&machine.keep).unwrap();
+        let summary = keep(&machine, &history(), Limits::default());
+        summary.write(&machine.keep).unwrap();
         fs::remove_dir_all(machine.keep.reports()).unwrap();
         let store = Store::open(&machine.keep, Limits::default()).unwrap();
-        assert_eq!(Ledger::reconcile(&machine.keep, &store).unwrap().next, 13);
+        assert_eq!(Summary::reconcile(&machine.keep, &store).unwrap().next, 13);
     }
 
     #[test]
     fn a_machine_that_never_reported_has_an_empty_one() {
         let machine = Machine::new();
-        assert_eq!(Ledger::read(&machine.keep).unwrap(), Ledger::default());
+        assert_eq!(Summary::read(&machine.keep).unwrap(), Summary::default());
         assert!(!machine.keep.reports().exists());
     }
 
     #[test]
-    fn what_came_before_an_enrolment_is_of_another_machine() {
+    fn what_came_before_an_account_is_of_another_machine() {
         let machine = Machine::new();
-        let ledger = keep(&machine, &history(), Limits::default());
-        let later = ledger.clone().since(second(4));
+        let summary = keep(&machine, &history(), Limits::default());
+        let later = summary.clone().since(second(4));
         assert_eq!(
             (later.confirmed.is_none(), later.succeeded.is_none()),
             (true, true)
         );
         assert_eq!(sequence(&later.standing), 4);
-        assert!(ledger.since(second(13)).judged().is_none());
+        assert!(summary.since(second(13)).judged().is_none());
     }
 
     // Issue 10, line 29.
@@ -342,17 +342,17 @@ mod tests {
     fn two_machines_with_one_key_take_turns_and_one_that_is_installed_anew_does_not() {
         let day = |day: i64| second(day * 86_400);
         let heard = |machines: &[(char, i64)]| {
-            let mut ledger = Ledger::default();
+            let mut summary = Summary::default();
             for (machine, at) in machines {
                 let sent = Report {
                     machine: (*machine != '-').then(|| Digest::of(machine.to_string())),
                     ..report('a')
                 };
-                let mut record = record(ledger.next, sent);
+                let mut record = record(summary.next, sent);
                 record.received = day(*at);
-                ledger.note(&record);
+                summary.note(&record);
             }
-            ledger
+            summary
         };
         let silent = [
             &[('a', 0), ('a', 1), ('b', 1), ('b', 2)][..],
@@ -397,6 +397,6 @@ mod tests {
         keep(&machine, &[hostile], Limits::default())
             .write(&machine.keep)
             .unwrap();
-        assert!(fs::metadata(machine.keep.ledger()).unwrap().len() < 40_000);
+        assert!(fs::metadata(machine.keep.summary()).unwrap().len() < 40_000);
     }
 }

@@ -6,7 +6,7 @@ use super::reason::Reason;
 
 /// How many sessions there are, and were since the appliance started; its own aren't counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct SessionCounters {
     /// Connections that have an sshd and haven't proved yet whose they are.
     pub unauthenticated: u64,
     /// Open sessions of machines.
@@ -19,11 +19,11 @@ pub struct Tally {
     pub ended: BTreeMap<String, u64>,
 }
 
-impl Default for Tally {
+impl Default for SessionCounters {
     fn default() -> Self {
         // What never happened is counted, too: nobody can tell a missing number from a lost one.
         let never = |reason: &Reason| (reason.label().to_owned(), 0);
-        Tally {
+        SessionCounters {
             unauthenticated: 0,
             authenticated: 0,
             accepted: 0,
@@ -33,7 +33,7 @@ impl Default for Tally {
     }
 }
 
-impl Tally {
+impl SessionCounters {
     /// The appliance ends a session.
     pub(super) fn end(&mut self, reason: Reason) {
         *self.ended.entry(reason.label().to_owned()).or_default() += 1;

@@ -86,7 +86,7 @@ impl HostKey {
             );
             create(&path).with_context(|| format!("can't make the host key {}", path.display()))?;
             let made = Self::read(state)?.public.fingerprint();
-            if exists(&state.enrolments())? {
+            if exists(&state.accounts())? {
                 warn!(key = %made, "the host key was gone, and a new one was made: tell every machine");
             } else {
                 info!(key = %made, "a host key was made");

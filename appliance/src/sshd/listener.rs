@@ -10,13 +10,13 @@ use tracing::{Level, debug, error, info, warn};
 use super::command::Sshd;
 use super::handshake::OWN_ADDRESS;
 use super::log::Line;
-use super::pending_connections::{IDENTIFICATION_BYTES, Introduction, Lobby};
+use super::pending_connections::{IDENTIFICATION_BYTES, Introduction, PendingConnections};
 use super::poll::{Poll, Source};
 use super::process::Process;
 use super::session_table::Action;
 use super::sessions::{Event, Shared};
 use super::tcp_info;
-use crate::text::log_limiter::Brevity;
+use crate::text::log_limiter::LogLimiter;
 
 /// How long to wait when the system has no more files, memory or processes to give.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(super) struct Acceptor<R: Fn(Event)> {
     poll: Poll,
     listener: Option<TcpListener>,
     listening: bool,
-    lobby: Lobby,
+    lobby: PendingConnections,
     processes: HashMap<u64, Process>,
     /// Until when nothing is accepted, and nothing started: the system has nothing to give.
     paused_until: Option<Instant>,
@@ -40,7 +40,7 @@ pub(super) struct Acceptor<R: Fn(Event)> {
     shared: Arc<Shared>,
     reporter: Reporter<R>,
     /// What is told of who hasn't logged in.
-    strangers: Brevity,
+    strangers: LogLimiter,
 }
 
 /// Tells of events, the last one also when the thread ends in any other way than it should.
@@ -66,13 +66,13 @@ impl<R: Fn(Event)> Acceptor<R> {
             poll,
             listener: Some(listener),
             listening: false,
-            lobby: Lobby::new(),
+            lobby: PendingConnections::new(),
             processes: HashMap::new(),
             paused_until: None,
             sshd,
             shared,
             reporter: Reporter(report),
-            strangers: Brevity::default(),
+            strangers: LogLimiter::default(),
         })
     }
 
@@ -108,7 +108,7 @@ impl<R: Fn(Event)> Acceptor<R> {
             match source {
                 Source::Wake => self.drain_wake(),
                 Source::Listener => self.accept(),
-                Source::Guest(number) => self.hear_guest(number, is_gone),
+                Source::PendingConnection(number) => self.hear_guest(number, is_gone),
                 Source::Session(number) => self.read_log(number),
             }
         }
@@ -117,7 +117,7 @@ impl<R: Fn(Event)> Acceptor<R> {
 
     fn close(&mut self) {
         self.listener = None;
-        self.lobby = Lobby::new();
+        self.lobby = PendingConnections::new();
     }
 
     fn drain_wake(&self) {
@@ -237,7 +237,9 @@ impl<R: Fn(Event)> Acceptor<R> {
             return Ok(());
         };
         // What a guest has said stays unread.
-        let added = self.poll.add_once(connection, Source::Guest(number));
+        let added = self
+            .poll
+            .add_once(connection, Source::PendingConnection(number));
         if added.is_err() {
             self.lobby.leave(number);
         }

@@ -26,13 +26,13 @@ mod sshd_config;
 mod tcp_info;
 
 pub use command::Sshd;
-pub use counters::Tally;
+pub use counters::SessionCounters;
 pub use exits::Exits;
 pub use handshake::{OWN_ADDRESS, handshake, host_key_algorithms};
 pub use host_key::HostKey;
 pub use limits::Limits;
 pub use log::Line;
-pub use passwd::Account;
+pub use passwd::Login;
 pub use pending_connections::Introduction;
 pub use probe::is_shortage;
 pub use reaper::reap;

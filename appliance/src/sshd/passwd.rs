@@ -31,7 +31,7 @@ const PRIVATE: u32 = 0o600;
 
 /// A machine that may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct Login {
     /// The machine's name, which is the account's.
     pub name: HostName,
     /// Its user id and group id, one of [`UIDS`].
@@ -47,8 +47,8 @@ pub struct Account {
 ///
 /// # Errors
 /// When a user id isn't one of [`UIDS`], or a file can't be written.
-pub fn write(runtime: &Runtime, accounts: &[Account]) -> Result<()> {
-    for Account { name, uid, .. } in accounts {
+pub fn write(runtime: &Runtime, logins: &[Login]) -> Result<()> {
+    for Login { name, uid, .. } in logins {
         ensure!(
             UIDS.contains(uid),
             "the user id {uid} of {name} isn't one of {UIDS:?}"
@@ -57,11 +57,11 @@ pub fn write(runtime: &Runtime, accounts: &[Account]) -> Result<()> {
     let keys = runtime.authorized_keys();
     create_folder(runtime.root())?;
     create_folder(&keys)?;
-    remove_strangers(&keys, accounts)?;
-    replace(&runtime.passwd(), &passwd(accounts), PUBLIC)?;
-    replace(&runtime.group(), &group(accounts), PUBLIC)?;
-    replace(&runtime.shadow(), &shadow(accounts), PRIVATE)?;
-    for account in accounts {
+    remove_strangers(&keys, logins)?;
+    replace(&runtime.passwd(), &passwd(logins), PUBLIC)?;
+    replace(&runtime.group(), &group(logins), PUBLIC)?;
+    replace(&runtime.shadow(), &shadow(logins), PRIVATE)?;
+    for account in logins {
         replace(
             &keys.join(account.name.as_str()),
             &authorized_keys(account),
@@ -71,8 +71,8 @@ pub fn write(runtime: &Runtime, accounts: &[Account]) -> Result<()> {
     Ok(())
 }
 
-fn passwd(accounts: &[Account]) -> String {
-    let machines = accounts
+fn passwd(logins: &[Login]) -> String {
+    let machines = logins
         .iter()
         .map(|account| (account.name.as_str(), account.uid));
     [("root", 0), ("sshd", SSHD_UID)]
@@ -82,8 +82,8 @@ fn passwd(accounts: &[Account]) -> String {
         .collect()
 }
 
-fn group(accounts: &[Account]) -> String {
-    let machines = accounts
+fn group(logins: &[Login]) -> String {
+    let machines = logins
         .iter()
         .map(|account| (account.name.as_str(), account.uid));
     [("root", 0), ("sshd", SSHD_UID)]
@@ -94,8 +94,8 @@ fn group(accounts: &[Account]) -> String {
 }
 
 /// `*` is a password that nothing matches. `!` would say that the account is locked, and sshd would let no key in.
-fn shadow(accounts: &[Account]) -> String {
-    let machines = accounts.iter().map(|account| account.name.as_str());
+fn shadow(logins: &[Login]) -> String {
+    let machines = logins.iter().map(|account| account.name.as_str());
     ["root", "sshd"]
         .into_iter()
         .chain(machines)
@@ -103,7 +103,7 @@ fn shadow(accounts: &[Account]) -> String {
         .collect()
 }
 
-fn authorized_keys(account: &Account) -> String {
+fn authorized_keys(account: &Login) -> String {
     account
         .keys
         .iter()
@@ -118,11 +118,11 @@ fn create_folder(path: &Path) -> Result<()> {
 }
 
 /// Removes the key files of everybody else, and what a write that was cut off left behind.
-fn remove_strangers(keys: &Path, accounts: &[Account]) -> Result<()> {
+fn remove_strangers(keys: &Path, logins: &[Login]) -> Result<()> {
     let remove = || -> io::Result<()> {
         for entry in fs::read_dir(keys)? {
             let entry = entry?;
-            if !accounts
+            if !logins
                 .iter()
                 .any(|account| entry.file_name() == account.name.as_str())
             {
@@ -165,9 +165,9 @@ mod tests {
     const ONE: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
 
-    fn account(name: &str, uid: u32) -> Account {
+    fn account(name: &str, uid: u32) -> Login {
         let keys = vec![format!("{ONE} root@{name}").parse().unwrap()];
-        Account {
+        Login {
             name: name.parse().unwrap(),
             uid,
             keys,

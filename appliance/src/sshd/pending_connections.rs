@@ -50,7 +50,7 @@ impl Introduction {
 
 /// A connection that has no sshd yet.
 #[derive(Debug)]
-pub(super) struct Guest<C> {
+pub(super) struct PendingConnection<C> {
     pub(super) connection: C,
     /// Whether it comes from the appliance itself.
     pub(super) own: bool,
@@ -60,16 +60,16 @@ pub(super) struct Guest<C> {
 
 /// The guests, each known by a number that only grows.
 #[derive(Debug)]
-pub(super) struct Lobby<C = TcpStream> {
+pub(super) struct PendingConnections<C = TcpStream> {
     next: u64,
-    guests: BTreeMap<u64, Guest<C>>,
+    guests: BTreeMap<u64, PendingConnection<C>>,
     /// Those who have introduced themselves, by when they did: the place in the queue.
     queue: BTreeMap<u64, u64>,
 }
 
-impl<C> Lobby<C> {
+impl<C> PendingConnections<C> {
     pub(super) fn new() -> Self {
-        Lobby {
+        PendingConnections {
             next: 0,
             guests: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -96,7 +96,7 @@ impl<C> Lobby<C> {
         let introduction = Introduction::Silent;
         self.guests.insert(
             number,
-            Guest {
+            PendingConnection {
                 connection,
                 own,
                 arrived: now,
@@ -118,7 +118,7 @@ impl<C> Lobby<C> {
         guest.introduction = introduction;
     }
 
-    pub(super) fn leave(&mut self, number: u64) -> Option<Guest<C>> {
+    pub(super) fn leave(&mut self, number: u64) -> Option<PendingConnection<C>> {
         self.queue.retain(|_, other| *other != number);
         self.guests.remove(&number)
     }
@@ -130,22 +130,24 @@ impl<C> Lobby<C> {
         slots: Slots,
         patience: Duration,
         now: Instant,
-    ) -> Option<(u64, &Guest<C>)> {
+    ) -> Option<(u64, &PendingConnection<C>)> {
         let mut queue = self.queue.values().filter_map(|number| self.find(*number));
         let own = queue.clone().find(|(_, guest)| guest.own && slots.own);
-        let waits = |guest: &Guest<C>| guest.is_silent() && guest.arrived + patience <= now;
+        let waits =
+            |guest: &PendingConnection<C>| guest.is_silent() && guest.arrived + patience <= now;
         let mut guests = self.guests.iter().map(|(number, guest)| (*number, guest));
         own.or_else(|| queue.next().filter(|_| slots.free))
             .or_else(|| guests.find(|(_, guest)| slots.silent && waits(guest)))
     }
 
-    fn find(&self, number: u64) -> Option<(u64, &Guest<C>)> {
+    fn find(&self, number: u64) -> Option<(u64, &PendingConnection<C>)> {
         self.guests.get(&number).map(|guest| (number, guest))
     }
 
     /// Those who took too long to introduce themselves.
     pub(super) fn overdue(&self, grace: Duration, now: Instant) -> Vec<u64> {
-        let late = |guest: &Guest<C>| guest.must_hurry() && guest.arrived + grace <= now;
+        let late =
+            |guest: &PendingConnection<C>| guest.must_hurry() && guest.arrived + grace <= now;
         self.guests
             .iter()
             .filter(|(_, guest)| late(guest))
@@ -170,7 +172,7 @@ impl<C> Lobby<C> {
     }
 }
 
-impl<C> Guest<C> {
+impl<C> PendingConnection<C> {
     fn is_silent(&self) -> bool {
         self.introduction == Introduction::Silent
     }
@@ -200,7 +202,7 @@ mod tests {
         own: true,
     };
 
-    fn next<C>(lobby: &Lobby<C>, slots: Slots, now: Instant) -> Option<u64> {
+    fn next<C>(lobby: &PendingConnections<C>, slots: Slots, now: Instant) -> Option<u64> {
         lobby
             .next_guest(slots, Limits::default().patience, now)
             .map(|(number, _)| number)
@@ -233,7 +235,7 @@ mod tests {
 
     #[test]
     fn who_speaks_first_is_served_first() {
-        let (mut lobby, now) = (Lobby::new(), Instant::now());
+        let (mut lobby, now) = (PendingConnections::new(), Instant::now());
         let [first, second] = ["first", "second"].map(|name| lobby.enter(name, false, now));
         assert_eq!(next(&lobby, FREE, now), None);
         lobby.hear(second, Introduction::Complete);
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_appliance_itself_needs_no_slot() {
-        let (mut lobby, now) = (Lobby::new(), Instant::now());
+        let (mut lobby, now) = (PendingConnections::new(), Instant::now());
         let [other, own] = [false, true].map(|own| lobby.enter((), own, now));
         lobby.hear(other, Introduction::Complete);
         lobby.hear(own, Introduction::Complete);
@@ -262,7 +264,8 @@ mod tests {
 
     #[test]
     fn who_says_nothing_gets_at_most_half_of_the_slots() {
-        let (mut lobby, now, limits) = (Lobby::new(), Instant::now(), Limits::default());
+        let (mut lobby, now, limits) =
+            (PendingConnections::new(), Instant::now(), Limits::default());
         let silent = lobby.enter((), false, now);
         let slow = lobby.enter((), false, now);
         lobby.hear(slow, Introduction::Partial);
@@ -276,7 +279,8 @@ mod tests {
 
     #[test]
     fn only_who_waits_for_us_has_no_deadline() {
-        let (mut lobby, now, limits) = (Lobby::new(), Instant::now(), Limits::default());
+        let (mut lobby, now, limits) =
+            (PendingConnections::new(), Instant::now(), Limits::default());
         let [silent, slow, waiting] = [(); 3].map(|()| lobby.enter((), false, now));
         lobby.hear(slow, Introduction::Partial);
         lobby.hear(waiting, Introduction::Complete);

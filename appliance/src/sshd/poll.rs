@@ -22,7 +22,7 @@ pub(super) enum Source {
     /// Somebody connects.
     Listener,
     /// A connection that has no sshd yet says something.
-    Guest(u64),
+    PendingConnection(u64),
     /// An sshd logs something.
     Session(u64),
 }
@@ -33,7 +33,7 @@ impl Source {
         let (number, kind) = match self {
             Source::Wake => (0, 0),
             Source::Listener => (0, 1),
-            Source::Guest(number) => (number, 2),
+            Source::PendingConnection(number) => (number, 2),
             Source::Session(number) => (number, 3),
         };
         epoll::EventData::new_u64(number << 2 | kind)
@@ -44,7 +44,7 @@ impl Source {
         match data.u64() & 3 {
             0 => Source::Wake,
             1 => Source::Listener,
-            2 => Source::Guest(number),
+            2 => Source::PendingConnection(number),
             _ => Source::Session(number),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use self::session::Session;
-use super::counters::Tally;
+use super::counters::SessionCounters;
 use super::limits::Limits;
 use super::passwd::SSHD_UID;
 use super::reason::Reason;
@@ -40,7 +40,7 @@ pub(super) enum Action {
 
 /// The sessions, each known by a number that only grows.
 #[derive(Debug)]
-pub(super) struct Registry {
+pub(super) struct SessionTable {
     limits: Limits,
     /// How many newcomers there may be, by how long machines lately took to authenticate.
     newcomers: usize,
@@ -50,27 +50,27 @@ pub(super) struct Registry {
     /// For an account whose keys were changed: the first session that can only know the new ones.
     renewed: BTreeMap<u32, u64>,
     /// What has happened; what there is now is counted when somebody asks.
-    tally: Tally,
+    tally: SessionCounters,
 }
 
-impl Registry {
+impl SessionTable {
     pub(super) fn new(limits: Limits) -> Self {
-        Registry {
+        SessionTable {
             newcomers: limits.newcomers,
             limits,
             next: 1,
             sessions: BTreeMap::new(),
             allowed: BTreeSet::new(),
             renewed: BTreeMap::new(),
-            tally: Tally::default(),
+            tally: SessionCounters::default(),
         }
     }
 
     /// How many sessions there are, and were.
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> SessionCounters {
         let others = || self.sessions.values().filter(|session| !session.own);
         let authenticated = others().filter(|session| session.uid.is_some()).count() as u64;
-        Tally {
+        SessionCounters {
             unauthenticated: others().count() as u64 - authenticated,
             authenticated,
             ..self.tally.clone()

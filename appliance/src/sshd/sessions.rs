@@ -12,10 +12,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::command::Sshd;
-use super::counters::Tally;
+use super::counters::SessionCounters;
 use super::limits::Limits;
 use super::listener::Acceptor;
-use super::session_table::Registry;
+use super::session_table::SessionTable;
 
 /// How many connections the kernel keeps for us, so that a fleet that wakes at once waits and isn't dropped. The
 /// kernel takes less if `net.core.somaxconn` says so.
@@ -52,13 +52,13 @@ pub struct Sessions {
 /// What the thread and the handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    registry: Mutex<Registry>,
+    registry: Mutex<SessionTable>,
     closed: AtomicBool,
     pub(super) wake: OwnedFd,
 }
 
 impl Shared {
-    pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(super) fn registry(&self) -> MutexGuard<'_, SessionTable> {
         // No method of the registry leaves it half changed.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,7 +74,7 @@ impl Sessions {
     pub(crate) fn none() -> Self {
         let wake = eventfd(0, EventfdFlags::CLOEXEC).expect("there are descriptors left");
         let shared = Arc::new(Shared {
-            registry: Mutex::new(Registry::new(Limits::default())),
+            registry: Mutex::new(SessionTable::new(Limits::default())),
             closed: AtomicBool::new(true),
             wake,
         });
@@ -105,7 +105,7 @@ impl Sessions {
         );
         let limits = within_open_files(limits);
         let shared = Arc::new(Shared {
-            registry: Mutex::new(Registry::new(limits)),
+            registry: Mutex::new(SessionTable::new(limits)),
             closed: AtomicBool::new(false),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         });
@@ -128,7 +128,7 @@ impl Sessions {
     }
 
     /// How many sessions there are, and were since this was opened.
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self) -> SessionCounters {
         self.shared.registry().tally()
     }
 
@@ -157,7 +157,7 @@ impl Sessions {
 
     /// Ends every session.
     pub fn end_all(&self) {
-        self.change(Registry::end_all);
+        self.change(SessionTable::end_all);
     }
 
     /// Accepts nothing any more, and sends away who has no session yet. Sessions go on.
@@ -166,7 +166,7 @@ impl Sessions {
         self.wake();
     }
 
-    fn change(&self, change: impl FnOnce(&mut Registry)) {
+    fn change(&self, change: impl FnOnce(&mut SessionTable)) {
         change(&mut self.shared.registry());
         self.wake();
     }

@@ -114,7 +114,7 @@ impl Changes {
             }
             match self.folders.get(&watch).cloned() {
                 Some(Folder::State) => match name.as_deref() {
-                    Some("fleet.json" | "enrolments.json") => changed.fleet = true,
+                    Some("fleet.json" | "accounts.json") => changed.fleet = true,
                     Some("hosts") => changed.all = true,
                     _ => {}
                 },
@@ -125,7 +125,7 @@ impl Changes {
                     }
                 }
                 Some(Folder::Host(host)) => {
-                    if matches!(name.as_deref(), Some("current" | "ledger.json" | "seen")) {
+                    if matches!(name.as_deref(), Some("current" | "summary.json" | "seen")) {
                         changed.machines.insert(host);
                     }
                 }
@@ -220,7 +220,7 @@ mod tests {
             ..Changed::default()
         };
         assert_eq!(
-            changed(&|| atomic_file::write(&a.ledger(), b"1").unwrap()),
+            changed(&|| atomic_file::write(&a.summary(), b"1").unwrap()),
             machine(&names[0])
         );
         assert_eq!(
@@ -234,11 +234,11 @@ mod tests {
             machine(&names[1])
         );
         assert_eq!(
-            changed(&|| atomic_file::write(&b.ledger(), b"1").unwrap()),
+            changed(&|| atomic_file::write(&b.summary(), b"1").unwrap()),
             machine(&names[1])
         );
         let read = || {
-            fs::read(a.ledger()).unwrap();
+            fs::read(a.summary()).unwrap();
             fs::write(a.reports().join("1.x.json"), "").unwrap();
         };
         assert!(changed(&read).is_nothing());

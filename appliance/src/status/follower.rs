@@ -10,7 +10,7 @@ use super::changes::{Changed, Changes};
 use super::{Reading, Status};
 use crate::store::paths::{Runtime, State};
 
-/// After a change one waits so long for those that belong to it: a report is a record, a ledger and a contact.
+/// After a change one waits so long for those that belong to it: a report is a record, a summary and a contact.
 const SETTLE: Duration = Duration::from_millis(200);
 /// At least so long after one status comes the next: a fleet that wakes at once isn't told machine by machine. Together
 /// with [`SETTLE`] it is what a report may take to be seen, which is a second.

@@ -14,8 +14,8 @@ use self::machine::MachineReading;
 use super::{MachineStatus, RemovedMachine, Status};
 use crate::fleet::Host;
 use crate::problem::Problem;
-use crate::report::Ledger;
-use crate::store::accounts::{Enrolments, Removed};
+use crate::report::Summary;
+use crate::store::accounts::{Accounts, Removed};
 use crate::store::atomic_file;
 use crate::store::machines::{former, read_fleet};
 use crate::store::paths::{Runtime, State};
@@ -29,7 +29,7 @@ pub struct Reading {
     state: State,
     runtime: Runtime,
     hosts: BTreeMap<HostName, Host>,
-    enrolments: Enrolments,
+    accounts: Accounts,
     /// None where no appliance runs that could tell.
     problems: Option<Vec<Problem>>,
     machines: BTreeMap<HostName, MachineReading>,
@@ -51,14 +51,14 @@ impl Reading {
     /// # Errors
     /// As [`Status::read`].
     pub fn of(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
-        let (hosts, enrolments) = read_fleet(state)?;
+        let (hosts, accounts) = read_fleet(state)?;
         let machines = read_machines(state, &hosts);
         Ok(Reading {
             problems: read_problems(&runtime.problems()),
             state: state.clone(),
             runtime: runtime.clone(),
             hosts,
-            enrolments,
+            accounts,
             machines,
         })
     }
@@ -68,7 +68,7 @@ impl Reading {
     /// # Errors
     /// As [`Status::read`].
     pub fn read_fleet(&mut self) -> anyhow::Result<()> {
-        (self.hosts, self.enrolments) = read_fleet(&self.state)?;
+        (self.hosts, self.accounts) = read_fleet(&self.state)?;
         self.machines
             .retain(|name, _| self.hosts.contains_key(name));
         for name in self.hosts.keys() {
@@ -98,10 +98,10 @@ impl Reading {
     }
 
     /// What the reports of each machine come to since it was enrolled.
-    pub fn ledgers(&self) -> BTreeMap<HostName, Ledger> {
-        let ledger = |(name, machine): (&HostName, &MachineReading)| {
-            let ledger = machine.ledger_since(self.enrolled(name)).into_owned();
-            (name.clone(), ledger)
+    pub fn summaries(&self) -> BTreeMap<HostName, Summary> {
+        let summary = |(name, machine): (&HostName, &MachineReading)| {
+            let summary = machine.summary_since(self.enrolled(name)).into_owned();
+            (name.clone(), summary)
         };
         let machines = self.machines.iter();
         machines
@@ -110,12 +110,12 @@ impl Reading {
                     .get(name)
                     .is_none_or(|host| host.renamed_to.is_none())
             })
-            .map(ledger)
+            .map(summary)
             .collect()
     }
 
     fn enrolled(&self, name: &HostName) -> Option<Timestamp> {
-        self.enrolments.get(name).map(|enrolment| enrolment.since)
+        self.accounts.get(name).map(|account| account.since)
     }
 
     /// What is known at a moment, by what was read.
@@ -160,7 +160,7 @@ impl Reading {
         };
         Status {
             removed: self
-                .enrolments
+                .accounts
                 .removed()
                 .filter(is_gone)
                 .map(removed)

@@ -6,7 +6,7 @@ use bento_protocol::Outcome;
 use serde::{Deserialize, Serialize};
 
 use crate::publication::published::Published;
-use crate::report::{Content, Ledger, Record};
+use crate::report::{Content, Record, Summary};
 
 /// The state of a machine. The first that holds, in this order, is the one that it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,16 +80,16 @@ impl fmt::Display for HostStatus {
     }
 }
 
-/// Judges a machine by what is published for it and by the reports since its enrolment ([`Ledger::since`]).
+/// Judges a machine by what is published for it and by the reports since its account ([`Summary::since`]).
 ///
 /// Only the order of receipt decides which report is the newest; no clock does. A failed self-update leaves the
 /// state of the last run that wasn't one; but which system runs, and whether a reboot is required, is told by the
 /// newest report in any case.
-pub fn judge(published: Option<&Published>, ledger: &Ledger) -> HostStatus {
+pub fn judge(published: Option<&Published>, summary: &Summary) -> HostStatus {
     let Some(published) = published else {
         return HostStatus::Unpublished;
     };
-    let (Some(run), Some(newest)) = (ledger.judged(), &ledger.newest) else {
+    let (Some(run), Some(newest)) = (summary.judged(), &summary.newest) else {
         return HostStatus::New;
     };
     let Content::Report(report) = &run.content else {

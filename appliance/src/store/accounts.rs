@@ -19,10 +19,10 @@ pub const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The machines that have an account, by name, and those that had one within the last [`KEPT`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Enrolments {
+pub struct Accounts {
     /// The user id that was given last, so that a removed machine's id comes again as late as possible.
     last_uid: u32,
-    hosts: BTreeMap<HostName, Enrolment>,
+    hosts: BTreeMap<HostName, AccountRecord>,
     /// User ids of removed machines of which a session or a published file may still be there: nobody else's until
     /// [`Self::release`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -34,10 +34,10 @@ pub struct Enrolments {
 
 /// A machine's account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Enrolment {
+pub struct AccountRecord {
     /// Its user id, and its group's id.
     pub uid: u32,
-    /// When it was enrolled; a name that is removed, and added again with another key, is a new enrolment.
+    /// When it was enrolled; a name that is removed, and added again with another key, is a new account.
     pub since: Timestamp,
     /// The keys that let it in, by which it is known when it comes back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -49,7 +49,7 @@ pub struct Enrolment {
 pub struct Removed {
     /// What it was; nobody else gets its user id meanwhile.
     #[serde(flatten)]
-    enrolment: Enrolment,
+    account: AccountRecord,
     /// When it was removed.
     pub at: Timestamp,
 }
@@ -57,15 +57,15 @@ pub struct Removed {
 impl Removed {
     /// Whether one of these keys let it in.
     pub fn had_one_of(&self, keys: &[PublicKey]) -> bool {
-        keys.iter().any(|key| self.enrolment.keys.contains(key))
+        keys.iter().any(|key| self.account.keys.contains(key))
     }
 }
 
-impl Enrolments {
+impl Accounts {
     /// Nobody, and a place in [`UIDS`] after which the first id is looked for. A machine sees its id in the attributes
     /// of its files: a place that differs from state to state tells it nothing about how many were before it.
     pub fn beginning_after(place: u32) -> Self {
-        Enrolments {
+        Accounts {
             last_uid: UIDS.start + place % (UIDS.end - UIDS.start),
             hosts: BTreeMap::new(),
             leaving: BTreeSet::new(),
@@ -75,8 +75,8 @@ impl Enrolments {
 
     /// What the state holds; a random beginning if it holds nothing.
     pub fn read(state: &State) -> io::Result<Self> {
-        match atomic_file::read_json(&state.enrolments())? {
-            Some(enrolments) => Ok(enrolments),
+        match atomic_file::read_json(&state.accounts())? {
+            Some(accounts) => Ok(accounts),
             None => {
                 let mut place = [0; 4];
                 // At most 256 bytes come whole or not at all.
@@ -88,16 +88,16 @@ impl Enrolments {
 
     /// Keeps them in the state.
     pub fn write(&self, state: &State) -> io::Result<()> {
-        atomic_file::write_json(&state.enrolments(), self)
+        atomic_file::write_json(&state.accounts(), self)
     }
 
     /// The account of a machine, new if it has none. None when every id is taken.
     pub fn enrol(&mut self, name: &HostName, now: Timestamp) -> Option<u32> {
-        if let Some(enrolment) = self.hosts.get(name) {
-            return Some(enrolment.uid);
+        if let Some(account) = self.hosts.get(name) {
+            return Some(account.uid);
         }
-        let kept = self.removed.values().map(|removed| removed.enrolment.uid);
-        let taken = self.accounts().map(|(_, uid)| uid).chain(kept);
+        let kept = self.removed.values().map(|removed| removed.account.uid);
+        let taken = self.all().map(|(_, uid)| uid).chain(kept);
         let taken: BTreeSet<u32> = taken.collect();
         let after = self.last_uid + 1;
         let uid = (after..UIDS.end)
@@ -105,12 +105,12 @@ impl Enrolments {
             .find(|uid| !taken.contains(uid) && !self.leaving.contains(uid))?;
         self.last_uid = uid;
         self.removed.remove(name);
-        let enrolment = Enrolment {
+        let account = AccountRecord {
             uid,
             since: now,
             keys: Vec::new(),
         };
-        self.hosts.insert(name.clone(), enrolment);
+        self.hosts.insert(name.clone(), account);
         Some(uid)
     }
 
@@ -121,32 +121,32 @@ impl Enrolments {
         let Some(removed) = removed.filter(|removed| removed.had_one_of(keys)) else {
             return false;
         };
-        self.leaving.remove(&removed.enrolment.uid);
-        self.hosts.insert(name.clone(), removed.enrolment.clone());
+        self.leaving.remove(&removed.account.uid);
+        self.hosts.insert(name.clone(), removed.account.clone());
         self.removed.remove(name);
         true
     }
 
     /// Takes note of the keys that let a machine in.
     pub fn set_keys(&mut self, name: &HostName, keys: &[PublicKey]) {
-        if let Some(enrolment) = self.hosts.get_mut(name) {
-            enrolment.keys = keys.to_vec();
+        if let Some(account) = self.hosts.get_mut(name) {
+            account.keys = keys.to_vec();
         }
     }
 
     /// Since when a machine that was renamed is enrolled: what it said by its former name is its own.
     pub fn carry_over(&mut self, former: &HostName, name: &HostName) {
-        let since = self.hosts.get(former).map(|enrolment| enrolment.since);
-        if let (Some(since), Some(enrolment)) = (since, self.hosts.get_mut(name)) {
-            enrolment.since = since;
+        let since = self.hosts.get(former).map(|account| account.since);
+        if let (Some(since), Some(account)) = (since, self.hosts.get_mut(name)) {
+            account.since = since;
         }
     }
 
     /// Takes a machine's account away. It can come back within [`KEPT`].
     pub fn remove(&mut self, name: &HostName, now: Timestamp) {
-        if let Some(enrolment) = self.hosts.remove(name) {
-            self.leaving.insert(enrolment.uid);
-            let removed = Removed { enrolment, at: now };
+        if let Some(account) = self.hosts.remove(name) {
+            self.leaving.insert(account.uid);
+            let removed = Removed { account, at: now };
             self.removed.insert(name.clone(), removed);
         }
     }
@@ -167,7 +167,7 @@ impl Enrolments {
         self.removed.retain(|name, removed| {
             let age = Duration::try_from(now.duration_since(removed.at));
             let is_over = age.is_ok_and(|age| age >= KEPT);
-            !is_over && forgotten(name).is_none_or(|at| at < removed.enrolment.since)
+            !is_over && forgotten(name).is_none_or(|at| at < removed.account.since)
         });
     }
 
@@ -182,7 +182,7 @@ impl Enrolments {
     }
 
     /// A machine's account.
-    pub fn get(&self, name: &HostName) -> Option<&Enrolment> {
+    pub fn get(&self, name: &HostName) -> Option<&AccountRecord> {
         self.hosts.get(name)
     }
 
@@ -190,14 +190,14 @@ impl Enrolments {
     pub fn name(&self, uid: u32) -> Option<&HostName> {
         self.hosts
             .iter()
-            .find(|(_, enrolment)| enrolment.uid == uid)
+            .find(|(_, account)| account.uid == uid)
             .map(|(name, _)| name)
     }
 
     /// Every machine that has an account, with its user id.
-    pub fn accounts(&self) -> impl Iterator<Item = (&HostName, u32)> {
+    pub fn all(&self) -> impl Iterator<Item = (&HostName, u32)> {
         let hosts = self.hosts.iter();
-        hosts.map(|(name, enrolment)| (name, enrolment.uid))
+        hosts.map(|(name, account)| (name, account.uid))
     }
 
     /// Every machine that has an account.
@@ -222,14 +222,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    impl Enrolments {
+    impl Accounts {
         fn give(&mut self, name: &HostName, uid: u32) {
-            let enrolment = Enrolment {
+            let account = AccountRecord {
                 uid,
                 since: NOW,
                 keys: Vec::new(),
             };
-            self.hosts.insert(name.clone(), enrolment);
+            self.hosts.insert(name.clone(), account);
         }
     }
 
@@ -243,45 +243,45 @@ mod tests {
     fn who_comes_back_within_a_week_with_one_of_its_keys_is_the_same() {
         let keys: Vec<PublicKey> = serde_json::from_value(serde_json::json!([ONE, TWO])).unwrap();
         let (one, two) = (&keys[..1], &keys[1..]);
-        let mut enrolments = Enrolments::beginning_after(0);
-        let uid = enrolments.enrol(&name("a"), NOW).unwrap();
-        enrolments.set_keys(&name("a"), one);
-        let before = enrolments.clone();
+        let mut accounts = Accounts::beginning_after(0);
+        let uid = accounts.enrol(&name("a"), NOW).unwrap();
+        accounts.set_keys(&name("a"), one);
+        let before = accounts.clone();
         let removed_at = NOW + Duration::from_secs(1);
-        enrolments.remove(&name("a"), removed_at);
-        assert_eq!(enrolments.leaving().collect::<Vec<_>>(), [uid]);
-        assert!(enrolments.get(&name("a")).is_none() && enrolments.is_kept(&name("a")));
-        assert_eq!(enrolments.name(uid), None, "nobody's session");
+        accounts.remove(&name("a"), removed_at);
+        assert_eq!(accounts.leaving().collect::<Vec<_>>(), [uid]);
+        assert!(accounts.get(&name("a")).is_none() && accounts.is_kept(&name("a")));
+        assert_eq!(accounts.name(uid), None, "nobody's session");
         // Neither without a key nor with another.
-        assert!(!enrolments.bring_back(&name("a"), &[]) && !enrolments.bring_back(&name("a"), two));
+        assert!(!accounts.bring_back(&name("a"), &[]) && !accounts.bring_back(&name("a"), two));
         assert!(
-            !enrolments.bring_back(&name("b"), one),
+            !accounts.bring_back(&name("b"), one),
             "a name is part of it"
         );
-        let mut again = enrolments.clone();
+        let mut again = accounts.clone();
         assert!(again.bring_back(&name("a"), &keys));
         assert_eq!(again, before);
         // Its user id is nobody else's meanwhile, also when its sessions have ended and there is no other.
-        enrolments.release(uid);
+        accounts.release(uid);
         for other in UIDS.filter(|other| *other != uid) {
-            enrolments.give(&name(&format!("m{other}")), other);
+            accounts.give(&name(&format!("m{other}")), other);
         }
-        assert_eq!(enrolments.enrol(&name("late"), NOW), None);
-        let mut again = enrolments.clone();
+        assert_eq!(accounts.enrol(&name("late"), NOW), None);
+        let mut again = accounts.clone();
         assert!(again.bring_back(&name("a"), one));
         assert_eq!(again.get(&name("a")).unwrap().uid, uid);
         // To be forgotten counts for who was enrolled before that.
         let forget = |at: Timestamp| move |_: &HostName| Some(at);
-        let mut again = enrolments.clone();
+        let mut again = accounts.clone();
         again.forget(removed_at, forget(NOW - Duration::from_secs(1)));
         assert!(again.is_kept(&name("a")));
         again.forget(removed_at, forget(NOW));
         assert!(!again.is_kept(&name("a")));
-        enrolments.forget(removed_at + WEEK - Duration::from_secs(1), |_| None);
-        assert!(enrolments.is_kept(&name("a")));
-        enrolments.forget(removed_at + WEEK, |_| None);
-        assert!(!enrolments.bring_back(&name("a"), one));
-        assert_eq!(enrolments.enrol(&name("late"), NOW), Some(uid));
+        accounts.forget(removed_at + WEEK - Duration::from_secs(1), |_| None);
+        assert!(accounts.is_kept(&name("a")));
+        accounts.forget(removed_at + WEEK, |_| None);
+        assert!(!accounts.bring_back(&name("a"), one));
+        assert_eq!(accounts.enrol(&name("late"), NOW), Some(uid));
         // Who comes with another key is new, and nothing is kept of the one before.
         let mut other = before;
         other.remove(&name("a"), removed_at);
@@ -291,18 +291,18 @@ mod tests {
 
     #[test]
     fn a_removed_machines_id_comes_again_last() {
-        let mut enrolments = Enrolments::beginning_after(SIZE - 3);
+        let mut accounts = Accounts::beginning_after(SIZE - 3);
         let last = UIDS.end - 1;
-        assert_eq!(enrolments.enrol(&name("a"), NOW), Some(last - 1));
-        assert_eq!(enrolments.enrol(&name("a"), NOW), Some(last - 1));
-        assert_eq!(enrolments.enrol(&name("b"), NOW), Some(last));
-        enrolments.remove(&name("a"), NOW);
-        enrolments.forget(later(), |_| None);
-        enrolments.release(last - 1);
-        assert_eq!(enrolments.enrol(&name("c"), NOW), Some(UIDS.start));
-        assert_eq!(enrolments.name(UIDS.start), Some(&name("c")));
-        enrolments.last_uid = last - 2;
-        assert_eq!(enrolments.enrol(&name("d"), NOW), Some(last - 1));
+        assert_eq!(accounts.enrol(&name("a"), NOW), Some(last - 1));
+        assert_eq!(accounts.enrol(&name("a"), NOW), Some(last - 1));
+        assert_eq!(accounts.enrol(&name("b"), NOW), Some(last));
+        accounts.remove(&name("a"), NOW);
+        accounts.forget(later(), |_| None);
+        accounts.release(last - 1);
+        assert_eq!(accounts.enrol(&name("c"), NOW), Some(UIDS.start));
+        assert_eq!(accounts.name(UIDS.start), Some(&name("c")));
+        accounts.last_uid = last - 2;
+        assert_eq!(accounts.enrol(&name("d"), NOW), Some(last - 1));
     }
 
     #[test]
@@ -310,23 +310,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path());
         // Every id is taken but the last.
-        let mut enrolments = Enrolments::beginning_after(SIZE - 2);
+        let mut accounts = Accounts::beginning_after(SIZE - 2);
         for uid in UIDS.start..UIDS.end - 1 {
-            enrolments.give(&name(&format!("m{uid}")), uid);
+            accounts.give(&name(&format!("m{uid}")), uid);
         }
-        assert_eq!(enrolments.enrol(&name("a"), NOW), Some(UIDS.end - 1));
-        assert_eq!(enrolments.enrol(&name("b"), NOW), None, "all are taken");
+        assert_eq!(accounts.enrol(&name("a"), NOW), Some(UIDS.end - 1));
+        assert_eq!(accounts.enrol(&name("b"), NOW), None, "all are taken");
         let gone = UIDS.start + 7;
-        enrolments.remove(&name(&format!("m{gone}")), NOW);
-        enrolments.forget(later(), |_| None);
-        assert_eq!(enrolments.name(gone), None);
-        assert_eq!(enrolments.enrol(&name("b"), NOW), None);
-        enrolments.write(&state).unwrap();
-        let mut enrolments = Enrolments::read(&state).unwrap();
-        assert_eq!(enrolments.leaving().collect::<Vec<_>>(), [gone]);
-        assert_eq!(enrolments.enrol(&name("b"), NOW), None);
-        enrolments.release(gone);
-        assert_eq!(enrolments.enrol(&name("b"), NOW), Some(gone));
+        accounts.remove(&name(&format!("m{gone}")), NOW);
+        accounts.forget(later(), |_| None);
+        assert_eq!(accounts.name(gone), None);
+        assert_eq!(accounts.enrol(&name("b"), NOW), None);
+        accounts.write(&state).unwrap();
+        let mut accounts = Accounts::read(&state).unwrap();
+        assert_eq!(accounts.leaving().collect::<Vec<_>>(), [gone]);
+        assert_eq!(accounts.enrol(&name("b"), NOW), None);
+        accounts.release(gone);
+        assert_eq!(accounts.enrol(&name("b"), NOW), Some(gone));
     }
 
     #[test]
@@ -334,15 +334,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path());
         let first = |_| {
-            let mut enrolments = Enrolments::read(&state).unwrap();
-            enrolments.enrol(&name("a"), NOW).unwrap()
+            let mut accounts = Accounts::read(&state).unwrap();
+            accounts.enrol(&name("a"), NOW).unwrap()
         };
         // That ten random ones are all the same doesn't happen in the lifetime of this project.
         let firsts: BTreeSet<_> = (0..10).map(first).collect();
         assert!(firsts.len() > 1, "{firsts:?}");
         for place in [0, SIZE - 1, SIZE, u32::MAX] {
-            let mut enrolments = Enrolments::beginning_after(place);
-            assert!(UIDS.contains(&enrolments.enrol(&name("a"), NOW).unwrap()));
+            let mut accounts = Accounts::beginning_after(place);
+            assert!(UIDS.contains(&accounts.enrol(&name("a"), NOW).unwrap()));
         }
     }
 }

@@ -8,25 +8,25 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 
 use crate::fleet::{Fleet, Host};
-use crate::store::accounts::Enrolments;
+use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
 /// The machines of the fleet, with the time since when each is enrolled: reports of before are another machine's, which
 /// had its name. None where it has no account yet.
 #[derive(Debug)]
-pub struct Roster(BTreeMap<HostName, Option<Timestamp>>);
+pub struct KnownMachines(BTreeMap<HostName, Option<Timestamp>>);
 
-impl Roster {
+impl KnownMachines {
     /// Reads who is in the fleet.
     ///
     /// # Errors
     /// When there is no state, or it can't be read.
     pub fn read(state: &State) -> anyhow::Result<Self> {
-        let (hosts, enrolments) = read_fleet(state)?;
+        let (hosts, accounts) = read_fleet(state)?;
         let names = hosts.into_keys();
-        let since = |name: &HostName| enrolments.get(name).map(|enrolment| enrolment.since);
-        Ok(Roster(
+        let since = |name: &HostName| accounts.get(name).map(|account| account.since);
+        Ok(KnownMachines(
             names.map(|name| (name.clone(), since(&name))).collect(),
         ))
     }
@@ -60,7 +60,7 @@ impl Roster {
 ///
 /// # Errors
 /// When there is no state, or it can't be read.
-pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, Enrolments)> {
+pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, Accounts)> {
     if !state.root().is_dir() {
         bail!(
             "there is no state in {}: run this in the container, as in `podman exec bento bento …`, or say where it \
@@ -72,12 +72,12 @@ pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, En
         let path = state.fleet();
         format!("the last good fleet, {}, can't be read", path.display())
     })?;
-    let enrolments = Enrolments::read(state).with_context(|| {
-        let path = state.enrolments();
+    let accounts = Accounts::read(state).with_context(|| {
+        let path = state.accounts();
         format!("the accounts, {}, can't be read", path.display())
     })?;
     let hosts = fleet.map_or_else(BTreeMap::new, |fleet| fleet.hosts);
-    Ok((hosts, enrolments))
+    Ok((hosts, accounts))
 }
 
 /// The former name of a machine that still has an account by it.

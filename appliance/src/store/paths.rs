@@ -42,8 +42,8 @@ impl State {
     }
 
     /// Who is enrolled, with which account, as JSON.
-    pub fn enrolments(&self) -> PathBuf {
-        self.root.join("enrolments.json")
+    pub fn accounts(&self) -> PathBuf {
+        self.root.join("accounts.json")
     }
 
     /// Who was notified of what, as JSON ([`crate::notify::Notified`]).
@@ -85,7 +85,7 @@ pub struct HostState {
 impl HostState {
     /// What outlasts the removal of a machine: what it reported, and when it was seen, but nothing that was published for
     /// it.
-    pub const OUTLAST: [&str; 3] = ["reports", "ledger.json", "seen"];
+    pub const OUTLAST: [&str; 3] = ["reports", "summary.json", "seen"];
 
     /// The folder itself.
     pub fn root(&self) -> &Path {
@@ -130,8 +130,8 @@ impl HostState {
     }
 
     /// What status needs of the reports, as JSON.
-    pub fn ledger(&self) -> PathBuf {
-        self.root.join("ledger.json")
+    pub fn summary(&self) -> PathBuf {
+        self.root.join("summary.json")
     }
 }
 

@@ -9,12 +9,12 @@ const SPELL: Duration = Duration::from_secs(60);
 
 /// Counts the lines that somebody causes.
 #[derive(Debug, Default)]
-pub(crate) struct Brevity {
+pub(crate) struct LogLimiter {
     spell: Option<(Instant, u32)>,
     kept_back: u64,
 }
 
-impl Brevity {
+impl LogLimiter {
     /// Whether another line may be written; if not, it counts as kept back.
     pub(crate) fn may_write(&mut self, now: Instant) -> bool {
         let (_, lines) = match &mut self.spell {
@@ -42,12 +42,12 @@ mod tests {
 
     #[test]
     fn no_line_is_kept_back_without_being_counted() {
-        let (mut brevity, start) = (Brevity::default(), Instant::now());
-        let mut written = |at| (0..1000).filter(|_| brevity.may_write(at)).count();
+        let (mut limiter, start) = (LogLimiter::default(), Instant::now());
+        let mut written = |at| (0..1000).filter(|_| limiter.may_write(at)).count();
         assert_eq!(written(start), 64);
         assert_eq!(written(start + SPELL / 2), 0);
         assert_eq!(written(start + SPELL), 64);
-        assert_eq!(brevity.kept_back(), 3000 - 128);
-        assert_eq!(brevity.kept_back(), 0);
+        assert_eq!(limiter.kept_back(), 3000 - 128);
+        assert_eq!(limiter.kept_back(), 0);
     }
 }

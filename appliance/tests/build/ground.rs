@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bento_appliance::preview::Forecast;
+use bento_appliance::preview::Preview;
 use bento_appliance::release::{Build, Record};
 use bento_appliance::scan::FleetFolder;
 use bento_protocol::{GenerationId, HostName};
@@ -116,9 +116,9 @@ impl Ground {
     /// The generation that would be published for a machine.
     pub(crate) fn generation(&self, host: &str) -> GenerationId {
         let host: HostName = host.parse().unwrap();
-        let forecast = Forecast::make(&self.fleet(), std::slice::from_ref(&host)).unwrap();
-        let prospect = forecast.machines[&host].as_ref().unwrap();
-        prospect.manifest.generation()
+        let preview = Preview::make(&self.fleet(), std::slice::from_ref(&host)).unwrap();
+        let host_preview = preview.machines[&host].as_ref().unwrap();
+        host_preview.manifest.generation()
     }
 
     /// What is recorded of a machine's build.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use bento_appliance::preview::Forecast;
+use bento_appliance::preview::Preview;
 use bento_appliance::release::{Build, Record};
 use bento_protocol::{Format, HostName};
 use jiff::Timestamp;
@@ -77,10 +77,10 @@ impl Fleets {
 
 fn record_build(fleets: &Fleets) {
     let name: HostName = "kikimora".parse().unwrap();
-    let forecast = Forecast::make(&fleets.before, &[]).unwrap();
+    let preview = Preview::make(&fleets.before, &[]).unwrap();
     let build = Build {
         format: Format,
-        generation: forecast.machines[&name]
+        generation: preview.machines[&name]
             .as_ref()
             .unwrap()
             .manifest

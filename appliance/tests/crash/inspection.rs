@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bento_appliance::publication::published::Published;
-use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::{HostState, State};
 use bento_protocol::{Delta, Digest, GenerationId, HostName, Manifest, chroot};
@@ -27,8 +27,8 @@ pub enum Has {
 
 /// What every machine of a state has: of those that are enrolled, and of those that have a folder.
 pub fn inspect(state: &State) -> Result<BTreeMap<String, Has>> {
-    let enrolments = Enrolments::read(state)?;
-    let mut names: BTreeSet<String> = enrolments.names().map(ToString::to_string).collect();
+    let accounts = Accounts::read(state)?;
+    let mut names: BTreeSet<String> = accounts.names().map(ToString::to_string).collect();
     if state.hosts().exists() {
         for entry in fs::read_dir(state.hosts())? {
             names.insert(entry?.file_name().to_string_lossy().into_owned());
@@ -39,7 +39,7 @@ pub fn inspect(state: &State) -> Result<BTreeMap<String, Has>> {
         let found = machine(
             &state.host(&host),
             &host,
-            enrolments.get(&host).map(|it| it.uid),
+            accounts.get(&host).map(|it| it.uid),
         );
         let found = found.with_context(|| format!("{name} is neither old nor new"))?;
         Ok((name, found))
@@ -185,7 +185,7 @@ fn names(folder: &Path) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// Visits a folder and all that is in it, with whether it is a folder.
+/// UploadQuotas a folder and all that is in it, with whether it is a folder.
 pub fn walk(path: &Path, visit: &mut dyn FnMut(&Path, bool) -> Result<()>) -> Result<()> {
     let is_folder = fs::symlink_metadata(path)?.is_dir();
     visit(path, is_folder)?;

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use bento_appliance::publication::published::Published;
-use bento_appliance::report::{Ledger, Limits, Store};
-use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::report::{Limits, Store, Summary};
+use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::paths::State;
 use bento_protocol::{Report, RunId};
 use nix::sys::signal::{Signal, kill};
@@ -50,7 +50,7 @@ fn after_a_power_cut_at_any_step_of_taking_in_reports_it_has_each_of_them_once()
         let cut = Cut::begin(ground, &old.state);
         let appliance = Appliance::new(ground, &old.config, cut.state());
         let kept = cut.before_every_step(&appliance, "reported", is_intake, |_| Ok(()));
-        // The files of a report and the ledger are synced one by one.
+        // The files of a report and the summary are synced one by one.
         assert!(kept.len() > 3, "only {} different disks", kept.len());
         for (when, remains) in kept {
             let again = remains.mount(&cut.at);
@@ -108,7 +108,7 @@ fn with_reports(ground: &Ground) -> (Appliance<'_>, Vec<RunId>) {
     appliance.run_until_ready();
     let state = &appliance.state;
     let machine = MACHINE.parse().unwrap();
-    let uid = Enrolments::read(state).unwrap().get(&machine).unwrap().uid;
+    let uid = Accounts::read(state).unwrap().get(&machine).unwrap().uid;
     let leave = |report: Report| {
         let path = state
             .host(&machine)
@@ -135,7 +135,7 @@ fn report(state: &State) -> Report {
 /// Whether a step belongs to taking in reports: the office is at work at the same time.
 fn is_intake(step: &Step) -> bool {
     let path = step.path.to_string_lossy();
-    ["/reports", "/ledger.json", "/logs/"]
+    ["/reports", "/summary.json", "/logs/"]
         .iter()
         .any(|part| path.contains(part))
         || step.call == "fsync" && path.ends_with(MACHINE)
@@ -168,11 +168,11 @@ fn comes_to_have(appliance: &Appliance<'_>, runs: &[RunId]) -> Result<()> {
         let log = store.log(record.sequence)?;
         ensure!(log == Some(LOG.into()), "{log:?}");
     }
-    let ledger = Ledger::read(&keep)?;
+    let summary = Summary::read(&keep)?;
     let count = runs.len() as u64;
     ensure!(
-        (ledger.kept, ledger.runs(), ledger.refused) == (count, count, 0),
-        "{ledger:?}"
+        (summary.kept, summary.runs(), summary.refused) == (count, count, 0),
+        "{summary:?}"
     );
     ensure!(
         entries(&keep.reports()) == 2 * runs.len(),

@@ -62,7 +62,7 @@ fn a_machine_that_comes_back_after_a_crash_gets_nothing_half_of_what_was_publish
         let trial = Trial::new(ground, &fleets.before, &old.state);
         kill_at_every_step(&trial, None, |step| {
             let path = step.path.to_string_lossy();
-            path.contains("domovoi") || path.contains("enrolments")
+            path.contains("domovoi") || path.contains("accounts")
         });
     });
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Result;
-use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::paths::State;
 
 use crate::inspection::walk;
@@ -14,7 +14,7 @@ use crate::inspection::walk;
 /// A line for each file and folder: path, kind and mode, owner, whose group it is. The numbers of publications and of
 /// accounts are left out, because they needn't be the same; times are, too, and so is what depends on them.
 pub fn listing(state: &State) -> Result<BTreeSet<String>> {
-    let enrolments = Enrolments::read(state)?;
+    let accounts = Accounts::read(state)?;
     let mut lines = Vec::new();
     walk(state.root(), &mut |path, _| {
         let found = fs::symlink_metadata(path)?;
@@ -30,7 +30,7 @@ pub fn listing(state: &State) -> Result<BTreeSet<String>> {
             anonymous(path.strip_prefix(state.root())?),
             found.mode(),
             found.uid(),
-            enrolments
+            accounts
                 .name(found.gid())
                 .map_or("nobody", |name| name.as_str())
         ));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::paths::State;
 
 use crate::appliance::{Appliance, events};
@@ -167,7 +167,7 @@ fn keeps_what_was_told(told: &Appliance<'_>, found: &State) -> Result<()> {
     }
     for event in events(&log, "enrolled") {
         let name = event.field("host").parse()?;
-        let account = |state| anyhow::Ok(Enrolments::read(state)?.get(&name).cloned());
+        let account = |state| anyhow::Ok(Accounts::read(state)?.get(&name).cloned());
         ensure!(
             account(&told.state)? == account(found)?,
             "{name} has another account"

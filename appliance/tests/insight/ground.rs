@@ -8,9 +8,9 @@ use std::process::{Command, Output, Stdio};
 use bento_appliance::fleet;
 use bento_appliance::generation::{self, DigestCache};
 use bento_appliance::publication::Publications;
-use bento_appliance::report::{Ledger, Writers, take_in};
+use bento_appliance::report::{Summary, Writers, take_in};
 use bento_appliance::scan::{FleetFolder, HostTree};
-use bento_appliance::store::accounts::Enrolments;
+use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::State;
 use bento_protocol::{GenerationId, HostName, Report, SystemPath, Systems};
@@ -43,14 +43,14 @@ impl Ground {
             ground.write(&format!("hosts/{name}/flake.nix"), "one\n");
         }
         atomic_file::write_json(&ground.state.fleet(), &ground.settings()).unwrap();
-        let mut enrolments = Enrolments::beginning_after(0);
+        let mut accounts = Accounts::beginning_after(0);
         for name in names {
-            enrolments
+            accounts
                 .enrol(&name.parse().unwrap(), Timestamp::UNIX_EPOCH)
                 .unwrap();
             fs::create_dir_all(ground.state.host(&name.parse().unwrap()).root()).unwrap();
         }
-        enrolments.write(&ground.state).unwrap();
+        accounts.write(&ground.state).unwrap();
         ground
     }
 
@@ -106,7 +106,7 @@ impl Ground {
                 publications.retire(number).unwrap();
             }
         }
-        let in_use = || Ok(Ledger::read(&keep)?.installed());
+        let in_use = || Ok(Summary::read(&keep)?.installed());
         publications.prune(in_use).unwrap();
         manifest.generation()
     }

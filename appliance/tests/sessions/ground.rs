@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bento_appliance::daemon::privileges;
-use bento_appliance::sshd::{Account, Limits, passwd};
+use bento_appliance::sshd::{Limits, Login, passwd};
 use bento_appliance::store::paths::{Runtime, State};
 
 use crate::apart;
@@ -71,7 +71,7 @@ impl Ground {
 
     /// The same, with a key that is there already.
     pub fn machine_with(&self, name: &str, uid: u32, key: &Path) -> Machine {
-        let account = Account {
+        let account = Login {
             name: name.parse().unwrap(),
             uid,
             keys: vec![public(key).parse().unwrap()],
@@ -103,7 +103,7 @@ impl Ground {
 
 /// A machine of the fleet.
 pub struct Machine {
-    pub account: Account,
+    pub account: Login,
     pub key: PathBuf,
     pub inbox: PathBuf,
 }

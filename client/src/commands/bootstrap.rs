@@ -21,7 +21,7 @@ use crate::server::identity::Identity;
 use crate::server::poll;
 use crate::settings::{IDENTITY_FILE, Server, Settings, Timeouts};
 use crate::state::atomic_file;
-use crate::update::Wish;
+use crate::update::UpdateOptions;
 
 /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet.
 #[derive(Debug, Args)]
@@ -75,7 +75,7 @@ impl Bootstrap {
             return Ok(());
         }
         wait_for_admission(&settings, &identity).because(ExitReason::Server)?;
-        run::update(&self.place.site()?, Wish::default(), false)
+        run::update(&self.place.environment()?, UpdateOptions::default(), false)
     }
 
     /// The settings that are there, if they say the same: others aren't overwritten.

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::exit::{Because, ExitReason, Failure};
 use crate::machine::Machine;
-use crate::run::Site;
+use crate::run::Environment;
 use crate::settings::SETTINGS_FILE;
 use crate::state::{STATE_FOLDER, State};
 
@@ -32,13 +32,13 @@ impl Place {
         Machine::new(&self.root)
     }
 
-    pub(super) fn site(&self) -> Result<Site, Failure> {
+    pub(super) fn environment(&self) -> Result<Environment, Failure> {
         let arguments = [
             ("--config", &self.config),
             ("--state", &self.state),
             ("--root", &self.root),
         ];
-        Ok(Site {
+        Ok(Environment {
             config: self.config.clone(),
             state: self.state()?,
             machine: self.machine(),

@@ -17,6 +17,6 @@ pub struct RebootIfNeeded {
 impl RebootIfNeeded {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        run::reboot_if_needed(&self.place.site()?)
+        run::reboot_if_needed(&self.place.environment()?)
     }
 }

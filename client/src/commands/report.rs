@@ -18,6 +18,6 @@ pub struct Report {
 impl Report {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        run::report(&self.place.site()?)
+        run::report(&self.place.environment()?)
     }
 }

@@ -32,13 +32,13 @@ fn run_id(text: &str) -> Result<RunId, String> {
 impl Rollback {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        let site = self.place.site()?;
+        let environment = self.place.environment()?;
         let Some(run) = self.armed else {
-            return run::roll_back_by_hand(&site);
+            return run::roll_back_by_hand(&environment);
         };
         if let Some(seconds) = self.after {
-            rollback_timer::wait_detached(&site.state, run, Duration::from_secs(seconds));
+            rollback_timer::wait_detached(&environment.state, run, Duration::from_secs(seconds));
         }
-        run::roll_back_armed(&site, run)
+        run::roll_back_armed(&environment, run)
     }
 }

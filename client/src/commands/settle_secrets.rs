@@ -19,7 +19,7 @@ pub struct SettleSecrets {
 impl SettleSecrets {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        let site = self.place.site()?;
-        run::settle_secrets(&site, self.system.as_deref()).because(ExitReason::RebuildFailed)
+        let environment = self.place.environment()?;
+        run::settle_secrets(&environment, self.system.as_deref()).because(ExitReason::RebuildFailed)
     }
 }

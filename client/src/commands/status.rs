@@ -20,8 +20,9 @@ pub struct Status {
 impl Status {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        let site = self.place.site()?;
-        let overview = Overview::of(&site.state, &site.machine).because(ExitReason::Usage)?;
+        let environment = self.place.environment()?;
+        let overview =
+            Overview::of(&environment.state, &environment.machine).because(ExitReason::Usage)?;
         let text = match self.json {
             true => serde_json::to_string(&overview).because(ExitReason::Usage)? + "\n",
             false => overview.to_string(),

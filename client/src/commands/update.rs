@@ -3,7 +3,7 @@ use clap::Args;
 use super::place::Place;
 use crate::exit::Failure;
 use crate::run;
-use crate::update::Wish;
+use crate::update::UpdateOptions;
 
 /// Ask for a new generation, build it, switch to it, prove that it works, and report.
 #[derive(Debug, Args)]
@@ -28,10 +28,10 @@ pub struct Update {
 impl Update {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
-        let wish = Wish {
+        let options = UpdateOptions {
             retry: self.retry,
             at_boot: self.at_boot,
         };
-        run::update(&self.place.site()?, wish, self.force)
+        run::update(&self.place.environment()?, options, self.force)
     }
 }

@@ -15,7 +15,7 @@ use crate::machine::health;
 use crate::machine::health::Finding;
 use crate::machine::next_client::NextClient;
 use crate::machine::trial_build;
-use crate::run::Site;
+use crate::run::Environment;
 use crate::server::connection::Connection;
 use crate::server::identity::Identity;
 use crate::server::poll;
@@ -45,18 +45,18 @@ impl<'a> Proof<'a> {
     /// client that will read them may be another version than this one; it is asked. Whether the machine `must_carry_on`
     /// is what its guard says. What is asked from now on may fail until the grace time is over.
     pub(crate) fn of(
-        site: &Site,
+        environment: &Environment,
         old: &'a (Settings, Identity),
         must_carry_on: bool,
         after_boot: bool,
     ) -> Result<Self, Unconfirmed> {
-        let new = Identity::with_settings(&site.config);
-        let next = NextClient::of(&site.machine);
+        let new = Identity::with_settings(&environment.config);
+        let next = NextClient::of(&environment.machine);
         let program = next.as_ref().map(|next| next.program.clone());
         let is_other = program.is_some() && program != std::env::current_exe().ok();
         let mut warnings = Vec::new();
         if must_carry_on && (is_other || new.is_err()) {
-            let asked = program.map(|client| asked(&client, site));
+            let asked = program.map(|client| asked(&client, environment));
             let unusable = match (asked, &new) {
                 (Some(asked), _) => asked.err(),
                 (None, Err(error)) => Some(anyhow!("{error:#}")),
@@ -160,9 +160,9 @@ fn healthy(
 }
 
 /// Lets another client look at its settings. That it can't reach the appliance is found out by other means.
-fn asked(client: &Path, site: &Site) -> anyhow::Result<()> {
+fn asked(client: &Path, environment: &Environment) -> anyhow::Result<()> {
     let mut command = Command::new(client);
-    command.arg("check").args(&site.arguments);
+    command.arg("check").args(&environment.arguments);
     let mut said = Vec::new();
     let limited = process::run_limited(command, LOOK, &mut |line| said.push(line.to_owned()))?;
     let usage = i32::from(ExitReason::Usage as u8);

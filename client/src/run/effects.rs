@@ -5,7 +5,7 @@ use anyhow::Context;
 use bento_protocol::{Digest, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
-use super::{Here, Source, connection, known_systems, usable};
+use super::{LiveEffects, Source, connection, known_systems, usable};
 use crate::generation::pull;
 use crate::generation::pull::{PullError, Pulled};
 use crate::generation::received;
@@ -38,7 +38,7 @@ use crate::state::record::{
 };
 use crate::state::spool::Spool;
 use crate::update::build;
-use crate::update::{Unconfirmed, World};
+use crate::update::{Effects, Unconfirmed};
 
 /// How long the network has to come back with the old system, before its report waits for the next run.
 const NETWORK_COMES_BACK: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ const LOOK: Duration = Duration::from_secs(3);
 /// How often the appliance is tried before it counts as out of reach.
 const REACH_TRIES: usize = 3;
 
-impl World for Here<'_> {
+impl Effects for LiveEffects<'_> {
     type Base = Staged;
     type Pulled = Pulled;
     type Verified = Verified;
@@ -147,7 +147,7 @@ impl World for Here<'_> {
     }
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
-        let (settings, identity) = usable(&self.known, self.site)?;
+        let (settings, identity) = usable(&self.known, self.environment)?;
         let polled = poll::poll(settings, identity);
         let noted = match &polled {
             Ok(_) => contact::made(self.state),
@@ -198,7 +198,7 @@ impl World for Here<'_> {
         let source = base.map_or(pull::Source::Bundle, |base| {
             pull::Source::Delta(Box::new(base))
         });
-        let known = usable(&self.known, self.site).map_err(PullError::Local)?;
+        let known = usable(&self.known, self.environment).map_err(PullError::Local)?;
         let connection = connection(&mut self.connection, known).map_err(PullError::Lost)?;
         let console = &mut self.console;
         pull::pull(
@@ -265,7 +265,7 @@ impl World for Here<'_> {
 
     fn move_inputs(&mut self, source: &mut Source) -> anyhow::Result<Digest> {
         let published = build::Source::published(self.state, &source.staged);
-        let settings = &usable(&self.known, self.site)?.0;
+        let settings = &usable(&self.known, self.environment)?.0;
         let console = &mut self.console;
         let moved = inputs::move_on(
             &published,
@@ -283,7 +283,7 @@ impl World for Here<'_> {
     }
 
     fn make_room(&mut self) -> anyhow::Result<()> {
-        let settings = &usable(&self.known, self.site)?.0;
+        let settings = &usable(&self.known, self.environment)?.0;
         let console = &mut self.console;
         disk::make_room(&settings.disk, self.machine, &mut |line| console.line(line))
     }
@@ -291,7 +291,7 @@ impl World for Here<'_> {
     fn build(&mut self, source: &Source) -> anyhow::Result<SystemPath> {
         self.nix_version = bento_nix::version().map(String::from);
         let published = build::Source::published(self.state, &source.staged);
-        let settings = &usable(&self.known, self.site)?.0;
+        let settings = &usable(&self.known, self.environment)?.0;
         let console = &mut self.console;
         build::build(
             settings,
@@ -306,7 +306,7 @@ impl World for Here<'_> {
     }
 
     fn guard(&mut self, system: &SystemPath) -> Result<(), Unconfirmed> {
-        let known = usable(&self.known, self.site);
+        let known = usable(&self.known, self.environment);
         let (settings, identity) = known.map_err(|error| Unconfirmed {
             error,
             is_passing: true,
@@ -333,7 +333,7 @@ impl World for Here<'_> {
     }
 
     fn is_reachable(&mut self) -> bool {
-        let Ok((settings, identity)) = usable(&self.known, self.site) else {
+        let Ok((settings, identity)) = usable(&self.known, self.environment) else {
             return false;
         };
         // If it seems to be away, the network isn't proven afterwards: one packet that was lost mustn't decide that.
@@ -353,14 +353,18 @@ impl World for Here<'_> {
     fn arm(&mut self, journal: &Journal) -> anyhow::Result<()> {
         let old = journal.before.running.as_ref();
         let old = old.context("nothing is known that the machine could go back to")?;
-        let after = usable(&self.known, self.site)?.0.rollback.after.duration();
+        let after = usable(&self.known, self.environment)?
+            .0
+            .rollback
+            .after
+            .duration();
         rollback_timer::arm(
             self.machine,
             self.state,
             journal.run,
             old,
             after,
-            &self.site.arguments,
+            &self.environment.arguments,
         )?;
         self.inhibitor = Inhibitor::new();
         Ok(())
@@ -415,7 +419,7 @@ impl World for Here<'_> {
             return Ok(());
         }
         // Those of the system that has just begun to run.
-        let settings = Settings::read(&self.site.config).ok();
+        let settings = Settings::read(&self.environment.config).ok();
         let settings = settings
             .as_ref()
             .or(self.known.as_ref().map(|known| &known.0));
@@ -467,12 +471,12 @@ impl World for Here<'_> {
         was_reachable: bool,
         after_boot: bool,
     ) -> Result<Vec<String>, Unconfirmed> {
-        let known = usable(&self.known, self.site).map_err(|error| Unconfirmed {
+        let known = usable(&self.known, self.environment).map_err(|error| Unconfirmed {
             error,
             is_passing: true,
         })?;
         let must_carry_on = known.0.guard && !self.force;
-        let mut proof = confirm::Proof::of(self.site, known, must_carry_on, after_boot)?;
+        let mut proof = confirm::Proof::of(self.environment, known, must_carry_on, after_boot)?;
         let (console, tail) = (&mut self.console, &mut self.tail);
         let mut line = |text: &str| {
             tail.push(text);
@@ -558,7 +562,7 @@ impl From<Staged> for Source {
     }
 }
 
-impl Here<'_> {
+impl LiveEffects<'_> {
     /// A disk that is full is no reason to be silent, unless older reports wait: they come first.
     fn tell_without_keeping(&mut self, report: Report, error: &anyhow::Error) -> bool {
         self.warn(&format!("the report can't be kept: {error:#}"));
@@ -571,7 +575,7 @@ impl Here<'_> {
             ..report
         };
         let mut told = || {
-            let known = usable(&self.known, self.site)?;
+            let known = usable(&self.known, self.environment)?;
             let connection = connection(&mut self.connection, known)?;
             // What it was told before is no longer what it knows, and that must be so even if nothing can be written.
             atomic_file::remove_if_there(&self.state.delivered())?;

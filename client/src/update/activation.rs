@@ -3,7 +3,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use bento_protocol::{Outcome, SystemPath};
 
-use super::{Transaction, Unsuccessful, World, rollback};
+use super::{Effects, Transaction, Unsuccessful, rollback};
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
 use crate::state::record::PhaseName;
@@ -42,26 +42,26 @@ enum Way {
     Busy,
 }
 
-impl<W: World> Transaction<'_, W> {
+impl<W: Effects> Transaction<'_, W> {
     /// `arm → activate → confirm → commit`, or for the next boot `commit` alone.
     pub(super) fn activate(&mut self, system: &SystemPath) -> Result<Outcome, Unsuccessful> {
-        self.world
+        self.effects
             .check_boot_room(system)
             .map_err(|error| Unsuccessful::activation(error, true))?;
         if self.is_in_place(system) {
             self.switch_secrets_quietly(Some(self.journal.generation));
             return Ok(Outcome::Switched);
         }
-        if self.wish.at_boot || self.world.takes_effect_at_boot(system) {
+        if self.options.at_boot || self.effects.takes_effect_at_boot(system) {
             return self.stage_for_boot(system);
         }
         if self.came_back_from_boot(system) {
-            self.world.warn(
+            self.effects.warn(
                 "this system was rolled back after a boot: it is proven by the next boot before it stays",
             );
             return self.stage_for_boot(system);
         }
-        let failed_before = self.world.failed_units();
+        let failed_before = self.effects.failed_units();
         self.arm()
             .map_err(|error| Unsuccessful::activation(error, true))?;
         match self.switch_and_prove(system, &failed_before) {
@@ -69,7 +69,7 @@ impl<W: World> Transaction<'_, W> {
             Ok(Way::NeedsBoot(reason)) => {
                 self.disarm_untouched()?;
                 let why = format!("{reason}; it takes effect at the next boot");
-                self.world.warn(&why);
+                self.effects.warn(&why);
                 self.journal.error = Some(why);
                 self.stage_for_boot(system)
             }
@@ -87,38 +87,38 @@ impl<W: World> Transaction<'_, W> {
         let generations = (self.journal.before.generation, self.journal.generation);
         self.journal.unreturned.is_none()
             && self.is_wholly_on(system)
-            && !self.world.secrets_differ(generations.0, generations.1)
+            && !self.effects.secrets_differ(generations.0, generations.1)
     }
 
     /// What is switched to: the system, or its specialisation of the name of that which ran before.
     fn target(&mut self, system: &SystemPath) -> SystemPath {
         let before = self.journal.before.specialisation.as_ref();
         before
-            .and_then(|before| self.world.specialisation(system, &before.name))
+            .and_then(|before| self.effects.specialisation(system, &before.name))
             .unwrap_or_else(|| system.clone())
     }
 
     /// Whether the machine was rebooted for this system, and then went back from it. Switched to, it would boot unproven
     /// the next time: a machine isn't rebooted twice for a system.
     fn came_back_from_boot(&mut self, system: &SystemPath) -> bool {
-        let rebooted = self.world.rebooted();
+        let rebooted = self.effects.rebooted();
         rebooted.is_some_and(|rebooted| rebooted.system == *system && rebooted.came_back)
     }
 
     fn arm(&mut self) -> anyhow::Result<()> {
         self.begin(PhaseName::Arm)?;
         let begun = Instant::now();
-        self.journal.was_reachable = self.world.is_reachable();
-        self.world.hang_up();
+        self.journal.was_reachable = self.effects.is_reachable();
+        self.effects.hang_up();
         if self.journal.before.running.is_none() {
-            self.world.warn(
+            self.effects.warn(
                 "nothing is known to run that the machine could go back to: this update can't be rolled back",
             );
             return Ok(());
         }
         self.journal.is_armed = true;
-        self.world.set_journal(Some(&self.journal))?;
-        self.world.arm(&self.journal)?;
+        self.effects.set_journal(Some(&self.journal))?;
+        self.effects.arm(&self.journal)?;
         self.ended(
             PhaseName::Arm,
             begun,
@@ -130,18 +130,18 @@ impl<W: World> Transaction<'_, W> {
     /// Nothing of the machine was changed but the secrets: they go back, and what was armed goes.
     fn disarm_untouched(&mut self) -> Result<(), Unsuccessful> {
         let before = self.journal.before.generation;
-        if let Err(error) = self.world.switch_secrets(before) {
+        if let Err(error) = self.effects.switch_secrets(before) {
             return Err(self.go_back(Stop::local(error)));
         }
         if self.journal.is_armed {
-            let decided = self.world.decide(self.journal.run, Decision::Committed);
+            let decided = self.effects.decide(self.journal.run, Decision::Committed);
             if !matches!(decided, Ok(true)) {
                 return Err(self.go_back(Stop::local(anyhow!(
                     "the time for the new system was over before it could be activated"
                 ))));
             }
             self.journal.is_armed = false;
-            self.world.disarm(self.journal.run);
+            self.effects.disarm(self.journal.run);
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl<W: World> Transaction<'_, W> {
         let begun = Instant::now();
         let generation = self.journal.generation;
         let before = self.journal.before.generation;
-        self.world
+        self.effects
             .switch_secrets(Some(generation))
             .map_err(Stop::local)?;
         let target = self.target(system);
@@ -170,7 +170,7 @@ impl<W: World> Transaction<'_, W> {
                 return Err(Stop::failed(error));
             }
         };
-        let restarted = self.world.restart_units(before, generation);
+        let restarted = self.effects.restart_units(before, generation);
         let note = match &restarted {
             Ok(()) => "the new system runs",
             Err(_) => "failed",
@@ -189,9 +189,9 @@ impl<W: World> Transaction<'_, W> {
         failed_before: &[String],
     ) -> Result<Switched, SwitchError> {
         let run = self.journal.run;
-        let switched = self.world.switch(run, system, Action::Test);
+        let switched = self.effects.switch(run, system, Action::Test);
         // An exit code alone doesn't tell that nothing was changed: NixOS' script ends with whatever number an error has.
-        let is_untouched = self.world.situation().running == self.journal.before.running;
+        let is_untouched = self.effects.situation().running == self.journal.before.running;
         let switched = switched.map_err(|error| match is_untouched {
             true => error,
             false => SwitchError::Failed(anyhow!(error)),
@@ -199,15 +199,15 @@ impl<W: World> Transaction<'_, W> {
         if switched == Switched::Wholly || self.newly_failed(failed_before).is_empty() {
             return Ok(switched);
         }
-        self.world
+        self.effects
             .warn("some units failed: the switch is tried again");
-        let again = self.world.switch(run, system, Action::Test);
+        let again = self.effects.switch(run, system, Action::Test);
         // Whatever it says: the first one has changed the machine.
         again.map_err(|error| SwitchError::Failed(anyhow!(error)))
     }
 
     fn newly_failed(&mut self, before: &[String]) -> Vec<String> {
-        let mut failed = self.world.failed_units();
+        let mut failed = self.effects.failed_units();
         failed.retain(|unit| !before.contains(unit));
         failed
     }
@@ -229,7 +229,7 @@ impl<W: World> Transaction<'_, W> {
         self.ended(PhaseName::Confirm, begun, note);
         let warnings = confirmed?;
         for warning in &warnings {
-            self.world.warn(warning);
+            self.effects.warn(warning);
         }
         if !warnings.is_empty() {
             self.journal.error = Some(warnings.join("; "));
@@ -243,7 +243,7 @@ impl<W: World> Transaction<'_, W> {
         switched: Switched,
         failed_before: &[String],
     ) -> Result<Vec<String>, Stop> {
-        let running = self.world.situation().running;
+        let running = self.effects.situation().running;
         if running.as_ref() != Some(system) {
             let running = running.map_or("nothing known".to_owned(), |running| running.to_string());
             return Err(Stop::failed(anyhow!(
@@ -270,7 +270,7 @@ impl<W: World> Transaction<'_, W> {
                 ),
             });
         }
-        match self.world.confirm(self.journal.was_reachable, false) {
+        match self.effects.confirm(self.journal.was_reachable, false) {
             Ok(confirmed) => {
                 warnings.extend(confirmed);
                 let newly = self.newly_failed(failed_before);
@@ -297,7 +297,7 @@ impl<W: World> Transaction<'_, W> {
 
     fn left_specialisation(&mut self) -> Option<String> {
         let before = self.journal.before.specialisation.as_ref()?;
-        let is_left = self.journal.built == self.world.situation().running;
+        let is_left = self.journal.built == self.effects.situation().running;
         is_left.then(|| {
             format!(
                 "the machine ran the specialisation {:?}, which the new system doesn't have: it runs the system itself",
@@ -315,7 +315,7 @@ impl<W: World> Transaction<'_, W> {
             error,
         })?;
         if self.journal.is_armed {
-            let decided = self.world.decide(self.journal.run, Decision::Committed);
+            let decided = self.effects.decide(self.journal.run, Decision::Committed);
             if !decided.map_err(Stop::local)? {
                 return Err(Stop::local(anyhow!("the commit came too late")));
             }
@@ -325,7 +325,7 @@ impl<W: World> Transaction<'_, W> {
     }
 
     pub(super) fn make_bootable(&mut self, system: &SystemPath) -> anyhow::Result<()> {
-        rollback::boot(self.world, self.journal.run, system, Action::Boot)
+        rollback::boot(self.effects, self.journal.run, system, Action::Boot)
     }
 
     /// Brings the machine back, and says whether that worked.
@@ -334,7 +334,7 @@ impl<W: World> Transaction<'_, W> {
         if !self.journal.is_armed {
             return Unsuccessful::activation(error, is_passing);
         }
-        match rollback::ensure(self.world, &self.journal) {
+        match rollback::ensure(self.effects, &self.journal) {
             // Where it was decided that the time was over, what failed may have done so because the old system came.
             Ok(was_decided) => Unsuccessful::rolled_back(
                 Outcome::RolledBack,

@@ -10,7 +10,7 @@ use crate::machine::switch::{Action, SwitchError, Switched};
 use crate::state::record::{Awaiting, Failed, Installed, Journal, Rebooted, Told};
 
 /// What an update acts upon. A process may die at any of these calls; what was done before stays done.
-pub trait World {
+pub trait Effects {
     /// A generation that could lead to another by a delta.
     type Base;
     /// A generation whose archive has come.

@@ -3,17 +3,17 @@ use std::time::Instant;
 use anyhow::anyhow;
 use bento_protocol::Outcome;
 
-use super::{Transaction, Unsuccessful, World};
+use super::{Effects, Transaction, Unsuccessful};
 use crate::exit::{ExitReason, Failure};
 use crate::generation::pull::PullError;
 use crate::state::record::PhaseName;
 
-impl<W: World> Transaction<'_, W> {
+impl<W: Effects> Transaction<'_, W> {
     /// `pull → verify → stage`, by a delta where there is one, else by the bundle.
     pub(super) fn fetch(&mut self) -> Result<W::Staged, Unsuccessful> {
         let generation = self.journal.generation;
         let mut verified = None;
-        if let Some(base) = self.world.base(generation) {
+        if let Some(base) = self.effects.base(generation) {
             match self.pull_and_verify(Some(base)) {
                 Ok(product) => verified = Some(product),
                 // The server keeps only the last few; nothing is wrong.
@@ -23,11 +23,11 @@ impl<W: World> Transaction<'_, W> {
                     return Err(self.pull_failed(error));
                 }
                 Err(error) => {
-                    self.world.warn(&format!(
+                    self.effects.warn(&format!(
                         "the delta can't be used, the bundle is fetched: {error}"
                     ));
                     if matches!(error, PullError::Lost(_)) {
-                        self.world.hang_up();
+                        self.effects.hang_up();
                     }
                 }
             }
@@ -40,16 +40,16 @@ impl<W: World> Transaction<'_, W> {
         };
         self.begin(PhaseName::Stage).map_err(Unsuccessful::local)?;
         let begun = Instant::now();
-        let installed = self.world.installed();
-        let awaiting = self.world.awaiting();
+        let installed = self.effects.installed();
+        let awaiting = self.effects.awaiting();
         let keep: Vec<_> = installed
             .map(|installed| installed.generation)
             .into_iter()
             .chain(awaiting.map(|awaiting| awaiting.installed.generation))
-            .chain(self.world.fallback().map(|fallback| fallback.generation))
+            .chain(self.effects.fallback().map(|fallback| fallback.generation))
             .chain(self.journal.before.generation)
             .collect();
-        let staged = self.world.stage(verified, &keep);
+        let staged = self.effects.stage(verified, &keep);
         let staged = staged.map_err(Unsuccessful::local)?;
         let note = format!("generation {} is in place", generation.short());
         self.ended(PhaseName::Stage, begun, &note);
@@ -59,7 +59,7 @@ impl<W: World> Transaction<'_, W> {
     /// Whether this generation couldn't be pulled in the run before: then it may be the delta that the server can't give.
     fn pull_failed_before(&mut self) -> bool {
         let generation = self.journal.generation;
-        self.world.failed().is_some_and(|failed| {
+        self.effects.failed().is_some_and(|failed| {
             failed.generation == generation && failed.outcome == Outcome::PullFailed
         })
     }
@@ -72,11 +72,11 @@ impl<W: World> Transaction<'_, W> {
         } else {
             "as a bundle"
         };
-        let pulled = self.world.pull(self.journal.generation, base)?;
+        let pulled = self.effects.pull(self.journal.generation, base)?;
         self.ended(PhaseName::Pull, begun, what);
         self.begin(PhaseName::Verify).map_err(PullError::Local)?;
         let begun = Instant::now();
-        let verified = self.world.verify(pulled)?;
+        let verified = self.effects.verify(pulled)?;
         self.ended(
             PhaseName::Verify,
             begun,
@@ -91,7 +91,7 @@ impl<W: World> Transaction<'_, W> {
             PullError::Local(error) => return Unsuccessful::local(error),
             PullError::Lost(error) => {
                 // The report dials again.
-                self.world.hang_up();
+                self.effects.hang_up();
                 (ExitReason::Server, error)
             }
             PullError::Missing(_) | PullError::Unverified(_) => {

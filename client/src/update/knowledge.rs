@@ -1,7 +1,7 @@
 use bento_protocol::{GenerationId, Outcome, SystemPath};
 use jiff::Timestamp;
 
-use super::World;
+use super::Effects;
 use crate::machine::Situation;
 use crate::state::record::{Awaiting, Failed, Installed};
 
@@ -29,12 +29,12 @@ pub(super) enum Standing {
 }
 
 impl Knowledge {
-    pub(super) fn of(world: &mut impl World) -> Self {
+    pub(super) fn of(effects: &mut impl Effects) -> Self {
         Knowledge {
-            installed: world.installed(),
+            installed: effects.installed(),
             // What runs already is installed: there is nothing to wait for, and nothing to take back.
-            awaiting: world.awaiting().filter(|it| it.fallback.is_none()),
-            failed: world.failed(),
+            awaiting: effects.awaiting().filter(|it| it.fallback.is_none()),
+            failed: effects.failed(),
         }
     }
 

@@ -2,7 +2,7 @@ use anyhow::anyhow;
 use bento_protocol::{GenerationId, Outcome, RunId, SystemPath};
 
 use super::knowledge::Knowledge;
-use super::{Transaction, Unconfirmed, Unsuccessful, Wish, World, rollback};
+use super::{Effects, Transaction, Unconfirmed, Unsuccessful, UpdateOptions, rollback};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::switch::Action;
 use crate::machine::{BootId, Situation};
@@ -13,25 +13,27 @@ use crate::state::record::{
 /// Before a reboot that bento asks for: what is to be proven after it. The system was proven with the kernel that runs
 /// now; its own may cut the machine off.
 pub(super) fn await_proof(
-    world: &mut impl World,
+    effects: &mut impl Effects,
     installed: Installed,
     boot: BootId,
 ) -> anyhow::Result<()> {
-    let Some(fallback) = other_fallback(world, &installed) else {
-        world.warn("nothing is known that the machine could go back to after the reboot");
-        return rollback::await_nothing(world);
+    let Some(fallback) = other_fallback(effects, &installed) else {
+        effects.warn("nothing is known that the machine could go back to after the reboot");
+        return rollback::await_nothing(effects);
     };
-    let was_reachable = world.is_reachable();
-    world.hang_up();
+    let was_reachable = effects.is_reachable();
+    effects.hang_up();
     let awaiting = awaiting_proof(installed, fallback, boot, was_reachable);
-    world.set_awaiting(Some(&awaiting))
+    effects.set_awaiting(Some(&awaiting))
 }
 
 /// Where the machine could go back to from what is installed.
-fn other_fallback(world: &mut impl World, installed: &Installed) -> Option<Installed> {
-    let fallback = world.fallback().filter(|it| it.system != installed.system);
+fn other_fallback(effects: &mut impl Effects, installed: &Installed) -> Option<Installed> {
+    let fallback = effects
+        .fallback()
+        .filter(|it| it.system != installed.system);
     // Without its generation the machine would go back to a system without its secrets.
-    fallback.filter(|it| world.policy_of(it.generation).is_some())
+    fallback.filter(|it| effects.policy_of(it.generation).is_some())
 }
 
 fn awaiting_proof(
@@ -59,37 +61,37 @@ fn awaiting_proof(
 }
 
 /// Remembers what runs as something to go back to, if it is what was installed last, and with its own kernel.
-pub(super) fn remember_fallback(world: &mut impl World, situation: &Situation) {
-    let Some(installed) = world.installed() else {
+pub(super) fn remember_fallback(effects: &mut impl Effects, situation: &Situation) {
+    let Some(installed) = effects.installed() else {
         return;
     };
     if situation.is_on(&installed.system)
         && !situation.reboot_required
-        && world.fallback().as_ref() != Some(&installed)
+        && effects.fallback().as_ref() != Some(&installed)
     {
-        let remembered = world.set_fallback(&installed);
+        let remembered = effects.set_fallback(&installed);
         if let Err(error) = remembered {
-            world.warn(&format!("{error:#}"));
+            effects.warn(&format!("{error:#}"));
         }
     }
 }
 
 /// After a boot: proves the system that awaited it, or goes back and reboots.
-pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
-    let Some(awaiting) = world.awaiting() else {
+pub(super) fn settle(effects: &mut impl Effects) -> Result<(), Failure> {
+    let Some(awaiting) = effects.awaiting() else {
         return Ok(());
     };
-    let situation = world.situation();
+    let situation = effects.situation();
     if situation.boot == awaiting.boot {
         return match &awaiting.failure {
-            None if is_taken_back(&awaiting, &situation) => take_back(world, &awaiting),
+            None if is_taken_back(&awaiting, &situation) => take_back(effects, &awaiting),
             None if is_void(&awaiting, &situation) => {
-                rollback::await_nothing(world).map_err(unremembered)
+                rollback::await_nothing(effects).map_err(unremembered)
             }
             None => Ok(()),
             Some(unkept) => {
                 let error = anyhow!(unkept.error.clone());
-                Err(match world.reboot() {
+                Err(match effects.reboot() {
                     // What the machine is now is of no use to anybody.
                     Ok(()) => reboots_into_old(&error),
                     Err(failure) => Failure {
@@ -100,7 +102,7 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
             }
         };
     }
-    let started = world.now();
+    let started = effects.now();
     let journal = Journal {
         auto: awaiting.auto,
         built: Some(awaiting.installed.system.clone()),
@@ -113,8 +115,8 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
         )
     };
     let mut transaction = Transaction {
-        world,
-        wish: Wish::default(),
+        effects,
+        options: UpdateOptions::default(),
         journal,
         returns_by_boot: false,
     };
@@ -145,9 +147,9 @@ pub(super) fn settle(world: &mut impl World) -> Result<(), Failure> {
 
 /// Whether the machine runs what it was switched to, didn't prove it by its boot, and can't go back from it: what is
 /// published next may be the way out.
-pub(super) fn is_stuck(world: &mut impl World) -> bool {
-    let situation = world.situation();
-    world.awaiting().is_some_and(|awaiting| {
+pub(super) fn is_stuck(effects: &mut impl Effects) -> bool {
+    let situation = effects.situation();
+    effects.awaiting().is_some_and(|awaiting| {
         awaiting.fallback.is_some()
             && awaiting.failure.is_none()
             && awaiting.boot != situation.boot
@@ -169,18 +171,18 @@ fn is_void(awaiting: &Awaiting, situation: &Situation) -> bool {
 }
 
 /// Makes what was before the one that boots, and waits for nothing.
-fn take_back(world: &mut impl World, awaiting: &Awaiting) -> Result<(), Failure> {
-    let taken_back = boot_what_was(world, RunId::now(), &awaiting.before)
-        .and_then(|()| rollback::await_nothing(world));
+fn take_back(effects: &mut impl Effects, awaiting: &Awaiting) -> Result<(), Failure> {
+    let taken_back = boot_what_was(effects, RunId::now(), &awaiting.before)
+        .and_then(|()| rollback::await_nothing(effects));
     taken_back.map_err(|error| Failure {
         reason: ExitReason::RebuildFailed,
         error: error.context("what awaits the next boot can't be taken back"),
     })
 }
 
-fn boot_what_was(world: &mut impl World, run: RunId, before: &Before) -> anyhow::Result<()> {
+fn boot_what_was(effects: &mut impl Effects, run: RunId, before: &Before) -> anyhow::Result<()> {
     match &before.profile {
-        Some(profile) => rollback::boot(world, run, profile, Action::BootAgain),
+        Some(profile) => rollback::boot(effects, run, profile, Action::BootAgain),
         None => Ok(()),
     }
 }
@@ -201,7 +203,7 @@ fn unremembered(error: anyhow::Error) -> Failure {
     }
 }
 
-impl<W: World> Transaction<'_, W> {
+impl<W: Effects> Transaction<'_, W> {
     /// Makes a system the one that boots, and nothing more: it is proven after the boot.
     pub(super) fn stage_for_boot(&mut self, system: &SystemPath) -> Result<Outcome, Unsuccessful> {
         self.journal.at_boot = true;
@@ -210,11 +212,11 @@ impl<W: World> Transaction<'_, W> {
         let awaiting = self.new_awaiting(system);
         let staged = self
             .make_bootable(system)
-            .and_then(|()| self.world.set_awaiting(Some(&awaiting)));
+            .and_then(|()| self.effects.set_awaiting(Some(&awaiting)));
         if let Err(error) = staged {
             let before = self.journal.before.clone();
             let back = self.boot_what_was(&before);
-            if let Err(failure) = back.and_then(|()| rollback::await_nothing(self.world)) {
+            if let Err(failure) = back.and_then(|()| rollback::await_nothing(self.effects)) {
                 let error = rollback::both(&error, &failure);
                 return Err(Unsuccessful::rolled_back(
                     Outcome::RollbackFailed,
@@ -225,12 +227,12 @@ impl<W: World> Transaction<'_, W> {
             let is_passing = rollback::may_pass(&error);
             return Err(Unsuccessful::activation(error, is_passing));
         }
-        self.or_warn(|world| world.set_failed(None));
+        self.or_warn(|effects| effects.set_failed(None));
         Ok(Outcome::Staged)
     }
 
     fn new_awaiting(&mut self, system: &SystemPath) -> Awaiting {
-        let now = self.world.situation();
+        let now = self.effects.situation();
         // A run that was cut short may be completed after a boot. If that led to the new system, it is the one awaited.
         let has_come = now.is_on(system);
         let before = self.journal.before.clone();
@@ -252,12 +254,12 @@ impl<W: World> Transaction<'_, W> {
 
     /// A run died while it staged a system for the next boot.
     pub(super) fn complete_staging(&mut self, system: &SystemPath, cut_short: String) {
-        self.world.stop_switch(self.journal.run);
+        self.effects.stop_switch(self.journal.run);
         let awaiting = self.new_awaiting(system);
-        if awaiting.boot != self.world.situation().boot {
+        if awaiting.boot != self.effects.situation().boot {
             // It was booted already: what remains is to prove it.
-            if self.world.awaiting().is_none() {
-                self.or_warn(|world| world.set_awaiting(Some(&awaiting)));
+            if self.effects.awaiting().is_none() {
+                self.or_warn(|effects| effects.set_awaiting(Some(&awaiting)));
             }
             return self.finish(Outcome::Staged);
         }
@@ -283,13 +285,13 @@ impl<W: World> Transaction<'_, W> {
         else {
             return Ok(());
         };
-        take_back(self.world, &awaiting)?;
+        take_back(self.effects, &awaiting)?;
         self.journal.before.profile = awaiting.before.profile;
         Ok(())
     }
 
     fn boot_what_was(&mut self, before: &Before) -> anyhow::Result<()> {
-        boot_what_was(self.world, self.journal.run, before)
+        boot_what_was(self.effects, self.journal.run, before)
     }
 
     /// The system that awaited the boot runs: does it work?
@@ -298,13 +300,13 @@ impl<W: World> Transaction<'_, W> {
         let begun = std::time::Instant::now();
         // A run that died since may have proven it, and what the machine would go back to isn't kept any more.
         let proven = match awaiting.fallback {
-            None => self.world.installed(),
-            Some(_) => self.world.fallback(),
+            None => self.effects.installed(),
+            Some(_) => self.effects.fallback(),
         };
         let is_proven = proven.as_ref() == Some(&awaiting.installed);
         let confirmed = match is_proven {
             true => Ok(Vec::new()),
-            false => self.world.confirm(awaiting.was_reachable, true),
+            false => self.effects.confirm(awaiting.was_reachable, true),
         };
         match confirmed {
             Ok(warnings) => {
@@ -316,15 +318,15 @@ impl<W: World> Transaction<'_, W> {
                 if awaiting.fallback.is_some() {
                     self.journal.auto = awaiting.installed.auto;
                     // First, because it says that this is proven when the generation of the other one is gone.
-                    let situation = self.world.situation();
-                    remember_fallback(self.world, &situation);
+                    let situation = self.effects.situation();
+                    remember_fallback(self.effects, &situation);
                 }
-                let installed = self.world.set_installed(&awaiting.installed);
+                let installed = self.effects.set_installed(&awaiting.installed);
                 installed.map_err(unremembered)?;
                 self.forget_failure_of(&awaiting);
                 self.note_came_back(&awaiting.installed.system, false);
                 self.report_outcome(Outcome::Switched);
-                self.world.set_awaiting(None).map_err(unremembered)
+                self.effects.set_awaiting(None).map_err(unremembered)
             }
             Err(unconfirmed) => {
                 self.ended(PhaseName::Confirm, begun, "failed");
@@ -339,14 +341,14 @@ impl<W: World> Transaction<'_, W> {
         let is_of_it = |failed: &Failed| {
             failed.generation == proven.generation && failed.built.as_ref() == Some(&proven.system)
         };
-        if awaiting.fallback.is_none() || self.world.failed().as_ref().is_some_and(is_of_it) {
-            self.or_warn(|world| world.set_failed(None));
+        if awaiting.fallback.is_none() || self.effects.failed().as_ref().is_some_and(is_of_it) {
+            self.or_warn(|effects| effects.set_failed(None));
         }
     }
 
     /// Notes of a system for which the machine was rebooted whether it went back from it.
     fn note_came_back(&mut self, system: &SystemPath, came_back: bool) {
-        let rebooted = self.world.rebooted();
+        let rebooted = self.effects.rebooted();
         let rebooted =
             rebooted.filter(|last| last.system == *system && last.came_back != came_back);
         if let Some(rebooted) = rebooted {
@@ -354,20 +356,20 @@ impl<W: World> Transaction<'_, W> {
                 came_back,
                 ..rebooted
             };
-            self.or_warn(|world| world.set_rebooted(&rebooted));
+            self.or_warn(|effects| effects.set_rebooted(&rebooted));
         }
     }
 
     /// A run that took the system back may have died halfway, before the boot or since.
     fn keep_booting(&mut self, system: &SystemPath) -> Result<(), Failure> {
-        let profile = self.world.situation().profile;
+        let profile = self.effects.situation().profile;
         match self.make_bootable(system) {
             Err(error) if profile.as_ref() != Some(system) => Err(Failure {
                 reason: ExitReason::RebuildFailed,
                 error: error.context("the system that was booted may not be booted again"),
             }),
             Err(error) => {
-                self.world.warn(&format!("{error:#}"));
+                self.effects.warn(&format!("{error:#}"));
                 Ok(())
             }
             Ok(()) => Ok(()),
@@ -387,9 +389,9 @@ impl<W: World> Transaction<'_, W> {
             error: format!("{error:#}"),
             is_passing: *is_passing,
         });
-        awaiting.boot = self.world.situation().boot;
-        let back = back.and_then(|()| self.world.set_awaiting(Some(&awaiting)));
-        match back.and_then(|()| self.world.reboot()) {
+        awaiting.boot = self.effects.situation().boot;
+        let back = back.and_then(|()| self.effects.set_awaiting(Some(&awaiting)));
+        match back.and_then(|()| self.effects.reboot()) {
             Ok(()) => Err(reboots_into_old(error)),
             // Somebody may keep the machine from going down for long: the appliance should know what runs until then.
             Err(failure) => {
@@ -397,15 +399,15 @@ impl<W: World> Transaction<'_, W> {
                 self.journal.error = Some(format!("{error:#}"));
                 // A later generation that failed as well was told since, and isn't tried at every start.
                 let generation = self.journal.generation;
-                let failed = self.world.failed();
+                let failed = self.effects.failed();
                 let is_of_it = failed.is_none_or(|failed| failed.generation == generation);
                 if is_of_it || !was_stuck {
                     self.remember_failure(Outcome::RollbackFailed, false);
                     self.report_outcome(Outcome::RollbackFailed);
                 }
-                if let Some(mut awaiting) = self.world.awaiting().filter(|it| !it.is_stuck) {
+                if let Some(mut awaiting) = self.effects.awaiting().filter(|it| !it.is_stuck) {
                     awaiting.is_stuck = true;
-                    self.or_warn(|world| world.set_awaiting(Some(&awaiting)));
+                    self.or_warn(|effects| effects.set_awaiting(Some(&awaiting)));
                 }
                 Err(Failure {
                     reason: ExitReason::RolledBack,
@@ -422,12 +424,12 @@ impl<W: World> Transaction<'_, W> {
         Unconfirmed { error, is_passing }: Unconfirmed,
     ) -> Result<(), Failure> {
         let before = &awaiting.before;
-        let situation = self.world.situation();
+        let situation = self.effects.situation();
         if before.is_back(&situation) || !situation.is_on(&awaiting.installed.system) {
             self.switch_secrets_quietly(before.generation);
         }
         if let Some(fallback) = &awaiting.fallback {
-            let installed = self.world.set_installed(fallback);
+            let installed = self.effects.set_installed(fallback);
             installed.map_err(unremembered)?;
         }
         // Where the profile is still what it was, the boot loader may not be.
@@ -443,7 +445,7 @@ impl<W: World> Transaction<'_, W> {
             self.remember_failure(Outcome::RollbackFailed, false);
             // Its journal stays: the next start tries again.
             self.finish(Outcome::RollbackFailed);
-            self.world.set_awaiting(None).map_err(unremembered)?;
+            self.effects.set_awaiting(None).map_err(unremembered)?;
             return Err(Failure {
                 reason: ExitReason::RolledBack,
                 error,
@@ -458,10 +460,10 @@ impl<W: World> Transaction<'_, W> {
         self.note_came_back(&awaiting.installed.system, true);
         self.report_outcome(outcome);
         let next = self.unproven(awaiting);
-        let awaited = self.world.set_awaiting(next.as_ref());
+        let awaited = self.effects.set_awaiting(next.as_ref());
         awaited.map_err(unremembered)?;
         match next {
-            Some(_) => settle(self.world),
+            Some(_) => settle(self.effects),
             None => Ok(()),
         }
     }
@@ -469,13 +471,13 @@ impl<W: World> Transaction<'_, W> {
     /// What was switched to before this one was staged, and hasn't run with its own kernel until the machine went back
     /// to it: that boot is to be proven, too.
     fn unproven(&mut self, awaiting: &Awaiting) -> Option<Awaiting> {
-        let situation = self.world.situation();
-        let installed = self.world.installed()?;
+        let situation = self.effects.situation();
+        let installed = self.effects.installed()?;
         let is_first = awaiting.fallback.is_none()
             && situation.is_on(&installed.system)
             && situation.profile.as_ref() == Some(&installed.system)
             && !situation.reboot_required;
-        let fallback = other_fallback(self.world, &installed).filter(|_| is_first)?;
+        let fallback = other_fallback(self.effects, &installed).filter(|_| is_first)?;
         let (boot, was_reachable) = (awaiting.boot.clone(), awaiting.was_reachable);
         Some(awaiting_proof(installed, fallback, boot, was_reachable))
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::exit::{ExitReason, Failure};
 use crate::state::record::{Awaiting, Rebooted};
 
-use super::{World, pending_boot, rollback};
+use super::{Effects, pending_boot, rollback};
 
 /// How long a reboot waits for the appliance to take the report, at most.
 const DELIVERY: Duration = Duration::from_secs(600);
@@ -12,15 +12,15 @@ const PAUSE: Duration = Duration::from_secs(20);
 
 /// Restarts the machine where its newest report says that this is wanted and the policy allows it now. What a run left
 /// undone is completed first.
-pub fn reboot_if_needed(world: &mut impl World) -> Result<(), Failure> {
-    super::recover(world);
-    reboot_if_due(world)
+pub fn reboot_if_needed(effects: &mut impl Effects) -> Result<(), Failure> {
+    super::recover(effects);
+    reboot_if_due(effects)
 }
 
 /// At the end of a run: restarts the machine if that is wanted now.
-pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
-    let situation = world.situation();
-    let awaiting = world.awaiting();
+pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
+    let situation = effects.situation();
+    let awaiting = effects.awaiting();
     // What is on its way back has asked for its reboot; what was booted is to be proven first.
     let is_pending =
         |awaiting: &Awaiting| awaiting.failure.is_some() || awaiting.boot != situation.boot;
@@ -30,18 +30,18 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
     // A proof that awaits a reboot which never came is asked for anew.
     let awaits = awaiting.filter(|awaiting| awaiting.fallback.is_none());
     let wanted = situation.reboot_required || awaits.is_some();
-    if !wanted || situation.held.is_some() || world.journal().is_some() {
+    if !wanted || situation.held.is_some() || effects.journal().is_some() {
         return Ok(());
     }
     let is_awaited = awaits.is_some();
     let installed = awaits
         .map(|awaiting| awaiting.installed)
-        .or_else(|| world.installed());
+        .or_else(|| effects.installed());
     let Some(installed) = installed else {
         return Ok(());
     };
-    let policy = world.policy_of(installed.generation);
-    if !policy.is_some_and(|policy| world.may_reboot(&policy)) {
+    let policy = effects.policy_of(installed.generation);
+    if !policy.is_some_and(|policy| effects.may_reboot(&policy)) {
         return Ok(());
     }
     let rebooted = Rebooted {
@@ -49,30 +49,30 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
         boot: situation.boot.clone(),
         came_back: false,
     };
-    if let Some(last) = world.rebooted()
+    if let Some(last) = effects.rebooted()
         && last.system == rebooted.system
         && last.boot != rebooted.boot
     {
         // A machine that comes up as it went down would do so for ever.
-        world.warn("the machine was rebooted for this system and still wants a reboot: it isn't rebooted again");
+        effects.warn("the machine was rebooted for this system and still wants a reboot: it isn't rebooted again");
         return Ok(());
     }
-    await_delivery(world);
+    await_delivery(effects);
     // What somebody switched to, or made the one that boots, they look after.
     let is_ours =
         situation.is_on(&installed.system) && situation.profile.as_ref() == Some(&installed.system);
     let awaited = match (is_awaited, is_ours) {
         (true, _) => Ok(()),
-        (false, true) => pending_boot::await_proof(world, installed, situation.boot),
-        (false, false) => rollback::await_nothing(world),
+        (false, true) => pending_boot::await_proof(effects, installed, situation.boot),
+        (false, false) => rollback::await_nothing(effects),
     };
     let reboot = awaited
-        .and_then(|()| world.set_rebooted(&rebooted))
-        .and_then(|()| world.reboot());
+        .and_then(|()| effects.set_rebooted(&rebooted))
+        .and_then(|()| effects.reboot());
     reboot.map_err(|error| {
         // What somebody boots by hand, they look after.
-        if !is_awaited && let Err(error) = rollback::await_nothing(world) {
-            world.warn(&format!("{error:#}"));
+        if !is_awaited && let Err(error) = rollback::await_nothing(effects) {
+            effects.warn(&format!("{error:#}"));
         }
         Failure {
             reason: ExitReason::RebuildFailed,
@@ -81,11 +81,11 @@ pub(super) fn reboot_if_due(world: &mut impl World) -> Result<(), Failure> {
     })
 }
 
-fn await_delivery(world: &mut impl World) {
+fn await_delivery(effects: &mut impl Effects) {
     let mut waited = Duration::ZERO;
-    while !world.deliver() && waited < DELIVERY {
-        world.wait(PAUSE);
+    while !effects.deliver() && waited < DELIVERY {
+        effects.wait(PAUSE);
         waited += PAUSE;
     }
-    world.hang_up();
+    effects.hang_up();
 }

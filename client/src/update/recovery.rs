@@ -1,27 +1,27 @@
 use anyhow::anyhow;
 use bento_protocol::{GenerationId, Outcome, RunId};
 
-use super::{Transaction, Wish, World, rollback};
+use super::{Effects, Transaction, UpdateOptions, rollback};
 use crate::machine::Situation;
 use crate::machine::rollback_timer::Decision;
 use crate::state::record::{Awaiting, Installed, Journal, PhaseName};
 
 /// Completes what a run left undone that was cut short: the machine is wholly old or wholly new afterwards, nothing is
 /// armed, and a report says which.
-pub fn recover(world: &mut impl World) -> Recovered {
-    let Some(journal) = world.journal() else {
+pub fn recover(effects: &mut impl Effects) -> Recovered {
+    let Some(journal) = effects.journal() else {
         return Recovered::default();
     };
     let mut transaction = Transaction {
-        world,
-        wish: Wish::default(),
+        effects,
+        options: UpdateOptions::default(),
         journal,
         returns_by_boot: false,
     };
     match transaction.journal.outcome {
         Some(Outcome::RollbackFailed) => transaction.roll_back_again(),
         // What came of the boot was told since.
-        Some(Outcome::Staged) if transaction.world.awaiting().is_none() => transaction.close(),
+        Some(Outcome::Staged) if transaction.effects.awaiting().is_none() => transaction.close(),
         Some(outcome) => {
             // The report may be on its way already: a run's second report counts for nothing.
             if transaction.journal.phase == PhaseName::Report {
@@ -33,7 +33,7 @@ pub fn recover(world: &mut impl World) -> Recovered {
         None => transaction.complete(),
     }
     let reboots = transaction.returns_by_boot;
-    let unreturned = world
+    let unreturned = effects
         .journal()
         .filter(|journal| journal.outcome == Some(Outcome::RollbackFailed));
     Recovered {
@@ -90,11 +90,11 @@ fn may_boot_its_own(journal: &Journal) -> bool {
     journal.phase >= PhaseName::Commit && !journal.outcome.is_some_and(is_told)
 }
 
-impl<W: World> Transaction<'_, W> {
+impl<W: Effects> Transaction<'_, W> {
     /// A run died in the phase that its journal names.
     fn complete(&mut self) {
         let phase = self.journal.phase;
-        self.world.warn(&format!(
+        self.effects.warn(&format!(
             "the last run was cut short in its phase {phase}; what it left is completed"
         ));
         let cut_short = format!(
@@ -123,7 +123,7 @@ impl<W: World> Transaction<'_, W> {
         if !self.journal.is_armed {
             return self.give_up(Outcome::ActivationFailed, why);
         }
-        match rollback::ensure(self.world, &self.journal) {
+        match rollback::ensure(self.effects, &self.journal) {
             Ok(_) if phase == PhaseName::Arm => self.give_up(Outcome::ActivationFailed, why),
             Ok(_) => self.give_up(Outcome::RolledBack, why),
             Err(astray) => {
@@ -142,17 +142,17 @@ impl<W: World> Transaction<'_, W> {
         if self.journal.at_boot {
             return self.complete_staging(&system, cut_short);
         }
-        let decision = match self.world.decision(self.journal.run) {
+        let decision = match self.effects.decision(self.journal.run) {
             Ok(decision) => decision,
             Err(error) => return self.bring_back(PhaseName::Commit, format!("{error:#}")),
         };
-        let runs = self.world.situation().is_on(&system);
+        let runs = self.effects.situation().is_on(&system);
         match decision {
             Some(Decision::Armed) if runs => {
-                self.world.stop_switch(self.journal.run);
+                self.effects.stop_switch(self.journal.run);
                 let bootable = self.make_bootable(&system);
                 let decided = bootable
-                    .and_then(|()| self.world.decide(self.journal.run, Decision::Committed));
+                    .and_then(|()| self.effects.decide(self.journal.run, Decision::Committed));
                 match decided {
                     Ok(true) => {}
                     Ok(false) => return self.bring_back(PhaseName::Commit, cut_short),
@@ -165,7 +165,7 @@ impl<W: World> Transaction<'_, W> {
             // It was decided that it stays, or there was nothing to go back to.
             Some(Decision::Committed) => {}
             None => {
-                self.world.stop_switch(self.journal.run);
+                self.effects.stop_switch(self.journal.run);
                 if let Err(error) = self.make_bootable(&system) {
                     return self.give_up(Outcome::ActivationFailed, format!("{error:#}"));
                 }
@@ -175,23 +175,23 @@ impl<W: World> Transaction<'_, W> {
     }
 
     fn roll_back_again(&mut self) {
-        self.world
+        self.effects
             .warn("the last rollback failed; it is tried again");
         let why = self.journal.error.clone().unwrap_or_default();
-        if let Err(astray) = rollback::ensure(self.world, &self.journal) {
+        if let Err(astray) = rollback::ensure(self.effects, &self.journal) {
             self.returns_by_boot = astray.returns_by_boot;
             self.return_by_boot();
             return;
         }
         // Before the journal forgets the run: if this is cut short, it is done again.
-        self.world.disarm(self.journal.run);
+        self.effects.disarm(self.journal.run);
         // A run's second report counts for nothing: this one tells of another run.
         self.journal.run = RunId::now();
-        self.journal.started = self.world.now();
+        self.journal.started = self.effects.now();
         self.journal.phases.clear();
         self.journal.error = Some(format!("a later start brought the machine back. {why}"));
         let generation = self.journal.generation;
-        let failed = self.world.failed();
+        let failed = self.effects.failed();
         // What the update failed for may pass all the same.
         let is_passing =
             failed.is_some_and(|failed| failed.generation == generation && failed.is_passing);

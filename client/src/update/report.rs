@@ -2,7 +2,7 @@ use anyhow::anyhow;
 use bento_protocol::RunId;
 
 use super::knowledge::Knowledge;
-use super::{Transaction, Wish, World};
+use super::{Effects, Transaction, UpdateOptions};
 use crate::exit::{ExitReason, Failure};
 use crate::state::record::{Before, Journal};
 
@@ -12,21 +12,21 @@ use crate::state::record::{Before, Journal};
 /// # Errors
 /// When no server can be asked what is published, the report can't be delivered and waits for the next run, or there is
 /// nothing to report because nothing was ever installed.
-pub fn report_now(world: &mut impl World) -> Result<(), Failure> {
-    let unreturned = super::recover(world).unreturned;
+pub fn report_now(effects: &mut impl Effects) -> Result<(), Failure> {
+    let unreturned = super::recover(effects).unreturned;
     let run = RunId::now();
-    let started = world.now();
-    let situation = world.situation();
+    let started = effects.now();
+    let situation = effects.situation();
     let failed = |reason, error| Failure { reason, error };
-    let polled = world.poll();
+    let polled = effects.poll();
     let generation = polled.map_err(|error| failed(ExitReason::Server, error))?;
-    let knowledge = Knowledge::of(world);
+    let knowledge = Knowledge::of(effects);
     // As on a machine that is held: what it did last stands, whatever is published.
     let standing = knowledge.standing(generation, true, false, started);
     let before = Before::now(&situation, knowledge.secrets());
     let mut transaction = Transaction {
-        world,
-        wish: Wish::default(),
+        effects,
+        options: UpdateOptions::default(),
         journal: Journal {
             unreturned: unreturned.map(Box::new),
             ..Journal::begun(run, generation, started, before)
@@ -37,7 +37,7 @@ pub fn report_now(world: &mut impl World) -> Result<(), Failure> {
         let nothing = "nothing was installed or tried yet: `bento-client update` does, and reports";
         return Err(failed(ExitReason::RebuildFailed, anyhow!(nothing)));
     }
-    match world.deliver() {
+    match effects.deliver() {
         true => Ok(()),
         false => Err(failed(
             ExitReason::Server,

@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow, ensure};
 
 use bento_protocol::{Outcome, RunId, SystemPath};
 
-use super::{Transaction, Wish, World};
+use super::{Effects, Transaction, UpdateOptions};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError};
@@ -38,36 +38,36 @@ impl From<anyhow::Error> for Astray {
 ///
 /// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
 /// the new system or made it bootable after it.
-pub(super) fn ensure(world: &mut impl World, journal: &Journal) -> Result<bool, Astray> {
+pub(super) fn ensure(effects: &mut impl Effects, journal: &Journal) -> Result<bool, Astray> {
     // A state folder that can't be used, such as one over which something was mounted, is no reason to stay.
-    let was_decided = match world.decide(journal.run, Decision::RollingBack) {
+    let was_decided = match effects.decide(journal.run, Decision::RollingBack) {
         Ok(was_decided) => was_decided,
         Err(error) => {
-            world.warn(&format!("{error:#}"));
+            effects.warn(&format!("{error:#}"));
             true
         }
     };
-    let lock = world.lock_rollback();
+    let lock = effects.lock_rollback();
     if let Err(error) = &lock {
-        world.warn(&format!("{error:#}"));
+        effects.warn(&format!("{error:#}"));
     }
-    bring_back(world, journal)?;
-    world.note_rolled_back(journal.run)?;
+    bring_back(effects, journal)?;
+    effects.note_rolled_back(journal.run)?;
     Ok(was_decided)
 }
 
 /// What the armed timer does: goes back, unless the new system was confirmed in time. Whether it went back.
-pub fn roll_back(world: &mut impl World, journal: &Journal) -> anyhow::Result<bool> {
-    if !world.decide(journal.run, Decision::RollingBack)? {
+pub fn roll_back(effects: &mut impl Effects, journal: &Journal) -> anyhow::Result<bool> {
+    if !effects.decide(journal.run, Decision::RollingBack)? {
         return Ok(false);
     }
-    match ensure(world, journal) {
+    match ensure(effects, journal) {
         Ok(_) => Ok(true),
         Err(Astray {
             error,
             returns_by_boot: true,
         }) => {
-            world.reboot()?;
+            effects.reboot()?;
             Err(error.context(REBOOTS))
         }
         Err(astray) => Err(astray.error),
@@ -80,21 +80,21 @@ pub(super) const REBOOTS: &str =
 
 /// Restores what the machine was before the update, as far as that goes: what can't be restored keeps nothing else from
 /// it. Doing it twice does no harm.
-fn bring_back(world: &mut impl World, journal: &Journal) -> Result<(), Astray> {
+fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), Astray> {
     let before = &journal.before;
     let old = before
         .running
         .as_ref()
         .context("nothing is known that the machine could go back to")?;
-    world.stop_switch(journal.run);
+    effects.stop_switch(journal.run);
     let mut failures = Vec::new();
-    failures.extend(world.switch_secrets(before.generation).err());
-    let situation = world.situation();
+    failures.extend(effects.switch_secrets(before.generation).err());
+    let situation = effects.situation();
     let touched_boot = journal.phase >= PhaseName::Commit || situation.profile != before.profile;
     let mut boots_old = before.profile.is_some();
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
-        let booted = boot(world, journal.run, profile, Action::BootAgain);
-        let booted = booted.and_then(|()| await_nothing(world));
+        let booted = boot(effects, journal.run, profile, Action::BootAgain);
+        let booted = booted.and_then(|()| await_nothing(effects));
         boots_old = booted.is_ok();
         failures.extend(booted.err());
     }
@@ -102,7 +102,7 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> Result<(), Astray> {
     // A boot since then started the old system afresh; otherwise it may run only half.
     let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
     if journal.phase >= PhaseName::Activate && !is_fresh {
-        let switched = switch(world, journal.run, old, Action::Return);
+        let switched = switch(effects, journal.run, old, Action::Return);
         // Whoever switches it by hand isn't to be disturbed by a boot.
         let is_busy =
             |error: &anyhow::Error| matches!(error.downcast_ref(), Some(SwitchError::Busy));
@@ -114,15 +114,15 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> Result<(), Astray> {
         && let Some(generation) = before.generation
     {
         // The machine is on its old system all the same.
-        if let Err(error) = world.restart_units(Some(journal.generation), generation) {
-            world.warn(&format!("{error:#}"));
+        if let Err(error) = effects.restart_units(Some(journal.generation), generation) {
+            effects.warn(&format!("{error:#}"));
         }
     }
-    let situation = world.situation();
+    let situation = effects.situation();
     // What booted since, before anything was switched to, is left as it is.
     let is_untouched = journal.phase < PhaseName::Activate;
     if !(is_untouched && before.is_back(&situation)) {
-        failures.extend(check_running(world, old).err());
+        failures.extend(check_running(effects, old).err());
     }
     if failures.is_empty() {
         return Ok(());
@@ -136,25 +136,25 @@ fn bring_back(world: &mut impl World, journal: &Journal) -> Result<(), Astray> {
 }
 
 /// Sees to it that no boot is awaited that leads elsewhere now: a run that was cut short may have noted one.
-pub(super) fn await_nothing(world: &mut impl World) -> anyhow::Result<()> {
-    match world.awaiting() {
-        Some(_) => world.set_awaiting(None),
+pub(super) fn await_nothing(effects: &mut impl Effects) -> anyhow::Result<()> {
+    match effects.awaiting() {
+        Some(_) => effects.set_awaiting(None),
         None => Ok(()),
     }
 }
 
 /// Makes a system the one that boots, through the profile and the boot loader.
 pub(super) fn boot(
-    world: &mut impl World,
+    effects: &mut impl Effects,
     run: RunId,
     system: &SystemPath,
     action: Action,
 ) -> anyhow::Result<()> {
     // It takes room in the store, which a machine that only goes back mustn't need.
-    if world.situation().profile.as_ref() != Some(system) {
-        world.set_profile(system)?;
+    if effects.situation().profile.as_ref() != Some(system) {
+        effects.set_profile(system)?;
     }
-    switch(world, run, system, action)
+    switch(effects, run, system, action)
 }
 
 /// Whether what kept a system from being made bootable may pass: the disk or another switch, and not its boot loader.
@@ -163,18 +163,18 @@ pub(super) fn may_pass(error: &anyhow::Error) -> bool {
 }
 
 fn switch(
-    world: &mut impl World,
+    effects: &mut impl Effects,
     run: RunId,
     system: &SystemPath,
     action: Action,
 ) -> anyhow::Result<()> {
-    let mut switched = world.switch(run, system, action);
+    let mut switched = effects.switch(run, system, action);
     for _ in 0..BUSY_TRIES {
         if !matches!(switched, Err(SwitchError::Busy)) {
             break;
         }
-        world.wait(BUSY_PAUSE);
-        switched = world.switch(run, system, action);
+        effects.wait(BUSY_PAUSE);
+        switched = effects.switch(run, system, action);
     }
     // Units that fail are no reason to stop halfway.
     switched
@@ -182,8 +182,8 @@ fn switch(
         .map_err(|error| anyhow!(error).context(format!("can't {} {system}", action.meaning())))
 }
 
-fn check_running(world: &mut impl World, system: &SystemPath) -> anyhow::Result<()> {
-    let running = world.situation().running;
+fn check_running(effects: &mut impl Effects, system: &SystemPath) -> anyhow::Result<()> {
+    let running = effects.situation().running;
     ensure!(
         running.as_ref() == Some(system),
         "{} runs after the rollback, not {system}",
@@ -201,18 +201,18 @@ pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Er
 }
 
 /// Goes back to what ran before the last update, because somebody wants it, tells the appliance, and says what that is.
-pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> {
-    super::recover(world);
+pub fn roll_back_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failure> {
+    super::recover(effects);
     let failed = |error| Failure {
         reason: ExitReason::RolledBack,
         error,
     };
     let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
-    let installed = world.installed().ok_or_else(nothing)?;
+    let installed = effects.installed().ok_or_else(nothing)?;
     let previous = installed.previous.clone().ok_or_else(nothing)?;
     let boots = installed.previous_boots.clone().unwrap_or(previous.clone());
     for system in [&previous, &boots] {
-        if !world.is_in_store(system) {
+        if !effects.is_in_store(system) {
             return Err(failed(anyhow!(
                 "{system}, which ran before the last update, is gone from the Nix store: garbage was collected since. \
                  Publish the configuration that you want back, and the machine builds it again; what can still be \
@@ -220,23 +220,23 @@ pub fn roll_back_by_hand(world: &mut impl World) -> Result<SystemPath, Failure> 
             )));
         }
     }
-    let situation = world.situation();
+    let situation = effects.situation();
     let before = Before::now(&situation, Some(installed.generation));
     let run = RunId::now();
-    let started = world.now();
-    let go_back = |world: &mut _| {
-        switch(world, run, &previous, Action::Test)?;
-        check_running(world, &previous)?;
-        boot(world, run, &boots, Action::BootAgain)?;
-        await_nothing(world)
+    let started = effects.now();
+    let go_back = |effects: &mut _| {
+        switch(effects, run, &previous, Action::Test)?;
+        check_running(effects, &previous)?;
+        boot(effects, run, &boots, Action::BootAgain)?;
+        await_nothing(effects)
     };
-    go_back(world).map_err(failed)?;
+    go_back(effects).map_err(failed)?;
     let mut journal = Journal::begun(run, installed.generation, started, before);
     journal.built = Some(installed.system);
     journal.error = Some("somebody went back by hand, with `bento-client rollback`".to_owned());
     let mut told = Transaction {
-        world,
-        wish: Wish::default(),
+        effects,
+        options: UpdateOptions::default(),
         journal,
         returns_by_boot: false,
     };

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use bento_appliance::build;
 use bento_appliance::build::{Options, Outcome, Screen};
-use bento_appliance::preview::Forecast;
+use bento_appliance::preview::Preview;
 use bento_protocol::SystemPath;
 
 use crate::ground::{Ground, classic, flake, host, with};
@@ -28,7 +28,7 @@ const CLASSIC: &str = "derivation ((import ./system.nix ./.).drvAttrs // { whole
 
 /// Builds as an administrator does, and writes down the system beside the fleet.
 fn build(fleet: &Path) {
-    let forecast = Forecast::make(fleet, &[]).unwrap();
+    let preview = Preview::make(fleet, &[]).unwrap();
     let options = Options {
         jobs: Options::default_jobs(),
         dry_run: false,
@@ -37,7 +37,7 @@ fn build(fleet: &Path) {
     };
     let mut output = io::stderr();
     let mut screen = Screen::new(&mut output, None, false);
-    let results = build::build(&forecast, fleet, &options, &mut screen).unwrap();
+    let results = build::build(&preview, fleet, &options, &mut screen).unwrap();
     match &results.machines[&host()] {
         Outcome::Built { system, .. } => {
             fs::write(fleet.with_extension("system"), system.as_str()).unwrap()
@@ -107,9 +107,9 @@ fn symlinks() -> Vec<Content> {
 
 /// What the appliance would publish of it.
 fn published(fleet: &Path) -> Generation {
-    let forecast = Forecast::make(fleet, &[]).unwrap();
-    let prospect = forecast.machines[&host()].as_ref().unwrap();
-    let contents = prospect.tree.files().map(|file| match &file.symlink {
+    let preview = Preview::make(fleet, &[]).unwrap();
+    let host_preview = preview.machines[&host()].as_ref().unwrap();
+    let contents = host_preview.tree.files().map(|file| match &file.symlink {
         Some(link) => Content::symlink(file.path.as_str(), link.target()),
         None => Content {
             executable: file.stamp.is_executable(),
@@ -119,13 +119,13 @@ fn published(fleet: &Path) -> Generation {
             )
         },
     });
-    let policy = prospect.manifest.policy().clone();
+    let policy = host_preview.manifest.policy().clone();
     let generation = Generation::new(&host(), policy, contents.collect());
     assert_eq!(
         generation.manifest.generation(),
-        prospect.manifest.generation()
+        host_preview.manifest.generation()
     );
-    assert_eq!(prospect.tree.secrets().len(), 1);
+    assert_eq!(host_preview.tree.secrets().len(), 1);
     generation
 }
 

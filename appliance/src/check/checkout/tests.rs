@@ -3,7 +3,7 @@
 use super::*;
 use crate::check::Findings;
 use crate::fixture::git;
-use crate::preview::Forecast;
+use crate::preview::Preview;
 
 /// A place with a fleet in `fleet/`, of which git tracks everything but `b.key`, and `a.key` although it is ignored. The
 /// top of the checkout is this folder of it, whose `.gitignore` names `drafts`.
@@ -36,9 +36,9 @@ fn repository(top: &str) -> tempfile::TempDir {
 
 /// The warnings of this module about a fleet folder.
 fn warned(folder: &Path) -> Vec<String> {
-    let forecast = Forecast::make(folder, &[]).unwrap();
-    assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
-    let warnings = Findings::of(folder, &forecast).warnings.into_iter();
+    let preview = Preview::make(folder, &[]).unwrap();
+    assert!(preview.problems.is_empty(), "{:?}", preview.problems);
+    let warnings = Findings::of(folder, &preview).warnings.into_iter();
     let warnings = warnings.map(|warning| warning.to_string());
     let is_ours = |text: &String| {
         text.contains("see") || text.contains(".gitignore names") || text.contains("above")

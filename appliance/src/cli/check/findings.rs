@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::check::{Shared, shared_lines};
 use crate::preview::change::Change;
-use crate::preview::{Forecast, Prospect};
+use crate::preview::{HostPreview, Preview};
 use crate::problem::{Problem, lines};
 use crate::text::list::first_few;
 use crate::text::size::size;
@@ -58,16 +58,18 @@ pub(super) enum Detail {
 
 impl Findings {
     pub(super) fn new(
-        forecast: Forecast,
+        preview: Preview,
         changes: Option<Vec<Change>>,
         unasked: Option<String>,
         shared: Vec<Shared>,
         warnings: Vec<Problem>,
     ) -> Self {
-        let hosts = forecast.fleet.as_ref().map(|fleet| &fleet.hosts);
-        let finding = |(name, prospect): (&HostName, &Option<Prospect>)| {
+        let hosts = preview.fleet.as_ref().map(|fleet| &fleet.hosts);
+        let finding = |(name, host_preview): (&HostName, &Option<HostPreview>)| {
             let host = hosts.and_then(|hosts| hosts.get(name));
-            let manifest = prospect.as_ref().map(|prospect| &prospect.manifest);
+            let manifest = host_preview
+                .as_ref()
+                .map(|host_preview| &host_preview.manifest);
             let files = manifest.map_or(&[][..], Manifest::files);
             Finding {
                 name: name.clone(),
@@ -80,11 +82,11 @@ impl Findings {
         };
         Findings {
             format: Format,
-            hosts: forecast.machines.iter().map(finding).collect(),
+            hosts: preview.machines.iter().map(finding).collect(),
             changes,
             unasked,
             shared,
-            problems: forecast.problems,
+            problems: preview.problems,
             warnings,
         }
     }

@@ -44,15 +44,20 @@ fn everything_is_told_at_once_and_the_rest_is_shown() {
 }
 
 /// Publishes for a machine what it would get.
-fn publish(state: &State, forecast: &Forecast, host: &str) {
+fn publish(state: &State, preview: &Preview, host: &str) {
     let name = host.parse().unwrap();
-    let prospect = forecast.machines[&name].as_ref().unwrap();
+    let host_preview = preview.machines[&name].as_ref().unwrap();
     let host = state.host(&name);
     std::fs::create_dir_all(host.root()).unwrap();
     let publications = Publications::of(&host);
     let gid = rustix::process::getgid().as_raw();
     let prepared = publications
-        .prepare(&prospect.manifest, &prospect.tree, &forecast.folder, gid)
+        .prepare(
+            &host_preview.manifest,
+            &host_preview.tree,
+            &preview.folder,
+            gid,
+        )
         .unwrap();
     publications.switch(prepared).unwrap();
 }
@@ -79,7 +84,7 @@ fn what_would_be_different_is_told_for_whom_and_in_which_files() {
     }
     let state = tempfile::tempdir().unwrap();
     let kept = State::new(state.path());
-    let before = Forecast::make(folder.path(), &[]).unwrap();
+    let before = Preview::make(folder.path(), &[]).unwrap();
     for host in ["old", "same"] {
         publish(&kept, &before, host);
     }
@@ -137,7 +142,7 @@ fn machines_for_which_nothing_changes_are_one_line_and_what_grows_is_told() {
         configure(folder.path(), name, "{ }");
     }
     let state = tempfile::tempdir().unwrap();
-    let before = Forecast::make(folder.path(), &[]).unwrap();
+    let before = Preview::make(folder.path(), &[]).unwrap();
     for name in &names {
         publish(&State::new(state.path()), &before, name);
     }
@@ -169,9 +174,9 @@ fn who_would_be_removed_is_named_unless_the_settings_are_faulty() {
         configure(folder.path(), host, "{ }");
     }
     let state = tempfile::tempdir().unwrap();
-    let forecast = Forecast::make(folder.path(), &[]).unwrap();
+    let preview = Preview::make(folder.path(), &[]).unwrap();
     for host in ["kikimora", "pi"] {
-        publish(&State::new(state.path()), &forecast, host);
+        publish(&State::new(state.path()), &preview, host);
     }
     let says = |text: &str| {
         let settings = format!("{SERVER}{text}");

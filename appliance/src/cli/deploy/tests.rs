@@ -14,7 +14,7 @@ struct Line {
 }
 
 /// A fleet folder with two machines that share a folder and one of its own, and the state of an appliance.
-struct World {
+struct Appliance {
     fleet: tempfile::TempDir,
     state: tempfile::TempDir,
 }
@@ -23,20 +23,20 @@ fn host(name: &str) -> HostName {
     name.parse().unwrap()
 }
 
-impl World {
+impl Appliance {
     fn new(publish: &str) -> Self {
-        let world = World {
+        let appliance = Appliance {
             fleet: tempfile::tempdir().unwrap(),
             state: tempfile::tempdir().unwrap(),
         };
         let hosts =
             "[hosts.alice]\nsource = \"desks\"\n[hosts.bob]\nsource = \"desks\"\n[hosts.pi]\n";
         let text = format!("[server]\naddress = \"x\"\n[publish]\n{publish}\n{hosts}");
-        world.write("fleet.toml", &text);
-        world.write("desks/flake.nix", "{}");
-        world.write("hosts/pi/configuration.nix", "{}");
-        fs::create_dir(State::new(world.state.path()).hosts()).unwrap();
-        world
+        appliance.write("fleet.toml", &text);
+        appliance.write("desks/flake.nix", "{}");
+        appliance.write("hosts/pi/configuration.nix", "{}");
+        fs::create_dir(State::new(appliance.state.path()).hosts()).unwrap();
+        appliance
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -45,25 +45,25 @@ impl World {
         fs::write(path, text).unwrap();
     }
 
-    fn forecast(&self) -> Forecast {
-        Forecast::make(self.fleet.path(), &[]).unwrap()
+    fn preview(&self) -> Preview {
+        Preview::make(self.fleet.path(), &[]).unwrap()
     }
 
     fn made(&self, name: &str) -> GenerationId {
-        let forecast = self.forecast();
-        let prospect = forecast.machines[&host(name)].as_ref().unwrap();
-        prospect.manifest.generation()
+        let preview = self.preview();
+        let host_preview = preview.machines[&host(name)].as_ref().unwrap();
+        host_preview.manifest.generation()
     }
 
     /// Publishes all that the folder makes.
     fn publish(&self) {
         let gid = rustix::process::getgid().as_raw();
-        let forecast = self.forecast();
-        for prospect in forecast.machines.values().flatten() {
-            let (manifest, tree) = (&prospect.manifest, &prospect.tree);
+        let preview = self.preview();
+        for host_preview in preview.machines.values().flatten() {
+            let (manifest, tree) = (&host_preview.manifest, &host_preview.tree);
             let state = State::new(self.state.path()).host(manifest.host());
             let publications = Publications::of(&state);
-            let prepared = publications.prepare(manifest, tree, &forecast.folder, gid);
+            let prepared = publications.prepare(manifest, tree, &preview.folder, gid);
             publications.switch(prepared.unwrap()).unwrap();
         }
     }
@@ -83,7 +83,7 @@ impl World {
     }
 
     fn approved(&self, name: &str) -> Option<GenerationId> {
-        let folder = &self.forecast().folder;
+        let folder = &self.preview().folder;
         let approval = Approval::of(folder, &host(name)).unwrap();
         approval.map(|approval| approval.generation)
     }
@@ -107,17 +107,17 @@ impl World {
 // Issue 10, line 39.
 #[test]
 fn a_machine_that_no_nix_could_build_is_left_out_and_the_others_are_approved() {
-    let world = World::new("when = \"deploy\"");
-    world.write("hosts/pi/configuration.nix", "{ a = 1 }");
-    let (is_good, said) = world.deploy(&["--yes"]);
+    let appliance = Appliance::new("when = \"deploy\"");
+    appliance.write("hosts/pi/configuration.nix", "{ a = 1 }");
+    let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(!is_good);
     assert!(
         said.contains("error: hosts/pi/configuration.nix:1:9: pi: isn't Nix"),
         "{said}"
     );
-    assert_eq!(world.approved("pi"), None);
-    assert!(world.approved("alice").is_some(), "{said}");
-    let (is_good, said) = world.deploy(&["--yes", "pi"]);
+    assert_eq!(appliance.approved("pi"), None);
+    assert!(appliance.approved("alice").is_some(), "{said}");
+    let (is_good, said) = appliance.deploy(&["--yes", "pi"]);
     assert!(
         !is_good && said.ends_with("Nothing is approved before that is mended.\n"),
         "{said}"
@@ -126,41 +126,41 @@ fn a_machine_that_no_nix_could_build_is_left_out_and_the_others_are_approved() {
 
 #[test]
 fn what_is_approved_is_exactly_what_was_shown_for_exactly_who_was_named() {
-    let world = World::new("when = \"deploy\"");
-    let (is_good, said) = world.deploy(&["--yes", "alice", "bob"]);
+    let appliance = Appliance::new("when = \"deploy\"");
+    let (is_good, said) = appliance.deploy(&["--yes", "alice", "bob"]);
     assert!(is_good);
     assert!(
         said.starts_with("alice, bob\n  new: 1 file\nApproved for 2 machines. "),
         "{said}"
     );
     for name in ["alice", "bob"] {
-        assert_eq!(world.approved(name), Some(world.made(name)));
+        assert_eq!(appliance.approved(name), Some(appliance.made(name)));
     }
-    assert_eq!(world.approved("pi"), None);
-    let (_, said) = world.deploy(&["--yes", "alice"]);
+    assert_eq!(appliance.approved("pi"), None);
+    let (_, said) = appliance.deploy(&["--yes", "alice"]);
     assert!(said.contains("All of it is approved already"), "{said}");
 
-    world.publish();
-    let (is_good, said) = world.deploy(&[]);
+    appliance.publish();
+    let (is_good, said) = appliance.deploy(&[]);
     assert!(is_good);
     assert_eq!(said, "Nothing to do: nothing changes.\n");
 }
 
 #[test]
 fn what_changes_is_told_once_of_all_for_whom_it_is_the_same() {
-    let world = World::new("when = \"deploy\"");
+    let appliance = Appliance::new("when = \"deploy\"");
     for number in 0..6 {
-        world.write(&format!("desks/{number}.nix"), "{}");
+        appliance.write(&format!("desks/{number}.nix"), "{}");
     }
-    world.publish();
+    appliance.publish();
     for number in 0..6 {
-        world.write(&format!("desks/{number}.nix"), "{ }");
+        appliance.write(&format!("desks/{number}.nix"), "{ }");
     }
-    world.write("desks/more.nix", "{}");
-    fs::remove_file(world.fleet.path().join("hosts/pi/configuration.nix")).unwrap();
-    world.write("hosts/pi/flake.nix", "{}");
-    world.write("hosts/pi/REBOOT", "");
-    let (is_good, said) = world.deploy(&["--dry-run"]);
+    appliance.write("desks/more.nix", "{}");
+    fs::remove_file(appliance.fleet.path().join("hosts/pi/configuration.nix")).unwrap();
+    appliance.write("hosts/pi/flake.nix", "{}");
+    appliance.write("hosts/pi/REBOOT", "");
+    let (is_good, said) = appliance.deploy(&["--dry-run"]);
     assert!(is_good);
     let desks = "alice, bob\n  changed: config/0.nix, config/1.nix, config/2.nix, config/3.nix, config/4.nix and 1 more\n  \
                  added: config/more.nix\n";
@@ -169,76 +169,77 @@ fn what_changes_is_told_once_of_all_for_whom_it_is_the_same() {
     assert!(said.contains(pi), "{said}");
     assert!(said.contains("it would be for 3 machines"), "{said}");
     assert!(
-        !world.fleet.path().join(".bento").exists(),
+        !appliance.fleet.path().join(".bento").exists(),
         "a dry run leaves nothing"
     );
 }
 
 #[test]
 fn what_check_would_warn_of_is_told_of_the_machines_that_are_deployed() {
-    let world = World::new("when = \"deploy\"");
-    world.write("hosts/pi/configuration.nix", "../../far.nix");
-    world.write("desks/flake.nix", &"../near.nix\n".repeat(12));
+    let appliance = Appliance::new("when = \"deploy\"");
+    appliance.write("hosts/pi/configuration.nix", "../../far.nix");
+    appliance.write("desks/flake.nix", &"../near.nix\n".repeat(12));
     let warning = "warning: hosts/pi/configuration.nix:1: ../../far.nix leads out of hosts/pi";
-    let (is_good, said) = world.deploy(&["--yes", "pi"]);
+    let (is_good, said) = appliance.deploy(&["--yes", "pi"]);
     assert!(is_good && said.starts_with(warning), "{said}");
     assert_eq!(said.matches("warning:").count(), 1, "{said}");
-    assert_eq!(world.approved("pi"), Some(world.made("pi")));
-    let (_, said) = world.deploy(&["--dry-run"]);
+    assert_eq!(appliance.approved("pi"), Some(appliance.made("pi")));
+    let (_, said) = appliance.deploy(&["--dry-run"]);
     let last = "warning: 3 more: `bento check` shows them all\n";
     assert!(said.contains(last), "{said}");
     assert_eq!(said.matches("warning:").count(), 11, "{said}");
-    world.publish();
-    let (_, said) = world.deploy(&[]);
+    appliance.publish();
+    let (_, said) = appliance.deploy(&[]);
     assert_eq!(said, "Nothing to do: nothing changes.\n");
 }
 
 #[test]
 fn who_has_a_problem_is_left_out_and_the_others_go_on() {
-    let world = World::new("when = \"deploy\"");
-    std::os::unix::fs::symlink("/nowhere", world.fleet.path().join("hosts/pi/dangling")).unwrap();
-    let (is_good, said) = world.deploy(&["--yes"]);
+    let appliance = Appliance::new("when = \"deploy\"");
+    std::os::unix::fs::symlink("/nowhere", appliance.fleet.path().join("hosts/pi/dangling"))
+        .unwrap();
+    let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(!is_good);
     assert!(said.starts_with("error: hosts/pi/dangling: pi: "), "{said}");
-    assert_eq!(world.approved("pi"), None);
-    assert_eq!(world.approved("alice"), Some(world.made("alice")));
+    assert_eq!(appliance.approved("pi"), None);
+    assert_eq!(appliance.approved("alice"), Some(appliance.made("alice")));
 }
 
 #[test]
 fn a_problem_of_the_whole_fleet_stops_everything() {
-    let world = World::new("when = \"deploy\"\nwho = \"me\"");
-    let (is_good, said) = world.deploy(&["--yes"]);
+    let appliance = Appliance::new("when = \"deploy\"\nwho = \"me\"");
+    let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(!is_good);
     assert!(
         said.ends_with("Nothing is approved before that is mended.\n"),
         "{said}"
     );
-    assert!(!world.fleet.path().join(".bento").exists());
+    assert!(!appliance.fleet.path().join(".bento").exists());
 }
 
 #[test]
 fn where_changes_are_published_by_themselves_nothing_is_approved() {
-    let world = World::new("when = \"change\"");
-    let (is_good, said) = world.deploy(&[]);
+    let appliance = Appliance::new("when = \"change\"");
+    let (is_good, said) = appliance.deploy(&[]);
     assert!(is_good);
     assert!(said.contains("There is nothing to approve: "), "{said}");
-    assert!(!world.fleet.path().join(".bento").exists());
+    assert!(!appliance.fleet.path().join(".bento").exists());
 }
 
 #[test]
 fn where_only_what_was_built_is_published_the_rest_is_not_approved() {
-    let world = World::new("when = \"deploy\"\nrequire_build = true");
-    world.built("bob");
-    let (is_good, said) = world.deploy(&["--yes"]);
+    let appliance = Appliance::new("when = \"deploy\"\nrequire_build = true");
+    appliance.built("bob");
+    let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(!is_good);
     assert!(
         said.contains("error: alice isn't built, and fleet.toml says require_build = true"),
         "{said}"
     );
-    let approved = ["alice", "bob", "pi"].map(|name| world.approved(name).is_some());
+    let approved = ["alice", "bob", "pi"].map(|name| appliance.approved(name).is_some());
     assert_eq!(approved, [false, true, false]);
-    world.write("desks/flake.nix", "{ }");
-    let (_, said) = world.deploy(&["--yes", "bob"]);
+    appliance.write("desks/flake.nix", "{ }");
+    let (_, said) = appliance.deploy(&["--yes", "bob"]);
     assert!(
         said.ends_with("Nothing is approved.\n"),
         "it was built of another generation: {said}"
@@ -247,31 +248,33 @@ fn where_only_what_was_built_is_published_the_rest_is_not_approved() {
 
 #[test]
 fn what_changes_while_it_is_looked_at_is_not_approved() {
-    let world = World::new("when = \"deploy\"");
-    let forecast = world.forecast();
+    let appliance = Appliance::new("when = \"deploy\"");
+    let preview = appliance.preview();
     let mut output = Vec::new();
     let mut deployment = Deployment {
-        folder: world.fleet.path(),
-        fleet: world.forecast().fleet.unwrap(),
-        forecast,
+        folder: appliance.fleet.path(),
+        fleet: appliance.preview().fleet.unwrap(),
+        preview,
         news: Vec::new(),
         is_good: true,
         output: &mut output,
     };
-    deployment.compare(&world.arguments(&[]).appliance).unwrap();
+    deployment
+        .compare(&appliance.arguments(&[]).appliance)
+        .unwrap();
     assert_eq!(deployment.news.len(), 3);
     deployment.require_same().unwrap();
-    world.write("hosts/pi/configuration.nix", "{ }");
+    appliance.write("hosts/pi/configuration.nix", "{ }");
     let error = deployment.require_same().unwrap_err().to_string();
     assert!(error.contains("of pi have changed meanwhile"), "{error}");
 }
 
 #[test]
 fn where_the_appliance_can_not_be_asked_what_was_approved_is_compared() {
-    let world = World::new("when = \"deploy\"");
-    world.deploy(&["--yes"]);
-    fs::remove_dir_all(world.state.path()).unwrap();
-    let (_, said) = world.deploy(&["--yes"]);
+    let appliance = Appliance::new("when = \"deploy\"");
+    appliance.deploy(&["--yes"]);
+    fs::remove_dir_all(appliance.state.path()).unwrap();
+    let (_, said) = appliance.deploy(&["--yes"]);
     assert!(said.starts_with(
         "What is published isn't known here, so this compares with what was approved last: "
     ));
@@ -279,20 +282,24 @@ fn where_the_appliance_can_not_be_asked_what_was_approved_is_compared() {
         said.ends_with("Nothing to do: nothing changes.\n"),
         "{said}"
     );
-    let before = world.made("pi");
-    world.write("hosts/pi/configuration.nix", "{ }");
-    let (is_good, said) = world.deploy(&["--yes"]);
+    let before = appliance.made("pi");
+    appliance.write("hosts/pi/configuration.nix", "{ }");
+    let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(is_good);
-    let ids = format!("pi  {} → {}\n", before.short(), world.made("pi").short());
+    let ids = format!(
+        "pi  {} → {}\n",
+        before.short(),
+        appliance.made("pi").short()
+    );
     assert!(said.contains(&ids), "{said}");
-    assert_eq!(world.approved("pi"), Some(world.made("pi")));
+    assert_eq!(appliance.approved("pi"), Some(appliance.made("pi")));
 }
 
 #[test]
 fn of_which_nothing_was_approved_is_said_to_be_new_where_the_appliance_can_not_be_asked() {
-    let world = World::new("when = \"deploy\"");
-    fs::remove_dir_all(world.state.path()).unwrap();
-    let (_, said) = world.deploy(&["--dry-run"]);
+    let appliance = Appliance::new("when = \"deploy\"");
+    fs::remove_dir_all(appliance.state.path()).unwrap();
+    let (_, said) = appliance.deploy(&["--dry-run"]);
     assert!(
         said.contains("\n  new: nothing is recorded of it yet\n"),
         "{said}"
@@ -301,8 +308,9 @@ fn of_which_nothing_was_approved_is_said_to_be_new_where_the_appliance_can_not_b
 
 #[test]
 fn a_machine_that_is_paused_is_named() {
-    let world = World::new("when = \"deploy\"\n[hosts.leshy]\npaused = true\nsource = \"desks\"");
-    let (_, said) = world.deploy(&["--yes", "leshy"]);
+    let appliance =
+        Appliance::new("when = \"deploy\"\n[hosts.leshy]\npaused = true\nsource = \"desks\"");
+    let (_, said) = appliance.deploy(&["--yes", "leshy"]);
     assert!(
         said.contains("leshy is paused: it keeps what it has until `bento host resume leshy`"),
         "{said}"
@@ -311,12 +319,12 @@ fn a_machine_that_is_paused_is_named() {
 
 #[test]
 fn a_machine_with_faulty_settings_keeps_no_other_from_being_deployed() {
-    let world = World::new("when = \"deploy\"");
-    let settings = fs::read_to_string(world.fleet.path().join("fleet.toml")).unwrap();
+    let appliance = Appliance::new("when = \"deploy\"");
+    let settings = fs::read_to_string(appliance.fleet.path().join("fleet.toml")).unwrap();
     let faulty = settings.replace("[hosts.pi]\n", "[hosts.pi]\nkeys = [\"nonsense\"]\n");
-    world.write("fleet.toml", &faulty);
-    let (is_good, said) = world.deploy(&["--yes"]);
+    appliance.write("fleet.toml", &faulty);
+    let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(!is_good && said.contains("error: fleet.toml:"), "{said}");
-    assert_eq!(world.approved("alice"), Some(world.made("alice")));
-    assert_eq!(world.approved("pi"), None);
+    assert_eq!(appliance.approved("alice"), Some(appliance.made("alice")));
+    assert_eq!(appliance.approved("pi"), None);
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::super::completion;
 use super::super::fleet_folder::FleetFolderOption;
-use super::super::prompt::Consent;
+use super::super::prompt::ConfirmOption;
 use super::settings_file::SettingsFile;
 use crate::fleet::{Fleet, edit};
 use crate::release::{self, FOLDER, Forgotten, Record};
@@ -28,7 +28,7 @@ pub struct Remove {
     #[arg(long)]
     forget: bool,
     #[command(flatten)]
-    consent: Consent,
+    confirm: ConfirmOption,
     #[command(flatten)]
     folder: FleetFolderOption,
 }
@@ -59,7 +59,7 @@ impl Remove {
             writeln!(output, "{text}")?;
             output.flush()?;
             let question = format!("Remove {}?", sentence(&self.names));
-            if !self.consent.ask(&question)? {
+            if !self.confirm.ask(&question)? {
                 writeln!(output, "Nothing is changed.")?;
                 return Ok(());
             }

@@ -10,7 +10,7 @@ use super::super::completion;
 use super::super::fleet_folder::FleetFolderOption;
 use super::settings_file::SettingsFile;
 use crate::fleet::{self, FILE_NAME, Fleet, Host, When, edit};
-use crate::preview::Forecast;
+use crate::preview::Preview;
 use crate::release::{self, FOLDER};
 use crate::scan::SECRETS;
 use crate::text::list::sentence;
@@ -170,8 +170,8 @@ impl Rename {
 
     /// The lines of what it gets that have the old name.
     fn mentions(&self, folder: &Path) -> Vec<String> {
-        let forecast = Forecast::make(folder, std::slice::from_ref(&self.new)).ok();
-        let machine = forecast.and_then(|mut forecast| forecast.machines.remove(&self.new)?);
+        let preview = Preview::make(folder, std::slice::from_ref(&self.new)).ok();
+        let machine = preview.and_then(|mut preview| preview.machines.remove(&self.new)?);
         let mut mentions = Vec::new();
         for file in machine.iter().flat_map(|machine| machine.tree.config()) {
             let text = fs::read_to_string(folder.join(&file.real)).unwrap_or_default();
@@ -301,14 +301,14 @@ mod tests {
             folder.path().join("hosts/b/flake.nix").exists(),
             "a has it, too"
         );
-        let forecast = Forecast::make(folder.path(), &[]).unwrap();
-        let fleet = forecast.fleet.unwrap();
+        let preview = Preview::make(folder.path(), &[]).unwrap();
+        let fleet = preview.fleet.unwrap();
         let host = |name: &str| &fleet.hosts[&name.parse().unwrap()];
         assert_eq!(
             host("luna").terms.attribute.as_ref().unwrap().as_str(),
             "moon"
         );
         assert_eq!(host("c").source.to_string(), "hosts/b");
-        assert!(forecast.machines[&"luna".parse().unwrap()].is_some());
+        assert!(preview.machines[&"luna".parse().unwrap()].is_some());
     }
 }

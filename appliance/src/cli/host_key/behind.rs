@@ -16,7 +16,7 @@ const NAMED: usize = 10;
 
 /// Who would be locked out, as far as that is known where the appliance is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Laggards {
+pub(super) struct MachinesBehind {
     /// Since when a machine could know the key.
     since: Timestamp,
     /// Whose last contact was before.
@@ -25,20 +25,20 @@ pub(super) struct Laggards {
     behind: Vec<HostName>,
 }
 
-impl Laggards {
+impl MachinesBehind {
     /// Before the keys change places: who may not know the one that isn't in use yet.
     ///
     /// # Errors
     /// When the state can't be read.
     pub(super) fn of_switch(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
         let made = changed(&state.spare_host_key())?;
-        let mut laggards = Self::since(made, state, runtime)?;
+        let mut behind = Self::since(made, state, runtime)?;
         if made < changed(&state.host_key())? {
             // The way back, to the one that they all knew.
-            laggards.away.clear();
-            laggards.behind.clear();
+            behind.away.clear();
+            behind.behind.clear();
         }
-        Ok(laggards)
+        Ok(behind)
     }
 
     /// Before the other key goes: who may know no other. Who was in contact since the keys changed places knows the one
@@ -49,26 +49,26 @@ impl Laggards {
     pub(super) fn of_forget(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
         // Written anew whenever another key comes in use.
         let used = changed(&state.host_key().with_added_extension("pub"))?;
-        let mut laggards = Self::since(used, state, runtime)?;
-        laggards.behind.clear();
-        Ok(laggards)
+        let mut behind = Self::since(used, state, runtime)?;
+        behind.behind.clear();
+        Ok(behind)
     }
 
     fn since(since: Timestamp, state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
         let status = Status::read(state, runtime, Timestamp::now())?;
-        let mut laggards = Laggards {
+        let mut behind = MachinesBehind {
             since,
             away: Vec::new(),
             behind: Vec::new(),
         };
         for machine in status.hosts {
             if machine.seen.is_none_or(|seen| seen < since) {
-                laggards.away.push(machine.name);
+                behind.away.push(machine.name);
             } else if !runs_what_is_published(&machine) {
-                laggards.behind.push(machine.name);
+                behind.behind.push(machine.name);
             }
         }
-        Ok(laggards)
+        Ok(behind)
     }
 
     /// What to say of them, a line each. `what` is what has happened since.
@@ -139,7 +139,11 @@ mod tests {
         write(&used, 0);
         write(&public, 0);
         write(&spare, 1000);
-        let lines = || Laggards::of_switch(state, runtime).unwrap().lines("that");
+        let lines = || {
+            MachinesBehind::of_switch(state, runtime)
+                .unwrap()
+                .lines("that")
+        };
         let told = lines();
         assert!(
             told[0].starts_with("No contact since that at 2026-01-01T00:16:40Z"),
@@ -152,7 +156,9 @@ mod tests {
         write(&spare, 0);
         write(&public, 1050);
         assert_eq!(lines(), [""; 0], "the way back");
-        let told = Laggards::of_forget(state, runtime).unwrap().lines("that");
+        let told = MachinesBehind::of_forget(state, runtime)
+            .unwrap()
+            .lines("that");
         assert!(
             told.len() == 1 && told[0].ends_with(": away, never"),
             "{told:?}"
@@ -160,7 +166,9 @@ mod tests {
         kept.contact("away", second(1060));
         kept.contact("never", second(1060));
         assert_eq!(
-            Laggards::of_forget(state, runtime).unwrap().lines("that"),
+            MachinesBehind::of_forget(state, runtime)
+                .unwrap()
+                .lines("that"),
             [""; 0]
         );
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::{Appliance, Elsewhere};
+use crate::cli::{Appliance, Remote};
 use crate::status::{Follower, Status};
 use crate::text::sanitise::one_line;
 
@@ -26,12 +26,12 @@ pub enum Source {
     /// From the state.
     Here(Box<Follower>),
     /// From a command.
-    Elsewhere(Asked),
+    Remote(Asked),
 }
 
 /// `bento status --json --watch`, run elsewhere.
 pub struct Asked {
-    there: Elsewhere,
+    there: Remote,
     child: Child,
     /// Held open for as long as somebody wants to know.
     input: Option<ChildStdin>,
@@ -53,7 +53,7 @@ impl Source {
                 let follower = Follower::of(&state, &runtime, Instant::now())?;
                 Ok(Source::Here(Box::new(follower)))
             }
-            Appliance::Elsewhere(there) => Asked::ask(there).map(Source::Elsewhere),
+            Appliance::Remote(there) => Asked::ask(there).map(Source::Remote),
         }
     }
 
@@ -62,7 +62,7 @@ impl Source {
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         match self {
             Source::Here(follower) => vec![readable(follower.as_fd())],
-            Source::Elsewhere(asked) => asked.fds().into_iter().map(readable).collect(),
+            Source::Remote(asked) => asked.fds().into_iter().map(readable).collect(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Source {
     pub fn due(&self) -> Option<Instant> {
         match self {
             Source::Here(follower) => Some(follower.due()),
-            Source::Elsewhere(_) => None,
+            Source::Remote(_) => None,
         }
     }
 
@@ -87,7 +87,7 @@ impl Source {
                     .context("the state can't be watched")?;
                 follower.next(now)
             }
-            Source::Elsewhere(asked) => {
+            Source::Remote(asked) => {
                 asked.take()?;
                 Ok(asked.newest.take())
             }
@@ -96,7 +96,7 @@ impl Source {
 }
 
 impl Asked {
-    fn ask(there: Elsewhere) -> anyhow::Result<Self> {
+    fn ask(there: Remote) -> anyhow::Result<Self> {
         let mut command = there.bento(["status", "--json", "--watch", "--end-with-input"]);
         let mut child = command
             .stdin(Stdio::piped())

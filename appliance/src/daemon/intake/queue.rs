@@ -1,16 +1,16 @@
-//! What the clerk has to do next.
+//! What the intake has to do next.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bento_protocol::HostName;
 
-use super::super::intake::quota::Visits;
+use super::super::intake::quota::UploadQuotas;
 
 /// Whom it expects, and whose turn it is.
 #[derive(Debug)]
-pub(super) struct Agenda {
-    pub(super) visits: Visits,
+pub(super) struct IntakeQueue {
+    pub(super) visits: UploadQuotas,
     /// Whose inbox is to be looked at next.
     pub(super) queue: VecDeque<HostName>,
     pub(super) next_watch: Instant,
@@ -19,10 +19,10 @@ pub(super) struct Agenda {
     pub(super) unkept: BTreeSet<HostName>,
 }
 
-impl Agenda {
+impl IntakeQueue {
     pub(super) fn new(now: Instant) -> Self {
-        Agenda {
-            visits: Visits::default(),
+        IntakeQueue {
+            visits: UploadQuotas::default(),
             queue: VecDeque::new(),
             next_watch: now,
             next_round: now,

@@ -1,4 +1,4 @@
-//! Which machines are connected, and how much each has left since: the clerk's book, without any effect.
+//! Which machines are connected, and how much each has left since: the intake's book, without any effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,15 +15,15 @@ pub(super) const MOST_FILES: usize = limits::SPOOLED_REPORTS + 14;
 
 /// The machines that are connected, or whose inbox isn't empty yet.
 #[derive(Debug, Default)]
-pub(super) struct Visits(BTreeMap<HostName, Visit>);
+pub(super) struct UploadQuotas(BTreeMap<HostName, UploadQuota>);
 
 #[derive(Debug, Default)]
-struct Visit {
+struct UploadQuota {
     /// Its account, once it has had a session.
     uid: Option<u32>,
     /// Its open sessions, by number.
     sessions: BTreeSet<u64>,
-    /// How many files lay in its inbox when the first of these began and don't count, see [`Visits::weigh`].
+    /// How many files lay in its inbox when the first of these began and don't count, see [`UploadQuotas::weigh`].
     before: Option<usize>,
     /// How many files have left its inbox since then.
     gone: usize,
@@ -31,7 +31,7 @@ struct Visit {
     is_over: bool,
 }
 
-impl Visits {
+impl UploadQuotas {
     /// A session of a machine began.
     pub(super) fn open(&mut self, name: HostName, uid: u32, session: u64) {
         let visit = self.0.entry(name).or_default();
@@ -115,7 +115,7 @@ impl Visits {
     }
 }
 
-impl Visit {
+impl UploadQuota {
     fn is_connected(&self) -> bool {
         !self.sessions.is_empty()
     }
@@ -131,8 +131,8 @@ mod tests {
         "kikimora".parse().unwrap()
     }
 
-    fn visits() -> Visits {
-        let mut visits = Visits::default();
+    fn visits() -> UploadQuotas {
+        let mut visits = UploadQuotas::default();
         visits.open(name(), UID, 1);
         visits
     }

@@ -11,7 +11,7 @@ use bento_protocol::{Outcome, Report, ReportName};
 use jiff::{SignedDuration, ToSpan};
 
 use super::*;
-use crate::daemon::publish::accounts::Registrar;
+use crate::daemon::publish::accounts::AccountManager;
 use crate::fixture::Kept;
 use crate::publication::published::Published;
 use crate::report::fixture::{failure, generation, packed, report};
@@ -27,10 +27,10 @@ fn name() -> HostName {
 /// An appliance without a network: its state, who is enrolled, and who takes reports in.
 struct Appliance {
     kept: Kept,
-    clerk: Clerk,
-    registrar: Registrar,
-    directory: Arc<Mutex<Enrolments>>,
-    agenda: Agenda,
+    intake_loop: IntakeLoop,
+    registrar: AccountManager,
+    directory: Arc<Mutex<Accounts>>,
+    agenda: IntakeQueue,
     /// The inboxes that can't be opened.
     stuck: BTreeSet<u64>,
     published: u64,
@@ -42,18 +42,18 @@ impl Appliance {
     fn new() -> Self {
         let kept = Kept::in_memory(FLEET);
         fs::create_dir(kept.state.hosts()).unwrap();
-        let board = Arc::new(Board::new(&kept.runtime));
-        let registrar = Registrar::new(kept.state.clone(), Arc::clone(&board)).unwrap();
-        let directory = Arc::new(Mutex::new(registrar.enrolments().clone()));
+        let board = Arc::new(Problems::new(&kept.runtime));
+        let registrar = AccountManager::new(kept.state.clone(), Arc::clone(&board)).unwrap();
+        let directory = Arc::new(Mutex::new(registrar.accounts().clone()));
         let (state, runtime, sessions) =
             (kept.state.clone(), kept.runtime.clone(), Sessions::none());
-        let clerk = Clerk::new(state, runtime, sessions, Arc::clone(&directory), board);
+        let intake_loop = IntakeLoop::new(state, runtime, sessions, Arc::clone(&directory), board);
         let mut appliance = Appliance {
             kept,
-            clerk,
+            intake_loop,
             registrar,
             directory,
-            agenda: Agenda::new(Instant::now()),
+            agenda: IntakeQueue::new(Instant::now()),
             stuck: BTreeSet::new(),
             published: 0,
             sessions: 0,
@@ -73,10 +73,10 @@ impl Appliance {
             .unwrap()
             .unwrap();
         let gone = self.registrar.enrol(&fleet, |_| None, now).unwrap();
-        *self.directory.lock().unwrap() = self.registrar.enrolments().clone();
+        *self.directory.lock().unwrap() = self.registrar.accounts().clone();
         for name in gone {
             let folder = self.kept.state.host(&name).root().to_owned();
-            self.clerk
+            self.intake_loop
                 .while_idle(|| fs::remove_dir_all(folder))
                 .unwrap();
             self.published = 0;
@@ -139,29 +139,29 @@ impl Appliance {
     /// A session of the machine begins; gives its number.
     fn open(&mut self) -> u64 {
         self.sessions += 1;
-        let uid = self.registrar.enrolments().get(&name()).unwrap().uid;
+        let uid = self.registrar.accounts().get(&name()).unwrap().uid;
         let session = self.sessions;
         let notice = Notice::Opened {
             host: name(),
             uid,
             session,
         };
-        self.clerk.take_note(notice, &mut self.agenda);
+        self.intake_loop.take_note(notice, &mut self.agenda);
         session
     }
 
     fn close(&mut self, session: u64) {
         let account = None;
-        self.clerk
+        self.intake_loop
             .take_note(Notice::Ended { account, session }, &mut self.agenda);
     }
 
     /// Takes in what there is.
     fn look(&mut self) {
         let look = Notice::Look(name());
-        self.clerk.take_note(look, &mut self.agenda);
+        self.intake_loop.take_note(look, &mut self.agenda);
         while let Some(name) = self.agenda.queue.pop_front() {
-            self.clerk.look_at(&name, &mut self.agenda);
+            self.intake_loop.look_at(&name, &mut self.agenda);
         }
     }
 
@@ -188,7 +188,7 @@ fn nothing_later_is_heard_while_something_earlier_waits() {
     let status = appliance.status();
     assert_eq!((status.state, status.runs), (HostStatus::New, 0));
     assert!(status.error.unwrap().contains("wait in its inbox"));
-    assert!(appliance.clerk.empty(&name(), second).is_err());
+    assert!(appliance.intake_loop.empty(&name(), second).is_err());
     appliance.stick(first, false);
     appliance.look();
     let status = appliance.status();
@@ -238,7 +238,7 @@ fn what_is_emptied_before_it_goes_comes_after_what_was_said_before() {
     appliance.publish('a');
     // A session of the machine still stands in the first one.
     appliance.open();
-    appliance.clerk.empty(&name(), second).unwrap();
+    appliance.intake_loop.empty(&name(), second).unwrap();
     appliance.look();
     assert_eq!(appliance.status().state, HostStatus::RebuildPending);
 }
@@ -272,7 +272,7 @@ fn a_contact_by_a_clock_that_was_ahead_keeps_no_machine_from_becoming_silent() {
     let seen = File::options().append(true).open(appliance.folder().seen());
     let ahead = SystemTime::from(Timestamp::now() + year);
     seen.unwrap().set_modified(ahead).unwrap();
-    appliance.clerk.correct_contact(&name()).unwrap();
+    appliance.intake_loop.correct_contact(&name()).unwrap();
     let silent = |after| {
         let now = Timestamp::now() + after;
         appliance.status_at(now).unwrap().silent
@@ -285,7 +285,11 @@ fn a_contact_by_a_clock_that_was_ahead_keeps_no_machine_from_becoming_silent() {
 fn an_inbox_that_just_went_with_its_publication_is_no_trouble() {
     let mut appliance = Appliance::new();
     let number = appliance.publish('a');
-    let take_in = |appliance: &Appliance| appliance.clerk.take_in(&name(), number, Writers::None);
+    let take_in = |appliance: &Appliance| {
+        appliance
+            .intake_loop
+            .take_in(&name(), number, Writers::None)
+    };
     assert!(take_in(&appliance).is_ok());
     // What is there and can't be opened is.
     let inbox = appliance.inbox(number);

@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A notifier at work.
 struct Running {
     nudges: Sender<()>,
-    board: Arc<Board>,
+    board: Arc<Problems>,
     thread: JoinHandle<()>,
 }
 
 impl Running {
     fn start(kept: &Kept) -> Self {
-        let board = Arc::new(Board::new(&kept.runtime));
+        let board = Arc::new(Problems::new(&kept.runtime));
         let (state, runtime) = (kept.state.clone(), kept.runtime.clone());
         let mut notifier = Notifier::new(state, runtime, Arc::clone(&board), Arc::default());
         notifier.pace = Pace {
@@ -47,7 +47,7 @@ impl Running {
     }
 
     /// Waits until it has done what there is to do, and ends it.
-    fn stop(self) -> Arc<Board> {
+    fn stop(self) -> Arc<Problems> {
         drop(self.nudges);
         self.thread.join().unwrap();
         self.board

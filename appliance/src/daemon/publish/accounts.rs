@@ -10,13 +10,13 @@ use tracing::info;
 
 use super::reconcile::{remove_unfinished, unwritable};
 use super::removed;
-use crate::daemon::problems::{Board, Source};
+use crate::daemon::problems::{Problems, Source};
 use crate::fleet::Fleet;
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::report;
-use crate::sshd::Account;
-use crate::store::accounts::Enrolments;
+use crate::sshd::Login;
+use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
@@ -32,20 +32,20 @@ struct Arrivals {
 
 /// Gives and takes accounts.
 #[derive(Debug)]
-pub(in crate::daemon) struct Registrar {
+pub(in crate::daemon) struct AccountManager {
     state: State,
-    enrolments: Enrolments,
-    board: Arc<Board>,
+    accounts: Accounts,
+    board: Arc<Problems>,
 }
 
-impl Registrar {
+impl AccountManager {
     /// Begins with what the state holds.
     ///
     /// # Errors
     /// When that can't be read, or is missing though there are machines: each would be enrolled anew, and what is kept of
     /// it would go.
-    pub(in crate::daemon) fn new(state: State, board: Arc<Board>) -> io::Result<Self> {
-        let path = state.enrolments();
+    pub(in crate::daemon) fn new(state: State, board: Arc<Problems>) -> io::Result<Self> {
+        let path = state.accounts();
         if !path.try_exists()? && has_machines(&state)? {
             return Err(io::Error::other(format!(
                 "{} is missing, though there are machines in {}: put it back from a backup, or remove that folder, and \
@@ -55,30 +55,30 @@ impl Registrar {
             )));
         }
         let named = |error| io::Error::other(format!("{}: {error}", path.display()));
-        let enrolments = Enrolments::read(&state).map_err(named)?;
-        Ok(Registrar {
+        let accounts = Accounts::read(&state).map_err(named)?;
+        Ok(AccountManager {
             state,
-            enrolments,
+            accounts,
             board,
         })
     }
 
     /// Who has which account.
-    pub(in crate::daemon) fn enrolments(&self) -> &Enrolments {
-        &self.enrolments
+    pub(in crate::daemon) fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// The accounts that there must be, with the keys that let each in.
-    pub(super) fn accounts(&self, fleet: &Fleet) -> Vec<Account> {
+    pub(super) fn logins(&self, fleet: &Fleet) -> Vec<Login> {
         let account = |(name, uid): (&HostName, u32)| {
             let host = fleet.hosts.get(name)?;
-            Some(Account {
+            Some(Login {
                 name: name.clone(),
                 uid,
                 keys: host.keys.clone(),
             })
         };
-        self.enrolments.accounts().filter_map(account).collect()
+        self.accounts.all().filter_map(account).collect()
     }
 
     /// Gives every machine of the fleet an account, and takes the account of every other: gives these. One that comes
@@ -92,30 +92,30 @@ impl Registrar {
         forgotten: impl Fn(&HostName) -> Option<Timestamp>,
         now: Timestamp,
     ) -> io::Result<Vec<HostName>> {
-        let mut enrolments = self.enrolments.clone();
+        let mut accounts = self.accounts.clone();
         let is_gone = |name: &&HostName| !fleet.hosts.contains_key(*name);
-        let gone: Vec<_> = self.enrolments.names().filter(is_gone).cloned().collect();
-        gone.iter().for_each(|name| enrolments.remove(name, now));
-        enrolments.forget(now, forgotten);
+        let gone: Vec<_> = self.accounts.names().filter(is_gone).cloned().collect();
+        gone.iter().for_each(|name| accounts.remove(name, now));
+        accounts.forget(now, forgotten);
         let mut arrivals = Arrivals::default();
         for (name, host) in &fleet.hosts {
-            let is_known = enrolments.get(name).is_some();
-            if !is_known && enrolments.bring_back(name, &host.keys) {
+            let is_known = accounts.get(name).is_some();
+            if !is_known && accounts.bring_back(name, &host.keys) {
                 arrivals.back.push(name.clone());
-            } else if enrolments.enrol(name, now).is_none() {
+            } else if accounts.enrol(name, now).is_none() {
                 self.refuse_account(name, no_user_id());
                 continue;
             } else if !is_known {
                 arrivals.new.push(name.clone());
             }
-            enrolments.set_keys(name, &host.keys);
+            accounts.set_keys(name, &host.keys);
         }
-        if enrolments != self.enrolments {
+        if accounts != self.accounts {
             arrivals.renamed = self.renamed(fleet, &arrivals);
             for (former, name) in &arrivals.renamed {
-                enrolments.carry_over(former, name);
+                accounts.carry_over(former, name);
             }
-            self.take_over(enrolments, &arrivals).inspect_err(|error| {
+            self.take_over(accounts, &arrivals).inspect_err(|error| {
                 for name in arrivals.new.iter().chain(&arrivals.back) {
                     self.refuse_account(name, unwritable(&self.state, error));
                 }
@@ -133,7 +133,7 @@ impl Registrar {
         let hosts = fleet.hosts.iter();
         let former = hosts.filter_map(|(former, host)| Some((former, host.renamed_to.as_ref()?)));
         let had = |former: &HostName| {
-            self.enrolments.get(former).is_some() || arrivals.back.contains(former)
+            self.accounts.get(former).is_some() || arrivals.back.contains(former)
         };
         former
             .filter(|(former, name)| had(former) && arrivals.new.contains(name))
@@ -142,14 +142,14 @@ impl Registrar {
     }
 
     fn refuse_account(&self, name: &HostName, problem: Problem) {
-        let source = Source::Enrolment(name.clone());
+        let source = Source::AccountRecord(name.clone());
         self.board.tell(source, vec![problem.of(name)]);
     }
 
-    /// Makes these the enrolments, each new one with an empty folder: what an earlier machine of its name left isn't
-    /// its. The folder is emptied before the enrolment lasts, so that a crash in between leaves nothing to it either. A
+    /// Makes these the accounts, each new one with an empty folder: what an earlier machine of its name left isn't
+    /// its. The folder is emptied before the account lasts, so that a crash in between leaves nothing to it either. A
     /// machine that was renamed has the reports that it left by its former name.
-    fn take_over(&mut self, enrolments: Enrolments, arrivals: &Arrivals) -> io::Result<()> {
+    fn take_over(&mut self, accounts: Accounts, arrivals: &Arrivals) -> io::Result<()> {
         for name in &arrivals.new {
             removed::forget(&self.state, name)?;
             let host = self.state.host(name);
@@ -164,8 +164,8 @@ impl Registrar {
             info!(host = %name, former = %former, "has its reports by its former name");
         }
         rustix::fs::syncfs(fs::File::open(self.state.root())?)?;
-        enrolments.write(&self.state)?;
-        self.enrolments = enrolments;
+        accounts.write(&self.state)?;
+        self.accounts = accounts;
         for name in &arrivals.new {
             info!(host = %name, "enrolled");
         }
@@ -177,11 +177,11 @@ impl Registrar {
 
     /// Nothing is left of these removed machines, neither a session nor a file: their user ids may be given again.
     pub(super) fn release(&mut self, uids: &[u32]) -> io::Result<()> {
-        let mut enrolments = self.enrolments.clone();
-        uids.iter().for_each(|uid| enrolments.release(*uid));
-        if enrolments != self.enrolments {
-            enrolments.write(&self.state)?;
-            self.enrolments = enrolments;
+        let mut accounts = self.accounts.clone();
+        uids.iter().for_each(|uid| accounts.release(*uid));
+        if accounts != self.accounts {
+            accounts.write(&self.state)?;
+            self.accounts = accounts;
         }
         Ok(())
     }
@@ -190,19 +190,19 @@ impl Registrar {
     pub(super) fn give_chroots(&self, fleet: &Fleet) -> bool {
         let mut all = true;
         for name in fleet.hosts.keys() {
-            let Some(enrolment) = self.enrolments.get(name) else {
+            let Some(account) = self.accounts.get(name) else {
                 // Why, is told.
                 all = false;
                 continue;
             };
-            let given = Publications::of(&self.state.host(name)).enrol(enrolment.uid);
+            let given = Publications::of(&self.state.host(name)).enrol(account.uid);
             let problem = given.err().map(|error| {
                 remove_unfinished(&self.state.host(name), name);
                 unwritable(&self.state, &error).of(name)
             });
             all &= problem.is_none();
             self.board.tell(
-                Source::Enrolment(name.clone()),
+                Source::AccountRecord(name.clone()),
                 problem.into_iter().collect(),
             );
         }
@@ -239,17 +239,17 @@ mod tests {
 
     // Issue 10, line 34.
     #[test]
-    fn a_state_that_lost_its_enrolments_enrols_nobody_anew() {
+    fn a_state_that_lost_its_accounts_enrols_nobody_anew() {
         let kept = Kept::new("[hosts.a]\n");
-        let board = || Arc::new(Board::new(&kept.runtime));
-        let begin = || Registrar::new(kept.state.clone(), board());
+        let board = || Arc::new(Problems::new(&kept.runtime));
+        let begin = || AccountManager::new(kept.state.clone(), board());
         fs::create_dir_all(kept.host("a").root()).unwrap();
         begin().unwrap();
         symlink("publications/1/chroot", kept.host("a").current()).unwrap();
         let refused = begin().unwrap_err().to_string();
-        assert!(refused.contains("enrolments.json is missing"), "{refused}");
-        fs::write(kept.state.enrolments(), "{").unwrap();
+        assert!(refused.contains("accounts.json is missing"), "{refused}");
+        fs::write(kept.state.accounts(), "{").unwrap();
         let refused = begin().unwrap_err().to_string();
-        assert!(refused.contains("enrolments.json: EOF"), "{refused}");
+        assert!(refused.contains("accounts.json: EOF"), "{refused}");
     }
 }

@@ -13,18 +13,18 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 use tracing::debug;
 
-use super::accounts::Registrar;
+use super::accounts::AccountManager;
 use super::debounce::{Delay, TreeSettling};
 use super::fleet_in_force::Settings;
 use super::host_plan::Look;
-use crate::daemon::problems::{Board, Source};
+use crate::daemon::problems::{Problems, Source};
 use crate::fleet::{FILE_NAME, Fleet};
 use crate::generation::DigestCache;
 use crate::problem::Problem;
 use crate::publication::{self, Publications};
 use crate::release::{Forgotten, Record};
 use crate::scan::{FleetFolder, Listings};
-use crate::sshd::{Account, HostKey};
+use crate::sshd::{HostKey, Login};
 use crate::store::atomic_file;
 use crate::store::paths::{HostState, State};
 
@@ -34,14 +34,14 @@ pub(in crate::daemon) struct Publisher {
     config: PathBuf,
     state: State,
     settings: Settings,
-    pub(in crate::daemon) registrar: Registrar,
+    pub(in crate::daemon) registrar: AccountManager,
     trees: BTreeMap<HostName, TreeSettling>,
     /// What was found in the last look.
     listings: Listings,
     /// git's lock of its index.
     git: Delay,
     digests: DigestCache,
-    board: Arc<Board>,
+    board: Arc<Problems>,
 }
 
 /// What a look at the fleet folder found, and what came of it.
@@ -52,7 +52,7 @@ pub(super) struct Cycle {
     /// Something hasn't settled: the next cycle should follow after the settle time.
     pub(super) unsettled: bool,
     /// The accounts that there must be now.
-    pub(super) accounts: Vec<Account>,
+    pub(super) logins: Vec<Login>,
     /// What is wrong with the state as a whole.
     pub(super) failures: Vec<Problem>,
     /// The state couldn't be used for something that should have been done.
@@ -64,14 +64,14 @@ impl Publisher {
     pub(in crate::daemon) fn new(
         config: PathBuf,
         state: State,
-        board: Arc<Board>,
+        board: Arc<Problems>,
     ) -> io::Result<Self> {
         fs::create_dir_all(state.hosts())?;
         fs::create_dir_all(state.removed())?;
         atomic_file::remove_asides(state.root())?;
         let settings = Settings::new(&state)?;
-        let registrar = Registrar::new(state.clone(), Arc::clone(&board))?;
-        for name in registrar.enrolments().names() {
+        let registrar = AccountManager::new(state.clone(), Arc::clone(&board))?;
+        for name in registrar.accounts().names() {
             overlook(name, Publications::of(&state.host(name)).remove_debris());
         }
         Ok(Publisher {
@@ -124,7 +124,7 @@ impl Publisher {
             Err(error) => cycle.failures.push(self.state_problem(&error)),
         }
         cycle.failed = !self.registrar.give_chroots(&fleet) || !cycle.failures.is_empty();
-        cycle.accounts = self.registrar.accounts(&fleet);
+        cycle.logins = self.registrar.logins(&fleet);
         cycle.unsettled |= git_at_work;
         // Nor is anything published by settings that are about to be others: they may be what keeps it back.
         cycle.folder = folder.ok().filter(|_| !cycle.unsettled);

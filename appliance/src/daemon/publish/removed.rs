@@ -88,8 +88,8 @@ mod tests {
         for file in [
             "publications/1/chroot/secrets/key",
             "reports/1.json",
-            "ledger.json",
-            "ledger.json.new",
+            "summary.json",
+            "summary.json.new",
             "seen",
         ] {
             fs::write(host.root().join(file), file).unwrap();
@@ -107,7 +107,7 @@ mod tests {
         names
     }
 
-    const LEFT: [&str; 3] = ["ledger.json", "reports", "seen"];
+    const LEFT: [&str; 3] = ["summary.json", "reports", "seen"];
 
     // Issue 10, line 13.
     #[test]

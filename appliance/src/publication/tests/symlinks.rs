@@ -23,8 +23,8 @@ fn archived(path: &Path) -> Vec<(String, String)> {
     archive.entries().unwrap().skip(1).map(read).collect()
 }
 
-fn link(world: &World, path: &str, target: &str) {
-    let path = world.folder.path().join(path);
+fn link(appliance: &Appliance, path: &str, target: &str) {
+    let path = appliance.folder.path().join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let _ = fs::remove_file(&path);
     symlink(target, path).unwrap();
@@ -32,22 +32,26 @@ fn link(world: &World, path: &str, target: &str) {
 
 #[test]
 fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
-    let world = World::new();
+    let appliance = Appliance::new();
     let (long, deep) = ("t".repeat(150), "folder/".repeat(25));
-    world.write("hosts/a/pkgs/default.nix", "import ./a.nix");
-    world.write("hosts/a/pkgs/a.nix", "1");
-    world.write(&format!("hosts/a/{long}"), "long");
-    link(&world, "hosts/a/common/default.nix", "../pkgs/default.nix");
-    link(&world, "hosts/a/pkgs/self", ".");
-    link(&world, "hosts/a/dangling", "./not//there/");
-    link(&world, "hosts/a/short", &long);
+    appliance.write("hosts/a/pkgs/default.nix", "import ./a.nix");
+    appliance.write("hosts/a/pkgs/a.nix", "1");
+    appliance.write(&format!("hosts/a/{long}"), "long");
     link(
-        &world,
+        &appliance,
+        "hosts/a/common/default.nix",
+        "../pkgs/default.nix",
+    );
+    link(&appliance, "hosts/a/pkgs/self", ".");
+    link(&appliance, "hosts/a/dangling", "./not//there/");
+    link(&appliance, "hosts/a/short", &long);
+    link(
+        &appliance,
         &format!("hosts/a/{deep}short"),
         &format!("{}{long}", "../".repeat(25)),
     );
-    link(&world, "hosts/a/folder-too", "pkgs");
-    let manifest = world.publish();
+    link(&appliance, "hosts/a/folder-too", "pkgs");
+    let manifest = appliance.publish();
     let deep_link = format!("config/{deep}short");
     let targets: Vec<_> = manifest
         .files()
@@ -61,7 +65,7 @@ fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
         })
         .collect();
     assert_eq!(targets.len(), 6);
-    let bundle = archived(&world.chroot().join("bundle.tar.gz"));
+    let bundle = archived(&appliance.chroot().join("bundle.tar.gz"));
     let links: Vec<_> = bundle
         .iter()
         .filter(|(_, text)| text.starts_with("-> "))
@@ -70,7 +74,7 @@ fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
     assert_eq!(links, targets);
     assert!(bundle.iter().map(|(name, _)| name.as_str()).is_sorted());
 
-    let plain = |path: &str| fs::read_to_string(world.chroot().join(path));
+    let plain = |path: &str| fs::read_to_string(appliance.chroot().join(path));
     for (path, text) in [
         ("config/common/default.nix", "import ./a.nix"),
         ("config/short", "long"),
@@ -78,7 +82,7 @@ fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
         ("config/folder-too/a.nix", "1"),
     ] {
         assert_eq!(plain(path).unwrap(), text, "{path}");
-        let found = fs::symlink_metadata(world.chroot().join(path)).unwrap();
+        let found = fs::symlink_metadata(appliance.chroot().join(path)).unwrap();
         assert!(found.is_file() && found.mtime() == 1 && found.mode() & 0o777 == 0o440);
     }
     for path in [
@@ -87,7 +91,7 @@ fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
         "config/folder-too/self",
     ] {
         assert!(
-            fs::symlink_metadata(world.chroot().join(path)).is_err(),
+            fs::symlink_metadata(appliance.chroot().join(path)).is_err(),
             "{path}"
         );
     }
@@ -96,32 +100,32 @@ fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
 #[test]
 fn the_id_of_a_symlink_is_the_same_wherever_it_is_made() {
     let ids = [0, 1].map(|_| {
-        let world = World::new();
-        link(&world, "hosts/a/link", "flake.nix");
-        world.publish().generation()
+        let appliance = Appliance::new();
+        link(&appliance, "hosts/a/link", "flake.nix");
+        appliance.publish().generation()
     });
     assert_eq!(ids[0], ids[1]);
 }
 
 #[test]
 fn a_delta_leads_from_any_kind_to_any_other() {
-    let mut world = World::new();
-    let kinds: [&dyn Fn(&World); 5] = [
-        &|world| world.write("hosts/a/x", "a file"),
-        &|world| link(world, "hosts/a/x", "flake.nix"),
-        &|world| link(world, "hosts/a/x", "nowhere"),
-        &|world| world.write("hosts/a/x/y", "in a folder"),
-        &|world| link(world, "hosts/a/x", "."),
+    let mut appliance = Appliance::new();
+    let kinds: [&dyn Fn(&Appliance); 5] = [
+        &|appliance| appliance.write("hosts/a/x", "a file"),
+        &|appliance| link(appliance, "hosts/a/x", "flake.nix"),
+        &|appliance| link(appliance, "hosts/a/x", "nowhere"),
+        &|appliance| appliance.write("hosts/a/x/y", "in a folder"),
+        &|appliance| link(appliance, "hosts/a/x", "."),
     ];
     let mut before: Option<Manifest> = None;
     for (place, kind) in kinds.iter().enumerate() {
-        let x = world.folder.path().join("hosts/a/x");
+        let x = appliance.folder.path().join("hosts/a/x");
         let _ = fs::remove_file(&x).or_else(|_| fs::remove_dir_all(&x));
-        kind(&world);
-        world.now += std::time::Duration::from_secs(60);
-        let manifest = world.publish();
+        kind(&appliance);
+        appliance.now += std::time::Duration::from_secs(60);
+        let manifest = appliance.publish();
         if let Some(before) = &before {
-            let path = world
+            let path = appliance
                 .chroot()
                 .join(&names::delta(&before.generation())[1..]);
             let carried: Vec<_> = archived(&path).into_iter().map(|(name, _)| name).collect();

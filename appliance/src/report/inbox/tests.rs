@@ -50,8 +50,8 @@ impl Machine {
             .collect()
     }
 
-    fn ledger(&self) -> Ledger {
-        Ledger::read(&self.keep).unwrap()
+    fn summary(&self) -> Summary {
+        Summary::read(&self.keep).unwrap()
     }
 
     fn store(&self) -> Store {
@@ -68,12 +68,12 @@ impl Machine {
 
     /// What was refused is gone, counted, and hasn't become a report.
     fn assert_refused(&self, writers: Writers, what: &str) {
-        let before = self.ledger().refused;
+        let before = self.summary().refused;
         let intake = self.take_in(writers);
         assert_eq!(intake.refused, 1, "{what}");
         assert!(intake.taken.is_empty(), "{what}");
         assert!(self.inbox().is_empty(), "{what}");
-        assert_eq!(self.ledger().refused, before + 1, "{what}");
+        assert_eq!(self.summary().refused, before + 1, "{what}");
         assert!(self.store().is_empty(), "{what}");
     }
 }
@@ -106,7 +106,7 @@ fn a_report_is_kept_with_its_log_and_leaves_the_inbox() {
         machine.store().log(1).unwrap().unwrap(),
         sent.log.as_bytes()
     );
-    assert_eq!(machine.ledger().newest.unwrap(), kept[0].brief());
+    assert_eq!(machine.summary().newest.unwrap(), kept[0].brief());
 }
 
 #[test]
@@ -152,9 +152,9 @@ fn the_first_complete_attempt_of_a_run_counts() {
     );
     let intake = machine.take_in(Writers::None);
     assert!(intake.taken.is_empty() && intake.refused == 0 && machine.inbox().is_empty());
-    assert_eq!(machine.ledger().runs(), 1);
+    assert_eq!(machine.summary().runs(), 1);
     assert_eq!(
-        machine.ledger().newest.unwrap().outcome(),
+        machine.summary().newest.unwrap().outcome(),
         Some(Outcome::Switched)
     );
 }
@@ -398,8 +398,8 @@ fn no_more_is_kept_than_the_limits_allow_and_what_goes_is_counted() {
         machine.deliver(&report('a'), 1);
         machine.take_in_within(Writers::None, limits);
     }
-    let ledger = machine.ledger();
-    assert_eq!((ledger.runs(), ledger.kept, ledger.dropped), (12, 5, 7));
+    let summary = machine.summary();
+    assert_eq!((summary.runs(), summary.kept, summary.dropped), (12, 5, 7));
     assert!(
         machine
             .store()
@@ -430,7 +430,7 @@ fn no_more_is_kept_than_the_limits_allow_and_what_goes_is_counted() {
             .map(|record| record.sequence)
             .eq([13])
     );
-    assert_eq!(machine.ledger().dropped, 12);
+    assert_eq!(machine.summary().dropped, 12);
 }
 
 #[test]
@@ -441,22 +441,22 @@ fn a_crash_before_the_inbox_was_emptied_makes_no_second_report() {
     let log = packed(&sent);
     machine.put("20260101-0000_system_success.log.gz", &log);
     let taken = machine.take_in(Writers::None).taken;
-    // As it was left: reports kept, ledger not yet written, inbox not yet emptied.
-    fs::remove_file(machine.keep.ledger()).unwrap();
+    // As it was left: reports kept, summary not yet written, inbox not yet emptied.
+    fs::remove_file(machine.keep.summary()).unwrap();
     machine.deliver(&sent, 1);
     machine.put("20260101-0000_system_success.log.gz", &log);
     let intake = machine.take_in(Writers::None);
     assert!(intake.taken.is_empty() && machine.inbox().is_empty());
     assert_eq!(machine.store().records().collect::<Vec<_>>(), taken);
-    assert_eq!(machine.ledger().runs(), 2);
+    assert_eq!(machine.summary().runs(), 2);
 }
 
 #[test]
 fn nothing_leaves_the_inbox_while_nothing_can_be_kept() {
     let machine = Machine::new();
     machine.deliver(&report('a'), 1);
-    // The ledger can't be written where a folder is in the way.
-    fs::create_dir_all(machine.keep.ledger().with_added_extension("new")).unwrap();
+    // The summary can't be written where a folder is in the way.
+    fs::create_dir_all(machine.keep.summary().with_added_extension("new")).unwrap();
     assert!(
         take_in(
             &machine.logs,
@@ -469,10 +469,10 @@ fn nothing_leaves_the_inbox_while_nothing_can_be_kept() {
         .is_err()
     );
     assert_eq!(machine.inbox().len(), 1);
-    fs::remove_dir(machine.keep.ledger().with_added_extension("new")).unwrap();
+    fs::remove_dir(machine.keep.summary().with_added_extension("new")).unwrap();
     machine.take_in(Writers::None);
     assert!(machine.inbox().is_empty());
-    assert_eq!(machine.ledger().runs(), 1);
+    assert_eq!(machine.summary().runs(), 1);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use super::*;
 const A: u32 = 10_000;
 const B: u32 = 10_001;
 
-fn registry() -> (Registry, Instant) {
-    let mut registry = Registry::new(Limits {
+fn registry() -> (SessionTable, Instant) {
+    let mut registry = SessionTable::new(Limits {
         unauthenticated: 2,
         ..Limits::default()
     });
@@ -43,7 +43,7 @@ fn only_who_has_not_authenticated_takes_a_slot() {
 }
 
 /// Lets in as many as there is room for now.
-fn fill(registry: &mut Registry, now: Instant) -> Vec<u64> {
+fn fill(registry: &mut SessionTable, now: Instant) -> Vec<u64> {
     let mut numbers = Vec::new();
     while registry.slots(now).free {
         numbers.push(registry.begin(false, now));
@@ -60,7 +60,7 @@ fn a_crowd_is_let_in_at_the_pace_of_machines() {
         ..Limits::default()
     };
     let [good, settled, slow] = [5, 4, 2].map(|part| limits.grace / part);
-    let mut registry = Registry::new(limits);
+    let mut registry = SessionTable::new(limits);
     registry.allow([A].into());
     let start = Instant::now();
     let strangers = fill(&mut registry, start);
@@ -116,7 +116,7 @@ fn who_owes_an_answer_takes_no_newcomers_place() {
         ..Limits::default()
     };
     let [pause, grace] = [limits.pause, limits.grace];
-    let mut registry = Registry::new(limits);
+    let mut registry = SessionTable::new(limits);
     let start = Instant::now();
     let first = registry.begin(false, start);
     assert!(!registry.slots(start).free);
@@ -131,8 +131,8 @@ fn who_owes_an_answer_takes_no_newcomers_place() {
 }
 
 /// Fills all slots with sessions that began just now, and comes back after a while.
-fn full(slots: usize, after: Duration) -> (Registry, Vec<u64>, Instant) {
-    let mut registry = Registry::new(Limits {
+fn full(slots: usize, after: Duration) -> (SessionTable, Vec<u64>, Instant) {
+    let mut registry = SessionTable::new(Limits {
         unauthenticated: slots,
         newcomers: 100,
         ..Limits::default()
@@ -147,7 +147,7 @@ const NOBODY: [u64; 0] = [];
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Which sessions are ended to make room for so many.
-fn ended(registry: &mut Registry, waiting: usize, now: Instant) -> Vec<u64> {
+fn ended(registry: &mut SessionTable, waiting: usize, now: Instant) -> Vec<u64> {
     registry.make_room(waiting, now);
     let number = |action| match action {
         Action::HangUp(number, reason) => {

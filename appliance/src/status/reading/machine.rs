@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::super::{HostStatus, MachineStatus, PublishedVersion, Reported, judge};
 use crate::fleet::Host;
 use crate::publication::published::Published;
-use crate::report::{Content, Ledger, Record};
+use crate::report::{Content, Record, Summary};
 use crate::store::paths::HostState;
 use crate::text::sanitise::one_line;
 
@@ -20,7 +20,7 @@ use crate::text::sanitise::one_line;
 #[derive(Debug, Clone, Default)]
 pub(super) struct MachineReading {
     published: Option<Published>,
-    ledger: Ledger,
+    summary: Summary,
     contact: Option<Timestamp>,
     /// What couldn't be read, a safe line each.
     unreadable: Vec<String>,
@@ -31,10 +31,10 @@ impl MachineReading {
     pub(super) fn of(keep: &HostState) -> Self {
         let mut unreadable = Vec::new();
         let published = or_default(Published::read(keep), &keep.published(), &mut unreadable);
-        let ledger = or_default(Ledger::read(keep), &keep.ledger(), &mut unreadable);
+        let summary = or_default(Summary::read(keep), &keep.summary(), &mut unreadable);
         MachineReading {
             published,
-            ledger,
+            summary,
             contact: modified(&keep.seen()),
             unreadable,
         }
@@ -42,7 +42,7 @@ impl MachineReading {
 
     /// The same machine by the account of its former name, if that is the one that it used last.
     pub(super) fn or_former(&self, former: &MachineReading) -> Self {
-        let last = |reading: &MachineReading| Some(reading.ledger.newest.as_ref()?.received);
+        let last = |reading: &MachineReading| Some(reading.summary.newest.as_ref()?.received);
         let contact = self.contact.max(former.contact);
         // As long as it left nothing by its new name, both have what it left by the former one.
         let used = match last(self) > last(former) {
@@ -56,10 +56,10 @@ impl MachineReading {
     }
 
     /// What was received before the machine was enrolled came from another one that had its name.
-    pub(super) fn ledger_since(&self, enrolled: Option<Timestamp>) -> Cow<'_, Ledger> {
+    pub(super) fn summary_since(&self, enrolled: Option<Timestamp>) -> Cow<'_, Summary> {
         match enrolled {
-            Some(enrolled) => Cow::Owned(self.ledger.clone().since(enrolled)),
-            None => Cow::Borrowed(&self.ledger),
+            Some(enrolled) => Cow::Owned(self.summary.clone().since(enrolled)),
+            None => Cow::Borrowed(&self.summary),
         }
     }
 
@@ -73,12 +73,12 @@ impl MachineReading {
         now: Timestamp,
     ) -> MachineStatus {
         let published = self.published.as_ref();
-        let ledger = self.ledger_since(enrolled);
-        let newest = ledger.newest.as_ref();
-        let state = judge(published, &ledger);
+        let summary = self.summary_since(enrolled);
+        let newest = summary.newest.as_ref();
+        let state = judge(published, &summary);
         let lines: Vec<_> = self.unreadable.iter().cloned().chain(problems).collect();
         let seen = self.contact.or(newest.map(|record| record.received));
-        // An enrolment that lies ahead was noted while the clock was wrong, and nothing came before it.
+        // An account that lies ahead was noted while the clock was wrong, and nothing came before it.
         let enrolled_before = enrolled.filter(|enrolled| *enrolled <= now);
         let seen = seen.filter(|seen| enrolled_before.is_none_or(|enrolled| *seen >= enrolled));
         MachineStatus {
@@ -92,16 +92,16 @@ impl MachineReading {
                 .map(|contact| is_over(contact, host.silent_after.as_duration(), now)),
             paused: host.paused,
             held: newest.and_then(Record::held).filter(|until| *until > now),
-            runs: newest.map_or(0, |_| ledger.runs()),
+            runs: newest.map_or(0, |_| summary.runs()),
             error: if lines.is_empty() {
-                let failure = error(&ledger).or_else(|| mismatch(state, published?, &ledger));
-                joined(ledger.has_twin(now).then(|| TWIN.to_owned()), failure)
+                let failure = error(&summary).or_else(|| mismatch(state, published?, &summary));
+                joined(summary.has_twin(now).then(|| TWIN.to_owned()), failure)
             } else {
                 Some(lines.join("; "))
             },
             problems: lines,
             notes: Vec::new(),
-            version: version(&ledger),
+            version: version(&summary),
             published: published.map(|published| PublishedVersion {
                 generation: published.generation,
                 at: published.at,
@@ -133,9 +133,9 @@ fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
     (!both.is_empty()).then(|| both.join("; "))
 }
 
-/// Why the newest run failed, or the one that the state is judged by. The ledger holds it as one safe line.
-fn error(ledger: &Ledger) -> Option<String> {
-    let judged = [ledger.newest.as_ref(), ledger.judged()];
+/// Why the newest run failed, or the one that the state is judged by. The summary holds it as one safe line.
+fn error(summary: &Summary) -> Option<String> {
+    let judged = [summary.newest.as_ref(), summary.judged()];
     let failed = judged
         .into_iter()
         .flatten()
@@ -155,13 +155,13 @@ fn error(ledger: &Ledger) -> Option<String> {
 }
 
 /// How what a machine built differs from what was built here, where that is its state.
-fn mismatch(state: HostStatus, published: &Published, ledger: &Ledger) -> Option<String> {
+fn mismatch(state: HostStatus, published: &Published, summary: &Summary) -> Option<String> {
     if state != HostStatus::Mismatch {
         return None;
     }
     let (here, there) = (
         published.expected_system.as_ref()?,
-        ledger.judged()?.built()?,
+        summary.judged()?.built()?,
     );
     let (here, there) = (short(here), short(there));
     Some(format!(
@@ -170,13 +170,13 @@ fn mismatch(state: HostStatus, published: &Published, ledger: &Ledger) -> Option
 }
 
 /// What runs on a machine, in short.
-fn version(ledger: &Ledger) -> Option<String> {
-    let newest = ledger.newest.as_ref()?;
+fn version(summary: &Summary) -> Option<String> {
+    let newest = summary.newest.as_ref()?;
     let running = newest.running()?;
     if matches!(newest.content, Content::Legacy(_)) {
         return Some(short(running));
     }
-    let confirmed = ledger
+    let confirmed = summary
         .confirmed
         .as_ref()
         .filter(|record| record.running() == Some(running))?;

@@ -67,14 +67,14 @@ impl Appliance {
         fs::write(host.published(), serde_json::to_vec(published).unwrap()).unwrap();
     }
 
-    /// The ledger of a machine that reported these.
+    /// The summary of a machine that reported these.
     fn report(&self, name: &str, reports: &[Report]) {
-        let mut ledger = Ledger::default();
+        let mut summary = Summary::default();
         for report in reports {
-            ledger.note(&record(ledger.next, report.clone()));
+            summary.note(&record(summary.next, report.clone()));
         }
         fs::create_dir_all(self.host(name).root()).unwrap();
-        atomic_file::write_json(&self.host(name).ledger(), &ledger).unwrap();
+        atomic_file::write_json(&self.host(name).summary(), &summary).unwrap();
     }
 
     fn contact(&self, name: &str, time: Timestamp) {
@@ -198,13 +198,13 @@ fn a_bento_2022_log_is_shown_as_it_speaks() {
     let log = "20220912-0000_0c5mc9c6lbpjbs6xk8wqm1mxwrfbwyzz-nixos_rollback.log.gz"
         .parse()
         .unwrap();
-    let mut ledger = Ledger::default();
-    ledger.note(&Record {
+    let mut summary = Summary::default();
+    summary.note(&Record {
         sequence: 1,
         received: second(1),
         content: Content::Legacy(log),
     });
-    atomic_file::write_json(&appliance.host("kikimora").ledger(), &ledger).unwrap();
+    atomic_file::write_json(&appliance.host("kikimora").summary(), &summary).unwrap();
     let machine = appliance.machine("kikimora", second(10));
     assert_eq!(machine.state, HostStatus::Legacy);
     assert_eq!(machine.version.as_deref(), Some("0c5mc9c6"));
@@ -312,9 +312,9 @@ fn a_name_that_is_enrolled_again_begins_anew() {
         appliance.machine("kikimora", second(10)).state,
         HostStatus::Failing
     );
-    let mut enrolments = Enrolments::beginning_after(0);
-    enrolments.enrol(&"kikimora".parse().unwrap(), second(2));
-    enrolments.write(&appliance.state).unwrap();
+    let mut accounts = Accounts::beginning_after(0);
+    accounts.enrol(&"kikimora".parse().unwrap(), second(2));
+    accounts.write(&appliance.state).unwrap();
     let machine = appliance.machine("kikimora", second(10));
     assert_eq!((machine.state, machine.runs), (HostStatus::New, 0));
     assert_eq!(
@@ -332,11 +332,11 @@ fn a_name_that_is_enrolled_again_begins_anew() {
 #[test]
 fn who_was_removed_and_when_is_known() {
     let appliance = Appliance::new();
-    let mut enrolments = Enrolments::beginning_after(0);
+    let mut accounts = Accounts::beginning_after(0);
     let name: HostName = "leshy".parse().unwrap();
-    enrolments.enrol(&name, second(2));
-    enrolments.remove(&name, second(5));
-    enrolments.write(&appliance.state).unwrap();
+    accounts.enrol(&name, second(2));
+    accounts.remove(&name, second(5));
+    accounts.write(&appliance.state).unwrap();
     let removed = |names: &[HostName]| {
         let mut status = appliance.read(second(10));
         status.retain(names).unwrap();
@@ -351,10 +351,10 @@ fn who_was_removed_and_when_is_known() {
     // A machine of the fleet has its key: it was renamed, and isn't gone.
     let (hosts, _) = read_fleet(&appliance.state).unwrap();
     let (_, kikimora) = hosts.last_key_value().unwrap();
-    enrolments.enrol(&name, second(6));
-    enrolments.set_keys(&name, &kikimora.keys);
-    enrolments.remove(&name, second(7));
-    enrolments.write(&appliance.state).unwrap();
+    accounts.enrol(&name, second(6));
+    accounts.set_keys(&name, &kikimora.keys);
+    accounts.remove(&name, second(7));
+    accounts.write(&appliance.state).unwrap();
     assert_eq!(removed(&[]), []);
 }
 
@@ -382,7 +382,7 @@ fn a_damaged_file_of_one_machine_is_its_own_error() {
 }
 
 #[test]
-fn reports_are_not_opened_while_there_is_a_ledger() {
+fn reports_are_not_opened_while_there_is_a_summary() {
     let appliance = Appliance::new();
     appliance.publish("kikimora", &published('a'));
     appliance.report("kikimora", &[report('a')]);
@@ -390,13 +390,13 @@ fn reports_are_not_opened_while_there_is_a_ledger() {
     fs::write(appliance.host("kikimora").reports(), "").unwrap();
     let machine = appliance.machine("kikimora", second(10));
     assert_eq!((machine.state, machine.error), (HostStatus::UpToDate, None));
-    fs::remove_file(appliance.host("kikimora").ledger()).unwrap();
+    fs::remove_file(appliance.host("kikimora").summary()).unwrap();
     assert!(
         appliance
             .machine("kikimora", second(10))
             .error
             .unwrap()
-            .contains("ledger.json can't be read")
+            .contains("summary.json can't be read")
     );
 }
 

@@ -19,17 +19,17 @@ fn expecting(digit: char, name: &str) -> Published {
     }
 }
 
-fn ledger(reports: &[Report]) -> Ledger {
-    let mut ledger = Ledger::default();
+fn summary(reports: &[Report]) -> Summary {
+    let mut summary = Summary::default();
     for report in reports {
-        ledger.note(&record(ledger.next, report.clone()));
+        summary.note(&record(summary.next, report.clone()));
     }
-    ledger
+    summary
 }
 
 /// The state of a machine that reported these, one after the other, while this is published.
 fn state(published: &Published, reports: &[Report]) -> HostStatus {
-    judge(Some(published), &ledger(reports))
+    judge(Some(published), &summary(reports))
 }
 
 fn legacy(name: &str) -> Record {
@@ -82,8 +82,8 @@ fn names_are_those_of_the_contract() {
 
 #[test]
 fn unpublished() {
-    assert_eq!(judge(None, &Ledger::default()), Unpublished);
-    assert_eq!(judge(None, &ledger(&[report('a')])), Unpublished);
+    assert_eq!(judge(None, &Summary::default()), Unpublished);
+    assert_eq!(judge(None, &summary(&[report('a')])), Unpublished);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn new() {
     assert_eq!(
         judge(
             Some(&published('a')),
-            &ledger(&[report('a')]).since(second(2))
+            &summary(&[report('a')]).since(second(2))
         ),
         New
     );
@@ -101,18 +101,18 @@ fn new() {
 #[test]
 fn legacy_logs() {
     for outcome in ["success", "failure", "rollback", "autoupdate"] {
-        let mut ledger = ledger(&[]);
-        ledger.note(&legacy(&format!("20220912-0000_x_{outcome}.log.gz")));
-        assert_eq!(judge(Some(&published('a')), &ledger), Legacy, "{outcome}");
+        let mut summary = summary(&[]);
+        summary.note(&legacy(&format!("20220912-0000_x_{outcome}.log.gz")));
+        assert_eq!(judge(Some(&published('a')), &summary), Legacy, "{outcome}");
         let newer = record(2, report('a'));
-        ledger.note(&newer);
+        summary.note(&newer);
         assert_eq!(
-            judge(Some(&published('a')), &ledger),
+            judge(Some(&published('a')), &summary),
             UpToDate,
             "a newer client took over"
         );
     }
-    let mut back = ledger(&[report('a')]);
+    let mut back = summary(&[report('a')]);
     back.note(&Record {
         sequence: 2,
         ..legacy("20220912-0000_x_success.log.gz")
@@ -308,15 +308,15 @@ fn the_order_of_receipt_decides_not_a_clock() {
         state(&published('b'), &[report('a'), past.clone()]),
         UpToDate
     );
-    let mut ledger = Ledger::default();
+    let mut summary = Summary::default();
     for (number, report) in [(1, failure('b', Outcome::BuildFailed, 'a')), (2, past)] {
-        ledger.note(&Record {
+        summary.note(&Record {
             received: second(0),
             ..record(number, report)
         });
     }
     assert_eq!(
-        judge(Some(&published('b')), &ledger),
+        judge(Some(&published('b')), &summary),
         UpToDate,
         "two reports at the same instant"
     );

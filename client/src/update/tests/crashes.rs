@@ -3,7 +3,7 @@
 use bento_protocol::{Outcome, Reboot};
 use proptest::prelude::*;
 
-use super::super::{Wish, recover};
+use super::super::{UpdateOptions, recover};
 use super::fake::{Fake, Fault, TIME_TO_CONFIRM, When};
 use super::machine::{Nature, system};
 use crate::exit::ExitReason;
@@ -48,7 +48,7 @@ fn with_new_secrets(nature: Nature) -> Fake {
 /// A machine that booted into a staged system of that nature.
 fn booted(nature: Nature) -> Fake {
     let mut fake = with_new_secrets(nature);
-    fake.update_with(Wish {
+    fake.update_with(UpdateOptions {
         at_boot: true,
         retry: false,
     });

@@ -2,12 +2,12 @@
 
 use bento_protocol::Outcome;
 
-use super::super::Wish;
+use super::super::UpdateOptions;
 use super::fake::{Fake, Fault, When};
 use super::machine::{Nature, id, system};
 use crate::exit::ExitReason;
 
-const RETRY: Wish = Wish {
+const RETRY: UpdateOptions = UpdateOptions {
     retry: true,
     at_boot: false,
 };

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bento_protocol::{GenerationId, Report};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::{Wish, recover, roll_back, secrets_of_boot, update};
+use super::super::{UpdateOptions, recover, roll_back, secrets_of_boot, update};
 use super::machine::{Disk, Generation, Machine, Nature, Server, System, console_of, id, system};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::rollback_timer::Decision;
@@ -185,11 +185,11 @@ impl Fake {
     }
 
     pub(super) fn update(&mut self) -> Ended {
-        self.update_with(Wish::default())
+        self.update_with(UpdateOptions::default())
     }
 
-    pub(super) fn update_with(&mut self, wish: Wish) -> Ended {
-        self.start(|fake| update(fake, wish))
+    pub(super) fn update_with(&mut self, options: UpdateOptions) -> Ended {
+        self.start(|fake| update(fake, options))
     }
 
     /// What a client's process does, until it ends or dies.

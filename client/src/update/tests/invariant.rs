@@ -3,7 +3,7 @@
 use bento_protocol::{Outcome, Report, SystemPath};
 use jiff::SignedDuration;
 
-use super::super::Wish;
+use super::super::UpdateOptions;
 use super::fake::Fake;
 use super::machine::{Nature, id, whole};
 
@@ -153,14 +153,14 @@ impl Fake {
         if !is_good || !self.is_reachable_now() {
             return;
         }
-        let wish = Wish {
+        let options = UpdateOptions {
             // It isn't to blame for what was made up.
             retry: self.is_slandered,
-            ..Wish::default()
+            ..UpdateOptions::default()
         };
         for _ in 0..3 {
             self.pass(PAUSE);
-            self.update_with(wish);
+            self.update_with(options);
             self.start_until_quiet();
             if self.disk.awaiting.is_some() {
                 self.reboot_machine();

@@ -2,13 +2,13 @@
 
 use bento_protocol::Outcome;
 
-use super::super::Wish;
+use super::super::UpdateOptions;
 use super::super::{report_now, roll_back_by_hand};
 use super::fake::{Fake, Fault};
 use super::machine::{Nature, console_of, id, system};
 use crate::exit::{ExitReason, Failure};
 
-const RETRY: Wish = Wish {
+const RETRY: UpdateOptions = UpdateOptions {
     retry: true,
     at_boot: false,
 };

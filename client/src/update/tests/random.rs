@@ -4,7 +4,7 @@ use bento_protocol::Reboot;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::super::Wish;
+use super::super::UpdateOptions;
 use super::crashes::any_fault;
 use super::fake::{Fake, Fault};
 use super::machine::{Nature, console_of, whole};
@@ -120,7 +120,7 @@ impl Fake {
                 retry,
             } => {
                 self.fault = fault;
-                self.update_with(Wish { retry, at_boot });
+                self.update_with(UpdateOptions { retry, at_boot });
             }
             Event::Reboot => self.reboot_machine(),
             Event::Specialise(whether) => self.specialise(whether),

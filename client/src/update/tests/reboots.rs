@@ -2,12 +2,12 @@
 
 use bento_protocol::{Outcome, Reboot};
 
-use super::super::{Wish, reboot_if_needed, roll_back_by_hand};
+use super::super::{UpdateOptions, reboot_if_needed, roll_back_by_hand};
 use super::fake::{Fake, Fault, When};
 use super::machine::{Nature, id, system};
 use crate::exit::ExitReason;
 
-const AT_BOOT: Wish = Wish {
+const AT_BOOT: UpdateOptions = UpdateOptions {
     retry: false,
     at_boot: true,
 };

@@ -234,8 +234,8 @@ fn remove_after_a_report(ground: &mut Ground, kikimora: &Machine) -> Result<()> 
     kikimora.await_dismissal()?;
     let state = ground.appliance.state_folder()?;
     wait::until("its sessions to end", process::SHORT, || {
-        let enrolments = fs::read_to_string(state.join("enrolments.json")).ok()?;
-        (!enrolments.contains("leaving")).then_some(())
+        let accounts = fs::read_to_string(state.join("accounts.json")).ok()?;
+        (!accounts.contains("leaving")).then_some(())
     })?;
     assert!(!state.join("hosts/kikimora").exists());
     assert!(open.poll().is_err(), "its session is still open");
@@ -245,7 +245,7 @@ fn remove_after_a_report(ground: &mut Ground, kikimora: &Machine) -> Result<()> 
         .map(|entry| Ok(entry?.file_name()))
         .collect::<Result<_>>()?;
     kept.sort();
-    assert_eq!(kept, ["ledger.json", "reports", "seen"]);
+    assert_eq!(kept, ["reports", "seen", "summary.json"]);
     let status = ground.appliance.status_json()?;
     assert_eq!(status["removed"][0]["name"], "kikimora", "{status}");
     Ok(())

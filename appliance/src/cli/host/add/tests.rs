@@ -4,7 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::fleet::{self, FILE_NAME};
-use crate::preview::Forecast;
+use crate::preview::Preview;
 
 const ONE: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R root@a";
@@ -109,10 +109,10 @@ fn with_defaults_for_every_name_only_what_differs_is_written() {
     let output = add(folder.path(), &["a", "--key", ONE, "--source", "./"]).unwrap();
     assert!(!output.contains("Put its configuration"), "{output}");
     assert_eq!(super::tests::text(folder.path()), added);
-    let forecast = Forecast::make(folder.path(), &[]).unwrap();
-    assert!(forecast.problems.is_empty(), "{:?}", forecast.problems);
+    let preview = Preview::make(folder.path(), &[]).unwrap();
+    assert!(preview.problems.is_empty(), "{:?}", preview.problems);
     for name in ["a", "b"] {
-        let seen = forecast.machines[&name.parse().unwrap()].as_ref().unwrap();
+        let seen = preview.machines[&name.parse().unwrap()].as_ref().unwrap();
         let files = seen
             .manifest
             .files()

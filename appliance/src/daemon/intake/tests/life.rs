@@ -73,7 +73,7 @@ impl Life {
         match event {
             Event::Publish(digit) => self.publish(digit),
             Event::Expect(is_right) => self.expect(is_right),
-            Event::Visit(deed) => self.visit(deed),
+            Event::UploadQuota(deed) => self.visit(deed),
             Event::Connect => self.connect(),
             Event::Disconnect => self.disconnect(),
             Event::Hang => self.hung.extend(self.session.take()),
@@ -86,9 +86,9 @@ impl Life {
             Event::Restart => {
                 self.hung.clear();
                 self.session = None;
-                self.appliance.agenda = Agenda::new(Instant::now());
+                self.appliance.agenda = IntakeQueue::new(Instant::now());
             }
-            Event::LoseLedger(is_damaged) => self.lose_ledger(is_damaged),
+            Event::LoseLedger(is_damaged) => self.lose_summary(is_damaged),
             Event::Stick(which, stuck) => {
                 let numbers = self.numbers();
                 if !numbers.is_empty() {
@@ -237,27 +237,27 @@ impl Life {
                 left.push((fs::read(&path).unwrap(), time, path));
             }
         }
-        let ledger = fs::read(self.appliance.folder().ledger());
+        let summary = fs::read(self.appliance.folder().summary());
         self.look();
         for (content, time, path) in left {
             fs::write(&path, content).unwrap();
             let file = File::options().append(true).open(path).unwrap();
             file.set_modified(time).unwrap();
         }
-        match ledger {
-            Ok(ledger) => fs::write(self.appliance.folder().ledger(), ledger).unwrap(),
-            Err(_) => drop(fs::remove_file(self.appliance.folder().ledger())),
+        match summary {
+            Ok(summary) => fs::write(self.appliance.folder().summary(), summary).unwrap(),
+            Err(_) => drop(fs::remove_file(self.appliance.folder().summary())),
         }
         // The start after it looks at once.
         self.look();
     }
 
-    fn lose_ledger(&mut self, is_damaged: bool) {
-        let ledger = self.appliance.folder().ledger();
-        if ledger.exists() {
+    fn lose_summary(&mut self, is_damaged: bool) {
+        let summary = self.appliance.folder().summary();
+        if summary.exists() {
             match is_damaged {
-                true => fs::write(ledger, "{").unwrap(),
-                false => fs::remove_file(ledger).unwrap(),
+                true => fs::write(summary, "{").unwrap(),
+                false => fs::remove_file(summary).unwrap(),
             }
         }
     }
@@ -281,7 +281,7 @@ impl Life {
             if number == self.appliance.published || standing.contains(&number) {
                 continue;
             }
-            let emptied = self.appliance.clerk.empty(&name(), number);
+            let emptied = self.appliance.intake_loop.empty(&name(), number);
             self.note_heard(number);
             if emptied.is_ok() {
                 let publications = self.appliance.folder().publications();

@@ -82,7 +82,7 @@ impl Publisher {
             let of_host = |problem: &&Problem| problem.host.as_ref() == Some(name);
             let problems = self.settings.problems.iter().filter(of_host);
             let mut problems: Vec<_> = problems.cloned().collect();
-            let Some(enrolment) = self.registrar.enrolments().get(name) else {
+            let Some(account) = self.registrar.accounts().get(name) else {
                 // Why it has no account yet, is told.
                 self.board.tell(Source::Publication(name.clone()), problems);
                 continue;
@@ -90,7 +90,7 @@ impl Publisher {
             let candidate = Candidate {
                 name,
                 host,
-                gid: enrolment.uid,
+                gid: account.uid,
                 state: self.state.host(name),
             };
             let settling = self.trees.entry(name.clone()).or_default();

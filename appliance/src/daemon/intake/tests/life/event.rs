@@ -13,7 +13,7 @@ pub(super) enum Event {
     /// `bento build` came to the system that the machine comes to, or to another one.
     Expect(bool),
     /// A run without anything in its way, from the poll to the intake.
-    Visit(Deed),
+    UploadQuota(Deed),
     Connect,
     Disconnect,
     /// The connection is lost, and the appliance doesn't notice.
@@ -26,10 +26,10 @@ pub(super) enum Event {
     /// Something that it delivered long ago arrives once more.
     Late(prop::sample::Index),
     Look,
-    /// The appliance dies before the ledger says what was taken in.
+    /// The appliance dies before the summary says what was taken in.
     CrashedLook,
     Restart,
-    /// The ledger is lost, or damaged.
+    /// The summary is lost, or damaged.
     LoseLedger(bool),
     /// An inbox can't be opened, or can again.
     Stick(prop::sample::Index, bool),
@@ -82,7 +82,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => prop::char::range('a', 'c').prop_map(Event::Publish),
         1 => any::<bool>().prop_map(Event::Expect),
-        10 => deed().prop_map(Event::Visit),
+        10 => deed().prop_map(Event::UploadQuota),
         2 => Just(Event::Connect),
         3 => Just(Event::Disconnect),
         1 => Just(Event::Hang),

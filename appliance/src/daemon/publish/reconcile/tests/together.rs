@@ -5,22 +5,22 @@ use super::*;
 const NAMES: [&str; 3] = ["first", "new", "then"];
 
 /// Three machines that share a folder. Two have what is in it; for `new` nothing could be published yet.
-fn world() -> World {
-    let world = World::of(&NAMES);
+fn appliance() -> Appliance {
+    let appliance = Appliance::of(&NAMES);
     let mut toml = "[server]\naddress = \"x\"\n[defaults]\nsource = \"shared\"\n".to_owned();
     for name in NAMES {
         toml += &format!("[hosts.{name}]\n");
     }
-    world.write(FILE_NAME, &toml);
-    world.write("shared/changed.nix", "1");
-    world.write("shared/kept.nix", "1");
-    world.write("shared/configuration.nix", "1");
+    appliance.write(FILE_NAME, &toml);
+    appliance.write("shared/changed.nix", "1");
+    appliance.write("shared/kept.nix", "1");
+    appliance.write("shared/configuration.nix", "1");
     // No folder, so that this machine has a problem.
-    world.write("bento-secrets/new", "");
-    world
+    appliance.write("bento-secrets/new", "");
+    appliance
 }
 
-impl World {
+impl Appliance {
     fn all(&self) -> [Option<GenerationId>; 3] {
         NAMES.map(|name| {
             let state = self.state.host(&name.parse().unwrap());
@@ -31,16 +31,16 @@ impl World {
 
     /// What the folder makes now of each.
     fn all_made(&self) -> [Option<GenerationId>; 3] {
-        let forecast = Forecast::make(self.config.path(), &[]).unwrap();
+        let preview = Preview::make(self.config.path(), &[]).unwrap();
         NAMES.map(|name| {
-            let prospect = forecast.machines[&name.parse().unwrap()].as_ref();
-            prospect.map(|prospect| prospect.manifest.generation())
+            let host_preview = preview.machines[&name.parse().unwrap()].as_ref();
+            host_preview.map(|host_preview| host_preview.manifest.generation())
         })
     }
 
     /// One look, in the midst of which something is done: everything was looked at, and nothing written. Whether
     /// something hasn't settled.
-    fn look_while(&mut self, change: impl FnOnce(&World)) -> bool {
+    fn look_while(&mut self, change: impl FnOnce(&Appliance)) -> bool {
         self.instant += SETTLE_TIME;
         let now = Timestamp::now();
         let mut cycle = self.publisher.begin(now, self.instant);
@@ -61,38 +61,38 @@ impl World {
 
 #[test]
 fn machines_that_share_a_file_which_changes_in_the_midst_of_a_look_wait_together() {
-    let mut world = world();
-    world.look();
-    let before = world.all();
+    let mut appliance = appliance();
+    appliance.look();
+    let before = appliance.all();
     assert!(before[0].is_some() && before[1].is_none() && before[2].is_some());
-    fs::remove_file(world.config.path().join("bento-secrets/new")).unwrap();
-    world.write("shared/changed.nix", "2");
-    assert!(world.look_while(|_| ()), "it hasn't settled");
-    assert_eq!(world.all(), before);
+    fs::remove_file(appliance.config.path().join("bento-secrets/new")).unwrap();
+    appliance.write("shared/changed.nix", "2");
+    assert!(appliance.look_while(|_| ()), "it hasn't settled");
+    assert_eq!(appliance.all(), before);
     // Only the new machine has to read it: the others have it.
-    assert!(world.look_while(|world| world.write("shared/kept.nix", "2")));
-    assert_eq!(world.all(), before, "some are ahead");
+    assert!(appliance.look_while(|appliance| appliance.write("shared/kept.nix", "2")));
+    assert_eq!(appliance.all(), before, "some are ahead");
     for name in NAMES {
-        let state = world.state.host(&name.parse().unwrap());
+        let state = appliance.state.host(&name.parse().unwrap());
         let publications = fs::read_dir(state.publications()).unwrap();
         assert!(publications.count() <= 2, "{name} keeps half a publication");
     }
-    world.look();
-    assert_eq!(world.all(), world.all_made());
+    appliance.look();
+    assert_eq!(appliance.all(), appliance.all_made());
 }
 
 #[test]
 fn all_machines_get_what_lay_in_their_folder_in_one_look() {
-    let mut world = world();
-    world.look();
-    fs::remove_file(world.config.path().join("bento-secrets/new")).unwrap();
-    world.write("shared/changed.nix", "2");
-    assert!(world.look_while(|_| ()), "it hasn't settled");
-    let seen = world.all_made();
-    let unsettled = world.look_while(|world| world.write("shared/later.nix", "1"));
+    let mut appliance = appliance();
+    appliance.look();
+    fs::remove_file(appliance.config.path().join("bento-secrets/new")).unwrap();
+    appliance.write("shared/changed.nix", "2");
+    assert!(appliance.look_while(|_| ()), "it hasn't settled");
+    let seen = appliance.all_made();
+    let unsettled = appliance.look_while(|appliance| appliance.write("shared/later.nix", "1"));
     assert!(!unsettled);
-    assert_eq!(world.all(), seen);
-    world.look();
-    assert_eq!(world.all(), world.all_made());
-    assert_ne!(world.all(), seen);
+    assert_eq!(appliance.all(), seen);
+    appliance.look();
+    assert_eq!(appliance.all(), appliance.all_made());
+    assert_ne!(appliance.all(), seen);
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::report::fixture::{packed, report};
 use crate::report::{Writers, take_in};
 
-impl World {
+impl Appliance {
     /// Publishes what an edit makes; gives its id, and the number of the publication.
     fn publish(&mut self, text: &str) -> (GenerationId, u64) {
         self.edit(text);
@@ -105,44 +105,53 @@ fn run_at(milliseconds: u64) -> RunId {
     RunId::try_from(text).unwrap()
 }
 
-fn world() -> World {
-    World::new("when = \"change\"")
+fn appliance() -> Appliance {
+    Appliance::new("when = \"change\"")
 }
 
 #[test]
 fn what_was_published_while_a_machine_was_building_is_still_pending() {
-    let mut world = world();
-    let (first, old) = world.publish("first");
-    assert_eq!(world.state(), HostStatus::New);
+    let mut appliance = appliance();
+    let (first, old) = appliance.publish("first");
+    assert_eq!(appliance.state(), HostStatus::New);
     // It polled the first, and builds it.
-    let (second, new) = world.publish("second");
+    let (second, new) = appliance.publish("second");
     let report = switched(first, "one");
-    assert_eq!(world.state_after(old, &report), HostStatus::RebuildPending);
+    assert_eq!(
+        appliance.state_after(old, &report),
+        HostStatus::RebuildPending
+    );
     let same = again(&report);
-    assert_eq!(world.state_after(new, &same), HostStatus::RebuildPending);
+    assert_eq!(
+        appliance.state_after(new, &same),
+        HostStatus::RebuildPending
+    );
     let report = switched(second, "two");
-    assert_eq!(world.state_after(new, &report), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(new, &report), HostStatus::UpToDate);
 }
 
 #[test]
 fn a_report_of_an_old_generation_says_nothing_of_the_new_one() {
-    let mut world = world();
-    let (first, old) = world.publish("first");
-    let (second, new) = world.publish("second");
+    let mut appliance = appliance();
+    let (first, old) = appliance.publish("first");
+    let (second, new) = appliance.publish("second");
     let report = switched(second, "two");
-    assert_eq!(world.state_after(new, &report), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(new, &report), HostStatus::UpToDate);
     // By a connection that hung since then.
     let late = switched(first, "one");
-    assert_eq!(world.state_after(old, &late), HostStatus::RebuildPending);
+    assert_eq!(
+        appliance.state_after(old, &late),
+        HostStatus::RebuildPending
+    );
     let report = again(&report);
-    assert_eq!(world.state_after(new, &report), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(new, &report), HostStatus::UpToDate);
 }
 
 #[test]
 fn reports_that_waited_at_a_machine_count_in_the_order_of_its_runs() {
-    let mut world = world();
-    let (first, _) = world.publish("first");
-    let (second, number) = world.publish("second");
+    let mut appliance = appliance();
+    let (first, _) = appliance.publish("first");
+    let (second, number) = appliance.publish("second");
     let runs = [
         switched(first, "one"),
         failed(second, Outcome::BuildFailed, "one"),
@@ -150,28 +159,28 @@ fn reports_that_waited_at_a_machine_count_in_the_order_of_its_runs() {
     ];
     for (seconds, report) in (0..).zip(&runs) {
         let at = SystemTime::now() - Duration::from_secs(60 - seconds);
-        world.leave(number, report, at);
+        appliance.leave(number, report, at);
     }
-    assert_eq!(world.state(), HostStatus::UpToDate);
-    assert_eq!(world.status().runs, 3);
+    assert_eq!(appliance.state(), HostStatus::UpToDate);
+    assert_eq!(appliance.status().runs, 3);
 
-    let mut world = self::world();
-    let (first, _) = world.publish("first");
-    let (second, number) = world.publish("second");
+    let mut appliance = self::appliance();
+    let (first, _) = appliance.publish("first");
+    let (second, number) = appliance.publish("second");
     // Only the oldest came through before the connection was lost.
     let oldest = switched(first, "one");
     assert_eq!(
-        world.state_after(number, &oldest),
+        appliance.state_after(number, &oldest),
         HostStatus::RebuildPending
     );
     let next = switched(second, "two");
-    assert_eq!(world.state_after(number, &next), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(number, &next), HostStatus::UpToDate);
 }
 
 #[test]
 fn a_clock_that_is_a_day_off_changes_nothing() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
     let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap();
     let day = 24 * 60 * 60 * 1000;
     let at = |milliseconds: u64, report: Report| {
@@ -187,15 +196,18 @@ fn a_clock_that_is_a_day_off_changes_nothing() {
     let early = at(now + day, failed(first, Outcome::BuildFailed, "zero"));
     let late = at(now, switched(first, "one"));
     let before = SystemTime::now() - Duration::from_secs(1);
-    world.leave(number, &early, before);
-    world.leave(number, &late, SystemTime::now());
-    assert_eq!(world.state(), HostStatus::UpToDate, "both at once");
+    appliance.leave(number, &early, before);
+    appliance.leave(number, &late, SystemTime::now());
+    assert_eq!(appliance.state(), HostStatus::UpToDate, "both at once");
     let behind = at(now - day, failed(first, Outcome::RolledBack, "zero"));
-    assert_eq!(world.state_after(number, &behind), HostStatus::RolledBack);
+    assert_eq!(
+        appliance.state_after(number, &behind),
+        HostStatus::RolledBack
+    );
     let behind = at(now - day + 1, switched(first, "one"));
-    assert_eq!(world.state_after(number, &behind), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(number, &behind), HostStatus::UpToDate);
     // When it was heard is the appliance's to say.
-    let status = world.status();
+    let status = appliance.status();
     let heard = Timestamp::now().duration_since(status.seen.unwrap());
     assert!(heard.as_secs() < 3600, "{heard}");
     assert_eq!(status.silent, Some(false));
@@ -203,8 +215,8 @@ fn a_clock_that_is_a_day_off_changes_nothing() {
 
 #[test]
 fn of_two_reports_in_one_second_the_later_run_counts() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
     let at = SystemTime::now();
     for (order, runs) in [[1, 2], [2, 1]].into_iter().enumerate() {
         let order = u64::try_from(order).unwrap();
@@ -218,133 +230,142 @@ fn of_two_reports_in_one_second_the_later_run_counts() {
             ..switched(first, "one")
         };
         // In one tick of the disk's clock, even.
-        world.leave(number, &success, at);
-        world.leave(number, &failure, at);
+        appliance.leave(number, &success, at);
+        appliance.leave(number, &failure, at);
         let expected = [HostStatus::UpToDate, HostStatus::Failing];
-        assert_eq!(world.state(), expected[usize::try_from(order).unwrap()]);
+        assert_eq!(appliance.state(), expected[usize::try_from(order).unwrap()]);
     }
-    assert_eq!(world.status().runs, 4);
+    assert_eq!(appliance.status().runs, 4);
 }
 
 #[test]
 fn a_self_update_counts_for_its_generation_only() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
     let auto = Report {
         auto: true,
         ..switched(first, "newer-inputs")
     };
-    assert_eq!(world.state_after(number, &auto), HostStatus::AutoUpdated);
-    let (second, number) = world.publish("second");
-    assert_eq!(world.state(), HostStatus::RebuildPending);
+    assert_eq!(
+        appliance.state_after(number, &auto),
+        HostStatus::AutoUpdated
+    );
+    let (second, number) = appliance.publish("second");
+    assert_eq!(appliance.state(), HostStatus::RebuildPending);
     let auto = Report {
         auto: true,
         ..failed(second, Outcome::BuildFailed, "newer-inputs")
     };
-    assert_eq!(world.state_after(number, &auto), HostStatus::RebuildPending);
+    assert_eq!(
+        appliance.state_after(number, &auto),
+        HostStatus::RebuildPending
+    );
     let report = switched(second, "two");
-    assert_eq!(world.state_after(number, &report), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(number, &report), HostStatus::UpToDate);
 }
 
 #[test]
 fn a_generation_that_was_rolled_back_is_up_to_date_only_once_it_runs() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
-    world.state_after(number, &switched(first, "one"));
-    let (second, number) = world.publish("second");
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
+    appliance.state_after(number, &switched(first, "one"));
+    let (second, number) = appliance.publish("second");
     let back = failed(second, Outcome::RolledBack, "one");
-    assert_eq!(world.state_after(number, &back), HostStatus::RolledBack);
+    assert_eq!(appliance.state_after(number, &back), HostStatus::RolledBack);
     // The same again: taken back, and published anew.
-    let (_, between) = world.publish("first");
-    assert_eq!(world.state(), HostStatus::RebuildPending);
+    let (_, between) = appliance.publish("first");
+    assert_eq!(appliance.state(), HostStatus::RebuildPending);
     let same = again(&switched(first, "one"));
-    assert_eq!(world.state_after(between, &same), HostStatus::UpToDate);
-    let (same_id, number) = world.publish("second");
+    assert_eq!(appliance.state_after(between, &same), HostStatus::UpToDate);
+    let (same_id, number) = appliance.publish("second");
     assert_eq!(same_id, second);
     assert_eq!(
-        world.state(),
+        appliance.state(),
         HostStatus::RebuildPending,
         "not tried again yet"
     );
     let report = switched(second, "two");
-    assert_eq!(world.state_after(number, &report), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(number, &report), HostStatus::UpToDate);
 }
 
 #[test]
 fn what_comes_back_after_a_failing_generation_is_pending_until_it_is_told() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
     let installed = switched(first, "one");
-    world.state_after(number, &installed);
-    let (second, number) = world.publish("second");
+    appliance.state_after(number, &installed);
+    let (second, number) = appliance.publish("second");
     let failure = failed(second, Outcome::BuildFailed, "one");
-    assert_eq!(world.state_after(number, &failure), HostStatus::Failing);
-    let (same, number) = world.publish("first");
+    assert_eq!(appliance.state_after(number, &failure), HostStatus::Failing);
+    let (same, number) = appliance.publish("first");
     assert_eq!(same, first);
-    assert_eq!(world.state(), HostStatus::RebuildPending);
-    world.built(first, "one", true);
-    world.look();
+    assert_eq!(appliance.state(), HostStatus::RebuildPending);
+    appliance.built(first, "one", true);
+    appliance.look();
     assert_eq!(
-        world.state(),
+        appliance.state(),
         HostStatus::SyncPending,
         "it is known to run it"
     );
     let told = again(&installed);
-    assert_eq!(world.state_after(number, &told), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(number, &told), HostStatus::UpToDate);
 }
 
 #[test]
 fn a_reboot_and_a_switch_by_hand_are_seen() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
     let new_kernel = Report {
         reboot_required: true,
         ..switched(first, "one")
     };
-    let state = world.state_after(number, &new_kernel);
+    let state = appliance.state_after(number, &new_kernel);
     assert_eq!(state, HostStatus::RebootPending);
     let rebooted = Report {
         reboot_required: false,
         ..again(&new_kernel)
     };
-    assert_eq!(world.state_after(number, &rebooted), HostStatus::UpToDate);
+    assert_eq!(
+        appliance.state_after(number, &rebooted),
+        HostStatus::UpToDate
+    );
     let mut by_hand = again(&rebooted);
     by_hand.system.running = Some(system("by-hand"));
-    assert_eq!(world.state_after(number, &by_hand), HostStatus::Drifted);
+    assert_eq!(appliance.state_after(number, &by_hand), HostStatus::Drifted);
     let back = again(&rebooted);
-    assert_eq!(world.state_after(number, &back), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(number, &back), HostStatus::UpToDate);
 }
 
 #[test]
 fn what_was_built_here_tells_a_mismatch_and_what_needs_no_rebuild() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
-    world.state_after(number, &switched(first, "one"));
-    world.built(first, "another", true);
-    world.look();
-    assert_eq!(world.state(), HostStatus::Mismatch);
-    world.built(first, "one", true);
-    world.look();
-    assert_eq!(world.state(), HostStatus::UpToDate);
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
+    appliance.state_after(number, &switched(first, "one"));
+    appliance.built(first, "another", true);
+    appliance.look();
+    assert_eq!(appliance.state(), HostStatus::Mismatch);
+    appliance.built(first, "one", true);
+    appliance.look();
+    assert_eq!(appliance.state(), HostStatus::UpToDate);
     // A comment, say: another generation, the same system.
-    world.edit("second");
-    world.built(world.made(), "one", true);
-    world.look();
-    assert_eq!(world.state(), HostStatus::SyncPending);
-    world.edit("third");
-    world.built(world.made(), "three", true);
-    world.look();
-    assert_eq!(world.state(), HostStatus::RebuildPending);
+    appliance.edit("second");
+    appliance.built(appliance.made(), "one", true);
+    appliance.look();
+    assert_eq!(appliance.state(), HostStatus::SyncPending);
+    appliance.edit("third");
+    appliance.built(appliance.made(), "three", true);
+    appliance.look();
+    assert_eq!(appliance.state(), HostStatus::RebuildPending);
     // The build of a generation that isn't published says nothing of the one that is.
-    world.edit("fourth");
-    world.built(world.made(), "one", true);
-    assert_eq!(world.state(), HostStatus::RebuildPending);
+    appliance.edit("fourth");
+    appliance.built(appliance.made(), "one", true);
+    assert_eq!(appliance.state(), HostStatus::RebuildPending);
 }
 
 #[test]
 fn a_log_of_a_client_of_2022_is_told_as_what_it_is() {
-    let mut world = world();
-    let (first, number) = world.publish("first");
+    let mut appliance = appliance();
+    let (first, number) = appliance.publish("first");
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(b"building the system configuration...\n")
         .unwrap();
@@ -355,9 +376,9 @@ fn a_log_of_a_client_of_2022_is_told_as_what_it_is() {
         .enumerate()
     {
         let name = format!("20220912-000{minute}_{system}_{outcome}.log.gz");
-        world.put(number, &name, &log, SystemTime::now());
-        assert_eq!(world.state(), HostStatus::Legacy, "{outcome}");
-        let reported = world.status().reported.unwrap();
+        appliance.put(number, &name, &log, SystemTime::now());
+        assert_eq!(appliance.state(), HostStatus::Legacy, "{outcome}");
+        let reported = appliance.status().reported.unwrap();
         assert_eq!(
             (reported.generation, reported.outcome.as_ref()),
             (None, *outcome)
@@ -365,5 +386,5 @@ fn a_log_of_a_client_of_2022_is_told_as_what_it_is() {
     }
     // Its clock doesn't matter either, and neither does the client that comes after it.
     let report = switched(first, "one");
-    assert_eq!(world.state_after(number, &report), HostStatus::UpToDate);
+    assert_eq!(appliance.state_after(number, &report), HostStatus::UpToDate);
 }

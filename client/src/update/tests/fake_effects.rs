@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use bento_protocol::{Digest, GenerationId, Phase, Policy, Reboot, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
-use super::super::{Unconfirmed, World};
+use super::super::{Effects, Unconfirmed};
 use super::effects::{NO_BUILD, SERVER};
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
 use super::machine::{CONSOLE, Nature, console_of, name, system};
@@ -49,7 +49,7 @@ fn short(generation: Option<GenerationId>) -> String {
     }
 }
 
-impl World for Fake {
+impl Effects for Fake {
     type Base = ();
     type Pulled = GenerationId;
     type Verified = GenerationId;
