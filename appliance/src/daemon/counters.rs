@@ -21,16 +21,16 @@ const ROUND: Duration = Duration::from_secs(1);
 pub(super) struct CountersWriter {
     runtime: Runtime,
     sessions: Sessions,
-    board: Arc<Problems>,
+    problems: Arc<Problems>,
     started: Timestamp,
 }
 
 impl CountersWriter {
-    pub(super) fn new(runtime: Runtime, sessions: Sessions, board: Arc<Problems>) -> Self {
+    pub(super) fn new(runtime: Runtime, sessions: Sessions, problems: Arc<Problems>) -> Self {
         CountersWriter {
             runtime,
             sessions,
-            board,
+            problems,
             started: Timestamp::now(),
         }
     }
@@ -42,12 +42,12 @@ impl CountersWriter {
         let mut is_unwritable = false;
         loop {
             let tally = self.sessions.tally();
-            let activity = &self.board.activity;
-            let snapshot = activity.snapshot(self.started, tally, self.board.count());
+            let activity = &self.problems.activity;
+            let snapshot = activity.snapshot(self.started, tally, self.problems.count());
             let matters = (
                 snapshot.reports,
                 snapshot.publications,
-                self.board.revision(),
+                self.problems.revision(),
             );
             if judged.replace(matters) != Some(matters) {
                 // It ends only with the process.

@@ -32,7 +32,7 @@ use crate::store::paths::{Runtime, State};
 
 /// How long running sessions get after TERM; podman kills the container after 10 s.
 const GRACE: Duration = Duration::from_secs(8);
-/// How long sshd may take for its first answer on the port of machines: a small board under load.
+/// How long sshd may take for its first answer on the port of machines: a small problems under load.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// Between two tries of it.
 const SECOND_ANSWER: Duration = Duration::from_secs(1);
@@ -79,7 +79,7 @@ impl Service {
             runtime,
             sshd,
             publisher,
-            board,
+            problems,
             lock,
         } = foundation;
         let sessions = open_sessions(options.listen, &sshd, &sender)?;
@@ -89,7 +89,7 @@ impl Service {
             runtime.clone(),
             sessions.clone(),
             Arc::clone(&directory),
-            Arc::clone(&board),
+            Arc::clone(&problems),
         ));
         let notices = start_intake_loop(&intake_loop, publisher.registrar.accounts());
         let office = PublishLoop::new(
@@ -98,16 +98,16 @@ impl Service {
             runtime.clone(),
             sessions.clone(),
             intake_loop,
-            Arc::clone(&board),
+            Arc::clone(&problems),
             Arc::clone(&directory),
         );
         let nudges = start_counters_writer(CountersWriter::new(
             runtime.clone(),
             sessions.clone(),
-            Arc::clone(&board),
+            Arc::clone(&problems),
         ));
         let exits = Arc::new(Exits::default());
-        let notifier = Notifier::new(state.clone(), runtime.clone(), board, Arc::clone(&exits));
+        let notifier = Notifier::new(state.clone(), runtime.clone(), problems, Arc::clone(&exits));
         let main = sender.clone();
         start_office(office, options.config.clone(), move || {
             // The receiver only goes when the process ends.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::problems::Problems;
 use super::publish::fleet_in_force;
-use super::publish::reconcile::Publisher;
+use super::publish::reconcile::Reconciler;
 use super::{Message, Options};
 use crate::daemon::{privileges, volume};
 use crate::sshd::Sshd;
@@ -22,7 +22,7 @@ use crate::store::permissions;
 use crate::store::permissions::{Outcome, Rule};
 use crate::{backup, problem};
 
-/// How long sshd may take to answer: a small board under load.
+/// How long sshd may take to answer: a small problems under load.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long to wait after each try in which sshd didn't answer. Most of what may be wrong with it doesn't heal, and
 /// somebody waits to be told.
@@ -42,8 +42,8 @@ pub(super) struct Foundation {
     pub(super) state: State,
     pub(super) runtime: Runtime,
     pub(super) sshd: Sshd,
-    pub(super) publisher: Publisher,
-    pub(super) board: Arc<Problems>,
+    pub(super) publisher: Reconciler,
+    pub(super) problems: Arc<Problems>,
     /// One appliance at a time may use a state.
     pub(super) lock: File,
 }
@@ -110,15 +110,15 @@ fn prepare(options: &Options) -> Result<Foundation> {
     let host_keys = fleet_in_force::host_keys(&options.config, &state)?;
     let sshd = Sshd::prepare(&state, &runtime, &host_keys)?;
     rouse(&sshd)?;
-    let board = Arc::new(Problems::new(&runtime));
-    let publisher = Publisher::new(options.config.clone(), state.clone(), Arc::clone(&board))
+    let problems = Arc::new(Problems::new(&runtime));
+    let publisher = Reconciler::new(options.config.clone(), state.clone(), Arc::clone(&problems))
         .with_context(unusable)?;
     Ok(Foundation {
         state,
         runtime,
         sshd,
         publisher,
-        board,
+        problems,
         lock,
     })
 }

@@ -15,7 +15,7 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-use super::problems::{Problems, Source};
+use super::problems::{ProblemSource, Problems};
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::report::{self, Writers};
@@ -62,7 +62,7 @@ pub(super) struct IntakeLoop {
     sessions: Sessions,
     /// Who is enrolled.
     directory: Arc<Mutex<Accounts>>,
-    board: Arc<Problems>,
+    problems: Arc<Problems>,
     /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
     at_work: Mutex<BTreeMap<HostName, LogLimiter>>,
 }
@@ -73,14 +73,14 @@ impl IntakeLoop {
         runtime: Runtime,
         sessions: Sessions,
         directory: Arc<Mutex<Accounts>>,
-        board: Arc<Problems>,
+        problems: Arc<Problems>,
     ) -> Self {
         IntakeLoop {
             state,
             runtime,
             sessions,
             directory,
-            board,
+            problems,
             at_work: Mutex::default(),
         }
     }
@@ -197,8 +197,8 @@ impl IntakeLoop {
         } else {
             agenda.unkept.insert(name.clone());
         }
-        self.tell(
-            Source::Inbox(name.clone()),
+        self.set_problem(
+            ProblemSource::Inbox(name.clone()),
             name,
             "its reports can't be kept, and wait in its inbox",
             trouble,
@@ -241,11 +241,17 @@ impl IntakeLoop {
         self.end_silence(name);
     }
 
-    fn tell(&self, source: Source, name: &HostName, what: &str, error: Option<io::Error>) {
+    fn set_problem(
+        &self,
+        source: ProblemSource,
+        name: &HostName,
+        what: &str,
+        error: Option<io::Error>,
+    ) {
         let problem =
             error.map(|error| Problem::of_state(self.state.root(), what, &error).of(name));
-        self.board.tell(source, problem.into_iter().collect());
-        self.board.post();
+        self.problems.set(source, problem.into_iter().collect());
+        self.problems.write();
     }
 
     /// Does something to the folders of machines while nothing is taken in.
@@ -292,7 +298,7 @@ impl IntakeLoop {
             Err(_) if !inbox.is_dir() => report::Intake::default(),
             Err(error) => return Err(only_the_cause(error)),
         };
-        let activity = &self.board.activity;
+        let activity = &self.problems.activity;
         activity.reports.add(intake.taken.len() as u64);
         activity.refused.add(intake.refused);
         for record in &intake.taken {
@@ -341,8 +347,8 @@ impl IntakeLoop {
         let error = touch()
             .err()
             .filter(|error| error.kind() != io::ErrorKind::NotFound);
-        self.tell(
-            Source::Contact(name.clone()),
+        self.set_problem(
+            ProblemSource::Contact(name.clone()),
             name,
             "its contacts can't be noted",
             error,

@@ -35,7 +35,7 @@ const RETURN: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Notifier {
     state: State,
     runtime: Runtime,
-    board: Arc<Problems>,
+    problems: Arc<Problems>,
     exits: Arc<Exits>,
     pace: Pace,
     rest: Duration,
@@ -53,7 +53,7 @@ impl Notifier {
     pub(super) fn new(
         state: State,
         runtime: Runtime,
-        board: Arc<Problems>,
+        problems: Arc<Problems>,
         exits: Arc<Exits>,
     ) -> Self {
         let notified = atomic_file::read_json(&state.notified()).unwrap_or_else(|error| {
@@ -66,7 +66,7 @@ impl Notifier {
         Notifier {
             state,
             runtime,
-            board,
+            problems,
             exits,
             pace: Pace::default(),
             rest: REST,
@@ -170,7 +170,7 @@ impl Notifier {
         let message = Message::new(subject, condition, since);
         let told = way.tell(&message, settings, &self.exits);
         let book = book(&mut self.notified, way);
-        let activity = &self.board.activity;
+        let activity = &self.problems.activity;
         match told {
             Ok(_) => {
                 info!("notified by {way}: {}", message.text);

@@ -1,4 +1,4 @@
-//! What is wrong at the moment: in a file for `bento status`, and in the log once, when it is new.
+//! The current problems: a file for `bento status`, and one log line for each when it is new.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,39 +12,39 @@ use crate::problem::{Problem, lines};
 use crate::store::atomic_file;
 use crate::store::paths::Runtime;
 
-/// Who tells of problems. Each tells all of its own at once, and so takes back those that are over.
+/// What reports problems. Each source sets all of its own at once, and so clears those that are over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
-    /// Whoever reads `fleet.toml`.
+pub(super) enum ProblemSource {
+    /// `fleet.toml`.
     Settings,
-    /// Whoever needs the state as a whole.
+    /// The state as a whole.
     State,
-    /// Whoever looks at owners and modes in every machine's way.
-    Sink,
-    /// The same, of this machine alone.
-    Access(HostName),
-    /// Whoever gives this machine an account and a chroot.
-    AccountRecord(HostName),
-    /// Whoever publishes for this machine.
+    /// Owners and modes of what all machines share.
+    Permissions,
+    /// Owners and modes of one machine's chroot.
+    HostPermissions(HostName),
+    /// One machine's account and chroot.
+    Account(HostName),
+    /// One machine's publication.
     Publication(HostName),
-    /// Whoever takes in its reports.
+    /// The intake of one machine's reports.
     Inbox(HostName),
-    /// Whoever notes its contacts.
+    /// The record of one machine's contacts.
     Contact(HostName),
 }
 
-/// Where problems are told.
+/// All current problems of the daemon's threads.
 #[derive(Debug)]
 pub(super) struct Problems {
     file: PathBuf,
-    told: Mutex<Told>,
+    known: Mutex<Known>,
     /// What is counted of the same threads' work.
     pub(super) activity: Activity,
 }
 
 #[derive(Debug)]
-struct Told {
-    problems: BTreeMap<Source, Vec<Problem>>,
+struct Known {
+    problems: BTreeMap<ProblemSource, Vec<Problem>>,
     /// How often they changed.
     revision: u64,
     /// Those that the log hasn't yet.
@@ -57,7 +57,7 @@ struct Told {
 
 impl Problems {
     pub(super) fn new(runtime: &Runtime) -> Self {
-        let told = Told {
+        let known = Known {
             problems: BTreeMap::new(),
             revision: 0,
             new: Vec::new(),
@@ -67,82 +67,82 @@ impl Problems {
         };
         Problems {
             file: runtime.problems(),
-            told: Mutex::new(told),
+            known: Mutex::new(known),
             activity: Activity::default(),
         }
     }
 
     /// How often what is wrong has changed.
     pub(super) fn revision(&self) -> u64 {
-        self.told().revision
+        self.known().revision
     }
 
     /// How many things are wrong.
     pub(super) fn count(&self) -> usize {
-        let told = self.told();
-        let problems = told.problems.values().flatten();
+        let known = self.known();
+        let problems = known.problems.values().flatten();
         problems.filter(|problem| !problem.is_note).count()
     }
 
-    /// Takes note of all that is wrong by one source; nothing is to be seen of it before [`Self::post`].
-    pub(super) fn tell(&self, source: Source, problems: Vec<Problem>) {
-        let mut told = self.told();
-        let known = told.problems.get(&source).cloned().unwrap_or_default();
-        if known == problems {
+    /// Replaces the problems of one source. Neither the log nor the file shows them before [`Self::write`].
+    pub(super) fn set(&self, source: ProblemSource, problems: Vec<Problem>) {
+        let mut known = self.known();
+        let before = known.problems.get(&source).cloned().unwrap_or_default();
+        if before == problems {
             return;
         }
-        told.changed = true;
-        told.revision += 1;
-        let new = problems.iter().filter(|problem| !known.contains(problem));
+        known.changed = true;
+        known.revision += 1;
+        let new = problems.iter().filter(|problem| !before.contains(problem));
         let new: Vec<_> = new.cloned().collect();
-        told.new.extend(new);
+        known.new.extend(new);
         if problems.is_empty() {
-            told.problems.remove(&source);
+            known.problems.remove(&source);
         } else {
-            told.problems.insert(source, problems);
+            known.problems.insert(source, problems);
         }
     }
 
-    /// Forgets a machine.
-    pub(super) fn forget(&self, name: &HostName) {
+    /// Clears all problems of a machine.
+    pub(super) fn clear(&self, name: &HostName) {
         for source in [
-            Source::Access,
-            Source::AccountRecord,
-            Source::Publication,
-            Source::Inbox,
-            Source::Contact,
+            ProblemSource::HostPermissions,
+            ProblemSource::Account,
+            ProblemSource::Publication,
+            ProblemSource::Inbox,
+            ProblemSource::Contact,
         ] {
-            self.tell(source(name.clone()), Vec::new());
+            self.set(source(name.clone()), Vec::new());
         }
     }
 
     /// Logs what is new, and writes the file if it says something else.
-    pub(super) fn post(&self) {
-        let mut told = self.told();
-        let new = std::mem::take(&mut told.new).into_iter();
+    pub(super) fn write(&self) {
+        let mut known = self.known();
+        let new = std::mem::take(&mut known.new).into_iter();
         let (notes, faults): (Vec<_>, Vec<_>) = new.partition(|problem| problem.is_note);
         lines(&faults).iter().for_each(|line| warn!("{line}"));
         lines(&notes).iter().for_each(|line| info!("{line}"));
-        if !told.changed {
+        if !known.changed {
             return;
         }
-        let all: Vec<_> = told.problems.values().flatten().collect();
+        let all: Vec<_> = known.problems.values().flatten().collect();
         let written = atomic_file::write_json(&self.file, &all);
         if let Err(error) = &written
-            && !told.unwritable
+            && !known.unwritable
         {
             let file = self.file.display();
             error!(
                 "what is wrong can't be written to {file}, so that status doesn't show it: {error}"
             );
         }
-        told.unwritable = written.is_err();
-        told.changed = written.is_err();
+        known.unwritable = written.is_err();
+        known.changed = written.is_err();
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Nothing panics while it is half changed.
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,14 +150,14 @@ impl Problems {
 mod tests {
     use super::*;
 
-    fn board() -> (tempfile::TempDir, Problems) {
+    fn problems() -> (tempfile::TempDir, Problems) {
         let folder = tempfile::tempdir().unwrap();
-        let board = Problems::new(&Runtime::new(folder.path()));
-        (folder, board)
+        let problems = Problems::new(&Runtime::new(folder.path()));
+        (folder, problems)
     }
 
-    fn written(board: &Problems) -> Option<Vec<Problem>> {
-        atomic_file::read_json(&board.file).unwrap()
+    fn written(problems: &Problems) -> Option<Vec<Problem>> {
+        atomic_file::read_json(&problems.file).unwrap()
     }
 
     fn full(name: &str) -> Problem {
@@ -166,41 +166,41 @@ mod tests {
 
     #[test]
     fn what_a_source_does_not_tell_any_more_is_over() {
-        let (_folder, board) = board();
-        let a = Source::Inbox("a".parse().unwrap());
-        board.tell(a.clone(), vec![full("a")]);
-        board.tell(Source::State, vec![full("b")]);
-        assert_eq!(written(&board), None, "nothing before it is posted");
-        board.post();
-        assert_eq!(written(&board), Some(vec![full("b"), full("a")]));
-        board.tell(Source::State, Vec::new());
-        board.forget(&"a".parse().unwrap());
-        board.post();
-        assert_eq!(written(&board), Some(Vec::new()));
+        let (_folder, problems) = problems();
+        let a = ProblemSource::Inbox("a".parse().unwrap());
+        problems.set(a.clone(), vec![full("a")]);
+        problems.set(ProblemSource::State, vec![full("b")]);
+        assert_eq!(written(&problems), None, "nothing before it is posted");
+        problems.write();
+        assert_eq!(written(&problems), Some(vec![full("b"), full("a")]));
+        problems.set(ProblemSource::State, Vec::new());
+        problems.clear(&"a".parse().unwrap());
+        problems.write();
+        assert_eq!(written(&problems), Some(Vec::new()));
     }
 
     #[test]
     fn a_file_that_could_not_be_written_is_written_later() {
-        let (folder, board) = board();
+        let (folder, problems) = problems();
         std::fs::remove_dir(folder.path()).unwrap();
-        board.tell(Source::State, vec![full("a")]);
-        board.post();
+        problems.set(ProblemSource::State, vec![full("a")]);
+        problems.write();
         std::fs::create_dir(folder.path()).unwrap();
-        board.post();
-        assert_eq!(written(&board), Some(vec![full("a")]));
+        problems.write();
+        assert_eq!(written(&problems), Some(vec![full("a")]));
     }
 
     #[test]
     fn the_log_has_a_problem_once_and_one_line_for_all_machines() {
-        let (_folder, board) = board();
-        let logged = || lines(&std::mem::take(&mut board.told().new));
-        board.tell(Source::State, vec![full("a")]);
-        board.tell(Source::State, vec![full("a"), full("b")]);
+        let (_folder, problems) = problems();
+        let logged = || lines(&std::mem::take(&mut problems.known().new));
+        problems.set(ProblemSource::State, vec![full("a")]);
+        problems.set(ProblemSource::State, vec![full("a"), full("b")]);
         assert_eq!(logged(), ["/state: a, b: is full: make room"]);
-        board.tell(Source::State, vec![full("b"), full("a")]);
+        problems.set(ProblemSource::State, vec![full("b"), full("a")]);
         assert!(logged().is_empty());
         let many = (0..1000).map(|number| full(&format!("m{number}")));
-        board.tell(Source::State, many.collect());
+        problems.set(ProblemSource::State, many.collect());
         assert_eq!(
             logged(),
             ["/state: m0, m1, m2, m3, m4 and 995 more: is full: make room"]

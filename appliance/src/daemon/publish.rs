@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::intake::IntakeLoop;
-use super::problems::{Problems, Source};
+use super::problems::{ProblemSource, Problems};
 use crate::backup;
 use crate::problem::Problem;
 use crate::publication::Publications;
@@ -34,7 +34,7 @@ use crate::store::paths::{Runtime, State};
 use crate::store::permissions;
 use crate::store::permissions::{Depth, Rule};
 use debounce::SETTLE_TIME;
-use reconcile::{Cycle, Publisher};
+use reconcile::{Pass, Reconciler};
 use watcher::Watch;
 
 /// How often the fleet folder is looked at when no event came: events are missed on some filesystems.
@@ -59,12 +59,12 @@ enum Look {
 
 /// Publishes, and clears away what nobody stands in any more.
 pub(super) struct PublishLoop {
-    pub(super) publisher: Publisher,
+    pub(super) publisher: Reconciler,
     pub(super) state: State,
     pub(super) runtime: Runtime,
     pub(super) sessions: Sessions,
     pub(super) intake_loop: Arc<IntakeLoop>,
-    pub(super) board: Arc<Problems>,
+    pub(super) problems: Arc<Problems>,
     /// Whose session is whose, for the supervisor.
     pub(super) directory: Arc<Mutex<Accounts>>,
     logins: Option<Vec<Login>>,
@@ -78,12 +78,12 @@ pub(super) struct PublishLoop {
 
 impl PublishLoop {
     pub(super) fn new(
-        publisher: Publisher,
+        publisher: Reconciler,
         state: State,
         runtime: Runtime,
         sessions: Sessions,
         intake_loop: Arc<IntakeLoop>,
-        board: Arc<Problems>,
+        problems: Arc<Problems>,
         directory: Arc<Mutex<Accounts>>,
     ) -> Self {
         let (superseded, leaving) = Default::default();
@@ -93,7 +93,7 @@ impl PublishLoop {
             runtime,
             sessions,
             intake_loop,
-            board,
+            problems,
             directory,
             logins: None,
             access_checked: None,
@@ -140,19 +140,19 @@ impl PublishLoop {
     fn look(&mut self) -> Look {
         let _changing = change_lock::change(&self.runtime);
         let (now, instant) = (Timestamp::now(), Instant::now());
-        let mut cycle = self.publisher.begin(now, instant);
+        let mut pass = self.publisher.begin(now, instant);
         // Before anybody is let in: what is open too far mustn't be seen.
         self.clear_the_way(instant);
         // A publication can take a while, and who is removed is to be out before it.
-        let refused = self.admit(self.remaining(&cycle.logins)).err();
-        self.publisher.complete(&mut cycle, now, instant);
-        let Cycle {
+        let refused = self.admit(self.remaining(&pass.logins)).err();
+        self.publisher.complete(&mut pass, now, instant);
+        let Pass {
             unsettled,
             logins,
             mut failures,
             mut failed,
             ..
-        } = cycle;
+        } = pass;
         let refused = self.admit(logins).err().or(refused);
         failures.extend(refused.map(|error| self.runtime_problem(&error)));
         // Also when nothing could be published: what nobody needs any more may take just the room that is missing.
@@ -167,8 +167,8 @@ impl PublishLoop {
             true
         });
         failed |= !failures.is_empty();
-        self.board.tell(Source::State, failures);
-        self.board.post();
+        self.problems.set(ProblemSource::State, failures);
+        self.problems.write();
         match (unsettled || is_leaving, failed) {
             (true, _) => Look::Unsettled,
             (false, true) => Look::Failed,
@@ -189,13 +189,16 @@ impl PublishLoop {
         self.access_checked = Some(now);
         let shared = permissions::shared(&self.state, &self.runtime, Rule::mend);
         let mut mended = shared.mended;
-        self.board.tell(Source::Sink, shared.problems);
+        self.problems
+            .set(ProblemSource::Permissions, shared.problems);
         for (name, uid) in self.publisher.registrar.accounts().all() {
             let of_host =
                 permissions::of_host(&self.state, &self.runtime, name, uid, depth, Rule::mend);
             mended += of_host.mended;
-            self.board
-                .tell(Source::Access(name.clone()), of_host.problems);
+            self.problems.set(
+                ProblemSource::HostPermissions(name.clone()),
+                of_host.problems,
+            );
         }
         if mended > 0 {
             warn!(

@@ -42,12 +42,13 @@ impl Appliance {
     fn new() -> Self {
         let kept = Kept::in_memory(FLEET);
         fs::create_dir(kept.state.hosts()).unwrap();
-        let board = Arc::new(Problems::new(&kept.runtime));
-        let registrar = AccountManager::new(kept.state.clone(), Arc::clone(&board)).unwrap();
+        let problems = Arc::new(Problems::new(&kept.runtime));
+        let registrar = AccountManager::new(kept.state.clone(), Arc::clone(&problems)).unwrap();
         let directory = Arc::new(Mutex::new(registrar.accounts().clone()));
         let (state, runtime, sessions) =
             (kept.state.clone(), kept.runtime.clone(), Sessions::none());
-        let intake_loop = IntakeLoop::new(state, runtime, sessions, Arc::clone(&directory), board);
+        let intake_loop =
+            IntakeLoop::new(state, runtime, sessions, Arc::clone(&directory), problems);
         let mut appliance = Appliance {
             kept,
             intake_loop,

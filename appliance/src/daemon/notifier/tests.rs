@@ -19,15 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A notifier at work.
 struct Running {
     nudges: Sender<()>,
-    board: Arc<Problems>,
+    problems: Arc<Problems>,
     thread: JoinHandle<()>,
 }
 
 impl Running {
     fn start(kept: &Kept) -> Self {
-        let board = Arc::new(Problems::new(&kept.runtime));
+        let problems = Arc::new(Problems::new(&kept.runtime));
         let (state, runtime) = (kept.state.clone(), kept.runtime.clone());
-        let mut notifier = Notifier::new(state, runtime, Arc::clone(&board), Arc::default());
+        let mut notifier = Notifier::new(state, runtime, Arc::clone(&problems), Arc::default());
         notifier.pace = Pace {
             pauses: [Duration::from_millis(100); 3],
             quiet: Duration::ZERO,
@@ -37,7 +37,7 @@ impl Running {
         let (nudges, received) = channel();
         Running {
             nudges,
-            board,
+            problems,
             thread: thread::spawn(move || notifier.work(&received)),
         }
     }
@@ -50,7 +50,7 @@ impl Running {
     fn stop(self) -> Arc<Problems> {
         drop(self.nudges);
         self.thread.join().unwrap();
-        self.board
+        self.problems
     }
 }
 
@@ -172,7 +172,7 @@ fn a_webhook_that_hangs_holds_up_no_command_and_piles_nothing_up() {
     }
     let notified: Notified = until("the webhook to be given up", || {
         let is_last = running
-            .board
+            .problems
             .activity
             .snapshot(Timestamp::now(), Default::default(), 0)
             .failed_notifications

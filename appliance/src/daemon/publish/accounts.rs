@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::reconcile::{remove_unfinished, unwritable};
 use super::removed;
-use crate::daemon::problems::{Problems, Source};
+use crate::daemon::problems::{ProblemSource, Problems};
 use crate::fleet::Fleet;
 use crate::problem::Problem;
 use crate::publication::Publications;
@@ -35,7 +35,7 @@ struct Arrivals {
 pub(in crate::daemon) struct AccountManager {
     state: State,
     accounts: Accounts,
-    board: Arc<Problems>,
+    problems: Arc<Problems>,
 }
 
 impl AccountManager {
@@ -44,7 +44,7 @@ impl AccountManager {
     /// # Errors
     /// When that can't be read, or is missing though there are machines: each would be enrolled anew, and what is kept of
     /// it would go.
-    pub(in crate::daemon) fn new(state: State, board: Arc<Problems>) -> io::Result<Self> {
+    pub(in crate::daemon) fn new(state: State, problems: Arc<Problems>) -> io::Result<Self> {
         let path = state.accounts();
         if !path.try_exists()? && has_machines(&state)? {
             return Err(io::Error::other(format!(
@@ -59,7 +59,7 @@ impl AccountManager {
         Ok(AccountManager {
             state,
             accounts,
-            board,
+            problems,
         })
     }
 
@@ -123,7 +123,7 @@ impl AccountManager {
         }
         for name in &gone {
             info!(host = %name, "removed");
-            self.board.forget(name);
+            self.problems.clear(name);
         }
         Ok(gone)
     }
@@ -142,8 +142,8 @@ impl AccountManager {
     }
 
     fn refuse_account(&self, name: &HostName, problem: Problem) {
-        let source = Source::AccountRecord(name.clone());
-        self.board.tell(source, vec![problem.of(name)]);
+        let source = ProblemSource::Account(name.clone());
+        self.problems.set(source, vec![problem.of(name)]);
     }
 
     /// Makes these the accounts, each new one with an empty folder: what an earlier machine of its name left isn't
@@ -201,8 +201,8 @@ impl AccountManager {
                 unwritable(&self.state, &error).of(name)
             });
             all &= problem.is_none();
-            self.board.tell(
-                Source::AccountRecord(name.clone()),
+            self.problems.set(
+                ProblemSource::Account(name.clone()),
                 problem.into_iter().collect(),
             );
         }
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn a_state_that_lost_its_accounts_enrols_nobody_anew() {
         let kept = Kept::new("[hosts.a]\n");
-        let board = || Arc::new(Problems::new(&kept.runtime));
-        let begin = || AccountManager::new(kept.state.clone(), board());
+        let problems = || Arc::new(Problems::new(&kept.runtime));
+        let begin = || AccountManager::new(kept.state.clone(), problems());
         fs::create_dir_all(kept.host("a").root()).unwrap();
         begin().unwrap();
         symlink("publications/1/chroot", kept.host("a").current()).unwrap();

@@ -19,7 +19,7 @@ use crate::scan::{FleetFolder, HostTree, Sources};
 use crate::store::paths::{HostState, State};
 
 /// What is looked at, and when.
-pub(super) struct Look<'a> {
+pub(super) struct PassInput<'a> {
     pub(super) state: &'a State,
     pub(super) fleet: &'a Fleet,
     pub(super) folder: &'a FleetFolder,
@@ -28,7 +28,7 @@ pub(super) struct Look<'a> {
 }
 
 /// A machine, with what it has.
-pub(super) struct Candidate<'a> {
+pub(super) struct HostPlan<'a> {
     pub(super) name: &'a HostName,
     pub(super) host: &'a Host,
     pub(super) gid: u32,
@@ -36,7 +36,7 @@ pub(super) struct Candidate<'a> {
 }
 
 /// What became of a machine to which nothing is given in a look.
-pub(super) enum Verdict {
+pub(super) enum Withheld {
     /// It has what it should have.
     Current,
     /// Something of it is being changed; with what to tell if that takes too long.
@@ -48,7 +48,7 @@ pub(super) enum Verdict {
 }
 
 /// A publication that waits for the switch.
-pub(super) struct Waiting {
+pub(super) struct Staged {
     pub(super) publication: Prepared,
     pub(super) generation: GenerationId,
     /// What it was made of.
@@ -56,58 +56,58 @@ pub(super) struct Waiting {
 }
 
 /// What a machine gets and has, settled, before anything is written.
-pub(super) struct Settled {
+pub(super) struct StableTree {
     tree: HostTree,
-    known: Known,
+    known: Existing,
 }
 
 /// What is there before anything is written.
-struct Known {
+struct Existing {
     published: Option<Published>,
     build: Option<Build>,
 }
 
-impl Candidate<'_> {
+impl HostPlan<'_> {
     /// Looks at all that the machine gets. What is wrong without being in the way of that goes to `problems`.
     ///
     /// # Errors
-    /// The verdict, where nothing is to be prepared.
-    pub(super) fn survey(
+    /// Why nothing, where nothing is to be prepared.
+    pub(super) fn scan(
         &self,
-        look: &Look<'_>,
+        input: &PassInput<'_>,
         sources: &mut Sources<'_>,
         settling: &mut TreeSettling,
         problems: &mut Vec<Problem>,
-    ) -> Result<Settled, Verdict> {
+    ) -> Result<StableTree, Withheld> {
         let published = Publications::of(&self.state).published();
-        let published = published.map_err(Verdict::Failed)?;
-        let build = match release::read::<Build>(look.folder, self.recorded_name()) {
+        let published = published.map_err(Withheld::Failed)?;
+        let build = match release::read::<Build>(input.folder, self.recorded_name()) {
             Ok(build) => build,
-            Err(Unreadable::Unsettled) => return Err(Verdict::Unsettled(None)),
-            Err(Unreadable::Damaged(problem)) if look.fleet.publish.require_build => {
-                return Err(Verdict::Faulty(vec![problem]));
+            Err(Unreadable::Unsettled) => return Err(Withheld::Unsettled(None)),
+            Err(Unreadable::Damaged(problem)) if input.fleet.publish.require_build => {
+                return Err(Withheld::Faulty(vec![problem]));
             }
             Err(Unreadable::Damaged(problem)) => {
                 problems.push(problem);
                 None
             }
         };
-        let known = Known { published, build };
-        self.expect(&known).map_err(Verdict::Failed)?;
+        let known = Existing { published, build };
+        self.expect(&known).map_err(Withheld::Failed)?;
         if self.host.paused && known.published.is_some() {
-            return Err(Verdict::Current);
+            return Err(Withheld::Current);
         }
         let tree = sources.walk(self.name, self.host).map_err(|problems| {
-            match settling.is_fault(look.instant) {
-                true => Verdict::Faulty(problems),
-                false => Verdict::Unsettled(None),
+            match settling.is_fault(input.instant) {
+                true => Withheld::Faulty(problems),
+                false => Withheld::Unsettled(None),
             }
         })?;
-        let end = Instant::now().max(look.instant);
-        if settling.is_settled(&tree, look.now.into(), look.instant, end) {
-            Ok(Settled { tree, known })
+        let end = Instant::now().max(input.instant);
+        if settling.is_settled(&tree, input.now.into(), input.instant, end) {
+            Ok(StableTree { tree, known })
         } else {
-            Err(self.unsettled(look, settling))
+            Err(self.unsettled(input, settling))
         }
     }
 
@@ -115,19 +115,19 @@ impl Candidate<'_> {
     /// at; a machine that gets one of them has to wait.
     ///
     /// # Errors
-    /// The verdict, where nothing is to be published.
+    /// Why nothing, where nothing is to be published.
     pub(super) fn prepare(
         &self,
-        look: &Look<'_>,
-        settled: Settled,
+        input: &PassInput<'_>,
+        settled: StableTree,
         settling: &mut TreeSettling,
         digests: &mut DigestCache,
         restless: &mut Vec<PathBuf>,
-    ) -> Result<Box<Waiting>, Verdict> {
-        if let Some(held) = self.hold(look, &settled.tree, settling, restless) {
+    ) -> Result<Box<Staged>, Withheld> {
+        if let Some(held) = self.hold(input, &settled.tree, settling, restless) {
             return Err(held);
         }
-        let written = self.write_aside(look, settled, digests);
+        let written = self.write_aside(input, settled, digests);
         if written.is_err() {
             // Half a publication mustn't take the room that the next try needs.
             remove_unfinished(&self.state, self.name);
@@ -135,37 +135,37 @@ impl Candidate<'_> {
         match written {
             // What waits for the switch may have to wait longer.
             Ok(Ok(waiting)) => Ok(waiting),
-            Ok(Err(verdict)) => {
+            Ok(Err(withheld)) => {
                 settling.rest();
-                Err(verdict)
+                Err(withheld)
             }
             Err(ReadError::Changed(file)) => {
                 settling.note(&file);
                 restless.push(file);
-                Err(self.unsettled(look, settling))
+                Err(self.unsettled(input, settling))
             }
             Err(ReadError::Unreadable(problem)) => {
-                Err(Verdict::Faulty(vec![problem.of(self.name)]))
+                Err(Withheld::Faulty(vec![problem.of(self.name)]))
             }
-            Err(ReadError::Output(error)) => Err(Verdict::Failed(error)),
+            Err(ReadError::Output(error)) => Err(Withheld::Failed(error)),
         }
     }
 
-    /// The verdict, if a machine gets one of the files that are restless.
+    /// Why nothing, if a machine gets one of the files that are restless.
     pub(super) fn hold(
         &self,
-        look: &Look<'_>,
+        input: &PassInput<'_>,
         tree: &HostTree,
         settling: &mut TreeSettling,
         restless: &[PathBuf],
-    ) -> Option<Verdict> {
+    ) -> Option<Withheld> {
         let file = restless.iter().find(|file| tree.holds(file))?;
         settling.note(file);
-        Some(self.unsettled(look, settling))
+        Some(self.unsettled(input, settling))
     }
 
-    fn unsettled(&self, look: &Look<'_>, settling: &mut TreeSettling) -> Verdict {
-        Verdict::Unsettled(settling.unrest(self.name, look.instant))
+    fn unsettled(&self, input: &PassInput<'_>, settling: &mut TreeSettling) -> Withheld {
+        Withheld::Unsettled(settling.unrest(self.name, input.instant))
     }
 
     /// The name by which builds and approvals are recorded: of a former name's account, the one that the machine has now.
@@ -177,22 +177,22 @@ impl Candidate<'_> {
     /// same files make under the name that the machine has now.
     fn recorded_generation(
         &self,
-        look: &Look<'_>,
+        input: &PassInput<'_>,
         tree: &HostTree,
         digests: &mut DigestCache,
         own: GenerationId,
     ) -> Result<GenerationId, ReadError> {
         let now = self.host.renamed_to.as_ref();
-        let Some((name, host)) = now.and_then(|name| look.fleet.hosts.get_key_value(name)) else {
+        let Some((name, host)) = now.and_then(|name| input.fleet.hosts.get_key_value(name)) else {
             return Ok(own);
         };
-        let manifest = generation::manifest(name, host, tree, look.folder, digests, look.now)?;
+        let manifest = generation::manifest(name, host, tree, input.folder, digests, input.now)?;
         Ok(manifest.generation())
     }
 
     /// Keeps what a build tells of the generation that is published, whatever the folder makes by now. Of any other it
     /// tells nothing, and what was known of the published one stays.
-    fn expect(&self, known: &Known) -> io::Result<()> {
+    fn expect(&self, known: &Existing) -> io::Result<()> {
         let (Some(published), Some(build)) = (&known.published, &known.build) else {
             return Ok(());
         };
@@ -206,28 +206,28 @@ impl Candidate<'_> {
     /// Writes what a settled tree makes aside, unless it is published already or mustn't be.
     fn write_aside(
         &self,
-        look: &Look<'_>,
-        settled: Settled,
+        input: &PassInput<'_>,
+        settled: StableTree,
         digests: &mut DigestCache,
-    ) -> Result<Result<Box<Waiting>, Verdict>, ReadError> {
-        let (name, folder) = (self.name, look.folder);
-        let Settled { tree, known } = settled;
-        let manifest = generation::manifest(name, self.host, &tree, folder, digests, look.now)?;
+    ) -> Result<Result<Box<Staged>, Withheld>, ReadError> {
+        let (name, folder) = (self.name, input.folder);
+        let StableTree { tree, known } = settled;
+        let manifest = generation::manifest(name, self.host, &tree, folder, digests, input.now)?;
         let generation = manifest.generation();
         let published = known.published.map(|published| published.generation);
         if published == Some(generation) {
-            return Ok(Err(Verdict::Current));
+            return Ok(Err(Withheld::Current));
         }
         generation::require_size(&manifest, self.host)?;
-        let recorded = self.recorded_generation(look, &tree, digests, generation)?;
-        let publish = &look.fleet.publish;
+        let recorded = self.recorded_generation(input, &tree, digests, generation)?;
+        let publish = &input.fleet.publish;
         let approval = match publish.when {
             When::Change => None,
             When::Deploy => match release::read::<Approval>(folder, self.recorded_name()) {
                 Ok(approval) => approval,
-                Err(Unreadable::Unsettled) => return Ok(Err(Verdict::Unsettled(None))),
+                Err(Unreadable::Unsettled) => return Ok(Err(Withheld::Unsettled(None))),
                 Err(Unreadable::Damaged(problem)) => {
-                    return Ok(Err(Verdict::Faulty(vec![problem])));
+                    return Ok(Err(Withheld::Faulty(vec![problem])));
                 }
             },
         };
@@ -235,12 +235,12 @@ impl Candidate<'_> {
         if let Some(lack) = release::lack(publish, recorded, approval.as_ref(), build.as_ref()) {
             let source = self.host.source.to_string();
             let told = lack.told(name, &source, published.is_some());
-            return Ok(Err(Verdict::Faulty(vec![told])));
+            return Ok(Err(Withheld::Faulty(vec![told])));
         }
         let publications = Publications::of(&self.state);
         let prepare = || publications.prepare(&manifest, &tree, folder, self.gid);
         let publication = prepare().or_else(|error| match error {
-            ReadError::Output(full) if made_room(look.state, &full) => prepare(),
+            ReadError::Output(full) if made_room(input.state, &full) => prepare(),
             error => Err(error),
         })?;
         if let Some(build) = build.filter(|build| build.comparable) {
@@ -248,7 +248,7 @@ impl Candidate<'_> {
                 .expect(build.system)
                 .map_err(ReadError::Output)?;
         }
-        Ok(Ok(Box::new(Waiting {
+        Ok(Ok(Box::new(Staged {
             publication,
             generation,
             tree,

@@ -1,4 +1,4 @@
-//! From the fleet folder to the chroots: one cycle looks at everything and publishes what has changed and settled.
+//! From the fleet folder to the chroots: one pass looks at everything and publishes what has changed and settled.
 
 mod pass;
 
@@ -16,8 +16,8 @@ use tracing::debug;
 use super::accounts::AccountManager;
 use super::debounce::{Delay, TreeSettling};
 use super::fleet_in_force::Settings;
-use super::host_plan::Look;
-use crate::daemon::problems::{Problems, Source};
+use super::host_plan::PassInput;
+use crate::daemon::problems::{ProblemSource, Problems};
 use crate::fleet::{FILE_NAME, Fleet};
 use crate::generation::DigestCache;
 use crate::problem::Problem;
@@ -30,7 +30,7 @@ use crate::store::paths::{HostState, State};
 
 /// Publishes a fleet folder into a state.
 #[derive(Debug)]
-pub(in crate::daemon) struct Publisher {
+pub(in crate::daemon) struct Reconciler {
     config: PathBuf,
     state: State,
     settings: Settings,
@@ -41,15 +41,15 @@ pub(in crate::daemon) struct Publisher {
     /// git's lock of its index.
     git: Delay,
     digests: DigestCache,
-    board: Arc<Problems>,
+    problems: Arc<Problems>,
 }
 
 /// What a look at the fleet folder found, and what came of it.
 #[derive(Debug, Default)]
-pub(super) struct Cycle {
+pub(super) struct Pass {
     /// The folder, if it may be published now.
     folder: Option<FleetFolder>,
-    /// Something hasn't settled: the next cycle should follow after the settle time.
+    /// Something hasn't settled: the next pass should follow after the settle time.
     pub(super) unsettled: bool,
     /// The accounts that there must be now.
     pub(super) logins: Vec<Login>,
@@ -59,22 +59,22 @@ pub(super) struct Cycle {
     pub(super) failed: bool,
 }
 
-impl Publisher {
+impl Reconciler {
     /// Begins with what the state holds, and removes what an interrupted publication left behind.
     pub(in crate::daemon) fn new(
         config: PathBuf,
         state: State,
-        board: Arc<Problems>,
+        problems: Arc<Problems>,
     ) -> io::Result<Self> {
         fs::create_dir_all(state.hosts())?;
         fs::create_dir_all(state.removed())?;
         atomic_file::remove_asides(state.root())?;
         let settings = Settings::new(&state)?;
-        let registrar = AccountManager::new(state.clone(), Arc::clone(&board))?;
+        let registrar = AccountManager::new(state.clone(), Arc::clone(&problems))?;
         for name in registrar.accounts().names() {
             overlook(name, Publications::of(&state.host(name)).remove_debris());
         }
-        Ok(Publisher {
+        Ok(Reconciler {
             config,
             state,
             settings,
@@ -83,7 +83,7 @@ impl Publisher {
             listings: Listings::default(),
             git: Delay::default(),
             digests: DigestCache::default(),
-            board,
+            problems,
         })
     }
 
@@ -93,15 +93,15 @@ impl Publisher {
     }
 
     /// Looks at the settings, and gives and takes accounts. Where the state can't be used, such as on a full disk, what
-    /// was published stays published, and the next cycle tries again; who lost their account has none, all the same.
-    pub(super) fn begin(&mut self, now: Timestamp, instant: Instant) -> Cycle {
-        let mut cycle = Cycle::default();
+    /// was published stays published, and the next pass tries again; who lost their account has none, all the same.
+    pub(super) fn begin(&mut self, now: Timestamp, instant: Instant) -> Pass {
+        let mut pass = Pass::default();
         let folder = FleetFolder::open(&self.config);
-        cycle.unsettled = self
+        pass.unsettled = self
             .settings
             .refresh(folder.as_ref().map_err(copy_of), instant);
         if let Err(error) = self.settings.save(&self.state) {
-            cycle.failures.push(self.state_problem(&error));
+            pass.failures.push(self.state_problem(&error));
         }
         // What lies in the folder is neither the old commit nor the new one.
         let git_at_work = folder
@@ -110,7 +110,7 @@ impl Publisher {
         let git_stopped = self.git.is_too_long(git_at_work, instant);
         self.tell_of_settings(git_stopped);
         let Some(fleet) = self.settings.fleet.clone() else {
-            return cycle;
+            return pass;
         };
         let forgotten = |name: &HostName| {
             let forgotten = folder
@@ -121,30 +121,30 @@ impl Publisher {
         };
         match self.registrar.enrol(&fleet, forgotten, now) {
             Ok(gone) => gone.iter().for_each(|name| _ = self.trees.remove(name)),
-            Err(error) => cycle.failures.push(self.state_problem(&error)),
+            Err(error) => pass.failures.push(self.state_problem(&error)),
         }
-        cycle.failed = !self.registrar.give_chroots(&fleet) || !cycle.failures.is_empty();
-        cycle.logins = self.registrar.logins(&fleet);
-        cycle.unsettled |= git_at_work;
+        pass.failed = !self.registrar.give_chroots(&fleet) || !pass.failures.is_empty();
+        pass.logins = self.registrar.logins(&fleet);
+        pass.unsettled |= git_at_work;
         // Nor is anything published by settings that are about to be others: they may be what keeps it back.
-        cycle.folder = folder.ok().filter(|_| !cycle.unsettled);
-        cycle
+        pass.folder = folder.ok().filter(|_| !pass.unsettled);
+        pass
     }
 
     /// Publishes what has changed and settled.
-    pub(super) fn complete(&mut self, cycle: &mut Cycle, now: Timestamp, instant: Instant) {
-        if let (Some(folder), Some(fleet)) = (cycle.folder.take(), self.settings.fleet.clone()) {
+    pub(super) fn complete(&mut self, pass: &mut Pass, now: Timestamp, instant: Instant) {
+        if let (Some(folder), Some(fleet)) = (pass.folder.take(), self.settings.fleet.clone()) {
             let state = self.state.clone();
-            let look = Look {
+            let input = PassInput {
                 state: &state,
                 fleet: &fleet,
                 folder: &folder,
                 now,
                 instant,
             };
-            let progress = self.publish(&look);
-            cycle.unsettled |= progress.unsettled;
-            cycle.failed |= progress.failed;
+            let progress = self.publish(&input);
+            pass.unsettled |= progress.unsettled;
+            pass.failed |= progress.failed;
         }
     }
 
@@ -158,7 +158,8 @@ impl Publisher {
         let problems = self.settings.problems.iter().filter(of_fleet).cloned();
         let problems = problems.chain(is_git_stopped.then(git_stopped));
         let problems = problems.chain(self.other_host_key());
-        self.board.tell(Source::Settings, problems.collect());
+        self.problems
+            .set(ProblemSource::Settings, problems.collect());
     }
 
     /// That the appliance couldn't start again with its key: told while it still runs, and machines still know it.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use tracing::info;
 
-use super::super::host_plan::{Candidate, Look, Settled, Verdict, Waiting};
-use super::{Publisher, copy_of, made_room, remove_unfinished};
-use crate::daemon::problems::Source;
+use super::super::host_plan::{HostPlan, PassInput, StableTree, Staged, Withheld};
+use super::{Reconciler, copy_of, made_room, remove_unfinished};
+use crate::daemon::problems::ProblemSource;
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::scan::Sources;
@@ -21,25 +21,29 @@ pub(super) struct Progress {
 }
 
 /// A machine in a look, and what is told of it.
-pub(super) struct Case<'a> {
-    candidate: Candidate<'a>,
+pub(super) struct PlannedHost<'a> {
+    plan: HostPlan<'a>,
     problems: Vec<Problem>,
 }
 
 /// With what it gets, if it has settled.
-pub(super) type Surveyed<'a> = (Case<'a>, Result<Settled, Verdict>);
+pub(super) type Planned<'a> = (PlannedHost<'a>, Result<StableTree, Withheld>);
 
-impl Publisher {
+impl Reconciler {
     /// Publishes what has changed and settled. All machines are looked at before anything is written: so those that
     /// share files get them as they were in one look, however long it takes.
-    pub(super) fn publish(&mut self, look: &Look<'_>) -> Progress {
-        let cases = self.survey(look);
-        self.issue(look, cases)
+    pub(super) fn publish(&mut self, input: &PassInput<'_>) -> Progress {
+        let cases = self.scan(input);
+        self.stage_and_switch(input, cases)
     }
 
     /// Prepares what is to be published, makes all of it durable at once, and only then switches. Who shares a file that
     /// has changed since it was looked at waits with the others.
-    pub(super) fn issue(&mut self, look: &Look<'_>, cases: Vec<Surveyed<'_>>) -> Progress {
+    pub(super) fn stage_and_switch(
+        &mut self,
+        input: &PassInput<'_>,
+        cases: Vec<Planned<'_>>,
+    ) -> Progress {
         let mut progress = Progress::default();
         // Opened before anything is written: what can't be written back meanwhile is then told to us, whoever else
         // asks for it first.
@@ -47,21 +51,21 @@ impl Publisher {
         let (mut restless, mut prepared) = (Vec::new(), Vec::new());
         for (case, settled) in cases {
             let waiting = settled.and_then(|settled| {
-                let Case { candidate, .. } = &case;
-                let settling = self.trees.entry(candidate.name.clone()).or_default();
+                let PlannedHost { plan, .. } = &case;
+                let settling = self.trees.entry(plan.name.clone()).or_default();
                 let digests = &mut self.digests;
-                candidate.prepare(look, settled, settling, digests, &mut restless)
+                plan.prepare(input, settled, settling, digests, &mut restless)
             });
             match waiting {
                 Ok(waiting) => prepared.push((case, waiting)),
-                Err(verdict) => self.conclude(case, verdict, &mut progress),
+                Err(withheld) => self.conclude(case, withheld, &mut progress),
             }
         }
         let mut due = Vec::new();
         for (case, waiting) in prepared {
-            match self.hold(look, &case, &waiting, &restless) {
+            match self.hold(input, &case, &waiting, &restless) {
                 None => due.push((case, waiting)),
-                Some(verdict) => self.conclude(case, verdict, &mut progress),
+                Some(withheld) => self.conclude(case, withheld, &mut progress),
             }
         }
         // Of a tree that hasn't settled nobody asked yet, and all but the change in it is known.
@@ -75,30 +79,28 @@ impl Publisher {
     }
 
     /// Looks at what each machine gets.
-    pub(super) fn survey<'a>(&mut self, look: &Look<'a>) -> Vec<Surveyed<'a>> {
-        let mut sources = Sources::new(look.folder, std::mem::take(&mut self.listings));
+    pub(super) fn scan<'a>(&mut self, input: &PassInput<'a>) -> Vec<Planned<'a>> {
+        let mut sources = Sources::new(input.folder, std::mem::take(&mut self.listings));
         let mut cases = Vec::new();
-        for (name, host) in &look.fleet.hosts {
+        for (name, host) in &input.fleet.hosts {
             let of_host = |problem: &&Problem| problem.host.as_ref() == Some(name);
             let problems = self.settings.problems.iter().filter(of_host);
             let mut problems: Vec<_> = problems.cloned().collect();
             let Some(account) = self.registrar.accounts().get(name) else {
                 // Why it has no account yet, is told.
-                self.board.tell(Source::Publication(name.clone()), problems);
+                self.problems
+                    .set(ProblemSource::Publication(name.clone()), problems);
                 continue;
             };
-            let candidate = Candidate {
+            let plan = HostPlan {
                 name,
                 host,
                 gid: account.uid,
                 state: self.state.host(name),
             };
             let settling = self.trees.entry(name.clone()).or_default();
-            let settled = candidate.survey(look, &mut sources, settling, &mut problems);
-            let case = Case {
-                candidate,
-                problems,
-            };
+            let settled = plan.scan(input, &mut sources, settling, &mut problems);
+            let case = PlannedHost { plan, problems };
             cases.push((case, settled));
         }
         self.listings = sources.into_listings();
@@ -108,51 +110,52 @@ impl Publisher {
     /// Takes back what was prepared before one of its files turned out to have changed.
     fn hold(
         &mut self,
-        look: &Look<'_>,
-        case: &Case<'_>,
-        waiting: &Waiting,
+        input: &PassInput<'_>,
+        case: &PlannedHost<'_>,
+        waiting: &Staged,
         restless: &[PathBuf],
-    ) -> Option<Verdict> {
-        let Case { candidate, .. } = case;
-        let settling = self.trees.entry(candidate.name.clone()).or_default();
-        let held = candidate.hold(look, &waiting.tree, settling, restless);
+    ) -> Option<Withheld> {
+        let PlannedHost { plan, .. } = case;
+        let settling = self.trees.entry(plan.name.clone()).or_default();
+        let held = plan.hold(input, &waiting.tree, settling, restless);
         match held {
-            Some(_) => remove_unfinished(&candidate.state, candidate.name),
+            Some(_) => remove_unfinished(&plan.state, plan.name),
             None => settling.rest(),
         }
         held
     }
 
     /// Tells what became of a machine that gets nothing now.
-    fn conclude(&self, case: Case<'_>, verdict: Verdict, progress: &mut Progress) {
-        let Case {
-            candidate: Candidate { name, .. },
+    fn conclude(&self, case: PlannedHost<'_>, withheld: Withheld, progress: &mut Progress) {
+        let PlannedHost {
+            plan: HostPlan { name, .. },
             mut problems,
         } = case;
-        match verdict {
-            Verdict::Current => {}
-            Verdict::Unsettled(None) => {
+        match withheld {
+            Withheld::Current => {}
+            Withheld::Unsettled(None) => {
                 progress.unsettled = true;
                 return;
             }
-            Verdict::Unsettled(Some(problem)) => {
+            Withheld::Unsettled(Some(problem)) => {
                 progress.unsettled = true;
                 problems.push(problem);
             }
-            Verdict::Faulty(found) => problems.extend(found),
-            Verdict::Failed(error) => {
-                self.board.activity.failed_publications.add(1);
+            Withheld::Faulty(found) => problems.extend(found),
+            Withheld::Failed(error) => {
+                self.problems.activity.failed_publications.add(1);
                 progress.failed = true;
                 problems.push(self.state_problem(&error).of(name));
             }
         }
-        self.board.tell(Source::Publication(name.clone()), problems);
+        self.problems
+            .set(ProblemSource::Publication(name.clone()), problems);
     }
 
     /// Makes what is prepared durable, and publishes it.
     fn switch(
         &self,
-        prepared: Vec<(Case<'_>, Box<Waiting>)>,
+        prepared: Vec<(PlannedHost<'_>, Box<Staged>)>,
         filesystem: io::Result<fs::File>,
         progress: &mut Progress,
     ) {
@@ -161,13 +164,13 @@ impl Publisher {
         if synced.is_ok() {
             // Before machines see it: who finds the new generation mustn't be told any more why there is none.
             for (case, _) in &prepared {
-                let source = Source::Publication(case.candidate.name.clone());
-                self.board.tell(source, case.problems.clone());
+                let source = ProblemSource::Publication(case.plan.name.clone());
+                self.problems.set(source, case.problems.clone());
             }
-            self.board.post();
+            self.problems.write();
         }
         for (case, waiting) in prepared {
-            let Candidate { name, state, .. } = &case.candidate;
+            let HostPlan { name, state, .. } = &case.plan;
             let (generation, mut problems) = (waiting.generation, case.problems);
             let switched = synced
                 .as_ref()
@@ -175,11 +178,11 @@ impl Publisher {
                 .and_then(|()| Publications::of(state).switch(waiting.publication));
             match switched {
                 Ok(()) => {
-                    self.board.activity.publications.add(1);
+                    self.problems.activity.publications.add(1);
                     info!(host = %name, generation = %generation, "published");
                 }
                 Err(error) => {
-                    self.board.activity.failed_publications.add(1);
+                    self.problems.activity.failed_publications.add(1);
                     remove_unfinished(state, name);
                     // For the next try.
                     made_room(&self.state, &error);
@@ -187,8 +190,8 @@ impl Publisher {
                     problems.push(self.state_problem(&error).of(name));
                 }
             }
-            let source = Source::Publication((*name).clone());
-            self.board.tell(source, problems);
+            let source = ProblemSource::Publication((*name).clone());
+            self.problems.set(source, problems);
         }
     }
 }

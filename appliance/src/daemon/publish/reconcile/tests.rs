@@ -26,7 +26,7 @@ struct Appliance {
     config: tempfile::TempDir,
     state: State,
     runtime: Runtime,
-    publisher: Publisher,
+    publisher: Reconciler,
     instant: Instant,
     _state: tempfile::TempDir,
 }
@@ -57,8 +57,8 @@ impl Appliance {
         let hosts: BTreeMap<_, _> = names.iter().map(|name| (name, &account)).collect();
         let accounts = json!({"last_uid": uid, "hosts": hosts});
         fs::write(state.accounts(), accounts.to_string()).unwrap();
-        let board = Arc::new(Problems::new(&runtime));
-        let publisher = Publisher::new(config.path().to_owned(), state.clone(), board).unwrap();
+        let problems = Arc::new(Problems::new(&runtime));
+        let publisher = Reconciler::new(config.path().to_owned(), state.clone(), problems).unwrap();
         Appliance {
             config,
             state,
@@ -93,7 +93,7 @@ impl Appliance {
             self.publisher
                 .complete(&mut cycle, Timestamp::now(), self.instant);
         }
-        self.publisher.board.post();
+        self.publisher.problems.write();
     }
 
     /// What the folder makes now.

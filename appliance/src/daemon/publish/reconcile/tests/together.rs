@@ -1,4 +1,4 @@
-//! Machines that share a folder which changes in the midst of a look.
+//! Machines that share a folder which changes in the midst of a input.
 
 use super::*;
 
@@ -38,7 +38,7 @@ impl Appliance {
         })
     }
 
-    /// One look, in the midst of which something is done: everything was looked at, and nothing written. Whether
+    /// One input, in the midst of which something is done: everything was looked at, and nothing written. Whether
     /// something hasn't settled.
     fn look_while(&mut self, change: impl FnOnce(&Appliance)) -> bool {
         self.instant += SETTLE_TIME;
@@ -46,16 +46,16 @@ impl Appliance {
         let mut cycle = self.publisher.begin(now, self.instant);
         let folder = cycle.folder.take().unwrap();
         let (state, fleet) = (self.state.clone(), self.publisher.fleet().unwrap().clone());
-        let look = Look {
+        let input = PassInput {
             state: &state,
             fleet: &fleet,
             folder: &folder,
             now,
             instant: self.instant,
         };
-        let cases = self.publisher.survey(&look);
+        let cases = self.publisher.scan(&input);
         change(self);
-        self.publisher.issue(&look, cases).unsettled
+        self.publisher.stage_and_switch(&input, cases).unsettled
     }
 }
 
