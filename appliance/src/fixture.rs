@@ -138,24 +138,3 @@ impl Kept {
             .unwrap();
     }
 }
-
-/// A script, which gets a folder as its first argument.
-pub(crate) fn script(folder: &Path, text: &str) -> Vec<String> {
-    let path = folder.join("notify");
-    // Another process writes it: a child that another test starts meanwhile would keep it open, so that it couldn't be
-    // run.
-    let written = Command::new("sh")
-        .args([
-            "-c",
-            r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 755 "$1""#,
-            "sh",
-        ])
-        .arg(&path)
-        .arg(text)
-        .status()
-        .unwrap();
-    assert!(written.success());
-    [&path, folder]
-        .map(|path| path.to_str().unwrap().to_owned())
-        .to_vec()
-}

@@ -1,4 +1,4 @@
-//! `bento notify`: who is told of machines that turn bad, and whether that arrives.
+//! `bento notify`: the webhook, the last messages to it, and a test.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,23 +11,21 @@ use jiff::Timestamp;
 use super::completion;
 use super::{Appliance, ApplianceOption};
 use crate::fleet::{Fleet, Notify as Settings};
-use crate::notify::{Condition, LastSent, Message, Notified, Sink, Subject, Told, ways};
-use crate::sshd::Exits;
+use crate::notify::{self, Condition, LastSent, Message, Notified, Subject, Told};
 use crate::status::Status;
 use crate::store::atomic_file;
 use crate::store::machines;
 use crate::store::paths::State;
 
-/// Show who is told of machines that turn bad and what was told last, or try whether it arrives
+/// Show the webhook and the last notifications, or send a test
 ///
-/// A command or a webhook in [notify] of fleet.toml is called by the appliance when a machine's state turns bad, and
-/// when it is good again.
+/// The appliance calls the webhook in [notify] of fleet.toml when a machine's state turns bad, and when it is good again.
 #[derive(Debug, Args)]
 pub struct Notify {
-    /// Send a test by every way, from the appliance, and say what came back; exit code 1 if one failed
+    /// Send a test from the appliance, and print the answer; exit code 1 if it failed
     #[arg(long)]
     test: bool,
-    /// Only what was told of this machine; with --test, the one whose state is sent
+    /// Only this machine; with --test, the one whose state is sent
     #[arg(value_name = "NAME", add = completion::machines())]
     name: Option<HostName>,
     #[command(flatten)]
@@ -35,7 +33,7 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Prints what is configured and was told, or sends a test.
+    /// Prints the settings and the last messages, or sends a test.
     ///
     /// # Errors
     /// When there is no appliance's state, no such machine, or nothing is configured to be tested.
@@ -56,7 +54,7 @@ impl Notify {
         }
         match settings {
             Some(settings) => self.show(&settings, &state, &status, output)?,
-            None => writeln!(output, "nobody is notified: {UNCONFIGURED}")?,
+            None => writeln!(output, "nothing is sent: {UNCONFIGURED}")?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -68,7 +66,7 @@ impl Notify {
         output: &mut dyn Write,
     ) -> Result<ExitCode> {
         let Some(settings) = settings else {
-            bail!("there is nobody to be notified: {UNCONFIGURED}");
+            bail!("there is no webhook: {UNCONFIGURED}");
         };
         let conditions = Condition::of_all(status, false);
         let machine = self.name.as_ref().map(|name| {
@@ -79,17 +77,17 @@ impl Notify {
                 .with_context(|| machines::unknown(name))
         });
         let message = Message::test(machine.transpose()?, Timestamp::now());
-        let mut code = ExitCode::SUCCESS;
-        for way in ways(&settings) {
-            match way.tell(&message, &settings, &Exits::default()) {
-                Ok(came_back) => writeln!(output, "{way}: {came_back}")?,
-                Err(error) => {
-                    writeln!(output, "{way}: failed: {error:#}")?;
-                    code = ExitCode::FAILURE;
-                }
+        let webhook = &settings.webhook;
+        match notify::post(&settings, &message) {
+            Ok(answer) => {
+                writeln!(output, "webhook {webhook}: {answer}")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => {
+                writeln!(output, "webhook {webhook}: failed: {error:#}")?;
+                Ok(ExitCode::FAILURE)
             }
         }
-        Ok(code)
     }
 
     fn show(
@@ -106,29 +104,25 @@ impl Notify {
         let conditions = Condition::of_all(status, false);
         let only = self.name.clone().map(Subject::Machine);
         let is_meant = |subject: &Subject| only.as_ref().is_none_or(|only| only == subject);
-        for way in ways(settings) {
-            let limit = settings.timeout.as_duration().as_secs();
-            writeln!(output, "{way}, within {limit} s")?;
-            let book = match way {
-                Sink::Command(_) => &notified.command,
-                Sink::Webhook(_) => &notified.webhook,
-            };
-            show_book(book, is_meant, output)?;
-            let differences = book.differences(&conditions);
-            for subject in differences.keys().filter(|subject| is_meant(subject)) {
-                writeln!(output, "  {subject}: changed since, not told yet")?;
-            }
-            if let Some(failure) = &book.failure {
-                let (at, error) = (failure.at, &failure.error);
-                writeln!(output, "  the last try failed at {at:.0}: {error}")?;
-            }
+        let Settings { webhook, timeout } = settings;
+        let limit = timeout.as_duration().as_secs();
+        writeln!(output, "webhook {webhook}, within {limit} s")?;
+        let last_sent = &notified.webhook;
+        show_sent(last_sent, is_meant, output)?;
+        let differences = last_sent.differences(&conditions);
+        for subject in differences.keys().filter(|subject| is_meant(subject)) {
+            writeln!(output, "  {subject}: changed since, not sent yet")?;
+        }
+        if let Some(failure) = &last_sent.failure {
+            let (at, error) = (failure.at, &failure.error);
+            writeln!(output, "  the last try failed at {at:.0}: {error}")?;
         }
         Ok(())
     }
 }
 
-const UNCONFIGURED: &str = "say [notify] with webhook = \"https://…\", or command = [\"…\"], in fleet.toml; the \
-    appliance reads it within some seconds";
+const UNCONFIGURED: &str = "write [notify] with webhook = \"https://…\" into fleet.toml; the appliance reads it within \
+    some seconds";
 
 /// The settings in force.
 fn settings(state: &State) -> Result<Option<Settings>> {
@@ -138,26 +132,26 @@ fn settings(state: &State) -> Result<Option<Settings>> {
     Ok(fleet.and_then(|fleet| fleet.notify))
 }
 
-/// What was told by one way, what was told last first.
-fn show_book(
-    book: &LastSent,
+/// The messages sent, newest first.
+fn show_sent(
+    last_sent: &LastSent,
     is_meant: impl Fn(&Subject) -> bool,
     output: &mut dyn Write,
 ) -> Result<()> {
-    let fleet = book.fleet.iter().map(|told| (Subject::Fleet, told));
-    let machines = book.machines.iter();
+    let fleet = last_sent.fleet.iter().map(|told| (Subject::Fleet, told));
+    let machines = last_sent.machines.iter();
     let machines = machines.map(|(name, told)| (Subject::Machine(name.clone()), told));
     let all = fleet.chain(machines);
     let mut all: Vec<(Subject, &Told)> = all.filter(|(subject, _)| is_meant(subject)).collect();
     all.sort_by_key(|(_, told)| std::cmp::Reverse(told.at));
     if all.is_empty() {
-        writeln!(output, "  nothing was told yet")?;
+        writeln!(output, "  nothing was sent yet")?;
     }
     for (subject, told) in all {
         let verdict = if told.bad { "bad" } else { "good" };
         writeln!(
             output,
-            "  {subject}: told at {:.0} to be {verdict}, {}",
+            "  {subject}: sent at {:.0} as {verdict}, {}",
             told.at, told.state
         )?;
     }
@@ -189,8 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_of_one_machine_is_shown_without_the_others() {
-        let kept = Kept::new("[notify]\ncommand = [\"/tell\"]\n[hosts.a]\n[hosts.b]\n[hosts.c]\n");
+    fn the_messages_of_one_machine_are_shown_without_the_others() {
+        let kept =
+            Kept::new("[notify]\nwebhook = \"https://a/\"\n[hosts.a]\n[hosts.b]\n[hosts.c]\n");
         let bad = Condition {
             bad: true,
             state: "failing",
@@ -202,16 +197,16 @@ mod tests {
         let mut notified = Notified::default();
         for name in ["a", "b"] {
             let subject = Subject::Machine(name.parse().unwrap());
-            notified.command.note(&subject, &bad, second(0));
+            notified.webhook.note(&subject, &bad, second(0));
         }
         atomic_file::write_json(&kept.state.notified(), &notified).unwrap();
-        let told = notify(&kept, "a").unwrap();
+        let shown = notify(&kept, "a").unwrap();
         assert!(
-            told.contains("  a: told at ") && !told.contains("  b:"),
-            "{told}"
+            shown.contains("  a: sent at ") && !shown.contains("  b:"),
+            "{shown}"
         );
         let none = notify(&kept, "c").unwrap();
-        assert!(none.ends_with("  nothing was told yet\n"), "{none}");
+        assert!(none.ends_with("  nothing was sent yet\n"), "{none}");
         let unknown = notify(&kept, "leshy").unwrap_err().to_string();
         assert!(unknown.contains("no machine leshy"), "{unknown}");
     }

@@ -26,7 +26,7 @@ use crate::daemon::readiness;
 use crate::daemon::readiness::Readiness;
 use crate::metrics::{self, Readings};
 use crate::sshd;
-use crate::sshd::{Event, Exits, Limits, Sessions, Sshd, handshake, is_shortage};
+use crate::sshd::{Event, Limits, Sessions, Sshd, handshake, is_shortage};
 use crate::store::accounts::Accounts;
 use crate::store::paths::{Runtime, State};
 
@@ -49,7 +49,6 @@ pub(super) struct Service {
     pulse: SshdProbe,
     directory: Arc<Mutex<Accounts>>,
     notices: Sender<Notice>,
-    exits: Arc<Exits>,
     sender: Sender<Message>,
     stop: Option<Stop>,
     _lock: File,
@@ -106,8 +105,7 @@ impl Service {
             sessions.clone(),
             Arc::clone(&problems),
         ));
-        let exits = Arc::new(Exits::default());
-        let notifier = Notifier::new(state.clone(), runtime.clone(), problems, Arc::clone(&exits));
+        let notifier = Notifier::new(state.clone(), runtime.clone(), problems);
         let main = sender.clone();
         start_office(office, options.config.clone(), move || {
             // The receiver only goes when the process ends.
@@ -126,7 +124,6 @@ impl Service {
             pulse: SshdProbe::new(),
             directory,
             notices,
-            exits,
             sender,
             stop: None,
             _lock: lock,
@@ -142,7 +139,7 @@ impl Service {
         sshd::reap();
         while let Some(message) = self.next(messages) {
             match message {
-                Message::Signal(SIGCHLD) => self.exits.note(&sshd::reap()),
+                Message::Signal(SIGCHLD) => _ = sshd::reap(),
                 Message::Signal(_) => self.stop(None),
                 Message::Session(Event::Stopped) if self.stop.is_none() => {
                     bail!("nothing is accepted any more, see above")

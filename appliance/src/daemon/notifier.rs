@@ -12,10 +12,8 @@ use tracing::{error, info, warn};
 use super::problems::Problems;
 use crate::fleet::{Fleet, Notify};
 use crate::notify::{
-    Condition, Delivery, Failure, LastSent, Message, Next, Notified, Pace, Sequel, Sink, Subject,
-    ways,
+    self, Condition, Delivery, Failure, Message, Next, Notified, Pace, Sequel, Subject,
 };
-use crate::sshd::Exits;
 use crate::status::Status;
 use crate::store::atomic_file;
 use crate::store::paths::{Runtime, State};
@@ -31,31 +29,25 @@ const REST_PER_LOOK: u32 = 20;
 /// time between two polls.
 const RETURN: Duration = Duration::from_secs(60 * 60);
 
-/// Notifies by every way that `fleet.toml` names. Nobody waits for it.
+/// Notifies the webhook that `fleet.toml` names. Nothing waits for it.
 pub(super) struct Notifier {
     state: State,
     runtime: Runtime,
     problems: Arc<Problems>,
-    exits: Arc<Exits>,
     pace: Pace,
     rest: Duration,
     /// From when on it counts who is silent.
     hears_silence_from: Instant,
     notified: Notified,
     settings: Option<Notify>,
-    posts: Vec<(Sink, Delivery)>,
+    delivery: Delivery,
     conditions: BTreeMap<Subject, Option<Condition>>,
     /// What is wrong with its own files, which the log has once.
     trouble: Option<String>,
 }
 
 impl Notifier {
-    pub(super) fn new(
-        state: State,
-        runtime: Runtime,
-        problems: Arc<Problems>,
-        exits: Arc<Exits>,
-    ) -> Self {
+    pub(super) fn new(state: State, runtime: Runtime, problems: Arc<Problems>) -> Self {
         let notified = atomic_file::read_json(&state.notified()).unwrap_or_else(|error| {
             let file = state.notified().display().to_string();
             warn!(
@@ -67,13 +59,12 @@ impl Notifier {
             state,
             runtime,
             problems,
-            exits,
             pace: Pace::default(),
+            delivery: Delivery::new(Pace::default()),
             rest: REST,
             hears_silence_from: Instant::now() + RETURN,
             notified: notified.unwrap_or_default(),
             settings: None,
-            posts: Vec::new(),
             conditions: BTreeMap::new(),
             trouble: None,
         }
@@ -105,86 +96,67 @@ impl Notifier {
         let fleet: Option<Fleet> = atomic_file::read_json(&self.state.fleet())?;
         let settings = fleet.and_then(|fleet| fleet.notify);
         if self.settings != settings {
-            let ways = settings.iter().flat_map(ways);
-            self.posts = ways.map(|way| (way, Delivery::new(self.pace))).collect();
+            self.delivery = Delivery::new(self.pace);
             self.settings = settings;
         }
-        if self.posts.is_empty() {
+        if self.settings.is_none() {
             return Ok(());
         }
         let (now, began) = (Timestamp::now(), Instant::now());
         let status = Status::read(&self.state, &self.runtime, now)?;
         self.conditions = Condition::of_all(&status, began < self.hears_silence_from);
-        let mut has_forgotten = false;
-        for (way, delivery) in &mut self.posts {
-            let book = book(&mut self.notified, way);
-            has_forgotten |= book.forget_removed(&self.conditions);
-            delivery.take(&book.differences(&self.conditions), now);
-        }
+        let last_sent = &mut self.notified.webhook;
+        let has_forgotten = last_sent.forget_removed(&self.conditions);
+        self.delivery
+            .take(&last_sent.differences(&self.conditions), now);
         if has_forgotten {
             self.save()?;
         }
         Ok(())
     }
 
-    /// Tells what is to be told, each way in turn, until something else may be true. Gives when there is more to do.
+    /// Tells what is to be told, until something else may be true. Gives when there is more to do.
     fn deliver(&mut self, until: Instant) -> Option<Instant> {
-        let mut posts = std::mem::take(&mut self.posts);
-        let due = loop {
-            let (mut due, mut has_tried) = (None, false);
-            for (way, delivery) in &mut posts {
-                match delivery.next(Instant::now()) {
-                    Next::Nothing => {}
-                    Next::Wait(time) => due = Some(due.map_or(time, |due| time.min(due))),
-                    Next::Tell(subject, since) => {
-                        has_tried = true;
-                        let told = self.tell(way, delivery, &subject, since);
-                        self.remember(told);
-                    }
+        loop {
+            match self.delivery.next(Instant::now()) {
+                Next::Nothing => return None,
+                Next::Wait(due) => return Some(due),
+                Next::Tell(subject, since) => {
+                    let told = self.tell(&subject, since);
+                    self.remember(told);
                 }
             }
-            if !has_tried {
-                break due;
-            }
             if Instant::now() >= until {
-                break Some(until);
+                return Some(until);
             }
-        };
-        self.posts = posts;
-        due
+        }
     }
 
-    /// Tells by one way of one machine, or of the fleet.
-    fn tell(
-        &mut self,
-        way: &Sink,
-        delivery: &mut Delivery,
-        subject: &Subject,
-        since: Timestamp,
-    ) -> anyhow::Result<()> {
+    /// Tells of one machine, or of the fleet.
+    fn tell(&mut self, subject: &Subject, since: Timestamp) -> anyhow::Result<()> {
         let (Some(Some(condition)), Some(settings)) =
             (self.conditions.get(subject), &self.settings)
         else {
             return Ok(());
         };
         let message = Message::new(subject, condition, since);
-        let told = way.tell(&message, settings, &self.exits);
-        let book = book(&mut self.notified, way);
+        let told = notify::post(settings, &message);
+        let last_sent = &mut self.notified.webhook;
         let activity = &self.problems.activity;
         match told {
             Ok(_) => {
-                info!("notified by {way}: {}", message.text);
+                info!("notified by webhook {}: {}", settings.webhook, message.text);
                 activity.notifications.add(1);
-                book.note(subject, condition, Timestamp::now());
-                delivery.succeeded(subject, Instant::now());
+                last_sent.note(subject, condition, Timestamp::now());
+                self.delivery.succeeded(subject, Instant::now());
             }
             Err(error) => {
                 activity.failed_notifications.add(1);
-                book.failure = Some(Failure {
+                last_sent.failure = Some(Failure {
                     at: Timestamp::now(),
                     error: format!("{error:#}"),
                 });
-                match delivery.failed(subject, Instant::now()) {
+                match self.delivery.failed(subject, Instant::now()) {
                     Sequel::Again(pause) => warn!(
                         "a notification failed: {error:#}; it is tried again in {} s",
                         pause.as_secs()
@@ -216,13 +188,6 @@ impl Notifier {
             );
         }
         self.trouble = trouble;
-    }
-}
-
-fn book<'a>(notified: &'a mut Notified, way: &Sink) -> &'a mut LastSent {
-    match way {
-        Sink::Command(_) => &mut notified.command,
-        Sink::Webhook(_) => &mut notified.webhook,
     }
 }
 

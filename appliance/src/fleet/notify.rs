@@ -1,7 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use ureq::http::Uri;
 
 use super::Span;
@@ -9,82 +10,30 @@ use super::Span;
 /// The longest time that a notification may take: others wait for it.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-/// Who is told when a machine's state turns bad, or good again.
+/// The webhook that hears when a machine's state turns bad, or good again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Table", into = "Table")]
-pub struct Notify {
-    /// A program and its arguments.
-    pub command: Option<Vec<String>>,
-    /// Where a message is posted.
-    pub webhook: Option<Webhook>,
-    /// How long one of them may take; at most ten minutes.
-    pub timeout: Span,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    command: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    webhook: Option<Webhook>,
-    #[serde(default = "default_timeout")]
-    timeout: Span,
+pub struct Notify {
+    /// The address to which a message is posted.
+    pub webhook: Webhook,
+    /// The time that one post may take; at most ten minutes.
+    #[serde(default = "default_timeout", deserialize_with = "timeout")]
+    pub timeout: Span,
 }
 
 fn default_timeout() -> Span {
     Span::seconds(30)
 }
 
-impl TryFrom<Table> for Notify {
-    type Error = String;
-
-    fn try_from(table: Table) -> Result<Self, String> {
-        let Table {
-            command,
-            webhook,
-            timeout,
-        } = table;
-        if command.is_none() && webhook.is_none() {
-            return Err("names neither a command nor a webhook".into());
-        }
-        let words = command.iter().flatten();
-        if command.as_ref().is_some_and(|command| {
-            command.first().is_none_or(String::is_empty)
-                || words.clone().any(|word| word.contains('\0'))
-        }) {
-            return Err(
-                "command isn't a program with its arguments, such as [\"/notify\", \"--now\"]"
-                    .into(),
-            );
-        }
-        if timeout.as_duration() > LONGEST {
-            return Err("timeout is longer than \"10m\"".into());
-        }
-        Ok(Notify {
-            command,
-            webhook,
-            timeout,
-        })
+fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+    let timeout = Span::deserialize(deserializer)?;
+    match timeout.as_duration() > LONGEST {
+        true => Err(D::Error::custom("timeout is longer than \"10m\"")),
+        false => Ok(timeout),
     }
 }
 
-impl From<Notify> for Table {
-    fn from(notify: Notify) -> Self {
-        let Notify {
-            command,
-            webhook,
-            timeout,
-        } = notify;
-        Table {
-            command,
-            webhook,
-            timeout,
-        }
-    }
-}
-
-/// An address to which a message is posted. Whoever knows it can post, too: it is shown without its path.
+/// An address to which messages are posted. It is a secret, and shown without its path.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Webhook(Uri);
@@ -162,8 +111,10 @@ mod tests {
     fn a_webhook_is_shown_without_what_is_secret() {
         let notify = notify("webhook = \"https://ntfy.example.org:8443/secret?token=1\"").unwrap();
         assert_eq!(notify.timeout.as_duration(), Duration::from_secs(30));
-        let webhook = notify.webhook.clone().unwrap();
-        assert_eq!(webhook.to_string(), "https://ntfy.example.org:8443/…");
+        assert_eq!(
+            notify.webhook.to_string(),
+            "https://ntfy.example.org:8443/…"
+        );
         assert!(!format!("{notify:?}").contains("secret"));
         let json = serde_json::to_string(&notify).unwrap();
         assert_eq!(
@@ -176,7 +127,12 @@ mod tests {
     #[test]
     fn what_is_wrong_names_its_line() {
         for (lines, line, what) in [
-            ("", 3, "names neither a command nor a webhook"),
+            ("", 3, "missing field `webhook`"),
+            (
+                "webhook = \"https://a\"\ncommand = [\"/notify\"]",
+                5,
+                "unknown field `command`",
+            ),
             ("webhok = \"https://a\"", 4, "unknown field `webhok`"),
             (
                 "webhook = \"ftp://a/secret\"",
@@ -189,8 +145,6 @@ mod tests {
                 "has a user in its address",
             ),
             ("webhook = \"https:// secret\"", 4, "isn't an address"),
-            ("command = []", 3, "isn't a program"),
-            ("command = \"notify\"", 4, "must be a list in [ ]"),
             (
                 "webhook = \"https://a\"\ntimeout = \"never\"",
                 5,
@@ -198,7 +152,7 @@ mod tests {
             ),
             (
                 "webhook = \"https://a\"\ntimeout = \"1h\"",
-                3,
+                5,
                 "longer than \"10m\"",
             ),
         ] {

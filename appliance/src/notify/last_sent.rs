@@ -6,26 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Subject};
 
-/// What was told by each way.
+/// The last messages, as the state keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notified {
     /// The version of this document.
     pub format: Format,
-    /// What the command was told.
-    #[serde(default)]
-    pub command: LastSent,
-    /// What the webhook was told.
+    /// The messages to the webhook.
     #[serde(default)]
     pub webhook: LastSent,
 }
 
 impl Default for Notified {
     fn default() -> Self {
-        let (command, webhook) = Default::default();
         Notified {
             format: Format,
-            command,
-            webhook,
+            webhook: LastSent::default(),
         }
     }
 }

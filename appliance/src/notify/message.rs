@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Condition, Subject};
 
-/// What is told: a document in JSON, and the same as environment variables.
+/// A notification: a document in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
     /// The version of this document.
@@ -79,21 +79,6 @@ impl Message {
         // Names and numbers: there is nothing in it that JSON can't say.
         serde_json::to_vec(self).unwrap_or_default()
     }
-
-    /// The same for a command; what isn't known is empty.
-    pub fn environment(&self) -> [(&'static str, String); 8] {
-        let machine = self.machine.as_ref().map(ToString::to_string);
-        [
-            ("BENTO_MACHINE", machine.unwrap_or_default()),
-            ("BENTO_STATE", self.state.clone()),
-            ("BENTO_BAD", self.bad.to_string()),
-            ("BENTO_SILENT", self.silent.to_string()),
-            ("BENTO_SINCE", format!("{:.0}", self.since)),
-            ("BENTO_ERROR", self.error.clone().unwrap_or_default()),
-            ("BENTO_TEST", self.test.to_string()),
-            ("BENTO_TEXT", self.text.clone()),
-        ]
-    }
 }
 
 fn sentence(subject: &Subject, condition: &Condition) -> String {
@@ -134,7 +119,7 @@ mod tests {
     use crate::report::fixture::second;
 
     #[test]
-    fn a_change_is_told_in_json_and_in_the_environment() {
+    fn a_change_is_a_document_in_json() {
         let condition = Condition {
             bad: true,
             state: "failing",
@@ -149,10 +134,6 @@ mod tests {
             String::from_utf8(message.json()).unwrap(),
             r#"{"format":1,"machine":"kikimora","state":"failing","bad":true,"silent":false,"since":"2026-01-01T00:00:00Z","error":"build_failed: no luck","test":false,"text":"bento: kikimora is failing: build_failed: no luck"}"#
         );
-        let environment = message.environment();
-        assert!(environment.contains(&("BENTO_MACHINE", "kikimora".into())));
-        assert!(environment.contains(&("BENTO_BAD", "true".into())));
-        assert!(environment.contains(&("BENTO_SINCE", "2026-01-01T00:00:00Z".into())));
     }
 
     // Issue 10, line 40.

@@ -1,18 +1,16 @@
-//! Notifications: a command or a webhook is told when the state of a machine turns bad, and when it is good again.
+//! Notifications: a webhook gets a message when the state of a machine turns bad, and when it is good again.
 //!
-//! [`LastSent`] knows what was told last, so that nothing is told twice; [`Delivery`] when to try again what couldn't be
-//! told; [`Sink`] how to tell it. Who does so, and when, is the supervisor's affair.
+//! [`LastSent`] knows the last message of each machine, so that none is sent twice; [`Delivery`] when to send, and when to
+//! try again; [`post`] sends. The daemon's notifier drives them.
 
-mod command;
 mod condition;
 mod delivery;
 mod last_sent;
 mod message;
 mod sink;
-mod webhook;
 
 pub use condition::{Condition, Subject};
 pub use delivery::{Delivery, Next, Pace, Sequel};
 pub use last_sent::{Difference, Failure, LastSent, Notified, Told};
 pub use message::Message;
-pub use sink::{Sink, ways};
+pub use sink::post;

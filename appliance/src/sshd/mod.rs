@@ -7,7 +7,6 @@
 
 mod command;
 mod counters;
-mod exits;
 mod handshake;
 mod host_key;
 mod limits;
@@ -27,7 +26,6 @@ mod tcp_info;
 
 pub use command::Sshd;
 pub use counters::SessionCounters;
-pub use exits::Exits;
 pub use handshake::{OWN_ADDRESS, handshake, host_key_algorithms};
 pub use host_key::HostKey;
 pub use limits::Limits;

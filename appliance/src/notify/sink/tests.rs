@@ -2,22 +2,24 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::fixture::listener::{Answer, Listener};
-
-const GENEROUS: Duration = Duration::from_secs(60);
+use crate::fleet::Span;
 
 fn message() -> Message {
     Message::test(None, Timestamp::UNIX_EPOCH)
 }
 
-fn webhook(listener: &Listener) -> Webhook {
+fn settings(listener: &Listener, seconds: u64) -> Notify {
     let address = format!("http://{}/secret?token=1", listener.address);
-    address.try_into().unwrap()
+    Notify {
+        webhook: address.try_into().unwrap(),
+        timeout: Span::seconds(seconds),
+    }
 }
 
 #[test]
 fn it_gets_the_message_in_one_post() {
     let listener = Listener::open(Answer::With("200 OK", "thank\nyou"));
-    let came_back = post(&webhook(&listener), &message(), GENEROUS).unwrap();
+    let came_back = post(&settings(&listener, 60), &message()).unwrap();
     assert_eq!(came_back, "answered 200 OK: thank you");
     let request = listener.next();
     assert_eq!(request.line, "POST /secret?token=1 HTTP/1.1");
@@ -33,7 +35,7 @@ fn another_answer_than_a_success_is_a_failure_that_keeps_the_address_to_itself()
         ("404 Not Found", &"x".repeat(100_000)[..]),
     ] {
         let listener = Listener::open(Answer::With(status, said.to_owned().leak()));
-        let error = post(&webhook(&listener), &message(), GENEROUS)
+        let error = post(&settings(&listener, 60), &message())
             .unwrap_err()
             .to_string();
         let expected = format!("http://{}/… answered {status}", listener.address);
@@ -50,13 +52,13 @@ fn another_answer_than_a_success_is_a_failure_that_keeps_the_address_to_itself()
 #[test]
 fn one_that_never_answers_or_is_not_there_is_left_in_time() {
     let listener = Listener::open(Answer::Never);
-    let error = post(&webhook(&listener), &message(), Duration::from_secs(1)).unwrap_err();
+    let error = post(&settings(&listener, 1), &message()).unwrap_err();
     assert!(
         error.to_string().contains("hasn't answered within 1 s"),
         "{error}"
     );
-    let webhook = webhook(&listener);
+    let settings = settings(&listener, 1);
     drop(listener);
-    let error = post(&webhook, &message(), Duration::from_secs(1)).unwrap_err();
+    let error = post(&settings, &message()).unwrap_err();
     assert!(error.to_string().contains("can't be reached"), "{error}");
 }
