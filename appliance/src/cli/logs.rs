@@ -115,10 +115,10 @@ impl Logs {
 
     fn follow(&self, state: &State, output: &mut dyn Write) -> anyhow::Result<()> {
         let terminal = Terminal::of_output();
-        let ends = |wakes: mpsc::Sender<_>| {
-            follow::when_output_ends(wakes.clone());
+        let ends = |end: mpsc::Sender<_>| {
+            follow::when_output_ends(end.clone());
             if self.until_input_ends {
-                follow::when_input_ends(wakes);
+                follow::when_input_ends(end);
             }
         };
         let show = |entry: &Entry| {
@@ -151,11 +151,11 @@ impl Logs {
             .with_context(|| elsewhere.failed("can't be run"))?;
         let input = child.stdin.take();
         if self.follow {
-            let (wakes, wake) = mpsc::channel();
-            follow::when_output_ends(wakes);
+            let (sender, end) = mpsc::channel();
+            follow::when_output_ends(sender);
             // It ends when its input does, which is also when this process dies.
             thread::spawn(move || {
-                let _ = wake.recv();
+                let _ = end.recv();
                 drop(input);
             });
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bento_protocol::{Outcome, Report};
 
-use super::follow::{Wake, follow};
+use super::follow::follow;
 use super::*;
 use crate::fleet;
 use crate::report::fixture::{failure, packed, report, second, system};
@@ -245,7 +245,7 @@ fn who_follows_is_given_the_last_reports_and_each_that_comes_once() {
         ground.report(&report('b'), number);
         assert_eq!(next(), u64::try_from(number).unwrap());
     }
-    end.recv().unwrap().send(Wake::End).unwrap();
+    end.recv().unwrap().send(()).unwrap();
     followed.join().unwrap().unwrap();
     assert!(show.try_recv().is_err());
 }

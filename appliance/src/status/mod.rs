@@ -1,10 +1,9 @@
-//! Status: what the appliance knows of every machine, told truthfully.
+//! Status: the knowledge of the appliance about every machine.
 //!
 //! [`judge`] is the pure core; [`Reading`] reads what it needs, a few small files a machine and never a report;
-//! [`Status`] is the document that comes of it, which is also read again where somebody looks from elsewhere; and
-//! [`table`] shows it to a person. A [`Follower`] tells it anew whenever it changes.
+//! [`Status`] is the resulting document, which a remote `bento status` reads again; and [`table`] shows it to a person. A
+//! [`Follower`] gives it whenever it changes.
 
-mod changes;
 mod document;
 mod follower;
 mod reading;

@@ -19,6 +19,7 @@ use crate::store::accounts::{Accounts, Removed};
 use crate::store::atomic_file;
 use crate::store::machines::{former, read_fleet};
 use crate::store::paths::{Runtime, State};
+use crate::store::stamp::Stamp;
 
 /// How many machines are read at once: more than there are processors, because with a cold cache each waits for the disk.
 const AT_ONCE: usize = 8;
@@ -33,6 +34,8 @@ pub struct Reading {
     /// None where no appliance runs that could tell.
     problems: Option<Vec<Problem>>,
     machines: BTreeMap<HostName, MachineReading>,
+    fleet_stamps: [Stamp; 2],
+    problems_stamp: Stamp,
 }
 
 impl Status {
@@ -51,6 +54,9 @@ impl Reading {
     /// # Errors
     /// As [`Status::read`].
     pub fn of(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
+        // Each stamp is taken before its file is read: a change in between is read twice rather than never.
+        let fleet_stamps = fleet_stamps(state);
+        let problems_stamp = Stamp::of(&runtime.problems());
         let (hosts, accounts) = read_fleet(state)?;
         let machines = read_machines(state, &hosts);
         Ok(Reading {
@@ -60,14 +66,37 @@ impl Reading {
             hosts,
             accounts,
             machines,
+            fleet_stamps,
+            problems_stamp,
         })
     }
 
-    /// Reads again which machines there are. What was read of those that stay is kept.
+    /// Reads again what has changed since it was read; false if nothing has.
     ///
     /// # Errors
     /// As [`Status::read`].
-    pub fn read_fleet(&mut self) -> anyhow::Result<()> {
+    pub fn refresh(&mut self) -> anyhow::Result<bool> {
+        let mut has_changed = false;
+        let fleet_stamps = fleet_stamps(&self.state);
+        if self.fleet_stamps != fleet_stamps {
+            self.read_fleet()?;
+            self.fleet_stamps = fleet_stamps;
+            has_changed = true;
+        }
+        let problems_stamp = Stamp::of(&self.runtime.problems());
+        if self.problems_stamp != problems_stamp {
+            self.problems = read_problems(&self.runtime.problems());
+            self.problems_stamp = problems_stamp;
+            has_changed = true;
+        }
+        for (name, machine) in &mut self.machines {
+            has_changed |= machine.refresh(&self.state.host(name));
+        }
+        Ok(has_changed)
+    }
+
+    /// Reads the list of machines again. The reading of those that stay is kept.
+    fn read_fleet(&mut self) -> anyhow::Result<()> {
         (self.hosts, self.accounts) = read_fleet(&self.state)?;
         self.machines
             .retain(|name, _| self.hosts.contains_key(name));
@@ -78,23 +107,6 @@ impl Reading {
                 .or_insert_with(|| MachineReading::of(&keep));
         }
         Ok(())
-    }
-
-    /// Reads one machine again, if the fleet has it.
-    pub fn read_machine(&mut self, name: &HostName) {
-        if let Some(machine) = self.machines.get_mut(name) {
-            *machine = MachineReading::of(&self.state.host(name));
-        }
-    }
-
-    /// Reads again what is wrong.
-    pub fn read_problems(&mut self) {
-        self.problems = read_problems(&self.runtime.problems());
-    }
-
-    /// The machines of the fleet.
-    pub fn names(&self) -> impl Iterator<Item = &HostName> {
-        self.hosts.keys()
     }
 
     /// What the reports of each machine come to since it was enrolled.
@@ -179,6 +191,10 @@ impl Reading {
                 .then(|| of_fleet.into_iter().map(ToString::to_string).collect()),
         }
     }
+}
+
+fn fleet_stamps(state: &State) -> [Stamp; 2] {
+    [state.fleet(), state.accounts()].map(|path| Stamp::of(&path))
 }
 
 fn read_machines(

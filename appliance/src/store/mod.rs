@@ -6,3 +6,4 @@ pub mod change_lock;
 pub mod machines;
 pub mod paths;
 pub mod permissions;
+pub mod stamp;

@@ -67,6 +67,12 @@ impl Terminal {
         self.program.id()
     }
 
+    /// How many bytes the program has written so far.
+    pub fn written(&mut self) -> usize {
+        self.read();
+        self.written.len()
+    }
+
     pub fn press(&self, keys: &str) {
         rustix::io::write(&self.master, keys.as_bytes()).unwrap();
     }

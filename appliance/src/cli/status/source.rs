@@ -61,12 +61,12 @@ impl Source {
     pub fn fds(&self) -> Vec<PollFd<'_>> {
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         match self {
-            Source::Here(follower) => vec![readable(follower.as_fd())],
+            Source::Here(_) => Vec::new(),
             Source::Remote(asked) => asked.fds().into_iter().map(readable).collect(),
         }
     }
 
-    /// When to ask again, if nothing is to be had before.
+    /// The time of the next call of [`Self::next`], unless something can be read before.
     pub fn due(&self) -> Option<Instant> {
         match self {
             Source::Here(follower) => Some(follower.due()),
@@ -80,13 +80,7 @@ impl Source {
     /// When there will be none any more, and why.
     pub fn next(&mut self) -> anyhow::Result<Option<Status>> {
         match self {
-            Source::Here(follower) => {
-                let now = Instant::now();
-                follower
-                    .take_note(now)
-                    .context("the state can't be watched")?;
-                follower.next(now)
-            }
+            Source::Here(follower) => follower.next(Instant::now()),
             Source::Remote(asked) => {
                 asked.take()?;
                 Ok(asked.newest.take())

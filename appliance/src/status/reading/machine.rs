@@ -1,7 +1,6 @@
 //! What was read of one machine, and what that comes to.
 
 use std::borrow::Cow;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crate::fleet::Host;
 use crate::publication::published::Published;
 use crate::report::{Content, Record, Summary};
 use crate::store::paths::HostState;
+use crate::store::stamp::Stamp;
 use crate::text::sanitise::one_line;
 
 /// What was read of one machine: two small files, and the time of a third.
@@ -22,20 +22,54 @@ pub(super) struct MachineReading {
     published: Option<Published>,
     summary: Summary,
     contact: Option<Timestamp>,
+    stamps: Stamps,
     /// What couldn't be read, a safe line each.
     unreadable: Vec<String>,
+}
+
+/// The stamps of the three files, taken before they were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Stamps {
+    published: Stamp,
+    summary: Stamp,
+    seen: Stamp,
+}
+
+impl Stamps {
+    fn of(keep: &HostState) -> Self {
+        Stamps {
+            published: Stamp::of(&keep.published()),
+            summary: Stamp::of(&keep.summary()),
+            seen: Stamp::of(&keep.seen()),
+        }
+    }
 }
 
 impl MachineReading {
     /// Reads them.
     pub(super) fn of(keep: &HostState) -> Self {
+        Self::read(keep, Stamps::of(keep))
+    }
+
+    /// Reads them again if one has changed; false if none has.
+    pub(super) fn refresh(&mut self, keep: &HostState) -> bool {
+        let stamps = Stamps::of(keep);
+        if self.stamps == stamps {
+            return false;
+        }
+        *self = Self::read(keep, stamps);
+        true
+    }
+
+    fn read(keep: &HostState, stamps: Stamps) -> Self {
         let mut unreadable = Vec::new();
         let published = or_default(Published::read(keep), &keep.published(), &mut unreadable);
         let summary = or_default(Summary::read(keep), &keep.summary(), &mut unreadable);
         MachineReading {
             published,
             summary,
-            contact: modified(&keep.seen()),
+            contact: stamps.seen.modified(),
+            stamps,
             unreadable,
         }
     }
@@ -203,11 +237,4 @@ fn or_default<T: Default>(read: io::Result<T>, path: &Path, unreadable: &mut Vec
         ));
         T::default()
     })
-}
-
-fn modified(path: &Path) -> Option<Timestamp> {
-    fs::metadata(path)
-        .and_then(|data| data.modified())
-        .ok()
-        .and_then(|time| Timestamp::try_from(time).ok())
 }

@@ -1,0 +1,70 @@
+//! The identity and times of a file, by which a change shows without reading it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+/// A file at one moment. A file that is written, replaced, removed or made readable gets another stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stamp(Option<Found>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    file: (u64, u64),
+    size: u64,
+    modified: SystemTime,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// The stamp of a path; a file that isn't there has one, too.
+    pub fn of(path: &Path) -> Self {
+        let found = |data: fs::Metadata| {
+            Some(Found {
+                file: (data.dev(), data.ino()),
+                size: data.size(),
+                modified: data.modified().ok()?,
+                changed: (data.ctime(), data.ctime_nsec()),
+            })
+        };
+        Stamp(fs::symlink_metadata(path).ok().and_then(found))
+    }
+
+    /// The modification time; none if there is no file.
+    pub fn modified(&self) -> Option<Timestamp> {
+        Timestamp::try_from(self.0?.modified).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::atomic_file;
+
+    #[test]
+    fn each_kind_of_change_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut before = Stamp::of(&path);
+        let mut changes = |what: &str, change: &dyn Fn()| {
+            change();
+            let after = Stamp::of(&path);
+            assert_ne!(before, after, "{what}");
+            assert_eq!(after, Stamp::of(&path), "{what}");
+            before = after;
+        };
+        changes("made", &|| atomic_file::write(&path, b"1").unwrap());
+        // Of the same size, and replaced as the appliance does it.
+        changes("replaced", &|| atomic_file::write(&path, b"2").unwrap());
+        changes("grown", &|| fs::write(&path, "33").unwrap());
+        changes("touched", &|| {
+            let time = SystemTime::UNIX_EPOCH;
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        });
+        assert_eq!(Stamp::of(&path).modified(), Some(Timestamp::UNIX_EPOCH));
+        changes("removed", &|| fs::remove_file(&path).unwrap());
+    }
+}
