@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bento_protocol::{
     Digest, File, FileList, HostName, Manifest, ManifestEntry, ManifestError, Policy, Reboot,
@@ -29,6 +30,10 @@ impl DigestCache {
     /// How many digests may be known before the unused ones are forgotten in any case: some 15 MB.
     const MANY: usize = 100_000;
 
+    /// How old a stamp must be when its file is read, so that a second change within the same tick of a filesystem's clock
+    /// can't hide behind it.
+    const MIN_AGE: Duration = Duration::from_secs(2);
+
     /// Whether there are so many that the unused ones have to go.
     pub fn is_large(&self) -> bool {
         self.known.len() + self.used.len() > Self::MANY
@@ -45,18 +50,20 @@ impl DigestCache {
             .get(&file.stamp)
             .or_else(|| self.used.get(&file.stamp))
             .copied();
-        let digest = match known {
-            Some(digest) => digest,
-            None => {
-                let mut hasher = sha2::Sha256::new();
-                read(fleet, file, |chunk| {
-                    hasher.update(chunk);
-                    Ok(())
-                })?;
-                Digest::from_hasher(hasher)
-            }
-        };
-        self.used.insert(file.stamp, digest);
+        if let Some(digest) = known {
+            self.used.insert(file.stamp, digest);
+            return Ok(digest);
+        }
+        let is_old = file.stamp.is_older_than(Self::MIN_AGE);
+        let mut hasher = sha2::Sha256::new();
+        read(fleet, file, |chunk| {
+            hasher.update(chunk);
+            Ok(())
+        })?;
+        let digest = Digest::from_hasher(hasher);
+        if is_old {
+            self.used.insert(file.stamp, digest);
+        }
         Ok(digest)
     }
 }
@@ -249,6 +256,8 @@ pub fn policy(host: &Host, tree: &HostTree) -> Policy {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use bento_protocol::{Area, FilePath, Symlink, Terms};
 
     use super::*;
@@ -279,6 +288,27 @@ mod tests {
 
     fn refusal(manifest: &Manifest) -> Option<String> {
         too_large(manifest, "hosts/a").map(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn a_digest_is_cached_only_by_a_stamp_that_is_old_enough() {
+        let cached = |folder: &Path, file: &str| {
+            let fleet = FleetFolder::open(folder).unwrap();
+            let file = TreeFile {
+                path: FilePath::new(Area::Config, file).unwrap(),
+                real: file.into(),
+                stamp: Stamp::of(&fleet.find(Path::new(file)).unwrap().stat),
+                symlink: None,
+            };
+            let mut digests = DigestCache::default();
+            digests.get(&fleet, &file).unwrap();
+            digests.used.contains_key(&file.stamp)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("young"), "1").unwrap();
+        assert!(!cached(folder.path(), "young"));
+        // What this test was compiled from was there well before.
+        assert!(cached(Path::new(env!("CARGO_MANIFEST_DIR")), "Cargo.toml"));
     }
 
     // Issue 10, line 13.

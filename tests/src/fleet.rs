@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::{Podman, process};
 
+/// A debounce for whatever isn't about it.
+pub const SHORT: &str = "200ms";
+
 /// A fleet folder of podman's user, with a key pair for each host; both go when this value is dropped.
 #[derive(Debug)]
 pub struct Fleet {
@@ -18,6 +21,7 @@ pub struct Fleet {
     keys: TempDir,
     podman: Podman,
     server: String,
+    publish: String,
     hosts: BTreeMap<String, String>,
 }
 
@@ -40,6 +44,7 @@ impl Fleet {
             keys: TempDir::with_prefix("bento-keys-")?,
             podman: Podman::new()?,
             server: "address = \"127.0.0.1\"\n".to_owned(),
+            publish: format!("debounce = \"{SHORT}\"\n"),
             hosts: BTreeMap::new(),
         };
         fleet.save()?;
@@ -52,6 +57,15 @@ impl Fleet {
     /// If `fleet.toml` can't be written.
     pub fn server(&mut self, settings: &str) -> Result<()> {
         self.server = format!("{settings}\n");
+        self.save()
+    }
+
+    /// Replaces what `fleet.toml` says under `[publish]`, where else only a debounce stands that is short enough for a test.
+    ///
+    /// # Errors
+    /// If `fleet.toml` can't be written.
+    pub fn publish(&mut self, settings: &str) -> Result<()> {
+        self.publish = format!("{settings}\n");
         self.save()
     }
 
@@ -79,6 +93,23 @@ impl Fleet {
     pub fn forget(&mut self, name: &str) -> Result<()> {
         self.hosts.remove(name);
         self.save()
+    }
+
+    /// Changes several files as one: nothing is published meanwhile, as while git is at work.
+    ///
+    /// # Errors
+    /// If `edit` fails, or git's lock can't be made or removed.
+    pub fn at_once(&self, edit: impl FnOnce() -> Result<()>) -> Result<()> {
+        let git = self.path().join(".git");
+        let was_there = git.exists();
+        self.write(".git/index.lock", "")?;
+        let edited = edit();
+        if was_there {
+            fs::remove_file(git.join("index.lock"))?;
+        } else {
+            fs::remove_dir_all(git)?;
+        }
+        edited
     }
 
     /// The fleet folder.
@@ -141,7 +172,7 @@ impl Fleet {
     fn save(&self) -> Result<()> {
         // A temporary folder is its owner's alone; this one is an administrator's.
         fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755))?;
-        let mut text = format!("[server]\n{}", self.server);
+        let mut text = format!("[server]\n{}\n[publish]\n{}", self.server, self.publish);
         for host in self.hosts.values() {
             text.push('\n');
             text.push_str(host);

@@ -33,12 +33,13 @@ use crate::store::change_lock;
 use crate::store::paths::{Runtime, State};
 use crate::store::permissions;
 use crate::store::permissions::{Depth, Rule};
-use debounce::SETTLE_TIME;
 use reconcile::{Pass, Reconciler};
 use watcher::Watch;
 
 /// How often the fleet folder is looked at when no event came: events are missed on some filesystems.
 const RESCAN: Duration = Duration::from_secs(30);
+/// After how long what failed is tried again at first.
+const RETRY: Duration = Duration::from_secs(2);
 /// The least time between two looks, so that a copy in progress isn't looked at for each of its files.
 const PAUSE: Duration = Duration::from_millis(300);
 /// How often owners and modes are looked at: whoever changes them from outside of the container says nothing.
@@ -106,7 +107,7 @@ impl PublishLoop {
     pub(super) fn work(&mut self, mut watch: Watch, hints: &Receiver<()>, ready: impl FnOnce()) {
         let started = Instant::now();
         let mut ready = Some(ready);
-        let mut retry = SETTLE_TIME;
+        let mut retry = RETRY;
         loop {
             watch.renew();
             let look = self.look();
@@ -119,13 +120,13 @@ impl PublishLoop {
             }
             let wait = match look {
                 Look::Done => RESCAN,
-                Look::Unsettled => SETTLE_TIME,
+                Look::Unsettled => self.publisher.debounce(),
                 Look::Failed => retry,
             };
             // Each try may read and write a whole fleet.
             retry = match look {
                 Look::Failed => (retry * 2).min(RESCAN),
-                _ => SETTLE_TIME,
+                _ => RETRY,
             };
             std::thread::sleep(PAUSE);
             match hints.recv_timeout(wait) {

@@ -1,5 +1,6 @@
 //! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
 
+mod debounce;
 pub mod edit;
 mod host_table;
 mod key;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use bento_protocol::{Address, HostName, Terms};
 use serde::{Deserialize, Serialize};
 
+pub use debounce::Debounce;
 pub use key::{PublicKey, PublicKeyError};
 pub use notify::{Notify, Webhook};
 pub use settings::{FILE_NAME, Reading, admin, decode, read};
@@ -92,6 +94,8 @@ fn default_port() -> u16 {
 pub struct Publish {
     /// What makes a generation publishable.
     pub when: When,
+    /// How long nothing may change in a machine's folder before it is published.
+    pub debounce: Debounce,
     /// Whether only what was built may be published.
     pub require_build: bool,
 }
@@ -100,7 +104,7 @@ pub struct Publish {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum When {
-    /// That it is in the folder, once that has settled.
+    /// That it is in the folder, once that is stable.
     #[default]
     Change,
     /// That `bento deploy` approved it.

@@ -397,6 +397,23 @@ mod tests {
         assert_eq!(lines, ["fleet.toml:4", "fleet.toml:5"]);
     }
 
+    #[test]
+    fn the_debounce_has_a_default_and_bounds() {
+        let publish = |lines: &str| read(&format!("{SERVER}[publish]\n{lines}\n"));
+        let debounce = |lines: &str| publish(lines).unwrap().fleet.publish.debounce;
+        assert_eq!(debounce("").as_duration().as_millis(), 2000);
+        assert_eq!(
+            debounce("debounce = \"0.2s\"").as_duration().as_millis(),
+            200
+        );
+        let problems = publish("debounce = \"0s\"").unwrap_err();
+        let told = problems[0].to_string();
+        assert!(
+            told.starts_with("fleet.toml:4: [publish]: \"0s\" isn't"),
+            "{told}"
+        );
+    }
+
     // Issue 10, line 9.
     #[test]
     fn a_name_with_capitals_or_dots_is_told_with_the_name_and_the_attribute_that_would_do() {

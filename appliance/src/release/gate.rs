@@ -192,6 +192,7 @@ mod tests {
             let publish = Publish {
                 when,
                 require_build,
+                ..Publish::default()
             };
             let found = lack(&publish, id('a'), approval, build);
             assert_eq!(found, missing, "{publish:?} {approval:?} {build:?}");

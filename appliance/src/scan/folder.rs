@@ -97,6 +97,13 @@ impl Stamp {
             .checked_add(Duration::new(seconds, u32::try_from(self.changed.1).ok()?))
     }
 
+    /// Whether its last change was at least so long ago; not where that lies in the future.
+    pub fn is_older_than(&self, age: Duration) -> bool {
+        self.changed_at()
+            .and_then(|changed| SystemTime::now().duration_since(changed).ok())
+            .is_some_and(|since| since >= age)
+    }
+
     /// Whether its owner may execute it.
     pub fn is_executable(&self) -> bool {
         self.mode & 0o100 != 0

@@ -24,6 +24,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Writes a version into every file of the machine, so that two versions can't be mixed without showing it.
 fn write_version(fleet: &Fleet, version: usize) -> Result<()> {
+    fleet.at_once(|| write_files(fleet, version))
+}
+
+fn write_files(fleet: &Fleet, version: usize) -> Result<()> {
     for number in 0..FILES {
         let path = match number {
             0 => "configuration.nix".to_owned(),
@@ -67,7 +71,9 @@ fn fleet() -> Result<Fleet> {
 #[test]
 fn what_is_read_in_one_session_is_always_of_one_generation() -> Result<()> {
     const VERSIONS: usize = 5;
-    let fleet = fleet()?;
+    let mut fleet = fleet()?;
+    // So that each version stands for long enough to be read.
+    fleet.publish("debounce = \"2s\"")?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let machine = Machine::of(&fleet, NAME, &appliance);
     let done = AtomicBool::new(false);

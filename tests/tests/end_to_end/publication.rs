@@ -17,6 +17,9 @@ use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::states;
 
+/// Longer than the pauses of a copy on a machine that is busy with other tests.
+const DEBOUNCE: &str = "debounce = \"2s\"";
+
 /// A fleet of machines that each have one file, with their own name in it.
 fn fleet(names: &[&str]) -> Result<Fleet> {
     let mut fleet = Fleet::new()?;
@@ -77,9 +80,14 @@ fn what_is_touched_but_not_changed_is_not_published_again() -> Result<()> {
     let published = states::of(&appliance, "domovoi")?["published"].clone();
     // Written anew, as an editor does, and with another mode that means nothing to a machine.
     let path = fleet.path().join(configuration("domovoi"));
-    fs::remove_file(&path)?;
-    fleet.write(&configuration("domovoi"), "domovoi")?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o604))?;
+    fleet.at_once(|| {
+        fs::remove_file(&path)?;
+        fleet.write(&configuration("domovoi"), "domovoi")?;
+        Ok(fs::set_permissions(
+            &path,
+            fs::Permissions::from_mode(0o604),
+        )?)
+    })?;
     // Changed after it, so that it is published after it would have been.
     fleet.write(&configuration("kikimora"), "changed")?;
     kikimora.await_other_than(before)?;
@@ -90,7 +98,8 @@ fn what_is_touched_but_not_changed_is_not_published_again() -> Result<()> {
 
 #[test]
 fn what_is_still_being_copied_is_not_published() -> Result<()> {
-    let fleet = fleet(&["clock", "copied"])?;
+    let mut fleet = fleet(&["clock", "copied"])?;
+    fleet.publish(DEBOUNCE)?;
     let appliance = start(&fleet)?;
     let (clock, copied) = (
         Machine::of(&fleet, "clock", &appliance),

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::Result;
+use bento_tests::fleet::SHORT;
 use bento_tests::process::{self, Output};
 use bento_tests::{Appliance, Fleet, Options, artifacts, wait};
 
@@ -22,7 +23,7 @@ fn deploy(fleet: &Fleet, appliance: &Appliance, arguments: &[&str]) -> Result<Ou
 #[test]
 fn a_machine_finds_what_was_approved_and_nothing_else() -> Result<()> {
     let mut fleet = Fleet::new()?;
-    fleet.server("address = \"127.0.0.1\"\n[publish]\nwhen = \"deploy\"")?;
+    fleet.publish(&format!("when = \"deploy\"\ndebounce = \"{SHORT}\""))?;
     for name in ["domovoi", "kikimora"] {
         fleet.host(name, |host| {
             host.file("configuration.nix", name)?;

@@ -203,13 +203,13 @@ fn a_machine_that_is_renamed_is_one_machine_by_both_names() -> Result<()> {
     for extension in ["", "pub"] {
         fs::copy(old.with_extension(extension), new.with_extension(extension))?;
     }
-    ground.fleet.forget("kikimora")?;
     ground.fleet.host("leshy", |host| {
         host.file("configuration.nix", "leshy")?;
         host.secret("key", "secret")?;
         host.settings("renamed_from = \"kikimora\"");
         Ok(())
     })?;
+    ground.fleet.forget("kikimora")?;
     let leshy = Machine::of(&ground.fleet, "leshy", &ground.appliance);
     leshy.await_admission()?;
     let kikimora = ground.kikimora();

@@ -8,9 +8,6 @@ use bento_protocol::HostName;
 use crate::problem::Problem;
 use crate::scan::HostTree;
 
-/// How long nothing may change before it counts as settled: longer than the pauses of a copy in progress, and
-/// short enough for a change to be published within 5 s.
-pub(super) const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// After how long somebody should be told of what holds a publication up: longer than a checkout or a copy takes as a
 /// rule.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,24 +48,25 @@ impl<T> Default for Settling<T> {
 }
 
 impl<T: Clone + PartialEq> Settling<T> {
-    /// Whether it looked the same for the settle time. At the first look, when nothing else is known, the age of its
-    /// last change decides, so that a restart doesn't have to wait.
+    /// Whether it looked the same for so long. At the first look, when nothing else is known, the age of its last change
+    /// decides, so that a restart doesn't have to wait.
     ///
-    /// It was looked at between `begin` and `end`. A look at a large fleet takes longer than the settle time, and so what
-    /// counts is the time from the end of one to the begin of another.
+    /// It was looked at between `begin` and `end`. A look at a large fleet takes longer than a debounce, and so what counts
+    /// is the time from the end of one to the begin of another.
     pub(super) fn is_settled(
         &mut self,
         looks: &T,
         age: Option<Duration>,
         begin: Instant,
         end: Instant,
+        debounce: Duration,
     ) -> bool {
         match &self.last {
-            Some((last, since)) if last == looks => begin.duration_since(*since) >= SETTLE_TIME,
+            Some((last, since)) if last == looks => begin.duration_since(*since) >= debounce,
             _ => {
-                let is_old = !self.is_known && age.is_some_and(|age| age >= SETTLE_TIME);
+                let is_old = !self.is_known && age.is_some_and(|age| age >= debounce);
                 let since = if is_old {
-                    begin.checked_sub(SETTLE_TIME).unwrap_or(begin)
+                    begin.checked_sub(debounce).unwrap_or(begin)
                 } else {
                     end
                 };
@@ -106,6 +104,7 @@ impl TreeSettling {
         now: SystemTime,
         begin: Instant,
         end: Instant,
+        debounce: Duration,
     ) -> bool {
         self.faulty = None;
         if let Some((last, _)) = &self.settling.last
@@ -114,18 +113,18 @@ impl TreeSettling {
             self.changing = last.difference(tree).or(self.changing.take());
         }
         let age = age(tree.changed_at(), now);
-        self.settling.is_settled(tree, age, begin, end)
+        self.settling.is_settled(tree, age, begin, end, debounce)
     }
 
     /// It couldn't be walked. Whether that is a fault: what is being replaced is missing for a moment. At the first
     /// look it is one, so that an appliance that starts says at once what is wrong.
-    pub(super) fn is_fault(&mut self, now: Instant) -> bool {
+    pub(super) fn is_fault(&mut self, now: Instant, debounce: Duration) -> bool {
         let is_first = !self.settling.is_known;
-        let at_once = now.checked_sub(SETTLE_TIME).filter(|_| is_first);
+        let at_once = now.checked_sub(debounce).filter(|_| is_first);
         let since = *self.faulty.get_or_insert(at_once.unwrap_or(now));
         self.settling.disturb();
         self.rest();
-        now.duration_since(since) >= SETTLE_TIME
+        now.duration_since(since) >= debounce
     }
 
     /// It was read as it had looked.
@@ -164,6 +163,9 @@ pub(super) fn restless(place: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Debounce;
+
+    const DEBOUNCE: Duration = Debounce::DEFAULT;
 
     /// At a look that takes no time.
     fn settles(
@@ -172,28 +174,28 @@ mod tests {
         age: Option<Duration>,
         now: Instant,
     ) -> bool {
-        settling.is_settled(&looks, age, now, now)
+        settling.is_settled(&looks, age, now, now, DEBOUNCE)
     }
 
     #[test]
     fn how_long_a_look_takes_is_no_time_in_which_nothing_changed() {
         let (mut settling, start) = (Settling::default(), Instant::now());
-        let end = start + 10 * SETTLE_TIME;
-        assert!(!settling.is_settled(&1, None, start, end));
+        let end = start + 10 * DEBOUNCE;
+        assert!(!settling.is_settled(&1, None, start, end, DEBOUNCE));
         // Something came meanwhile, so that the next look follows at once.
-        let next = end + SETTLE_TIME / 2;
-        assert!(!settling.is_settled(&1, None, next, next));
-        assert!(settling.is_settled(&1, None, end + SETTLE_TIME, end + 2 * SETTLE_TIME));
+        let next = end + DEBOUNCE / 2;
+        assert!(!settling.is_settled(&1, None, next, next, DEBOUNCE));
+        assert!(settling.is_settled(&1, None, end + DEBOUNCE, end + 2 * DEBOUNCE, DEBOUNCE));
     }
 
     #[test]
     fn what_could_not_be_looked_at_must_settle_anew_however_old_it_is() {
         let (mut settling, start) = (Settling::default(), Instant::now());
-        let old = Some(2 * SETTLE_TIME);
+        let old = Some(2 * DEBOUNCE);
         assert!(settles(&mut settling, 1, old, start));
         settling.disturb();
         assert!(!settles(&mut settling, 1, old, start));
-        assert!(settles(&mut settling, 1, old, start + SETTLE_TIME));
+        assert!(settles(&mut settling, 1, old, start + DEBOUNCE));
     }
 
     #[test]
@@ -212,15 +214,15 @@ mod tests {
         for second in 0..=61 {
             std::fs::write(folder.join("service.log"), second.to_string()).unwrap();
             let now = start + Duration::from_secs(second);
-            assert!(!settling.is_settled(&tree(), SystemTime::now(), now, now));
+            assert!(!settling.is_settled(&tree(), SystemTime::now(), now, now, DEBOUNCE));
             told.extend(settling.unrest(name, now).map(|problem| (second, problem)));
         }
         assert_eq!(told[0].0, 60);
         let expected = "hosts/a/service.log: a: has kept changing";
         assert!(told[0].1.to_string().starts_with(expected), "{told:?}");
 
-        let later = start + Duration::from_secs(61) + SETTLE_TIME;
-        assert!(settling.is_settled(&tree(), SystemTime::now(), later, later));
+        let later = start + Duration::from_secs(61) + DEBOUNCE;
+        assert!(settling.is_settled(&tree(), SystemTime::now(), later, later, DEBOUNCE));
         // It changed while it was read: as long as that goes on, it is told.
         assert!(settling.unrest(name, later).is_some());
         settling.rest();
@@ -229,10 +231,10 @@ mod tests {
 
     // Issue 10, line 12.
     #[test]
-    fn what_is_replaced_is_no_fault_before_it_was_missing_in_every_look_for_the_settle_time() {
+    fn what_is_replaced_is_no_fault_before_it_was_missing_in_every_look_for_the_debounce() {
         let start = Instant::now();
         let is_fault = |settling: &mut TreeSettling, times: u32| {
-            settling.is_fault(start + times * SETTLE_TIME)
+            settling.is_fault(start + times * DEBOUNCE, DEBOUNCE)
         };
         let mut settling = TreeSettling::default();
         assert!(
@@ -241,7 +243,7 @@ mod tests {
         );
         settling.faulty = None;
         assert!(!is_fault(&mut settling, 1));
-        assert!(!settling.is_fault(start + SETTLE_TIME + SETTLE_TIME / 2));
+        assert!(!settling.is_fault(start + DEBOUNCE + DEBOUNCE / 2, DEBOUNCE));
         assert!(is_fault(&mut settling, 2));
         settling.faulty = None;
         assert!(!is_fault(&mut settling, 3));
@@ -258,25 +260,25 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_the_same_for_the_settle_time_is_settled() {
+    fn what_looks_the_same_for_the_debounce_is_settled() {
         let (mut settling, start) = (Settling::default(), Instant::now());
         assert!(!settles(&mut settling, 1, None, start));
-        assert!(!settles(&mut settling, 1, None, start + SETTLE_TIME / 2));
-        assert!(settles(&mut settling, 1, None, start + SETTLE_TIME));
+        assert!(!settles(&mut settling, 1, None, start + DEBOUNCE / 2));
+        assert!(settles(&mut settling, 1, None, start + DEBOUNCE));
         assert!(
-            !settles(&mut settling, 2, Some(2 * SETTLE_TIME), start + SETTLE_TIME),
+            !settles(&mut settling, 2, Some(2 * DEBOUNCE), start + DEBOUNCE),
             "only the first look"
         );
-        assert!(settles(&mut settling, 2, None, start + 2 * SETTLE_TIME));
+        assert!(settles(&mut settling, 2, None, start + 2 * DEBOUNCE));
     }
 
     #[test]
     fn what_was_old_when_first_seen_is_settled() {
         let (now, clock) = (Instant::now(), SystemTime::now());
         let is_settled = |changed| settles(&mut Settling::default(), 1, age(changed, clock), now);
-        assert!(is_settled(Some(clock - 2 * SETTLE_TIME)));
+        assert!(is_settled(Some(clock - 2 * DEBOUNCE)));
         assert!(!is_settled(Some(clock)));
-        assert!(!is_settled(Some(clock + SETTLE_TIME)), "a clock ahead");
+        assert!(!is_settled(Some(clock + DEBOUNCE)), "a clock ahead");
         assert!(!is_settled(None));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
@@ -12,7 +12,7 @@ use crate::scan::{FleetFolder, Stamp};
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
-use super::debounce::{Delay, SETTLE_TIME, Settling, age, restless};
+use super::debounce::{Delay, Settling, age, restless};
 
 /// The largest `fleet.toml` in bytes: about 50,000 machines.
 const MAX_BYTES: u64 = 16 << 20;
@@ -49,6 +49,14 @@ pub(crate) fn host_keys(config: &Path, state: &State) -> io::Result<Vec<PublicKe
         .unwrap_or_default())
 }
 
+/// The debounce that a file itself asks for, which holds for it while no fleet is in force. Half of a file may lack it,
+/// and then waits longer.
+fn debounce_of(text: io::Result<Option<String>>) -> Duration {
+    let reading = text.ok().flatten().and_then(|text| fleet::read(&text).ok());
+    let publish = reading.map(|reading| reading.fleet.publish);
+    publish.unwrap_or_default().debounce.as_duration()
+}
+
 impl Settings {
     /// Begins with the last good fleet that the state holds.
     pub(super) fn new(state: &State) -> io::Result<Self> {
@@ -62,6 +70,12 @@ impl Settings {
             read: None,
             unsaved: false,
         })
+    }
+
+    /// How long nothing may change before it counts as stable, by the fleet in force.
+    pub(super) fn debounce(&self) -> Duration {
+        let publish = self.fleet.as_ref().map(|fleet| fleet.publish.clone());
+        publish.unwrap_or_default().debounce.as_duration()
     }
 
     /// Keeps the fleet in the state. It is in force before: whoever is removed while the disk is full is to be out.
@@ -98,7 +112,11 @@ impl Settings {
             return false;
         }
         let age = age(stamp.changed_at(), SystemTime::now());
-        if !self.settling.is_settled(&stamp, age, now, now) {
+        let debounce = match &self.fleet {
+            Some(_) => self.debounce(),
+            None => debounce_of(folder.text_of(&found, MAX_BYTES)),
+        };
+        if !self.settling.is_settled(&stamp, age, now, now, debounce) {
             self.wait(now);
             return true;
         }
@@ -127,7 +145,7 @@ impl Settings {
         let is_missing = error.kind() == io::ErrorKind::NotFound && !is_removed;
         self.missing = is_missing.then(|| self.missing.unwrap_or(now));
         self.missing
-            .is_some_and(|since| now.duration_since(since) < SETTLE_TIME)
+            .is_some_and(|since| now.duration_since(since) < self.debounce())
     }
 
     /// It is being changed: told when that takes too long.

@@ -97,14 +97,15 @@ impl HostPlan<'_> {
         if self.host.paused && known.published.is_some() {
             return Err(Withheld::Current);
         }
+        let debounce = input.fleet.publish.debounce.as_duration();
         let tree = sources.walk(self.name, self.host).map_err(|problems| {
-            match settling.is_fault(input.instant) {
+            match settling.is_fault(input.instant, debounce) {
                 true => Withheld::Faulty(problems),
                 false => Withheld::Unsettled(None),
             }
         })?;
         let end = Instant::now().max(input.instant);
-        if settling.is_settled(&tree, input.now.into(), input.instant, end) {
+        if settling.is_settled(&tree, input.now.into(), input.instant, end, debounce) {
             Ok(StableTree { tree, known })
         } else {
             Err(self.unsettled(input, settling))

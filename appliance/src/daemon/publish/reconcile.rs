@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bento_protocol::HostName;
 use jiff::Timestamp;
@@ -49,7 +49,7 @@ pub(in crate::daemon) struct Reconciler {
 pub(super) struct Pass {
     /// The folder, if it may be published now.
     folder: Option<FleetFolder>,
-    /// Something hasn't settled: the next pass should follow after the settle time.
+    /// Something hasn't settled: the next pass should follow after the debounce.
     pub(super) unsettled: bool,
     /// The accounts that there must be now.
     pub(super) logins: Vec<Login>,
@@ -90,6 +90,11 @@ impl Reconciler {
     /// The fleet in force.
     pub(super) fn fleet(&self) -> Option<&Fleet> {
         self.settings.fleet.as_ref()
+    }
+
+    /// How long nothing may change before it counts as stable.
+    pub(super) fn debounce(&self) -> Duration {
+        self.settings.debounce()
     }
 
     /// Looks at the settings, and gives and takes accounts. Where the state can't be used, such as on a full disk, what

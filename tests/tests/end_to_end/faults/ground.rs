@@ -139,14 +139,22 @@ impl Ground {
         let (common, kernel) = (&self.common, self.kernel);
         let kernel = format!("standIn.kernel = \"{kernel}\";");
         let text = configuration(&version, &format!("{common}\n{kernel}\n{more}"));
-        self.fleet
-            .write(&format!("bento-secrets/{NAME}/token"), &version)?;
-        self.edit("configuration.nix", &text)
+        self.fleet.at_once(|| {
+            self.fleet
+                .write(&format!("bento-secrets/{NAME}/token"), &version)?;
+            self.fleet
+                .write(&format!("hosts/{NAME}/configuration.nix"), &text)
+        })?;
+        self.await_file("configuration.nix", &text)
     }
 
     /// Changes one file of the machine, and waits until that is published.
     pub(super) fn edit(&self, file: &str, text: &str) -> Result<()> {
         self.fleet.write(&format!("hosts/{NAME}/{file}"), text)?;
+        self.await_file(file, text)
+    }
+
+    fn await_file(&self, file: &str, text: &str) -> Result<()> {
         let published = self.host_folder()?.join("current/config").join(file);
         wait::until("the publication", LIMIT, || {
             let now = fs::read_to_string(&published).ok()?;

@@ -149,11 +149,15 @@ fn a_delta_leads_from_each_of_the_generations_before() -> Result<()> {
     let appliance = start(&fleet)?;
     let machine = Machine::of(&fleet, "kikimora", &appliance);
     let first = machine.pull()?;
-    fleet.remove(&format!("{folder}/goes"))?;
-    fleet.write(&format!("{folder}/comes"), "new")?;
+    fleet.at_once(|| {
+        fleet.remove(&format!("{folder}/goes"))?;
+        fleet.write(&format!("{folder}/comes"), "new")
+    })?;
     let second = machine.await_other_than(first.id())?;
-    fleet.write(&configuration("kikimora"), "changed")?;
-    fleet.write("bento-secrets/kikimora/token", "secret")?;
+    fleet.at_once(|| {
+        fleet.write(&configuration("kikimora"), "changed")?;
+        fleet.write("bento-secrets/kikimora/token", "secret")
+    })?;
     let third = machine.await_other_than(second.id())?;
 
     let session = machine.log_in()?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bento_tests::{Appliance, wait};
 
-use super::{configuration, fleet, start};
+use super::{DEBOUNCE, configuration, fleet, start};
 use crate::machine::Machine;
 use crate::states;
 
@@ -31,7 +31,8 @@ fn await_telling(
 
 #[test]
 fn what_holds_a_publication_up_for_a_minute_is_told_by_name_until_it_goes() -> Result<()> {
-    let (logged, locked) = (fleet(&["domovoi", "kikimora"])?, fleet(&["kikimora"])?);
+    let (mut logged, locked) = (fleet(&["domovoi", "kikimora"])?, fleet(&["kikimora"])?);
+    logged.publish(DEBOUNCE)?;
     let (restless, stopped) = (start(&logged)?, start(&locked)?);
     let machine = |name| Machine::of(&logged, name, &restless);
     let (kikimora, domovoi) = (machine("kikimora"), machine("domovoi"));

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 
 use super::*;
-use crate::daemon::publish::debounce::SETTLE_TIME;
 use crate::fixture::git;
+use crate::fleet::Debounce;
 
 const GOOD: &str = "[server]\naddress = \"x\"\n[hosts.kikimora]\n";
 
@@ -51,7 +51,7 @@ impl Desk {
                     .as_ref()
                     .map_err(|error| io::Error::from(error.kind())),
             );
-            self.now += SETTLE_TIME;
+            self.now += Debounce::DEFAULT;
         }
     }
 
@@ -72,6 +72,36 @@ impl Desk {
         );
         assert_eq!(self.settings.fleet.as_ref().unwrap().hosts.len(), 1);
     }
+}
+
+#[test]
+fn a_change_waits_for_the_debounce_in_force_and_the_first_file_for_its_own() {
+    let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let state = State::new(state.path());
+    let write = |debounce: &str, hosts: &str| {
+        let text = format!("[server]\naddress = \"x\"\n[publish]\n{debounce}\n{hosts}");
+        fs::write(folder.path().join(FILE_NAME), text).unwrap();
+    };
+    let opened = FleetFolder::open(folder.path()).unwrap();
+    let start = Instant::now();
+    let after = |millis| start + Duration::from_millis(millis);
+
+    let mut settings = Settings::new(&state).unwrap();
+    write("debounce = \"30s\"", "");
+    assert!(settings.refresh(Ok(&opened), start));
+    assert!(settings.refresh(Ok(&opened), after(29_900)));
+    assert!(!settings.refresh(Ok(&opened), after(30_000)));
+    assert_eq!(settings.debounce(), Duration::from_secs(30));
+
+    write("debounce = \"100ms\"", "");
+    assert!(settings.refresh(Ok(&opened), after(31_000)));
+    assert!(settings.refresh(Ok(&opened), after(60_000)));
+    assert!(!settings.refresh(Ok(&opened), after(61_000)));
+
+    write("debounce = \"100ms\"", "[hosts.kikimora]\n");
+    assert!(settings.refresh(Ok(&opened), after(62_000)));
+    assert!(!settings.refresh(Ok(&opened), after(62_100)));
+    assert_eq!(settings.fleet.unwrap().hosts.len(), 1);
 }
 
 #[test]
@@ -121,7 +151,7 @@ fn a_folder_that_is_not_there_keeps_the_last_good_fleet_until_it_is_back() {
     let missing = || Err(io::Error::from(io::ErrorKind::NotFound));
     assert!(desk.look(missing()), "it is looked for again soon");
     assert!(desk.problems().is_empty());
-    desk.now += SETTLE_TIME;
+    desk.now += Debounce::DEFAULT;
     assert!(!desk.look(missing()));
     desk.assert_kept("the fleet folder: can't be read");
     let removed = tempfile::tempdir().unwrap();

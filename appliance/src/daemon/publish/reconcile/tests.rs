@@ -8,10 +8,9 @@ use std::time::Duration;
 use bento_protocol::{Format, GenerationId, SystemPath};
 use serde_json::json;
 
-use super::super::debounce::SETTLE_TIME;
 use super::*;
 use crate::fixture::git;
-use crate::fleet::FILE_NAME;
+use crate::fleet::{Debounce, FILE_NAME};
 use crate::preview::Preview;
 use crate::publication::published::Published;
 use crate::release::{self, Approval, Build, Record};
@@ -88,7 +87,7 @@ impl Appliance {
     /// Looks until everything has settled.
     fn look(&mut self) {
         for _ in 0..3 {
-            self.instant += SETTLE_TIME;
+            self.instant += Debounce::DEFAULT;
             let mut cycle = self.publisher.begin(Timestamp::now(), self.instant);
             self.publisher
                 .complete(&mut cycle, Timestamp::now(), self.instant);
@@ -397,11 +396,11 @@ fn nothing_is_published_by_settings_that_are_being_changed() {
             .publisher
             .complete(&mut cycle, Timestamp::now(), appliance.instant);
     };
-    appliance.instant += SETTLE_TIME;
+    appliance.instant += Debounce::DEFAULT;
     look(&mut appliance);
     appliance.publish_when("when = \"deploy\"");
     // By now the machine's folder has settled, and the settings haven't.
-    appliance.instant += SETTLE_TIME;
+    appliance.instant += Debounce::DEFAULT;
     look(&mut appliance);
     assert_eq!(appliance.outcome(), first);
     appliance.approve(appliance.made());

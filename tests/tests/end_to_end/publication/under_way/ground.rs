@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use bento_protocol::GenerationId;
 use bento_tests::{Appliance, Fleet, Podman, process, wait};
 
-use super::super::{fleet, start};
+use super::super::{DEBOUNCE, fleet, start};
 use super::NAME;
 use crate::generation::Generation;
 use crate::machine::Machine;
@@ -70,7 +70,8 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn new(first: &Tree) -> Result<Self> {
-        let fleet = fleet(&[CLOCK, NAME])?;
+        let mut fleet = fleet(&[CLOCK, NAME])?;
+        fleet.publish(DEBOUNCE)?;
         let folder = fleet.path().join("hosts").join(NAME);
         fs::remove_file(folder.join("configuration.nix"))?;
         write_tree(&folder, first)?;

@@ -41,7 +41,7 @@ impl Appliance {
     /// One input, in the midst of which something is done: everything was looked at, and nothing written. Whether
     /// something hasn't settled.
     fn look_while(&mut self, change: impl FnOnce(&Appliance)) -> bool {
-        self.instant += SETTLE_TIME;
+        self.instant += Debounce::DEFAULT;
         let now = Timestamp::now();
         let mut cycle = self.publisher.begin(now, self.instant);
         let folder = cycle.folder.take().unwrap();
