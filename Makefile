@@ -1,9 +1,12 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-RELEASE := $(TARGET)/release
+# By which profile of cargo the programs are built: "release", or "quick" for tests.
+PROFILE ?= release
+PROGRAMS := $(TARGET)/$(PROFILE)
+ARCHIVE := $(if $(filter release,$(PROFILE)),$(TARGET),$(PROGRAMS))/bento.oci.tar
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test bench fuzz image install binaries archive
+.PHONY: help demo demo-down check test test-long bench fuzz image install binaries archive
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,16 +15,23 @@ demo: ## set up what is needed and show the main job on this machine
 	@tests/setup
 	@tests/progress 'binaries' $(MAKE) --no-print-directory binaries
 	@tests/progress 'image' $(MAKE) --no-print-directory archive
-	@tests/progress 'base tree of guests' $(RELEASE)/ground base
-	@$(RELEASE)/demo up
+	@tests/progress 'base tree of guests' $(PROGRAMS)/ground base
+	@$(PROGRAMS)/demo up
 
 demo-down: ## stop what `make demo` left running
-	@test -x $(RELEASE)/demo || tests/progress 'binaries' cargo build --locked --release -p bento-tests --bins
-	@$(RELEASE)/demo down
+	@test -x $(PROGRAMS)/demo || tests/progress 'binaries' cargo build --locked --release -p bento-tests --bins
+	@$(PROGRAMS)/demo down
 
-test: ## set up what is needed and run every check
+check: ## format, lints and unit tests; installs nothing
+	@tests/check quick
+
+test: ## set up what is needed and run every check; ONLY=NAME: just the tests with that in their name
 	@tests/setup
-	@tests/check
+	@tests/check short $(ONLY)
+
+test-long: ## the tests that take too long for that: many crashes, long lives, the Containerfile
+	@tests/setup
+	@tests/check long $(ONLY)
 
 bench: ## measure what a large fleet costs
 	cargo bench --locked -p bento-appliance --bench scale
@@ -33,11 +43,11 @@ fuzz: ## look for inputs that break something: SECONDS=600 for each target, or T
 image: binaries archive ## build the image, target/bento.oci.tar, for `podman load -i`
 
 install: binaries ## put `bento` with its manual and completions into PREFIX=/usr/local
-	install -D $(RELEASE)/bento $(DESTDIR)$(PREFIX)/bin/bento
-	$(RELEASE)/bento-manual install $(DESTDIR)$(PREFIX) bento
+	install -D $(PROGRAMS)/bento $(DESTDIR)$(PREFIX)/bin/bento
+	$(PROGRAMS)/bento-manual install $(DESTDIR)$(PREFIX) bento
 
 binaries:
-	cargo build --locked --release --workspace --bins
+	cargo build --locked --profile $(PROFILE) --workspace --bins
 
 archive:
-	$(RELEASE)/bento-image build --binary $(RELEASE)/bento --output $(TARGET)/bento.oci.tar
+	$(PROGRAMS)/bento-image build --binary $(PROGRAMS)/bento --output $(ARCHIVE)

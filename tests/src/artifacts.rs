@@ -1,4 +1,4 @@
-//! Where the things under test lie: the release binaries and the image.
+//! Where the things under test lie: the binaries and the image.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,17 @@ pub fn repository() -> &'static Path {
     tests.parent().unwrap_or(tests)
 }
 
-/// A release binary: `bento`, `bento-client` or `bento-image`.
+/// The profile of cargo by which they were built.
+fn profile() -> String {
+    env::var("PROFILE").unwrap_or_else(|_| "release".to_owned())
+}
+
+/// A binary: `bento`, `bento-client` or `bento-image`.
 ///
 /// # Errors
 /// If it hasn't been built.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    built(target().join("release").join(name))
+    built(target().join(profile()).join(name))
 }
 
 /// The image as an archive, for `podman load`.
@@ -25,7 +30,11 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// If it hasn't been built.
 pub fn image() -> Result<PathBuf> {
-    built(target().join("bento.oci.tar"))
+    let folder = match profile().as_str() {
+        "release" => target(),
+        other => target().join(other),
+    };
+    built(folder.join("bento.oci.tar"))
 }
 
 /// The folder for all that is built.

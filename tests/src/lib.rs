@@ -11,6 +11,7 @@ pub mod artifacts;
 pub mod demo;
 pub mod fleet;
 pub mod guest;
+pub mod length;
 mod lifeline;
 pub mod namespace;
 pub mod podman;

@@ -13,6 +13,7 @@ use crate::inspection::Has;
 use crate::listing::listing;
 use crate::tracer::{Step, kill_before};
 use crate::trial::{Trial, require};
+use crate::{is_long, stride};
 
 #[test]
 fn killed_at_any_step_of_its_first_start_it_publishes_everything_at_the_next() {
@@ -24,8 +25,9 @@ fn killed_at_any_step_of_its_first_start_it_publishes_everything_at_the_next() {
         let seen = kill_at_every_step(&trial, None, |_| true);
         for name in ["domovoi", "kikimora"] {
             let count = seen[name].len();
-            assert_eq!(
-                count, 3,
+            let all = if is_long() { 3 } else { 2 };
+            assert!(
+                count >= all,
                 "{name} had no chroot, an empty one, a full one: {seen:?}"
             );
         }
@@ -41,7 +43,8 @@ fn killed_at_any_step_of_an_edit_it_has_every_machine_wholly_old_or_wholly_new()
         let trial = Trial::new(ground, &fleets.after, &old.state);
         let seen = kill_at_every_step(&trial, Some(&fleets.before), |_| true);
         for (name, count) in [("domovoi", 2), ("kikimora", 2), ("leshy", 3)] {
-            assert_eq!(seen[name].len(), count, "{name}: {seen:?}");
+            let count = if is_long() { count } else { 2 };
+            assert!(seen[name].len() >= count, "{name}: {seen:?}");
         }
     });
 }
@@ -81,7 +84,7 @@ fn kill_at_every_step(
     let deaths = std::env::var(DEATHS).map_or(1, |number| number.parse().unwrap());
     let mut seen = BTreeMap::<_, BTreeSet<_>>::new();
     let mut last = None;
-    for number in 1.. {
+    for number in (1..).step_by(stride()) {
         let appliance = trial.appliance();
         let Some(step) = kill_before(&appliance, "ready", number, &counts) else {
             break;

@@ -25,3 +25,13 @@ mod trial;
 mod intake;
 mod kill;
 mod power;
+
+/// Whether every step is tried, as `make test-long` does it (see tests/long).
+fn is_long() -> bool {
+    std::env::var("BENTO_TESTS").is_ok_and(|form| form == "long")
+}
+
+/// How many steps lie between two that are tried.
+fn stride() -> usize {
+    if is_long() { 1 } else { 7 }
+}
