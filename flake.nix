@@ -49,6 +49,12 @@
         };
       };
 
+      # The packages run their unit tests when they are built.
+      checks = eachSystem packagesFor;
+
+      # What is written in Nix; `cargo fmt` does the rest.
+      formatter = eachSystem (pkgs: pkgs.nixfmt-tree);
+
       devShells = eachSystem (pkgs: {
         default = pkgs.mkShell {
           inputsFrom = [ (packagesOf pkgs).bento-client ];
