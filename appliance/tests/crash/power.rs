@@ -73,7 +73,7 @@ fn after_a_power_cut_at_any_step_of_an_edit_every_machine_is_wholly_old_or_wholl
 fn cut_at_every_step(ground: &Ground, trial: &Trial<'_>) {
     let cut = Cut::begin(ground, trial.old);
     let appliance = trial.on(&cut.state());
-    let steps = Cell::new(0);
+    let steps = Cell::new(0_usize);
     let counts = |_: &Step| steps.replace(steps.get() + 1).is_multiple_of(stride());
     let kept = cut.before_every_step(&appliance, "ready", counts, |found| {
         trial.inspect(found)?;
