@@ -41,7 +41,7 @@ impl CountersWriter {
         let mut judged = None;
         let mut is_unwritable = false;
         loop {
-            let tally = self.sessions.tally();
+            let tally = self.sessions.counters();
             let activity = &self.problems.activity;
             let snapshot = activity.snapshot(self.started, tally, self.problems.count());
             let matters = (

@@ -4,46 +4,45 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, recv};
 use tracing::{Level, debug, error, info, warn};
 
 use super::command::Sshd;
+use super::event::Event;
 use super::handshake::OWN_ADDRESS;
 use super::log::Line;
-use super::pending_connections::{IDENTIFICATION_BYTES, Introduction, PendingConnections};
+use super::pending_connections::{PendingConnections, is_abandoned};
 use super::poll::{Poll, Source};
 use super::process::Process;
 use super::session_table::Action;
-use super::sessions::{Event, Shared};
-use super::tcp_info;
+use super::shared::Shared;
 use crate::text::log_limiter::LogLimiter;
 
 /// How long to wait when the system has no more files, memory or processes to give.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often those who have slots are looked at while others wait for one.
-const LOOK: Duration = Duration::from_millis(100);
-/// How many lines of one session are read before others have their turn.
+/// The most lines of one session that are read before those of others.
 const LINES_AT_ONCE: usize = 16;
-/// How many connections are accepted before sessions have their turn.
-const GUESTS_AT_ONCE: usize = 64;
+/// The most connections that are accepted before sessions are served.
+const ACCEPTED_AT_ONCE: usize = 64;
 
-/// Accepts connections, gives each an sshd, and watches what becomes of them: one thread for all.
-pub(super) struct Acceptor<R: Fn(Event)> {
+/// Accepts connections, gives each an sshd, and reads the sshds' logs: one thread for all.
+pub(super) struct Listener<R: Fn(Event)> {
     poll: Poll,
-    listener: Option<TcpListener>,
+    /// None once the sessions are closed.
+    socket: Option<TcpListener>,
+    /// Whether the socket is polled.
     listening: bool,
-    lobby: PendingConnections,
+    pending: PendingConnections,
     processes: HashMap<u64, Process>,
-    /// Until when nothing is accepted, and nothing started: the system has nothing to give.
+    /// Until when nothing is accepted or started, for want of files, memory or processes.
     paused_until: Option<Instant>,
     sshd: Sshd,
     shared: Arc<Shared>,
     reporter: Reporter<R>,
-    /// What is told of who hasn't logged in.
-    strangers: LogLimiter,
+    /// Limits the lines about connections that haven't authenticated: there are many of them on the Internet.
+    log_limiter: LogLimiter,
 }
 
-/// Tells of events, the last one also when the thread ends in any other way than it should.
+/// Reports events. The last one is reported however the thread ends.
 struct Reporter<R: Fn(Event)>(R);
 
 impl<R: Fn(Event)> Drop for Reporter<R> {
@@ -52,27 +51,27 @@ impl<R: Fn(Event)> Drop for Reporter<R> {
     }
 }
 
-impl<R: Fn(Event)> Acceptor<R> {
+impl<R: Fn(Event)> Listener<R> {
     pub(super) fn new(
-        listener: TcpListener,
+        socket: TcpListener,
         sshd: Sshd,
         shared: Arc<Shared>,
         report: R,
     ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
+        socket.set_nonblocking(true)?;
         let poll = Poll::new()?;
-        poll.add(&shared.wake, Source::Wake)?;
-        Ok(Acceptor {
+        poll.add(&shared.waker, Source::Wake)?;
+        Ok(Listener {
             poll,
-            listener: Some(listener),
+            socket: Some(socket),
             listening: false,
-            lobby: PendingConnections::new(),
+            pending: PendingConnections::new(),
             processes: HashMap::new(),
             paused_until: None,
             sshd,
             shared,
             reporter: Reporter(report),
-            strangers: LogLimiter::default(),
+            log_limiter: LogLimiter::default(),
         })
     }
 
@@ -92,23 +91,22 @@ impl<R: Fn(Event)> Acceptor<R> {
         }
     }
 
-    /// Does what is due, then waits for something to happen, and takes note of it.
+    /// Does what is due, then waits for events and handles them.
     fn turn(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
-        self.keep_rules(now);
+        self.end_sessions(now);
         self.admit(now);
-        self.tend_listener()?;
+        self.poll_socket()?;
         let timeout = self
-            .next_due(now)
+            .next_due()
             .map(|due| due.saturating_duration_since(now));
-        for (source, is_gone) in self.poll.wait(timeout)? {
+        for source in self.poll.wait(timeout)? {
             match source {
-                Source::Wake => self.drain_wake(),
+                Source::Wake => self.shared.clear_wakes(),
                 Source::Listener => self.accept(),
-                Source::PendingConnection(number) => self.hear_guest(number, is_gone),
                 Source::Session(number) => self.read_log(number),
             }
         }
@@ -116,53 +114,24 @@ impl<R: Fn(Event)> Acceptor<R> {
     }
 
     fn close(&mut self) {
-        self.listener = None;
-        self.lobby = PendingConnections::new();
+        self.socket = None;
+        self.pending = PendingConnections::new();
     }
 
-    fn drain_wake(&self) {
-        // Several wakes at once count as one.
-        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+    /// When there will be something to do, if nothing but time passes.
+    fn next_due(&self) -> Option<Instant> {
+        let session = self.shared.table().next_due(self.pending.others());
+        session.into_iter().chain(self.paused_until).min()
     }
 
-    /// When time alone gives something to do.
-    fn next_due(&self, now: Instant) -> Option<Instant> {
-        let registry = self.shared.registry();
-        let lobby = self
-            .lobby
-            .next_due(registry.slots(now), registry.limits(), now);
-        let look = (self.lobby.waiting() > 0).then(|| now + LOOK);
-        [registry.next_due(now), lobby, look, self.paused_until]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Looks at what those who have slots do with them, if somebody waits for one.
-    fn make_room(&self, now: Instant) {
-        let waiting = self.lobby.waiting();
-        if waiting == 0 {
-            return;
-        }
-        let mut registry = self.shared.registry();
-        for number in registry.unauthenticated() {
-            let process = self.processes.get(&number);
-            if let Some(turn) = process.and_then(|process| tcp_info::of(process.connection())) {
-                registry.observe(number, turn, now);
-            }
-        }
-        registry.make_room(waiting, now);
-    }
-
-    /// Ends the sessions and sends away the guests whose time has come.
-    fn keep_rules(&mut self, now: Instant) {
-        self.make_room(now);
-        let actions = self.shared.registry().due(now);
+    /// Ends the sessions whose time has come.
+    fn end_sessions(&mut self, now: Instant) {
+        let actions = self.shared.table().due(self.pending.others(), now);
         for action in actions {
             match action {
                 Action::HangUp(session, reason) => {
-                    let known = self.shared.registry().is_known(session);
-                    if known || self.may_tell_of_strangers() {
+                    let known = self.shared.table().is_known(session);
+                    if known || self.may_log_unauthenticated() {
                         info!(session, "the session is ended: {reason}");
                     }
                     self.processes
@@ -172,7 +141,7 @@ impl<R: Fn(Event)> Acceptor<R> {
                 Action::Kill(session) => {
                     warn!(
                         session,
-                        "sshd is still there after its wire was cut: it is killed"
+                        "sshd is still there after its connection was cut: it is killed"
                     );
                     self.processes
                         .get(&session)
@@ -180,40 +149,38 @@ impl<R: Fn(Event)> Acceptor<R> {
                 }
             }
         }
-        let grace = self.shared.registry().limits().grace;
-        for number in self.lobby.overdue(grace, now) {
-            debug!("a connection that didn't introduce itself is closed");
-            self.lobby.leave(number);
-        }
     }
 
-    /// Listens as long as there is room for another guest. Those that come meanwhile wait in the kernel's queue.
-    fn tend_listener(&mut self) -> io::Result<()> {
-        let Some(listener) = &self.listener else {
+    /// Polls the socket while there is room for another pending connection. Further ones wait in the kernel's queue.
+    fn poll_socket(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else {
             return Ok(());
         };
-        let room = self.lobby.len() < self.shared.registry().limits().guests;
-        let wanted = room && self.paused_until.is_none();
+        let wanted = self.has_room() && self.paused_until.is_none();
         if wanted && !self.listening {
-            self.poll.add(listener, Source::Listener)?;
+            self.poll.add(socket, Source::Listener)?;
         } else if !wanted && self.listening {
-            self.poll.remove(listener)?;
+            self.poll.remove(socket)?;
         }
         self.listening = wanted;
         Ok(())
     }
 
+    fn has_room(&self) -> bool {
+        self.pending.len() < self.shared.table().limits().pending
+    }
+
     fn accept(&mut self) {
-        for _ in 0..GUESTS_AT_ONCE {
-            let Some(listener) = &self.listener else {
+        for _ in 0..ACCEPTED_AT_ONCE {
+            let Some(socket) = &self.socket else {
                 return;
             };
-            if self.lobby.len() >= self.shared.registry().limits().guests {
+            if !self.has_room() {
                 return;
             }
-            match listener
+            match socket
                 .accept()
-                .and_then(|(connection, peer)| self.receive(connection, peer.ip()))
+                .and_then(|(connection, peer)| self.enqueue(connection, peer.ip()))
             {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -228,70 +195,41 @@ impl<R: Fn(Event)> Acceptor<R> {
         }
     }
 
-    fn receive(&mut self, connection: TcpStream, peer: IpAddr) -> io::Result<()> {
+    fn enqueue(&mut self, connection: TcpStream, peer: IpAddr) -> io::Result<()> {
         // Measured: sshd's small packets otherwise wait 40 ms for an acknowledgement.
         connection.set_nodelay(true)?;
         let own = peer.to_canonical() == IpAddr::V4(OWN_ADDRESS);
-        let number = self.lobby.enter(connection, own, Instant::now());
-        let Some(connection) = self.lobby.get(number) else {
-            return Ok(());
-        };
-        // What a guest has said stays unread.
-        let added = self
-            .poll
-            .add_once(connection, Source::PendingConnection(number));
-        if added.is_err() {
-            self.lobby.leave(number);
-        }
-        added
+        self.pending.push(connection, own);
+        Ok(())
     }
 
-    fn hear_guest(&mut self, number: u64, is_gone: bool) {
-        let Some(connection) = self.lobby.get(number) else {
-            return;
-        };
-        let mut bytes = [0; IDENTIFICATION_BYTES + 1];
-        let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let introduction = match recv(connection, &mut bytes, peek) {
-            Ok((_, length)) => Introduction::of(&bytes[..length]),
-            Err(rustix::io::Errno::AGAIN) => Introduction::Silent,
-            Err(_) => Introduction::Foreign,
-        };
-        if is_gone || introduction == Introduction::Foreign {
-            debug!("a connection that isn't SSH, or has gone, is closed");
-            self.lobby.leave(number);
-        } else {
-            self.lobby.hear(number, introduction);
-        }
-    }
-
-    /// Gives an sshd to as many guests as there are slots.
+    /// Gives an sshd to as many pending connections as there are free slots.
     fn admit(&mut self, now: Instant) {
-        while self.paused_until.is_none() {
-            let mut registry = self.shared.registry();
-            let guest = self
-                .lobby
-                .next_guest(registry.slots(now), registry.limits().patience, now);
-            let Some((number, guest)) = guest else { return };
-            let session = registry.begin(guest.own, now);
-            drop(registry);
-            match self
-                .sshd
-                .start(&guest.connection)
-                .and_then(|process| self.watch(session, process))
-            {
-                Ok(process) => {
-                    // sshd's copy of the socket would keep it in there.
-                    let _ = self.poll.remove(&guest.connection);
-                    self.lobby.leave(number);
-                    self.processes.insert(session, process);
+        for own in [true, false] {
+            while self.paused_until.is_none() && self.shared.table().has_free_slot(own) {
+                let Some(connection) = self.pending.pop(own) else {
+                    break;
+                };
+                if !is_abandoned(&connection) {
+                    self.start(connection, own, now);
                 }
-                // The guest stays, and is the next one again.
-                Err(error) => {
-                    error!(session, "sshd can't be started: {error}");
-                    self.end(session);
-                    self.paused_until = Some(now + PAUSE);
-                }
+            }
+        }
+    }
+
+    fn start(&mut self, connection: TcpStream, own: bool, now: Instant) {
+        let session = self.shared.table().begin(own, now);
+        match self
+            .sshd
+            .start(&connection)
+            .and_then(|process| self.watch(session, process))
+        {
+            Ok(process) => _ = self.processes.insert(session, process),
+            Err(error) => {
+                error!(session, "sshd can't be started: {error}");
+                self.end(session);
+                self.pending.push_front(connection, own);
+                self.paused_until = Some(now + PAUSE);
             }
         }
     }
@@ -307,7 +245,7 @@ impl<R: Fn(Event)> Acceptor<R> {
                 return;
             };
             match process.log.next() {
-                Ok(Some(line)) => self.take_note(session, &line),
+                Ok(Some(line)) => self.handle_line(session, &line),
                 Ok(None) => return self.end(session),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
@@ -318,14 +256,14 @@ impl<R: Fn(Event)> Acceptor<R> {
         }
     }
 
-    fn take_note(&mut self, session: u64, line: &Line) {
-        let mut registry = self.shared.registry();
-        let own = registry.is_own(session);
-        let authenticated = registry.identify(session, line.uid, Instant::now());
-        let known = registry.is_known(session);
-        drop(registry);
+    fn handle_line(&mut self, session: u64, line: &Line) {
+        let mut table = self.shared.table();
+        let own = table.is_own(session);
+        let authenticated = table.identify(session, line.uid, Instant::now());
+        let known = table.is_known(session);
+        drop(table);
         let level = line.level(own);
-        if level == Level::DEBUG || known || line.is_login() || self.may_tell_of_strangers() {
+        if level == Level::DEBUG || known || line.is_login() || self.may_log_unauthenticated() {
             line.emit(session, level);
         }
         if authenticated {
@@ -336,11 +274,11 @@ impl<R: Fn(Event)> Acceptor<R> {
         }
     }
 
-    /// Whether there may be another line about who hasn't logged in: there are many of them on the Internet.
-    fn may_tell_of_strangers(&mut self) -> bool {
-        let may = self.strangers.may_write(Instant::now());
+    /// Whether another line about a connection that hasn't authenticated may be logged.
+    fn may_log_unauthenticated(&mut self) -> bool {
+        let may = self.log_limiter.may_write(Instant::now());
         if may {
-            let kept_back = self.strangers.kept_back();
+            let kept_back = self.log_limiter.kept_back();
             if kept_back > 0 {
                 info!("… and {kept_back} more lines about connections that didn't log in");
             }
@@ -350,7 +288,7 @@ impl<R: Fn(Event)> Acceptor<R> {
 
     fn end(&mut self, session: u64) {
         self.processes.remove(&session);
-        let uid = self.shared.registry().ended(session);
+        let uid = self.shared.table().remove(session);
         self.report(Event::Ended { session, uid });
     }
 

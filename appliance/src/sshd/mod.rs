@@ -1,12 +1,13 @@
-//! The appliance's end of the wire: accounts, and one sshd for each connection.
+//! The sshd front end: accounts, and one sshd for each connection.
 //!
-//! The appliance accepts connections itself. Each is first a guest in the lobby, where it costs one file
-//! descriptor, and gets an sshd of its own once it has introduced itself and a slot is free: it is a session then.
-//! Whose session it is, the kernel tells: every line that sshd logs arrives with the user id of the process that
-//! wrote it, and sshd's child for a machine runs as that machine's account. The text of a line decides nothing.
+//! The appliance accepts connections itself. Each is pending, at the cost of one file descriptor, until a slot is free;
+//! then it gets an sshd of its own and is a session. The kernel names the session's machine: each line that sshd logs
+//! arrives with the user id of the process that wrote it, and sshd's child for a machine runs as that machine's
+//! account. The text of a line decides nothing.
 
 mod command;
 mod counters;
+mod event;
 mod handshake;
 mod host_key;
 mod limits;
@@ -21,17 +22,17 @@ mod reaper;
 mod reason;
 mod session_table;
 mod sessions;
+mod shared;
 mod sshd_config;
-mod tcp_info;
 
 pub use command::Sshd;
 pub use counters::SessionCounters;
+pub use event::Event;
 pub use handshake::{OWN_ADDRESS, handshake, host_key_algorithms};
 pub use host_key::HostKey;
 pub use limits::Limits;
 pub use log::Line;
 pub use passwd::Login;
-pub use pending_connections::Introduction;
 pub use probe::is_shortage;
 pub use reaper::reap;
-pub use sessions::{Event, Sessions, listen};
+pub use sessions::{Sessions, listen};

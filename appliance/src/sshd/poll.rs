@@ -1,4 +1,4 @@
-//! Waits for many file descriptors at once, and says which has something to tell.
+//! Waits for many file descriptors at once.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,24 +17,20 @@ pub(super) struct Poll(OwnedFd);
 /// What a file descriptor stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Somebody outside of the thread wants something.
+    /// Another thread wakes this one.
     Wake,
-    /// Somebody connects.
+    /// A connection waits to be accepted.
     Listener,
-    /// A connection that has no sshd yet says something.
-    PendingConnection(u64),
-    /// An sshd logs something.
+    /// A session's sshd has logged a line, or has ended.
     Session(u64),
 }
 
 impl Source {
-    /// Guests and sessions are numbered each on their own.
     fn data(self) -> epoll::EventData {
         let (number, kind) = match self {
             Source::Wake => (0, 0),
             Source::Listener => (0, 1),
-            Source::PendingConnection(number) => (number, 2),
-            Source::Session(number) => (number, 3),
+            Source::Session(number) => (number, 2),
         };
         epoll::EventData::new_u64(number << 2 | kind)
     }
@@ -44,7 +40,6 @@ impl Source {
         match data.u64() & 3 {
             0 => Source::Wake,
             1 => Source::Listener,
-            2 => Source::PendingConnection(number),
             _ => Source::Session(number),
         }
     }
@@ -55,7 +50,7 @@ impl Poll {
         Ok(Poll(epoll::create(epoll::CreateFlags::CLOEXEC)?))
     }
 
-    /// Waits for something to read, too.
+    /// Adds a file descriptor: [`Self::wait`] waits until it is readable, too.
     pub(super) fn add(&self, what: impl AsFd, source: Source) -> io::Result<()> {
         Ok(epoll::add(
             &self.0,
@@ -65,33 +60,23 @@ impl Poll {
         )?)
     }
 
-    /// Waits for something new to read or an end, too, and tells of each once: what was told of and stays unread would
-    /// wake us for ever.
-    pub(super) fn add_once(&self, what: impl AsFd, source: Source) -> io::Result<()> {
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        Ok(epoll::add(&self.0, what, source.data(), flags)?)
-    }
-
-    /// Waits for it no longer.
+    /// Removes a file descriptor.
     pub(super) fn remove(&self, what: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.0, what)?)
     }
 
-    /// Waits for something to happen, for this long at most: where, and whether that is an end. A signal may cut it
-    /// short.
-    pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<(Source, bool)>> {
-        let mut happened = Vec::with_capacity(EVENTS);
+    /// Waits until something is readable, for this long at most. A signal may cut it short.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<Source>> {
+        let mut events = Vec::with_capacity(EVENTS);
         let timeout = timeout.map(timespec);
-        match epoll::wait(&self.0, spare_capacity(&mut happened), timeout.as_ref()) {
+        match epoll::wait(&self.0, spare_capacity(&mut events), timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => {}
             result => drop(result?),
         }
-        let gone = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-        let told = |event: epoll::Event| {
-            let flags = event.flags;
-            (Source::of(event.data), flags.intersects(gone))
-        };
-        Ok(happened.into_iter().map(told).collect())
+        Ok(events
+            .into_iter()
+            .map(|event: epoll::Event| Source::of(event.data))
+            .collect())
     }
 }
 

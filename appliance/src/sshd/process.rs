@@ -36,7 +36,7 @@ impl Process {
                 .try_clone()
                 .map(|socket| Stdio::from(OwnedFd::from(socket)))
         };
-        // What the appliance is told by podman is none of a session's business: the environment is empty.
+        // The appliance's environment, which podman gives it, is none of a session's business.
         let child = Command::new(program)
             .args(["-i", "-e", "-f"])
             .arg(configuration)
@@ -81,12 +81,7 @@ impl Process {
         Ok(())
     }
 
-    /// The connection that sshd serves.
-    pub(super) fn connection(&self) -> &TcpStream {
-        &self.connection
-    }
-
-    /// Cuts the wire in both directions. That ends sshd and its children whatever they are doing: each of them reads
+    /// Cuts the connection in both directions. That ends sshd and its children whatever they are doing: each of them reads
     /// the end of the connection, or of its pipe to the one that did. TERM and KILL have to find the right one of
     /// them: KILL to the wrong one leaves a transfer running.
     pub(super) fn hang_up(&self) {
@@ -94,7 +89,7 @@ impl Process {
         let _ = self.connection.shutdown(Shutdown::Both);
     }
 
-    /// For an sshd that doesn't notice that its wire is cut. Only while its log is open: as long as some process of
+    /// For an sshd that doesn't notice that its connection is cut. Only while its log is open: as long as some process of
     /// the group is alive, the kernel gives the group's number to nobody else.
     pub(super) fn kill(&self) {
         let _ = kill_process_group(self.group, Signal::KILL);

@@ -7,7 +7,7 @@ use std::fmt;
 pub(super) enum Reason {
     /// It didn't authenticate in time.
     Grace,
-    /// It used its slot for nothing, and others waited for one.
+    /// It was the oldest that hadn't authenticated, and another connection waited for a slot.
     Room,
     /// It lasted too long.
     Length,
@@ -35,7 +35,7 @@ impl Reason {
         Reason::Stop,
     ];
 
-    /// Its name where it is counted.
+    /// Its label in the metrics.
     pub(super) fn label(self) -> &'static str {
         match self {
             Reason::Grace => "grace",
@@ -54,7 +54,9 @@ impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Reason::Grace => "it took too long to authenticate",
-            Reason::Room => "it didn't get on with authenticating, and others wait",
+            Reason::Room => {
+                "it hadn't authenticated yet, and another connection waited for its slot"
+            }
             Reason::Length => "it lasted too long",
             Reason::Number => "its machine has too many sessions",
             Reason::Account => "its machine isn't enrolled any more",

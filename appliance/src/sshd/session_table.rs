@@ -1,40 +1,59 @@
-//! Which sessions there are, whose they are, and which must end: the rules, without any effect.
-
-mod session;
+//! The session table: the sessions, their machines, and which must end. Rules only, without any effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use self::session::Session;
 use super::counters::SessionCounters;
 use super::limits::Limits;
 use super::passwd::SSHD_UID;
 use super::reason::Reason;
-use super::tcp_info::Turn;
 
-/// Sessions of the appliance's own health check that don't need a slot: it must not take strangers for a failure.
-const OWN_SESSIONS: usize = 4;
+/// Slots of the appliance's own health check: it must not take a crowd for a failure.
+const OWN_SLOTS: usize = 4;
 
-/// The fewest newcomers at a time, however slow they are.
-const FEWEST_NEWCOMERS: usize = 8;
+/// A connection that has an sshd.
+#[derive(Debug)]
+struct Session {
+    /// Whether the appliance itself has connected.
+    own: bool,
+    /// The machine's account, once it has authenticated.
+    uid: Option<u32>,
+    began: Instant,
+    deadline: Instant,
+    end: Option<End>,
+}
 
-/// Who may have an sshd now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slots {
-    /// A connection that has introduced itself.
-    pub(super) free: bool,
-    /// One that hasn't: these get at most half of the slots.
-    pub(super) silent: bool,
-    /// The appliance's own, which needs no slot.
-    pub(super) own: bool,
+/// That a session must end.
+#[derive(Debug)]
+struct End {
+    reason: Reason,
+    /// When its processes must be gone; none until its connection was cut.
+    deadline: Option<Instant>,
+}
+
+impl Session {
+    /// Whether it takes a slot.
+    fn takes_slot(&self) -> bool {
+        self.uid.is_none() && !self.own
+    }
+
+    /// Ends it, if there is a reason. The first one stands.
+    fn end_for(&mut self, reason: Option<Reason>) {
+        if let (None, Some(reason)) = (&self.end, reason) {
+            self.end = Some(End {
+                reason,
+                deadline: None,
+            });
+        }
+    }
 }
 
 /// What has to be done to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Cut its wire.
+    /// Cut its connection.
     HangUp(u64, Reason),
-    /// Kill what is left of it: cutting the wire didn't help.
+    /// Kill what is left of it: cutting the connection didn't help.
     Kill(u64),
 }
 
@@ -42,38 +61,35 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct SessionTable {
     limits: Limits,
-    /// How many newcomers there may be, by how long machines lately took to authenticate.
-    newcomers: usize,
     next: u64,
     sessions: BTreeMap<u64, Session>,
     allowed: BTreeSet<u32>,
     /// For an account whose keys were changed: the first session that can only know the new ones.
     renewed: BTreeMap<u32, u64>,
-    /// What has happened; what there is now is counted when somebody asks.
-    tally: SessionCounters,
+    /// What has happened; open sessions are counted on request.
+    counters: SessionCounters,
 }
 
 impl SessionTable {
     pub(super) fn new(limits: Limits) -> Self {
         SessionTable {
-            newcomers: limits.newcomers,
             limits,
             next: 1,
             sessions: BTreeMap::new(),
             allowed: BTreeSet::new(),
             renewed: BTreeMap::new(),
-            tally: SessionCounters::default(),
+            counters: SessionCounters::default(),
         }
     }
 
-    /// How many sessions there are, and were.
-    pub(super) fn tally(&self) -> SessionCounters {
+    /// The numbers of open and past sessions.
+    pub(super) fn counters(&self) -> SessionCounters {
         let others = || self.sessions.values().filter(|session| !session.own);
         let authenticated = others().filter(|session| session.uid.is_some()).count() as u64;
         SessionCounters {
             unauthenticated: others().count() as u64 - authenticated,
             authenticated,
-            ..self.tally.clone()
+            ..self.counters.clone()
         }
     }
 
@@ -90,7 +106,7 @@ impl SessionTable {
         self.sessions.is_empty()
     }
 
-    /// The oldest session that is this account's, or may turn out to be.
+    /// The oldest session of this account, or one that hasn't authenticated and may turn out to be its.
     pub(super) fn oldest_of(&self, uid: u32) -> Option<u64> {
         let may_be = |session: &Session| session.uid.is_none_or(|other| other == uid);
         self.sessions
@@ -99,87 +115,46 @@ impl SessionTable {
             .map(|(number, _)| *number)
     }
 
-    /// Who may have an sshd now.
-    pub(super) fn slots(&self, now: Instant) -> Slots {
-        let most = self.limits.unauthenticated;
-        let taken = self.strangers().count();
-        let free = taken < most && self.pending(now) < self.newcomers;
-        let own = self.sessions.values().filter(|session| session.own).count();
-        Slots {
-            free,
-            silent: free && taken < most.div_ceil(2),
-            own: own < OWN_SESSIONS,
-        }
-    }
-
-    /// How many newcomers there are.
-    fn pending(&self, now: Instant) -> usize {
-        let owes = |session: &Session| session.owed && session.spoke + self.limits.pause <= now;
-        self.strangers()
-            .filter(|session| now < self.settled(session) && !owes(session))
-            .count()
-    }
-
-    /// Who takes a slot.
-    fn strangers(&self) -> impl Iterator<Item = &Session> {
+    /// Whether a slot is free, for the appliance itself or for anybody else.
+    pub(super) fn has_free_slot(&self, own: bool) -> bool {
         let sessions = self.sessions.values();
-        sessions.filter(|session| session.takes_slot())
-    }
-
-    /// When a session that hasn't authenticated stops to be a newcomer. A machine is much faster as a rule.
-    fn settled(&self, session: &Session) -> Instant {
-        session.began + self.limits.grace / 4
-    }
-
-    /// The sessions that take a slot.
-    pub(super) fn unauthenticated(&self) -> Vec<u64> {
-        let sessions = self.sessions.iter();
-        let strangers = sessions.filter(|(_, session)| session.takes_slot());
-        strangers.map(|(number, _)| *number).collect()
-    }
-
-    /// What was seen of a session's connection.
-    pub(super) fn observe(&mut self, number: u64, turn: Turn, now: Instant) {
-        if let Some(session) = self.sessions.get_mut(&number) {
-            // The connection may have waited for this session for a long time.
-            let spoke = now.checked_sub(turn.spoke).unwrap_or(session.began);
-            session.spoke = spoke.max(session.began);
-            session.owed = turn.owed;
+        if own {
+            sessions.filter(|session| session.own).count() < OWN_SLOTS
+        } else {
+            sessions.filter(|session| session.takes_slot()).count() < self.limits.unauthenticated
         }
     }
 
-    /// Ends sessions that use their slots for nothing, if there are none left for as many others as wait: first those
-    /// whose clients have been owing an answer for the longest time, then those that have given no reason for an
-    /// answer for half of the time that they get, such as one whose client sends a byte now and then.
-    pub(super) fn make_room(&mut self, waiting: usize, now: Instant) {
-        // The slots of those that are ended already are as good as free.
-        let holding = self.strangers().filter(|session| session.end.is_none());
-        let free = self.limits.unauthenticated.saturating_sub(holding.count());
-        let startable = self.newcomers.saturating_sub(self.pending(now));
-        let wanted = waiting.min(startable).saturating_sub(free);
-        let mut idle: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.takes_slot() && session.end.is_none())
-            .filter_map(|(number, session)| Some((session.idle(&self.limits, now)?, *number)))
-            .collect();
-        idle.sort();
-        for (_, number) in idle.into_iter().take(wanted) {
-            if let Some(session) = self.sessions.get_mut(&number) {
-                session.end_for(Some(Reason::Room));
-            }
-        }
+    /// The sessions that take a slot and needn't give it back yet, oldest first.
+    fn holders(&mut self) -> impl Iterator<Item = &mut Session> {
+        let sessions = self.sessions.values_mut();
+        sessions.filter(|session| session.takes_slot() && session.end.is_none())
+    }
+
+    /// Ends the oldest sessions that haven't authenticated, for as many pending connections as have no slot.
+    fn evict(&mut self, pending: usize, now: Instant) {
+        let evict_after = self.limits.evict_after;
+        let missing = self.missing_slots(pending);
+        self.holders()
+            .take(missing)
+            .filter(|session| session.began + evict_after <= now)
+            .for_each(|session| session.end_for(Some(Reason::Room)));
+    }
+
+    /// How many of the pending connections neither have a slot nor will have one as soon as a session has ended.
+    fn missing_slots(&mut self, pending: usize) -> usize {
+        let free = self
+            .limits
+            .unauthenticated
+            .saturating_sub(self.holders().count());
+        pending.saturating_sub(free)
     }
 
     /// A connection gets an sshd.
     pub(super) fn begin(&mut self, own: bool, now: Instant) -> u64 {
-        if self.strangers().next().is_none() {
-            // What was learned may be long out of date.
-            self.newcomers = self.limits.newcomers;
-        }
         let number = self.next;
         self.next += 1;
-        self.tally.accepted += u64::from(!own);
+        self.counters.accepted += u64::from(!own);
         let deadline = now + self.limits.grace;
         self.sessions.insert(
             number,
@@ -187,8 +162,6 @@ impl SessionTable {
                 own,
                 uid: None,
                 began: now,
-                spoke: now,
-                owed: false,
                 deadline,
                 end: None,
             },
@@ -202,14 +175,15 @@ impl SessionTable {
             .is_some_and(|session| session.own)
     }
 
-    /// Whether it is known whose a session is, the appliance's own included.
+    /// Whether a session has authenticated or is the appliance's own.
     pub(super) fn is_known(&self, number: u64) -> bool {
         self.sessions
             .get(&number)
             .is_some_and(|session| !session.takes_slot())
     }
 
-    /// Some process of a session runs as this user. Says whether a machine has authenticated by that and is welcome.
+    /// Records that some process of a session runs as this user. True if a machine has authenticated by that and is
+    /// welcome.
     pub(super) fn identify(&mut self, number: u64, uid: u32, now: Instant) -> bool {
         if matches!(uid, 0 | SSHD_UID) {
             return false;
@@ -222,24 +196,12 @@ impl SessionTable {
         else {
             return false;
         };
-        let in_good_time = now < session.began + self.limits.grace / 4;
         session.uid = Some(uid);
         session.deadline = now + self.limits.session;
         session.end_for(refusal);
         let welcome = session.end.is_none();
-        self.tally.logins += u64::from(welcome);
-        self.pace(in_good_time);
+        self.counters.logins += u64::from(welcome);
         welcome
-    }
-
-    /// One more at a time as long as machines authenticate in good time, and one less when they don't. Strangers, who
-    /// never do, have no say in it.
-    fn pace(&mut self, in_good_time: bool) {
-        self.newcomers = if in_good_time {
-            (self.newcomers + 1).min(self.limits.unauthenticated)
-        } else {
-            (self.newcomers - 1).max(FEWEST_NEWCOMERS.min(self.limits.newcomers))
-        };
     }
 
     fn refusal(&self, number: u64, uid: u32) -> Option<Reason> {
@@ -255,7 +217,7 @@ impl SessionTable {
         }
     }
 
-    /// Only these accounts may have sessions from now on.
+    /// Allows sessions to these accounts only, and ends those of others.
     pub(super) fn allow(&mut self, uids: BTreeSet<u32>) {
         self.allowed = uids;
         for session in self.sessions.values_mut() {
@@ -265,7 +227,7 @@ impl SessionTable {
         }
     }
 
-    /// Every session of this account that has begun must end, also those that don't know yet that they are its.
+    /// Ends every session of this account that has begun, also one that hasn't authenticated yet.
     pub(super) fn end_account(&mut self, uid: u32) {
         let oldest = self.sessions.keys().next().copied().unwrap_or(self.next);
         self.renewed.retain(|_, first| *first > oldest);
@@ -279,7 +241,7 @@ impl SessionTable {
         }
     }
 
-    /// The sessions that are known to be this account's must end; it may come again.
+    /// Ends the open sessions of this account; it may come again.
     pub(super) fn interrupt(&mut self, uid: u32) {
         for session in self
             .sessions
@@ -290,24 +252,25 @@ impl SessionTable {
         }
     }
 
-    /// Every session must end.
+    /// Ends every session.
     pub(super) fn end_all(&mut self) {
         for session in self.sessions.values_mut() {
             session.end_for(Some(Reason::Stop));
         }
     }
 
-    /// The last process of a session has gone; gives whose it was.
-    pub(super) fn ended(&mut self, number: u64) -> Option<u32> {
+    /// Removes a session whose last process has gone; returns its account.
+    pub(super) fn remove(&mut self, number: u64) -> Option<u32> {
         self.sessions
             .remove(&number)
             .and_then(|session| session.uid)
     }
 
-    /// What has to be done by now. Taken as done.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Action> {
-        let patience = self.limits.hang_up;
-        let tally = &mut self.tally;
+    /// What has to be done by now, with so many pending connections. Taken as done.
+    pub(super) fn due(&mut self, pending: usize, now: Instant) -> Vec<Action> {
+        self.evict(pending, now);
+        let hang_up = self.limits.hang_up;
+        let counters = &mut self.counters;
         let actions = self.sessions.iter_mut().filter_map(|(number, session)| {
             if session.deadline <= now {
                 let reason = if session.uid.is_some() {
@@ -321,28 +284,33 @@ impl SessionTable {
             let action = match end.deadline {
                 None => {
                     if !session.own {
-                        tally.end(end.reason);
+                        counters.end(end.reason);
                     }
                     Action::HangUp(*number, end.reason)
                 }
                 Some(deadline) if deadline <= now => Action::Kill(*number),
                 Some(_) => return None,
             };
-            end.deadline = Some(now + patience);
+            end.deadline = Some(now + hang_up);
             Some(action)
         });
         actions.collect()
     }
 
-    /// When time alone will change something: [`Self::due`] or [`Self::slots`].
-    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+    /// When [`Self::due`] will have something to do, if nothing but time passes.
+    pub(super) fn next_due(&mut self, pending: usize) -> Option<Instant> {
+        let evict_after = self.limits.evict_after;
+        let missing = self.missing_slots(pending);
+        let eviction = self
+            .holders()
+            .next()
+            .map(|oldest| oldest.began + evict_after);
+        let eviction = eviction.filter(|_| missing > 0);
         let due = |session: &Session| match &session.end {
             Some(end) => end.deadline,
             None => Some(session.deadline),
         };
-        let settled = self.strangers().map(|session| self.settled(session));
-        let settled = settled.filter(|settled| *settled > now);
-        self.sessions.values().filter_map(due).chain(settled).min()
+        self.sessions.values().filter_map(due).chain(eviction).min()
     }
 }
 

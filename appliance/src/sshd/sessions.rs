@@ -1,89 +1,44 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SigSet, Signal};
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::command::Sshd;
 use super::counters::SessionCounters;
+use super::event::Event;
 use super::limits::Limits;
-use super::listener::Acceptor;
+use super::listener::Listener;
 use super::session_table::SessionTable;
+use super::shared::Shared;
 
 /// How many connections the kernel keeps for us, so that a fleet that wakes at once waits and isn't dropped. The
 /// kernel takes less if `net.core.somaxconn` says so.
 const BACKLOG: i32 = 4096;
 
-/// What happens to sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A machine has authenticated and starts an SFTP session. Not said of one that is refused.
-    Authenticated {
-        /// The session's number.
-        session: u64,
-        /// The machine's account, as the kernel tells it.
-        uid: u32,
-    },
-    /// The wire of a session is cut, and its sshd has gone.
-    Ended {
-        /// The session's number.
-        session: u64,
-        /// Whose it was, if it came that far.
-        uid: Option<u32>,
-    },
-    /// Nothing is accepted any more: [`Sessions::close`] was called and the last session has ended, or the acceptor
-    /// failed, which is logged then.
-    Stopped,
-}
-
-/// The sessions, and the thread that accepts and watches them. A cheap handle.
+/// A cheap handle to the sessions and to the thread that accepts and watches them.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     shared: Arc<Shared>,
 }
 
-/// What the thread and the handles share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    registry: Mutex<SessionTable>,
-    closed: AtomicBool,
-    pub(super) wake: OwnedFd,
-}
-
-impl Shared {
-    pub(super) fn registry(&self) -> MutexGuard<'_, SessionTable> {
-        // No method of the registry leaves it half changed.
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-}
-
 impl Sessions {
-    /// Nobody's, and there will never be any.
+    /// An empty session table without a listener.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC).expect("there are descriptors left");
-        let shared = Arc::new(Shared {
-            registry: Mutex::new(SessionTable::new(Limits::default())),
-            closed: AtomicBool::new(true),
-            wake,
-        });
-        Sessions { shared }
+        let shared = Shared::new(SessionTable::new(Limits::default()));
+        Sessions {
+            shared: Arc::new(shared.expect("there are descriptors left")),
+        }
     }
 
     /// Starts to accept connections. No account may have a session until [`Self::allow`] says so.
     ///
-    /// `report` is called for every event, in the acceptor's thread, and mustn't block. The process must reap its
+    /// `report` is called for every event, in the listener's thread, and mustn't block. The process must reap its
     /// children, see [`super::reap`]. Its limit of open files is raised as far as it may be.
     ///
     /// # Errors
@@ -104,55 +59,51 @@ impl Sessions {
             "sessions can't be started while signals are blocked: {blocked:?}"
         );
         let limits = within_open_files(limits);
-        let shared = Arc::new(Shared {
-            registry: Mutex::new(SessionTable::new(limits)),
-            closed: AtomicBool::new(false),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-        });
-        let acceptor = Acceptor::new(listener, sshd, shared.clone(), report)?;
+        let shared = Arc::new(Shared::new(SessionTable::new(limits))?);
+        let listener = Listener::new(listener, sshd, Arc::clone(&shared), report)?;
         thread::Builder::new()
-            .name("acceptor".into())
-            .spawn(move || acceptor.run())?;
+            .name("listener".into())
+            .spawn(move || listener.run())?;
         Ok(Sessions { shared })
     }
 
     /// The number that the next session will have. A session with that number or a later one that finds its chroot
     /// finds what is current now, or newer.
     pub fn next_session(&self) -> u64 {
-        self.shared.registry().next()
+        self.shared.table().next()
     }
 
-    /// The oldest session that is this account's, or that isn't known to be another's.
+    /// The oldest session of this account, or one that hasn't authenticated yet and may turn out to be its.
     pub fn oldest_session_of(&self, uid: u32) -> Option<u64> {
-        self.shared.registry().oldest_of(uid)
+        self.shared.table().oldest_of(uid)
     }
 
-    /// How many sessions there are, and were since this was opened.
-    pub fn tally(&self) -> SessionCounters {
-        self.shared.registry().tally()
+    /// The numbers of open sessions, and of all since the start.
+    pub fn counters(&self) -> SessionCounters {
+        self.shared.table().counters()
     }
 
     /// Whether there is no session.
     pub fn is_empty(&self) -> bool {
-        self.shared.registry().is_empty()
+        self.shared.table().is_empty()
     }
 
-    /// Only these accounts may have sessions from now on. A session of another ends at once, or as soon as it turns
-    /// out to be another's. Call it after [`super::passwd::write`].
+    /// Allows sessions to these accounts only. A session of another account ends at once, or as soon as it
+    /// authenticates. Call it after [`super::passwd::write`].
     pub fn allow(&self, uids: BTreeSet<u32>) {
-        self.change(|registry| registry.allow(uids));
+        self.change(|table| table.allow(uids));
     }
 
     /// Ends every session of this account that has begun, also one that is still authenticating: for an account
     /// whose keys have changed. Call it after [`super::passwd::write`].
     pub fn end_account(&self, uid: u32) {
-        self.change(|registry| registry.end_account(uid));
+        self.change(|table| table.end_account(uid));
     }
 
     /// Ends the sessions of this account that are open, because its machine has left too much in its inbox. It may
     /// come again at once.
     pub fn interrupt(&self, uid: u32) {
-        self.change(|registry| registry.interrupt(uid));
+        self.change(|table| table.interrupt(uid));
     }
 
     /// Ends every session.
@@ -160,20 +111,14 @@ impl Sessions {
         self.change(SessionTable::end_all);
     }
 
-    /// Accepts nothing any more, and sends away who has no session yet. Sessions go on.
+    /// Accepts nothing any more, and closes all pending connections. Sessions go on.
     pub fn close(&self) {
-        self.shared.closed.store(true, Ordering::Release);
-        self.wake();
+        self.shared.close();
     }
 
     fn change(&self, change: impl FnOnce(&mut SessionTable)) {
-        change(&mut self.shared.registry());
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // The only failure is that the counter is full, and then it wakes the thread anyway.
-        let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        change(&mut self.shared.table());
+        self.shared.wake();
     }
 }
 
@@ -203,7 +148,7 @@ fn within_open_files(limits: Limits) -> Limits {
         usize::try_from(maximum / 4).unwrap_or(usize::MAX)
     });
     Limits {
-        guests: limits.guests.min(quarter).max(1),
+        pending: limits.pending.min(quarter).max(1),
         ..limits
     }
 }

@@ -72,20 +72,29 @@ fn an_sshd_that_hangs_is_killed() {
 fn a_stop_lets_sessions_finish() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(Limits::default(), &[&machine]);
+        let limits = Limits {
+            unauthenticated: 1,
+            ..Limits::default()
+        };
+        let server = ground.open(limits, &[&machine]);
         let [mut open, other] = [(); 2].map(|()| server.log_in(&machine));
-        let waiting = server.stranger("");
+        let stranger = server.stranger("");
+        until("the only slot is taken", || {
+            (server.sessions.next_session() == 4).then_some(())
+        });
+        let pending = server.stranger("");
         server.sessions.close();
         until("nothing is accepted", || {
             TcpStream::connect(server.address).is_err().then_some(())
         });
-        wait_for_close(waiting);
+        wait_for_close(pending);
+        drop(stranger);
         assert!(open.works());
         other.log_out();
         assert!(!server.sessions.is_empty());
         server.sessions.end_all();
         open.wait_for_end();
-        until("the acceptor stops", || {
+        until("the listener stops", || {
             (server.event() == Event::Stopped).then_some(())
         });
         assert!(server.sessions.is_empty());
