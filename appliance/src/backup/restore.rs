@@ -77,13 +77,14 @@ fn lock(state: &State) -> Result<File> {
 }
 
 fn first_entry(root: &Path) -> io::Result<Option<String>> {
+    let mut first = None;
     for entry in fs::read_dir(root)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !is_own(&name) {
-            return Ok(Some(name));
+        if !is_own(&name) && first.as_ref().is_none_or(|first| name < *first) {
+            first = Some(name);
         }
     }
-    Ok(None)
+    Ok(first)
 }
 
 /// Unpacks an archive into a folder that isn't there yet.

@@ -299,7 +299,7 @@ fn a_state_that_holds_something_or_is_used_is_left_alone() {
     let before = tree(other.state.root());
     let error = restore(&other.state, &mut &*archive, false).unwrap_err();
     assert!(
-        format!("{error:#}").contains("isn't empty, it holds enrolments.json: with --replace"),
+        format!("{error:#}").contains("isn't empty, it holds accounts.json: with --replace"),
         "{error:#}"
     );
     let error = restore(&other.state, &mut &archive[..2048], true).unwrap_err();

@@ -275,7 +275,8 @@ fn a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of() {
     let hook = checkout.path().join(".git/hooks/pre-commit");
     // The hook is this test once more, in the environment that git gives it.
     let program = std::env::current_exe().unwrap();
-    let test = "commands::check::tests::a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of";
+    let test =
+        "cli::check::tests::a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of";
     let text = format!(
         "#!/bin/sh\n{MARK}=1 exec {} --exact --nocapture {test} >&2\n",
         program.display()

@@ -107,7 +107,7 @@ mod tests {
         names
     }
 
-    const LEFT: [&str; 3] = ["summary.json", "reports", "seen"];
+    const LEFT: [&str; 3] = ["reports", "seen", "summary.json"];
 
     // Issue 10, line 13.
     #[test]
