@@ -284,7 +284,7 @@ mod tests {
         let all = all.join("\n");
         let (before, notify) = all.split_once("[notify]").unwrap();
         let (notify, after) = notify.split_once("[defaults]").unwrap();
-        for key in ["command", "webhook", "timeout"] {
+        for key in ["webhook", "timeout"] {
             assert!(notify.contains(&format!("{key} = ")), "{notify}");
         }
         let said = fleet::read(&format!("{before}[defaults]{after}")).unwrap();
