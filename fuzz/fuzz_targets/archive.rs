@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use bento_client::generation::archive::ArchiveError;
-use bento_client::generation::staged::Staged;
 use bento_client::generation::pull::{Pulled, Source};
-use bento_client::state::State;
+use bento_client::generation::staged::Staged;
 use bento_client::generation::{stage, verify};
+use bento_client::state::State;
 use bento_fuzz::document::{self, Document, Kind, Listed, assert_listable};
 use bento_fuzz::place;
 use bento_fuzz::recipe::{self, Entry};

@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 
-use bento_appliance::report::{Content, Limits, Store, Writers, take_in};
 use bento_appliance::legacy::LegacyLog;
+use bento_appliance::report::{Content, Limits, Store, Writers, take_in};
 use bento_appliance::store::paths::{HostState, State};
 use bento_fuzz::{place, recipe, shown};
 use bento_protocol::HostName;

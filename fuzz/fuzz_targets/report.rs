@@ -6,11 +6,11 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use bento_appliance::store::atomic_file;
 use bento_appliance::fleet;
-use bento_appliance::report::{Content, Summary, Limits, Record, Store, Writers, take_in};
-use bento_appliance::store::paths::{HostState, Runtime, State};
+use bento_appliance::report::{Content, Limits, Record, Store, Summary, Writers, take_in};
 use bento_appliance::status::{Status, table};
+use bento_appliance::store::atomic_file;
+use bento_appliance::store::paths::{HostState, Runtime, State};
 use bento_appliance::text::terminal::Terminal;
 use bento_fuzz::{place, recipe, shown};
 use bento_protocol::{HostName, Report, ReportName, RunId, limits};
@@ -43,7 +43,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let state = State::new(folder.path());
     let host: HostName = "kikimora".parse().unwrap();
     let keep = state.host(&host);
-    durable::write_json(&state.fleet(), &fleet::read(FLEET).unwrap().fleet).unwrap();
+    atomic_file::write_json(&state.fleet(), &fleet::read(FLEET).unwrap().fleet).unwrap();
     Ground {
         runtime: Runtime::new(folder.path()),
         _folder: folder,

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use bento_appliance::report;
 use bento_appliance::sshd::Line;
+use bento_appliance::text::sanitise;
 use bento_fuzz::shown;
 use libfuzzer_sys::fuzz_target;
 
@@ -24,9 +24,9 @@ fuzz_target!(|bytes: &[u8]| {
 
     let text = String::from_utf8_lossy(bytes);
     for limit in [1, 10, 500, usize::MAX] {
-        let line = report::one_line(&text, limit);
+        let line = sanitise::one_line(&text, limit);
         shown::assert_one_line(&line);
         assert!(line.chars().count() <= limit);
-        assert_eq!(report::one_line(&line, limit), line);
+        assert_eq!(sanitise::one_line(&line, limit), line);
     }
 });
