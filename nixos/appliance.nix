@@ -78,28 +78,28 @@ in
       type = types.package;
       default = pkgs.bento-appliance-image or (pkgs.callPackage ./image.nix { });
       defaultText = literalExpression "pkgs.bento-appliance-image or (pkgs.callPackage ./image.nix { })";
-      description = "The container's image: an OCI archive that holds `localhost/bento`.";
+      description = "The container's image: an OCI archive with `localhost/bento`.";
     };
 
     user = mkOption {
       type = plain;
       default = "bento";
-      description = "The user who runs the container. It is made, with subordinate ids of its own.";
+      description = "The user that runs the container. The module creates it, with subordinate ids of its own.";
     };
 
     fleet = mkOption {
       type = plain;
       example = "/srv/fleet";
       description = ''
-        The fleet folder. The container gets it read-only as `/config`. {option}`user` must be able
-        to read all of it, secrets included; nobody else needs to.
+        The fleet folder, mounted read-only as `/config` in the container. {option}`user` must be
+        able to read all of it, with the secrets; no other user needs to.
       '';
     };
 
     port = mkOption {
       type = types.port;
       default = 2222;
-      description = "The port on which machines reach the appliance.";
+      description = "The port of the appliance for the machines.";
     };
 
     metricsPort = mkOption {
@@ -107,8 +107,8 @@ in
       default = null;
       example = 9470;
       description = ''
-        The port of this host's loopback on which Prometheus finds the metrics of the fleet and of
-        the appliance, at `/metrics`. Nobody is answered without it.
+        The port for Prometheus on this host's loopback address, with the metrics of the fleet and
+        of the appliance at `/metrics`. `null`: there are no metrics.
       '';
     };
 
@@ -116,8 +116,8 @@ in
       type = plain;
       default = "bento-state";
       description = ''
-        The podman volume, or the absolute path of a folder of {option}`user`'s, that the container
-        gets as `/state`: host keys, generations and reports. It must persist.
+        The podman volume for `/state` in the container, or the absolute path of a folder that
+        belongs to {option}`user`. It holds host keys, generations and reports, and must persist.
       '';
     };
 

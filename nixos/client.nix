@@ -16,7 +16,7 @@ let
       address = mkOption {
         type = types.nonEmptyStr;
         example = "bento.example.org";
-        description = "The name or the address at which the appliance is reached.";
+        description = "The appliance's name or address.";
       };
       port = mkOption {
         type = types.port;
@@ -29,8 +29,8 @@ let
         default = [ ];
         example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI…" ];
         description = ''
-          The host keys that this server may have, as `bento host-key` prints them. Several allow
-          a key to be replaced: first list the old and the new one, then only the new one.
+          The host keys that the client accepts from this server, as `bento host-key` prints them.
+          To replace a key, first list the old and the new one, then only the new one.
         '';
       };
     };
@@ -69,7 +69,7 @@ in
       type = types.package;
       default = pkgs.bento-client or (pkgs.callPackage ./package.nix { });
       defaultText = literalExpression "pkgs.bento-client or (pkgs.callPackage ./package.nix { })";
-      description = "The package that has `bin/bento-client`.";
+      description = "The package with `bin/bento-client`.";
     };
 
     name = mkOption {
@@ -98,8 +98,8 @@ in
       type = types.str;
       default = "/var/lib/bento/id_ed25519";
       description = ''
-        The private key with which this machine shows who it is. `bento-client bootstrap` makes
-        it; its public half stands in the fleet's `fleet.toml`.
+        The private key for this machine's login to the appliance. `bento-client bootstrap` makes
+        it; its public key goes into the fleet's `fleet.toml`.
       '';
     };
 
@@ -108,8 +108,8 @@ in
       default = "*:0/15";
       example = "hourly";
       description = ''
-        When to look for a new generation, as an `OnCalendar=` expression of
-        {manpage}`systemd.time(7)`. A time that passed while the machine was off or asleep is made up for.
+        When to poll for a new generation, as an `OnCalendar=` expression of
+        {manpage}`systemd.time(7)`. A run missed in suspend or while the machine was off is made up for.
       '';
     };
 
@@ -118,9 +118,9 @@ in
       default = "15min";
       example = "0";
       description = ''
-        The longest time by which this machine is late at each {option}`interval`, as a time span
-        of {manpage}`systemd.time(7)`. Every machine keeps a delay of its own, so that a fleet
-        doesn't come all at once.
+        The longest delay after each {option}`interval`, as a time span of
+        {manpage}`systemd.time(7)`. Every machine has a constant delay of its own, so that not all
+        machines of a fleet poll at once.
       '';
     };
 
@@ -132,8 +132,8 @@ in
         "1"
       ];
       description = ''
-        This machine's own arguments for the Nix command that builds its system, besides the
-        `nix_args` that the fleet gives it.
+        This machine's own arguments for the build of its system with Nix, after the `nix_args` of
+        the fleet.
       '';
     };
 
@@ -144,8 +144,8 @@ in
       defaultText = literalExpression ''lib.concatStringsSep ":" config.nix.nixPath'';
       example = "nixpkgs=/srv/nixpkgs:/nix/var/nix/profiles/per-user/root/channels";
       description = ''
-        The `NIX_PATH` with which a `configuration.nix` is built; a flake needs none. `null`, as
-        where {option}`nix.nixPath` is empty, leaves it to the client: root's channels.
+        The `NIX_PATH` for the build of a `configuration.nix`; a flake needs none. `null`, the
+        default with an empty {option}`nix.nixPath`, means the client's default: root's channels.
       '';
     };
 
@@ -156,9 +156,9 @@ in
         "''${pkgs.netcat-openbsd}/bin/nc -X 5 -x 127.0.0.1:9050 %h %p"
       '';
       description = ''
-        A command whose standard input and output are the connection to the server, where no
-        direct one can be had. `%h` and `%p` stand for the server's address and port. The timer's
-        PATH has ssh; anything else needs its whole path.
+        A command for machines without a direct connection to the server: its standard input and
+        output become the connection. `%h` and `%p` stand for the server's address and port. The
+        timer's PATH has ssh; any other program needs its full path.
       '';
     };
 
@@ -169,9 +169,9 @@ in
         timeouts.connect = "1m";
       };
       description = ''
-        Anything else that `client.toml` knows. What has an option of its own above is set there.
-        A key that the client doesn't know, or a value that it doesn't take, fails the build of the
-        system, except where that is built for a platform whose programs can't run there.
+        The other settings of `client.toml`; use the options above for those that have one. An
+        unknown key or a wrong value fails the build of the system. Only a cross-compiled system
+        isn't checked.
       '';
     };
   };

@@ -38,7 +38,7 @@ in
 
     # The same, for a /var/lib/bento that is mounted later.
     systemd.services.bento-secrets = {
-      description = "Give the system that was booted its own secrets";
+      description = "Switch to the secrets of the booted system";
       # Before sysinit.target, so that it is before every unit with default dependencies; and before
       # what sets up the network, which has none.
       wantedBy = [ "sysinit.target" ];

@@ -98,7 +98,7 @@ in
     };
 
     systemd.timers.bento-update = {
-      description = "Look for a new generation of this machine";
+      description = "Poll for a new generation of this machine";
       wantedBy = [ "timers.target" ];
       timerConfig = {
         OnCalendar = cfg.interval;
@@ -114,7 +114,7 @@ in
     # timer where the boot took longer than that. Counted from when the timer starts, so that what a slow machine
     # starts last is up when it must prove itself.
     systemd.timers.bento-update-boot = {
-      description = "Prove the system that was booted, and tell the appliance";
+      description = "Prove the booted system, and report to the appliance";
       wantedBy = [ "timers.target" ];
       # Only at a boot: NixOS makes this file at the first switch after one.
       unitConfig.ConditionPathExists = "!/run/nixos/switch-to-configuration.lock";
@@ -129,7 +129,7 @@ in
     };
 
     systemd.services.bento-reboot-if-needed = survivesSwitch // {
-      description = "Reboot this machine if an update wants it and the fleet allows it now";
+      description = "Reboot this machine if an update needs it and the fleet allows it now";
       inherit environment path;
       # Without a key this machine was never updated.
       unitConfig = survivesSwitch.unitConfig // {
@@ -143,7 +143,7 @@ in
 
     # Apart from bento-update's, which may be too rare for a reboot window, and late by its jitter.
     systemd.timers.bento-reboot-if-needed = {
-      description = "See whether this machine should reboot now";
+      description = "Check whether this machine should reboot now";
       wantedBy = [ "timers.target" ];
       timerConfig.OnCalendar = "*:0/10";
     };

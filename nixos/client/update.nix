@@ -47,17 +47,17 @@ let
           "http://localhost/health"
         ];
         description = ''
-          The program and its arguments; no shell reads them. Exit code 0 is a success. Without a
-          full path only little is found: Nix, git, ssh, systemd's programs, bash and what a unit of
-          NixOS always has.
+          The program and its arguments, without a shell. Exit code 0 is a success. Only a few
+          programs need no full path: Nix, git, ssh, systemd's programs, bash, and those in the PATH
+          of every unit of NixOS.
         '';
       };
       required = mkOption {
         type = types.bool;
         default = true;
         description = ''
-          Whether a system that fails this check is rolled back. Set it to `false` for what should
-          work but isn't worth another system: a failure is then only reported.
+          Whether a failure of this check rolls the system back. With `false` a failure is only
+          reported.
         '';
       };
       timeout = mkOption {
@@ -65,7 +65,7 @@ let
         default = null;
         example = "10s";
         description = ''
-          After which time the check has failed. `null`: {option}`services.bento-client.health.timeout`.
+          The time limit of the check. `null`: {option}`services.bento-client.health.timeout`.
         '';
       };
     };
@@ -76,7 +76,7 @@ let
       type = types.listOf types.nonEmptyStr;
       default = [ ];
       example = [ "wireguard-wg0.service" ];
-      description = "The units that read this secret only when they start: they are restarted when it changes.";
+      description = "The units to restart when this secret changes, because they read it only at their start.";
     };
   };
 in
@@ -89,8 +89,8 @@ in
       ];
       default = defaults.operation;
       description = ''
-        When a new system takes effect. `switch`: at once. `boot`: at the next boot, for machines
-        on which nothing may be restarted while somebody works, or that are rebooted often anyway.
+        When a new system takes effect. `switch`: at once. `boot`: at the next boot, for a machine
+        that must not restart services while it is in use, or that is rebooted often anyway.
       '';
     };
 
@@ -98,27 +98,27 @@ in
       type = types.bool;
       default = defaults.guard;
       description = ''
-        Whether a system is refused that has no timer for the client, or no settings for this
-        machine, and so could never be updated again. Set it to `false` before this machine leaves
-        the fleet by way of a last update.
+        Whether to refuse a system without the client's timer or without settings for this machine,
+        because it could never be updated again. Set it to `false` before an update that takes this
+        machine out of the fleet.
       '';
     };
 
     rollback.after = time defaults.rollback.after ''
-      When nothing has confirmed a new system by then, counted from just before the switch, the old
-      one comes back. Raise it where switching, the health checks and
-      {option}`services.bento-client.confirm.grace` take longer together. Time asleep doesn't count.
+      The time limit for the confirmation of a new system, from just before the switch; then the old
+      system comes back. Raise it if the switch, the health checks and
+      {option}`services.bento-client.confirm.grace` together need more. Time in suspend doesn't count.
     '';
 
     confirm.grace = time defaults.confirm.grace ''
-      How long the appliance, if it could be reached before the switch, is tried again after it,
-      before the old system comes back. Raise it where the network takes long to come up.
+      How long failed checks of a new system are retried before the old system comes back: Nix, the
+      health checks, and the connection to the appliance if it was reachable before the switch. Raise
+      it if the network needs long to come up.
     '';
 
     health = {
       timeout = time defaults.health.timeout ''
-        How long a health check may take that has no limit of its own, those in
-        `/etc/bento/health.d` included.
+        The time limit of a health check without its own, also of those in `/etc/bento/health.d`.
       '';
       checks = mkOption {
         type = types.attrsOf check;
@@ -133,8 +133,8 @@ in
           ];
         };
         description = ''
-          What must work on a new system before it is kept, in the order of the names. For what
-          this machine is there for, and for the way by which you would reach it if all else failed.
+          The checks that a new system must pass before it is kept, in the order of their names.
+          Check the machine's main services, and your last way to reach the machine.
         '';
       };
     };
@@ -146,8 +146,8 @@ in
         "wg0.key".restartUnits = [ "wireguard-wg0.service" ];
       };
       description = ''
-        What to do when a secret changes, by its path below `/var/lib/bento/secrets`. A secret for
-        which there is nothing to do needs no entry.
+        Actions after the change of a secret, by its path below `/var/lib/bento/secrets`. A secret
+        without an action needs no entry.
       '';
     };
 
@@ -157,24 +157,24 @@ in
         default = defaults.disk.store_free;
         example = "5GiB";
         description = ''
-          With less free space than this in the Nix store, old systems and garbage go before a
-          build. Raise it where builds need more; `0B` lets nothing go.
+          With less free space than this in the Nix store, the client removes old systems and
+          garbage before a build. Raise it if builds need more; `0B` disables this.
         '';
       };
       collectGarbage = mkOption {
         type = types.bool;
         default = defaults.disk.collect_garbage;
         description = ''
-          Whether Nix' garbage may be collected for it, besides removing old systems from the
-          profile. Set it to `false` where others keep things in the store that nothing refers to.
+          Whether the client may collect Nix' garbage for this, besides removing old systems from
+          the profile. Set it to `false` if the store has paths that must stay without a GC root.
         '';
       };
       keepSystems = mkOption {
         type = types.ints.between 2 10000;
         default = defaults.disk.keep_systems;
         description = ''
-          How many of the newest systems always stay in the profile, and so in the boot menu.
-          Lower it where `/boot` is small.
+          The number of newest systems that always stay in the profile, and so in the boot menu.
+          Lower it if `/boot` is small.
         '';
       };
     };
@@ -184,8 +184,8 @@ in
       default = "1d";
       example = "1w";
       description = ''
-        Where the fleet wants this machine to update its lock file or its channels by itself: the
-        least time between two such updates. `null`: at each {option}`services.bento-client.interval`.
+        The least time between two self-updates of the lock file or the channels, if the fleet has
+        `self_update` for this machine. `null`: at each {option}`services.bento-client.interval`.
       '';
     };
 
@@ -193,9 +193,9 @@ in
       type = types.bool;
       default = defaults.reboot.kexec;
       description = ''
-        Whether a reboot starts the new kernel from the old one, without the firmware, where the
-        system has `prepare-kexec.service`, as NixOS has unless it was switched off. Set it to `false`
-        where hardware only works after a full reset.
+        Whether a reboot starts the new kernel by kexec, without the firmware, if the system has
+        `prepare-kexec.service` (NixOS has it by default). Set it to `false` if the hardware works
+        only after a full reset.
       '';
     };
   };
