@@ -53,7 +53,7 @@
       checks = eachSystem packagesFor;
 
       # What is written in Nix; `cargo fmt` does the rest.
-      formatter = eachSystem (pkgs: pkgs.nixfmt-tree);
+      formatter = eachSystem (pkgs: pkgs.nixfmt-tree or pkgs.nixfmt-rfc-style);
 
       devShells = eachSystem (pkgs: {
         default = pkgs.mkShell {
