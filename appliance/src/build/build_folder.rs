@@ -53,7 +53,7 @@ impl BuildFolder {
     ///
     /// # Errors
     /// When a file isn't any more what it was when it was looked at, or can't be read or written.
-    pub(crate) fn lay(
+    pub(crate) fn write_tree(
         &self,
         name: &str,
         fleet: &FleetFolder,
@@ -65,9 +65,9 @@ impl BuildFolder {
             .and_then(|()| fs::set_permissions(&config, private()))
             .with_context(|| format!("can't make {}", config.display()))?;
         for file in tree.config() {
-            lay_file(fleet, file, &config.join(file.path.rest()))?;
+            write_file(fleet, file, &config.join(file.path.rest()))?;
         }
-        settle(&config).with_context(|| format!("can't finish {}", config.display()))?;
+        set_modes(&config).with_context(|| format!("can't finish {}", config.display()))?;
         Ok(config)
     }
 }
@@ -76,7 +76,7 @@ fn private() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o700)
 }
 
-fn lay_file(
+fn write_file(
     fleet: &FleetFolder,
     file: &crate::scan::TreeFile,
     target: &Path,
@@ -112,11 +112,11 @@ fn lay_file(
 
 /// Gives a folder and all in it what the client gives folders. From the inside out: what is made in a folder moves its
 /// time.
-fn settle(folder: &Path) -> std::io::Result<()> {
+fn set_modes(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            settle(&entry.path())?;
+            set_modes(&entry.path())?;
         }
     }
     normal::settle(folder, normal::FOLDER_MODE)
@@ -127,9 +127,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_can_read_what_is_laid_out() {
-        let bench = BuildFolder::new().unwrap();
-        let mode = fs::metadata(bench.0.path()).unwrap().permissions().mode();
+    fn nobody_else_can_read_the_build_folder() {
+        let build_folder = BuildFolder::new().unwrap();
+        let mode = fs::metadata(build_folder.0.path())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o7777, 0o700);
     }
 }

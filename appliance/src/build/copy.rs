@@ -3,7 +3,7 @@
 use bento_nix::{Tail, flake_command};
 use bento_protocol::SystemPath;
 
-use super::Options;
+use super::BuildOptions;
 use super::interruption::Interruption;
 use super::screen::Screen;
 use super::ssh::ssh_options;
@@ -32,18 +32,18 @@ pub(super) fn copy(
     let status = status.map_err(|error| format!("{error:#}"))?;
     match bento_nix::failure("nix copy", status, &said) {
         None => Ok(()),
-        Some(_) if interruption.is_wanted() => Err("interrupted".to_owned()),
+        Some(_) if interruption.is_requested() => Err("interrupted".to_owned()),
         Some(failed) => {
-            let essence = format!("{}{:#}", words_of_ssh(store, &said), failed);
+            let reason = format!("{}{:#}", ssh_error(store, &said), failed);
             // What comes from the other side may be anything.
-            let lines = essence.lines().map(line_as_is);
+            let lines = reason.lines().map(line_as_is);
             Err(lines.collect::<Vec<_>>().join("\n"))
         }
     }
 }
 
 /// What ssh says before Nix says that it can't connect: the reason, of which Nix knows nothing.
-fn words_of_ssh(store: &str, said: &Tail) -> String {
+fn ssh_error(store: &str, said: &Tail) -> String {
     if !store.starts_with("ssh") {
         return String::new();
     }
@@ -58,9 +58,9 @@ fn words_of_ssh(store: &str, said: &Tail) -> String {
 }
 
 /// Copies systems to all stores that the options name; gives those that it can't be copied to, and why.
-pub(super) fn fill(
+pub(super) fn copy_to_stores(
     systems: &[&SystemPath],
-    options: &Options,
+    options: &BuildOptions,
     interruption: &Interruption,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<Vec<(String, String)>> {
@@ -73,18 +73,18 @@ pub(super) fn fill(
         count => format!("{count} systems"),
     };
     for store in &options.copy_to {
-        if interruption.is_wanted() {
+        if interruption.is_requested() {
             break;
         }
-        screen.say(&format!("Copying {what} to {store}"))?;
+        screen.print_line(&format!("Copying {what} to {store}"))?;
         let copied = copy(systems, store, interruption, &mut |line| {
             if options.verbose {
                 to_stderr(line);
             }
         });
-        if let Err(essence) = copied {
-            screen.fail(&format!("can't copy to {store}:"), &essence)?;
-            uncopied.push((store.clone(), essence));
+        if let Err(reason) = copied {
+            screen.print_error(&format!("can't copy to {store}:"), &reason)?;
+            uncopied.push((store.clone(), reason));
         }
     }
     Ok(uncopied)

@@ -34,7 +34,7 @@ pub(crate) struct Interruption {
 /// background is stopped when it reads from the terminal.
 #[derive(Debug, Default)]
 struct Children {
-    is_wanted: AtomicBool,
+    is_requested: AtomicBool,
     /// In the order in which they came. A process id may be somebody else's soon; what is open here never is.
     running: Mutex<BTreeMap<usize, OwnedFd>>,
     count: AtomicUsize,
@@ -46,7 +46,7 @@ impl Interruption {
     /// # Errors
     /// When that isn't possible.
     pub(crate) fn watch() -> anyhow::Result<Self> {
-        let mut signals = Signals::new(heeded()).context("can't listen to signals")?;
+        let mut signals = Signals::new(handled_signals()).context("can't listen to signals")?;
         let handle = signals.handle();
         let children = Arc::new(Children::default());
         let heard = Arc::clone(&children);
@@ -55,8 +55,8 @@ impl Interruption {
                 heard.end();
             }
         });
-        let idle = idle().context("can't listen to signals")?;
-        idle.store(false, Ordering::SeqCst);
+        let default_action = default_action().context("can't listen to signals")?;
+        default_action.store(false, Ordering::SeqCst);
         Ok(Interruption {
             children,
             handle,
@@ -65,12 +65,12 @@ impl Interruption {
     }
 
     /// Whether somebody wants to stop.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.children.is_wanted.load(Ordering::SeqCst)
+    pub(crate) fn is_requested(&self) -> bool {
+        self.children.is_requested.load(Ordering::SeqCst)
     }
 
     /// Stops, as if somebody wanted to.
-    pub(crate) fn want(&self) {
+    pub(crate) fn request(&self) {
         self.children.end();
     }
 
@@ -102,8 +102,8 @@ impl Drop for Interruption {
             // It panics nowhere, and nothing hangs on it any more.
             let _ = listener.join();
         }
-        if let Ok(idle) = idle() {
-            idle.store(true, Ordering::SeqCst);
+        if let Ok(default_action) = default_action() {
+            default_action.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -118,7 +118,7 @@ impl Children {
         let opened = pidfd_open(child, PidfdFlags::empty()).context("can't watch a program")?;
         let mut running = self.lock();
         // Whoever wanted to stop before this was there hasn't reached it.
-        if self.is_wanted.load(Ordering::SeqCst) {
+        if self.is_requested.load(Ordering::SeqCst) {
             send(&opened, Signal::TERM);
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
@@ -128,7 +128,7 @@ impl Children {
 
     /// Ends all of them: with TERM, and those that don't heed it, or when somebody asks again, with KILL.
     fn end(self: &Arc<Self>) {
-        if self.is_wanted.swap(true, Ordering::SeqCst) {
+        if self.is_requested.swap(true, Ordering::SeqCst) {
             return self.send_all(Signal::KILL);
         }
         self.send_all(Signal::TERM);
@@ -150,9 +150,9 @@ fn send(child: &OwnedFd, signal: Signal) {
 }
 
 /// Those that weren't ignored when we began: `nohup` ignores HUP, and a shell script INT for what runs behind it.
-fn heeded() -> &'static [i32] {
-    static HEEDED: OnceLock<Vec<i32>> = OnceLock::new();
-    HEEDED.get_or_init(|| {
+fn handled_signals() -> &'static [i32] {
+    static HANDLED: OnceLock<Vec<i32>> = OnceLock::new();
+    HANDLED.get_or_init(|| {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let ignored = ignored(&status);
         let is_heeded = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
@@ -168,14 +168,14 @@ fn ignored(status: &str) -> u64 {
 }
 
 /// Whether signals do what they do to any program. What is registered can't be taken back, so it is done once.
-fn idle() -> io::Result<Arc<AtomicBool>> {
-    static IDLE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    if let Some(idle) = IDLE.get() {
-        return Ok(Arc::clone(idle));
+fn default_action() -> io::Result<Arc<AtomicBool>> {
+    static DEFAULT_ACTION: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    if let Some(default_action) = DEFAULT_ACTION.get() {
+        return Ok(Arc::clone(default_action));
     }
-    let idle = Arc::new(AtomicBool::new(false));
-    for &signal in heeded() {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&idle))?;
+    let default_action = Arc::new(AtomicBool::new(false));
+    for &signal in handled_signals() {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&default_action))?;
     }
-    Ok(Arc::clone(IDLE.get_or_init(|| idle)))
+    Ok(Arc::clone(DEFAULT_ACTION.get_or_init(|| default_action)))
 }

@@ -25,19 +25,20 @@ use bento_protocol::{HostName, Manifest, SystemPath};
 pub(crate) use build_folder::BuildFolder;
 pub(crate) use interruption::Interruption;
 use plan::{Job, Plan};
-pub use progress::Effort;
-pub use push::{Action, Target, push};
+pub use progress::DryRunCounts;
+pub use push::{PushAction, push};
 use records::Records;
-use request::{End, Place};
-use scheduler::{Event, Scheduler};
+use request::{BuildContext, JobResult};
+use scheduler::{BuildEvent, Scheduler};
 pub use screen::Screen;
+pub use ssh::SshTarget;
 
 use crate::preview::Preview;
 use crate::text::terminal::to_stderr;
 
 /// How to build.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct BuildOptions {
     /// How many systems at once.
     pub jobs: NonZeroUsize,
     /// Only to look what there is to do; nothing is recorded.
@@ -48,7 +49,7 @@ pub struct Options {
     pub verbose: bool,
 }
 
-impl Options {
+impl BuildOptions {
     /// As many at once as there are cores, but not more than four: each evaluation of a NixOS configuration takes one
     /// to two gigabytes of memory.
     pub fn default_jobs() -> NonZeroUsize {
@@ -59,7 +60,7 @@ impl Options {
 
 /// What came of one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum BuildOutcome {
     /// Its system is in this machine's store, and recorded.
     Built {
         /// The system.
@@ -68,11 +69,11 @@ pub enum Outcome {
         comparable: bool,
     },
     /// Its system would be there after this.
-    WouldBuild(Effort),
+    WouldBuild(DryRunCounts),
     /// It has no system.
     Failed {
         /// Why not, in short.
-        essence: String,
+        reason: String,
         /// Where all is that Nix said of it.
         log: Option<PathBuf>,
     },
@@ -82,27 +83,31 @@ pub enum Outcome {
 
 /// What came of all.
 #[derive(Debug, Default)]
-pub struct Results {
+pub struct BuildResults {
     /// The machines for which something could be published.
-    pub machines: BTreeMap<HostName, Outcome>,
+    pub machines: BTreeMap<HostName, BuildOutcome>,
     /// The stores to which it couldn't be copied, and why.
     pub uncopied: Vec<(String, String)>,
     /// Whether somebody wanted to stop.
     pub is_interrupted: bool,
 }
 
-impl Results {
+impl BuildResults {
     /// Whether all is as it should be.
     pub fn are_good(&self) -> bool {
-        let is_good =
-            |outcome: &Outcome| matches!(outcome, Outcome::Built { .. } | Outcome::WouldBuild(_));
+        let is_good = |outcome: &BuildOutcome| {
+            matches!(
+                outcome,
+                BuildOutcome::Built { .. } | BuildOutcome::WouldBuild(_)
+            )
+        };
         self.machines.values().all(is_good) && self.uncopied.is_empty() && !self.is_interrupted
     }
 
     /// The systems that were built, each once.
     pub fn systems(&self) -> Vec<&SystemPath> {
         let systems = self.machines.values().filter_map(|outcome| match outcome {
-            Outcome::Built { system, .. } => Some(system),
+            BuildOutcome::Built { system, .. } => Some(system),
             _ => None,
         });
         let distinct: BTreeMap<_, _> = systems.map(|system| (system.as_str(), system)).collect();
@@ -132,14 +137,14 @@ pub fn require_nix(command: &str) -> anyhow::Result<()> {
 pub fn build(
     preview: &Preview,
     fleet: &Path,
-    options: &Options,
+    options: &BuildOptions,
     screen: &mut Screen<'_>,
-) -> anyhow::Result<Results> {
+) -> anyhow::Result<BuildResults> {
     let plan = Plan::of(preview);
     let interruption = Interruption::watch()?;
-    let bench = BuildFolder::new()?;
-    let place = Place {
-        bench: &bench,
+    let build_folder = BuildFolder::new()?;
+    let context = BuildContext {
+        build_folder: &build_folder,
         fleet: &preview.folder,
         options,
         interruption: &interruption,
@@ -154,29 +159,29 @@ pub fn build(
         dry_run: options.dry_run,
         rows: rows(&plan),
         screen,
-        results: Results::default(),
+        results: BuildResults::default(),
     };
     builder.screen.begin(builder.rows.keys());
-    Scheduler::new(&plan, place).run(&mut |event| builder.hear(event))?;
+    Scheduler::new(&plan, context).run(&mut |event| builder.handle(event))?;
     builder.screen.draw(true)?;
     let mut results = builder.results;
-    complain(&results, screen)?;
-    results.uncopied = copy::fill(&results.systems(), options, &interruption, screen)?;
-    results.is_interrupted = interruption.is_wanted();
+    print_failures(&results, screen)?;
+    results.uncopied = copy::copy_to_stores(&results.systems(), options, &interruption, screen)?;
+    results.is_interrupted = interruption.is_requested();
     Ok(results)
 }
 
 /// Says why machines have no system, once for those that have the same reason.
-fn complain(results: &Results, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+fn print_failures(results: &BuildResults, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let mut reasons: BTreeMap<&str, (Vec<&HostName>, Option<&Path>)> = BTreeMap::new();
     for (name, outcome) in &results.machines {
-        if let Outcome::Failed { essence, log } = outcome {
-            let (names, first_log) = reasons.entry(essence).or_default();
+        if let BuildOutcome::Failed { reason, log } = outcome {
+            let (names, first_log) = reasons.entry(reason).or_default();
             names.push(name);
             *first_log = first_log.or(log.as_deref());
         }
     }
-    for (essence, (names, log)) in reasons {
+    for (reason, (names, log)) in reasons {
         let what = match names.as_slice() {
             [name] => format!("{name} has no new system:"),
             names => {
@@ -184,9 +189,9 @@ fn complain(results: &Results, screen: &mut Screen<'_>) -> anyhow::Result<()> {
                 format!("{} have no new system:", names.join(", "))
             }
         };
-        screen.fail(&what, essence)?;
+        screen.print_error(&what, reason)?;
         if let Some(log) = log {
-            screen.say(&format!("  All that Nix said: {}", log.display()))?;
+            screen.print_line(&format!("  All that Nix said: {}", log.display()))?;
         }
     }
     Ok(())
@@ -206,79 +211,86 @@ struct SystemBuilder<'a, 's, 'o> {
     dry_run: bool,
     rows: BTreeMap<HostName, usize>,
     screen: &'s mut Screen<'o>,
-    results: Results,
+    results: BuildResults,
 }
 
 impl SystemBuilder<'_, '_, '_> {
-    fn hear(&mut self, event: Event) -> anyhow::Result<()> {
+    fn handle(&mut self, event: BuildEvent) -> anyhow::Result<()> {
         match event {
-            Event::Turned(job, activity) => {
+            BuildEvent::StepChanged(job, step) => {
                 let machines: Vec<_> = self.plan.jobs[job]
                     .names()
                     .map(|name| self.rows[name])
                     .collect();
-                self.screen.turn(&machines, &activity)?;
+                self.screen.set_step(&machines, &step)?;
             }
-            Event::Said(job, line) => to_stderr(&format!("{}> {line}", self.plan.jobs[job].host())),
-            Event::Ended(job, end) => self.end(job, &end)?,
-            Event::Tick => {}
+            BuildEvent::Output(job, line) => {
+                to_stderr(&format!("{}> {line}", self.plan.jobs[job].host()))
+            }
+            BuildEvent::Finished(job, result) => self.finish(job, &result)?,
+            BuildEvent::Tick => {}
         }
         self.screen.draw(false)?;
         Ok(())
     }
 
-    fn end(&mut self, job: usize, end: &End) -> anyhow::Result<()> {
+    fn finish(&mut self, job: usize, result: &JobResult) -> anyhow::Result<()> {
         let job = &self.plan.jobs[job];
         for manifest in &job.machines {
-            let outcome = match self.keep(job, manifest, end) {
+            let outcome = match self.outcome(job, manifest, result) {
                 Ok(outcome) => outcome,
-                Err(_) if self.interruption.is_wanted() => Outcome::Interrupted,
-                Err(error) => Outcome::Failed {
-                    essence: format!("{error:#}"),
+                Err(_) if self.interruption.is_requested() => BuildOutcome::Interrupted,
+                Err(error) => BuildOutcome::Failed {
+                    reason: format!("{error:#}"),
                     log: None,
                 },
             };
             let name = manifest.host();
-            self.screen.end(self.rows[name], &outcome)?;
+            self.screen.set_outcome(self.rows[name], &outcome)?;
             self.results.machines.insert(name.clone(), outcome);
         }
         Ok(())
     }
 
     /// Keeps what came of a machine.
-    fn keep(&self, job: &Job<'_>, manifest: &Manifest, end: &End) -> anyhow::Result<Outcome> {
-        let failed = |essence: &str, log| Outcome::Failed {
-            essence: essence.to_owned(),
+    fn outcome(
+        &self,
+        job: &Job<'_>,
+        manifest: &Manifest,
+        result: &JobResult,
+    ) -> anyhow::Result<BuildOutcome> {
+        let failed = |reason: &str, log| BuildOutcome::Failed {
+            reason: reason.to_owned(),
             log,
         };
-        Ok(match end {
-            End::Built(system) => {
+        Ok(match result {
+            JobResult::Built(system) => {
                 let is_pinned = self.plan.trees[job.tree].is_pinned;
                 // Whoever moves its inputs by itself builds another system of the same generation.
                 let moves = manifest.policy().terms().self_update;
                 let comparable = is_pinned && !moves && job.terms.nix_args.keep_inputs();
                 self.records
-                    .keep(manifest, system, comparable, self.interruption)?;
-                Outcome::Built {
+                    .record(manifest, system, comparable, self.interruption)?;
+                BuildOutcome::Built {
                     system: system.clone(),
                     comparable,
                 }
             }
-            End::WouldBuild(effort) => Outcome::WouldBuild(*effort),
-            End::Failed { essence, log } => {
-                let mut essence = essence.clone();
+            JobResult::WouldBuild(counts) => BuildOutcome::WouldBuild(*counts),
+            JobResult::Failed { reason, log } => {
+                let mut reason = reason.clone();
                 let taken_back = match self.dry_run {
                     true => Ok(()),
-                    false => self.records.take_back(manifest),
+                    false => self.records.remove(manifest),
                 };
                 if let Err(error) = taken_back {
-                    essence += &format!("\n{error:#}");
+                    reason += &format!("\n{error:#}");
                 }
                 let keep_log = |log: &PathBuf| self.records.keep_log(manifest.host(), log).ok();
-                failed(&essence, log.as_ref().and_then(keep_log))
+                failed(&reason, log.as_ref().and_then(keep_log))
             }
-            End::NotTried(reason) => failed(reason, None),
-            End::Interrupted => Outcome::Interrupted,
+            JobResult::NotTried(reason) => failed(reason, None),
+            JobResult::Interrupted => BuildOutcome::Interrupted,
         })
     }
 }

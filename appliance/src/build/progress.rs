@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What is being done for a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Activity {
+pub(super) enum BuildStep {
     /// Others are built first.
     Waiting,
     /// Its configuration is laid before Nix, and understood by it.
@@ -15,21 +15,21 @@ pub(super) enum Activity {
     Building(String),
 }
 
-impl Activity {
+impl BuildStep {
     /// What a line of Nix's output says is being done now; none if it says nothing of that.
     pub(super) fn of(line: &str) -> Option<Self> {
         let first_path = || line.split('\'').nth(1);
         if line.starts_with("building '") {
             let name = name(first_path()?);
-            return Some(Activity::Building(
+            return Some(BuildStep::Building(
                 name.strip_suffix(".drv").unwrap_or(name).to_owned(),
             ));
         }
         if line.starts_with("copying path '") {
-            return Some(Activity::Fetching(name(first_path()?).to_owned()));
+            return Some(BuildStep::Fetching(name(first_path()?).to_owned()));
         }
         if line.starts_with("downloading '") {
-            return Some(Activity::Fetching(first_path()?.to_owned()));
+            return Some(BuildStep::Fetching(first_path()?.to_owned()));
         }
         None
     }
@@ -37,18 +37,18 @@ impl Activity {
     /// Its name alone.
     pub(super) fn phase(&self) -> &'static str {
         match self {
-            Activity::Waiting => "waiting",
-            Activity::Evaluating => "evaluating",
-            Activity::Fetching(_) => "fetching",
-            Activity::Building(_) => "building",
+            BuildStep::Waiting => "waiting",
+            BuildStep::Evaluating => "evaluating",
+            BuildStep::Fetching(_) => "fetching",
+            BuildStep::Building(_) => "building",
         }
     }
 
     /// What it is about, as Nix names it.
     pub(super) fn subject(&self) -> &str {
         match self {
-            Activity::Waiting | Activity::Evaluating => "",
-            Activity::Fetching(subject) | Activity::Building(subject) => subject,
+            BuildStep::Waiting | BuildStep::Evaluating => "",
+            BuildStep::Fetching(subject) | BuildStep::Building(subject) => subject,
         }
     }
 }
@@ -61,7 +61,7 @@ fn name(path: &str) -> &str {
 
 /// How much Nix would do, as it says when it only looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Effort {
+pub struct DryRunCounts {
     /// How many derivations it would build.
     pub to_build: usize,
     /// How many paths it would fetch.
@@ -70,13 +70,13 @@ pub struct Effort {
 
 /// Adds up the lines of a dry run.
 #[derive(Debug, Default)]
-pub(super) struct EffortCount {
-    effort: Effort,
+pub(super) struct DryRunParser {
+    counts: DryRunCounts,
     /// Whether the paths that follow would be fetched rather than built.
     fetches: bool,
 }
 
-impl EffortCount {
+impl DryRunParser {
     /// Takes the next line.
     pub(super) fn add(&mut self, line: &str) {
         if line.starts_with("th") && line.contains("will be built") {
@@ -84,19 +84,19 @@ impl EffortCount {
         } else if line.starts_with("th") && line.contains("will be fetched") {
             self.fetches = true;
         } else if line.starts_with("  /") && self.fetches {
-            self.effort.to_fetch += 1;
+            self.counts.to_fetch += 1;
         } else if line.starts_with("  /") && line.ends_with(".drv") {
-            self.effort.to_build += 1;
+            self.counts.to_build += 1;
         }
     }
 
     /// What it came to.
-    pub(super) fn effort(&self) -> Effort {
-        self.effort
+    pub(super) fn counts(&self) -> DryRunCounts {
+        self.counts
     }
 }
 
-impl fmt::Display for Effort {
+impl fmt::Display for DryRunCounts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.to_build, self.to_fetch) {
             (0, 0) => formatter.write_str("nothing to do"),
@@ -127,23 +127,23 @@ mod tests {
                 "https://example.org/a.tar.gz",
             ),
         ] {
-            let activity = Activity::of(&line).unwrap();
-            assert_eq!((activity.phase(), activity.subject()), (phase, subject));
+            let step = BuildStep::of(&line).unwrap();
+            assert_eq!((step.phase(), step.subject()), (phase, subject));
         }
-        assert_eq!(Activity::of("linux> building 'x'"), None);
+        assert_eq!(BuildStep::of("linux> building 'x'"), None);
         assert_eq!(
-            Activity::of("building 'unended"),
-            Some(Activity::Building("unended".into()))
+            BuildStep::of("building 'unended"),
+            Some(BuildStep::Building("unended".into()))
         );
     }
 
     #[test]
     fn a_dry_run_is_added_up() {
-        let mut count = EffortCount::default();
+        let mut count = DryRunParser::default();
         let said = "warning: something\nthese 2 derivations will be built:\n  /nix/store/x-a.drv\n  /nix/store/x-b.drv\n\
                     this path will be fetched (1.00 MiB download, 4.00 MiB unpacked):\n  /nix/store/x-c";
         said.lines().for_each(|line| count.add(line));
-        assert_eq!(count.effort().to_string(), "2 to build, 1 to fetch");
-        assert_eq!(Effort::default().to_string(), "nothing to do");
+        assert_eq!(count.counts().to_string(), "2 to build, 1 to fetch");
+        assert_eq!(DryRunCounts::default().to_string(), "nothing to do");
     }
 }

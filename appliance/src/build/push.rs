@@ -1,8 +1,5 @@
 //! Brings a system to its machine by hand, for the one time when waiting isn't possible.
 
-use std::fmt;
-use std::str::FromStr;
-
 use anyhow::{Context, anyhow, bail, ensure};
 use bento_nix::activation::{self, exit_codes};
 use bento_protocol::{HostName, SystemPath};
@@ -11,36 +8,14 @@ use clap::ValueEnum;
 use super::copy::copy;
 use super::interruption::Interruption;
 use super::screen::Screen;
-use super::ssh::SshMachine;
+use super::ssh::{SshMachine, SshTarget};
 use crate::text::sanitise::one_line;
-
-/// Where ssh finds a machine, such as `root@web.example.org`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target(String);
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"@._-:[]%".contains(&byte);
-        match !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
-            true => Ok(Target(text.to_owned())),
-            false => Err("name a machine as ssh does, such as root@web.example.org".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
 
 const PROFILE: &str = "/nix/var/nix/profiles/system";
 
 /// What a machine does with a system that it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Action {
+pub enum PushAction {
     /// Runs it now; the next boot leads back to what it had
     Test,
     /// Runs it now, and boots it from now on
@@ -58,7 +33,7 @@ pub enum Action {
 pub fn push(
     host: &HostName,
     system: &SystemPath,
-    (target, action): (&Target, Action),
+    (target, action): (&SshTarget, PushAction),
     confirm: &dyn Fn(&str) -> anyhow::Result<bool>,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<bool> {
@@ -71,7 +46,7 @@ pub fn push(
     );
     let as_it_is = || format!("nothing was brought to {target}, which stays as it is");
     // Not for longer: whoever is asked must be able to end it all with Ctrl-C.
-    let asked = question(
+    let asked = prepare_question(
         &SshMachine::new(target, &Interruption::watch()?),
         host,
         system,
@@ -82,37 +57,37 @@ pub fn push(
     }
     let interruption = Interruption::watch()?;
     let remote = SshMachine::new(target, &interruption);
-    screen.say(&format!("Copying {system} to {target}"))?;
+    screen.print_line(&format!("Copying {system} to {target}"))?;
     let store = format!("ssh://{target}");
     copy(&[system], &store, &interruption, &mut |_| {}).map_err(|error| {
         anyhow!("can't copy {system} to {target}, which stays as it is: {error}")
     })?;
-    if action != Action::Boot {
+    if action != PushAction::Boot {
         test(&remote, system, screen)?;
-        screen.say(&format!("{target} runs {system} now."))?;
+        screen.print_line(&format!("{target} runs {system} now."))?;
     }
-    if action != Action::Test {
+    if action != PushAction::Test {
         let runs = match action {
-            Action::Boot => "runs what it ran".to_owned(),
+            PushAction::Boot => "runs what it ran".to_owned(),
             _ => format!("runs {system} now"),
         };
         boot(&remote, system, screen).with_context(|| {
             format!("{target} {runs}, and whether it boots {system} isn't sure")
         })?;
-        screen.say(&format!("{target} boots {system} from now on."))?;
+        screen.print_line(&format!("{target} boots {system} from now on."))?;
     }
     Ok(true)
 }
 
 /// Looks whether this is a machine that takes systems, and asks whether it should take this one.
-fn question(
+fn prepare_question(
     remote: &SshMachine<'_>,
     host: &HostName,
     system: &SystemPath,
-    action: Action,
+    action: PushAction,
 ) -> anyhow::Result<String> {
     let target = remote.target();
-    let found = remote.look()?;
+    let found = remote.probe()?;
     ensure!(
         found.user == "0",
         "only root may switch {target}: name it as root@…"
@@ -130,9 +105,9 @@ fn question(
         false => format!(", which calls itself {:?},", found.name),
     };
     let what = match action {
-        Action::Test => "run it now, until the next boot",
-        Action::Switch => "run it now, and boot it from now on",
-        Action::Boot => "boot it from now on",
+        PushAction::Test => "run it now, until the next boot",
+        PushAction::Switch => "run it now, and boot it from now on",
+        PushAction::Boot => "boot it from now on",
     };
     let running = one_line(&found.runs, usize::MAX);
     Ok(format!(
@@ -176,7 +151,7 @@ fn boot(
     system: &SystemPath,
     screen: &mut Screen<'_>,
 ) -> anyhow::Result<()> {
-    let (status, said) = remote.ask(&format!("nix-env -p {PROFILE} --set '{system}'"))?;
+    let (status, said) = remote.run(&format!("nix-env -p {PROFILE} --set '{system}'"))?;
     ensure!(
         status.success(),
         "its profile can't be set, so that it boots what it booted before: {}",
@@ -193,20 +168,5 @@ fn boot(
             "it is in the profile, but switch-to-configuration boot {}",
             activation::meaning(status)
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_no_option_and_no_command() {
-        for good in ["web", "root@web.example.org", "root@[fe80::1%eth0]"] {
-            assert!(good.parse::<Target>().is_ok(), "{good}");
-        }
-        for bad in ["", "-oProxyCommand=x", "a b", "a;b", "a$(b)", "a/b"] {
-            assert!(bad.parse::<Target>().is_err(), "{bad}");
-        }
     }
 }

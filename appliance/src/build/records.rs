@@ -29,7 +29,7 @@ pub(super) struct Records<'a> {
 
 impl Records<'_> {
     /// Records what came out of a machine's generation, and keeps it from being collected as garbage.
-    pub(super) fn keep(
+    pub(super) fn record(
         &self,
         manifest: &Manifest,
         system: &SystemPath,
@@ -37,7 +37,7 @@ impl Records<'_> {
         interruption: &Interruption,
     ) -> anyhow::Result<()> {
         let host = manifest.host();
-        self.ignore_what_is_ours()
+        self.write_gitignore()
             .and_then(|()| atomic_file::remove(&self.log(host)))
             .with_context(|| self.failed())?;
         self.link(host, system, interruption)?;
@@ -63,7 +63,7 @@ impl Records<'_> {
     }
 
     /// Takes back what is recorded of a machine's generation: its build has failed.
-    pub(super) fn take_back(&self, manifest: &Manifest) -> anyhow::Result<()> {
+    pub(super) fn remove(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let host = manifest.host();
         let before = Build::of(self.folder, host).ok().flatten();
         if before.is_none_or(|before| before.generation != manifest.generation()) {
@@ -75,7 +75,7 @@ impl Records<'_> {
 
     /// Keeps what Nix said of a machine's build; gives the place.
     pub(super) fn keep_log(&self, host: &HostName, log: &Path) -> io::Result<PathBuf> {
-        self.ignore_what_is_ours()?;
+        self.write_gitignore()?;
         let place = self.log(host);
         place.parent().map_or(Ok(()), fs::create_dir_all)?;
         fs::copy(log, &place)?;
@@ -116,7 +116,7 @@ impl Records<'_> {
     }
 
     /// Lets git leave out what is of use on this machine alone.
-    fn ignore_what_is_ours(&self) -> io::Result<()> {
+    fn write_gitignore(&self) -> io::Result<()> {
         let folder = self.path.join(FOLDER);
         fs::create_dir_all(&folder)?;
         match fs::File::create_new(folder.join(".gitignore")) {

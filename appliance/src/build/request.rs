@@ -9,24 +9,24 @@ use anyhow::{Context, anyhow};
 use bento_nix::{Kind, Order, Tail, flake_command};
 use bento_protocol::SystemPath;
 
-use super::Options;
+use super::BuildOptions;
 use super::build_folder::BuildFolder;
 use super::interruption::Interruption;
 use super::plan::{Job, Tree};
-use super::progress::{Activity, Effort, EffortCount};
+use super::progress::{BuildStep, DryRunCounts, DryRunParser};
 use crate::scan::FleetFolder;
 
 /// What a build, or a look at one, came to.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum JobResult {
     /// There is a system. A link in the bench keeps it from being collected as garbage until the work is over.
     Built(SystemPath),
     /// There would be one after this.
-    WouldBuild(Effort),
+    WouldBuild(DryRunCounts),
     /// Nix said why there is none.
     Failed {
         /// What it said, in short.
-        essence: String,
+        reason: String,
         /// All that it said; none if it wasn't asked.
         log: Option<PathBuf>,
     },
@@ -38,27 +38,29 @@ pub(super) enum End {
 
 /// Where builds are made.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    pub(super) bench: &'a BuildFolder,
+pub(super) struct BuildContext<'a> {
+    pub(super) build_folder: &'a BuildFolder,
     pub(super) fleet: &'a FleetFolder,
-    pub(super) options: &'a Options,
+    pub(super) options: &'a BuildOptions,
     pub(super) interruption: &'a Interruption,
 }
 
 /// What is heard of a build while it goes on.
-pub(super) trait Listener {
+pub(super) trait EventSink {
     /// Something else is being done.
-    fn turns_to(&mut self, activity: Activity);
+    fn step(&mut self, step: BuildStep);
     /// A line of Nix's output.
-    fn hears(&mut self, line: &str);
+    fn line(&mut self, line: &str);
 }
 
-impl Place<'_> {
+impl BuildContext<'_> {
     /// Lays a tree before Nix; gives the folder.
-    pub(super) fn lay(&self, number: usize, tree: &Tree<'_>) -> Result<PathBuf, String> {
+    pub(super) fn write_tree(&self, number: usize, tree: &Tree<'_>) -> Result<PathBuf, String> {
         let name = format!("tree-{number}");
-        let laid = self.bench.lay(&name, self.fleet, &tree.host_preview.tree);
-        laid.map_err(|error| format!("{error:#}"))
+        let written = self
+            .build_folder
+            .write_tree(&name, self.fleet, &tree.host_preview.tree);
+        written.map_err(|error| format!("{error:#}"))
     }
 
     /// Which systems a flake holds, as Nix says; none if it doesn't answer: why not, the build itself says best.
@@ -88,14 +90,14 @@ impl Place<'_> {
         number: usize,
         job: &Job<'_>,
         config: &Path,
-        listener: &mut dyn Listener,
-    ) -> End {
-        let end = self.try_build(number, job, config, listener);
-        let end = end.unwrap_or_else(|error| End::NotTried(format!("{error:#}")));
-        if self.interruption.is_wanted() && !matches!(end, End::Built(_)) {
-            return End::Interrupted;
+        sink: &mut dyn EventSink,
+    ) -> JobResult {
+        let result = self.try_build(number, job, config, sink);
+        let result = result.unwrap_or_else(|error| JobResult::NotTried(format!("{error:#}")));
+        if self.interruption.is_requested() && !matches!(result, JobResult::Built(_)) {
+            return JobResult::Interrupted;
         }
-        end
+        result
     }
 
     fn try_build(
@@ -103,10 +105,10 @@ impl Place<'_> {
         number: usize,
         job: &Job<'_>,
         config: &Path,
-        listener: &mut dyn Listener,
-    ) -> anyhow::Result<End> {
-        let link = self.bench.path(&format!("system-{number}"));
-        let log = self.bench.path(&format!("log-{number}"));
+        sink: &mut dyn EventSink,
+    ) -> anyhow::Result<JobResult> {
+        let link = self.build_folder.path(&format!("system-{number}"));
+        let log = self.build_folder.path(&format!("log-{number}"));
         // Where it lies now says nothing to anybody.
         let kind = Kind::of(config).map_err(|_| {
             anyhow!("there is neither a flake.nix nor a configuration.nix at the top of its folder")
@@ -125,12 +127,12 @@ impl Place<'_> {
             command.arg("--dry-run");
         }
         let program = command.get_program().to_string_lossy().into_owned();
-        let mut said = Said::new(&log)?;
+        let mut said = NixOutput::new(&log)?;
         let status = self.interruption.run(command, &mut |line| {
             said.push(line);
-            listener.hears(line);
-            if let Some(activity) = Activity::of(line) {
-                listener.turns_to(activity);
+            sink.line(line);
+            if let Some(step) = BuildStep::of(line) {
+                sink.step(step);
             }
         })?;
         said.finish(&program, status, &log, &link, self.options.dry_run)
@@ -138,19 +140,19 @@ impl Place<'_> {
 }
 
 /// All that Nix said.
-struct Said {
+struct NixOutput {
     file: BufWriter<File>,
     tail: Tail,
-    effort: EffortCount,
+    counts: DryRunParser,
 }
 
-impl Said {
+impl NixOutput {
     fn new(log: &Path) -> anyhow::Result<Self> {
         let file = File::create(log).with_context(|| format!("can't write {}", log.display()))?;
-        Ok(Said {
+        Ok(NixOutput {
             file: BufWriter::new(file),
             tail: Tail::default(),
-            effort: EffortCount::default(),
+            counts: DryRunParser::default(),
         })
     }
 
@@ -158,7 +160,7 @@ impl Said {
         // A full disk is no reason to stop listening: its end is told in any case.
         let _ = writeln!(self.file, "{line}");
         self.tail.push(line);
-        self.effort.add(line);
+        self.counts.add(line);
     }
 
     fn finish(
@@ -168,9 +170,9 @@ impl Said {
         log: &Path,
         link: &Path,
         dry_run: bool,
-    ) -> anyhow::Result<End> {
-        let failed = |error: anyhow::Error| End::Failed {
-            essence: format!("{error:#}"),
+    ) -> anyhow::Result<JobResult> {
+        let failed = |error: anyhow::Error| JobResult::Failed {
+            reason: format!("{error:#}"),
             log: Some(log.to_owned()),
         };
         // The whole of it is a service, no condition.
@@ -180,12 +182,12 @@ impl Said {
         }
         let _ = fs::remove_file(log);
         if dry_run {
-            return Ok(End::WouldBuild(self.effort.effort()));
+            return Ok(JobResult::WouldBuild(self.counts.counts()));
         }
         Ok(match bento_nix::system(link) {
-            Ok(system) => End::Built(system),
-            Err(error) => End::Failed {
-                essence: format!("{error:#}"),
+            Ok(system) => JobResult::Built(system),
+            Err(error) => JobResult::Failed {
+                reason: format!("{error:#}"),
                 log: None,
             },
         })

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::plan::{Job, Plan};
-use super::progress::Activity;
-use super::request::{End, Listener, Place};
+use super::progress::BuildStep;
+use super::request::{BuildContext, EventSink, JobResult};
 
 /// How often the time that builds have taken is shown anew.
 const TICK: Duration = Duration::from_millis(200);
@@ -19,38 +19,38 @@ const WAITING_LINES: usize = 64;
 
 /// What happens in the scheduler, about the job of a number.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum BuildEvent {
     /// Something else is being done.
-    Turned(usize, Activity),
+    StepChanged(usize, BuildStep),
     /// Nix said a line.
-    Said(usize, String),
+    Output(usize, String),
     /// It is over.
-    Ended(usize, Box<End>),
+    Finished(usize, Box<JobResult>),
     /// Some time has passed.
     Tick,
 }
 
 /// Which systems a flake holds, once somebody has asked; none if Nix didn't answer.
-type Answer = Arc<OnceLock<Option<Vec<String>>>>;
+type FlakeSystems = Arc<OnceLock<Option<Vec<String>>>>;
 
 /// The builds of a plan.
 #[derive(Debug)]
 pub(super) struct Scheduler<'a> {
     plan: &'a Plan<'a>,
-    place: Place<'a>,
+    context: BuildContext<'a>,
     /// Each tree laid before Nix, when its first job came.
-    laid: Vec<OnceLock<Result<PathBuf, String>>>,
+    configs: Vec<OnceLock<Result<PathBuf, String>>>,
     /// Which systems a flake holds, asked once for each tree and the arguments with which it is built.
-    systems: Mutex<BTreeMap<(usize, &'a [String]), Answer>>,
+    systems: Mutex<BTreeMap<(usize, &'a [String]), FlakeSystems>>,
     next: AtomicUsize,
 }
 
 impl<'a> Scheduler<'a> {
-    pub(super) fn new(plan: &'a Plan<'a>, place: Place<'a>) -> Self {
+    pub(super) fn new(plan: &'a Plan<'a>, context: BuildContext<'a>) -> Self {
         Scheduler {
             plan,
-            place,
-            laid: plan.trees.iter().map(|_| OnceLock::new()).collect(),
+            context,
+            configs: plan.trees.iter().map(|_| OnceLock::new()).collect(),
             systems: Mutex::default(),
             next: AtomicUsize::new(0),
         }
@@ -60,72 +60,70 @@ impl<'a> Scheduler<'a> {
     /// ended, and the first failure is given.
     pub(super) fn run(
         &self,
-        happens: &mut dyn FnMut(Event) -> anyhow::Result<()>,
+        handle: &mut dyn FnMut(BuildEvent) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let workers = self.place.options.jobs.get().min(self.plan.jobs.len());
+        let workers = self.context.options.jobs.get().min(self.plan.jobs.len());
         thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(WAITING_LINES);
             for _ in 0..workers {
                 let sender = sender.clone();
-                scope.spawn(move || self.work(&sender));
+                scope.spawn(move || self.run_worker(&sender));
             }
             drop(sender);
             let mut result = Ok(());
             loop {
                 let event = match receiver.recv_timeout(TICK) {
                     Ok(event) => event,
-                    Err(RecvTimeoutError::Timeout) => Event::Tick,
+                    Err(RecvTimeoutError::Timeout) => BuildEvent::Tick,
                     Err(RecvTimeoutError::Disconnected) => return result,
                 };
                 if result.is_ok() {
-                    result = happens(event);
+                    result = handle(event);
                     if result.is_err() {
-                        self.place.interruption.want();
+                        self.context.interruption.request();
                     }
                 }
             }
         })
     }
 
-    fn work(&self, sender: &SyncSender<Event>) {
+    fn run_worker(&self, sender: &SyncSender<BuildEvent>) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = self.plan.jobs.get(number) else {
                 return;
             };
-            let end = self.make(number, job, sender);
+            let result = self.run_job(number, job, sender);
             // Whoever listens does so until all are through.
-            let _ = sender.send(Event::Ended(number, Box::new(end)));
+            let _ = sender.send(BuildEvent::Finished(number, Box::new(result)));
         }
     }
 
-    fn make(&self, number: usize, job: &Job<'a>, sender: &SyncSender<Event>) -> End {
-        if self.place.interruption.is_wanted() {
-            return End::Interrupted;
+    fn run_job(&self, number: usize, job: &Job<'a>, sender: &SyncSender<BuildEvent>) -> JobResult {
+        if self.context.interruption.is_requested() {
+            return JobResult::Interrupted;
         }
-        let _ = sender.send(Event::Turned(number, Activity::Evaluating));
+        let _ = sender.send(BuildEvent::StepChanged(number, BuildStep::Evaluating));
         let tree = &self.plan.trees[job.tree];
-        let laid = self.laid[job.tree].get_or_init(|| self.place.lay(job.tree, tree));
-        let config = match laid {
+        let written =
+            self.configs[job.tree].get_or_init(|| self.context.write_tree(job.tree, tree));
+        let config = match written {
             Ok(config) => config,
-            Err(error) => return End::NotTried(error.clone()),
+            Err(error) => return JobResult::NotTried(error.clone()),
         };
-        if let Some(missing) = self.missing(job, config) {
-            return End::Failed {
-                essence: missing,
-                log: None,
-            };
+        if let Some(reason) = self.missing_system(job, config) {
+            return JobResult::Failed { reason, log: None };
         }
-        let mut listener = EventSender {
+        let mut sink = JobSink {
             number,
-            tells_lines: self.place.options.verbose,
+            verbose: self.context.options.verbose,
             sender,
         };
-        self.place.build(number, job, config, &mut listener)
+        self.context.build(number, job, config, &mut sink)
     }
 
     /// What to say if the flake doesn't hold the job's system.
-    fn missing(&self, job: &Job<'a>, config: &std::path::Path) -> Option<String> {
+    fn missing_system(&self, job: &Job<'a>, config: &std::path::Path) -> Option<String> {
         // What other arguments make of a flake only the build itself can say.
         if !self.plan.trees[job.tree].is_flake || !job.terms.nix_args.keep_inputs() {
             return None;
@@ -136,7 +134,7 @@ impl<'a> Scheduler<'a> {
             Arc::clone(systems.entry((job.tree, arguments)).or_default())
         };
         let systems = asked
-            .get_or_init(|| self.place.systems(config, arguments))
+            .get_or_init(|| self.context.systems(config, arguments))
             .as_ref()?;
         let attribute = bento_nix::attribute(job.host(), job.terms);
         if systems.iter().any(|name| name == attribute) {
@@ -154,20 +152,22 @@ impl<'a> Scheduler<'a> {
 }
 
 /// Passes on what is heard of one job.
-struct EventSender<'a> {
+struct JobSink<'a> {
     number: usize,
-    tells_lines: bool,
-    sender: &'a SyncSender<Event>,
+    verbose: bool,
+    sender: &'a SyncSender<BuildEvent>,
 }
 
-impl Listener for EventSender<'_> {
-    fn turns_to(&mut self, activity: Activity) {
-        let _ = self.sender.send(Event::Turned(self.number, activity));
+impl EventSink for JobSink<'_> {
+    fn step(&mut self, step: BuildStep) {
+        let _ = self.sender.send(BuildEvent::StepChanged(self.number, step));
     }
 
-    fn hears(&mut self, line: &str) {
-        if self.tells_lines {
-            let _ = self.sender.send(Event::Said(self.number, line.to_owned()));
+    fn line(&mut self, line: &str) {
+        if self.verbose {
+            let _ = self
+                .sender
+                .send(BuildEvent::Output(self.number, line.to_owned()));
         }
     }
 }

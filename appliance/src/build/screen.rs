@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use bento_protocol::HostName;
 
-use super::Outcome;
-use super::progress::Activity;
-use super::table::{self, Row, Standing};
+use super::BuildOutcome;
+use super::progress::BuildStep;
+use super::table::{self, Row, RowState};
 use crate::text::sanitise::is_shown;
 use crate::text::terminal::{Colour, Terminal, legible, paint};
 
@@ -52,7 +52,7 @@ impl<'a> Screen<'a> {
         self.rows = names
             .map(|name| Row {
                 name: name.to_string(),
-                standing: Standing::Active(Activity::Waiting),
+                state: RowState::Active(BuildStep::Waiting),
                 took: None,
             })
             .collect();
@@ -60,37 +60,41 @@ impl<'a> Screen<'a> {
     }
 
     /// Something else is being done for these machines.
-    pub(super) fn turn(&mut self, machines: &[usize], activity: &Activity) -> std::io::Result<()> {
+    pub(super) fn set_step(&mut self, machines: &[usize], step: &BuildStep) -> std::io::Result<()> {
         let now = Instant::now();
-        let mut says = Vec::new();
+        let mut changed = Vec::new();
         for index in machines {
             self.began[*index].get_or_insert(now);
             let row = &mut self.rows[*index];
-            let is_new = match &row.standing {
-                Standing::Active(before) => before.phase() != activity.phase(),
+            let is_new = match &row.state {
+                RowState::Active(before) => before.phase() != step.phase(),
                 _ => true,
             };
-            row.standing = Standing::Active(activity.clone());
+            row.state = RowState::Active(step.clone());
             if is_new {
-                says.push(row.name.clone());
+                changed.push(row.name.clone());
             }
         }
-        if self.is_live || says.is_empty() {
+        if self.is_live || changed.is_empty() {
             return Ok(());
         }
-        writeln!(self.output, "{}: {}", says.join(", "), activity.phase())?;
+        writeln!(self.output, "{}: {}", changed.join(", "), step.phase())?;
         self.output.flush()
     }
 
     /// It is over for a machine.
-    pub(super) fn end(&mut self, machine: usize, outcome: &Outcome) -> std::io::Result<()> {
+    pub(super) fn set_outcome(
+        &mut self,
+        machine: usize,
+        outcome: &BuildOutcome,
+    ) -> std::io::Result<()> {
         let row = &mut self.rows[machine];
         row.took = self.began[machine].take().map(|began| began.elapsed());
-        row.standing = match outcome {
-            Outcome::Built { system, .. } => Standing::Built(system.to_string()),
-            Outcome::WouldBuild(effort) => Standing::WouldBuild(*effort),
-            Outcome::Failed { essence, .. } => Standing::Failed(essence.clone()),
-            Outcome::Interrupted => Standing::Interrupted,
+        row.state = match outcome {
+            BuildOutcome::Built { system, .. } => RowState::Built(system.to_string()),
+            BuildOutcome::WouldBuild(counts) => RowState::WouldBuild(*counts),
+            BuildOutcome::Failed { reason, .. } => RowState::Failed(reason.clone()),
+            BuildOutcome::Interrupted => RowState::Interrupted,
         };
         if self.is_live {
             return Ok(());
@@ -98,15 +102,17 @@ impl<'a> Screen<'a> {
         let took = row.took.map(table::elapsed).unwrap_or_default();
         let name = &row.name;
         match outcome {
-            Outcome::Built { system, .. } => {
+            BuildOutcome::Built { system, .. } => {
                 writeln!(self.output, "{name}: built {system} in {took}")?;
             }
-            Outcome::WouldBuild(effort) => {
-                writeln!(self.output, "{name}: evaluated in {took}: {effort}")?;
+            BuildOutcome::WouldBuild(counts) => {
+                writeln!(self.output, "{name}: evaluated in {took}: {counts}")?;
             }
-            Outcome::Failed { .. } if took.is_empty() => writeln!(self.output, "{name}: failed")?,
-            Outcome::Failed { .. } => writeln!(self.output, "{name}: failed after {took}")?,
-            Outcome::Interrupted => writeln!(self.output, "{name}: interrupted")?,
+            BuildOutcome::Failed { .. } if took.is_empty() => {
+                writeln!(self.output, "{name}: failed")?
+            }
+            BuildOutcome::Failed { .. } => writeln!(self.output, "{name}: failed after {took}")?,
+            BuildOutcome::Interrupted => writeln!(self.output, "{name}: interrupted")?,
         }
         self.output.flush()
     }
@@ -156,10 +162,10 @@ impl<'a> Screen<'a> {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn fail(&mut self, what: &str, essence: &str) -> std::io::Result<()> {
+    pub fn print_error(&mut self, what: &str, reason: &str) -> std::io::Result<()> {
         let mark = paint("error:", Colour::Red, self.terminal);
         writeln!(self.output, "{mark} {what}")?;
-        for line in essence.lines() {
+        for line in reason.lines() {
             let line: String = line.chars().map(harmless).collect();
             writeln!(self.output, "{}", format!("  {line}").trim_end())?;
         }
@@ -170,7 +176,7 @@ impl<'a> Screen<'a> {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn say(&mut self, line: &str) -> std::io::Result<()> {
+    pub fn print_line(&mut self, line: &str) -> std::io::Result<()> {
         writeln!(self.output, "{line}")?;
         self.output.flush()
     }

@@ -1,13 +1,14 @@
 //! A machine that is reached by ssh.
 
+use std::fmt;
 use std::process::{Command, ExitStatus};
+use std::str::FromStr;
 
 use anyhow::{Context, bail};
 use bento_nix::{Tail, activation};
 use bento_protocol::{RunId, SystemPath};
 
 use super::interruption::Interruption;
-use super::push::Target;
 use super::screen::Screen;
 use crate::text::sanitise::one_line;
 
@@ -15,26 +16,49 @@ use crate::text::sanitise::one_line;
 const SSH_FAILED: i32 = 255;
 /// So that a machine that doesn't answer, or doesn't any more, isn't waited for without an end. What NIX_SSHOPTS says
 /// counts before.
-const PATIENCE: &str = "-o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
+const SSH_TIMEOUTS: &str =
+    "-o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
 /// What comes before is the other side's welcome: a banner, or what a shell says when it starts.
-const BEGINS: &str = "bento-answer:";
+const ANSWER_MARK: &str = "bento-answer:";
 /// What is looked at, each in a line of its own, so that nothing else that is said is taken for it.
-const LOOK: [(&str, &str); 4] = [
+const PROBE: [(&str, &str); 4] = [
     ("user", "id -u"),
     ("name", "uname -n"),
     ("runs", "readlink -e /run/current-system"),
     ("nix-store", "command -v nix-store"),
 ];
 
+/// Where ssh finds a machine, such as `root@web.example.org`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshTarget(String);
+
+impl FromStr for SshTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"@._-:[]%".contains(&byte);
+        match !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
+            true => Ok(SshTarget(text.to_owned())),
+            false => Err("name a machine as ssh does, such as root@web.example.org".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for SshTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 /// A machine, and who may end what is asked of it.
 pub(super) struct SshMachine<'a> {
-    target: &'a Target,
+    target: &'a SshTarget,
     interruption: &'a Interruption,
 }
 
 /// What a machine says of itself; empty where it has none.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct SshProbe {
     /// The number of the user who may log in.
     pub(super) user: String,
     pub(super) name: String,
@@ -47,18 +71,18 @@ pub(super) struct Found {
 /// The options of ssh for all connections to a machine, as `nix copy` and nixos-rebuild take them.
 pub(super) fn ssh_options() -> String {
     let wanted = std::env::var("NIX_SSHOPTS").unwrap_or_default();
-    format!("{wanted} {PATIENCE}")
+    format!("{wanted} {SSH_TIMEOUTS}")
 }
 
 impl<'a> SshMachine<'a> {
-    pub(super) fn new(target: &'a Target, interruption: &'a Interruption) -> Self {
+    pub(super) fn new(target: &'a SshTarget, interruption: &'a Interruption) -> Self {
         SshMachine {
             target,
             interruption,
         }
     }
 
-    pub(super) fn target(&self) -> &'a Target {
+    pub(super) fn target(&self) -> &'a SshTarget {
         self.target
     }
 
@@ -66,10 +90,10 @@ impl<'a> SshMachine<'a> {
     ///
     /// # Errors
     /// When it can't be reached, or doesn't answer as a shell does.
-    pub(super) fn look(&self) -> anyhow::Result<Found> {
-        let questions = LOOK.map(|(key, command)| format!("printf '{key}='; {command} || echo"));
-        let (status, said) = self.ask(&format!("{}; true", questions.join("; ")))?;
-        match Found::read(&said) {
+    pub(super) fn probe(&self) -> anyhow::Result<SshProbe> {
+        let questions = PROBE.map(|(key, command)| format!("printf '{key}='; {command} || echo"));
+        let (status, said) = self.run(&format!("{}; true", questions.join("; ")))?;
+        match SshProbe::read(&said) {
             Some(found) if status.success() => Ok(found),
             _ => bail!(
                 "{} doesn't answer as a shell does: {}",
@@ -103,18 +127,18 @@ impl<'a> SshMachine<'a> {
              systemctl reset-failed '{unit}' 2>/dev/null; [ \"$how\" = 1 ] || code=1; exit \"$code\"",
             words.join(" ")
         );
-        let (status, said) = self.ask(&command).with_context(|| {
+        let (status, said) = self.run(&command).with_context(|| {
             format!(
                 "nobody waits any more for switch-to-configuration {action} on {target}, which goes on there if it \
                  had begun: `journalctl --unit={unit}` shows it, and {system} is there, so that it can be brought again"
             )
         })?;
-        let log = self.ask(&format!(
+        let log = self.run(&format!(
             "journalctl --sync; journalctl --quiet --output=cat --unit='{unit}'"
         ));
         let log = log.map(|(_, log)| log).unwrap_or_default();
         for line in said.lines().chain(log.lines()) {
-            screen.say(&format!("{target}> {}", one_line(line, usize::MAX)))?;
+            screen.print_line(&format!("{target}> {}", one_line(line, usize::MAX)))?;
         }
         Ok(status)
     }
@@ -123,19 +147,19 @@ impl<'a> SshMachine<'a> {
     ///
     /// # Errors
     /// When ssh can't be run, or the connection fails.
-    pub(super) fn ask(&self, line: &str) -> anyhow::Result<(ExitStatus, String)> {
+    pub(super) fn run(&self, line: &str) -> anyhow::Result<(ExitStatus, String)> {
         let mut command = Command::new("ssh");
         command.args(ssh_options().split_whitespace());
         command.arg(self.target.to_string());
-        command.arg(format!("echo; echo {BEGINS}; {line}"));
+        command.arg(format!("echo; echo {ANSWER_MARK}; {line}"));
         // Not all of it, if there is no end to what it says.
         let mut said = Tail::default();
         let status = self.interruption.run(command, &mut |line| match line {
-            BEGINS => said = Tail::default(),
+            ANSWER_MARK => said = Tail::default(),
             line => said.push(line),
         })?;
         let said = said.text();
-        if self.interruption.is_wanted() {
+        if self.interruption.is_requested() {
             bail!("interrupted");
         }
         if status.code() == Some(SSH_FAILED) || status.code().is_none() {
@@ -149,15 +173,15 @@ impl<'a> SshMachine<'a> {
     }
 }
 
-impl Found {
+impl SshProbe {
     fn read(said: &str) -> Option<Self> {
         let value = |key: &str| {
             let lines = said.lines().rev();
             let mut values = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             values.next().map(str::to_owned)
         };
-        let [user, name, runs, nix_store] = LOOK.map(|(key, _)| value(key));
-        Some(Found {
+        let [user, name, runs, nix_store] = PROBE.map(|(key, _)| value(key));
+        Some(SshProbe {
             user: user?,
             name: name?,
             runs: runs?,
@@ -171,22 +195,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_target_is_no_option_and_no_command() {
+        for good in ["web", "root@web.example.org", "root@[fe80::1%eth0]"] {
+            assert!(good.parse::<SshTarget>().is_ok(), "{good}");
+        }
+        for bad in ["", "-oProxyCommand=x", "a b", "a;b", "a$(b)", "a/b"] {
+            assert!(bad.parse::<SshTarget>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_a_machine_says_besides_is_no_answer() {
-        let found = Found {
+        let found = SshProbe {
             user: "0".to_owned(),
             name: "web".to_owned(),
             runs: "/nix/store/x".to_owned(),
             nix_store: String::new(),
         };
         let said = "\n1000\nWelcome\nuser=nobody\n\nuser=0\n\nname=web\nruns=/nix/store/x\nnix-store=\n\nbye\n";
-        assert_eq!(Found::read(said), Some(found));
+        assert_eq!(SshProbe::read(said), Some(found));
         for refusal in [
             "",
             "\n\n",
             "This account is currently not available.\n",
             "user=0\nname=web\n",
         ] {
-            assert_eq!(Found::read(refusal), None, "{refusal:?}");
+            assert_eq!(SshProbe::read(refusal), None, "{refusal:?}");
         }
     }
 }

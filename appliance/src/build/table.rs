@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::progress::{Activity, Effort};
+use super::progress::{BuildStep, DryRunCounts};
 use crate::status::table::cut;
 use crate::text::sanitise::one_line;
 use crate::text::terminal::{Colour, Terminal, paint};
@@ -13,20 +13,20 @@ pub(super) struct Row {
     /// Its name.
     pub(super) name: String,
     /// How it stands with it.
-    pub(super) standing: Standing,
+    pub(super) state: RowState,
     /// How long it has taken; none while it waits.
     pub(super) took: Option<Duration>,
 }
 
 /// How it stands with a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum RowState {
     /// It is being worked on, or waits for that.
-    Active(Activity),
+    Active(BuildStep),
     /// Its system is there, at this path.
     Built(String),
     /// Its system would be there after this.
-    WouldBuild(Effort),
+    WouldBuild(DryRunCounts),
     /// There is no system, for this reason.
     Failed(String),
     /// Somebody wanted to stop.
@@ -40,44 +40,44 @@ const PHASE: usize = "interrupted".len();
 /// A detail isn't shown in fewer characters than this.
 const SHORTEST_DETAIL: usize = 8;
 
-impl Standing {
+impl RowState {
     fn phase(&self) -> &'static str {
         match self {
-            Standing::Active(activity) => activity.phase(),
-            Standing::Built(_) => "built",
-            Standing::WouldBuild(_) => "evaluated",
-            Standing::Failed(_) => "failed",
-            Standing::Interrupted => "interrupted",
+            RowState::Active(step) => step.phase(),
+            RowState::Built(_) => "built",
+            RowState::WouldBuild(_) => "evaluated",
+            RowState::Failed(_) => "failed",
+            RowState::Interrupted => "interrupted",
         }
     }
 
     fn detail(&self) -> String {
         match self {
-            Standing::Active(activity) => one_line(activity.subject(), usize::MAX),
-            Standing::Built(system) => system.clone(),
-            Standing::WouldBuild(effort) => effort.to_string(),
-            Standing::Failed(essence) => one_line(essence, usize::MAX),
-            Standing::Interrupted => String::new(),
+            RowState::Active(step) => one_line(step.subject(), usize::MAX),
+            RowState::Built(system) => system.clone(),
+            RowState::WouldBuild(counts) => counts.to_string(),
+            RowState::Failed(reason) => one_line(reason, usize::MAX),
+            RowState::Interrupted => String::new(),
         }
     }
 
     fn symbol(&self) -> (char, Option<Colour>) {
         match self {
-            Standing::Active(Activity::Waiting) => ('·', None),
-            Standing::Active(_) => ('…', Some(Colour::Blue)),
-            Standing::Built(_) | Standing::WouldBuild(_) => ('✓', Some(Colour::Green)),
-            Standing::Failed(_) => ('✗', Some(Colour::Red)),
-            Standing::Interrupted => ('!', Some(Colour::Yellow)),
+            RowState::Active(BuildStep::Waiting) => ('·', None),
+            RowState::Active(_) => ('…', Some(Colour::Blue)),
+            RowState::Built(_) | RowState::WouldBuild(_) => ('✓', Some(Colour::Green)),
+            RowState::Failed(_) => ('✗', Some(Colour::Red)),
+            RowState::Interrupted => ('!', Some(Colour::Yellow)),
         }
     }
 
     /// What is looked at first where not all fits.
-    fn urgency(&self) -> u8 {
+    fn display_order(&self) -> u8 {
         match self {
-            Standing::Active(Activity::Waiting) => 2,
-            Standing::Active(_) => 0,
-            Standing::Failed(_) | Standing::Interrupted => 1,
-            Standing::Built(_) | Standing::WouldBuild(_) => 3,
+            RowState::Active(BuildStep::Waiting) => 2,
+            RowState::Active(_) => 0,
+            RowState::Failed(_) | RowState::Interrupted => 1,
+            RowState::Built(_) | RowState::WouldBuild(_) => 3,
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn render(rows: &[Row], lines: usize, terminal: Terminal) -> Vec<Stri
         return rows.iter().map(|row| line(row, width, terminal)).collect();
     }
     let mut shown: Vec<usize> = (0..rows.len()).collect();
-    shown.sort_by_key(|index| rows[*index].standing.urgency());
+    shown.sort_by_key(|index| rows[*index].state.display_order());
     let hidden = shown.split_off(lines.saturating_sub(1));
     shown.sort_unstable();
     let shown = shown.into_iter().map(|index| &rows[index]);
@@ -106,7 +106,7 @@ fn rest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     let mut all = 0;
     for row in rows {
         all += 1;
-        let phase = row.standing.phase();
+        let phase = row.state.phase();
         match counts.iter_mut().find(|(counted, _)| *counted == phase) {
             Some((_, count)) => *count += 1,
             None => counts.push((phase, 1)),
@@ -122,10 +122,10 @@ fn rest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
 }
 
 fn line(row: &Row, width: usize, terminal: Terminal) -> String {
-    let (symbol, colour) = row.standing.symbol();
+    let (symbol, colour) = row.state.symbol();
     let took = row.took.map(elapsed).unwrap_or_default();
     let head = format!("{symbol} {:width$}{GAP}", row.name);
-    let phase = format!("{:PHASE$}", row.standing.phase());
+    let phase = format!("{:PHASE$}", row.state.phase());
     let time = format!("{GAP}{took:>7}{GAP}");
     // The last column stays empty: a terminal may go to the next line when it is written to.
     let columns = terminal.columns.saturating_sub(1);
@@ -139,7 +139,7 @@ fn line(row: &Row, width: usize, terminal: Terminal) -> String {
     };
     let detail = match columns - taken {
         room if room < SHORTEST_DETAIL => String::new(),
-        room => cut(&row.standing.detail(), room),
+        room => cut(&row.state.detail(), room),
     };
     format!("{head}{phase}{time}{detail}").trim_end().to_owned()
 }
@@ -165,10 +165,10 @@ mod tests {
 
     use super::*;
 
-    fn row(name: &str, standing: Standing) -> Row {
+    fn row(name: &str, state: RowState) -> Row {
         Row {
             name: name.to_owned(),
-            standing,
+            state,
             took: Some(Duration::from_secs(75)),
         }
     }
@@ -182,13 +182,13 @@ mod tests {
     }
 
     fn rows() -> Vec<Row> {
-        let building = Activity::Building("linux-6.6 — größer".to_owned());
+        let building = BuildStep::Building("linux-6.6 — größer".to_owned());
         vec![
-            row("a", Standing::Built("/nix/store/x-system".to_owned())),
-            row("bee", Standing::Active(building)),
-            row("c", Standing::Failed("error: a\n  b\u{1b}[2J".to_owned())),
-            row("d", Standing::Active(Activity::Waiting)),
-            row("e", Standing::Active(Activity::Waiting)),
+            row("a", RowState::Built("/nix/store/x-system".to_owned())),
+            row("bee", RowState::Active(building)),
+            row("c", RowState::Failed("error: a\n  b\u{1b}[2J".to_owned())),
+            row("d", RowState::Active(BuildStep::Waiting)),
+            row("e", RowState::Active(BuildStep::Waiting)),
         ]
     }
 

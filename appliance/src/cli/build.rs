@@ -14,7 +14,7 @@ use super::completion;
 use super::fleet_folder::FleetFolderOption;
 use super::prompt::ConfirmOption;
 use crate::build;
-use crate::build::{Action, Options, Outcome, Results, Screen, Target};
+use crate::build::{BuildOptions, BuildOutcome, BuildResults, PushAction, Screen, SshTarget};
 use crate::preview::Preview;
 use crate::problem::{Problem, lines};
 use crate::text::terminal::{Colour, Terminal, paint};
@@ -42,10 +42,10 @@ pub struct Build {
     json: bool,
     /// Bring the one machine's system to it over ssh, as in root@web.example.org, for when waiting isn't possible
     #[arg(long, value_name = "HOST", conflicts_with_all = ["dry_run", "json"])]
-    target: Option<Target>,
+    target: Option<SshTarget>,
     /// What it does with it there
-    #[arg(long, value_enum, requires = "target", default_value_t = Action::Test)]
-    action: Action,
+    #[arg(long, value_enum, requires = "target", default_value_t = PushAction::Test)]
+    action: PushAction,
     #[command(flatten)]
     confirm: ConfirmOption,
     #[command(flatten)]
@@ -68,8 +68,8 @@ impl Build {
         let fleet = self.folder.find()?;
         let preview = Preview::make(&fleet, &self.names)?;
         build::require_nix("build")?;
-        let options = Options {
-            jobs: self.jobs.unwrap_or_else(Options::default_jobs),
+        let options = BuildOptions {
+            jobs: self.jobs.unwrap_or_else(BuildOptions::default_jobs),
             dry_run: self.dry_run,
             copy_to: self.copy_to.clone(),
             verbose: self.verbose,
@@ -82,15 +82,15 @@ impl Build {
         let mut screen = Screen::new(shown, terminal, self.verbose);
         for line in lines(&preview.problems) {
             let mark = paint("error:", Colour::Red, terminal);
-            screen.say(&format!("{mark} {line}"))?;
+            screen.print_line(&format!("{mark} {line}"))?;
         }
         let results = build::build(&preview, &fleet, &options, &mut screen)?;
-        screen.say(&summary(&preview, &results))?;
+        screen.print_line(&summary(&preview, &results))?;
         let is_good = results.are_good() && preview.problems.is_empty();
         if let (Some(target), true) = (&self.target, is_good)
             && !self.push(target, &results, &mut screen)?
         {
-            screen.say("Nothing was brought there.")?;
+            screen.print_line("Nothing was brought there.")?;
             return Ok(ExitCode::FAILURE);
         }
         if self.json {
@@ -111,15 +111,15 @@ impl Build {
     /// Brings the one machine its system, if that is wanted.
     fn push(
         &self,
-        target: &Target,
-        results: &Results,
+        target: &SshTarget,
+        results: &BuildResults,
         screen: &mut Screen<'_>,
     ) -> anyhow::Result<bool> {
         let built = results
             .machines
             .iter()
             .find_map(|(name, outcome)| match outcome {
-                Outcome::Built { system, .. } => Some((name, system)),
+                BuildOutcome::Built { system, .. } => Some((name, system)),
                 _ => None,
             });
         let Some((host, system)) = built else {
@@ -131,18 +131,25 @@ impl Build {
 }
 
 /// What came of all, in one line.
-fn summary(preview: &Preview, results: &Results) -> String {
-    let count = |is: fn(&Outcome) -> bool| results.machines.values().filter(|it| is(it)).count();
+fn summary(preview: &Preview, results: &BuildResults) -> String {
+    let count =
+        |is: fn(&BuildOutcome) -> bool| results.machines.values().filter(|it| is(it)).count();
     let stopped = preview.machines.values().filter(|it| it.is_none()).count();
     let counts = [
-        (count(|it| matches!(it, Outcome::Built { .. })), "built"),
         (
-            count(|it| matches!(it, Outcome::WouldBuild(_))),
+            count(|it| matches!(it, BuildOutcome::Built { .. })),
+            "built",
+        ),
+        (
+            count(|it| matches!(it, BuildOutcome::WouldBuild(_))),
             "evaluated",
         ),
-        (count(|it| matches!(it, Outcome::Failed { .. })), "failed"),
         (
-            count(|it| matches!(it, Outcome::Interrupted)),
+            count(|it| matches!(it, BuildOutcome::Failed { .. })),
+            "failed",
+        ),
+        (
+            count(|it| matches!(it, BuildOutcome::Interrupted)),
             "interrupted",
         ),
         (stopped, "can't be published"),
@@ -191,7 +198,7 @@ struct Uncopied<'a> {
 }
 
 impl<'a> Findings<'a> {
-    fn of(preview: &'a Preview, results: &'a Results) -> Self {
+    fn of(preview: &'a Preview, results: &'a BuildResults) -> Self {
         let hosts = preview.machines.iter().map(|(name, host_preview)| {
             let generation = host_preview.as_ref().map(|it| it.manifest.generation());
             Finding::of(name, generation, results.machines.get(name))
@@ -212,7 +219,7 @@ impl<'a> Finding<'a> {
     fn of(
         name: &'a HostName,
         generation: Option<GenerationId>,
-        outcome: Option<&'a Outcome>,
+        outcome: Option<&'a BuildOutcome>,
     ) -> Self {
         let mut finding = Finding {
             name,
@@ -227,22 +234,22 @@ impl<'a> Finding<'a> {
         };
         match outcome {
             None => {}
-            Some(Outcome::Built { system, comparable }) => {
+            Some(BuildOutcome::Built { system, comparable }) => {
                 finding.outcome = "built";
                 finding.system = Some(system);
                 finding.comparable = Some(*comparable);
             }
-            Some(Outcome::WouldBuild(effort)) => {
+            Some(BuildOutcome::WouldBuild(effort)) => {
                 finding.outcome = "evaluated";
                 finding.to_build = Some(effort.to_build);
                 finding.to_fetch = Some(effort.to_fetch);
             }
-            Some(Outcome::Failed { essence, log }) => {
+            Some(BuildOutcome::Failed { reason, log }) => {
                 finding.outcome = "failed";
-                finding.error = Some(essence);
+                finding.error = Some(reason);
                 finding.log = log.as_ref();
             }
-            Some(Outcome::Interrupted) => finding.outcome = "interrupted",
+            Some(BuildOutcome::Interrupted) => finding.outcome = "interrupted",
         }
         finding
     }

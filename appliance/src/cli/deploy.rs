@@ -13,7 +13,7 @@ use super::fleet_folder::unwritable;
 use super::prompt::ConfirmOption;
 use super::remote::ApplianceOption;
 use crate::build;
-use crate::build::{Options, Outcome, Screen};
+use crate::build::{BuildOptions, BuildOutcome, Screen};
 use crate::check::Findings;
 use crate::fleet::{FILE_NAME, Fleet, When};
 use crate::preview::Preview;
@@ -256,8 +256,8 @@ impl Deployment<'_> {
             .machines
             .retain(|name, _| unbuilt.contains(name));
         let mut screen = Screen::new(&mut *self.output, Terminal::of_output(), false);
-        let options = Options {
-            jobs: Options::default_jobs(),
+        let options = BuildOptions {
+            jobs: BuildOptions::default_jobs(),
             dry_run: false,
             copy_to: Vec::new(),
             verbose: false,
@@ -268,7 +268,7 @@ impl Deployment<'_> {
             self.news.clear();
             return Ok(());
         }
-        let is_failed = |outcome: &Outcome| !matches!(outcome, Outcome::Built { .. });
+        let is_failed = |outcome: &BuildOutcome| !matches!(outcome, BuildOutcome::Built { .. });
         let failed = results
             .machines
             .iter()

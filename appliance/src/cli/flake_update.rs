@@ -13,7 +13,7 @@ use super::fleet_folder::FleetFolderOption;
 use crate::build;
 use crate::build::Screen;
 use crate::lock_files;
-use crate::lock_files::{LockUpdater, Outcome};
+use crate::lock_files::{LockOutcome, LockUpdater};
 use crate::preview::Preview;
 use crate::text::terminal::{Colour, Terminal, paint};
 
@@ -77,7 +77,7 @@ impl FlakeUpdate {
         let mut screen = Screen::new(output, terminal, true);
         for problem in &preview.problems {
             let mark = paint("error:", Colour::Red, terminal);
-            screen.say(&format!("{mark} {problem}"))?;
+            screen.print_line(&format!("{mark} {problem}"))?;
         }
         let mut flakes = lock_files::flakes(&preview);
         let updater = LockUpdater::new(&fleet, &preview)?;
@@ -87,30 +87,31 @@ impl FlakeUpdate {
         let (mut moved, mut unchanged, mut failed) = (0, 0, 0);
         for flake in &flakes {
             if updater.is_interrupted() {
-                screen.say("Interrupted: what is told of above is done.")?;
+                screen.print_line("Interrupted: what is told of above is done.")?;
                 return Ok(ExitCode::from(INTERRUPTED));
             }
             let title = flake.title();
             match flake.update(&self.inputs, &updater) {
-                Ok(Outcome::Moved(moves)) => {
+                Ok(LockOutcome::Moved(moves)) => {
                     moved += 1;
-                    screen.say(&title)?;
+                    screen.print_line(&title)?;
                     for line in moves {
-                        screen.say(&format!("  {line}"))?;
+                        screen.print_line(&format!("  {line}"))?;
                     }
                 }
-                Ok(Outcome::Unchanged) => {
+                Ok(LockOutcome::Unchanged) => {
                     unchanged += 1;
-                    screen.say(&format!("{title}: nothing moved"))?;
+                    screen.print_line(&format!("{title}: nothing moved"))?;
                 }
-                Ok(Outcome::Unconcerned) => {}
+                Ok(LockOutcome::NotAffected) => {}
                 Err(_) if updater.is_interrupted() => {
-                    screen.say("Interrupted: what is told of above is done.")?;
+                    screen.print_line("Interrupted: what is told of above is done.")?;
                     return Ok(ExitCode::from(INTERRUPTED));
                 }
                 Err(error) => {
                     failed += 1;
-                    screen.fail(&format!("{title} stays as it was:"), &format!("{error:#}"))?;
+                    screen
+                        .print_error(&format!("{title} stays as it was:"), &format!("{error:#}"))?;
                 }
             }
         }
@@ -123,7 +124,7 @@ impl FlakeUpdate {
         let counts: Vec<_> = counts
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
-        screen.say(&match counts.as_slice() {
+        screen.print_line(&match counts.as_slice() {
             [] if self.hosts.is_empty() => "The fleet has no flake: nothing to do.".to_owned(),
             [] => "None of these machines has a flake: nothing to do.".to_owned(),
             counts => format!("Lock files: {}.", counts.join(", ")),

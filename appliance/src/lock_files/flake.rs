@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use bento_nix::{LOCK_FILE, Tail, add_options, flake_command, reference, update_lock};
 use bento_protocol::{Area, HostName};
 
-use super::{Lock, LockUpdater, Outcome, named};
+use super::{Lock, LockOutcome, LockUpdater, named};
 use crate::fleet::Host;
 use crate::preview::HostPreview;
 use crate::scan::FleetFolder;
@@ -28,7 +28,7 @@ pub struct Flake<'a> {
     /// Where its flake.nix really lies.
     file: Option<PathBuf>,
     /// Whether another flake.nix has the same lock file.
-    has_rival: bool,
+    has_conflict: bool,
     /// What it has pinned, or would, if that was asked.
     inputs: Option<Result<Lock, String>>,
 }
@@ -58,12 +58,12 @@ impl<'a> Flake<'a> {
             lock,
             is_published: published.is_some(),
             file: find("flake.nix").map(|file| file.real.clone()),
-            has_rival: false,
+            has_conflict: false,
             inputs: None,
         }
     }
 
-    pub(super) fn share_with(&mut self, name: &'a HostName) {
+    pub(super) fn add_host(&mut self, name: &'a HostName) {
         self.hosts.push(name);
     }
 
@@ -73,10 +73,10 @@ impl<'a> Flake<'a> {
     }
 
     /// Takes note of another flake: each would throw away what the other has pinned in a lock file of both.
-    pub(super) fn meet(&mut self, other: &mut Self) {
-        let are_rivals = self.lock == other.lock;
-        self.has_rival |= are_rivals;
-        other.has_rival |= are_rivals;
+    pub(super) fn mark_conflict(&mut self, other: &mut Self) {
+        let is_conflict = self.lock == other.lock;
+        self.has_conflict |= is_conflict;
+        other.has_conflict |= is_conflict;
     }
 
     pub(super) fn inputs(&self) -> Option<&Result<Lock, String>> {
@@ -94,12 +94,12 @@ impl<'a> Flake<'a> {
     }
 
     /// Asks Nix for its inputs, pinned or not.
-    pub(super) fn look_at_inputs(&mut self, updater: &LockUpdater<'_>) {
-        let look = || {
-            let config = self.laid(updater)?;
+    pub(super) fn read_inputs(&mut self, updater: &LockUpdater<'_>) {
+        let find = || {
+            let config = self.config(updater)?;
             let mut command = flake_command(&["flake", "metadata", "--json"]);
             command.arg(reference(&config)).arg("--no-write-lock-file");
-            let said = self.ask(updater, command)?;
+            let said = self.run_nix(updater, command)?;
             #[derive(serde::Deserialize)]
             struct Metadata {
                 locks: Lock,
@@ -110,22 +110,26 @@ impl<'a> Flake<'a> {
                 .context("what Nix says of it isn't understood")?;
             anyhow::Ok(metadata.locks)
         };
-        self.inputs = Some(look().map_err(|error| format!("{error:#}")));
+        self.inputs = Some(find().map_err(|error| format!("{error:#}")));
     }
 
     /// Moves its lock file on: these inputs, or all if none is named.
     ///
     /// # Errors
     /// When Nix can't, or its lock file can't be read or written.
-    pub fn update(&self, inputs: &[String], updater: &LockUpdater<'_>) -> anyhow::Result<Outcome> {
-        if self.has_rival {
+    pub fn update(
+        &self,
+        inputs: &[String],
+        updater: &LockUpdater<'_>,
+    ) -> anyhow::Result<LockOutcome> {
+        if self.has_conflict {
             bail!(
                 "{} is the lock file of another flake.nix as well, and each would throw away what the other has pinned: \
                  give each a lock file of its own",
                 self.lock.display()
             );
         }
-        let concerned: Vec<String> = match &self.inputs {
+        let affected: Vec<String> = match &self.inputs {
             Some(Err(error)) => return Err(anyhow!("{error}")),
             Some(Ok(lock)) => {
                 let has = |input: &&String| lock.has(input);
@@ -133,8 +137,8 @@ impl<'a> Flake<'a> {
             }
             None => Vec::new(),
         };
-        if !inputs.is_empty() && concerned.is_empty() {
-            return Ok(Outcome::Unconcerned);
+        if !inputs.is_empty() && affected.is_empty() {
+            return Ok(LockOutcome::NotAffected);
         }
         let place = updater.path.join(&self.lock);
         ensure!(
@@ -142,16 +146,16 @@ impl<'a> Flake<'a> {
             "{} isn't published: what names it in .gitignore, .bentoignore or `exclude` keeps it from the machines",
             place.display()
         );
-        let laid = self.laid(updater)?.join(LOCK_FILE);
-        let before = read(&laid)?;
-        let config = self.laid(updater)?;
-        self.ask(
+        let lock_file = self.config(updater)?.join(LOCK_FILE);
+        let before = read(&lock_file)?;
+        let config = self.config(updater)?;
+        self.run_nix(
             updater,
-            update_lock(updater.nix.as_ref(), &config, &concerned),
+            update_lock(updater.nix.as_ref(), &config, &affected),
         )?;
-        let after = read(&laid)?;
+        let after = read(&lock_file)?;
         let (Some(after), false) = (&after, after == before) else {
-            return Ok(Outcome::Unchanged);
+            return Ok(LockOutcome::Unchanged);
         };
         let understood = |text: &str| {
             Lock::parse(text).with_context(|| format!("{} isn't understood", place.display()))
@@ -165,25 +169,25 @@ impl<'a> Flake<'a> {
         );
         replace(&place, after.as_bytes())
             .with_context(|| format!("can't write {}", place.display()))?;
-        Ok(Outcome::Moved(
+        Ok(LockOutcome::Moved(
             moves.iter().map(ToString::to_string).collect(),
         ))
     }
 
     /// Where it lies before Nix, laid at the first time.
-    fn laid(&self, updater: &LockUpdater<'_>) -> anyhow::Result<PathBuf> {
+    fn config(&self, updater: &LockUpdater<'_>) -> anyhow::Result<PathBuf> {
         let name = format!("flake-of-{}", self.hosts[0]);
-        let config = updater.bench.path(&name).join(Area::Config.folder());
+        let config = updater.build_folder.path(&name).join(Area::Config.folder());
         if config.exists() {
             return Ok(config);
         }
         updater
-            .bench
-            .lay(&name, updater.folder, &self.host_preview.tree)
+            .build_folder
+            .write_tree(&name, updater.folder, &self.host_preview.tree)
     }
 
     /// Runs Nix, and gives what it said.
-    fn ask(&self, updater: &LockUpdater<'_>, mut command: Command) -> anyhow::Result<String> {
+    fn run_nix(&self, updater: &LockUpdater<'_>, mut command: Command) -> anyhow::Result<String> {
         let terms = self.host_preview.manifest.policy().terms();
         add_options(&mut command, None, &[terms.nix_args.as_slice()]);
         let mut said = Tail::default();

@@ -25,19 +25,19 @@ pub struct LockUpdater<'a> {
     /// The same, held open.
     folder: &'a FleetFolder,
     nix: Option<Version>,
-    bench: BuildFolder,
+    build_folder: BuildFolder,
     interruption: Interruption,
 }
 
 /// What became of a flake's lock file.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum LockOutcome {
     /// It is a new one: each input that moved, as text.
     Moved(Vec<String>),
     /// It is what it was.
     Unchanged,
     /// It has none of the inputs that were to be moved.
-    Unconcerned,
+    NotAffected,
 }
 
 impl<'a> LockUpdater<'a> {
@@ -51,13 +51,13 @@ impl<'a> LockUpdater<'a> {
             folder: &preview.folder,
             nix: bento_nix::version(),
             interruption: Interruption::watch()?,
-            bench: BuildFolder::new()?,
+            build_folder: BuildFolder::new()?,
         })
     }
 
     /// Whether somebody wants to stop.
     pub fn is_interrupted(&self) -> bool {
-        self.interruption.is_wanted()
+        self.interruption.is_requested()
     }
 
     /// Makes sure that each of these inputs is one of some flake. A flake whose inputs can't be found out counts as one
@@ -70,7 +70,7 @@ impl<'a> LockUpdater<'a> {
             return Ok(());
         }
         for flake in &mut *flakes {
-            flake.look_at_inputs(self);
+            flake.read_inputs(self);
         }
         let mut locks = Vec::new();
         for flake in &*flakes {
@@ -105,11 +105,13 @@ pub fn flakes(preview: &Preview) -> Vec<Flake<'_>> {
         };
         let flake = Flake::of(name, host, host_preview, &preview.folder);
         if let Some(known) = flakes.iter_mut().find(|it| it.is_same(&flake)) {
-            known.share_with(name);
+            known.add_host(name);
             continue;
         }
         let mut flake = flake;
-        flakes.iter_mut().for_each(|other| flake.meet(other));
+        flakes
+            .iter_mut()
+            .for_each(|other| flake.mark_conflict(other));
         flakes.push(flake);
     }
     flakes
