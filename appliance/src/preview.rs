@@ -75,10 +75,10 @@ impl Preview {
         preview.problems = problems
             .filter(|problem| problem.host.as_ref().is_none_or(is_asked))
             .collect();
-        let mut look = Look::new(&preview.folder);
+        let mut previewer = Previewer::new(&preview.folder);
         for (name, host) in hosts.iter().filter(|(name, _)| is_asked(name)) {
-            let host_preview = look
-                .at(name, host)
+            let host_preview = previewer
+                .host_preview(name, host)
                 .map_err(|problems| preview.problems.extend(problems));
             preview.machines.insert(name.clone(), host_preview.ok());
         }
@@ -98,7 +98,7 @@ impl Preview {
 
 /// One look at a fleet folder. Machines that get the same share all but their ids, so that a thousand of them cost
 /// little more than one.
-struct Look<'a> {
+struct Previewer<'a> {
     folder: &'a FleetFolder,
     sources: Sources<'a>,
     digests: DigestCache,
@@ -109,9 +109,9 @@ struct Look<'a> {
 /// A source, and the patterns that take something of it and bring it back.
 type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
 
-impl<'a> Look<'a> {
+impl<'a> Previewer<'a> {
     fn new(folder: &'a FleetFolder) -> Self {
-        Look {
+        Previewer {
             folder,
             sources: Sources::new(folder, Listings::default()),
             digests: DigestCache::default(),
@@ -119,10 +119,14 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn at(&mut self, name: &HostName, host: &'a Host) -> Result<HostPreview, Vec<Problem>> {
+    fn host_preview(
+        &mut self,
+        name: &HostName,
+        host: &'a Host,
+    ) -> Result<HostPreview, Vec<Problem>> {
         let tree = self.sources.walk(name, host)?;
         let manifest = self.manifest(name, host, &tree);
-        let manifest = manifest.map_err(|error| told(error, name, host))?;
+        let manifest = manifest.map_err(|error| problems_of(error, name, host))?;
         Ok(HostPreview { tree, manifest })
     }
 
@@ -152,7 +156,7 @@ impl<'a> Look<'a> {
     }
 }
 
-fn told(error: ReadError, name: &HostName, host: &Host) -> Vec<Problem> {
+fn problems_of(error: ReadError, name: &HostName, host: &Host) -> Vec<Problem> {
     let problem = match error {
         ReadError::Unreadable(problem) => problem,
         ReadError::Changed(_) | ReadError::Output(_) => {

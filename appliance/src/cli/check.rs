@@ -12,7 +12,7 @@ use super::remote::ApplianceOption;
 use crate::check::{self, large, shared};
 use crate::fleet::FILE_NAME;
 use crate::preview::Preview;
-use crate::preview::change::Changes;
+use crate::preview::change::FleetChanges;
 use crate::problem::Problem;
 use findings::{Detail, Findings};
 
@@ -97,7 +97,7 @@ impl Check {
     }
 
     /// What would be different for whom; none if that isn't asked.
-    fn changes(&self, preview: &Preview) -> Option<anyhow::Result<Changes>> {
+    fn changes(&self, preview: &Preview) -> Option<anyhow::Result<FleetChanges>> {
         let server = preview.fleet.as_ref().map(|fleet| &fleet.server)?;
         if self.offline || (server.admin.is_empty() && !self.appliance.is_here()) {
             return None;

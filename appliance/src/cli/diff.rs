@@ -35,7 +35,7 @@ impl Diff {
     /// # Errors
     /// When the appliance can't be asked, or the fleet has no machine of a given name.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
-        let comparisons = match self.appliance.find()? {
+        let diffs = match self.appliance.find()? {
             Appliance::Here(state, _) => Diffs::read(&state, &self.names)?,
             Appliance::Remote(elsewhere) => {
                 let names = self.names.iter().map(HostName::as_str);
@@ -43,19 +43,19 @@ impl Diff {
             }
         };
         if self.json {
-            let json = serde_json::to_string(&comparisons)?;
+            let json = serde_json::to_string(&diffs)?;
             writeln!(output, "{}", sanitise::plain_json(&json))?;
             return Ok(());
         }
         let terminal = Terminal::of_output();
-        output.write_all(rendering::render(&comparisons, terminal).as_bytes())?;
+        output.write_all(rendering::render(&diffs, terminal).as_bytes())?;
         if !self.no_packages {
             // Asking Nix takes a while, and what is known by now needn't wait for that.
             output.flush()?;
             let fleet = self.appliance.folder().ok();
             let fleet = fleet.and_then(|folder| FleetFolder::open(&folder).ok());
             let built = |name: &HostName, id| built(fleet.as_ref()?, name, id);
-            let packages = packages::compare(&comparisons, &built, terminal);
+            let packages = packages::compare(&diffs, &built, terminal);
             output.write_all(packages.as_bytes())?;
         }
         Ok(())

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::completion;
 use super::{Appliance, ApplianceOption, Remote};
-use crate::logs::{Choice, Entry, History, follow, rendering};
+use crate::logs::{MachineReports, ReportEntry, ReportSelector, follow, rendering};
 use crate::store::paths::State;
 use crate::text::sanitise;
 use crate::text::terminal::Terminal;
@@ -25,7 +25,7 @@ pub struct Logs {
     name: HostName,
     /// Show one report as a whole: its number, the beginning of its run's id, or `latest`
     #[arg(long, value_name = "RUN", conflicts_with_all = ["follow", "count"])]
-    run: Option<Choice>,
+    run: Option<ReportSelector>,
     /// Show the last reports, newest last, and then each that comes, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
@@ -47,18 +47,18 @@ const BEFORE: usize = 10;
 
 /// The document of `bento logs --json`.
 #[derive(Debug, Serialize)]
-struct Listed<'a> {
+struct ReportList<'a> {
     format: Format,
     name: &'a HostName,
-    reports: Vec<Entry>,
+    reports: Vec<ReportEntry>,
 }
 
 /// The document of `bento logs --run … --json`.
 #[derive(Debug, Serialize)]
-struct Shown<'a> {
+struct ReportDocument<'a> {
     format: Format,
     name: &'a HostName,
-    report: Entry,
+    report: ReportEntry,
     log: String,
 }
 
@@ -69,7 +69,7 @@ impl Logs {
     /// When the appliance can't be asked, or there is no such machine or report.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         match self.appliance.find()? {
-            Appliance::Remote(elsewhere) => return self.ask(&elsewhere, output),
+            Appliance::Remote(remote) => return self.relay(&remote, output),
             Appliance::Here(state, _) if self.follow => self.follow(&state, output)?,
             Appliance::Here(state, _) => self.show(&state, output)?,
         }
@@ -77,16 +77,16 @@ impl Logs {
     }
 
     fn show(&self, state: &State, output: &mut dyn Write) -> anyhow::Result<()> {
-        let history = History::open_in_use(state, &self.name)?;
-        if let Some(choice) = &self.run {
-            let report = history.find(choice)?;
-            let log = history.log(&report)?;
+        let reports = MachineReports::open_in_use(state, &self.name)?;
+        if let Some(selector) = &self.run {
+            let report = reports.find(selector)?;
+            let log = reports.log(&report)?;
             if !self.json {
                 let text = rendering::whole(&report, &log, Terminal::of_output());
                 return Ok(output.write_all(text.as_bytes())?);
             }
             return print_json(
-                &Shown {
+                &ReportDocument {
                     format: Format,
                     name: &self.name,
                     report,
@@ -95,11 +95,11 @@ impl Logs {
                 output,
             );
         }
-        history.require_any()?;
-        let entries = history.entries().take(self.count.unwrap_or(usize::MAX));
+        reports.require_any()?;
+        let entries = reports.entries().take(self.count.unwrap_or(usize::MAX));
         if self.json {
             let (format, name, reports) = (Format, &self.name, entries.collect());
-            let listed = Listed {
+            let listed = ReportList {
                 format,
                 name,
                 reports,
@@ -121,7 +121,7 @@ impl Logs {
                 follow::when_input_ends(end);
             }
         };
-        let show = |entry: &Entry| {
+        let show = |entry: &ReportEntry| {
             if self.json {
                 print_json(entry, output)?;
             } else {
@@ -133,7 +133,7 @@ impl Logs {
     }
 
     /// Passes through what another `bento` prints.
-    fn ask(&self, elsewhere: &Remote, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    fn relay(&self, remote: &Remote, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let mut words = vec!["logs".to_owned(), self.name.to_string()];
         words.extend(self.run.iter().map(|run| format!("--run={run}")));
         words.extend(self.count.map(|count| format!("--count={count}")));
@@ -141,14 +141,14 @@ impl Logs {
         if self.follow {
             words.extend(["--follow".to_owned(), "--until-input-ends".to_owned()]);
         }
-        let mut command = elsewhere.bento(words.iter().map(String::as_str));
+        let mut command = remote.bento(words.iter().map(String::as_str));
         command.stdout(Stdio::piped());
         if self.follow {
             command.stdin(Stdio::piped());
         }
         let mut child = command
             .spawn()
-            .with_context(|| elsewhere.failed("can't be run"))?;
+            .with_context(|| remote.failed("can't be run"))?;
         let input = child.stdin.take();
         if self.follow {
             let (sender, end) = mpsc::channel();
@@ -164,12 +164,12 @@ impl Logs {
         }
         let status = child
             .wait()
-            .with_context(|| elsewhere.failed("can't be run"))?;
+            .with_context(|| remote.failed("can't be run"))?;
         match status.code() {
             Some(0) => Ok(ExitCode::SUCCESS),
             // What failed it has said itself.
             Some(1) => Ok(ExitCode::FAILURE),
-            _ => anyhow::bail!("{}", elsewhere.failed(&format!("ended with {status}"))),
+            _ => anyhow::bail!("{}", remote.failed(&format!("ended with {status}"))),
         }
     }
 }

@@ -21,8 +21,8 @@ impl Published {
     /// # Errors
     /// When the appliance can't be asked.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
-        let offer = self.appliance.find()?.offer(&self.names)?;
-        serde_json::to_writer(&mut *output, &offer)?;
+        let published = self.appliance.find()?.published(&self.names)?;
+        serde_json::to_writer(&mut *output, &published)?;
         writeln!(output)?;
         Ok(())
     }

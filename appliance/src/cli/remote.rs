@@ -14,7 +14,7 @@ use signal_hook::consts::SIGPIPE;
 use super::fleet_folder::{FleetFolderOption, read_settings};
 use crate::fleet::{self, FILE_NAME};
 use crate::preview::Preview;
-use crate::preview::change::{Change, Changes, Offer};
+use crate::preview::change::{FleetChanges, HostChange, PublishedGenerations};
 use crate::problem::Problem;
 use crate::store::paths::{Runtime, State};
 use crate::text::terminal::to_stderr;
@@ -129,9 +129,9 @@ impl Appliance {
     ///
     /// # Errors
     /// When it can't be asked.
-    pub fn offer(&self, names: &[HostName]) -> anyhow::Result<Offer> {
+    pub fn published(&self, names: &[HostName]) -> anyhow::Result<PublishedGenerations> {
         match self {
-            Appliance::Here(state, _) => Offer::read(state, names)
+            Appliance::Here(state, _) => PublishedGenerations::read(state, names)
                 .with_context(|| format!("{} can't be read", state.hosts().display())),
             Appliance::Remote(elsewhere) => {
                 let names = names.iter().map(HostName::as_str);
@@ -144,8 +144,8 @@ impl Appliance {
     ///
     /// # Errors
     /// When the appliance can't be asked.
-    pub fn changes(&self, preview: &Preview) -> anyhow::Result<Changes> {
-        let generations = self.offer(&[])?.generations;
+    pub fn changes(&self, preview: &Preview) -> anyhow::Result<FleetChanges> {
+        let generations = self.published(&[])?.generations;
         let is_gone = |name: &&HostName| {
             let fleet = preview.fleet.as_ref();
             fleet.is_some_and(|fleet| !fleet.is_former_name(name)) && !preview.has(name)
@@ -159,11 +159,13 @@ impl Appliance {
         let names: Vec<HostName> = news.iter().map(|new| new.host().clone()).collect();
         let olds = match names.is_empty() {
             true => Vec::new(),
-            false => self.offer(&names)?.manifests,
+            false => self.published(&names)?.manifests,
         };
         let old = |new: &Manifest| olds.iter().find(|old| old.host() == new.host());
-        let machines = news.into_iter().map(|new| Change::between(old(new), new));
-        Ok(Changes {
+        let machines = news
+            .into_iter()
+            .map(|new| HostChange::between(old(new), new));
+        Ok(FleetChanges {
             machines: machines.collect(),
             gone,
         })

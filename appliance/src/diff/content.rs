@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use bento_protocol::{Digest, FilePath};
 use serde::{Deserialize, Serialize};
 
-use super::{Changes, Sum};
+use super::{Changes, Checksum};
 use crate::publication::Snapshot;
 
 /// The longest file that is shown, in bytes: nobody reads a longer one's differences.
@@ -17,7 +17,7 @@ const ALL_BYTES: u64 = 16 << 20;
 /// What a file holds. Of secrets nothing is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Content {
+pub enum FileContent {
     /// Text.
     Text(String),
     /// Anything else.
@@ -30,12 +30,12 @@ pub enum Content {
 
 /// Collects what is to be shown, each content once.
 #[derive(Debug, Default)]
-pub struct Contents {
-    found: BTreeMap<Digest, Content>,
+pub struct FileContents {
+    found: BTreeMap<Digest, FileContent>,
     bytes: u64,
 }
 
-impl Contents {
+impl FileContents {
     /// Reads what changed files held in the one snapshot, and hold in the other.
     ///
     /// # Errors
@@ -50,25 +50,25 @@ impl Contents {
             }
             for (sum, snapshot) in sums.into_iter().zip([old, new]) {
                 if let Some(sum) = sum {
-                    self.look(&file.path, sum, snapshot)?;
+                    self.add(&file.path, sum, snapshot)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn look(&mut self, path: &FilePath, sum: Sum, snapshot: &Snapshot) -> io::Result<()> {
+    fn add(&mut self, path: &FilePath, sum: Checksum, snapshot: &Snapshot) -> io::Result<()> {
         // What is gone from one machine may still be kept of another.
         let known = self.found.get(&sum.sha256);
-        if known.is_some_and(|known| *known != Content::Gone) {
+        if known.is_some_and(|known| *known != FileContent::Gone) {
             return Ok(());
         }
         let content = if sum.size > FILE_BYTES || self.bytes + sum.size > ALL_BYTES {
-            Content::Large
+            FileContent::Large
         } else {
             content(path, sum, snapshot)?
         };
-        if let Content::Text(text) = &content {
+        if let FileContent::Text(text) = &content {
             self.bytes += text.len() as u64;
         }
         self.found.insert(sum.sha256, content);
@@ -76,22 +76,22 @@ impl Contents {
     }
 
     /// What was found, by digest.
-    pub fn into_found(self) -> BTreeMap<Digest, Content> {
+    pub fn into_found(self) -> BTreeMap<Digest, FileContent> {
         self.found
     }
 }
 
-fn content(path: &FilePath, sum: Sum, snapshot: &Snapshot) -> io::Result<Content> {
+fn content(path: &FilePath, sum: Checksum, snapshot: &Snapshot) -> io::Result<FileContent> {
     let Some(file) = snapshot.open(path)? else {
-        return Ok(Content::Gone);
+        return Ok(FileContent::Gone);
     };
     let mut bytes = Vec::new();
     file.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if Digest::of(&bytes) != sum.sha256 {
         // What the disk gives isn't what was published: nothing is better than something else.
-        return Ok(Content::Gone);
+        return Ok(FileContent::Gone);
     }
     let text = String::from_utf8(bytes).ok();
     let text = text.filter(|text| !text.contains('\0'));
-    Ok(text.map_or(Content::Binary, Content::Text))
+    Ok(text.map_or(FileContent::Binary, FileContent::Text))
 }

@@ -1,22 +1,22 @@
 //! Machines with the same change, so that it is shown once.
 
-use super::{Changes, Comparison, Diffs};
+use super::{Changes, Diffs, HostDiff};
 
 /// What machines come to in a comparison.
 #[derive(Debug, Default)]
 pub(super) struct Groups<'a> {
     /// They run what is published.
-    pub(super) current: Vec<&'a Comparison>,
+    pub(super) current: Vec<&'a HostDiff>,
     /// Something is different: the machines that share it, and what it is.
-    pub(super) changed: Vec<(Vec<&'a Comparison>, &'a Changes)>,
+    pub(super) changed: Vec<(Vec<&'a HostDiff>, &'a Changes)>,
     /// There is nothing to compare.
-    pub(super) others: Vec<&'a Comparison>,
+    pub(super) others: Vec<&'a HostDiff>,
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn of(comparisons: &'a Diffs) -> Self {
+    pub(super) fn of(diffs: &'a Diffs) -> Self {
         let mut groups = Groups::default();
-        for host in &comparisons.hosts {
+        for host in &diffs.hosts {
             let published = host.published.map(|published| published.generation);
             let Some(runs) = host.runs.filter(|_| published.is_some()) else {
                 groups.others.push(host);
@@ -31,7 +31,7 @@ impl<'a> Groups<'a> {
         groups
     }
 
-    fn add(&mut self, host: &'a Comparison, changes: &'a Changes) {
+    fn add(&mut self, host: &'a HostDiff, changes: &'a Changes) {
         let same = self.changed.iter_mut().find(|(_, known)| *known == changes);
         match same {
             Some((hosts, _)) => hosts.push(host),

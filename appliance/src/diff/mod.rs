@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use content::{Content, Contents};
+pub use content::{FileContent, FileContents};
 
 /// What has changed for each machine: the document that `bento diff --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,20 +27,20 @@ pub struct Diffs {
     /// The version of this document.
     pub format: Format,
     /// The machines, by name.
-    pub hosts: Vec<Comparison>,
+    pub hosts: Vec<HostDiff>,
     /// What the files hold that they name, by digest: once, however many machines have the same.
-    pub contents: BTreeMap<Digest, Content>,
+    pub contents: BTreeMap<Digest, FileContent>,
 }
 
 /// What has changed for one machine. What isn't known is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct HostDiff {
     /// The machine.
     pub name: HostName,
     /// What it runs, as far as its reports tell.
-    pub runs: Option<Installed>,
+    pub runs: Option<InstalledGeneration>,
     /// What it finds when it polls.
-    pub published: Option<Version>,
+    pub published: Option<PublishedGeneration>,
     /// Whether it reported anything.
     pub reported: bool,
     /// Whether any report was one of a success.
@@ -55,7 +55,7 @@ pub struct Comparison {
 
 /// A generation that was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct PublishedGeneration {
     /// Its id.
     pub generation: GenerationId,
     /// Since when it is published.
@@ -64,7 +64,7 @@ pub struct Version {
 
 /// A generation that a machine installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Installed {
+pub struct InstalledGeneration {
     /// Its id.
     pub generation: GenerationId,
     /// When the report came that says so.
@@ -114,7 +114,7 @@ pub struct Side {
     pub executable: bool,
     /// What it holds; none of a secret and of a symlink.
     #[serde(flatten)]
-    pub content: Option<Sum>,
+    pub content: Option<Checksum>,
     /// The target of a symlink; none of a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symlink: Option<String>,
@@ -122,7 +122,7 @@ pub struct Side {
 
 /// How what a file holds is told apart from anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sum {
+pub struct Checksum {
     /// In bytes.
     pub size: u64,
     /// The digest.
@@ -172,7 +172,7 @@ impl Side {
         match entry {
             ManifestEntry::File(file) => Side {
                 executable: file.executable,
-                content: (file.path.area() == Area::Config).then_some(Sum {
+                content: (file.path.area() == Area::Config).then_some(Checksum {
                     size: file.size,
                     sha256: file.sha256,
                 }),

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use bento_protocol::{GenerationId, HostName, SystemPath};
 
 use super::grouping::Groups;
-use super::{Comparison, Diffs};
+use super::{Diffs, HostDiff};
 use crate::text::sanitise::{log, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
@@ -17,8 +17,8 @@ pub type Built<'a> = &'a dyn Fn(&HostName, GenerationId) -> Option<SystemPath>;
 
 /// For each machine that runs something else than is published: which packages become different, or why that can't be
 /// told.
-pub fn compare(comparisons: &Diffs, built: Built<'_>, terminal: Option<Terminal>) -> String {
-    let groups = Groups::of(comparisons);
+pub fn compare(diffs: &Diffs, built: Built<'_>, terminal: Option<Terminal>) -> String {
+    let groups = Groups::of(diffs);
     let changed: Vec<_> = groups
         .changed
         .iter()
@@ -31,7 +31,7 @@ pub fn compare(comparisons: &Diffs, built: Built<'_>, terminal: Option<Terminal>
         return "Packages can't be compared: there is no Nix here.\n".to_owned();
     }
     let mut text = String::new();
-    for (systems, names) in alike(&changed, built) {
+    for (systems, names) in group_by_systems(&changed, built) {
         text += &match systems.and_then(|systems| differences(systems, terminal)) {
             Ok(same) if same.trim().is_empty() => format!("packages of {names}: the same\n"),
             Ok(differences) => {
@@ -48,16 +48,19 @@ pub fn compare(comparisons: &Diffs, built: Built<'_>, terminal: Option<Terminal>
 type Systems = Result<[SystemPath; 2], String>;
 
 /// The pairs of systems, each once, with the names of all the machines that have it: Nix takes a while for each.
-fn alike(hosts: &[&Comparison], built: Built<'_>) -> Vec<(Systems, String)> {
-    let mut alike: Vec<(Systems, String)> = Vec::new();
+fn group_by_systems(hosts: &[&HostDiff], built: Built<'_>) -> Vec<(Systems, String)> {
+    let mut groups: Vec<(Systems, String)> = Vec::new();
     for host in hosts {
         let systems = systems(host, built);
-        match alike.iter_mut().find(|(known, _)| *known == systems) {
+        match groups
+            .iter_mut()
+            .find(|(known, _)| *known == systems)
+        {
             Some((_, names)) => *names += &format!(", {}", host.name),
-            None => alike.push((systems, host.name.to_string())),
+            None => groups.push((systems, host.name.to_string())),
         }
     }
-    alike
+    groups
 }
 
 fn is_here(program: &str) -> bool {
@@ -65,7 +68,7 @@ fn is_here(program: &str) -> bool {
     asked.is_ok()
 }
 
-fn systems(host: &Comparison, built: Built<'_>) -> Systems {
+fn systems(host: &HostDiff, built: Built<'_>) -> Systems {
     let name = &host.name;
     let build = format!("build it here with `bento build {name}`");
     let old = host

@@ -6,7 +6,7 @@ use anyhow::Context;
 use bento_protocol::{Format, GenerationId, HostName};
 use jiff::Timestamp;
 
-use super::{Changes, Comparison, Contents, Diffs, Installed, Version};
+use super::{Changes, Diffs, FileContents, HostDiff, InstalledGeneration, PublishedGeneration};
 use crate::publication::published::Published;
 use crate::publication::{Publications, Snapshot};
 use crate::report::{Record, Summary};
@@ -19,13 +19,13 @@ impl Diffs {
     /// # Errors
     /// When there is no state, no machine of a given name, or a file of theirs can't be read.
     pub fn read(state: &State, names: &[HostName]) -> anyhow::Result<Self> {
-        let mut contents = Contents::default();
+        let mut contents = FileContents::default();
         let machines = KnownMachines::read(state)?.selection(names)?;
-        let compare = |(name, since): (&HostName, &Option<Timestamp>)| {
-            compare(state, name, *since, &mut contents)
+        let host_diff = |(name, since): (&HostName, &Option<Timestamp>)| {
+            host_diff(state, name, *since, &mut contents)
                 .with_context(|| format!("what is known of {name} can't be read"))
         };
-        let hosts = machines.iter().map(compare).collect::<Result<_, _>>()?;
+        let hosts = machines.iter().map(host_diff).collect::<Result<_, _>>()?;
         Ok(Diffs {
             format: Format,
             hosts,
@@ -34,12 +34,12 @@ impl Diffs {
     }
 }
 
-fn compare(
+fn host_diff(
     state: &State,
     name: &HostName,
     since: Option<Timestamp>,
-    contents: &mut Contents,
-) -> anyhow::Result<Comparison> {
+    contents: &mut FileContents,
+) -> anyhow::Result<HostDiff> {
     let host = state.host(name);
     let cannot = |path: &Path| format!("{} can't be read", path.display());
     let published = Published::read(&host).with_context(|| cannot(&host.published()))?;
@@ -63,10 +63,10 @@ fn compare(
         (Some(old), Some(new)) => Some(changes(&old, &new, contents)?),
         _ => None,
     };
-    Ok(Comparison {
+    Ok(HostDiff {
         name: name.clone(),
         runs,
-        published: published.as_ref().map(|published| Version {
+        published: published.as_ref().map(|published| PublishedGeneration {
             generation: published.generation,
             at: published.at,
         }),
@@ -78,7 +78,7 @@ fn compare(
     })
 }
 
-fn changes(old: &Snapshot, new: &Snapshot, contents: &mut Contents) -> anyhow::Result<Changes> {
+fn changes(old: &Snapshot, new: &Snapshot, contents: &mut FileContents) -> anyhow::Result<Changes> {
     let changes = Changes::between(&old.manifest, &new.manifest);
     contents
         .read(&changes, old, new)
@@ -88,11 +88,11 @@ fn changes(old: &Snapshot, new: &Snapshot, contents: &mut Contents) -> anyhow::R
 
 /// The generation that the machine ran last, as its reports tell; where it never ran what it had built, the one that it
 /// installed last.
-fn installed(summary: &Summary) -> Option<Installed> {
+fn installed(summary: &Summary) -> Option<InstalledGeneration> {
     let ran = summary.confirmed.as_ref();
     let record = ran.or(summary.succeeded.as_ref())?;
     let newest = summary.newest.as_ref().and_then(Record::running);
-    Some(Installed {
+    Some(InstalledGeneration {
         generation: record.generation()?,
         at: record.received,
         ran: ran.is_some(),

@@ -8,24 +8,24 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::grouping::Groups;
-use super::{Changes, Comparison, Content, Diffs, FileChange, Side, Sum};
+use super::{Changes, Checksum, Diffs, FileChange, FileContent, HostDiff, Side};
 use crate::text::sanitise::{line_as_is, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
 /// After how long a difference is shown as it was found so far, which may be longer than it had to be.
-const PATIENCE: Duration = Duration::from_secs(1);
+const DIFF_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many lines around a difference are shown.
 const CONTEXT: usize = 3;
 
 /// The comparison as text: first what has changed, each change once for all machines that share it, then the others, a
 /// line each, and those for which nothing has changed in one line.
-pub fn render(comparisons: &Diffs, terminal: Option<Terminal>) -> String {
+pub fn render(diffs: &Diffs, terminal: Option<Terminal>) -> String {
     let mut page = Page {
-        comparisons,
+        diffs,
         terminal,
         text: String::new(),
     };
-    let groups = Groups::of(comparisons);
+    let groups = Groups::of(diffs);
     for (hosts, changes) in &groups.changed {
         page.changes(hosts, changes);
         page.line("");
@@ -34,14 +34,14 @@ pub fn render(comparisons: &Diffs, terminal: Option<Terminal>) -> String {
         page.line(&incomparable(host));
     }
     page.current(&groups.current);
-    if comparisons.hosts.is_empty() {
+    if diffs.hosts.is_empty() {
         page.line("No machine is enrolled yet: `bento host add` enrols one.");
     }
     page.text
 }
 
 /// Why there is nothing to compare for a machine.
-fn incomparable(host: &Comparison) -> String {
+fn incomparable(host: &HostDiff) -> String {
     let name = &host.name;
     match (host.runs, host.published) {
         (_, None) => format!("{name}: nothing is published for it yet, `bento status` says why"),
@@ -68,7 +68,7 @@ fn incomparable(host: &Comparison) -> String {
 }
 
 struct Page<'a> {
-    comparisons: &'a Diffs,
+    diffs: &'a Diffs,
     terminal: Option<Terminal>,
     text: String,
 }
@@ -84,7 +84,7 @@ impl Page<'_> {
         self.line(&line);
     }
 
-    fn current(&mut self, hosts: &[&Comparison]) {
+    fn current(&mut self, hosts: &[&HostDiff]) {
         match hosts {
             [] => {}
             [one] => self.line(&format!("{} runs what is published", one.name)),
@@ -95,7 +95,7 @@ impl Page<'_> {
         }
     }
 
-    fn changes(&mut self, hosts: &[&Comparison], changes: &Changes) {
+    fn changes(&mut self, hosts: &[&HostDiff], changes: &Changes) {
         if let [host] = hosts {
             let ids = |id: GenerationId| id.short();
             let before = host.runs.map(|runs| ids(runs.generation));
@@ -107,8 +107,8 @@ impl Page<'_> {
             self.coloured(&title, Colour::Blue);
         }
         for host in hosts {
-            if let Some(doubt) = doubt(host) {
-                self.coloured(&doubt, Colour::Yellow);
+            if let Some(caveat) = caveat(host) {
+                self.coloured(&caveat, Colour::Yellow);
             }
         }
         for setting in &changes.settings {
@@ -165,22 +165,24 @@ impl Page<'_> {
     }
 
     /// What a file holds, or why that isn't shown.
-    fn text_of(&self, sum: Option<Sum>) -> Result<String, &'static str> {
+    fn text_of(&self, sum: Option<Checksum>) -> Result<String, &'static str> {
         let Some(sum) = sum else {
             return Ok(String::new());
         };
-        match self.comparisons.contents.get(&sum.sha256) {
-            Some(Content::Text(text)) => Ok(text.clone()),
-            Some(Content::Binary) => Err("not a text"),
-            Some(Content::Large) => Err("too large to be shown"),
-            Some(Content::Gone) | None => Err("what it held isn't kept any more"),
+        match self.diffs.contents.get(&sum.sha256) {
+            Some(FileContent::Text(text)) => Ok(text.clone()),
+            Some(FileContent::Binary) => Err("not a text"),
+            Some(FileContent::Large) => Err("too large to be shown"),
+            Some(FileContent::Gone) | None => Err("what it held isn't kept any more"),
         }
     }
 
     fn difference(&mut self, old: &str, new: &str, [before, after]: [&str; 2]) {
         self.coloured(&format!("--- {before}"), Colour::Red);
         self.coloured(&format!("+++ {after}"), Colour::Green);
-        let difference = TextDiff::configure().timeout(PATIENCE).diff_lines(old, new);
+        let difference = TextDiff::configure()
+            .timeout(DIFF_TIMEOUT)
+            .diff_lines(old, new);
         let mut unified = difference.unified_diff();
         for hunk in unified.context_radius(CONTEXT).iter_hunks() {
             self.coloured(&hunk.header().to_string(), Colour::Blue);
@@ -201,7 +203,7 @@ impl Page<'_> {
 }
 
 /// What makes doubtful that a machine runs what it is compared with.
-fn doubt(host: &Comparison) -> Option<String> {
+fn caveat(host: &HostDiff) -> Option<String> {
     let (name, runs) = (&host.name, host.runs?);
     if !runs.ran {
         return Some(format!(
@@ -217,11 +219,11 @@ fn doubt(host: &Comparison) -> Option<String> {
     })
 }
 
-fn count(hosts: &[&Comparison]) -> String {
+fn count(hosts: &[&HostDiff]) -> String {
     format!("{} machines", hosts.len())
 }
 
-fn names(hosts: &[&Comparison]) -> String {
+fn names(hosts: &[&HostDiff]) -> String {
     let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
     names.join(", ")
 }
@@ -258,7 +260,7 @@ fn links(before: Option<&Side>, after: Option<&Side>) -> String {
     }
 }
 
-fn sizes(before: Option<Sum>, after: Option<Sum>) -> String {
+fn sizes(before: Option<Checksum>, after: Option<Checksum>) -> String {
     let mut text = String::new();
     let sizes = [before, after].into_iter().flatten();
     for (place, sum) in sizes.enumerate() {

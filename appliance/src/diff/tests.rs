@@ -20,16 +20,16 @@ fn manifest(policy: &str, files: Vec<impl Into<ManifestEntry>>) -> Manifest {
 }
 
 /// A machine that runs the one and finds the other.
-fn comparison(name: &str, changes: Changes) -> Comparison {
-    Comparison {
+fn host_diff(name: &str, changes: Changes) -> HostDiff {
+    HostDiff {
         name: name.parse().unwrap(),
-        runs: Some(Installed {
+        runs: Some(InstalledGeneration {
             generation: generation('a'),
             at: second(0),
             ran: true,
             left: false,
         }),
-        published: Some(Version {
+        published: Some(PublishedGeneration {
             generation: generation('b'),
             at: second(1),
         }),
@@ -41,9 +41,9 @@ fn comparison(name: &str, changes: Changes) -> Comparison {
     }
 }
 
-fn shown(hosts: Vec<Comparison>, contents: &[(&str, Content)]) -> String {
+fn shown(hosts: Vec<HostDiff>, contents: &[(&str, FileContent)]) -> String {
     let contents = contents.iter().cloned();
-    let comparisons = Diffs {
+    let diffs = Diffs {
         format: Format,
         hosts,
         contents: contents
@@ -51,14 +51,14 @@ fn shown(hosts: Vec<Comparison>, contents: &[(&str, Content)]) -> String {
             .collect(),
     };
     // As it comes from an appliance elsewhere.
-    let json = serde_json::to_string(&comparisons).unwrap();
+    let json = serde_json::to_string(&diffs).unwrap();
     render(&serde_json::from_str(&json).unwrap(), None)
 }
 
-fn texts<'a>(texts: &[&'a str]) -> Vec<(&'a str, Content)> {
+fn texts<'a>(texts: &[&'a str]) -> Vec<(&'a str, FileContent)> {
     let texts = texts.iter();
     texts
-        .map(|text| (*text, Content::Text((*text).to_owned())))
+        .map(|text| (*text, FileContent::Text((*text).to_owned())))
         .collect()
 }
 
@@ -119,7 +119,7 @@ changed secrets/wifi: a secret, which isn't shown
 
 ";
     assert_eq!(
-        shown(vec![comparison("kikimora", changes)], &contents),
+        shown(vec![host_diff("kikimora", changes)], &contents),
         expected
     );
 }
@@ -171,7 +171,7 @@ changed config/now-link (now a symlink to x)
 ";
     let contents = texts(&["text\n"]);
     assert_eq!(
-        shown(vec![comparison("kikimora", changes)], &contents),
+        shown(vec![host_diff("kikimora", changes)], &contents),
         expected
     );
 }
@@ -194,14 +194,14 @@ fn what_cannot_be_shown_is_a_line_with_its_sizes() {
         ],
     );
     let contents = [
-        ("binary", Content::Binary),
-        ("text", Content::Text("text".into())),
-        ("large", Content::Large),
-        ("lost", Content::Gone),
-        ("", Content::Text(String::new())),
+        ("binary", FileContent::Binary),
+        ("text", FileContent::Text("text".into())),
+        ("large", FileContent::Large),
+        ("lost", FileContent::Gone),
+        ("", FileContent::Text(String::new())),
     ];
     let changes = Changes::between(&old, &new);
-    let text = shown(vec![comparison("kikimora", changes)], &contents);
+    let text = shown(vec![host_diff("kikimora", changes)], &contents);
     let lines: Vec<_> = text.lines().skip(1).collect();
     assert_eq!(
         lines,
@@ -223,10 +223,7 @@ fn no_file_steers_the_terminal() {
     );
     let new = manifest("{}", vec![file("config/\u{202e}a", hostile, false)]);
     let changes = Changes::between(&old, &new);
-    let text = shown(
-        vec![comparison("kikimora", changes)],
-        &texts(&["", hostile]),
-    );
+    let text = shown(vec![host_diff("kikimora", changes)], &texts(&["", hostile]));
     let steers = |character: char| {
         !matches!(character, '\n' | '\t') && !crate::text::sanitise::is_shown(character)
     };
@@ -244,45 +241,45 @@ fn a_change_that_machines_share_is_shown_once_and_the_rest_in_a_line() {
         Changes::between(&manifest("{}", Vec::<File>::new()), &new)
     };
     let (one, other) = (changes("x\n"), changes("y\n"));
-    let mut current = comparison("leshy", Changes::default());
-    current.published = current.runs.map(|runs| Version {
+    let mut current = host_diff("leshy", Changes::default());
+    current.published = current.runs.map(|runs| PublishedGeneration {
         generation: runs.generation,
         at: runs.at,
     });
-    let new = Comparison {
+    let new = HostDiff {
         runs: None,
         reported: false,
         changes: None,
-        ..comparison("vodyanoy", Changes::default())
+        ..host_diff("vodyanoy", Changes::default())
     };
-    let failed = Comparison {
+    let failed = HostDiff {
         runs: None,
         succeeded: false,
         changes: None,
-        ..comparison("shishiga", Changes::default())
+        ..host_diff("shishiga", Changes::default())
     };
-    let legacy = Comparison {
+    let legacy = HostDiff {
         runs: None,
         changes: None,
-        ..comparison("polevik", Changes::default())
+        ..host_diff("polevik", Changes::default())
     };
-    let lost = Comparison {
+    let lost = HostDiff {
         changes: None,
-        ..comparison("bannik", Changes::default())
+        ..host_diff("bannik", Changes::default())
     };
-    let unpublished = Comparison {
+    let unpublished = HostDiff {
         published: None,
         changes: None,
-        ..comparison("rusalka", Changes::default())
+        ..host_diff("rusalka", Changes::default())
     };
-    let mut left = comparison("ovinnik", other);
+    let mut left = host_diff("ovinnik", other);
     left.runs.as_mut().unwrap().left = true;
     let hosts = vec![
         lost,
         failed,
         legacy,
-        comparison("domovoi", one.clone()),
-        comparison("kikimora", one),
+        host_diff("domovoi", one.clone()),
+        host_diff("kikimora", one),
         current,
         left,
         unpublished,
@@ -319,9 +316,9 @@ leshy runs what is published
 fn colours_are_for_terminals_that_want_them() {
     let new = manifest("{}", vec![file("config/a", "x\n", false)]);
     let changes = Changes::between(&manifest("{}", Vec::<File>::new()), &new);
-    let comparisons = Diffs {
+    let diffs = Diffs {
         format: Format,
-        hosts: vec![comparison("kikimora", changes)],
+        hosts: vec![host_diff("kikimora", changes)],
         contents: texts(&["x\n"])
             .into_iter()
             .map(|(of, content)| (Digest::of(of), content))
@@ -334,6 +331,6 @@ fn colours_are_for_terminals_that_want_them() {
             unicode: true,
         })
     };
-    assert!(render(&comparisons, terminal(true)).contains("\u{1b}[32m+x\u{1b}[0m\n"));
-    assert!(!render(&comparisons, terminal(false)).contains('\u{1b}'));
+    assert!(render(&diffs, terminal(true)).contains("\u{1b}[32m+x\u{1b}[0m\n"));
+    assert!(!render(&diffs, terminal(false)).contains('\u{1b}'));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bento_protocol::HostName;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::{Entry, History};
+use super::{MachineReports, ReportEntry};
 use crate::store::paths::State;
 use crate::store::stamp::Stamp;
 
@@ -26,7 +26,7 @@ pub fn follow(
     name: &HostName,
     count: usize,
     ends: impl FnOnce(Sender<()>),
-    mut show: impl FnMut(&Entry) -> anyhow::Result<()>,
+    mut show: impl FnMut(&ReportEntry) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     // Kept as well, so that the waiting doesn't end where `ends` drops its own.
     let (sender, end) = mpsc::channel();
@@ -40,13 +40,13 @@ pub fn follow(
         let stamps = [host.summary(), host.root().to_owned()].map(|path| Stamp::of(&path));
         if known != Some(stamps) {
             known = Some(stamps);
-            let history = History::open(state, name)?;
+            let reports = MachineReports::open(state, name)?;
             // A name that was removed and came again is another machine, with report numbers of its own.
-            let after = shown.filter(|(since, _)| *since == history.since());
+            let after = shown.filter(|(since, _)| *since == reports.since());
             let number = after.map(|(_, number)| number);
-            let mut newest: Vec<Entry> = match number {
-                None => history.entries().take(count).collect(),
-                Some(number) => history
+            let mut newest: Vec<ReportEntry> = match number {
+                None => reports.entries().take(count).collect(),
+                Some(number) => reports
                     .entries()
                     .take_while(|entry| entry.number > number)
                     .collect(),
@@ -54,7 +54,7 @@ pub fn follow(
             newest.reverse();
             newest.iter().try_for_each(&mut show)?;
             let last = newest.last().map(|entry| entry.number).or(number);
-            shown = Some((history.since(), last.unwrap_or_default()));
+            shown = Some((reports.since(), last.unwrap_or_default()));
         }
         if end.recv_timeout(INTERVAL).is_ok() {
             return Ok(());

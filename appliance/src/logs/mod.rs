@@ -2,9 +2,9 @@
 //!
 //! [`History`] reads them, [`rendering`] shows them to a person, and [`follow`] waits for new ones.
 
-mod choice;
 pub mod follow;
 pub mod rendering;
+mod selector;
 
 use std::io;
 
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use serde::Serialize;
 
-pub use choice::{Choice, ChoiceError};
+pub use selector::{ReportSelector, SelectorError};
 
 use crate::report::{Content, Limits, Record, Store};
 use crate::store::machines::{self, KnownMachines};
@@ -22,7 +22,7 @@ use crate::store::paths::State;
 
 /// The reports that are kept of one machine.
 #[derive(Debug)]
-pub struct History {
+pub struct MachineReports {
     name: HostName,
     store: Store,
     /// Reports of before are another machine's. None is to be shown of a machine that has no account.
@@ -31,7 +31,7 @@ pub struct History {
 
 /// One report, with everything but its log. What it doesn't tell is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Entry {
+pub struct ReportEntry {
     /// The place in the order of receipt.
     pub number: u64,
     /// When it was taken in, by the appliance's clock.
@@ -74,7 +74,7 @@ pub struct Entry {
     pub specialisation: Option<String>,
 }
 
-impl History {
+impl MachineReports {
     /// Opens what is kept of a machine.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl History {
                 folder.display()
             )
         })?;
-        Ok(History {
+        Ok(MachineReports {
             name: name.clone(),
             store,
             since,
@@ -108,11 +108,11 @@ impl History {
             return Ok(own);
         };
         let former = Self::open(state, former)?;
-        let last = |history: &History| Some(history.entries().next()?.received);
+        let last = |reports: &MachineReports| Some(reports.entries().next()?.received);
         Ok(match last(&own) > last(&former) {
             true => own,
             // It has what was copied at the renaming, too.
-            false => History {
+            false => MachineReports {
                 name: name.clone(),
                 ..former
             },
@@ -125,26 +125,28 @@ impl History {
     }
 
     /// The reports, newest first; each is read when its turn comes.
-    pub fn entries(&self) -> impl DoubleEndedIterator<Item = Entry> {
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = ReportEntry> {
         let is_its_own = |record: &Record| self.since.is_some_and(|since| record.received >= since);
         let records = self.store.records().rev().filter(is_its_own);
-        records.map(Entry::from)
+        records.map(ReportEntry::from)
     }
 
     /// The one report that is meant.
     ///
     /// # Errors
     /// When there is none, or more than one.
-    pub fn find(&self, choice: &Choice) -> anyhow::Result<Entry> {
+    pub fn find(&self, selector: &ReportSelector) -> anyhow::Result<ReportEntry> {
         let name = &self.name;
-        let mut found = self.entries().filter(|entry| choice.is(entry));
+        let mut found = self.entries().filter(|entry| selector.matches(entry));
         let first = found.next();
         let Some(first) = first else {
             self.require_any()?;
-            bail!("{name} has no report {choice}: `bento logs {name}` shows those that are kept");
+            bail!("{name} has no report {selector}: `bento logs {name}` shows those that are kept");
         };
-        if !matches!(choice, Choice::Latest) && found.next().is_some() {
-            bail!("{name} has several reports {choice}: give more of the run's id, or its number");
+        if !matches!(selector, ReportSelector::Latest) && found.next().is_some() {
+            bail!(
+                "{name} has several reports {selector}: give more of the run's id, or its number"
+            );
         }
         Ok(first)
     }
@@ -168,7 +170,7 @@ impl History {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn log(&self, entry: &Entry) -> anyhow::Result<String> {
+    pub fn log(&self, entry: &ReportEntry) -> anyhow::Result<String> {
         let log: io::Result<_> = self.store.log(entry.number);
         let log = log.with_context(|| {
             let number = entry.number;
@@ -178,9 +180,9 @@ impl History {
     }
 }
 
-impl From<Record> for Entry {
+impl From<Record> for ReportEntry {
     fn from(record: Record) -> Self {
-        let mut entry = Entry {
+        let mut entry = ReportEntry {
             number: record.sequence,
             received: record.received,
             run: None,

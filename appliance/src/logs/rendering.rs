@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bento_protocol::{Phase, SystemPath};
 use jiff::Timestamp;
 
-use super::Entry;
+use super::ReportEntry;
 use crate::text::sanitise::{both_ends, log, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
@@ -23,7 +23,7 @@ const NAME: usize = 50;
 const ERROR: usize = 300;
 
 /// A report in a line, and a line each for the systems, if they changed, and for the error.
-pub fn brief(entry: &Entry, terminal: Option<Terminal>) -> String {
+pub fn brief(entry: &ReportEntry, terminal: Option<Terminal>) -> String {
     let mut outcome = word(entry);
     if entry.auto {
         outcome += ", auto";
@@ -71,7 +71,7 @@ pub fn brief(entry: &Entry, terminal: Option<Terminal>) -> String {
 }
 
 /// A report as a whole, with the log.
-pub fn whole(entry: &Entry, build_log: &str, terminal: Option<Terminal>) -> String {
+pub fn whole(entry: &ReportEntry, build_log: &str, terminal: Option<Terminal>) -> String {
     let colours = terminal.is_some_and(|terminal| terminal.colours);
     let mut text = String::new();
     let mut field = |name: &str, value: Option<String>| {
@@ -140,11 +140,11 @@ pub fn whole(entry: &Entry, build_log: &str, terminal: Option<Terminal>) -> Stri
 }
 
 /// How the run ended, spelled as the states of status are.
-fn word(entry: &Entry) -> String {
+fn word(entry: &ReportEntry) -> String {
     entry.outcome.replace('_', "-")
 }
 
-fn colour(entry: &Entry) -> Colour {
+fn colour(entry: &ReportEntry) -> Colour {
     match (entry.success, entry.reboot_required) {
         (false, _) => Colour::Red,
         (true, true) => Colour::Yellow,

@@ -13,13 +13,13 @@ use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 
 /// A state with one machine, enrolled some time after others may have had its name.
-struct Ground {
+struct Fixture {
     state: State,
     name: HostName,
     _folder: tempfile::TempDir,
 }
 
-impl Ground {
+impl Fixture {
     fn new(enrolled: i64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path());
@@ -30,7 +30,7 @@ impl Ground {
         accounts.enrol(&name, second(enrolled)).unwrap();
         accounts.write(&state).unwrap();
         fs::create_dir_all(state.host(&name).root()).unwrap();
-        Ground {
+        Fixture {
             state,
             name,
             _folder: folder,
@@ -59,8 +59,8 @@ impl Ground {
         self.receive(&file, &packed(report), at);
     }
 
-    fn history(&self) -> History {
-        History::open(&self.state, &self.name).unwrap()
+    fn reports(&self) -> MachineReports {
+        MachineReports::open(&self.state, &self.name).unwrap()
     }
 }
 
@@ -75,45 +75,45 @@ fn phases(named: &[(&str, f64)]) -> Vec<Phase> {
 // Issue 10, line 28.
 #[test]
 fn a_renamed_machine_has_what_it_reported_by_the_name_that_it_used_last() {
-    let mut ground = Ground::new(0);
+    let mut fixture = Fixture::new(0);
     let table = "[server]\naddress = \"x\"\n[hosts.leshy]\nrenamed_from = \"kikimora\"\n";
     let fleet = fleet::read(table).unwrap().fleet.with_former_names();
-    atomic_file::write_json(&ground.state.fleet(), &fleet).unwrap();
+    atomic_file::write_json(&fixture.state.fleet(), &fleet).unwrap();
     let leshy: HostName = "leshy".parse().unwrap();
-    let mut accounts = Accounts::read(&ground.state).unwrap();
+    let mut accounts = Accounts::read(&fixture.state).unwrap();
     accounts.enrol(&leshy, second(0)).unwrap();
-    accounts.write(&ground.state).unwrap();
-    fs::create_dir_all(ground.state.host(&leshy).root()).unwrap();
+    accounts.write(&fixture.state).unwrap();
+    fs::create_dir_all(fixture.state.host(&leshy).root()).unwrap();
     let newest = |state: &State| {
-        let history = History::open_in_use(state, &leshy).unwrap();
-        history.entries().next().map(|entry| entry.outcome)
+        let reports = MachineReports::open_in_use(state, &leshy).unwrap();
+        reports.entries().next().map(|entry| entry.outcome)
     };
-    assert_eq!(newest(&ground.state), None);
-    ground.report(&failure('a', Outcome::BuildFailed, '0'), 2);
-    assert_eq!(newest(&ground.state), Some("build_failed"));
-    ground.name = leshy.clone();
-    ground.report(&report('b'), 3);
-    assert_eq!(newest(&ground.state), Some("switched"));
+    assert_eq!(newest(&fixture.state), None);
+    fixture.report(&failure('a', Outcome::BuildFailed, '0'), 2);
+    assert_eq!(newest(&fixture.state), Some("build_failed"));
+    fixture.name = leshy.clone();
+    fixture.report(&report('b'), 3);
+    assert_eq!(newest(&fixture.state), Some("switched"));
 }
 
 #[test]
 fn a_report_is_a_line_with_phases_systems_and_error() {
-    let ground = Ground::new(0);
+    let fixture = Fixture::new(0);
     let mut switched = report('a');
     switched.system.before = Some(system("0123456789abcdfghijklmnpqrsvwxyz-nixos-1"));
     switched.phases = phases(&[("pull", 1.24), ("build", 3750.0)]);
-    ground.report(&switched, 5);
+    fixture.report(&switched, 5);
     let mut failed = failure('b', Outcome::BuildFailed, 'a');
     failed.auto = true;
     failed.error = Some("no\n\u{1b}[2Jluck".to_owned());
-    ground.report(&failed, 65);
-    ground.receive(
+    fixture.report(&failed, 65);
+    fixture.receive(
         "20220912-0003_system_success.log.gz",
         &packed(&switched),
         66,
     );
-    let lines: String = ground
-        .history()
+    let lines: String = fixture
+        .reports()
         .entries()
         .map(|entry| rendering::brief(&entry, None))
         .collect();
@@ -129,7 +129,7 @@ fn a_report_is_a_line_with_phases_systems_and_error() {
 
 #[test]
 fn one_report_is_shown_whole_and_steers_no_terminal() {
-    let ground = Ground::new(0);
+    let fixture = Fixture::new(0);
     let mut hostile = failure('a', Outcome::ActivationFailed, 'b');
     hostile.phases = phases(&[("\u{1b}c", 1e300)]);
     hostile.error = Some("one\ntwo\u{7}".to_owned());
@@ -137,10 +137,10 @@ fn one_report_is_shown_whole_and_steers_no_terminal() {
     hostile.reboot_required = true;
     hostile.held = Some(second(100));
     hostile.log = "\u{1b}[31mred\u{1b}[0m\tand\u{1b}[2J\nmore".to_owned();
-    ground.report(&hostile, 1);
-    let history = ground.history();
-    let entry = history.find(&Choice::Latest).unwrap();
-    let text = rendering::whole(&entry, &history.log(&entry).unwrap(), None);
+    fixture.report(&hostile, 1);
+    let reports = fixture.reports();
+    let entry = reports.find(&ReportSelector::Latest).unwrap();
+    let text = rendering::whole(&entry, &reports.log(&entry).unwrap(), None);
     let run = hostile.run;
     let generation = "a".repeat(64);
     let expected = format!(
@@ -171,48 +171,48 @@ more
 
 #[test]
 fn a_run_is_found_by_number_by_the_beginning_of_its_id_and_as_the_latest() {
-    let ground = Ground::new(0);
-    let reports = [report('a'), report('b')];
-    ground.report(&reports[0], 1);
-    ground.report(&reports[1], 2);
-    let history = ground.history();
-    let find = |choice: &str| {
-        let found = history.find(&choice.parse().unwrap());
+    let fixture = Fixture::new(0);
+    let sent = [report('a'), report('b')];
+    fixture.report(&sent[0], 1);
+    fixture.report(&sent[1], 2);
+    let reports = fixture.reports();
+    let find = |selector: &str| {
+        let found = reports.find(&selector.parse().unwrap());
         found
             .map(|entry| entry.number)
             .map_err(|error| error.to_string())
     };
     assert_eq!(find("latest"), Ok(2));
     assert_eq!(find("1"), Ok(1));
-    assert_eq!(find(&reports[0].run.to_string()), Ok(1));
+    assert_eq!(find(&sent[0].run.to_string()), Ok(1));
     assert!(
         find("3")
             .unwrap_err()
             .contains("no report 3: `bento logs kikimora`")
     );
     assert!(find("0f").unwrap_err().contains("no report 0f"));
-    let shared = &reports[0].run.to_string()[..6];
+    let shared = &sent[0].run.to_string()[..6];
     assert!(find(shared).unwrap_err().contains("several reports"));
     for bad in ["", "-1", "+1", "$(reboot)", "01 02", "LATEST", "-", "0;id"] {
-        assert_eq!(bad.parse::<Choice>(), Err(ChoiceError), "{bad:?}");
+        assert_eq!(bad.parse::<ReportSelector>(), Err(SelectorError), "{bad:?}");
     }
 }
 
 #[test]
 fn what_a_former_machine_of_the_name_reported_is_not_shown() {
-    let ground = Ground::new(10);
-    ground.report(&report('a'), 9);
-    let none = ground.history().require_any().unwrap_err().to_string();
+    let fixture = Fixture::new(10);
+    fixture.report(&report('a'), 9);
+    let none = fixture.reports().require_any().unwrap_err().to_string();
     assert!(none.contains("`bento status kikimora`"), "{none}");
-    assert!(ground.history().find(&"1".parse().unwrap()).is_err());
-    ground.report(&report('b'), 10);
-    let numbers: Vec<_> = ground
-        .history()
+    assert!(fixture.reports().find(&"1".parse().unwrap()).is_err());
+    fixture.report(&report('b'), 10);
+    let numbers: Vec<_> = fixture
+        .reports()
         .entries()
         .map(|entry| entry.number)
         .collect();
     assert_eq!(numbers, [2]);
-    let unknown = History::open(&ground.state, &"leshy".parse().unwrap()).unwrap_err();
+    let unknown = MachineReports::open(&fixture.state, &"leshy".parse().unwrap()).unwrap_err();
     assert!(
         unknown.to_string().contains("`bento host list`"),
         "{unknown}"
@@ -221,14 +221,14 @@ fn what_a_former_machine_of_the_name_reported_is_not_shown() {
 
 #[test]
 fn who_follows_is_given_the_last_reports_and_each_that_comes_once() {
-    let ground = Ground::new(0);
+    let fixture = Fixture::new(0);
     for number in 1..=3 {
-        ground.report(&report('a'), number);
+        fixture.report(&report('a'), number);
     }
     let (shown, show) = mpsc::channel();
     let (wakes, end) = mpsc::channel();
     // Not waited for where an assertion fails, since it wouldn't end.
-    let (state, name) = (ground.state.clone(), ground.name.clone());
+    let (state, name) = (fixture.state.clone(), fixture.name.clone());
     let followed = std::thread::spawn(move || {
         let ends = |wake| wakes.send(wake).unwrap();
         follow(
@@ -242,7 +242,7 @@ fn who_follows_is_given_the_last_reports_and_each_that_comes_once() {
     let next = || show.recv_timeout(Duration::from_secs(30)).unwrap();
     assert_eq!([next(), next()], [2, 3]);
     for number in 4..=6 {
-        ground.report(&report('b'), number);
+        fixture.report(&report('b'), number);
         assert_eq!(next(), u64::try_from(number).unwrap());
     }
     end.recv().unwrap().send(()).unwrap();
@@ -252,10 +252,10 @@ fn who_follows_is_given_the_last_reports_and_each_that_comes_once() {
 
 #[test]
 fn who_follows_a_machine_that_is_removed_is_told() {
-    let ground = Ground::new(0);
+    let fixture = Fixture::new(0);
     let (shown, show) = mpsc::channel();
-    ground.report(&report('a'), 1);
-    let (state, name) = (ground.state.clone(), ground.name.clone());
+    fixture.report(&report('a'), 1);
+    let (state, name) = (fixture.state.clone(), fixture.name.clone());
     let followed = std::thread::spawn(move || {
         follow(
             &state,
@@ -266,8 +266,8 @@ fn who_follows_a_machine_that_is_removed_is_told() {
         )
     });
     show.recv_timeout(Duration::from_secs(30)).unwrap();
-    fs::remove_file(ground.state.fleet()).unwrap();
-    fs::remove_dir_all(ground.state.host(&ground.name).root()).unwrap();
+    fs::remove_file(fixture.state.fleet()).unwrap();
+    fs::remove_dir_all(fixture.state.host(&fixture.name).root()).unwrap();
     let error = followed.join().unwrap().unwrap_err();
     assert!(error.to_string().contains("no machine kikimora"), "{error}");
 }

@@ -10,7 +10,7 @@ use crate::store::paths::State;
 
 /// What an appliance publishes now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Offer {
+pub struct PublishedGenerations {
     /// The version of this document.
     pub format: Format,
     /// The generation of each machine for which there is one.
@@ -21,16 +21,16 @@ pub struct Offer {
 
 /// What becomes different for a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
+pub struct FleetChanges {
     /// For each machine that would find something else than now.
-    pub machines: Vec<Change>,
+    pub machines: Vec<HostChange>,
     /// The machines for which something is published, and that the fleet doesn't name any more.
     pub gone: Vec<HostName>,
 }
 
 /// What becomes different for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct HostChange {
     /// The machine.
     pub machine: HostName,
     /// What it finds now; none if nothing was ever published for it.
@@ -49,13 +49,13 @@ pub struct Change {
     pub settings: bool,
 }
 
-impl Offer {
+impl PublishedGenerations {
     /// What a state holds; manifests are read only of the machines that are named.
     ///
     /// # Errors
     /// When it can't be read.
     pub fn read(state: &State, names: &[HostName]) -> std::io::Result<Self> {
-        let mut offer = Offer {
+        let mut published = PublishedGenerations {
             format: Format,
             generations: BTreeMap::new(),
             manifests: Vec::new(),
@@ -68,22 +68,22 @@ impl Offer {
             let Some(name) = name else { continue };
             let host = state.host(&name);
             let publications = Publications::of(&host);
-            if let Some(published) = publications.published()? {
-                offer.generations.insert(name.clone(), published.generation);
+            if let Some(current) = publications.published()? {
+                published.generations.insert(name.clone(), current.generation);
             }
             if names.contains(&name) {
-                offer.manifests.extend(publications.manifest()?);
+                published.manifests.extend(publications.manifest()?);
             }
         }
-        Ok(offer)
+        Ok(published)
     }
 }
 
-impl Change {
+impl HostChange {
     /// From the old manifest, if there is one, to the new one.
     pub fn between(old: Option<&Manifest>, new: &Manifest) -> Self {
         let path = |entry: &ManifestEntry| entry.path().clone();
-        let mut change = Change {
+        let mut change = HostChange {
             machine: new.host().clone(),
             from: old.map(Manifest::generation),
             to: new.generation(),
@@ -132,12 +132,12 @@ mod tests {
     fn what_comes_what_goes_and_what_differs_is_told_apart() {
         let old = manifest(&[("config/a", 1), ("config/b", 1), ("config/c", 1)]);
         let new = manifest(&[("config/b", 2), ("config/c", 1), ("config/d", 1)]);
-        let change = Change::between(Some(&old), &new);
+        let change = HostChange::between(Some(&old), &new);
         let paths = |paths: &[FilePath]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(paths(&change.added), ["config/d"]);
         assert_eq!(paths(&change.changed), ["config/b"]);
         assert_eq!(paths(&change.removed), ["config/a"]);
         assert!(!change.settings);
-        assert_eq!(Change::between(None, &new).added.len(), 3);
+        assert_eq!(HostChange::between(None, &new).added.len(), 3);
     }
 }

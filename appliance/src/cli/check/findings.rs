@@ -4,7 +4,7 @@ use bento_protocol::{FilePath, Format, GenerationId, HostName, Manifest, Manifes
 use serde::Serialize;
 
 use crate::check::{Shared, shared_lines};
-use crate::preview::change::Change;
+use crate::preview::change::HostChange;
 use crate::preview::{HostPreview, Preview};
 use crate::problem::{Problem, lines};
 use crate::text::list::first_few;
@@ -17,7 +17,7 @@ pub(super) struct Findings {
     format: Format,
     hosts: Vec<Finding>,
     /// What would be different for whom; none where that isn't known.
-    changes: Option<Vec<Change>>,
+    changes: Option<Vec<HostChange>>,
     /// Why the appliance couldn't be asked for it; none where it could, or wasn't to be.
     unasked: Option<String>,
     /// What machines see of each other.
@@ -59,7 +59,7 @@ pub(super) enum Detail {
 impl Findings {
     pub(super) fn new(
         preview: Preview,
-        changes: Option<Vec<Change>>,
+        changes: Option<Vec<HostChange>>,
         unasked: Option<String>,
         shared: Vec<Shared>,
         warnings: Vec<Problem>,
@@ -163,12 +163,12 @@ impl Findings {
         is_same && finding.generation.is_some() && finding.keys > 0 && !finding.paused
     }
 
-    fn change_of(&self, name: &HostName) -> Option<&Change> {
+    fn change_of(&self, name: &HostName) -> Option<&HostChange> {
         let mut changes = self.changes.iter().flatten();
         changes.find(|change| change.machine == *name)
     }
 
-    fn line(&self, finding: &Finding, change: Option<&Change>) -> String {
+    fn line(&self, finding: &Finding, change: Option<&HostChange>) -> String {
         let Some(id) = finding.generation else {
             return "can't be published".to_owned();
         };
@@ -194,7 +194,7 @@ impl Findings {
 }
 
 /// What is different, in a few words.
-fn told(change: &Change) -> String {
+fn told(change: &HostChange) -> String {
     if change.from.is_none() {
         return "its first".to_owned();
     }
@@ -214,7 +214,7 @@ fn told(change: &Change) -> String {
     parts.join(", ")
 }
 
-fn list(change: &Change, output: &mut dyn Write) -> io::Result<()> {
+fn list(change: &HostChange, output: &mut dyn Write) -> io::Result<()> {
     let kinds: [(&str, &[FilePath]); 3] = [
         ("+", &change.added),
         ("~", &change.changed),

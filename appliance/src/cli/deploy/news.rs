@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use bento_protocol::{FilePath, GenerationId, HostName};
 
-use crate::preview::change::Change;
+use crate::preview::change::HostChange;
 use crate::text::list::first_few;
 use crate::text::sanitise::one_line;
 
@@ -15,7 +15,7 @@ const NAMED: usize = 5;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// From what is published.
-    Known(Change),
+    Known(HostChange),
     /// From what was recorded: of that one only the id is known.
     Recorded {
         machine: HostName,

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::Entry;
+use super::ReportEntry;
 
 /// One report of a machine, as an administrator names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
+pub enum ReportSelector {
     /// The newest.
     Latest,
     /// By its number.
@@ -18,36 +18,36 @@ pub enum Choice {
 /// A text that names no report.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it must be a report's number, the beginning of a run's id, or `latest`")]
-pub struct ChoiceError;
+pub struct SelectorError;
 
 /// How many characters a run's id has.
 const ID_LENGTH: usize = 36;
 
-impl Choice {
+impl ReportSelector {
     /// Whether a report may be the one that is meant.
-    pub fn is(&self, entry: &Entry) -> bool {
+    pub fn matches(&self, entry: &ReportEntry) -> bool {
         match self {
-            Choice::Latest => true,
-            Choice::Number(number) => entry.number == *number,
-            Choice::Run(beginning) => entry
+            ReportSelector::Latest => true,
+            ReportSelector::Number(number) => entry.number == *number,
+            ReportSelector::Run(beginning) => entry
                 .run
                 .is_some_and(|run| run.to_string().starts_with(beginning)),
         }
     }
 }
 
-impl std::str::FromStr for Choice {
-    type Err = ChoiceError;
+impl std::str::FromStr for ReportSelector {
+    type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "latest" {
-            return Ok(Choice::Latest);
+            return Ok(ReportSelector::Latest);
         }
         // Ids of runs begin with a 0, for as long as their first digits are a time before the year 2527.
         if let Ok(number) = text.parse()
             && !text.starts_with(['0', '+'])
         {
-            return Ok(Choice::Number(number));
+            return Ok(ReportSelector::Number(number));
         }
         let is_beginning = (1..=ID_LENGTH).contains(&text.len())
             && text
@@ -55,20 +55,20 @@ impl std::str::FromStr for Choice {
                 .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
             && !text.starts_with('-');
         if is_beginning {
-            Ok(Choice::Run(text.to_owned()))
+            Ok(ReportSelector::Run(text.to_owned()))
         } else {
-            Err(ChoiceError)
+            Err(SelectorError)
         }
     }
 }
 
 /// As a word for another `bento`.
-impl fmt::Display for Choice {
+impl fmt::Display for ReportSelector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Choice::Latest => formatter.write_str("latest"),
-            Choice::Number(number) => write!(formatter, "{number}"),
-            Choice::Run(beginning) => formatter.write_str(beginning),
+            ReportSelector::Latest => formatter.write_str("latest"),
+            ReportSelector::Number(number) => write!(formatter, "{number}"),
+            ReportSelector::Run(beginning) => formatter.write_str(beginning),
         }
     }
 }
