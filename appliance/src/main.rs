@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use bento_appliance::cli::{CommandLine, ToldThere};
+use bento_appliance::cli::{CommandLine, RemoteFailed};
 use bento_appliance::text::terminal::to_stderr;
 use clap::{CommandFactory, Parser};
 use clap_complete::env::CompleteEnv;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         // what was to be done.
         Err(error) if is_broken_pipe(&error) && command_line.only_shows() => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
-        Err(error) if error.is::<ToldThere>() => ExitCode::FAILURE,
+        Err(error) if error.is::<RemoteFailed>() => ExitCode::FAILURE,
         Err(error) => {
             to_stderr(&format!("bento: {error:#}"));
             ExitCode::FAILURE

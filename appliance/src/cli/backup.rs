@@ -17,7 +17,7 @@ use crate::store::atomic_file;
 /// It holds the host key, what is published for each machine, secrets included, the reports, and who is enrolled, all as it
 /// was in one moment: keep it as you keep the secrets. `bento restore` takes it.
 #[derive(Debug, Args)]
-pub struct Backup {
+pub struct BackupCommand {
     /// Where to write it; - is standard output
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
@@ -25,7 +25,7 @@ pub struct Backup {
     appliance: ApplianceOption,
 }
 
-impl Backup {
+impl BackupCommand {
     /// Writes the archive, to a file in one step.
     ///
     /// # Errors
@@ -63,11 +63,11 @@ fn write_file(appliance: &Appliance, path: &Path) -> Result<()> {
 fn write(appliance: &Appliance, output: &mut dyn Write) -> Result<()> {
     match appliance {
         Appliance::Here(state, runtime) => backup::write(&Snapshot::take(state, runtime)?, output),
-        Appliance::Remote(elsewhere) => relay(elsewhere, output),
+        Appliance::Remote(remote) => relay(remote, output),
     }
 }
 
 /// What the appliance elsewhere writes, as it comes.
-fn relay(elsewhere: &Remote, output: &mut dyn Write) -> Result<()> {
-    elsewhere.copy(["backup"], output)
+fn relay(remote: &Remote, output: &mut dyn Write) -> Result<()> {
+    remote.copy(["backup"], output)
 }

@@ -21,7 +21,7 @@ use crate::text::terminal::{Colour, Terminal, paint};
 
 /// Build each machine's system from exactly what would be published for it, with the Nix of this machine
 #[derive(Debug, Args)]
-pub struct Build {
+pub struct BuildCommand {
     /// Only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
@@ -55,7 +55,7 @@ pub struct Build {
 /// The exit code of what Ctrl-C ended, as a shell gives it.
 pub(super) const INTERRUPTED: u8 = 130;
 
-impl Build {
+impl BuildCommand {
     /// Builds.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Build {
             return Ok(ExitCode::FAILURE);
         }
         if self.json {
-            serde_json::to_writer_pretty(&mut *output, &Findings::of(&preview, &results))?;
+            serde_json::to_writer_pretty(&mut *output, &BuildDocument::of(&preview, &results))?;
             writeln!(output)?;
         }
         Ok(if results.is_interrupted {
@@ -107,7 +107,7 @@ impl Build {
     }
 }
 
-impl Build {
+impl BuildCommand {
     /// Brings the one machine its system, if that is wanted.
     fn push(
         &self,
@@ -167,16 +167,16 @@ fn summary(preview: &Preview, results: &BuildResults) -> String {
 
 /// What came of all, for a program.
 #[derive(Debug, Serialize)]
-struct Findings<'a> {
+struct BuildDocument<'a> {
     format: bento_protocol::Format,
-    hosts: Vec<Finding<'a>>,
-    uncopied: Vec<Uncopied<'a>>,
+    hosts: Vec<BuiltHost<'a>>,
+    uncopied: Vec<FailedCopy<'a>>,
     problems: &'a [Problem],
 }
 
 /// What came of one machine.
 #[derive(Debug, Serialize)]
-struct Finding<'a> {
+struct BuiltHost<'a> {
     name: &'a HostName,
     /// None where a problem stops its publication.
     generation: Option<GenerationId>,
@@ -192,36 +192,36 @@ struct Finding<'a> {
 
 /// A store to which nothing was copied.
 #[derive(Debug, Serialize)]
-struct Uncopied<'a> {
+struct FailedCopy<'a> {
     store: &'a str,
     error: &'a str,
 }
 
-impl<'a> Findings<'a> {
+impl<'a> BuildDocument<'a> {
     fn of(preview: &'a Preview, results: &'a BuildResults) -> Self {
         let hosts = preview.machines.iter().map(|(name, host_preview)| {
             let generation = host_preview.as_ref().map(|it| it.manifest.generation());
-            Finding::of(name, generation, results.machines.get(name))
+            BuiltHost::of(name, generation, results.machines.get(name))
         });
         let uncopied = results.uncopied.iter();
-        Findings {
+        BuildDocument {
             format: bento_protocol::Format,
             hosts: hosts.collect(),
             uncopied: uncopied
-                .map(|(store, error)| Uncopied { store, error })
+                .map(|(store, error)| FailedCopy { store, error })
                 .collect(),
             problems: &preview.problems,
         }
     }
 }
 
-impl<'a> Finding<'a> {
+impl<'a> BuiltHost<'a> {
     fn of(
         name: &'a HostName,
         generation: Option<GenerationId>,
         outcome: Option<&'a BuildOutcome>,
     ) -> Self {
-        let mut finding = Finding {
+        let mut host = BuiltHost {
             name,
             generation,
             outcome: "unpublishable",
@@ -235,22 +235,22 @@ impl<'a> Finding<'a> {
         match outcome {
             None => {}
             Some(BuildOutcome::Built { system, comparable }) => {
-                finding.outcome = "built";
-                finding.system = Some(system);
-                finding.comparable = Some(*comparable);
+                host.outcome = "built";
+                host.system = Some(system);
+                host.comparable = Some(*comparable);
             }
             Some(BuildOutcome::WouldBuild(effort)) => {
-                finding.outcome = "evaluated";
-                finding.to_build = Some(effort.to_build);
-                finding.to_fetch = Some(effort.to_fetch);
+                host.outcome = "evaluated";
+                host.to_build = Some(effort.to_build);
+                host.to_fetch = Some(effort.to_fetch);
             }
             Some(BuildOutcome::Failed { reason, log }) => {
-                finding.outcome = "failed";
-                finding.error = Some(reason);
-                finding.log = log.as_ref();
+                host.outcome = "failed";
+                host.error = Some(reason);
+                host.log = log.as_ref();
             }
-            Some(BuildOutcome::Interrupted) => finding.outcome = "interrupted",
+            Some(BuildOutcome::Interrupted) => host.outcome = "interrupted",
         }
-        finding
+        host
     }
 }

@@ -1,4 +1,4 @@
-mod findings;
+mod document;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -14,7 +14,7 @@ use crate::fleet::FILE_NAME;
 use crate::preview::Preview;
 use crate::preview::change::FleetChanges;
 use crate::problem::Problem;
-use findings::{Detail, Findings};
+use document::{CheckDocument, Detail};
 
 /// Find everything that the appliance would find wrong with the fleet, without Nix and without publishing
 ///
@@ -22,7 +22,7 @@ use findings::{Detail, Findings};
 /// warnings, what would fail or surprise once it is published. The exit code is 1 if anything is wrong; warnings don't
 /// count unless --strict is given.
 #[derive(Debug, Args)]
-pub struct Check {
+pub struct CheckCommand {
     /// Only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
@@ -45,30 +45,30 @@ pub struct Check {
     json: bool,
 }
 
-impl Check {
+impl CheckCommand {
     /// Checks the fleet. True when nothing is wrong.
     ///
     /// # Errors
     /// When there is no fleet, or no machine of a given name.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<bool> {
         let folder = self.appliance.folder()?;
-        let findings = self.look(&folder)?;
+        let document = self.document(&folder)?;
         if self.json {
-            serde_json::to_writer_pretty(&mut *output, &findings)?;
+            serde_json::to_writer_pretty(&mut *output, &document)?;
             writeln!(output)?;
         } else {
             let detail = match (self.quiet, self.verbose) {
-                (true, _) => Detail::Faults,
+                (true, _) => Detail::Problems,
                 (_, true) => Detail::Files,
                 _ => Detail::Machines,
             };
-            findings.print(detail, output)?;
+            document.print(detail, output)?;
         }
-        let passes = findings.warnings.is_empty() || !self.strict;
-        Ok(findings.problems.is_empty() && passes)
+        let passes = document.warnings.is_empty() || !self.strict;
+        Ok(document.problems.is_empty() && passes)
     }
 
-    fn look(&self, folder: &Path) -> anyhow::Result<Findings> {
+    fn document(&self, folder: &Path) -> anyhow::Result<CheckDocument> {
         let mut preview = Preview::make(folder, &self.names)?;
         let check::Findings {
             errors,
@@ -93,7 +93,9 @@ impl Check {
         warnings.extend(large(&preview, &published));
         preview.problems.extend(errors);
         let warnings = warnings.into_iter().collect();
-        Ok(Findings::new(preview, changes, unasked, shared, warnings))
+        Ok(CheckDocument::new(
+            preview, changes, unasked, shared, warnings,
+        ))
     }
 
     /// What would be different for whom; none if that isn't asked.
@@ -117,8 +119,8 @@ pub(super) fn preview(folder: &Path, output: &mut dyn Write) -> anyhow::Result<(
     let shared = shared(&preview);
     preview.problems.extend(errors);
     let warnings = warnings.into_iter().collect();
-    let findings = Findings::new(preview, None, None, shared, warnings);
-    Ok(findings.print(Detail::Machines, output)?)
+    let document = CheckDocument::new(preview, None, None, shared, warnings);
+    Ok(document.print(Detail::Machines, output)?)
 }
 
 /// That a machine would be removed, which may be a slip.

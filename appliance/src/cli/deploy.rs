@@ -7,7 +7,7 @@ use bento_protocol::{Format, GenerationId, HostName};
 use clap::Args;
 use jiff::Timestamp;
 
-use self::news::News;
+use self::changes::DeployChange;
 use super::completion;
 use super::fleet_folder::unwritable;
 use super::prompt::ConfirmOption;
@@ -21,11 +21,11 @@ use crate::problem::lines;
 use crate::release::{Approval, Build, Record, path};
 use crate::text::terminal::{Colour, Terminal, paint};
 
-mod news;
+mod changes;
 
 /// Approve what the fleet folder holds, after a check, a build and a look at what changes for whom
 #[derive(Debug, Args)]
-pub struct Deploy {
+pub struct DeployCommand {
     /// Only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
@@ -47,13 +47,13 @@ struct Deployment<'a> {
     fleet: Fleet,
     preview: Preview,
     /// What changes for the machines that are still to be deployed.
-    news: Vec<News>,
+    changes: Vec<DeployChange>,
     /// Whether all went well for every machine.
     is_good: bool,
     output: &'a mut dyn Write,
 }
 
-impl Deploy {
+impl DeployCommand {
     /// Deploys. True when nothing is wrong.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Deploy {
             fleet,
             is_good: preview.problems.is_empty(),
             preview,
-            news: Vec::new(),
+            changes: Vec::new(),
             output,
         };
         self.deploy(&mut deployment)?;
@@ -91,12 +91,12 @@ impl Deploy {
 
     fn deploy(&self, deployment: &mut Deployment<'_>) -> anyhow::Result<()> {
         deployment.compare(&self.appliance)?;
-        if deployment.news.is_empty() {
+        if deployment.changes.is_empty() {
             writeln!(deployment.output, "Nothing to do: nothing changes.")?;
             return Ok(());
         }
         deployment.warn()?;
-        if deployment.news.is_empty() {
+        if deployment.changes.is_empty() {
             writeln!(
                 deployment.output,
                 "Nothing is approved before that is mended."
@@ -107,33 +107,33 @@ impl Deploy {
             let asks = deployment.fleet.publish.when == When::Deploy;
             if asks && !deployment.unapproved().is_empty() {
                 // Rather than after an hour of builds.
-                self.confirm.require_somebody()?;
+                self.confirm.require_terminal()?;
             }
             deployment.build(self.no_build)?;
-            deployment.leave_out_unbuilt()?;
-            if deployment.news.is_empty() {
+            deployment.remove_unbuilt()?;
+            if deployment.changes.is_empty() {
                 writeln!(deployment.output, "Nothing is approved.")?;
                 return Ok(());
             }
         }
-        news::print(&deployment.news, deployment.output)?;
-        deployment.tell_of_paused()?;
+        changes::print(&deployment.changes, deployment.output)?;
+        deployment.print_paused()?;
         if deployment.fleet.publish.when == When::Change {
             return deployment.explain_change();
         }
         let new = deployment.unapproved();
         if self.dry_run {
-            let machines = news::machines(new.len());
+            let machines = changes::machines(new.len());
             writeln!(
                 deployment.output,
                 "Nothing is approved in a dry run; it would be for {machines}."
             )?;
         } else if new.is_empty() {
             writeln!(deployment.output, "All of it is approved already. {NEXT}")?;
-        } else if self
-            .confirm
-            .ask(&format!("Approve this for {}?", news::machines(new.len())))?
-        {
+        } else if self.confirm.ask(&format!(
+            "Approve this for {}?",
+            changes::machines(new.len())
+        ))? {
             deployment.require_same()?;
             deployment.approve(&new)?;
         } else {
@@ -156,8 +156,12 @@ impl Deployment<'_> {
         let changes = appliance
             .find()
             .and_then(|appliance| appliance.changes(&self.preview));
-        self.news = match changes {
-            Ok(changes) => changes.machines.into_iter().map(News::Known).collect(),
+        self.changes = match changes {
+            Ok(changes) => changes
+                .machines
+                .into_iter()
+                .map(DeployChange::Known)
+                .collect(),
             Err(error) => {
                 let recorded = match self.fleet.publish.when {
                     When::Deploy => "approved",
@@ -176,8 +180,8 @@ impl Deployment<'_> {
     /// Tells what will fail once it is published, or surprise, of the machines that are to be deployed: before an hour of
     /// builds.
     fn warn(&mut self) -> anyhow::Result<()> {
-        let news = &self.news;
-        let is_deployed = |name: &HostName| news.iter().any(|news| news.machine() == name);
+        let changes = &self.changes;
+        let is_deployed = |name: &HostName| changes.iter().any(|change| change.machine() == name);
         self.preview.machines.retain(|name, _| is_deployed(name));
         let findings = Findings::of(self.folder, &self.preview);
         let errors: Vec<_> = findings.errors.into_iter().collect();
@@ -188,7 +192,7 @@ impl Deployment<'_> {
         let is_faulty =
             |name: &HostName| errors.iter().any(|error| error.host.as_ref() == Some(name));
         self.is_good &= errors.is_empty();
-        self.news.retain(|news| !is_faulty(news.machine()));
+        self.changes.retain(|change| !is_faulty(change.machine()));
         self.preview.machines.retain(|name, _| !is_faulty(name));
         let warnings: Vec<_> = findings.warnings.into_iter().collect();
         let warnings = lines(&warnings);
@@ -205,21 +209,23 @@ impl Deployment<'_> {
         Ok(())
     }
 
-    fn recorded(&self) -> Vec<News> {
+    fn recorded(&self) -> Vec<DeployChange> {
         let host_previews = self.preview.machines.values().flatten();
-        let news = host_previews.map(|host_preview| {
+        let changes = host_previews.map(|host_preview| {
             let machine = host_preview.manifest.host().clone();
             let from = match self.fleet.publish.when {
                 When::Deploy => self.approved(&machine),
                 When::Change => self.built(&machine),
             };
-            News::Recorded {
+            DeployChange::Recorded {
                 machine,
                 from,
                 to: host_preview.manifest.generation(),
             }
         });
-        news.filter(|news| news.from() != Some(news.to())).collect()
+        changes
+            .filter(|change| change.from() != Some(change.to()))
+            .collect()
     }
 
     /// The generation that is approved for a machine. A record that can't be read is written anew.
@@ -233,19 +239,19 @@ impl Deployment<'_> {
         Some(build.generation)
     }
 
-    fn is_built(&self, news: &News) -> bool {
-        self.built(news.machine()) == Some(news.to())
+    fn is_built(&self, change: &DeployChange) -> bool {
+        self.built(change.machine()) == Some(change.to())
     }
 
     /// Builds what wasn't built yet; who can't be built is left out.
     fn build(&mut self, no_build: bool) -> anyhow::Result<()> {
-        let unbuilt = self.news.iter().filter(|news| !self.is_built(news));
-        let unbuilt: BTreeSet<HostName> = unbuilt.map(|news| news.machine().clone()).collect();
+        let unbuilt = self.changes.iter().filter(|change| !self.is_built(change));
+        let unbuilt: BTreeSet<HostName> = unbuilt.map(|change| change.machine().clone()).collect();
         if unbuilt.is_empty() || no_build {
             return Ok(());
         }
         if bento_nix::version().is_none() {
-            let machines = news::machines(unbuilt.len());
+            let machines = changes::machines(unbuilt.len());
             writeln!(
                 self.output,
                 "Nothing is built for {machines}: there is no Nix here."
@@ -265,7 +271,7 @@ impl Deployment<'_> {
         let results = build::build(&self.preview, self.folder, &options, &mut screen)?;
         self.is_good &= results.are_good();
         if results.is_interrupted {
-            self.news.clear();
+            self.changes.clear();
             return Ok(());
         }
         let is_failed = |outcome: &BuildOutcome| !matches!(outcome, BuildOutcome::Built { .. });
@@ -275,7 +281,7 @@ impl Deployment<'_> {
             .filter(|(_, outcome)| is_failed(outcome));
         let failed: Vec<&HostName> = failed.map(|(name, _)| name).collect();
         if !failed.is_empty() {
-            let names = news::listed(&failed);
+            let names = changes::listed(&failed);
             let publish = &self.fleet.publish;
             let what = match publish.when {
                 When::Deploy => "so nothing is approved for it",
@@ -284,22 +290,24 @@ impl Deployment<'_> {
             };
             writeln!(self.output, "{names}: the build failed, {what}.")?;
         }
-        self.news.retain(|news| !failed.contains(&news.machine()));
+        self.changes
+            .retain(|change| !failed.contains(&change.machine()));
         Ok(())
     }
 
     /// Where only what was built may be published, the rest isn't approved either.
-    fn leave_out_unbuilt(&mut self) -> anyhow::Result<()> {
+    fn remove_unbuilt(&mut self) -> anyhow::Result<()> {
         if !self.fleet.publish.require_build {
             return Ok(());
         }
-        let news = std::mem::take(&mut self.news);
-        let (built, unbuilt): (Vec<_>, Vec<_>) =
-            news.into_iter().partition(|news| self.is_built(news));
-        self.news = built;
+        let changes = std::mem::take(&mut self.changes);
+        let (built, unbuilt): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|change| self.is_built(change));
+        self.changes = built;
         let error = paint("error:", Colour::Red, Terminal::of_output());
-        for news in &unbuilt {
-            let machine = news.machine();
+        for change in &unbuilt {
+            let machine = change.machine();
             writeln!(
                 self.output,
                 "{error} {machine} isn't built, and {FILE_NAME} says require_build = true: run `bento build {machine}` \
@@ -310,9 +318,9 @@ impl Deployment<'_> {
         Ok(())
     }
 
-    fn tell_of_paused(&mut self) -> anyhow::Result<()> {
-        for news in &self.news {
-            let machine = news.machine();
+    fn print_paused(&mut self) -> anyhow::Result<()> {
+        for change in &self.changes {
+            let machine = change.machine();
             if self
                 .fleet
                 .hosts
@@ -344,31 +352,31 @@ impl Deployment<'_> {
 
     /// The machines whose approval is still to be written.
     fn unapproved(&self) -> Vec<HostName> {
-        let news = self.news.iter();
-        let new = news.filter(|news| self.approved(news.machine()) != Some(news.to()));
-        new.map(|news| news.machine().clone()).collect()
+        let changes = self.changes.iter();
+        let new = changes.filter(|change| self.approved(change.machine()) != Some(change.to()));
+        new.map(|change| change.machine().clone()).collect()
     }
 
     /// Makes sure that the folder still makes what was shown.
     fn require_same(&self) -> anyhow::Result<()> {
         let names: Vec<_> = self
-            .news
+            .changes
             .iter()
-            .map(|news| news.machine().clone())
+            .map(|change| change.machine().clone())
             .collect();
         let preview = Preview::make(self.folder, &names)?;
-        for news in &self.news {
+        for change in &self.changes {
             let host_preview = preview
                 .machines
-                .get(news.machine())
+                .get(change.machine())
                 .and_then(Option::as_ref);
             if host_preview.map(|host_preview| host_preview.manifest.generation())
-                != Some(news.to())
+                != Some(change.to())
             {
                 bail!(
                     "the files or settings of {} have changed meanwhile, so nothing is approved: look at them with \
                      `bento deploy` again",
-                    news.machine()
+                    change.machine()
                 );
             }
         }
@@ -376,25 +384,25 @@ impl Deployment<'_> {
     }
 
     fn approve(&mut self, machines: &[HostName]) -> anyhow::Result<()> {
-        for news in self
-            .news
+        for change in self
+            .changes
             .iter()
-            .filter(|news| machines.contains(news.machine()))
+            .filter(|change| machines.contains(change.machine()))
         {
             let approval = Approval {
                 format: Format,
-                generation: news.to(),
+                generation: change.to(),
                 at: Timestamp::now(),
             };
-            let path = || self.folder.join(path::<Approval>(news.machine()));
+            let path = || self.folder.join(path::<Approval>(change.machine()));
             approval
-                .write(self.folder, news.machine())
+                .write(self.folder, change.machine())
                 .map_err(|error| unwritable(&path(), error))?;
         }
         writeln!(
             self.output,
             "Approved for {}. {NEXT}",
-            news::machines(machines.len())
+            changes::machines(machines.len())
         )?;
         Ok(())
     }

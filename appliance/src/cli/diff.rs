@@ -15,7 +15,7 @@ use crate::text::terminal::Terminal;
 
 /// Show what has changed for each machine, from the generation that it runs to the one that is published
 #[derive(Debug, Args)]
-pub struct Diff {
+pub struct DiffCommand {
     /// Only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
@@ -29,7 +29,7 @@ pub struct Diff {
     appliance: ApplianceOption,
 }
 
-impl Diff {
+impl DiffCommand {
     /// Prints it.
     ///
     /// # Errors
@@ -37,9 +37,9 @@ impl Diff {
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let diffs = match self.appliance.find()? {
             Appliance::Here(state, _) => Diffs::read(&state, &self.names)?,
-            Appliance::Remote(elsewhere) => {
+            Appliance::Remote(remote) => {
                 let names = self.names.iter().map(HostName::as_str);
-                elsewhere.read_json(["diff", "--json"].into_iter().chain(names))?
+                remote.read_json(["diff", "--json"].into_iter().chain(names))?
             }
         };
         if self.json {

@@ -19,7 +19,7 @@ use crate::text::terminal::{Colour, Terminal, paint};
 
 /// Move the lock files of the fleet's flakes to the newest inputs, each once, with the Nix of this machine
 #[derive(Debug, Args)]
-pub struct FlakeUpdate {
+pub struct FlakeUpdateCommand {
     /// Only these inputs, as flake.nix names them
     #[arg(value_name = "INPUT", value_parser = input)]
     inputs: Vec<String>,
@@ -45,7 +45,7 @@ fn input(text: &str) -> Result<String, String> {
     }
 }
 
-impl FlakeUpdate {
+impl FlakeUpdateCommand {
     /// Says so where a machine was taken for an input.
     fn with_hint(&self, error: anyhow::Error, fleet: &Path) -> anyhow::Error {
         let all = Preview::make(fleet, &[]).ok();

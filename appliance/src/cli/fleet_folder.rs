@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::init::existing;
 use crate::fleet::{FILE_NAME, decode};
-use crate::legacy::server_folder::refuse_predecessor;
+use crate::legacy::server_folder::refuse_legacy_folder;
 
 /// Where the appliance finds the fleet folder in its container.
 const MOUNTED: &str = "/config";
@@ -41,7 +40,7 @@ impl FleetFolderOption {
             .filter(|named| !named.as_os_str().is_empty())
         {
             if !named.join(FILE_NAME).is_file() {
-                refuse_predecessor(named)?;
+                refuse_legacy_folder(named)?;
                 refuse_flake(named)?;
                 bail!(
                     "{} holds no {FILE_NAME}: name a fleet folder, or make one with `bento init`",
@@ -53,7 +52,7 @@ impl FleetFolderOption {
         let here = std::env::current_dir().context("the current folder can't be found")?;
         let places = || here.ancestors().chain([Path::new(MOUNTED)]);
         let Some(found) = places().find(|folder| folder.join(FILE_NAME).is_file()) else {
-            places().try_for_each(refuse_predecessor)?;
+            places().try_for_each(refuse_legacy_folder)?;
             places().try_for_each(refuse_flake)?;
             bail!(
                 "there is no {FILE_NAME} in {} or above it: go to the fleet folder, name it with --fleet, or make one \
@@ -70,10 +69,24 @@ impl FleetFolderOption {
 
 /// Refuses a folder with a flake, which may be that of all machines.
 fn refuse_flake(folder: &Path) -> anyhow::Result<()> {
-    if existing::is_new(folder) {
-        bail!("{}", existing::advice(folder));
+    if is_unmanaged_flake(folder) {
+        bail!("{}", flake_advice(folder));
     }
     Ok(())
+}
+
+/// Whether a folder has a flake at its top and isn't a fleet yet.
+pub(super) fn is_unmanaged_flake(folder: &Path) -> bool {
+    folder.join("flake.nix").is_file() && !folder.join(FILE_NAME).exists()
+}
+
+/// What to do with a folder that is a flake and no fleet. No command names the folder, which may mean something else to
+/// the shell where that is pasted.
+pub(super) fn flake_advice(folder: &Path) -> String {
+    format!(
+        "{} holds a flake and no {FILE_NAME}: `bento init --existing`, in that folder, writes one for its machines",
+        folder.display()
+    )
 }
 
 /// Refuses settings that somebody else may have put there, in /tmp for instance, since they name commands that would

@@ -31,7 +31,7 @@ const APPLIANCE: u32 = 1;
 /// code 0 if sshd answers, the first publication is done, and machines can log in, otherwise 1, with one line that says
 /// why.
 #[derive(Debug, Args)]
-pub struct Health {
+pub struct HealthCommand {
     /// Also print what the appliance is privileged to do
     #[arg(long)]
     verbose: bool,
@@ -54,7 +54,7 @@ pub struct Health {
     state: PathBuf,
 }
 
-impl Health {
+impl HealthCommand {
     /// Prints one line if all is well.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
-        health: Health,
+        health: HealthCommand,
     }
 
     // Issue 10, line 41.

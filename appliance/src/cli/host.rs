@@ -18,17 +18,17 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
     /// Enrol a machine: put its key into fleet.toml, and print what to type there
-    Add(add::Add),
+    Add(add::AddCommand),
     /// Take machines out of the fleet
-    Remove(remove::Remove),
+    Remove(remove::RemoveCommand),
     /// Give a machine another name; it comes over by itself
-    Rename(rename::Rename),
+    Rename(rename::RenameCommand),
     /// List the machines of fleet.toml
-    List(list::List),
+    List(list::ListCommand),
     /// Let machines keep the generation that they have
-    Pause(pause::Pause),
+    Pause(pause::PauseCommand),
     /// Publish for paused machines again
-    Resume(pause::Resume),
+    Resume(pause::ResumeCommand),
 }
 
 impl HostCommand {

@@ -23,7 +23,7 @@ use behind::MachinesBehind;
 /// While there are two, both are printed, the one in use first. Each line is the key and, as its comment, the fingerprint
 /// that `bento-client` shows.
 #[derive(Debug, Args)]
-pub struct HostKey {
+pub struct HostKeyCommand {
     #[command(flatten)]
     step: Step,
     #[command(flatten)]
@@ -52,7 +52,7 @@ struct Step {
     forget: bool,
 }
 
-impl HostKey {
+impl HostKeyCommand {
     /// Takes the step that was asked for, and prints the keys, a line each.
     ///
     /// # Errors
@@ -65,17 +65,17 @@ impl HostKey {
         }
         let keys = keys_of(&appliance)?;
         let step = self.step.name();
-        if step.is_some() && !self.agreed(&keys, &appliance)? {
+        if step.is_some() && !self.confirmed(&keys, &appliance)? {
             return Ok(());
         }
         let keys = match (step, &appliance) {
             (None, _) => keys,
-            (Some(step), Appliance::Remote(elsewhere)) => {
-                parse(&elsewhere.read(["host-key", &format!("--{step}"), "--yes"])?)?
+            (Some(step), Appliance::Remote(remote)) => {
+                parse(&remote.read(["host-key", &format!("--{step}"), "--yes"])?)?
             }
             (Some(step), Appliance::Here(state, _)) => {
-                self.take(state)?;
-                to_stderr(what_comes_next(step));
+                self.run_step(state)?;
+                to_stderr(next_step(step));
                 keys_of(&appliance)?
             }
         };
@@ -85,7 +85,7 @@ impl HostKey {
         Ok(())
     }
 
-    fn take(&self, state: &State) -> anyhow::Result<()> {
+    fn run_step(&self, state: &State) -> anyhow::Result<()> {
         if self.step.prepare {
             sshd::HostKey::prepare_spare(state)?;
         } else if self.step.switch {
@@ -105,21 +105,21 @@ impl HostKey {
         };
         match appliance {
             Appliance::Here(state, runtime) => of(state, runtime).map(Some),
-            Appliance::Remote(elsewhere) => {
+            Appliance::Remote(remote) => {
                 let step = self.step.name().map(|step| format!("--{step}"));
                 let words = ["host-key", "--behind"].into_iter();
-                elsewhere.read_json(words.chain(step.as_deref()))
+                remote.read_json(words.chain(step.as_deref()))
             }
         }
     }
 
     /// Whether the administrator wants what can lock machines out.
-    fn agreed(&self, keys: &[PublicKey], appliance: &Appliance) -> anyhow::Result<bool> {
+    fn confirmed(&self, keys: &[PublicKey], appliance: &Appliance) -> anyhow::Result<bool> {
         let Some(other) = keys.get(1).filter(|_| !self.step.prepare) else {
             return Ok(true);
         };
-        if self.confirm.is_to_be_asked() {
-            self.confirm.require_somebody()?;
+        if self.confirm.asks() {
+            self.confirm.require_terminal()?;
             let behind = self.find_behind(appliance)?;
             let what = match self.step.switch {
                 true => "that key was made",
@@ -153,7 +153,7 @@ impl Step {
     }
 }
 
-fn what_comes_next(step: &str) -> &'static str {
+fn next_step(step: &str) -> &'static str {
     match step {
         "prepare" => {
             "Name both keys in the machines' configuration, and in fleet.toml if that has host_keys. Once every machine is \
@@ -182,7 +182,7 @@ pub(super) fn keys_of(appliance: &Appliance) -> anyhow::Result<Vec<PublicKey>> {
                 .map(|key| key.public().clone())
                 .collect())
         }
-        Appliance::Remote(elsewhere) => parse(&elsewhere.read(["host-key"])?),
+        Appliance::Remote(remote) => parse(&remote.read(["host-key"])?),
     }
 }
 

@@ -1,4 +1,4 @@
-pub(super) mod existing;
+mod existing;
 
 use std::fs;
 use std::io::Write;
@@ -10,13 +10,14 @@ use bento_protocol::Address;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use crate::legacy::server_folder::refuse_predecessor;
+use super::fleet_folder::{flake_advice, is_unmanaged_flake};
+use crate::legacy::server_folder::refuse_legacy_folder;
 
 /// Write a fleet that works as it is: examples of every kind of machine, to be replaced by your own
 ///
 /// Or, with --existing, write the fleet.toml of a folder that holds the flake of all machines, and nothing else.
 #[derive(Debug, Args)]
-pub struct Init {
+pub struct InitCommand {
     /// The folder, made if it isn't there
     #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".", value_parser = folder())]
     folder: PathBuf,
@@ -100,7 +101,7 @@ const LINKS: [(&str, &str); 3] = [
     ("hosts/pi/utils", "../../utils"),
 ];
 
-impl Init {
+impl InitCommand {
     /// Writes the example.
     ///
     /// # Errors
@@ -109,15 +110,15 @@ impl Init {
         if self.existing {
             return existing::init(&self.folder, &self.address, self.port, output);
         }
-        if existing::is_new(&self.folder) {
-            bail!("{}", existing::advice(&self.folder));
+        if is_unmanaged_flake(&self.folder) {
+            bail!("{}", flake_advice(&self.folder));
         }
         let names = FILES.iter().chain(&LINKS).map(|(path, _)| *path);
         let there: Vec<_> = names
             .filter(|path| fs::symlink_metadata(self.folder.join(path)).is_ok())
             .collect();
         if !there.is_empty() {
-            refuse_predecessor(&self.folder)?;
+            refuse_legacy_folder(&self.folder)?;
             bail!(
                 "{} holds {} already, and init never overwrites: choose another folder; one with a flake of your machines \
                  becomes a fleet by `bento init --existing`",
@@ -176,7 +177,7 @@ mod tests {
     use crate::scan::{FleetFolder, HostTree};
 
     fn init(folder: &Path) -> anyhow::Result<()> {
-        let init = Init {
+        let init = InitCommand {
             folder: folder.to_owned(),
             existing: false,
             address: "10.0.0.1".parse().unwrap(),
@@ -231,7 +232,7 @@ mod tests {
         #[derive(Debug, clap::Parser)]
         struct Line {
             #[command(flatten)]
-            init: Init,
+            init: InitCommand,
         }
         let parse = |option| <Line as clap::Parser>::try_parse_from(["init", "x", option]);
         for bad in ["--address=", "--address=a:22", "--address=a\"b", "--port=0"] {

@@ -19,7 +19,7 @@ use crate::text::terminal::Terminal;
 
 /// Show what a machine reported, newest first, or one report with its build log
 #[derive(Debug, Args)]
-pub struct Logs {
+pub struct LogsCommand {
     /// The machine
     #[arg(add = completion::machines())]
     name: HostName,
@@ -62,7 +62,7 @@ struct ReportDocument<'a> {
     log: String,
 }
 
-impl Logs {
+impl LogsCommand {
     /// Prints them. Fails without another word when the `bento` that was asked elsewhere has said why it did.
     ///
     /// # Errors

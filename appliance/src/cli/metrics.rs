@@ -14,12 +14,12 @@ use crate::metrics::Readings;
 /// `bento serve --metrics` answers with the same. Without a network it can be given to node_exporter: write it to a
 /// file in the folder of its textfile collector.
 #[derive(Debug, Args)]
-pub struct Metrics {
+pub struct MetricsCommand {
     #[command(flatten)]
     appliance: ApplianceOption,
 }
 
-impl Metrics {
+impl MetricsCommand {
     /// Prints the metrics.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Metrics {
                 output.write_all(readings.render().as_bytes())?;
                 Ok(ExitCode::SUCCESS)
             }
-            Appliance::Remote(elsewhere) => elsewhere.relay(["metrics"]),
+            Appliance::Remote(remote) => remote.relay(["metrics"]),
         }
     }
 }

@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
 
 pub use fleet_folder::FleetFolderOption;
 pub use prompt::ConfirmOption;
-pub use remote::{Appliance, ApplianceOption, Remote, ToldThere};
+pub use remote::{Appliance, ApplianceOption, Remote, RemoteFailed};
 
 /// Keep a fleet of NixOS machines up to date by pull
 #[derive(Debug, Parser)]
@@ -41,25 +41,25 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Serve),
-    Init(init::Init),
-    Check(check::Check),
+    Serve(serve::ServeCommand),
+    Init(init::InitCommand),
+    Check(check::CheckCommand),
     #[command(subcommand)]
     Host(host::HostCommand),
-    Build(build::Build),
-    Deploy(deploy::Deploy),
-    Diff(diff::Diff),
-    Status(status::Status),
-    Logs(logs::Logs),
-    FlakeUpdate(flake_update::FlakeUpdate),
-    Metrics(metrics::Metrics),
-    Notify(notify::Notify),
-    Backup(backup::Backup),
-    Restore(restore::Restore),
-    HostKey(host_key::HostKey),
-    Health(health::Health),
+    Build(build::BuildCommand),
+    Deploy(deploy::DeployCommand),
+    Diff(diff::DiffCommand),
+    Status(status::StatusCommand),
+    Logs(logs::LogsCommand),
+    FlakeUpdate(flake_update::FlakeUpdateCommand),
+    Metrics(metrics::MetricsCommand),
+    Notify(notify::NotifyCommand),
+    Backup(backup::BackupCommand),
+    Restore(restore::RestoreCommand),
+    HostKey(host_key::HostKeyCommand),
+    Health(health::HealthCommand),
     #[command(hide = true)]
-    Published(published::Published),
+    Published(published::PublishedCommand),
 }
 
 impl CommandLine {

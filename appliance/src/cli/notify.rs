@@ -21,7 +21,7 @@ use crate::store::paths::State;
 ///
 /// The appliance calls the webhook in [notify] of fleet.toml when a machine's state turns bad, and when it is good again.
 #[derive(Debug, Args)]
-pub struct Notify {
+pub struct NotifyCommand {
     /// Send a test from the appliance, and print the answer; exit code 1 if it failed
     #[arg(long)]
     test: bool,
@@ -32,7 +32,7 @@ pub struct Notify {
     appliance: ApplianceOption,
 }
 
-impl Notify {
+impl NotifyCommand {
     /// Prints the settings and the last messages, or sends a test.
     ///
     /// # Errors
@@ -40,10 +40,10 @@ impl Notify {
     pub fn run(&self, output: &mut dyn Write) -> Result<ExitCode> {
         let (state, runtime) = match self.appliance.find()? {
             Appliance::Here(state, runtime) => (state, runtime),
-            Appliance::Remote(elsewhere) => {
+            Appliance::Remote(remote) => {
                 let name = self.name.as_ref().map(HostName::as_str);
                 let test = self.test.then_some("--test");
-                return elsewhere.relay(["notify"].into_iter().chain(test).chain(name));
+                return remote.relay(["notify"].into_iter().chain(test).chain(name));
             }
         };
         let status = Status::read(&state, &runtime, Timestamp::now())?;
@@ -170,7 +170,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        notify: Notify,
+        notify: NotifyCommand,
     }
 
     fn notify(kept: &Kept, name: &str) -> Result<String> {

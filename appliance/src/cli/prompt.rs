@@ -15,7 +15,7 @@ pub struct ConfirmOption {
 
 impl ConfirmOption {
     /// Whether somebody has to be asked.
-    pub fn is_to_be_asked(self) -> bool {
+    pub fn asks(self) -> bool {
         !self.yes
     }
 
@@ -23,7 +23,7 @@ impl ConfirmOption {
     ///
     /// # Errors
     /// When there is nobody who could answer.
-    pub fn require_somebody(self) -> anyhow::Result<()> {
+    pub fn require_terminal(self) -> anyhow::Result<()> {
         if !self.yes && !io::stdin().is_terminal() {
             bail!("nobody is there to be asked whether that is wanted: say --yes if it is");
         }
@@ -38,7 +38,7 @@ impl ConfirmOption {
         if self.yes {
             return Ok(true);
         }
-        self.require_somebody()?;
+        self.require_terminal()?;
         let mut errors = io::stderr();
         write!(errors, "{question} [y/N] ")
             .and_then(|()| errors.flush())

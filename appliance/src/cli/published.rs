@@ -7,7 +7,7 @@ use super::remote::ApplianceOption;
 
 /// Print as JSON what is published: the question that `bento check` and `bento deploy` ask an appliance
 #[derive(Debug, Args)]
-pub struct Published {
+pub struct PublishedCommand {
     /// The machines whose manifests are wanted as well
     #[arg(value_name = "NAME")]
     names: Vec<HostName>,
@@ -15,7 +15,7 @@ pub struct Published {
     appliance: ApplianceOption,
 }
 
-impl Published {
+impl PublishedCommand {
     /// Prints it.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub struct Remote {
 /// The `bento` that was asked elsewhere has said on our stderr why it failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the appliance has said above why it can't answer")]
-pub struct ToldThere;
+pub struct RemoteFailed;
 
 const STATE: &str = "/state";
 
@@ -77,16 +77,16 @@ impl ApplianceOption {
     ///
     /// What is wrong with `fleet.toml` here is said: the appliance goes on by the last good one, and can be asked.
     pub fn find(&self) -> anyhow::Result<Appliance> {
-        self.find_and_tell(&mut |slip| to_stderr(&format!("bento: {slip}")))
+        self.find_and_report(&mut |problem| to_stderr(&format!("bento: {problem}")))
     }
 
     /// The same, which leaves it to the caller to say what is wrong with `fleet.toml` here.
     ///
     /// # Errors
     /// As [`Self::find`].
-    pub(super) fn find_and_tell(
+    pub(super) fn find_and_report(
         &self,
-        tell: &mut dyn FnMut(&Problem),
+        report: &mut dyn FnMut(&Problem),
     ) -> anyhow::Result<Appliance> {
         let here = |state: &Path| Appliance::Here(State::new(state), Runtime::new(&self.runtime));
         if let Some(state) = &self.state {
@@ -108,7 +108,7 @@ impl ApplianceOption {
                     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
                     problems.join("\n")
                 })?;
-                problems.iter().for_each(tell);
+                problems.iter().for_each(report);
                 admin
             }
         };
@@ -133,9 +133,9 @@ impl Appliance {
         match self {
             Appliance::Here(state, _) => PublishedGenerations::read(state, names)
                 .with_context(|| format!("{} can't be read", state.hosts().display())),
-            Appliance::Remote(elsewhere) => {
+            Appliance::Remote(remote) => {
                 let names = names.iter().map(HostName::as_str);
-                elsewhere.read_json(["published"].into_iter().chain(names))
+                remote.read_json(["published"].into_iter().chain(names))
             }
         }
     }
@@ -197,7 +197,7 @@ impl Remote {
             .with_context(|| self.failed("can't be run"))?;
         match output.status.code() {
             Some(0) => Ok(output.stdout),
-            Some(1) => Err(ToldThere.into()),
+            Some(1) => Err(RemoteFailed.into()),
             _ => bail!("{}", self.failed(&format!("ended with {}", output.status))),
         }
     }
@@ -237,7 +237,7 @@ impl Remote {
         copied?;
         match status.code() {
             Some(0) => Ok(()),
-            Some(1) => Err(ToldThere.into()),
+            Some(1) => Err(RemoteFailed.into()),
             _ => bail!("{}", self.failed(&format!("ended with {status}"))),
         }
     }

@@ -15,7 +15,7 @@ use crate::store::paths::State;
 /// No appliance may use it meanwhile. It is taken wholly or not at all, and whatever owner and mode the archive gives a
 /// file, it gets those that it must have.
 #[derive(Debug, Args)]
-pub struct Restore {
+pub struct RestoreCommand {
     /// Where to read it; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
@@ -27,7 +27,7 @@ pub struct Restore {
     state: PathBuf,
 }
 
-impl Restore {
+impl RestoreCommand {
     /// Takes the archive.
     ///
     /// # Errors

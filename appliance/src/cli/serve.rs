@@ -9,7 +9,7 @@ use crate::daemon::Options;
 
 /// Run the appliance: publish the fleet, and take in reports
 #[derive(Debug, Args)]
-pub struct Serve {
+pub struct ServeCommand {
     /// The fleet folder
     #[arg(long, value_name = "DIR", default_value = "/config")]
     config: PathBuf,
@@ -44,7 +44,7 @@ enum LogFormat {
     Json,
 }
 
-impl Serve {
+impl ServeCommand {
     /// Runs until TERM.
     ///
     /// # Errors

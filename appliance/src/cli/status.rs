@@ -21,9 +21,9 @@ use crate::text::terminal::Terminal;
 
 /// Print which generation each machine finds, and whether it runs that
 #[derive(Debug, Args)]
-pub struct Status {
+pub struct StatusCommand {
     #[command(flatten)]
-    choice: Choice,
+    filter: MachineFilter,
     /// Print JSON; with --watch a document a line
     #[arg(long)]
     json: bool,
@@ -43,7 +43,7 @@ pub struct Status {
 
 /// Which machines are shown.
 #[derive(Debug, Clone, Args)]
-struct Choice {
+struct MachineFilter {
     /// Only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
@@ -52,7 +52,7 @@ struct Choice {
     problems: bool,
 }
 
-impl Status {
+impl StatusCommand {
     /// Prints the status of the fleet. False when something needs attention and that was asked.
     ///
     /// # Errors
@@ -72,17 +72,17 @@ impl Status {
             }
             return Ok(true);
         }
-        let mut slips = Vec::new();
-        let tell = &mut |slip: &Problem| slips.push(slip.to_string());
-        let mut status = match self.appliance.find_and_tell(tell)? {
+        let mut problems = Vec::new();
+        let report = &mut |problem: &Problem| problems.push(problem.to_string());
+        let mut status = match self.appliance.find_and_report(report)? {
             Appliance::Here(state, runtime) => {
                 status::Status::read(&state, &runtime, Timestamp::now())?
             }
-            Appliance::Remote(there) => there.read_json(["status", "--json"])?,
+            Appliance::Remote(remote) => remote.read_json(["status", "--json"])?,
         };
-        status.add_problems(slips);
-        status.require(&self.choice.names)?;
-        let of = self.choice.apply(&mut status);
+        status.add_problems(problems);
+        status.require(&self.filter.names)?;
+        let of = self.filter.apply(&mut status);
         if self.json {
             writeln!(output, "{}", serde_json::to_string(&status)?)?;
         } else {
@@ -92,7 +92,7 @@ impl Status {
     }
 }
 
-impl Choice {
+impl MachineFilter {
     /// Leaves only what is to be shown; returns from how many machines it was chosen.
     fn apply(&self, status: &mut status::Status) -> usize {
         let hosts = &mut status.hosts;

@@ -52,10 +52,7 @@ fn group_by_systems(hosts: &[&HostDiff], built: Built<'_>) -> Vec<(Systems, Stri
     let mut groups: Vec<(Systems, String)> = Vec::new();
     for host in hosts {
         let systems = systems(host, built);
-        match groups
-            .iter_mut()
-            .find(|(known, _)| *known == systems)
-        {
+        match groups.iter_mut().find(|(known, _)| *known == systems) {
             Some((_, names)) => *names += &format!(", {}", host.name),
             None => groups.push((systems, host.name.to_string())),
         }

@@ -14,7 +14,7 @@ const VARIABLE: &str = "REMOTE_IP=";
 ///
 /// # Errors
 /// When it is one: with what it needs.
-pub(crate) fn refuse_predecessor(folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn refuse_legacy_folder(folder: &Path) -> anyhow::Result<()> {
     // How its script knows its folder. Above the one in which somebody stands, it may be a pipe that anybody made.
     let settings = folder.join("config.sh");
     if !settings.is_file() || !folder.join("hosts").is_dir() {

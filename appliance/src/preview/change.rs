@@ -69,7 +69,9 @@ impl PublishedGenerations {
             let host = state.host(&name);
             let publications = Publications::of(&host);
             if let Some(current) = publications.published()? {
-                published.generations.insert(name.clone(), current.generation);
+                published
+                    .generations
+                    .insert(name.clone(), current.generation);
             }
             if names.contains(&name) {
                 published.manifests.extend(publications.manifest()?);

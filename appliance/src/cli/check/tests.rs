@@ -7,7 +7,7 @@ use crate::store::paths::State;
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    check: Check,
+    check: CheckCommand,
 }
 
 fn check(folder: &Path, arguments: &[&str]) -> (bool, String) {

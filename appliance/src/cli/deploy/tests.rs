@@ -10,7 +10,7 @@ use crate::store::paths::State;
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    deploy: Deploy,
+    deploy: DeployCommand,
 }
 
 /// A fleet folder with two machines that share a folder and one of its own, and the state of an appliance.
@@ -88,7 +88,7 @@ impl Appliance {
         approval.map(|approval| approval.generation)
     }
 
-    fn arguments<'a>(&'a self, arguments: &[&'a str]) -> Deploy {
+    fn arguments<'a>(&'a self, arguments: &[&'a str]) -> DeployCommand {
         let folders = [("--fleet", &self.fleet), ("--state", &self.state)];
         let folders = folders.map(|(option, folder)| [option, folder.path().to_str().unwrap()]);
         let line = ["deploy"].into_iter().chain(folders.into_iter().flatten());
@@ -255,14 +255,14 @@ fn what_changes_while_it_is_looked_at_is_not_approved() {
         folder: appliance.fleet.path(),
         fleet: appliance.preview().fleet.unwrap(),
         preview,
-        news: Vec::new(),
+        changes: Vec::new(),
         is_good: true,
         output: &mut output,
     };
     deployment
         .compare(&appliance.arguments(&[]).appliance)
         .unwrap();
-    assert_eq!(deployment.news.len(), 3);
+    assert_eq!(deployment.changes.len(), 3);
     deployment.require_same().unwrap();
     appliance.write("hosts/pi/configuration.nix", "{ }");
     let error = deployment.require_same().unwrap_err().to_string();

@@ -15,7 +15,7 @@ use crate::text::list::sentence;
 
 /// Enrol a machine: put its key into fleet.toml, and print what to type there
 #[derive(Debug, Args)]
-pub struct Add {
+pub struct AddCommand {
     /// The machine's name: lower-case letters, digits and hyphens
     #[arg(add = completion::machines())]
     name: HostName,
@@ -30,7 +30,7 @@ pub struct Add {
     appliance: ApplianceOption,
 }
 
-impl Add {
+impl AddCommand {
     /// Adds the machine, or more keys to a machine that is there.
     ///
     /// # Errors

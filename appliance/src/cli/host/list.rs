@@ -12,7 +12,7 @@ use crate::text::terminal::{Colour, Terminal, paint};
 
 /// List the machines of fleet.toml
 #[derive(Debug, Args)]
-pub struct List {
+pub struct ListCommand {
     #[command(flatten)]
     folder: FleetFolderOption,
     /// Print JSON
@@ -37,7 +37,7 @@ struct Line {
     paused: bool,
 }
 
-impl List {
+impl ListCommand {
     /// Prints a line a machine.
     ///
     /// # Errors

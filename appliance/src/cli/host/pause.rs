@@ -11,14 +11,14 @@ use crate::text::list::sentence;
 
 /// Let machines keep the generation that they have, whatever changes in the fleet folder
 #[derive(Debug, Args)]
-pub struct Pause {
+pub struct PauseCommand {
     #[command(flatten)]
     machines: Machines,
 }
 
 /// Publish for paused machines again
 #[derive(Debug, Args)]
-pub struct Resume {
+pub struct ResumeCommand {
     #[command(flatten)]
     machines: Machines,
 }
@@ -32,7 +32,7 @@ struct Machines {
     folder: FleetFolderOption,
 }
 
-impl Pause {
+impl PauseCommand {
     /// Writes it into `fleet.toml`.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Pause {
     }
 }
 
-impl Resume {
+impl ResumeCommand {
     /// Writes it into `fleet.toml`.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::text::list::sentence;
 /// Their sessions end at once, and what is published for them goes. What they reported is kept for a week: a machine
 /// that comes back within it, by its name and one of its keys, goes on as it was. `bento status` says who was removed.
 #[derive(Debug, Args)]
-pub struct Remove {
+pub struct RemoveCommand {
     /// The machines
     #[arg(required = true, value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
@@ -33,7 +33,7 @@ pub struct Remove {
     folder: FleetFolderOption,
 }
 
-impl Remove {
+impl RemoveCommand {
     /// Says what will happen, asks, and edits `fleet.toml`.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        remove: Remove,
+        remove: RemoveCommand,
     }
 
     fn remove(folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {

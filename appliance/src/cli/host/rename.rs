@@ -23,7 +23,7 @@ const NAMED: usize = 10;
 /// What lies under the old name in hosts and in bento-secrets gets the new one. The appliance serves both names until
 /// renamed_from goes from fleet.toml: the machine logs in by the old one until it runs the system that has the new one.
 #[derive(Debug, Args)]
-pub struct Rename {
+pub struct RenameCommand {
     /// The name that it has
     #[arg(add = completion::machines())]
     old: HostName,
@@ -36,7 +36,7 @@ pub struct Rename {
 /// A file or folder that gets another name, relative to the fleet folder.
 type Move = (PathBuf, PathBuf);
 
-impl Rename {
+impl RenameCommand {
     /// Moves its files, and edits `fleet.toml`.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Rename {
         }
         release::forget(&folder, &self.old)
             .with_context(|| format!("what {FOLDER} records of {} can't be removed", self.old))?;
-        self.tell(&folder, &before, &moves, output)
+        self.print_summary(&folder, &before, &moves, output)
     }
 
     /// The new text of `fleet.toml`, and what has to be moved.
@@ -124,7 +124,7 @@ impl Rename {
         Ok((text, moves))
     }
 
-    fn tell(
+    fn print_summary(
         &self,
         folder: &Path,
         before: &Fleet,
@@ -218,7 +218,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        rename: Rename,
+        rename: RenameCommand,
     }
 
     fn rename(folder: &Path, old: &str, new: &str) -> anyhow::Result<String> {

@@ -190,14 +190,14 @@ mod tests {
     #[test]
     fn nobody_has_us_write_elsewhere_by_a_symlink() {
         let folder = tempfile::tempdir().unwrap();
-        let elsewhere = tempfile::NamedTempFile::new().unwrap();
+        let target = tempfile::NamedTempFile::new().unwrap();
         fs::write(folder.path().join(FILE_NAME), "[server]\naddress = \"x\"\n").unwrap();
         let aside = format!(".{FILE_NAME}.{}.swp", std::process::id());
-        symlink(elsewhere.path(), folder.path().join(aside)).unwrap();
+        symlink(target.path(), folder.path().join(aside)).unwrap();
         let file = SettingsFile::open(folder.path()).unwrap();
         let edited = format!("{}[hosts.a]\n", file.text());
         file.replace(Ok(edited.clone())).unwrap();
-        assert_eq!(fs::read_to_string(elsewhere.path()).unwrap(), "");
+        assert_eq!(fs::read_to_string(target.path()).unwrap(), "");
         let path = folder.path().join(FILE_NAME);
         assert!(!path.is_symlink());
         assert_eq!(fs::read_to_string(path).unwrap(), edited);

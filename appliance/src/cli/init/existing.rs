@@ -16,7 +16,7 @@ use crate::fleet::{self, FILE_NAME};
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, HostTree, TreeFile};
 use crate::text::list::first_few;
-use allow::{Allowed, Entry};
+use allow::{Allowed, RepositoryFile};
 use machines::{Machine, Machines};
 
 /// How many things of a kind are named.
@@ -55,7 +55,11 @@ pub(super) fn init(
         .iter()
         .map(|problem| problem.place.as_str())
         .collect();
-    let allowed = Allowed::of(&entries(&folder, &files), &refused, &found.machines);
+    let allowed = Allowed::of(
+        &repository_files(&folder, &files),
+        &refused,
+        &found.machines,
+    );
     let text = settings(address, port, &found.machines, &allowed);
     // It would be a fault of ours, and nothing is written then.
     if let Err(problems) = fleet::read(&text) {
@@ -69,7 +73,7 @@ pub(super) fn init(
         .with_context(|| format!("{} can't be written", path.display()))?;
     file.write_all(text.as_bytes())?;
     writeln!(output, "{} is written.\n", folder.join(FILE_NAME).display())?;
-    tell(&found, &allowed, &problems, output)?;
+    print_summary(&found, &allowed, &problems, output)?;
     check::preview(&folder, output)?;
     write!(
         output,
@@ -113,8 +117,9 @@ fn files(folder: &Path) -> anyhow::Result<(Vec<TreeFile>, Vec<Problem>)> {
 }
 
 /// What must be known of the files in order to say who needs them.
-fn entries(folder: &Path, files: &[TreeFile]) -> Vec<Entry> {
-    let read = |file: &TreeFile| Entry::of(file.path.rest(), &head(&folder.join(&file.real)));
+fn repository_files(folder: &Path, files: &[TreeFile]) -> Vec<RepositoryFile> {
+    let read =
+        |file: &TreeFile| RepositoryFile::of(file.path.rest(), &head(&folder.join(&file.real)));
     files.iter().map(read).collect()
 }
 
@@ -160,7 +165,7 @@ fn list(patterns: &[String]) -> String {
     format!("[\n{lines}]")
 }
 
-fn tell(
+fn print_summary(
     found: &Machines,
     allowed: &Allowed,
     problems: &[Problem],
@@ -176,7 +181,7 @@ fn tell(
         1 => writeln!(output, "1 machine, {}.", found.source)?,
         _ => writeln!(output, "{count} machines, {}.", found.source)?,
     }
-    if let Some(why) = &found.unasked {
+    if let Some(why) = &found.nix_error {
         writeln!(
             output,
             "Nix couldn't say which there are ({why}): correct the names if need be."
@@ -220,18 +225,4 @@ fn more(count: usize, output: &mut dyn Write) -> std::io::Result<()> {
         0 => Ok(()),
         more => writeln!(output, "… and {more} more of them."),
     }
-}
-
-/// Whether a folder has a flake at its top and isn't a fleet yet.
-pub(in crate::cli) fn is_new(folder: &Path) -> bool {
-    folder.join("flake.nix").is_file() && !folder.join(FILE_NAME).exists()
-}
-
-/// What to do with a folder that is a flake and no fleet. No command names the folder, which may mean something else to
-/// the shell where that is pasted.
-pub(in crate::cli) fn advice(folder: &Path) -> String {
-    format!(
-        "{} holds a flake and no {FILE_NAME}: `bento init --existing`, in that folder, writes one for its machines",
-        folder.display()
-    )
 }

@@ -9,7 +9,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwins
 use super::view::{Key, Size};
 
 /// A terminal that is drawn on. It is as it was when this is dropped.
-pub struct Screen {
+pub struct FullScreen {
     /// Standard output, past its buffer: what couldn't be written to a terminal that has gone isn't tried again.
     output: File,
     before: Termios,
@@ -19,7 +19,7 @@ pub struct Screen {
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l";
 const LEAVE: &str = "\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
 
-impl Screen {
+impl FullScreen {
     /// Takes the terminal that standard output is.
     ///
     /// # Errors
@@ -32,7 +32,7 @@ impl Screen {
         modes.local_modes -=
             LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
         tcsetattr(terminal(), OptionalActions::Now, &modes)?;
-        let mut screen = Screen { output, before };
+        let mut screen = FullScreen { output, before };
         screen.output.write_all(ENTER.as_bytes())?;
         Ok(screen)
     }
@@ -81,7 +81,7 @@ impl Screen {
     }
 }
 
-impl Drop for Screen {
+impl Drop for FullScreen {
     fn drop(&mut self) {
         // A terminal that has gone needs nothing.
         let _gone = self.output.write_all(LEAVE.as_bytes());

@@ -17,21 +17,21 @@ use crate::text::sanitise::one_line;
 /// The longest status in bytes: that of 1,000 machines has less than 1 MiB.
 const LONGEST: usize = 64 << 20;
 /// How much of what the command says on stderr is kept, in bytes, and told.
-const TOLD: usize = 2 << 10;
+const STDERR_BYTES: usize = 2 << 10;
 /// How long the command may take to end once it was asked to.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Tells a status whenever it is another one.
-pub enum Source {
+pub enum StatusSource {
     /// From the state.
     Here(Box<Follower>),
     /// From a command.
-    Remote(Asked),
+    Remote(RemoteStatus),
 }
 
 /// `bento status --json --watch`, run elsewhere.
-pub struct Asked {
-    there: Remote,
+pub struct RemoteStatus {
+    remote: Remote,
     child: Child,
     /// Held open for as long as somebody wants to know.
     input: Option<ChildStdin>,
@@ -42,7 +42,7 @@ pub struct Asked {
     newest: Option<Status>,
 }
 
-impl Source {
+impl StatusSource {
     /// Begins to follow.
     ///
     /// # Errors
@@ -51,9 +51,9 @@ impl Source {
         match appliance {
             Appliance::Here(state, runtime) => {
                 let follower = Follower::of(&state, &runtime, Instant::now())?;
-                Ok(Source::Here(Box::new(follower)))
+                Ok(StatusSource::Here(Box::new(follower)))
             }
-            Appliance::Remote(there) => Asked::ask(there).map(Source::Remote),
+            Appliance::Remote(remote) => RemoteStatus::ask(remote).map(StatusSource::Remote),
         }
     }
 
@@ -61,16 +61,16 @@ impl Source {
     pub fn fds(&self) -> Vec<PollFd<'_>> {
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         match self {
-            Source::Here(_) => Vec::new(),
-            Source::Remote(asked) => asked.fds().into_iter().map(readable).collect(),
+            StatusSource::Here(_) => Vec::new(),
+            StatusSource::Remote(remote) => remote.fds().into_iter().map(readable).collect(),
         }
     }
 
     /// The time of the next call of [`Self::next`], unless something can be read before.
     pub fn due(&self) -> Option<Instant> {
         match self {
-            Source::Here(follower) => Some(follower.due()),
-            Source::Remote(_) => None,
+            StatusSource::Here(follower) => Some(follower.due()),
+            StatusSource::Remote(_) => None,
         }
     }
 
@@ -80,27 +80,27 @@ impl Source {
     /// When there will be none any more, and why.
     pub fn next(&mut self) -> anyhow::Result<Option<Status>> {
         match self {
-            Source::Here(follower) => follower.next(Instant::now()),
-            Source::Remote(asked) => {
-                asked.take()?;
-                Ok(asked.newest.take())
+            StatusSource::Here(follower) => follower.next(Instant::now()),
+            StatusSource::Remote(remote) => {
+                remote.take()?;
+                Ok(remote.newest.take())
             }
         }
     }
 }
 
-impl Asked {
-    fn ask(there: Remote) -> anyhow::Result<Self> {
-        let mut command = there.bento(["status", "--json", "--watch", "--end-with-input"]);
+impl RemoteStatus {
+    fn ask(remote: Remote) -> anyhow::Result<Self> {
+        let mut command = remote.bento(["status", "--json", "--watch", "--end-with-input"]);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| there.failed("can't be run"))?;
+            .with_context(|| remote.failed("can't be run"))?;
         let output = child.stdout.take().context("a pipe was asked for")?;
-        Ok(Asked {
-            there,
+        Ok(RemoteStatus {
+            remote,
             input: child.stdin.take(),
             output,
             errors: child.stderr.take(),
@@ -117,14 +117,14 @@ impl Asked {
     }
 
     fn take(&mut self) -> anyhow::Result<()> {
-        self.listen();
+        self.read_stderr();
         while is_readable(self.output.as_fd()) {
             let mut buffer = [0; 64 << 10];
             let count = match self.output.read(&mut buffer) {
                 Ok(0) => bail!(self.end()),
                 Ok(count) => count,
                 Err(error) => {
-                    return Err(error).with_context(|| self.there.failed("can't be read"));
+                    return Err(error).with_context(|| self.remote.failed("can't be read"));
                 }
             };
             let mut rest = &buffer[..count];
@@ -136,7 +136,7 @@ impl Asked {
             }
             self.line.extend_from_slice(rest);
             if self.line.len() > LONGEST {
-                bail!(self.there.failed("printed a line that doesn't end"));
+                bail!(self.remote.failed("printed a line that doesn't end"));
             }
         }
         Ok(())
@@ -145,7 +145,7 @@ impl Asked {
     fn parse(&self) -> anyhow::Result<Status> {
         serde_json::from_slice(&self.line).with_context(|| {
             let begin = String::from_utf8_lossy(&self.line[..self.line.len().min(200)]);
-            self.there.failed(&format!(
+            self.remote.failed(&format!(
                 "printed what isn't understood here (is the same version of bento there?): {}",
                 one_line(&begin, 200)
             ))
@@ -153,7 +153,7 @@ impl Asked {
     }
 
     /// Keeps the end of what it says on stderr: on the terminal it would destroy what is drawn there.
-    fn listen(&mut self) {
+    fn read_stderr(&mut self) {
         let mut buffer = [0; 4 << 10];
         while let Some(errors) = &mut self.errors
             && is_readable(errors.as_fd())
@@ -162,7 +162,7 @@ impl Asked {
                 Ok(0) | Err(_) => self.errors = None,
                 Ok(count) => self.said.extend_from_slice(&buffer[..count]),
             }
-            let surplus = self.said.len().saturating_sub(TOLD);
+            let surplus = self.said.len().saturating_sub(STDERR_BYTES);
             self.said.drain(..surplus);
         }
     }
@@ -170,7 +170,7 @@ impl Asked {
     /// Why it told no more.
     fn end(&mut self) -> String {
         let ended = self.stop();
-        self.listen();
+        self.read_stderr();
         let said = one_line(&String::from_utf8_lossy(&self.said), usize::MAX);
         let how = match ended {
             Some(status) => format!("ended with {status}"),
@@ -181,14 +181,14 @@ impl Asked {
         } else {
             format!(": {said}")
         };
-        self.there.failed(&format!("{how}{said}"))
+        self.remote.failed(&format!("{how}{said}"))
     }
 
     /// Ends it: the end of its input reaches the `bento` over there, and the signal what leads there.
     fn stop(&mut self) -> Option<ExitStatus> {
         self.input = None;
         let deadline = Instant::now() + GRACE;
-        let mut asked = false;
+        let mut is_signalled = false;
         loop {
             match self.child.try_wait() {
                 Ok(None) if Instant::now() < deadline => {}
@@ -196,8 +196,8 @@ impl Asked {
                 Ok(status) => return status,
                 Err(_) => return None,
             }
-            if Instant::now() + GRACE / 2 >= deadline && !asked {
-                asked = true;
+            if Instant::now() + GRACE / 2 >= deadline && !is_signalled {
+                is_signalled = true;
                 let _gone = kill_process(Pid::from_child(&self.child), Signal::TERM);
             }
             thread::sleep(Duration::from_millis(5));
@@ -208,7 +208,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for RemoteStatus {
     fn drop(&mut self) {
         self.stop();
     }

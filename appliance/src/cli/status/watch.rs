@@ -12,8 +12,8 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGWINCH};
 
-use super::screen::Screen;
-use super::source::Source;
+use super::screen::FullScreen;
+use super::source::StatusSource;
 use super::view::{Key, View};
 use crate::status;
 use crate::text::terminal::{Terminal, legible};
@@ -25,15 +25,15 @@ const AGE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When there are no more, and why.
-pub(super) fn print(command: &super::Status, output: &mut dyn Write) -> anyhow::Result<()> {
-    let mut source = Source::of(command.appliance.find()?)?;
+pub(super) fn print(command: &super::StatusCommand, output: &mut dyn Write) -> anyhow::Result<()> {
+    let mut source = StatusSource::of(command.appliance.find()?)?;
     let mut last = None;
     loop {
         if let Some(mut status) = source.next()? {
             if last.is_none() {
-                status.require(&command.choice.names)?;
+                status.require(&command.filter.names)?;
             }
-            command.choice.apply(&mut status);
+            command.filter.apply(&mut status);
             let same = |last: &status::Status| last.says_the_same_as(&status);
             if !last.as_ref().is_some_and(same) {
                 serde_json::to_writer(&mut *output, &status).map_err(std::io::Error::from)?;
@@ -65,8 +65,8 @@ pub(super) fn print(command: &super::Status, output: &mut dyn Write) -> anyhow::
 ///
 /// # Errors
 /// When there is nothing more to draw, and why; the terminal is as it was then.
-pub(super) fn show(command: &super::Status) -> anyhow::Result<()> {
-    let mut source = Source::of(command.appliance.find()?)?;
+pub(super) fn show(command: &super::StatusCommand) -> anyhow::Result<()> {
+    let mut source = StatusSource::of(command.appliance.find()?)?;
     // The screen is taken when there is something to show: until then ssh may want a password there.
     let first = loop {
         if let Some(status) = source.next()? {
@@ -74,13 +74,13 @@ pub(super) fn show(command: &super::Status) -> anyhow::Result<()> {
         }
         wait(&mut source.fds(), source.due())?;
     };
-    first.require(&command.choice.names)?;
-    let (mut received, mut view) = (Instant::now(), chosen(command, first));
+    first.require(&command.filter.names)?;
+    let (mut received, mut view) = (Instant::now(), filtered_view(command, first));
 
     let terminal = Terminal::of_output();
     let colours = terminal.is_some_and(|terminal| terminal.colours);
     let signals = Signals::catch()?;
-    let mut screen = Screen::enter().context("the terminal can't be steered")?;
+    let mut screen = FullScreen::enter().context("the terminal can't be steered")?;
     loop {
         let size = screen.size();
         let lines = view.draw(moment(&view, received), size, colours);
@@ -121,7 +121,7 @@ pub(super) fn show(command: &super::Status) -> anyhow::Result<()> {
             let is_new = status.is_some();
             if let Some(mut status) = status {
                 received = Instant::now();
-                let of = command.choice.apply(&mut status);
+                let of = command.filter.apply(&mut status);
                 view.show(status, of);
             }
             if pressed || resized || is_new || Instant::now() >= redraw {
@@ -131,8 +131,8 @@ pub(super) fn show(command: &super::Status) -> anyhow::Result<()> {
     }
 }
 
-fn chosen(command: &super::Status, mut status: status::Status) -> View {
-    let of = command.choice.apply(&mut status);
+fn filtered_view(command: &super::StatusCommand, mut status: status::Status) -> View {
+    let of = command.filter.apply(&mut status);
     View::of(status, of)
 }
 

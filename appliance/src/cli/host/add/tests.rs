@@ -16,7 +16,7 @@ const FLEET: &str =
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    add: Add,
+    add: AddCommand,
 }
 
 fn add(folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {

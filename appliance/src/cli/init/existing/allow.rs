@@ -42,7 +42,7 @@ const NAMESAKES: usize = 3;
 
 /// A file of the repository.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct RepositoryFile {
     /// Relative to its top.
     path: String,
     /// Of a Nix file, what it says.
@@ -51,12 +51,12 @@ pub(super) struct Entry {
     is_harmless: bool,
 }
 
-impl Entry {
+impl RepositoryFile {
     /// From the file's path and its beginning.
     pub(super) fn of(path: &str, head: &[u8]) -> Self {
         let text = String::from_utf8_lossy(head);
         let is_marked = || HARMLESS.iter().any(|mark| text.contains(mark));
-        Entry {
+        RepositoryFile {
             path: path.to_owned(),
             nix: path.ends_with(".nix").then(|| text.to_string()),
             is_harmless: ENDS.iter().any(|end| path.ends_with(end)) || is_marked(),
@@ -88,23 +88,23 @@ pub(super) struct Allowed {
 #[derive(Debug, Default)]
 struct Node<'e> {
     below: BTreeMap<&'e str, Node<'e>>,
-    file: Option<&'e Entry>,
+    file: Option<&'e RepositoryFile>,
 }
 
 impl Allowed {
     /// Finds out what of these files the machines need. Of what is refused, given by its paths, nobody gets anything.
-    pub(super) fn of(entries: &[Entry], refused: &[&str], machines: &[Machine]) -> Self {
+    pub(super) fn of(files: &[RepositoryFile], refused: &[&str], machines: &[Machine]) -> Self {
         let mut root = Node::default();
-        for entry in entries {
+        for file in files {
             let mut node = &mut root;
-            for part in entry.path.split('/') {
+            for part in file.path.split('/') {
                 node = node.below.entry(part).or_default();
             }
-            node.file = Some(entry);
+            node.file = Some(file);
         }
         let mut search = Search {
-            entries,
-            named: named(entries),
+            files,
+            named: named(files),
             machines,
             allowed: Allowed::default(),
             others: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl Allowed {
 
 /// The way through the folders.
 struct Search<'e> {
-    entries: &'e [Entry],
+    files: &'e [RepositoryFile],
     /// What Nix files name, with the first that does.
     named: BTreeMap<String, &'e str>,
     machines: &'e [Machine],
@@ -207,7 +207,7 @@ impl Search<'_> {
 
     /// A file among secrets: what is encrypted goes to everybody, as it does with git; of the rest only what Nix files
     /// name, without which nothing evaluates.
-    fn secret(&mut self, file: &Entry, private: Option<&str>) {
+    fn secret(&mut self, file: &RepositoryFile, private: Option<&str>) {
         let named_by = self.named_by(&file.path);
         // Below the top it is a module, which Nix may find by listing its folder.
         let is_module = file.nix.is_some() && file.path.matches('/').count() > 1;
@@ -219,11 +219,11 @@ impl Search<'_> {
         let end = ENDS.iter().find(|end| file.path.ends_with(*end));
         let (above, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
         let namesakes = private.filter(|private| {
-            let below = |entry: &&Entry| {
-                let rest = entry.path.strip_prefix(private);
+            let below = |file: &&RepositoryFile| {
+                let rest = file.path.strip_prefix(private);
                 rest.is_some_and(|rest| rest.ends_with(&format!("/{name}")))
             };
-            self.entries.iter().filter(below).count() > NAMESAKES
+            self.files.iter().filter(below).count() > NAMESAKES
         });
         let pattern = if above.is_empty() || !file.is_harmless {
             pattern(&file.path)
@@ -266,9 +266,9 @@ impl Search<'_> {
         let is_text = name.ends_with(".md") || name.starts_with("LICENSE");
         !is_text
             && self
-                .entries
+                .files
                 .iter()
-                .any(|entry| entry.nix.as_ref().is_some_and(mentions))
+                .any(|file| file.nix.as_ref().is_some_and(mentions))
     }
 
     /// Whether a folder holds nothing of single machines and no secrets.
@@ -293,13 +293,13 @@ impl Search<'_> {
 }
 
 /// What Nix files name by relative paths, each with the first file that does.
-fn named(entries: &[Entry]) -> BTreeMap<String, &str> {
+fn named(files: &[RepositoryFile]) -> BTreeMap<String, &str> {
     let mut named = BTreeMap::new();
-    for entry in entries {
-        let (above, _) = entry.path.rsplit_once('/').unwrap_or_default();
-        let paths = entry.nix.iter().flat_map(|text| named_paths(text));
+    for file in files {
+        let (above, _) = file.path.rsplit_once('/').unwrap_or_default();
+        let paths = file.nix.iter().flat_map(|text| named_paths(text));
         for path in paths.filter_map(|path| resolved(above, &path)) {
-            named.entry(path).or_insert(entry.path.as_str());
+            named.entry(path).or_insert(file.path.as_str());
         }
     }
     named
@@ -386,9 +386,9 @@ mod tests {
         files: &[(&str, &[u8])],
         machines: &[(&str, &str)],
     ) -> Allowed {
-        let entries: Vec<Entry> = files
+        let files: Vec<RepositoryFile> = files
             .iter()
-            .map(|(path, head)| Entry::of(path, head))
+            .map(|(path, head)| RepositoryFile::of(path, head))
             .collect();
         let machines: Vec<Machine> = machines
             .iter()
@@ -397,7 +397,7 @@ mod tests {
                 attribute: (*attribute).to_owned(),
             })
             .collect();
-        Allowed::of(&entries, refused, &machines)
+        Allowed::of(&files, refused, &machines)
     }
 
     // Issue 10, line 6.

@@ -39,7 +39,7 @@ const OTHERS: [&str; 14] = [
     "inventory",
 ];
 /// How long Nix may take: it may have to fetch every input.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
+const NIX_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// A machine of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(super) struct Machines {
     /// Where: as an end of a sentence.
     pub(super) source: String,
     /// Why Nix couldn't be asked; none where there is no Nix, or where it answered.
-    pub(super) unasked: Option<String>,
+    pub(super) nix_error: Option<String>,
 }
 
 impl Machines {
@@ -71,14 +71,14 @@ impl Machines {
             Some(Ok(attributes)) => Ok(Machines {
                 machines: named(attributes),
                 source: "as Nix says of nixosConfigurations".to_owned(),
-                unasked: None,
+                nix_error: None,
             }),
             asked => {
                 let (attributes, folder) = in_folders(folder)?;
                 Ok(Machines {
                     machines: named(attributes),
                     source: format!("by what lies in {folder}"),
-                    unasked: asked.and_then(Result::err),
+                    nix_error: asked.and_then(Result::err),
                 })
             }
         }
@@ -94,7 +94,7 @@ fn ask_nix(folder: &Path) -> Result<Vec<String>, String> {
         .arg(format!("{}#nixosConfigurations", folder.display()))
         .args(["--apply", "builtins.attrNames"]);
     let mut names = None;
-    bento_nix::run(command, PATIENCE, &mut Tail::default(), &mut |line| {
+    bento_nix::run(command, NIX_TIMEOUT, &mut Tail::default(), &mut |line| {
         if line.starts_with('[') {
             names = serde_json::from_str(line).ok().or(names.take());
         }

@@ -13,9 +13,9 @@ use crate::text::terminal::{Colour, Terminal, paint};
 
 /// What would become of a fleet: `bento check --json`.
 #[derive(Debug, Serialize)]
-pub(super) struct Findings {
+pub(super) struct CheckDocument {
     format: Format,
-    hosts: Vec<Finding>,
+    hosts: Vec<CheckedHost>,
     /// What would be different for whom; none where that isn't known.
     changes: Option<Vec<HostChange>>,
     /// Why the appliance couldn't be asked for it; none where it could, or wasn't to be.
@@ -30,7 +30,7 @@ pub(super) struct Findings {
 
 /// What would be published for one machine.
 #[derive(Debug, Serialize)]
-struct Finding {
+struct CheckedHost {
     name: HostName,
     /// None where a problem stops it.
     generation: Option<GenerationId>,
@@ -49,14 +49,14 @@ const MOST_UNCHANGED: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
     /// What is wrong, and what will be.
-    Faults,
+    Problems,
     /// And a line for each machine.
     Machines,
     /// And each file that would be different.
     Files,
 }
 
-impl Findings {
+impl CheckDocument {
     pub(super) fn new(
         preview: Preview,
         changes: Option<Vec<HostChange>>,
@@ -65,13 +65,13 @@ impl Findings {
         warnings: Vec<Problem>,
     ) -> Self {
         let hosts = preview.fleet.as_ref().map(|fleet| &fleet.hosts);
-        let finding = |(name, host_preview): (&HostName, &Option<HostPreview>)| {
+        let host = |(name, host_preview): (&HostName, &Option<HostPreview>)| {
             let host = hosts.and_then(|hosts| hosts.get(name));
             let manifest = host_preview
                 .as_ref()
                 .map(|host_preview| &host_preview.manifest);
             let files = manifest.map_or(&[][..], Manifest::files);
-            Finding {
+            CheckedHost {
                 name: name.clone(),
                 generation: manifest.map(Manifest::generation),
                 files: files.len(),
@@ -80,9 +80,9 @@ impl Findings {
                 paused: host.is_some_and(|host| host.paused),
             }
         };
-        Findings {
+        CheckDocument {
             format: Format,
-            hosts: preview.machines.iter().map(finding).collect(),
+            hosts: preview.machines.iter().map(host).collect(),
             changes,
             unasked,
             shared,
@@ -92,7 +92,7 @@ impl Findings {
     }
 
     pub(super) fn print(&self, detail: Detail, output: &mut dyn Write) -> io::Result<()> {
-        if detail != Detail::Faults {
+        if detail != Detail::Problems {
             self.print_machines(detail, output)?;
         }
         let terminal = Terminal::of_output();
@@ -108,7 +108,7 @@ impl Findings {
             writeln!(output, "{error} {line}")?;
         }
         match (problems.len(), self.warnings.len()) {
-            (0, _) if detail == Detail::Faults => Ok(()),
+            (0, _) if detail == Detail::Problems => Ok(()),
             (0, 0) => writeln!(output, "Nothing is wrong."),
             (0, _) => writeln!(output, "Nothing is wrong but what is warned of."),
             (1, _) => writeln!(output, "1 thing is wrong."),
@@ -117,31 +117,26 @@ impl Findings {
     }
 
     fn print_machines(&self, detail: Detail, output: &mut dyn Write) -> io::Result<()> {
-        let widths = self.hosts.iter().map(|finding| finding.name.as_str().len());
+        let widths = self.hosts.iter().map(|host| host.name.as_str().len());
         let width = widths.max().unwrap_or_default();
         let unchanged: Vec<_> = self
             .hosts
             .iter()
-            .filter(|it| self.is_unremarkable(it))
+            .filter(|it| self.is_unchanged(it))
             .collect();
         let is_folded = unchanged.len() > MOST_UNCHANGED;
-        for finding in &self.hosts {
-            if is_folded && self.is_unremarkable(finding) {
+        for host in &self.hosts {
+            if is_folded && self.is_unchanged(host) {
                 continue;
             }
-            let change = self.change_of(&finding.name);
-            writeln!(
-                output,
-                "{:width$}  {}",
-                finding.name,
-                self.line(finding, change)
-            )?;
+            let change = self.change_of(&host.name);
+            writeln!(output, "{:width$}  {}", host.name, self.line(host, change))?;
             if detail == Detail::Files {
                 change.map_or(Ok(()), |change| list(change, output))?;
             }
         }
         if is_folded {
-            let names = unchanged.iter().map(|finding| &finding.name);
+            let names = unchanged.iter().map(|host| &host.name);
             let (count, names) = (unchanged.len(), first_few(names, MOST_UNCHANGED));
             writeln!(
                 output,
@@ -158,9 +153,9 @@ impl Findings {
     }
 
     /// Whether there is nothing to say of a machine but that nothing changes for it.
-    fn is_unremarkable(&self, finding: &Finding) -> bool {
-        let is_same = self.changes.is_some() && self.change_of(&finding.name).is_none();
-        is_same && finding.generation.is_some() && finding.keys > 0 && !finding.paused
+    fn is_unchanged(&self, host: &CheckedHost) -> bool {
+        let is_same = self.changes.is_some() && self.change_of(&host.name).is_none();
+        is_same && host.generation.is_some() && host.keys > 0 && !host.paused
     }
 
     fn change_of(&self, name: &HostName) -> Option<&HostChange> {
@@ -168,25 +163,25 @@ impl Findings {
         changes.find(|change| change.machine == *name)
     }
 
-    fn line(&self, finding: &Finding, change: Option<&HostChange>) -> String {
-        let Some(id) = finding.generation else {
+    fn line(&self, host: &CheckedHost, change: Option<&HostChange>) -> String {
+        let Some(id) = host.generation else {
             return "can't be published".to_owned();
         };
-        let files = match finding.files {
+        let files = match host.files {
             1 => "1 file".to_owned(),
             files => format!("{files} files"),
         };
         let mut parts = vec![
             format!("generation {}", id.short()),
-            format!("{files}, {}", size(finding.bytes)),
+            format!("{files}, {}", size(host.bytes)),
         ];
         if self.changes.is_some() {
-            parts.push(change.map_or("as it is published".to_owned(), told));
+            parts.push(change.map_or("as it is published".to_owned(), change_counts));
         }
-        if finding.paused {
+        if host.paused {
             parts.push("(paused: it keeps the one that it has)".to_owned());
         }
-        if finding.keys == 0 {
+        if host.keys == 0 {
             parts.push("(no key yet: `bento host add` enrols it)".to_owned());
         }
         parts.join("  ")
@@ -194,7 +189,7 @@ impl Findings {
 }
 
 /// What is different, in a few words.
-fn told(change: &HostChange) -> String {
+fn change_counts(change: &HostChange) -> String {
     if change.from.is_none() {
         return "its first".to_owned();
     }

@@ -13,7 +13,7 @@ const NAMED: usize = 5;
 
 /// What changes for a machine.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum DeployChange {
     /// From what is published.
     Known(HostChange),
     /// From what was recorded: of that one only the id is known.
@@ -26,46 +26,46 @@ pub(super) enum News {
 
 /// What is told of machines to which the same happens.
 #[derive(PartialEq, Eq)]
-struct Tale<'a> {
+struct ChangeSummary<'a> {
     is_known: bool,
     is_new: bool,
     settings: bool,
     files: [(&'static str, &'a [FilePath]); 3],
 }
 
-impl News {
+impl DeployChange {
     pub(super) fn machine(&self) -> &HostName {
         match self {
-            News::Known(change) => &change.machine,
-            News::Recorded { machine, .. } => machine,
+            DeployChange::Known(change) => &change.machine,
+            DeployChange::Recorded { machine, .. } => machine,
         }
     }
 
     pub(super) fn from(&self) -> Option<GenerationId> {
         match self {
-            News::Known(change) => change.from,
-            News::Recorded { from, .. } => *from,
+            DeployChange::Known(change) => change.from,
+            DeployChange::Recorded { from, .. } => *from,
         }
     }
 
     pub(super) fn to(&self) -> GenerationId {
         match self {
-            News::Known(change) => change.to,
-            News::Recorded { to, .. } => *to,
+            DeployChange::Known(change) => change.to,
+            DeployChange::Recorded { to, .. } => *to,
         }
     }
 
-    fn tale(&self) -> Tale<'_> {
+    fn summary(&self) -> ChangeSummary<'_> {
         let (is_known, settings, files) = match self {
-            News::Known(change) => (
+            DeployChange::Known(change) => (
                 true,
                 change.settings,
                 [&change.added, &change.changed, &change.removed].map(Vec::as_slice),
             ),
-            News::Recorded { .. } => (false, false, [&[][..]; 3]),
+            DeployChange::Recorded { .. } => (false, false, [&[][..]; 3]),
         };
         let [added, changed, removed] = files;
-        Tale {
+        ChangeSummary {
             is_known,
             is_new: self.from().is_none(),
             settings,
@@ -74,7 +74,7 @@ impl News {
     }
 }
 
-impl Tale<'_> {
+impl ChangeSummary<'_> {
     fn lines(&self) -> Vec<String> {
         if self.is_known && self.is_new {
             let [_, (_, added), _] = self.files;
@@ -94,27 +94,27 @@ impl Tale<'_> {
 }
 
 /// Tells what changes; once of all the machines to which the same happens.
-pub(super) fn print(news: &[News], output: &mut dyn Write) -> io::Result<()> {
-    let mut groups: Vec<(Tale<'_>, Vec<&News>)> = Vec::new();
-    for news in news {
-        let tale = news.tale();
-        match groups.iter_mut().find(|(other, _)| *other == tale) {
-            Some((_, group)) => group.push(news),
-            None => groups.push((tale, vec![news])),
+pub(super) fn print(changes: &[DeployChange], output: &mut dyn Write) -> io::Result<()> {
+    let mut groups: Vec<(ChangeSummary<'_>, Vec<&DeployChange>)> = Vec::new();
+    for change in changes {
+        let summary = change.summary();
+        match groups.iter_mut().find(|(other, _)| *other == summary) {
+            Some((_, group)) => group.push(change),
+            None => groups.push((summary, vec![change])),
         }
     }
-    for (tale, group) in groups {
-        let names: Vec<_> = group.iter().map(|news| news.machine()).collect();
+    for (summary, group) in groups {
+        let names: Vec<_> = group.iter().map(|change| change.machine()).collect();
         write!(output, "{}", listed(&names))?;
-        if let [news] = group[..] {
+        if let [change] = group[..] {
             write!(output, "  ")?;
-            if let Some(from) = news.from() {
+            if let Some(from) = change.from() {
                 write!(output, "{} → ", from.short())?;
             }
-            write!(output, "{}", news.to().short())?;
+            write!(output, "{}", change.to().short())?;
         }
         writeln!(output)?;
-        for line in tale.lines() {
+        for line in summary.lines() {
             writeln!(output, "  {line}")?;
         }
     }
