@@ -5,16 +5,16 @@
 //! is read then, however slowly. The files of a state are replaced and never written to, so that a name is as good as a
 //! copy.
 
-mod adoption;
+mod digest;
 mod entry;
+mod install;
 mod restore;
-mod seal;
 mod snapshot;
 mod writer;
 
-pub use self::adoption::finish;
+pub use self::install::finish;
 pub use self::restore::{Restored, restore};
-pub use self::snapshot::{Snapshot, clear_leftovers};
+pub use self::snapshot::{StateSnapshot, clear_leftovers};
 pub use self::writer::write;
 
 /// The name of the first entry, which says what the archive is.

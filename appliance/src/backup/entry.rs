@@ -16,7 +16,7 @@ pub(super) struct EntryPath(PathBuf);
 
 /// What lies there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EntryKind {
     Folder,
     /// With its size in bytes.
     File(u64),

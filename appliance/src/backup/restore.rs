@@ -11,10 +11,10 @@ use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use tar::{Archive, Entry, EntryType};
 
-use super::entry::{EntryPath, Kind, is_own};
-use super::seal::{End, Seal};
-use super::writer::{Hashing, Head};
-use super::{END, HEAD, adoption};
+use super::digest::{ArchiveDigest, ArchiveEnd};
+use super::entry::{EntryKind, EntryPath, is_own};
+use super::writer::{ArchiveHead, Hashing};
+use super::{END, HEAD, install};
 use crate::problem;
 use crate::publication::Publications;
 use crate::store::accounts::Accounts;
@@ -46,20 +46,20 @@ pub fn restore(state: &State, input: &mut dyn Read, replace: bool) -> Result<Res
         root.display()
     );
     let _lock = lock(state)?;
-    adoption::finish(state).with_context(|| format!("{} can't be written", root.display()))?;
+    install::finish(state).with_context(|| format!("{} can't be written", root.display()))?;
     if !replace && let Some(name) = first_entry(root)? {
         bail!(
             "{} isn't empty, it holds {name}: with --replace everything in it goes, the host key and all reports included",
             root.display()
         );
     }
-    let partial = adoption::partial(state);
+    let partial = install::partial(state);
     let unpacked = unpack(&partial, input).and_then(|()| finish(&State::new(&partial)));
     let restored = unpacked.inspect_err(|_| {
         // What is left over is removed at the next try, or at the next start.
         let _ = fs::remove_dir_all(&partial);
     })?;
-    adoption::adopt(state).with_context(|| format!("{} can't be written", root.display()))?;
+    install::install(state).with_context(|| format!("{} can't be written", root.display()))?;
     Ok(restored)
 }
 
@@ -100,13 +100,13 @@ fn unpack(folder: &Path, input: &mut dyn Read) -> Result<()> {
         first.path().is_ok_and(|path| path == Path::new(HEAD)),
         NO_BACKUP
     );
-    let _head: Head = document(&mut first)
+    let _head: ArchiveHead = document(&mut first)
         .context("it was written by a version of bento that isn't known here")?;
     let mut unpacker = Unpacker {
         folder,
         folders: HashSet::from([PathBuf::new()]),
     };
-    let mut seal = Seal::default();
+    let mut digest = ArchiveDigest::default();
     while let Some(entry) = entries.next() {
         let mut entry = entry.context(NOT_WHOLE)?;
         let path = entry
@@ -114,9 +114,9 @@ fn unpack(folder: &Path, input: &mut dyn Read) -> Result<()> {
             .context("a path in it can't be read")?
             .into_owned();
         if path == Path::new(END) {
-            let end: End = document(&mut entry)?;
+            let end: ArchiveEnd = document(&mut entry)?;
             ensure!(
-                end == seal.end(),
+                end == digest.end(),
                 "it is damaged: its digest isn't what it was"
             );
             return match entries.next() {
@@ -127,7 +127,7 @@ fn unpack(folder: &Path, input: &mut dyn Read) -> Result<()> {
         }
         let path = EntryPath::new(&path)?;
         unpacker
-            .unpack(&mut entry, &path, &mut seal)
+            .unpack(&mut entry, &path, &mut digest)
             .with_context(|| format!("{} can't be taken from it", path.as_path().display()))?;
     }
     bail!(NOT_WHOLE)
@@ -157,7 +157,7 @@ impl Unpacker<'_> {
         &mut self,
         entry: &mut Entry<'_, impl Read>,
         path: &EntryPath,
-        seal: &mut Seal,
+        digest: &mut ArchiveDigest,
     ) -> Result<()> {
         let relative = path.as_path();
         let parent = relative.parent().unwrap_or(Path::new(""));
@@ -171,19 +171,19 @@ impl Unpacker<'_> {
             EntryType::Directory => {
                 DirBuilder::new().mode(0o700).create(&to)?;
                 self.folders.insert(relative.to_owned());
-                seal.note(path, &Kind::Folder, None);
+                digest.add(path, &EntryKind::Folder, None);
             }
             EntryType::Symlink => {
                 let target = entry.link_name()?.context("it leads nowhere")?.into_owned();
                 path.require_link(&target)?;
                 symlink(&target, &to)?;
-                seal.note(path, &Kind::Link(target), None);
+                digest.add(path, &EntryKind::Link(target), None);
             }
             EntryType::Regular => {
                 let (size, modified) = (header.size()?, header.mtime()?);
-                let (bytes, digest) = write_file(entry, &to, modified)?;
+                let (bytes, content) = write_file(entry, &to, modified)?;
                 ensure!(bytes == size, NOT_WHOLE);
-                seal.note(path, &Kind::File(size), Some(digest));
+                digest.add(path, &EntryKind::File(size), Some(content));
             }
             _ => bail!("it is neither a file, nor a folder, nor a symlink"),
         }

@@ -21,13 +21,13 @@ const UNFINISHED: [&str; 2] = ["new", "partial"];
 
 /// A state as it was in one moment, in a folder of its own, which goes with this value.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct StateSnapshot {
     folder: TempDir,
     /// Says that somebody needs the folder.
     _lock: File,
 }
 
-impl Snapshot {
+impl StateSnapshot {
     /// Takes it: of an appliance that runs here while it changes nothing, or of a state that none uses.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Snapshot {
             .with_context(|| format!("{} can't be written", state.root().display()))?;
         let lock = File::open(folder.path())?;
         flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(Snapshot {
+        Ok(StateSnapshot {
             folder,
             _lock: lock,
         })

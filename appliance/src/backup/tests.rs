@@ -34,7 +34,7 @@ fn kept() -> Kept {
 
 fn archive(kept: &Kept) -> Vec<u8> {
     let mut archive = Vec::new();
-    let snapshot = Snapshot::take(&kept.state, &kept.runtime).unwrap();
+    let snapshot = StateSnapshot::take(&kept.state, &kept.runtime).unwrap();
     write(&snapshot, &mut archive).unwrap();
     archive
 }
@@ -126,7 +126,7 @@ fn what_was_backed_up_is_there_again_with_owners_and_modes() {
 fn a_snapshot_is_of_one_moment_however_late_it_is_read() {
     let kept = kept();
     let before = essence(kept.state.root());
-    let snapshot = Snapshot::take(&kept.state, &kept.runtime).unwrap();
+    let snapshot = StateSnapshot::take(&kept.state, &kept.runtime).unwrap();
     // What happens meanwhile: another publication, the old one is retired, another report.
     let host = kept.host("a");
     kept.publish_files("a", getegid().as_raw());
@@ -313,7 +313,7 @@ fn a_state_that_holds_something_or_is_used_is_left_alone() {
         format!("{error:#}").contains("is used by an appliance"),
         "{error:#}"
     );
-    let error = Snapshot::take(&other.state, &other.runtime).unwrap_err();
+    let error = StateSnapshot::take(&other.state, &other.runtime).unwrap_err();
     assert!(
         format!("{error:#}").contains("doesn't run here"),
         "{error:#}"
@@ -371,8 +371,8 @@ fn what_a_backup_that_died_left_goes_and_what_another_needs_stays() {
     let kept = kept();
     let dead = kept.state.root().join("backup.dead");
     fs::create_dir_all(dead.join("hosts")).unwrap();
-    let living = Snapshot::take(&kept.state, &kept.runtime).unwrap();
+    let living = StateSnapshot::take(&kept.state, &kept.runtime).unwrap();
     assert!(!dead.exists());
-    drop(Snapshot::take(&kept.state, &kept.runtime).unwrap());
+    drop(StateSnapshot::take(&kept.state, &kept.runtime).unwrap());
     assert!(living.root().join("hosts/a/current").exists());
 }

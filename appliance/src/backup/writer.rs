@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use tar::{Builder, EntryType, Header};
 
-use super::entry::{EntryPath, Kind};
-use super::seal::Seal;
-use super::{END, HEAD, Snapshot};
+use super::digest::ArchiveDigest;
+use super::entry::{EntryKind, EntryPath};
+use super::{END, HEAD, StateSnapshot};
 use crate::store::atomic_file;
 
 /// The first entry of an archive.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct ArchiveHead {
     format: Format,
     /// The version of bento that wrote it.
     version: String,
@@ -29,17 +29,17 @@ pub(super) struct Head {
 ///
 /// # Errors
 /// When something can't be read or written.
-pub fn write(snapshot: &Snapshot, output: &mut dyn Write) -> Result<()> {
+pub fn write(snapshot: &StateSnapshot, output: &mut dyn Write) -> Result<()> {
     let mut archive = Builder::new(output);
-    let head = Head {
+    let head = ArchiveHead {
         format: Format,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         at: Timestamp::now(),
     };
     add_document(&mut archive, HEAD, &head)?;
-    let mut seal = Seal::default();
-    add_folder(&mut archive, snapshot.root(), Path::new(""), &mut seal)?;
-    add_document(&mut archive, END, &seal.end())?;
+    let mut digest = ArchiveDigest::default();
+    add_folder(&mut archive, snapshot.root(), Path::new(""), &mut digest)?;
+    add_document(&mut archive, END, &digest.end())?;
     archive.into_inner()?.flush()?;
     Ok(())
 }
@@ -62,7 +62,7 @@ fn add_folder(
     archive: &mut Builder<&mut dyn Write>,
     root: &Path,
     folder: &Path,
-    seal: &mut Seal,
+    digest: &mut ArchiveDigest,
 ) -> Result<()> {
     let mut names = fs::read_dir(root.join(folder))?
         .map(|entry| Ok(entry?.file_name()))
@@ -74,13 +74,13 @@ fn add_folder(
         let mut add = || -> Result<bool> {
             let path = EntryPath::new(&relative)?;
             let found = fs::symlink_metadata(&real)?;
-            add_entry(archive, &path, &real, &found, seal)?;
+            add_entry(archive, &path, &real, &found, digest)?;
             Ok(found.is_dir())
         };
         let is_folder =
             add().with_context(|| format!("{} can't be backed up", relative.display()))?;
         if is_folder {
-            add_folder(archive, root, &relative, seal)?;
+            add_folder(archive, root, &relative, digest)?;
         }
     }
     Ok(())
@@ -91,7 +91,7 @@ fn add_entry(
     path: &EntryPath,
     real: &Path,
     found: &Metadata,
-    seal: &mut Seal,
+    digest: &mut ArchiveDigest,
 ) -> Result<()> {
     let mut header = Header::new_gnu();
     header.set_mode(found.mode() & 0o7777);
@@ -102,11 +102,11 @@ fn add_entry(
         path.require_link(&target)?;
         header.set_entry_type(EntryType::Symlink);
         archive.append_link(&mut header, path.as_path(), &target)?;
-        seal.note(path, &Kind::Link(target), None);
+        digest.add(path, &EntryKind::Link(target), None);
     } else if found.is_dir() {
         header.set_entry_type(EntryType::Directory);
         archive.append_data(&mut header, path.as_path(), io::empty())?;
-        seal.note(path, &Kind::Folder, None);
+        digest.add(path, &EntryKind::Folder, None);
     } else {
         ensure!(found.is_file(), "it is neither a file nor a folder");
         header.set_entry_type(EntryType::Regular);
@@ -117,7 +117,7 @@ fn add_entry(
             content.bytes == found.len(),
             "it became shorter while it was read"
         );
-        seal.note(path, &Kind::File(found.len()), Some(content.digest()));
+        digest.add(path, &EntryKind::File(found.len()), Some(content.digest()));
     }
     Ok(())
 }

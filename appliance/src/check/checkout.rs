@@ -30,7 +30,7 @@ enum Checkout {
     /// In a folder above, which is the top.
     Below(PathBuf),
     /// Nowhere.
-    None,
+    NotFound,
 }
 
 impl Checkout {
@@ -41,7 +41,7 @@ impl Checkout {
             Err(_) => {
                 let mut above = folder.ancestors().skip(1);
                 let top = above.find(|above| above.join(".git").exists());
-                top.map_or(Checkout::None, |top| Checkout::Below(top.to_owned()))
+                top.map_or(Checkout::NotFound, |top| Checkout::Below(top.to_owned()))
             }
         }
     }
@@ -65,7 +65,7 @@ pub(super) fn unseen(folder: &Path, groups: &[Group<'_>]) -> Vec<Problem> {
             problems.push(below(top));
             problems.extend(named_above(&folder, groups));
         }
-        Checkout::None => problems.extend(without_git(&left_out)),
+        Checkout::NotFound => problems.extend(without_git(&left_out)),
     }
     if matches!(checkout, Checkout::Linked | Checkout::Below(_)) {
         problems.extend(kept_back(&folder, &left_out));
@@ -99,7 +99,7 @@ fn kept_back(folder: &Path, left_out: &BTreeSet<&PathBuf>) -> Option<Problem> {
             "a .gitignore names {it}, and that git tracks it can't be seen: machines don't get it"
         )
     };
-    told(&kept, what, BRING_BACK)
+    warning(&kept, what, BRING_BACK)
 }
 
 /// What git may track elsewhere, and machines don't get.
@@ -113,7 +113,7 @@ fn unknown(left_out: &BTreeSet<&PathBuf>, why: &str, advice: &str) -> Option<Pro
     let what = |it: &str| {
         format!("a .gitignore names {it}, and {why} whether git tracks it: machines don't get it")
     };
-    told(left_out, what, advice)
+    warning(left_out, what, advice)
 }
 
 /// What machines get although a `.gitignore` above the fleet folder names it.
@@ -132,11 +132,11 @@ fn named_above(folder: &Path, groups: &[Group<'_>]) -> Option<Problem> {
         )
     };
     let advice = "name it in a .gitignore or .bentoignore of the fleet folder";
-    told(&named, what, advice)
+    warning(&named, what, advice)
 }
 
 /// A warning about one file, or about several in one line.
-fn told(
+fn warning(
     paths: &BTreeSet<&PathBuf>,
     what: impl Fn(&str) -> String,
     advice: &str,

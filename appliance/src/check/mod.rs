@@ -5,6 +5,7 @@
 
 mod checkout;
 mod dangling;
+mod fault;
 mod group;
 mod large;
 mod lock;
@@ -27,7 +28,7 @@ use crate::preview::Preview;
 use crate::problem::Problem;
 use group::{NixFiles, groups};
 pub use large::large;
-pub use shared::{Shared, shared, told as shared_lines};
+pub use shared::{Shared, lines as shared_lines, shared};
 
 /// What is wrong with files that nothing but a build would notice: sorted, each once.
 #[derive(Debug, Default)]
@@ -44,8 +45,8 @@ impl Findings {
         let groups = groups(preview);
         let nix = NixFiles::read(&preview.folder, &groups);
         let mut findings = Findings::default();
-        syntax::judge(&groups, &nix, &preview.folder, &mut findings);
-        stand_ins::judge(preview, &groups, &mut findings);
+        syntax::check(&groups, &nix, &preview.folder, &mut findings);
+        stand_ins::check(preview, &groups, &mut findings);
         let warnings = &mut findings.warnings;
         warnings.extend(stand_ins::absent_submodules(&preview.folder, &groups));
         warnings.extend(over_ssh::fetched(&groups, &nix));

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rnix::SyntaxKind::*;
 use rnix::{Root, SyntaxNode, SyntaxToken};
 
-use super::syntax::Fault;
+use super::fault::Fault;
 
 /// A Nix file, as far as a check is interested in it.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl NixFile {
             fault: parsed.errors().first().map(|error| Fault::of(text, error)),
             ..NixFile::default()
         };
-        let mut asked = Asked::default();
+        let mut checks = ExistenceChecks::default();
         for node in root.descendants() {
             let line = lines.of(&node);
             if let Some(mut reference) = reference(&node, line) {
@@ -64,8 +64,8 @@ impl NixFile {
                 file.references.push(reference);
             }
             match node.kind() {
-                NODE_APPLY => asked.note_call(&node),
-                NODE_ATTRPATH_VALUE => asked.note_binding(&node),
+                NODE_APPLY => checks.add_call(&node),
+                NODE_ATTRPATH_VALUE => checks.add_binding(&node),
                 NODE_SELECT | NODE_HAS_ATTR | NODE_INHERIT => {
                     let needed = revision(&node);
                     file.revisions.extend(needed.map(|what| (line, what)));
@@ -78,7 +78,7 @@ impl NixFile {
             }
         }
         for reference in &mut file.references {
-            reference.is_optional |= asked.has(reference);
+            reference.is_optional |= checks.has(reference);
         }
         for (index, line) in text.lines().enumerate() {
             let found = PLACEHOLDERS.iter().filter(|one| line.contains(**one));
@@ -184,16 +184,16 @@ fn token(node: &SyntaxNode) -> Option<String> {
 
 /// What a file asks about with `pathExists`.
 #[derive(Default)]
-struct Asked {
+struct ExistenceChecks {
     paths: HashSet<String>,
     names: HashSet<String>,
     /// The paths for which names stand.
     bound: HashMap<String, String>,
 }
 
-impl Asked {
+impl ExistenceChecks {
     /// Takes in a call, if it is one of `pathExists`.
-    fn note_call(&mut self, call: &SyntaxNode) {
+    fn add_call(&mut self, call: &SyntaxNode) {
         let mut parts = call.children();
         let (Some(function), Some(argument)) = (parts.next(), parts.next()) else {
             return;
@@ -211,7 +211,7 @@ impl Asked {
     }
 
     /// Takes in what a name stands for, if that is a path.
-    fn note_binding(&mut self, binding: &SyntaxNode) {
+    fn add_binding(&mut self, binding: &SyntaxNode) {
         let mut parts = binding.children();
         if let (Some(name), Some(value)) = (parts.next(), parts.next())
             && let Some(reference) = reference(&value, 0)

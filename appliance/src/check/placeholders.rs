@@ -10,13 +10,13 @@ pub(super) fn left(groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
         .filter(|group| group.enrolled)
         .flat_map(Group::files);
     let found = files.filter_map(|file| Some((file, nix.get(file)?)));
-    let told = found.flat_map(|(file, nix)| {
+    let warnings = found.flat_map(|(file, nix)| {
         nix.placeholders.iter().map(|(line, what)| {
             let place = format!("{}:{line}", file.real.display());
             Problem::new(place, format!("{what} is a placeholder"), advice(what))
         })
     });
-    told.collect()
+    warnings.collect()
 }
 
 fn advice(placeholder: &str) -> &'static str {

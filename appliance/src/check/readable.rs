@@ -45,11 +45,11 @@ pub(super) fn unreadable(folder: &Path, preview: &Preview) -> Vec<Problem> {
     let reader = Reader { uid, gid };
     let name = user.map_or(uid.to_string(), |user| user.name);
     // What machines share is looked at once.
-    let mut looked_at = HashSet::new();
+    let mut checked = HashSet::new();
     let host_previews = preview.machines.values().flatten();
     let files = host_previews
         .flat_map(|host_preview| [host_preview.tree.config(), host_preview.tree.secrets()])
-        .filter(|files| looked_at.insert(files.as_ptr()))
+        .filter(|files| checked.insert(files.as_ptr()))
         .flatten()
         .map(|file| file.real.as_path());
     let mut seen: HashSet<&Path> = HashSet::new();

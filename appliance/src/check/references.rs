@@ -31,16 +31,16 @@ pub(super) fn leading_out(preview: &Preview, groups: &[Group<'_>], nix: &NixFile
             let references = nix.get(file).map(|nix| &nix.references[..]);
             for reference in references.unwrap_or_default() {
                 let place = format!("{}:{}", file.real.display(), reference.line);
-                let (what, advice) = match judge(&preview.folder, group, file, reference) {
-                    Judgement::Good => continue,
-                    Judgement::LeadsOut(what, advice) => {
+                let (what, advice) = match check(&preview.folder, group, file, reference) {
+                    PathStatus::Good => continue,
+                    PathStatus::LeadsOut(what, advice) => {
                         warnings.push(Problem::new(place, what, advice));
                         continue;
                     }
-                    Judgement::Excluded => {
+                    PathStatus::Excluded => {
                         ("is kept back by exclude", "bring it back with include")
                     }
-                    Judgement::Nowhere => ("isn't there", "correct the path"),
+                    PathStatus::Nowhere => ("isn't there", "correct the path"),
                 };
                 let machines = group.own(nix, file.path.rest());
                 if !machines.is_empty() {
@@ -72,7 +72,7 @@ pub(super) fn leading_out(preview: &Preview, groups: &[Group<'_>], nix: &NixFile
 }
 
 /// What becomes of a path.
-enum Judgement {
+enum PathStatus {
     /// It is there, or nobody needs to know.
     Good,
     /// It isn't where the file is published: what, and what to do.
@@ -83,12 +83,12 @@ enum Judgement {
     Nowhere,
 }
 
-fn judge(
+fn check(
     folder: &FleetFolder,
     group: &Group<'_>,
     file: &TreeFile,
     reference: &Reference,
-) -> Judgement {
+) -> PathStatus {
     let seen = file.path.rest();
     // Of what is put together only the folder is known.
     let known = match (reference.whole, reference.path.rsplit_once('/')) {
@@ -97,7 +97,7 @@ fn judge(
             path: path.to_owned(),
             ..reference.clone()
         },
-        (false, None) => return Judgement::Good,
+        (false, None) => return PathStatus::Good,
     };
     let source = group.source;
     let Some(target) = target(seen, &known) else {
@@ -106,10 +106,10 @@ fn judge(
             reference.path
         );
         let advice = "put a relative symlink into that folder, which is published as what it leads to, and name that";
-        return Judgement::LeadsOut(what, advice);
+        return PathStatus::LeadsOut(what, advice);
     };
     if reference.is_optional || group.has(&target) {
-        return Judgement::Good;
+        return PathStatus::Good;
     }
     let own = source.as_path().join(seen);
     let is_at_home = own.strip_prefix(".").unwrap_or(&own) == file.real;
@@ -122,16 +122,16 @@ fn judge(
     let is_there = |path: &PathBuf| path.as_os_str().is_empty() || folder.find(path).is_ok();
     if !is_there(&here) && !is_there(&in_source) {
         return match reference.whole && !reference.from_top {
-            true => Judgement::Nowhere,
-            false => Judgement::Good,
+            true => PathStatus::Nowhere,
+            false => PathStatus::Good,
         };
     }
     if is_excluded(group, &target) {
-        return Judgement::Excluded;
+        return PathStatus::Excluded;
     }
     let path = &reference.path;
     match is_at_home {
-        true => Judgement::LeadsOut(
+        true => PathStatus::LeadsOut(
             format!(
                 "{path} isn't published: an ignore file names it, or it has a name that never is"
             ),
@@ -139,7 +139,7 @@ fn judge(
              .bentoignore with ! and what the ignore file names; what must stay out of the Nix store belongs into \
              bento-secrets",
         ),
-        false => Judgement::LeadsOut(
+        false => PathStatus::LeadsOut(
             format!("{path} is here, but not where this file is published, as {seen} of {source}"),
             "let a symlink in that folder lead to both, or to a folder that holds both",
         ),

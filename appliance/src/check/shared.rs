@@ -120,18 +120,18 @@ impl<'a> Owners<'a> {
 }
 
 /// In words: one line for all places that go to the same machines.
-pub fn told(shared: &[Shared]) -> Vec<String> {
-    let mut lines: Vec<(&BTreeSet<HostName>, Vec<&Shared>)> = Vec::new();
+pub fn lines(shared: &[Shared]) -> Vec<String> {
+    let mut groups: Vec<(&BTreeSet<HostName>, Vec<&Shared>)> = Vec::new();
     for one in shared {
-        match lines
+        match groups
             .iter_mut()
             .find(|(machines, _)| *machines == &one.machines)
         {
             Some((_, places)) => places.push(one),
-            None => lines.push((&one.machines, vec![one])),
+            None => groups.push((&one.machines, vec![one])),
         }
     }
-    lines
+    groups
         .into_iter()
         .map(|(machines, places)| line(machines, &places))
         .collect()

@@ -45,13 +45,13 @@ struct Found<'a> {
 }
 
 /// Tells of stand-ins, secrets included. What is locked is an error: a machine would take it for a secret or for Nix.
-pub(super) fn judge<'a>(preview: &'a Preview, groups: &[Group<'a>], findings: &mut Findings) {
+pub(super) fn check<'a>(preview: &'a Preview, groups: &[Group<'a>], findings: &mut Findings) {
     let configurations = groups
         .iter()
         .map(|group| (&group.machines[..], group.tree.config()));
     let mut known: HashMap<&Path, Option<StandIn>> = HashMap::new();
     let mut found: BTreeMap<(StandIn, &Path), Found<'a>> = BTreeMap::new();
-    let mut look = |machines: &[&'a HostName], files: &'a [TreeFile]| {
+    let mut search = |machines: &[&'a HostName], files: &'a [TreeFile]| {
         for file in files {
             let known = known.entry(&file.real);
             let stand_in = known.or_insert_with(|| stand_in(&preview.folder, file));
@@ -64,9 +64,9 @@ pub(super) fn judge<'a>(preview: &'a Preview, groups: &[Group<'a>], findings: &m
             }
         }
     };
-    configurations.for_each(|(machines, files)| look(machines, files));
+    configurations.for_each(|(machines, files)| search(machines, files));
     for (name, host_preview) in &preview.machines {
-        look(
+        search(
             &[name],
             host_preview
                 .as_ref()
@@ -132,7 +132,7 @@ pub(super) fn absent_submodules(folder: &FleetFolder, groups: &[Group<'_>]) -> V
     };
     let is_wanted = |path: &PathBuf| groups.iter().any(|group| group.would_get(path));
     let absent = paths.filter(|path| is_absent(path) && is_wanted(path));
-    let told = absent.map(|path| {
+    let warnings = absent.map(|path| {
         let advice = "`git submodule update --init` in this checkout fetches it";
         Problem::new(
             path.to_string_lossy(),
@@ -140,5 +140,5 @@ pub(super) fn absent_submodules(folder: &FleetFolder, groups: &[Group<'_>]) -> V
             advice,
         )
     });
-    told.collect()
+    warnings.collect()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::remote::{Appliance, ApplianceOption, Remote};
-use crate::backup::{self, Snapshot};
+use crate::backup::{self, StateSnapshot};
 use crate::store::atomic_file;
 
 /// Write one archive of everything that the appliance keeps, also while it runs
@@ -62,7 +62,9 @@ fn write_file(appliance: &Appliance, path: &Path) -> Result<()> {
 
 fn write(appliance: &Appliance, output: &mut dyn Write) -> Result<()> {
     match appliance {
-        Appliance::Here(state, runtime) => backup::write(&Snapshot::take(state, runtime)?, output),
+        Appliance::Here(state, runtime) => {
+            backup::write(&StateSnapshot::take(state, runtime)?, output)
+        }
         Appliance::Remote(remote) => relay(remote, output),
     }
 }

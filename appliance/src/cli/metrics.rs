@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{Appliance, ApplianceOption};
-use crate::metrics::Readings;
+use crate::metrics::MetricsReading;
 
 /// Print what is known of the fleet and of the appliance in Prometheus' text format
 ///
@@ -27,7 +27,7 @@ impl MetricsCommand {
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         match self.appliance.find()? {
             Appliance::Here(state, runtime) => {
-                let readings = Readings::read(&state, &runtime, Timestamp::now())?;
+                let readings = MetricsReading::read(&state, &runtime, Timestamp::now())?;
                 output.write_all(readings.render().as_bytes())?;
                 Ok(ExitCode::SUCCESS)
             }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::completion;
 use super::{Appliance, ApplianceOption};
 use crate::fleet::{Fleet, Notify as Settings};
-use crate::notify::{self, Condition, LastSent, Message, Notified, Subject, Told};
+use crate::notify::{self, Condition, LastSent, LastSentFile, Message, SentCondition, Subject};
 use crate::status::Status;
 use crate::store::atomic_file;
 use crate::store::machines;
@@ -98,7 +98,7 @@ impl NotifyCommand {
         output: &mut dyn Write,
     ) -> Result<()> {
         let path = state.notified();
-        let notified: Notified = atomic_file::read_json(&path)
+        let notified: LastSentFile = atomic_file::read_json(&path)
             .with_context(|| format!("what was notified, {}, can't be read", path.display()))?
             .unwrap_or_default();
         let conditions = Condition::of_all(status, false);
@@ -138,21 +138,22 @@ fn show_sent(
     is_meant: impl Fn(&Subject) -> bool,
     output: &mut dyn Write,
 ) -> Result<()> {
-    let fleet = last_sent.fleet.iter().map(|told| (Subject::Fleet, told));
+    let fleet = last_sent.fleet.iter().map(|sent| (Subject::Fleet, sent));
     let machines = last_sent.machines.iter();
-    let machines = machines.map(|(name, told)| (Subject::Machine(name.clone()), told));
+    let machines = machines.map(|(name, sent)| (Subject::Machine(name.clone()), sent));
     let all = fleet.chain(machines);
-    let mut all: Vec<(Subject, &Told)> = all.filter(|(subject, _)| is_meant(subject)).collect();
-    all.sort_by_key(|(_, told)| std::cmp::Reverse(told.at));
+    let mut all: Vec<(Subject, &SentCondition)> =
+        all.filter(|(subject, _)| is_meant(subject)).collect();
+    all.sort_by_key(|(_, sent)| std::cmp::Reverse(sent.at));
     if all.is_empty() {
         writeln!(output, "  nothing was sent yet")?;
     }
-    for (subject, told) in all {
-        let verdict = if told.bad { "bad" } else { "good" };
+    for (subject, sent) in all {
+        let verdict = if sent.bad { "bad" } else { "good" };
         writeln!(
             output,
             "  {subject}: sent at {:.0} as {verdict}, {}",
-            told.at, told.state
+            sent.at, sent.state
         )?;
     }
     Ok(())
@@ -194,10 +195,10 @@ mod tests {
             since: None,
             error: None,
         };
-        let mut notified = Notified::default();
+        let mut notified = LastSentFile::default();
         for name in ["a", "b"] {
             let subject = Subject::Machine(name.parse().unwrap());
-            notified.webhook.note(&subject, &bad, second(0));
+            notified.webhook.record(&subject, &bad, second(0));
         }
         atomic_file::write_json(&kept.state.notified(), &notified).unwrap();
         let shown = notify(&kept, "a").unwrap();

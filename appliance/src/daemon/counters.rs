@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tracing::error;
 
 use super::problems::Problems;
-use crate::metrics::counters::Snapshot;
+use crate::metrics::counters::CounterValues;
 use crate::sshd::Sessions;
 use crate::store::paths::Runtime;
 
@@ -67,7 +67,7 @@ impl CountersWriter {
         }
     }
 
-    fn write(&self, snapshot: &Snapshot) -> Result<(), String> {
+    fn write(&self, snapshot: &CounterValues) -> Result<(), String> {
         let file = self.runtime.activity();
         snapshot.write(&self.runtime).map_err(|error| {
             let file = file.display();

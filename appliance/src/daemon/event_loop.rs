@@ -24,7 +24,7 @@ use super::sshd_probe::{Consequence, SshdProbe};
 use super::{Message, Options};
 use crate::daemon::readiness;
 use crate::daemon::readiness::Readiness;
-use crate::metrics::{self, Readings};
+use crate::metrics::{self, MetricsReading};
 use crate::sshd;
 use crate::sshd::{Event, Limits, Sessions, Sshd, handshake, is_shortage};
 use crate::store::accounts::Accounts;
@@ -70,7 +70,7 @@ impl Service {
     pub(super) fn open(
         options: &Options,
         foundation: Foundation,
-        metrics: Option<metrics::Server>,
+        metrics: Option<metrics::MetricsServer>,
         sender: Sender<Message>,
     ) -> Result<Self> {
         let Foundation {
@@ -302,8 +302,8 @@ fn start_counters_writer(counters_writer: CountersWriter) -> Receiver<()> {
 }
 
 /// Starts to answer who asks for metrics.
-fn answer_metrics(server: metrics::Server, state: State, runtime: Runtime) -> Result<()> {
-    server.start(move || Ok(Readings::read(&state, &runtime, Timestamp::now())?.render()))
+fn answer_metrics(server: metrics::MetricsServer, state: State, runtime: Runtime) -> Result<()> {
+    server.start(move || Ok(MetricsReading::read(&state, &runtime, Timestamp::now())?.render()))
 }
 
 fn tell_intake_loop(event: Event, directory: &Mutex<Accounts>, notices: &Sender<Notice>) {

@@ -313,7 +313,7 @@ impl IntakeLoop {
     /// Says how much wasn't said.
     fn end_silence(&self, name: &HostName) {
         let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept_back = spoken.get_mut(name).map_or(0, LogLimiter::kept_back);
+        let kept_back = spoken.get_mut(name).map_or(0, LogLimiter::take_suppressed);
         if kept_back > 0 {
             warn!(host = %name, "… and {kept_back} more that it left, refused or taken in");
         }

@@ -65,7 +65,10 @@ pub fn run(options: &Options) -> Result<()> {
     // Before anything else: a TERM that comes while starting must not be lost.
     let signals = Signals::new([SIGTERM, SIGINT, SIGCHLD]).context("signals can't be received")?;
     init::check(options)?;
-    let metrics = options.metrics.map(metrics::Server::bind).transpose()?;
+    let metrics = options
+        .metrics
+        .map(metrics::MetricsServer::bind)
+        .transpose()?;
     // Before there are other threads: it concerns only those that this one starts.
     privileges::drop_the_rest()?;
     let (sender, messages) = mpsc::channel();

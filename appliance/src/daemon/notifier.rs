@@ -12,7 +12,8 @@ use tracing::{error, info, warn};
 use super::problems::Problems;
 use crate::fleet::{Fleet, Notify};
 use crate::notify::{
-    self, Condition, Delivery, Failure, Message, Next, Notified, Pace, Sequel, Subject,
+    self, Condition, Delivery, Failure, FailureResponse, LastSentFile, Message, NextDelivery,
+    Subject, Timing,
 };
 use crate::status::Status;
 use crate::store::atomic_file;
@@ -34,11 +35,11 @@ pub(super) struct Notifier {
     state: State,
     runtime: Runtime,
     problems: Arc<Problems>,
-    pace: Pace,
+    timing: Timing,
     rest: Duration,
     /// From when on it counts who is silent.
     hears_silence_from: Instant,
-    notified: Notified,
+    notified: LastSentFile,
     settings: Option<Notify>,
     delivery: Delivery,
     conditions: BTreeMap<Subject, Option<Condition>>,
@@ -59,8 +60,8 @@ impl Notifier {
             state,
             runtime,
             problems,
-            pace: Pace::default(),
-            delivery: Delivery::new(Pace::default()),
+            timing: Timing::default(),
+            delivery: Delivery::new(Timing::default()),
             rest: REST,
             hears_silence_from: Instant::now() + RETURN,
             notified: notified.unwrap_or_default(),
@@ -96,7 +97,7 @@ impl Notifier {
         let fleet: Option<Fleet> = atomic_file::read_json(&self.state.fleet())?;
         let settings = fleet.and_then(|fleet| fleet.notify);
         if self.settings != settings {
-            self.delivery = Delivery::new(self.pace);
+            self.delivery = Delivery::new(self.timing);
             self.settings = settings;
         }
         if self.settings.is_none() {
@@ -108,7 +109,7 @@ impl Notifier {
         let last_sent = &mut self.notified.webhook;
         let has_forgotten = last_sent.forget_removed(&self.conditions);
         self.delivery
-            .take(&last_sent.differences(&self.conditions), now);
+            .set_pending(&last_sent.differences(&self.conditions), now);
         if has_forgotten {
             self.save()?;
         }
@@ -119,9 +120,9 @@ impl Notifier {
     fn deliver(&mut self, until: Instant) -> Option<Instant> {
         loop {
             match self.delivery.next(Instant::now()) {
-                Next::Nothing => return None,
-                Next::Wait(due) => return Some(due),
-                Next::Tell(subject, since) => {
+                NextDelivery::Idle => return None,
+                NextDelivery::WaitUntil(due) => return Some(due),
+                NextDelivery::Send(subject, since) => {
                     let told = self.tell(&subject, since);
                     self.remember(told);
                 }
@@ -147,7 +148,7 @@ impl Notifier {
             Ok(_) => {
                 info!("notified by webhook {}: {}", settings.webhook, message.text);
                 activity.notifications.add(1);
-                last_sent.note(subject, condition, Timestamp::now());
+                last_sent.record(subject, condition, Timestamp::now());
                 self.delivery.succeeded(subject, Instant::now());
             }
             Err(error) => {
@@ -157,11 +158,11 @@ impl Notifier {
                     error: format!("{error:#}"),
                 });
                 match self.delivery.failed(subject, Instant::now()) {
-                    Sequel::Again(pause) => warn!(
+                    FailureResponse::RetryAfter(pause) => warn!(
                         "a notification failed: {error:#}; it is tried again in {} s",
                         pause.as_secs()
                     ),
-                    Sequel::GivenUp(untold) => error!(
+                    FailureResponse::GiveUp(untold) => error!(
                         "notifying is given up until something changes, with {untold} to tell: {error:#}; try it with \
                          `bento notify --test`"
                     ),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bento_protocol::HostName;
 use tracing::{error, info, warn};
 
-use crate::metrics::counters::Activity;
+use crate::metrics::counters::Counters;
 use crate::problem::{Problem, lines};
 use crate::store::atomic_file;
 use crate::store::paths::Runtime;
@@ -39,7 +39,7 @@ pub(super) struct Problems {
     file: PathBuf,
     known: Mutex<Known>,
     /// What is counted of the same threads' work.
-    pub(super) activity: Activity,
+    pub(super) activity: Counters,
 }
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Problems {
         Problems {
             file: runtime.problems(),
             known: Mutex::new(known),
-            activity: Activity::default(),
+            activity: Counters::default(),
         }
     }
 

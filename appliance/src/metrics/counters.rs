@@ -13,7 +13,7 @@ use crate::store::paths::Runtime;
 
 /// The counters of the running appliance: counted where it happens, by any thread.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub struct Counters {
     /// Generations that were published.
     pub publications: Counter,
     /// Publications that the state stopped, such as on a full disk; each new try counts.
@@ -44,15 +44,15 @@ impl Counter {
     }
 }
 
-impl Activity {
+impl Counters {
     /// The counters as they are now, with what others count.
     pub fn snapshot(
         &self,
         started: Timestamp,
         sessions: SessionCounters,
         problems: usize,
-    ) -> Snapshot {
-        Snapshot {
+    ) -> CounterValues {
+        CounterValues {
             format: Format,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started,
@@ -72,9 +72,9 @@ impl Activity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
-    reason = "the counters are those of Activity, and explained there"
+    reason = "the counters are those of Counters, and explained there"
 )]
-pub struct Snapshot {
+pub struct CounterValues {
     /// The version of this document.
     pub format: Format,
     /// The version of the appliance.
@@ -93,7 +93,7 @@ pub struct Snapshot {
     pub problems: u64,
 }
 
-impl Snapshot {
+impl CounterValues {
     /// Reads what the appliance that runs here has written; none where none does.
     ///
     /// # Errors

@@ -1,17 +1,17 @@
 use bento_protocol::Phase;
 use jiff::Timestamp;
 
-use super::text::{Kind, Text};
-use super::{Readings, seconds};
+use super::text::{MetricType, Text};
+use super::{MetricsReading, seconds};
 use crate::report::{Content, Record};
 use crate::status::{HostStatus, MachineStatus};
 
-impl Readings {
+impl MetricsReading {
     /// What is known of each machine.
     pub(super) fn machines(&self, text: &mut Text) {
         text.family(
             "bento_machine_state",
-            Kind::Gauge,
+            MetricType::Gauge,
             "1 for the state that the machine is in, 0 for each other one.",
         );
         for machine in &self.status.hosts {
@@ -23,8 +23,8 @@ impl Readings {
                 text.sample(&labels, truth(machine.state == state));
             }
         }
-        for (name, help, holds) in CONDITIONS {
-            text.family(name, Kind::Gauge, help);
+        for (name, help, holds) in BOOLEAN_METRICS {
+            text.family(name, MetricType::Gauge, help);
             for machine in &self.status.hosts {
                 if let Some(holds) = holds(machine) {
                     text.sample(&[("machine", machine.name.as_str())], truth(holds));
@@ -33,7 +33,7 @@ impl Readings {
         }
         text.family(
             "bento_machine_reboot_required",
-            Kind::Gauge,
+            MetricType::Gauge,
             "1 while a change takes effect only at the machine's next boot.",
         );
         for (machine, newest) in self.newest() {
@@ -44,7 +44,7 @@ impl Readings {
         }
         text.family(
             "bento_machine_runs_total",
-            Kind::Counter,
+            MetricType::Counter,
             "Runs that the machine reported.",
         );
         for machine in &self.status.hosts {
@@ -82,12 +82,12 @@ impl Readings {
             .filter_map(|machine| Some((machine.name.as_str(), when(machine)?)))
             .collect();
         let family = format!("bento_machine_last_{event}_timestamp_seconds");
-        text.family(&family, Kind::Gauge, &format!("Unix time of {what}."));
+        text.family(&family, MetricType::Gauge, &format!("Unix time of {what}."));
         for (machine, time) in &times {
             text.sample(&[("machine", machine)], seconds(*time));
         }
         let family = format!("bento_machine_last_{event}_age_seconds");
-        text.family(&family, Kind::Gauge, &format!("Time since {what}."));
+        text.family(&family, MetricType::Gauge, &format!("Time since {what}."));
         for (machine, time) in &times {
             // Something in the future, after the clock was set back, happened just now as far as anybody can tell.
             let age = self.status.at.duration_since(*time).as_secs_f64().max(0.0);
@@ -98,7 +98,7 @@ impl Readings {
     fn phases(&self, text: &mut Text) {
         text.family(
             "bento_machine_phase_duration_seconds",
-            Kind::Gauge,
+            MetricType::Gauge,
             "How long each phase of the machine's newest reported run took.",
         );
         for (machine, newest) in self.newest() {
@@ -121,14 +121,14 @@ impl Readings {
 }
 
 /// A name, what it means, and whether that holds; none where it isn't known.
-type Condition = (
+type BooleanMetric = (
     &'static str,
     &'static str,
     fn(&MachineStatus) -> Option<bool>,
 );
 
 /// What holds for a machine beside its state.
-const CONDITIONS: [Condition; 4] = [
+const BOOLEAN_METRICS: [BooleanMetric; 4] = [
     (
         "bento_machine_needs_attention",
         "1 while somebody has to look at the machine: it failed, isn't what it should be, or is silent.",

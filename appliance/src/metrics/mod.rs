@@ -15,51 +15,51 @@ use anyhow::Context;
 use bento_protocol::HostName;
 use jiff::Timestamp;
 
-pub use self::server::Server;
-use self::text::{Kind, Text};
-use crate::metrics::counters::Snapshot;
+pub use self::server::MetricsServer;
+use self::text::{MetricType, Text};
+use crate::metrics::counters::CounterValues;
 use crate::report::Summary;
 use crate::status::{HostStatus, Reading, Status};
 use crate::store::paths::{Runtime, State};
 
 /// Everything that metrics are made of.
 #[derive(Debug)]
-pub struct Readings {
+pub struct MetricsReading {
     /// What is known of the fleet.
     pub status: Status,
     /// What the reports of each machine come to since it was enrolled; nothing where that can't be read.
     pub summaries: BTreeMap<HostName, Summary>,
     /// What the appliance counts; none where none runs.
-    pub activity: Option<Snapshot>,
+    pub counters: Option<CounterValues>,
 }
 
-impl Readings {
+impl MetricsReading {
     /// Reads what is known now.
     ///
     /// # Errors
     /// When there is no state, or the fleet in it can't be read.
     pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
         let reading = Reading::of(state, runtime)?;
-        let activity = Snapshot::read(runtime).with_context(|| {
+        let counters = CounterValues::read(runtime).with_context(|| {
             format!(
                 "what the appliance counts, {}, can't be read",
                 runtime.activity().display()
             )
         })?;
-        Ok(Readings {
+        Ok(MetricsReading {
             summaries: reading.summaries(),
             status: reading.status(now),
-            activity,
+            counters,
         })
     }
 
     /// The metrics as text.
     pub fn render(&self) -> String {
         let mut text = Text::default();
-        match &self.activity {
-            Some(activity) => {
+        match &self.counters {
+            Some(counters) => {
                 text.one(UP, 1.0);
-                appliance::write(&mut text, activity);
+                appliance::write(&mut text, counters);
             }
             None => text.one(UP, 0.0),
         }
@@ -72,14 +72,14 @@ impl Readings {
         if let Some(problems) = &self.status.problems {
             text.family(
                 "bento_fleet_problems",
-                Kind::Gauge,
+                MetricType::Gauge,
                 "What is wrong with the fleet as a whole, such as a faulty fleet.toml.",
             );
             text.sample(&[], problems.len() as f64);
         }
         text.family(
             "bento_machines",
-            Kind::Gauge,
+            MetricType::Gauge,
             "Machines of the fleet, by state.",
         );
         for state in HostStatus::ALL {

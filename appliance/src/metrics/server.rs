@@ -13,7 +13,7 @@ use anyhow::Context;
 use tracing::{info, warn};
 
 /// How many connections are answered at a time; others wait in the kernel's queue.
-const AT_ONCE: usize = 4;
+const THREADS: usize = 4;
 /// The longest head of a request, in bytes. Prometheus' has about 300.
 const HEAD_BYTES: usize = 8 << 10;
 /// The most headers in it.
@@ -22,7 +22,7 @@ const HEADERS: usize = 64;
 const LIMIT: Duration = Duration::from_secs(10);
 /// How old the metrics may be. Reading the state of 1,000 machines takes up to 0.3 s; within this time it is done once,
 /// however many ask, and Prometheus, which asks every 15 s or more, always gets what is new.
-const FRESH: Duration = Duration::from_secs(5);
+const MAX_AGE: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no more connections to give, and for what is still said after an answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -31,12 +31,12 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// Where metrics are asked for.
 #[derive(Debug)]
-pub struct Server {
+pub struct MetricsServer {
     listener: TcpListener,
     limit: Duration,
 }
 
-impl Server {
+impl MetricsServer {
     /// Takes the address.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Server {
         let listener = TcpListener::bind(address).with_context(|| {
             format!("--metrics {address} can't be listened on: name an address of this machine and a free port")
         })?;
-        Ok(Server {
+        Ok(MetricsServer {
             listener,
             limit: LIMIT,
         })
@@ -68,16 +68,16 @@ impl Server {
         read: impl Fn() -> anyhow::Result<String> + Send + Sync + 'static,
     ) -> anyhow::Result<()> {
         let address = self.address()?;
-        let source = Arc::new(Source {
+        let cache = Arc::new(Cache {
             read,
             last: Mutex::new(None),
         });
         let listener = Arc::new(self.listener);
-        for _ in 0..AT_ONCE {
-            let (listener, source) = (Arc::clone(&listener), Arc::clone(&source));
+        for _ in 0..THREADS {
+            let (listener, cache) = (Arc::clone(&listener), Arc::clone(&cache));
             thread::Builder::new()
                 .name("metrics".into())
-                .spawn(move || serve(&listener, &source, self.limit))
+                .spawn(move || serve(&listener, &cache, self.limit))
                 .context("no thread can be started for --metrics")?;
         }
         info!(%address, "metrics are answered");
@@ -86,17 +86,17 @@ impl Server {
 }
 
 /// Gives the metrics, and reads them anew when they are too old.
-struct Source<F> {
+struct Cache<F> {
     read: F,
     last: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
-impl<F: Fn() -> anyhow::Result<String>> Source<F> {
+impl<F: Fn() -> anyhow::Result<String>> Cache<F> {
     fn text(&self) -> anyhow::Result<Arc<str>> {
         // Whoever asks meanwhile waits for the same answer.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((at, text)) if at.elapsed() < FRESH => Ok(Arc::clone(text)),
+            Some((at, text)) if at.elapsed() < MAX_AGE => Ok(Arc::clone(text)),
             _ => {
                 let text: Arc<str> = (self.read)()?.into();
                 *last = Some((Instant::now(), Arc::clone(&text)));
@@ -108,13 +108,13 @@ impl<F: Fn() -> anyhow::Result<String>> Source<F> {
 
 fn serve<F: Fn() -> anyhow::Result<String>>(
     listener: &TcpListener,
-    source: &Source<F>,
+    cache: &Cache<F>,
     limit: Duration,
 ) {
     loop {
         match listener.accept() {
             // Who goes away, or is too slow, gets no answer.
-            Ok((connection, _)) => drop(serve_one(&connection, source, limit)),
+            Ok((connection, _)) => drop(serve_one(&connection, cache, limit)),
             Err(_) => thread::sleep(PAUSE),
         }
     }
@@ -122,11 +122,11 @@ fn serve<F: Fn() -> anyhow::Result<String>>(
 
 fn serve_one<F: Fn() -> anyhow::Result<String>>(
     connection: &TcpStream,
-    source: &Source<F>,
+    cache: &Cache<F>,
     limit: Duration,
 ) -> io::Result<()> {
     let request = Request::receive(connection, Instant::now() + limit)?;
-    let answer = Answer::to(request, source);
+    let answer = Answer::to(request, cache);
     answer.send(connection, Instant::now() + limit)?;
     // What nobody has read when a connection is closed takes the answer with it.
     connection.shutdown(Shutdown::Write)?;
@@ -140,8 +140,8 @@ fn serve_one<F: Fn() -> anyhow::Result<String>>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Metrics { only_head: bool },
-    Remote,
-    Method,
+    OtherPath,
+    OtherMethod,
     Malformed,
 }
 
@@ -175,8 +175,8 @@ impl Request {
         Some(match (head.method.unwrap_or_default(), path) {
             ("GET", "/metrics") => Request::Metrics { only_head: false },
             ("HEAD", "/metrics") => Request::Metrics { only_head: true },
-            (_, "/metrics") => Request::Method,
-            _ => Request::Remote,
+            (_, "/metrics") => Request::OtherMethod,
+            _ => Request::OtherPath,
         })
     }
 }
@@ -188,18 +188,18 @@ struct Answer {
 }
 
 impl Answer {
-    fn to<F: Fn() -> anyhow::Result<String>>(request: Request, source: &Source<F>) -> Self {
+    fn to<F: Fn() -> anyhow::Result<String>>(request: Request, cache: &Cache<F>) -> Self {
         let (status, kind, body) = match request {
-            Request::Metrics { .. } => match source.text() {
+            Request::Metrics { .. } => match cache.text() {
                 Ok(text) => ("200 OK", TEXT, text),
                 Err(error) => {
                     warn!("metrics can't be read: {error:#}");
-                    let told = "the metrics can't be read: the appliance's log says why\n";
-                    ("500 Internal Server Error", PLAIN, told.into())
+                    let text = "the metrics can't be read: the appliance's log says why\n";
+                    ("500 Internal Server Error", PLAIN, text.into())
                 }
             },
-            Request::Remote => ("404 Not Found", PLAIN, "there is only /metrics\n".into()),
-            Request::Method => (
+            Request::OtherPath => ("404 Not Found", PLAIN, "there is only /metrics\n".into()),
+            Request::OtherMethod => (
                 "405 Method Not Allowed",
                 PLAIN,
                 "there is only GET\n".into(),
@@ -208,7 +208,7 @@ impl Answer {
         };
         let length = body.len();
         let allow = match request {
-            Request::Method => "Allow: GET, HEAD\r\n",
+            Request::OtherMethod => "Allow: GET, HEAD\r\n",
             _ => "",
         };
         let head = format!(

@@ -7,7 +7,7 @@ use bento_protocol::{Outcome, Phase, Report};
 
 use super::*;
 use crate::fixture::Kept;
-use crate::metrics::counters::Activity;
+use crate::metrics::counters::Counters;
 use crate::problem::Problem;
 use crate::publication::published::Published;
 use crate::report::fixture::{failure, generation, report, second};
@@ -55,19 +55,19 @@ fn kept() -> Kept {
         }],
     );
     kept.tell(&[Problem::new("fleet.toml:3", "is \"wrong\"", "mend it")]);
-    let activity = Activity::default();
-    activity.reports.add(7);
+    let counters = Counters::default();
+    counters.reports.add(7);
     let sessions = SessionCounters {
         authenticated: 2,
         ..SessionCounters::default()
     };
-    let snapshot = activity.snapshot(second(0), sessions, 1);
+    let snapshot = counters.snapshot(second(0), sessions, 1);
     snapshot.write(&kept.runtime).unwrap();
     kept
 }
 
 fn render(kept: &Kept, now: Timestamp) -> String {
-    Readings::read(&kept.state, &kept.runtime, now)
+    MetricsReading::read(&kept.state, &kept.runtime, now)
         .unwrap()
         .render()
 }

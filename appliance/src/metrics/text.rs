@@ -2,7 +2,7 @@ use std::fmt::Write;
 
 /// What a metric does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MetricType {
     /// It goes up and down.
     Gauge,
     /// It only grows, until the appliance starts anew.
@@ -18,10 +18,10 @@ pub(super) struct Text {
 
 impl Text {
     /// Begins a family: the samples that follow are its.
-    pub(super) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: MetricType, help: &str) {
         let kind = match kind {
-            Kind::Gauge => "gauge",
-            Kind::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Counter => "counter",
         };
         name.clone_into(&mut self.family);
         self.line(format_args!("# HELP {name} {help}"));
@@ -30,7 +30,7 @@ impl Text {
 
     /// A family with one gauge without labels.
     pub(super) fn one(&mut self, (name, help): (&str, &str), value: f64) {
-        self.family(name, Kind::Gauge, help);
+        self.family(name, MetricType::Gauge, help);
         self.sample(&[], value);
     }
 
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_label_may_hold_anything() {
         let mut text = Text::default();
-        text.family("a", Kind::Gauge, "What it is.");
+        text.family("a", MetricType::Gauge, "What it is.");
         text.sample(&[("x", "a\\b\"c\nd"), ("y", "grün")], 1.5);
         text.sample(&[], 1_767_225_600.0);
         assert_eq!(

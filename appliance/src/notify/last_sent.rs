@@ -8,7 +8,7 @@ use super::{Condition, Subject};
 
 /// The last messages, as the state keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notified {
+pub struct LastSentFile {
     /// The version of this document.
     pub format: Format,
     /// The messages to the webhook.
@@ -16,9 +16,9 @@ pub struct Notified {
     pub webhook: LastSent,
 }
 
-impl Default for Notified {
+impl Default for LastSentFile {
     fn default() -> Self {
-        Notified {
+        LastSentFile {
             format: Format,
             webhook: LastSent::default(),
         }
@@ -30,10 +30,10 @@ impl Default for Notified {
 pub struct LastSent {
     /// Of the fleet as a whole.
     #[serde(default)]
-    pub fleet: Option<Told>,
+    pub fleet: Option<SentCondition>,
     /// Of the machines.
     #[serde(default)]
-    pub machines: BTreeMap<HostName, Told>,
+    pub machines: BTreeMap<HostName, SentCondition>,
     /// Why the last try failed; none if it didn't.
     #[serde(default)]
     pub failure: Option<Failure>,
@@ -41,7 +41,7 @@ pub struct LastSent {
 
 /// What was told of somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct SentCondition {
     /// Whether it was bad.
     pub bad: bool,
     /// The state at that time.
@@ -61,7 +61,7 @@ pub struct Failure {
 
 /// What is otherwise than it was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Difference {
+pub struct ConditionChange {
     /// Whether it is bad now.
     pub bad: bool,
     /// Since when, where that is known.
@@ -73,23 +73,23 @@ impl LastSent {
     pub fn differences(
         &self,
         conditions: &BTreeMap<Subject, Option<Condition>>,
-    ) -> BTreeMap<Subject, Difference> {
+    ) -> BTreeMap<Subject, ConditionChange> {
         let differs = |(subject, condition): (&Subject, &Option<Condition>)| {
             let condition = condition.as_ref()?;
-            let told = self.of(subject);
+            let sent = self.of(subject);
             let bad = condition.bad;
             // What was so before the opposite was told isn't what has changed.
             let since = condition
                 .since
-                .filter(|since| told.is_none_or(|told| *since > told.at));
-            let differs = bad != told.is_some_and(|told| told.bad);
-            differs.then(|| (subject.clone(), Difference { bad, since }))
+                .filter(|since| sent.is_none_or(|sent| *since > sent.at));
+            let differs = bad != sent.is_some_and(|sent| sent.bad);
+            differs.then(|| (subject.clone(), ConditionChange { bad, since }))
         };
         conditions.iter().filter_map(differs).collect()
     }
 
     /// What was told of somebody.
-    pub fn of(&self, subject: &Subject) -> Option<&Told> {
+    pub fn of(&self, subject: &Subject) -> Option<&SentCondition> {
         match subject {
             Subject::Fleet => self.fleet.as_ref(),
             Subject::Machine(name) => self.machines.get(name),
@@ -97,15 +97,15 @@ impl LastSent {
     }
 
     /// Takes note of what was told.
-    pub fn note(&mut self, subject: &Subject, condition: &Condition, at: Timestamp) {
-        let told = Told {
+    pub fn record(&mut self, subject: &Subject, condition: &Condition, at: Timestamp) {
+        let sent = SentCondition {
             bad: condition.bad,
             state: condition.state.to_owned(),
             at,
         };
         match subject {
-            Subject::Fleet => self.fleet = Some(told),
-            Subject::Machine(name) => _ = self.machines.insert(name.clone(), told),
+            Subject::Fleet => self.fleet = Some(sent),
+            Subject::Machine(name) => _ = self.machines.insert(name.clone(), sent),
         }
         self.failure = None;
     }
@@ -142,7 +142,10 @@ mod tests {
     }
 
     /// Tells all that differs, and gives whom it told that they are bad, or good.
-    fn tell(book: &mut LastSent, conditions: &[(&str, Option<Condition>)]) -> Vec<(String, bool)> {
+    fn send(
+        last_sent: &mut LastSent,
+        conditions: &[(&str, Option<Condition>)],
+    ) -> Vec<(String, bool)> {
         let conditions = conditions
             .iter()
             .map(|(name, condition)| match *name {
@@ -150,45 +153,45 @@ mod tests {
                 name => (machine(name), condition.clone()),
             })
             .collect();
-        book.forget_removed(&conditions);
-        let differences = book.differences(&conditions);
+        last_sent.forget_removed(&conditions);
+        let differences = last_sent.differences(&conditions);
         for subject in differences.keys() {
             let condition = conditions[subject].as_ref().unwrap();
-            book.note(subject, condition, Timestamp::UNIX_EPOCH);
+            last_sent.record(subject, condition, Timestamp::UNIX_EPOCH);
         }
-        let told = differences.into_iter();
-        told.map(|(subject, difference)| (subject.to_string(), difference.bad))
+        let sent = differences.into_iter();
+        sent.map(|(subject, difference)| (subject.to_string(), difference.bad))
             .collect()
     }
 
-    fn told(name: &str, bad: bool) -> Vec<(String, bool)> {
+    fn sent(name: &str, bad: bool) -> Vec<(String, bool)> {
         vec![(name.to_owned(), bad)]
     }
 
     #[test]
     fn at_first_only_what_is_bad_is_told_and_then_each_change_once() {
-        let mut book = LastSent::default();
+        let mut last_sent = LastSent::default();
         let (bad, good) = (|| Some(BAD), || Some(GOOD));
         assert_eq!(
-            tell(&mut book, &[("", good()), ("a", bad()), ("b", good())]),
-            told("a", true)
+            send(&mut last_sent, &[("", good()), ("a", bad()), ("b", good())]),
+            sent("a", true)
         );
         assert_eq!(
-            tell(&mut book, &[("", good()), ("a", bad()), ("b", good())]),
+            send(&mut last_sent, &[("", good()), ("a", bad()), ("b", good())]),
             []
         );
         assert_eq!(
-            tell(&mut book, &[("", bad()), ("a", bad()), ("b", good())]),
-            told("the fleet", true)
+            send(&mut last_sent, &[("", bad()), ("a", bad()), ("b", good())]),
+            sent("the fleet", true)
         );
         assert_eq!(
-            tell(&mut book, &[("", bad()), ("a", good()), ("b", good())]),
-            told("a", false)
+            send(&mut last_sent, &[("", bad()), ("a", good()), ("b", good())]),
+            sent("a", false)
         );
-        let json = serde_json::to_string(&book).unwrap();
-        let mut book: LastSent = serde_json::from_str(&json).unwrap();
+        let json = serde_json::to_string(&last_sent).unwrap();
+        let mut last_sent: LastSent = serde_json::from_str(&json).unwrap();
         assert_eq!(
-            tell(&mut book, &[("", bad()), ("a", good()), ("b", good())]),
+            send(&mut last_sent, &[("", bad()), ("a", good()), ("b", good())]),
             []
         );
     }
@@ -196,7 +199,7 @@ mod tests {
     #[test]
     fn since_when_it_is_so_is_told_unless_something_else_was_told_later() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let mut book = LastSent::default();
+        let mut last_sent = LastSent::default();
         let mut since = |bad, second| {
             let since = Some(at(second));
             let condition = Condition {
@@ -204,8 +207,8 @@ mod tests {
                 ..if bad { BAD } else { GOOD }
             };
             let conditions = BTreeMap::from([(machine("a"), Some(condition.clone()))]);
-            let difference = book.differences(&conditions)[&machine("a")];
-            book.note(&machine("a"), &condition, at(second + 10));
+            let difference = last_sent.differences(&conditions)[&machine("a")];
+            last_sent.record(&machine("a"), &condition, at(second + 10));
             difference.since
         };
         assert_eq!(since(true, 100), Some(at(100)));
@@ -216,18 +219,24 @@ mod tests {
 
     #[test]
     fn what_cannot_be_judged_is_neither_bad_nor_good() {
-        let mut book = LastSent::default();
-        tell(&mut book, &[("", Some(BAD)), ("a", Some(BAD))]);
-        assert_eq!(tell(&mut book, &[("", None), ("a", None), ("b", None)]), []);
-        assert_eq!(tell(&mut book, &[("", Some(BAD)), ("a", Some(BAD))]), []);
+        let mut last_sent = LastSent::default();
+        send(&mut last_sent, &[("", Some(BAD)), ("a", Some(BAD))]);
+        assert_eq!(
+            send(&mut last_sent, &[("", None), ("a", None), ("b", None)]),
+            []
+        );
+        assert_eq!(
+            send(&mut last_sent, &[("", Some(BAD)), ("a", Some(BAD))]),
+            []
+        );
     }
 
     #[test]
     fn a_machine_that_is_removed_is_forgotten() {
-        let mut book = LastSent::default();
-        tell(&mut book, &[("a", Some(BAD))]);
-        assert_eq!(tell(&mut book, &[]), []);
-        assert_eq!(tell(&mut book, &[("a", Some(GOOD))]), []);
-        assert_eq!(tell(&mut book, &[("a", Some(BAD))]), told("a", true));
+        let mut last_sent = LastSent::default();
+        send(&mut last_sent, &[("a", Some(BAD))]);
+        assert_eq!(send(&mut last_sent, &[]), []);
+        assert_eq!(send(&mut last_sent, &[("a", Some(GOOD))]), []);
+        assert_eq!(send(&mut last_sent, &[("a", Some(BAD))]), sent("a", true));
     }
 }

@@ -10,7 +10,7 @@ mod message;
 mod sink;
 
 pub use condition::{Condition, Subject};
-pub use delivery::{Delivery, Next, Pace, Sequel};
-pub use last_sent::{Difference, Failure, LastSent, Notified, Told};
+pub use delivery::{Delivery, FailureResponse, NextDelivery, Timing};
+pub use last_sent::{ConditionChange, Failure, LastSent, LastSentFile, SentCondition};
 pub use message::Message;
 pub use sink::post;

@@ -278,7 +278,7 @@ impl<R: Fn(Event)> Listener<R> {
     fn may_log_unauthenticated(&mut self) -> bool {
         let may = self.log_limiter.may_write(Instant::now());
         if may {
-            let kept_back = self.log_limiter.kept_back();
+            let kept_back = self.log_limiter.take_suppressed();
             if kept_back > 0 {
                 info!("… and {kept_back} more lines about connections that didn't log in");
             }

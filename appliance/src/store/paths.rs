@@ -46,7 +46,7 @@ impl State {
         self.root.join("accounts.json")
     }
 
-    /// Who was notified of what, as JSON ([`crate::notify::Notified`]).
+    /// Who was notified of what, as JSON ([`crate::notify::LastSentFile`]).
     pub fn notified(&self) -> PathBuf {
         self.root.join("notified.json")
     }
@@ -183,7 +183,7 @@ impl Runtime {
         self.root.join("problems.json")
     }
 
-    /// What the appliance counts about itself, as JSON ([`crate::metrics::counters::Snapshot`]); gone once it has stopped.
+    /// What the appliance counts about itself, as JSON ([`crate::metrics::counters::CounterValues`]); gone once it has stopped.
     pub fn activity(&self) -> PathBuf {
         self.root.join("activity.json")
     }

@@ -21,7 +21,7 @@ mod tests {
     // Issue 10, line 42.
     #[test]
     fn an_amount_is_told_in_the_unit_that_fits() {
-        for (bytes, told) in [
+        for (bytes, text) in [
             (0, "0 bytes"),
             (1, "1 byte"),
             (1023, "1023 bytes"),
@@ -30,7 +30,7 @@ mod tests {
             ((2 << 30) - 1, "1.9 GiB"),
             (u64::MAX, "16777215.9 TiB"),
         ] {
-            assert_eq!(size(bytes), told);
+            assert_eq!(size(bytes), text);
         }
     }
 }

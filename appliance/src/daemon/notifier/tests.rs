@@ -27,8 +27,8 @@ impl Running {
         let problems = Arc::new(Problems::new(&kept.runtime));
         let (state, runtime) = (kept.state.clone(), kept.runtime.clone());
         let mut notifier = Notifier::new(state, runtime, Arc::clone(&problems));
-        notifier.pace = Pace {
-            pauses: [Duration::from_millis(100); 3],
+        notifier.timing = Timing {
+            retry_delays: [Duration::from_millis(100); 3],
             quiet: Duration::ZERO,
         };
         notifier.rest = Duration::from_millis(20);
@@ -159,7 +159,7 @@ fn a_webhook_that_hangs_is_given_up_and_hears_only_what_is_true_at_last() {
     for _ in 0..4 {
         assert_eq!(next(&listener), (json!("a"), json!(true)));
     }
-    let notified: Notified = until("the webhook to be given up", || {
+    let notified: LastSentFile = until("the webhook to be given up", || {
         let is_last = running
             .problems
             .activity
@@ -202,7 +202,7 @@ fn other_settings_are_in_force_at_once() {
     running.nudge();
     assert_eq!(next(&second), (json!("b"), json!(true)));
     running.stop();
-    let notified: Notified = atomic_file::read_json(&kept.state.notified())
+    let notified: LastSentFile = atomic_file::read_json(&kept.state.notified())
         .unwrap()
         .unwrap();
     assert!(

@@ -6,7 +6,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn open(read: impl Fn() -> anyhow::Result<String> + Send + Sync + 'static) -> SocketAddr {
-    let mut server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     server.limit = Duration::from_secs(2);
     let address = server.address().unwrap();
     server.start(read).unwrap();
@@ -89,7 +89,7 @@ fn many_who_ask_cost_one_reading_and_a_failure_is_no_answer() {
 #[test]
 fn who_stalls_is_sent_away_and_then_others_are_answered() {
     let address = open(|| Ok("bento_up 1\n".into()));
-    let _stalled: Vec<_> = (0..2 * AT_ONCE)
+    let _stalled: Vec<_> = (0..2 * THREADS)
         .map(|_| {
             let mut connection = TcpStream::connect(address).unwrap();
             connection.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
@@ -101,9 +101,9 @@ fn who_stalls_is_sent_away_and_then_others_are_answered() {
 
 #[test]
 fn an_address_that_is_taken_is_named() {
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = server.address().unwrap();
-    let error = format!("{:#}", Server::bind(address).unwrap_err());
+    let error = format!("{:#}", MetricsServer::bind(address).unwrap_err());
     assert!(
         error.starts_with(&format!("--metrics {address} can't be listened on: ")),
         "{error}"

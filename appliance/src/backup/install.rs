@@ -22,9 +22,9 @@ pub(super) fn partial(state: &State) -> PathBuf {
 }
 
 /// Makes what was unpacked the state, instead of what it held before.
-pub(super) fn adopt(state: &State) -> io::Result<()> {
+pub(super) fn install(state: &State) -> io::Result<()> {
     atomic_file::rename(&partial(state), &state.root().join(CLEARING))?;
-    go_on(state)
+    resume(state)
 }
 
 /// Ends a restore that was cut off: one that had everything goes on, of any other nothing is left.
@@ -33,10 +33,10 @@ pub(super) fn adopt(state: &State) -> io::Result<()> {
 /// When that can't be done.
 pub fn finish(state: &State) -> io::Result<()> {
     atomic_file::remove_tree(&partial(state))?;
-    go_on(state)
+    resume(state)
 }
 
-fn go_on(state: &State) -> io::Result<()> {
+fn resume(state: &State) -> io::Result<()> {
     let (clearing, moving) = (state.root().join(CLEARING), state.root().join(MOVING));
     if clearing.exists() {
         for entry in fs::read_dir(state.root())? {
