@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bento_appliance::build;
-use bento_appliance::build::{Options, Outcome, Screen};
+use bento_appliance::build::{BuildOptions, BuildOutcome, Screen};
 use bento_appliance::preview::Preview;
 use bento_protocol::SystemPath;
 
@@ -29,8 +29,8 @@ const CLASSIC: &str = "derivation ((import ./system.nix ./.).drvAttrs // { whole
 /// Builds as an administrator does, and writes down the system beside the fleet.
 fn build(fleet: &Path) {
     let preview = Preview::make(fleet, &[]).unwrap();
-    let options = Options {
-        jobs: Options::default_jobs(),
+    let options = BuildOptions {
+        jobs: BuildOptions::default_jobs(),
         dry_run: false,
         copy_to: Vec::new(),
         verbose: false,
@@ -39,7 +39,7 @@ fn build(fleet: &Path) {
     let mut screen = Screen::new(&mut output, None, false);
     let results = build::build(&preview, fleet, &options, &mut screen).unwrap();
     match &results.machines[&host()] {
-        Outcome::Built { system, .. } => {
+        BuildOutcome::Built { system, .. } => {
             fs::write(fleet.with_extension("system"), system.as_str()).unwrap()
         }
         other => panic!("{other:?}"),
