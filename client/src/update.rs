@@ -5,6 +5,7 @@
 //! old system or to the new one, and says which.
 
 mod activation;
+mod boot_state;
 pub(crate) mod build;
 mod effects;
 mod fetch;
@@ -22,6 +23,7 @@ use bento_protocol::{
     Format, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath, Systems,
 };
 
+pub use boot_state::{Action as BootAction, BootState, Event as BootEvent};
 pub use effects::{Effects, Unconfirmed};
 pub use reboot::reboot_if_needed;
 pub use recovery::{Recovered, recover, secrets_of_boot};
@@ -54,10 +56,10 @@ pub fn update(effects: &mut impl Effects, options: UpdateOptions) -> Result<(), 
             error: anyhow!(rollback::REBOOTS),
         });
     }
-    let stuck = match pending_boot::settle(effects) {
-        Err(failure) if pending_boot::is_stuck(effects) => Some(failure),
-        settled => {
-            settled?;
+    let stuck = match pending_boot::resume(effects) {
+        Err(failure) if pending_boot::may_be_replaced(effects) => Some(failure),
+        resumed => {
+            resumed?;
             None
         }
     };
@@ -403,7 +405,7 @@ impl<W: Effects> Transaction<'_, W> {
         if let Err(error) = &result {
             self.effects.warn(&format!("{error:#}"));
         }
-        self.or_warn(|effects| effects.set_awaiting(None));
+        self.or_warn(|effects| pending_boot::set(effects, BootEvent::Installed, None));
         self.or_warn(|effects| effects.set_failed(None));
         // Now, so that a poll with nothing new changes nothing.
         let situation = self.effects.situation();

@@ -124,6 +124,13 @@ pub struct Rebooted {
     pub came_back: bool,
 }
 
+impl Awaiting {
+    /// Whether the system was switched to and installed before: only its boot is still to be proven.
+    pub fn is_installed(&self) -> bool {
+        self.fallback.is_some()
+    }
+}
+
 impl Told {
     /// What a report about this generation in this situation says.
     pub fn new(generation: GenerationId, situation: &Situation, reboot_required: bool) -> Self {

@@ -2,6 +2,7 @@ use bento_protocol::{GenerationId, Outcome, SystemPath};
 use jiff::Timestamp;
 
 use super::Effects;
+use super::boot_state::BootState;
 use crate::machine::Situation;
 use crate::state::record::{Awaiting, Failed, Installed};
 
@@ -30,11 +31,18 @@ pub(super) enum Standing {
 
 impl Knowledge {
     pub(super) fn of(effects: &mut impl Effects) -> Self {
+        let awaiting = effects.awaiting();
+        let is_returning =
+            BootState::of(awaiting.as_ref(), &effects.situation()) == BootState::Returning;
+        let now = effects.now();
+        let returning = awaiting.as_ref().filter(|_| is_returning);
         Knowledge {
             installed: effects.installed(),
-            // What runs already is installed: there is nothing to wait for, and nothing to take back.
-            awaiting: effects.awaiting().filter(|it| it.fallback.is_none()),
-            failed: effects.failed(),
+            failed: returning
+                .and_then(|awaiting| Failed::of_boot(awaiting, now))
+                .or_else(|| effects.failed()),
+            // What was switched to is installed: there is nothing to wait for, and nothing to take back.
+            awaiting: awaiting.filter(|it| !it.is_installed() && !is_returning),
         }
     }
 

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use crate::exit::{ExitReason, Failure};
-use crate::state::record::{Awaiting, Rebooted};
+use crate::state::record::Rebooted;
 
-use super::{Effects, pending_boot, rollback};
+use super::boot_state::{Action, BootState, Event};
+use super::{Effects, pending_boot};
 
 /// How long a reboot waits for the appliance to take the report, at most.
 const DELIVERY: Duration = Duration::from_secs(600);
@@ -19,24 +20,22 @@ pub fn reboot_if_needed(effects: &mut impl Effects) -> Result<(), Failure> {
 
 /// At the end of a run: restarts the machine if that is wanted now.
 pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
-    let situation = effects.situation();
-    let awaiting = effects.awaiting();
+    let state = pending_boot::state(effects);
     // What is on its way back has asked for its reboot; what was booted is to be proven first.
-    let is_pending =
-        |awaiting: &Awaiting| awaiting.failure.is_some() || awaiting.boot != situation.boot;
-    if awaiting.as_ref().is_some_and(is_pending) {
+    let Some((Action::Reboot, next)) = state.on(Event::RebootAllowed) else {
         return Ok(());
-    }
-    // A proof that awaits a reboot which never came is asked for anew.
-    let awaits = awaiting.filter(|awaiting| awaiting.fallback.is_none());
-    let wanted = situation.reboot_required || awaits.is_some();
+    };
+    let situation = effects.situation();
+    let is_staged = next == BootState::Staged;
+    let wanted = situation.reboot_required || is_staged;
     if !wanted || situation.held.is_some() || effects.journal().is_some() {
         return Ok(());
     }
-    let is_awaited = awaits.is_some();
-    let installed = awaits
-        .map(|awaiting| awaiting.installed)
-        .or_else(|| effects.installed());
+    let installed = match is_staged {
+        true => effects.awaiting().map(|awaiting| awaiting.installed),
+        // A proof that awaits a reboot which never came is recorded anew.
+        false => effects.installed(),
+    };
     let Some(installed) = installed else {
         return Ok(());
     };
@@ -61,17 +60,17 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
     // What somebody switched to, or made the one that boots, they look after.
     let is_ours =
         situation.is_on(&installed.system) && situation.profile.as_ref() == Some(&installed.system);
-    let awaited = match (is_awaited, is_ours) {
+    let awaited = match (is_staged, is_ours) {
         (true, _) => Ok(()),
         (false, true) => pending_boot::await_proof(effects, installed, situation.boot),
-        (false, false) => rollback::await_nothing(effects),
+        (false, false) => pending_boot::forget(effects, Event::ProofDropped),
     };
     let reboot = awaited
         .and_then(|()| effects.set_rebooted(&rebooted))
         .and_then(|()| effects.reboot());
     reboot.map_err(|error| {
         // What somebody boots by hand, they look after.
-        if !is_awaited && let Err(error) = rollback::await_nothing(effects) {
+        if !is_staged && let Err(error) = pending_boot::forget(effects, Event::ProofDropped) {
             effects.warn(&format!("{error:#}"));
         }
         Failure {

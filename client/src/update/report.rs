@@ -2,7 +2,7 @@ use anyhow::anyhow;
 use bento_protocol::RunId;
 
 use super::knowledge::Knowledge;
-use super::{Effects, Transaction, UpdateOptions};
+use super::{Effects, Transaction, UpdateOptions, pending_boot};
 use crate::exit::{ExitReason, Failure};
 use crate::state::record::{Before, Journal};
 
@@ -14,6 +14,7 @@ use crate::state::record::{Before, Journal};
 /// nothing to report because nothing was ever installed.
 pub fn report_now(effects: &mut impl Effects) -> Result<(), Failure> {
     let unreturned = super::recover(effects).unreturned;
+    pending_boot::complete(effects)?;
     let run = RunId::now();
     let started = effects.now();
     let situation = effects.situation();

@@ -4,11 +4,12 @@ use anyhow::{Context, anyhow, ensure};
 
 use bento_protocol::{Outcome, RunId, SystemPath};
 
-use super::{Effects, Transaction, UpdateOptions};
+use super::boot_state::Event;
+use super::{Effects, Transaction, UpdateOptions, pending_boot};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError};
-use crate::state::record::{Before, Journal, PhaseName};
+use crate::state::record::{Awaiting, Before, Journal, PhaseName};
 
 /// How often a system is switched to while another switch goes on, which somebody may have begun by hand.
 const BUSY_TRIES: usize = 60;
@@ -94,7 +95,7 @@ fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), Astra
     let mut boots_old = before.profile.is_some();
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
         let booted = boot(effects, journal.run, profile, Action::BootAgain);
-        let booted = booted.and_then(|()| await_nothing(effects));
+        let booted = booted.and_then(|()| pending_boot::forget(effects, Event::RolledBack));
         boots_old = booted.is_ok();
         failures.extend(booted.err());
     }
@@ -133,14 +134,6 @@ fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), Astra
         // Once: a boot that didn't bring it back wouldn't the next time.
         returns_by_boot: boots_old && !switches && situation.boot == before.boot,
     })
-}
-
-/// Sees to it that no boot is awaited that leads elsewhere now: a run that was cut short may have noted one.
-pub(super) fn await_nothing(effects: &mut impl Effects) -> anyhow::Result<()> {
-    match effects.awaiting() {
-        Some(_) => effects.set_awaiting(None),
-        None => Ok(()),
-    }
 }
 
 /// Makes a system the one that boots, through the profile and the boot loader.
@@ -200,18 +193,80 @@ pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Er
     )
 }
 
-/// Goes back to what ran before the last update, because somebody wants it, tells the appliance, and says what that is.
+/// Goes back by hand to what ran before the last update, reports that, and gives the system that runs then. Before a
+/// booted system is proven, this is the one that ran before the boot.
 pub fn roll_back_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failure> {
     super::recover(effects);
-    let failed = |error| Failure {
+    pending_boot::complete(effects)?;
+    match pending_boot::not_installed(effects) {
+        Some(awaiting) => give_up_by_hand(effects, &awaiting),
+        None => leave_by_hand(effects),
+    }
+}
+
+/// What the report of a rollback by hand gives as its reason.
+const BY_HAND: &str = "somebody went back by hand, with `bento-client rollback`";
+
+fn failed(error: anyhow::Error) -> Failure {
+    Failure {
         reason: ExitReason::RolledBack,
         error,
-    };
+    }
+}
+
+/// Leaves what is installed. It stays installed: the machine has drifted from it.
+fn leave_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failure> {
     let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
     let installed = effects.installed().ok_or_else(nothing)?;
     let previous = installed.previous.clone().ok_or_else(nothing)?;
     let boots = installed.previous_boots.clone().unwrap_or(previous.clone());
-    for system in [&previous, &boots] {
+    ensure_in_store(effects, [&previous, &boots])?;
+    let situation = effects.situation();
+    let before = Before::now(&situation, Some(installed.generation));
+    let (run, started) = (RunId::now(), effects.now());
+    let go_back = |effects: &mut _| {
+        switch(effects, run, &previous, Action::Test)?;
+        check_running(effects, &previous)?;
+        boot(effects, run, &boots, Action::BootAgain)?;
+        pending_boot::forget(effects, Event::RolledBack)
+    };
+    go_back(effects).map_err(failed)?;
+    let mut journal = Journal::begun(run, installed.generation, started, before);
+    journal.built = Some(installed.system);
+    journal.error = Some(BY_HAND.to_owned());
+    let mut transaction = Transaction {
+        effects,
+        options: UpdateOptions::default(),
+        journal,
+        returns_by_boot: false,
+    };
+    transaction.report_outcome(Outcome::Unchanged);
+    Ok(previous)
+}
+
+/// Gives up a system that was booted and isn't installed yet, with its secrets.
+fn give_up_by_hand(effects: &mut impl Effects, awaiting: &Awaiting) -> Result<SystemPath, Failure> {
+    let before = &awaiting.before;
+    let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
+    let previous = before.running.clone().ok_or_else(nothing)?;
+    let boots = before.profile.clone().unwrap_or(previous.clone());
+    ensure_in_store(effects, [&previous, &boots])?;
+    let mut transaction = pending_boot::transaction_of(effects, awaiting);
+    transaction.journal.error = Some(BY_HAND.to_owned());
+    // If this is cut short, the next start completes it as a rollback that failed.
+    transaction.journal.outcome = Some(Outcome::RollbackFailed);
+    transaction.begin(PhaseName::Commit).map_err(failed)?;
+    if let Err(astray) = ensure(transaction.effects, &transaction.journal) {
+        transaction.or_warn(|effects| effects.set_journal(None));
+        return Err(failed(astray.error));
+    }
+    transaction.remember_failure(Outcome::RolledBack, false);
+    transaction.finish(Outcome::RolledBack);
+    Ok(previous)
+}
+
+fn ensure_in_store(effects: &mut impl Effects, systems: [&SystemPath; 2]) -> Result<(), Failure> {
+    for system in systems {
         if !effects.is_in_store(system) {
             return Err(failed(anyhow!(
                 "{system}, which ran before the last update, is gone from the Nix store: garbage was collected since. \
@@ -220,27 +275,5 @@ pub fn roll_back_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failu
             )));
         }
     }
-    let situation = effects.situation();
-    let before = Before::now(&situation, Some(installed.generation));
-    let run = RunId::now();
-    let started = effects.now();
-    let go_back = |effects: &mut _| {
-        switch(effects, run, &previous, Action::Test)?;
-        check_running(effects, &previous)?;
-        boot(effects, run, &boots, Action::BootAgain)?;
-        await_nothing(effects)
-    };
-    go_back(effects).map_err(failed)?;
-    let mut journal = Journal::begun(run, installed.generation, started, before);
-    journal.built = Some(installed.system);
-    journal.error = Some("somebody went back by hand, with `bento-client rollback`".to_owned());
-    let mut told = Transaction {
-        effects,
-        options: UpdateOptions::default(),
-        journal,
-        returns_by_boot: false,
-    };
-    // It is told of as drifted: the generation is installed, and something else runs.
-    told.report_outcome(Outcome::Unchanged);
-    Ok(previous)
+    Ok(())
 }

@@ -2,6 +2,8 @@ use bento_protocol::{GenerationId, Outcome, SystemPath};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::{Awaiting, Unkept};
+
 /// An update that failed, and whether it is worth another try.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
@@ -30,6 +32,22 @@ impl Failed {
     const PAUSE: SignedDuration = SignedDuration::from_mins(5);
     /// The longest pause.
     const LONGEST: SignedDuration = SignedDuration::from_hours(6);
+
+    /// What a boot comes to that failed its proof and is still to be followed by one that leads back; none if its proof
+    /// didn't fail.
+    pub(crate) fn of_boot(awaiting: &Awaiting, now: Timestamp) -> Option<Self> {
+        let Unkept { error, is_passing } = awaiting.failure.clone()?;
+        Some(Failed {
+            generation: awaiting.installed.generation,
+            auto: awaiting.auto,
+            outcome: Outcome::RollbackFailed,
+            built: Some(awaiting.installed.system.clone()),
+            error,
+            is_passing,
+            count: 0,
+            at: now,
+        })
+    }
 
     /// When it is tried again by itself, if ever. A pull is part of every run until it succeeds.
     pub fn retry_at(&self) -> Option<Timestamp> {

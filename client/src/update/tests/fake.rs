@@ -8,7 +8,9 @@ use std::rc::Rc;
 use bento_protocol::{GenerationId, Report};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::{UpdateOptions, recover, roll_back, secrets_of_boot, update};
+use super::super::{
+    BootEvent, BootState, UpdateOptions, recover, roll_back, secrets_of_boot, update,
+};
 use super::machine::{Disk, Generation, Machine, Nature, Server, System, console_of, id, system};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::rollback_timer::Decision;
@@ -283,7 +285,9 @@ impl Fake {
 
     /// The machine goes down and comes up, and settles its secrets before its services start.
     pub(super) fn reboot_machine(&mut self) {
+        let before = self.boot_state();
         self.machine.boot(&self.server);
+        self.check_boot(before);
         let secrets = secrets_of_boot(
             self.disk.installed.as_ref(),
             self.disk.awaiting.as_ref(),
@@ -292,6 +296,31 @@ impl Fake {
         );
         self.put_secrets(secrets);
         self.machine.secrets_in_use = self.secrets_version();
+    }
+
+    fn boot_state(&self) -> BootState {
+        let situation = self.machine.situation(&self.server, self.clock);
+        BootState::of(self.disk.awaiting.as_ref(), &situation)
+    }
+
+    /// A boot leads where the table of states says.
+    fn check_boot(&self, before: BootState) {
+        let Some(awaiting) = &self.disk.awaiting else {
+            return;
+        };
+        let event = match self.machine.running == awaiting.installed.system {
+            true => BootEvent::NewBoots,
+            false => BootEvent::OtherBoots,
+        };
+        // It was stuck before it fell back.
+        let is_stuck = before == BootState::FellBack && awaiting.is_stuck;
+        if !is_stuck {
+            assert_eq!(
+                self.boot_state(),
+                before.after(event),
+                "{before:?}, {event:?}: {self:#?}"
+            );
+        }
     }
 
     /// Without the generation in place there is nothing to lead to.

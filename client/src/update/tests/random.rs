@@ -4,7 +4,7 @@ use bento_protocol::Reboot;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-use super::super::UpdateOptions;
+use super::super::{UpdateOptions, report_now};
 use super::crashes::any_fault;
 use super::fake::{Fake, Fault};
 use super::machine::{Nature, console_of, whole};
@@ -23,6 +23,8 @@ enum Event {
         retry: bool,
     },
     Reboot,
+    /// Somebody asks for a report.
+    Report,
     /// Somebody switches to the specialisation of what runs, or back from it.
     Specialise(bool),
     /// In minutes.
@@ -98,6 +100,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Release),
         10 => update(),
         2 => Just(Event::Reboot),
+        1 => Just(Event::Report),
         2 => any::<bool>().prop_map(Event::Specialise),
         2 => (1..600_i64).prop_map(Event::Pass),
         1 => (-48..48_i64).prop_map(Event::Jump),
@@ -123,6 +126,7 @@ impl Fake {
                 self.update_with(UpdateOptions { retry, at_boot });
             }
             Event::Reboot => self.reboot_machine(),
+            Event::Report => drop(self.start(report_now)),
             Event::Specialise(whether) => self.specialise(whether),
             Event::Pass(minutes) => self.pass(minutes),
             Event::Jump(hours) => self.clock += jiff::SignedDuration::from_hours(hours),

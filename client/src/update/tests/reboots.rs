@@ -2,10 +2,10 @@
 
 use bento_protocol::{Outcome, Reboot};
 
-use super::super::{UpdateOptions, reboot_if_needed, roll_back_by_hand};
+use super::super::{UpdateOptions, reboot_if_needed, report_now, roll_back_by_hand};
 use super::fake::{Fake, Fault, When};
 use super::machine::{Nature, id, system};
-use crate::exit::ExitReason;
+use crate::exit::{ExitReason, Failure};
 
 const AT_BOOT: UpdateOptions = UpdateOptions {
     retry: false,
@@ -496,4 +496,151 @@ fn a_way_back_that_fails_is_told_whatever_failed_before() {
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     let outcomes = fake.server.reports.iter().map(|report| report.outcome);
     assert!(outcomes.into_iter().any(|it| it == Outcome::RollbackFailed));
+}
+
+fn by_hand(fake: &mut Fake) -> Result<(), Failure> {
+    roll_back_by_hand(fake).map(drop)
+}
+
+#[test]
+fn a_staged_system_in_whose_place_another_boots_by_hand_has_failed_and_that_is_left_so() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.publish(Nature::NeedsBoot);
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+    fake.machine.profile = system(1, 0);
+    fake.machine.entries.push(system(1, 0));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    let report = fake.newest_report();
+    assert_eq!(report.outcome, Outcome::ActivationFailed);
+    assert_eq!(report.generation, id(2));
+    assert!(!report.reboot_required);
+    let error = report.error.as_deref().unwrap();
+    assert!(error.contains("the one that boots"), "{error}");
+    assert_eq!(fake.disk.awaiting, None);
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(*fake.machine.loader(), system(1, 0));
+    fake.update_with(UpdateOptions {
+        retry: true,
+        at_boot: false,
+    });
+    assert_eq!(*fake.machine.loader(), system(2, 0));
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+}
+
+/// A machine whose booted system failed its proof, and that somebody keeps from going down.
+fn returning() -> Fake {
+    let mut fake = booted(Nature::Unhealthy);
+    fake.machine.is_inhibited = true;
+    assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
+    assert_eq!(fake.machine.running, system(1, 0));
+    fake
+}
+
+#[test]
+fn a_machine_that_is_still_to_go_back_by_a_boot_is_not_reported_as_staged() {
+    let mut fake = returning();
+    // As if the machine went down at once: nothing was reported.
+    fake.disk.failed = None;
+    assert_eq!(fake.start(report_now), Some(Ok(())));
+    let report = fake.newest_report();
+    assert_eq!(report.outcome, Outcome::RollbackFailed);
+    assert_eq!(report.generation, id(2));
+    let error = report.error.as_deref().unwrap();
+    assert!(error.contains("it isn't healthy"), "{error}");
+    fake.settle();
+    assert_eq!(fake.newest_report().outcome, Outcome::RolledBack);
+}
+
+#[test]
+fn a_report_after_a_boot_back_says_so() {
+    for nature in [Nature::NeverBoots, Nature::Unhealthy] {
+        let mut fake = match nature {
+            Nature::Unhealthy => returning(),
+            _ => booted(nature),
+        };
+        if nature == Nature::Unhealthy {
+            fake.reboot_machine();
+        }
+        assert_eq!(fake.start(report_now), Some(Ok(())));
+        let report = fake.newest_report();
+        assert_eq!(report.outcome, Outcome::RolledBack, "{nature:?}");
+        assert_eq!(report.generation, id(2));
+        assert_eq!(*fake.machine.loader(), system(0, 0));
+        fake.check_whole();
+    }
+}
+
+#[test]
+fn a_boot_that_is_not_proven_is_no_success_to_report() {
+    let mut fake = booted(Nature::Good);
+    assert_eq!(fake.start(report_now), Some(Ok(())));
+    assert!(!fake.did("confirm"));
+    assert_eq!(fake.newest_report().outcome, Outcome::Staged);
+    fake.update();
+    assert_eq!(fake.newest_report().outcome, Outcome::Switched);
+}
+
+#[test]
+fn a_rollback_by_hand_from_a_booted_system_leads_to_the_one_before_the_boot() {
+    for make in [|| booted(Nature::Good), returning] {
+        let mut fake = make();
+        fake.machine.is_inhibited = false;
+        fake.disk.installed.as_mut().unwrap().previous = Some(system(7, 0));
+        assert_eq!(fake.start(by_hand), Some(Ok(())));
+        assert_eq!(fake.machine.running, system(0, 0));
+        let report = fake.newest_report();
+        assert_eq!(report.outcome, Outcome::RolledBack);
+        assert_eq!(report.generation, id(2));
+        let error = report.error.as_deref().unwrap();
+        assert!(error.contains("bento-client rollback"), "{error}");
+        fake.check_whole();
+        // By itself it isn't updated again to what somebody left.
+        assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+        assert_eq!(fake.machine.running, system(0, 0));
+        fake.update_with(UpdateOptions {
+            retry: true,
+            at_boot: false,
+        });
+        let is_new = fake.machine.running == system(1, 0);
+        assert!(is_new || fake.did("confirm"));
+    }
+}
+
+#[test]
+fn a_rollback_by_hand_after_a_boot_back_forgets_no_failure() {
+    let mut fake = Fake::with(Nature::Good);
+    fake.update();
+    fake.publish(Nature::NeverBoots);
+    fake.update_with(AT_BOOT);
+    fake.reboot_machine();
+    assert_eq!(fake.start(by_hand), Some(Ok(())));
+    assert_eq!(fake.machine.running, system(0, 0));
+    let outcomes = fake.server.reports.iter().map(|report| report.outcome);
+    assert_eq!(
+        outcomes.skip(2).collect::<Vec<_>>(),
+        [Outcome::RolledBack, Outcome::Unchanged]
+    );
+    assert_eq!(fake.disk.failed.as_ref().unwrap().generation, id(2));
+    assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
+    assert_eq!(fake.machine.running, system(0, 0));
+}
+
+#[test]
+fn a_rollback_by_hand_that_is_cut_short_is_completed_by_the_next_run() {
+    let mut whole = booted(Nature::Good);
+    whole.start(by_hand);
+    let effects = whole.effects.len();
+    assert!(effects > 5);
+    for effect in 0..effects {
+        for (when, reboots) in [
+            (When::Before, false),
+            (When::After, false),
+            (When::After, true),
+        ] {
+            let mut fake = booted(Nature::Good).with_fault(effect, Fault::Death { when, reboots });
+            assert_eq!(fake.start(by_hand), None);
+            fake.settle();
+        }
+    }
 }
