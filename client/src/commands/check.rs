@@ -1,7 +1,7 @@
 use std::fmt::Write;
 
 use anyhow::anyhow;
-use bento_protocol::{GenerationId, SystemPath};
+use bento_protocol::GenerationId;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use super::place::Place;
 use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::generation::staged;
+use crate::machine::Situation;
 use crate::server::connection::Greeted;
 use crate::server::identity::Identity;
 use crate::server::poll;
@@ -18,6 +19,7 @@ use crate::state::State;
 use crate::state::hold;
 use crate::state::record;
 use crate::state::record::{Awaiting, Failed, Installed};
+use crate::update::BootState;
 
 /// Find out whether an update could work, and what it would do; changes nothing.
 #[derive(Debug, Args)]
@@ -65,7 +67,6 @@ impl Check {
             record::read(&state.installed()).because(ExitReason::Usage)?;
         let known = installed.iter().map(|it| it.system.clone());
         let situation = self.place.machine().situation_with(|| known.collect());
-        let is_on = |system: &SystemPath| situation.is_on(system);
         let running = situation.running.as_ref();
         findings.push(good(
             "running",
@@ -73,7 +74,7 @@ impl Check {
         ));
         findings.push(good("installed", installed_text(installed.as_ref())));
         findings.push(match published {
-            Some(published) => good("update", would_do(&state, published, is_on)?),
+            Some(published) => good("update", would_do(&state, published, &situation)?),
             None => Finding {
                 good: false,
                 ..good("update", "couldn't work: see what is BAD above".to_owned())
@@ -202,7 +203,7 @@ fn installed_text(installed: Option<&Installed>) -> String {
 fn would_do(
     state: &State,
     published: GenerationId,
-    is_on: impl Fn(&SystemPath) -> bool,
+    situation: &Situation,
 ) -> Result<String, Failure> {
     let read = || -> anyhow::Result<(Option<Awaiting>, Option<Installed>, Option<Failed>)> {
         Ok((
@@ -213,14 +214,11 @@ fn would_do(
     };
     let (awaiting, installed, failed) = read().because(ExitReason::Usage)?;
     let (generation, now) = (published.short(), Timestamp::now());
-    let awaits = |it: &Awaiting| it.fallback.is_none() && it.installed.generation == published;
-    if awaiting.as_ref().is_some_and(awaits) {
-        return Ok(format!(
-            "would do nothing: generation {generation} takes effect at the next boot"
-        ));
+    if let Some(about_boot) = would_do_about_boot(awaiting.as_ref(), published, situation) {
+        return Ok(about_boot);
     }
     if let Some(installed) = installed.filter(|installed| installed.generation == published) {
-        return Ok(match is_on(&installed.system) {
+        return Ok(match situation.is_on(&installed.system) {
             true => "would do nothing".to_owned(),
             false => "would do nothing: another system runs than the one that was installed; \
                       `bento-client update --retry` switches back to it"
@@ -246,4 +244,33 @@ fn would_do(
     Ok(format!(
         "would {pull}build and activate generation {generation}"
     ))
+}
+
+/// What the next run would do about a boot that an update waits for, before anything else.
+fn would_do_about_boot(
+    awaiting: Option<&Awaiting>,
+    published: GenerationId,
+    situation: &Situation,
+) -> Option<String> {
+    let generation = awaiting?.installed.generation;
+    let short = generation.short();
+    match BootState::of(awaiting, situation) {
+        BootState::Staged if generation == published => Some(format!(
+            "would do nothing: generation {short} takes effect at the next boot"
+        )),
+        BootState::Unproven | BootState::Stuck => {
+            Some(format!("would prove generation {short}, which was booted"))
+        }
+        BootState::Returning => Some(format!(
+            "would reboot: generation {short} failed its proof after the last boot"
+        )),
+        BootState::FellBack | BootState::Returned => Some(format!(
+            "would give up generation {short}, from which the last boot went back"
+        )),
+        BootState::Idle
+        | BootState::Staged
+        | BootState::Rebooting
+        | BootState::Withdrawn
+        | BootState::Overridden => None,
+    }
 }

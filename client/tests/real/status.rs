@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use bento_protocol::Outcome;
 use serde_json::Value;
 
-use crate::ground::{Ground, broken, flake, with};
+use crate::ground::{CURRENT, Ground, broken, flake, with};
 use crate::processes::{Gate, Running};
 use crate::publisher::Generation;
 use crate::server;
@@ -89,6 +89,7 @@ fn status_says_what_the_machine_is_on_and_what_comes_next() {
     ground.update_with(&["--at-boot"]).with(0);
     let now = status(&ground);
     assert_eq!(now["awaiting"], id(&third));
+    assert_eq!(now["boot"], "staged");
     assert_eq!(now["reboot_required"], true);
     assert_eq!(now["failed"], Value::Null);
     says(
@@ -191,6 +192,77 @@ fn a_system_that_is_still_to_be_proven_is_not_one_that_somebody_switched_to() {
     assert_eq!(now["drifted"], false);
     gate.open();
     running.end().with(0);
+}
+
+#[test]
+fn status_knows_a_boot_that_is_not_proven_one_that_goes_back_and_one_that_went_back() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let check = "[[health.checks]]\nname = \"web\"\n\
+        command = [\"sh\", \"-c\", \"grep -qv 2 $MACHINE_ROOT/run/current-system/nixos-version\"]";
+    ground.configure(check);
+    let second = ground.publish(flake("2"), &[&first]);
+    let old = fs::read_link(ground.path(CURRENT)).unwrap();
+    ground.update_with(&["--at-boot"]).with(0);
+    ground.reboot();
+    let boot_of = |ground: &Ground, state: &str, reboot_required: bool| {
+        let now = status(ground);
+        assert_eq!(now["boot"], state);
+        assert_eq!(now["awaiting"], Value::Null);
+        assert_eq!(now["drifted"], false);
+        assert_eq!(now["reboot_required"], reboot_required);
+        let text = ground.ask("status", &[]).with(0).stdout;
+        assert!(!text.contains("not what was built"), "{text}");
+        let next = format!("next boot   generation {}", short(&second));
+        assert!(!text.contains(&next), "{text}");
+    };
+    boot_of(&ground, "unproven", false);
+    let proof = format!("last boot generation {}, not proven yet", short(&second));
+    says(&ground, &[&proof]);
+
+    // There is nothing here that could reboot.
+    ground.update().with(3);
+    boot_of(&ground, "returning", true);
+    let back = format!("next boot back to {}", old.display());
+    let failed = format!("last boot generation {}, which failed", short(&second));
+    says(&ground, &[&failed, &back, "health check web"]);
+    let reports = ground.reports().len();
+    ground.ask("report", &[]).with(0);
+    let report = ground.last_report();
+    assert_eq!(ground.reports().len(), reports + 1);
+    assert_eq!(report.outcome, Outcome::RollbackFailed);
+    assert_eq!(report.generation, second.manifest.generation());
+
+    ground.reboot();
+    boot_of(&ground, "returned", false);
+    let back = format!("last boot back from generation {}", short(&second));
+    says(&ground, &[&back, "health check web"]);
+    ground.update().with(1);
+    boot_of(&ground, "idle", false);
+    ground.is_wholly_on("1");
+}
+
+#[test]
+fn status_knows_a_boot_loader_that_went_back() {
+    let mut ground = Ground::new();
+    let first = ground.publish(flake("1"), &[]);
+    ground.update().with(0);
+    let old = fs::read_link(ground.path(CURRENT)).unwrap();
+    let second = ground.publish(flake("2"), &[&first]);
+    ground.update_with(&["--at-boot"]).with(0);
+    ground.reboot_into(&old);
+    let now = status(&ground);
+    assert_eq!(now["boot"], "fell_back");
+    assert_eq!(now["awaiting"], Value::Null);
+    assert_eq!(now["drifted"], false);
+    let given_up = format!("last boot not generation {}", short(&second));
+    says(&ground, &[&given_up]);
+    // A report doesn't wait for an update to say so.
+    ground.ask("report", &[]).with(0);
+    assert_eq!(ground.last_report().outcome, Outcome::RolledBack);
+    assert_eq!(status(&ground)["boot"], "idle");
+    ground.is_wholly_on("1");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::state::hold;
 use crate::state::record;
 use crate::state::record::{Awaiting, Failed, Installed, Journal, PastRun, PhaseName};
 use crate::state::spool::Spool;
+use crate::update::BootState;
 
 /// A look at the machine and at what the client remembers.
 #[derive(Debug, Serialize)]
@@ -40,6 +41,11 @@ pub struct Overview {
     reboot_required: bool,
     /// The generation that takes effect at the next boot.
     awaiting: Option<GenerationId>,
+    /// The state of a boot that an update waits for.
+    boot: BootState,
+    /// The record of that boot.
+    #[serde(skip)]
+    awaited: Option<Awaiting>,
     /// The process that carries out a run.
     holder: Option<u32>,
     /// The phase that it is in; without a holder, that in which it was cut short.
@@ -72,20 +78,25 @@ impl Overview {
         let installed: Option<Installed> = record::read(&state.installed())?;
         let journal: Option<Journal> = record::read(&state.journal())?;
         let known = installed.iter().map(|it| it.system.clone());
-        let known = known.chain(journal.iter().filter_map(|journal| journal.built.clone()));
-        let situation = machine.situation_with(|| known.collect());
         let awaiting: Option<Awaiting> = record::read(&state.awaiting())?;
-        let awaiting = awaiting.filter(|awaiting| awaiting.fallback.is_none());
+        let known = known.chain(journal.iter().filter_map(|journal| journal.built.clone()));
+        let known = known.chain(awaiting.iter().map(|it| it.installed.system.clone()));
+        let situation = machine.situation_with(|| known.collect());
+        let boot = BootState::of(awaiting.as_ref(), &situation);
         let failed: Option<Failed> = record::read(&state.failed())?;
         // What an update brings is installed once it is proven.
-        let is_on_new = journal
+        let new = journal.as_ref().and_then(|journal| journal.built.as_ref());
+        let is_on_new = new.is_some_and(|built| situation.is_on(built));
+        let is_on_boot = awaiting
             .as_ref()
-            .and_then(|journal| journal.built.as_ref())
-            .is_some_and(|built| situation.is_on(built));
+            .is_some_and(|awaiting| boot.explains(awaiting, &situation));
         let drifted = !is_on_new
+            && !is_on_boot
             && installed
                 .as_ref()
                 .is_some_and(|installed| !situation.is_on(&installed.system));
+        let staged = awaiting.as_ref().filter(|_| boot == BootState::Staged);
+        let changes_at_boot = matches!(boot, BootState::Staged | BootState::Returning);
         let armed = rollback_timer::all(state);
         Ok(Overview {
             format: 1,
@@ -96,8 +107,10 @@ impl Overview {
             drifted,
             booted: situation.booted,
             profile: situation.profile,
-            reboot_required: situation.reboot_required || awaiting.is_some(),
-            awaiting: awaiting.map(|awaiting| awaiting.installed.generation),
+            reboot_required: situation.reboot_required || changes_at_boot,
+            awaiting: staged.map(|awaiting| awaiting.installed.generation),
+            boot,
+            awaited: awaiting,
             holder: state.holder(),
             phase: journal.map(|journal| journal.phase),
             armed: armed
@@ -116,6 +129,56 @@ impl Overview {
         })
     }
 
+    /// What became of a boot that an update waited for, and the error that its proof ended with.
+    fn last_boot(&self) -> Option<String> {
+        let awaited = self.awaited.as_ref()?;
+        let generation = awaited.installed.generation.short();
+        let error = awaited
+            .failure
+            .as_ref()
+            .map_or("", |failure| &failure.error);
+        Some(match self.boot {
+            BootState::Unproven => format!(
+                "generation {generation}, not proven yet: the next run proves it, or goes back"
+            ),
+            BootState::Stuck => format!(
+                "generation {generation}, which failed its proof; going back failed, too, and is tried again by the next run"
+            ),
+            BootState::FellBack => format!(
+                "not generation {generation}, but another system: the next run gives that generation up"
+            ),
+            BootState::Returning => {
+                format!("generation {generation}, which failed its proof: {error}")
+            }
+            BootState::Returned => format!(
+                "back from generation {generation}, which failed its proof; the next run reports that: {error}"
+            ),
+            BootState::Idle
+            | BootState::Staged
+            | BootState::Rebooting
+            | BootState::Withdrawn
+            | BootState::Overridden => return None,
+        })
+    }
+
+    /// What the next boot leads to, where it changes something.
+    fn next_boot(&self) -> Option<String> {
+        let profile = or_none(&self.profile);
+        let awaited = self.awaited.as_ref();
+        let generation = awaited.map(|awaited| awaited.installed.generation.short());
+        match (self.boot, generation) {
+            (BootState::Staged, Some(generation)) => Some(format!("generation {generation}")),
+            (BootState::Withdrawn | BootState::Overridden, Some(generation)) => {
+                Some(format!("{profile}, in place of generation {generation}"))
+            }
+            (BootState::Returning, _) => Some(format!("back to {profile}")),
+            _ if self.reboot_required => {
+                Some("wanted: kernel, initrd or modules have changed".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn going_on(&self) -> String {
         let armed = match self.armed {
             true => "; the old system comes back unless the new one is confirmed",
@@ -125,7 +188,10 @@ impl Overview {
             (Some(process), Some(phase)) => {
                 format!("an update is in its phase {phase} (process {process}){armed}")
             }
-            (Some(process), None) => format!("a run looks for something new (process {process})"),
+            (Some(process), None) if self.boot.awaits_proof() => {
+                format!("a run proves the system that was booted (process {process})")
+            }
+            (Some(process), None) => format!("a run asks for a new generation (process {process})"),
             (None, Some(phase)) => format!(
                 "a run was cut short in its phase {phase}; the next one completes it{armed}"
             ),
@@ -134,15 +200,15 @@ impl Overview {
     }
 }
 
+fn or_none(system: &Option<SystemPath>) -> String {
+    let system = system.as_ref();
+    system.map_or("nothing known".to_owned(), SystemPath::to_string)
+}
+
 impl fmt::Display for Overview {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut row =
             |name: &str, value: &dyn fmt::Display| writeln!(formatter, "{name:<12}{value}");
-        let or_none = |system: &Option<SystemPath>| {
-            system
-                .as_ref()
-                .map_or("nothing known".to_owned(), SystemPath::to_string)
-        };
         match &self.generation {
             Some(generation) => row("generation", generation)?,
             None => row("generation", &"none installed yet")?,
@@ -155,13 +221,13 @@ impl fmt::Display for Overview {
             row("", &format!("not what was built: {}", or_none(&self.built)))?;
             row("", &"`bento-client update --retry` switches back to that")?;
         }
-        if let Some(generation) = &self.awaiting {
-            row("next boot", &format!("generation {}", generation.short()))?;
-        } else if self.reboot_required {
-            row(
-                "next boot",
-                &"wanted: kernel, initrd or modules have changed",
-            )?;
+        if let Some(last) = self.last_boot() {
+            for (index, line) in last.lines().enumerate() {
+                row(if index == 0 { "last boot" } else { "" }, &line)?;
+            }
+        }
+        if let Some(next) = self.next_boot() {
+            row("next boot", &next)?;
         }
         row("going on", &self.going_on())?;
         if let Some(Failure { failed, retry_at }) = &self.failed {
