@@ -107,7 +107,7 @@ impl Kept {
         let manifest =
             generation::manifest(&name, &settings[&name], &tree, &folder, &mut digests, now);
         let publications = Publications::of(&host);
-        let prepared = publications.prepare(&manifest.unwrap(), &tree, &folder, gid);
+        let prepared = publications.prepare(&manifest.unwrap(), None, &tree, &folder, gid);
         publications.switch(prepared.unwrap()).unwrap();
         name
     }

@@ -19,7 +19,7 @@ use super::init::Foundation;
 use super::intake::{IntakeLoop, Notice};
 use super::notifier::Notifier;
 use super::publish::PublishLoop;
-use super::publish::watcher::Watch;
+use super::publish::watcher::Watcher;
 use super::sshd_probe::{Consequence, SshdProbe};
 use super::{Message, Options};
 use crate::daemon::readiness;
@@ -77,12 +77,12 @@ impl Service {
             state,
             runtime,
             sshd,
-            publisher,
+            reconciler,
             problems,
             lock,
         } = foundation;
         let sessions = open_sessions(options.listen, &sshd, &sender)?;
-        let directory = Arc::new(Mutex::new(publisher.registrar.accounts().clone()));
+        let directory = Arc::new(Mutex::new(reconciler.accounts().clone()));
         let intake_loop = Arc::new(IntakeLoop::new(
             state.clone(),
             runtime.clone(),
@@ -90,9 +90,9 @@ impl Service {
             Arc::clone(&directory),
             Arc::clone(&problems),
         ));
-        let notices = start_intake_loop(&intake_loop, publisher.registrar.accounts());
-        let office = PublishLoop::new(
-            publisher,
+        let notices = start_intake_loop(&intake_loop, reconciler.accounts());
+        let publish_loop = PublishLoop::new(
+            reconciler,
             state.clone(),
             runtime.clone(),
             sessions.clone(),
@@ -107,7 +107,7 @@ impl Service {
         ));
         let notifier = Notifier::new(state.clone(), runtime.clone(), problems);
         let main = sender.clone();
-        start_office(office, options.config.clone(), move || {
+        start_publish_loop(publish_loop, options.config.clone(), move || {
             // The receiver only goes when the process ends.
             _ = main.send(Message::FirstPublication);
             thread::spawn(move || notifier.work(&nudges));
@@ -287,11 +287,15 @@ fn start_intake_loop(intake_loop: &Arc<IntakeLoop>, accounts: &Accounts) -> Send
     notices
 }
 
-/// Starts the thread of the office.
-fn start_office(mut office: PublishLoop, config: PathBuf, ready: impl FnOnce() + Send + 'static) {
+/// Starts the publish loop.
+fn start_publish_loop(
+    mut publish_loop: PublishLoop,
+    config: PathBuf,
+    ready: impl FnOnce() + Send + 'static,
+) {
     let (hints_sender, hints) = mpsc::channel();
-    let watch = Watch::new(config, hints_sender);
-    thread::spawn(move || office.work(watch, &hints, ready));
+    let watcher = Watcher::new(config, hints_sender);
+    thread::spawn(move || publish_loop.run(watcher, &hints, ready));
 }
 
 /// Starts the thread of the counters thread, which says when there may be something to notify of.

@@ -42,7 +42,7 @@ pub(super) struct Foundation {
     pub(super) state: State,
     pub(super) runtime: Runtime,
     pub(super) sshd: Sshd,
-    pub(super) publisher: Reconciler,
+    pub(super) reconciler: Reconciler,
     pub(super) problems: Arc<Problems>,
     /// One appliance at a time may use a state.
     pub(super) lock: File,
@@ -111,13 +111,13 @@ fn prepare(options: &Options) -> Result<Foundation> {
     let sshd = Sshd::prepare(&state, &runtime, &host_keys)?;
     rouse(&sshd)?;
     let problems = Arc::new(Problems::new(&runtime));
-    let publisher = Reconciler::new(options.config.clone(), state.clone(), Arc::clone(&problems))
+    let reconciler = Reconciler::new(options.config.clone(), state.clone(), Arc::clone(&problems))
         .with_context(unusable)?;
     Ok(Foundation {
         state,
         runtime,
         sshd,
-        publisher,
+        reconciler,
         problems,
         lock,
     })

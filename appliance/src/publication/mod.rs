@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use bento_protocol::{Manifest, SystemPath};
+use bento_protocol::{GenerationId, Manifest, SystemPath};
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tracing::warn;
@@ -49,14 +49,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Takes note of the system that must come out of it; nothing of that is to be seen yet either.
-    pub fn expect(&self, system: SystemPath) -> io::Result<()> {
-        let published = Published {
-            expected_system: Some(system),
-            ..Published::new(self.manifest.generation(), self.manifest.published())
-        };
-        let record = Folder(self.partial.clone()).record();
-        fs::write(record, serde_json::to_vec(&published)?)
+    /// The generation that it publishes.
+    pub fn generation(&self) -> GenerationId {
+        self.manifest.generation()
     }
 }
 
@@ -96,7 +91,7 @@ impl<'a> Publications<'a> {
         }
     }
 
-    /// Takes note of the system that must come out of what is published, or that none is known.
+    /// Records the system that is expected from the published generation; none if it isn't known.
     pub fn expect(&self, system: Option<SystemPath>) -> io::Result<()> {
         let (Some(number), Some(published)) = (self.current()?, self.published()?) else {
             return Ok(());
@@ -140,11 +135,12 @@ impl<'a> Publications<'a> {
         self.switch_to(number, &partial)
     }
 
-    /// Writes everything of a publication aside; nothing of it is to be seen yet. The caller must make the
-    /// filesystem durable before it switches.
+    /// Writes a publication aside, where no machine sees it, with the system that is expected from it, where known. The
+    /// caller must make the filesystem durable before it switches.
     pub fn prepare(
         &self,
         manifest: &Manifest,
+        expected_system: Option<SystemPath>,
         tree: &HostTree,
         fleet: &FleetFolder,
         gid: u32,
@@ -180,7 +176,10 @@ impl<'a> Publications<'a> {
             writer.archives(&self.history()?)?;
             writer.signs(last_change)?;
             fs::remove_dir_all(&aside)?;
-            let published = Published::new(manifest.generation(), manifest.published());
+            let published = Published {
+                expected_system,
+                ..Published::new(manifest.generation(), manifest.published())
+            };
             fs::write(folder.record(), serde_json::to_vec(&published)?)
         };
         finish().map_err(ReadError::Output)?;

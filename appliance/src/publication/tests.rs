@@ -67,7 +67,7 @@ impl Appliance {
     fn prepare(&self) -> Prepared {
         let (fleet, tree, manifest) = self.read();
         self.publications()
-            .prepare(&manifest, &tree, &fleet, gid())
+            .prepare(&manifest, None, &tree, &fleet, gid())
             .unwrap()
     }
 
@@ -281,7 +281,7 @@ fn what_changes_while_it_is_read_is_not_published() {
     appliance.write("hosts/a/flake.nix", "[]");
     let refused = appliance
         .publications()
-        .prepare(&manifest, &tree, &fleet, gid());
+        .prepare(&manifest, None, &tree, &fleet, gid());
     assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
     fs::remove_file(appliance.folder.path().join("hosts/a/flake.nix")).unwrap();
     std::os::unix::fs::symlink(
@@ -291,7 +291,7 @@ fn what_changes_while_it_is_read_is_not_published() {
     .unwrap();
     let refused = appliance
         .publications()
-        .prepare(&manifest, &tree, &fleet, gid());
+        .prepare(&manifest, None, &tree, &fleet, gid());
     assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
 }
 

@@ -1,7 +1,7 @@
-//! What a generation lacks for being published, by what `[publish]` in `fleet.toml` wants.
+//! The requirements that a generation must meet before it is published, as `[publish]` in `fleet.toml` sets them.
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bento_protocol::{GenerationId, HostName};
@@ -11,60 +11,60 @@ use crate::fleet::{Publish, When};
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, Found, Stamp};
 
-/// How long a record may be a damaged one before that is told: git and cp write a file in place, and what is there of
-/// it meanwhile is no record.
+/// The age from which a damaged record is a problem: git and cp write a file in place, and half of it is no record.
 const WRITING: Duration = Duration::from_secs(2);
 
-/// What is missing.
+/// A requirement of `[publish]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lack {
-    /// Nobody approved it.
+pub enum Requirement {
+    /// An approval by `bento deploy`.
     Approval,
-    /// It wasn't built, and may not be published without that.
+    /// A build by `bento build`.
     Build,
 }
 
 /// Why a record can't be read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// It is just being written.
-    Unsettled,
+pub enum RecordError {
+    /// It is just being written: this file, relative to the fleet folder.
+    BeingWritten(PathBuf),
     /// It is damaged.
     Damaged(Problem),
 }
 
-/// What a generation lacks for being published; none if it may be. Records of any other generation count for nothing.
-pub fn lack(
+/// The first requirement that a generation doesn't meet; none if it may be published. Records of any other generation
+/// count for nothing.
+pub fn unmet(
     publish: &Publish,
     generation: GenerationId,
     approval: Option<&Approval>,
     build: Option<&Build>,
-) -> Option<Lack> {
+) -> Option<Requirement> {
     let is_approved = approval.is_some_and(|approval| approval.generation == generation);
     let is_built = build.is_some_and(|build| build.generation == generation);
     if publish.when == When::Deploy && !is_approved {
-        Some(Lack::Approval)
+        Some(Requirement::Approval)
     } else if publish.require_build && !is_built {
-        Some(Lack::Build)
+        Some(Requirement::Build)
     } else {
         None
     }
 }
 
-impl Lack {
-    /// What waits for it, as an administrator is told: a reminder where the machine has another generation meanwhile.
-    pub fn told(self, host: &HostName, source: &str, has_another: bool) -> Problem {
+impl Requirement {
+    /// The problem of a machine that waits for it: a note where the machine has another generation meanwhile.
+    pub fn problem(self, host: &HostName, source: &str, has_another: bool) -> Problem {
         let (what, command) = match self {
-            Lack::Approval => ("isn't approved", "deploy"),
-            Lack::Build => ("isn't built", "build"),
+            Requirement::Approval => ("isn't approved", "deploy"),
+            Requirement::Build => ("isn't built", "build"),
         };
         let advice = format!("`bento {command} {host}` publishes it");
-        let told = if has_another {
+        let problem = if has_another {
             Problem::note(source, format!("has changed, and {what} yet"), advice)
         } else {
             Problem::new(source, format!("{what} yet"), advice)
         };
-        told.of(host)
+        problem.of(host)
     }
 }
 
@@ -72,12 +72,13 @@ impl Lack {
 ///
 /// # Errors
 /// When there is something that isn't such a record, or not yet.
-pub fn read<T: Record>(fleet: &FleetFolder, host: &HostName) -> Result<Option<T>, Unreadable> {
+pub fn read<T: Record>(fleet: &FleetFolder, host: &HostName) -> Result<Option<T>, RecordError> {
     T::of(fleet, host).map_err(|error| {
-        if is_young(fleet, &path::<T>(host)) {
-            Unreadable::Unsettled
+        let path = path::<T>(host);
+        if is_young(fleet, &path) {
+            RecordError::BeingWritten(path)
         } else {
-            Unreadable::Damaged(damaged::<T>(host, &error))
+            RecordError::Damaged(damaged::<T>(host, &error))
         }
     })
 }
@@ -141,19 +142,25 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_recorded_of_exactly_this_generation_counts() {
+    fn only_records_of_exactly_this_generation_count() {
         let (approved, other) = (approval('a'), approval('b'));
         let (built, elsewhere) = (build('a'), build('b'));
         let expected = [
-            // when, require_build, approval, build: what is missing
+            // when, require_build, approval, build: the unmet requirement
             (When::Change, false, None, None, None),
-            (When::Change, true, Some(&approved), None, Some(Lack::Build)),
+            (
+                When::Change,
+                true,
+                Some(&approved),
+                None,
+                Some(Requirement::Build),
+            ),
             (
                 When::Change,
                 true,
                 None,
                 Some(&elsewhere),
-                Some(Lack::Build),
+                Some(Requirement::Build),
             ),
             (When::Change, true, None, Some(&built), None),
             (
@@ -161,30 +168,36 @@ mod tests {
                 false,
                 None,
                 Some(&built),
-                Some(Lack::Approval),
+                Some(Requirement::Approval),
             ),
             (
                 When::Deploy,
                 false,
                 Some(&other),
                 None,
-                Some(Lack::Approval),
+                Some(Requirement::Approval),
             ),
             (When::Deploy, false, Some(&approved), None, None),
-            (When::Deploy, true, Some(&approved), None, Some(Lack::Build)),
+            (
+                When::Deploy,
+                true,
+                Some(&approved),
+                None,
+                Some(Requirement::Build),
+            ),
             (
                 When::Deploy,
                 true,
                 Some(&approved),
                 Some(&elsewhere),
-                Some(Lack::Build),
+                Some(Requirement::Build),
             ),
             (
                 When::Deploy,
                 true,
                 Some(&other),
                 Some(&built),
-                Some(Lack::Approval),
+                Some(Requirement::Approval),
             ),
             (When::Deploy, true, Some(&approved), Some(&built), None),
         ];
@@ -194,13 +207,13 @@ mod tests {
                 require_build,
                 ..Publish::default()
             };
-            let found = lack(&publish, id('a'), approval, build);
+            let found = unmet(&publish, id('a'), approval, build);
             assert_eq!(found, missing, "{publish:?} {approval:?} {build:?}");
         }
     }
 
     #[test]
-    fn what_is_damaged_is_told_with_its_file_once_nobody_writes_it_any_more() {
+    fn a_damaged_record_is_a_problem_with_its_file_once_it_is_no_longer_being_written() {
         let folder = tempfile::tempdir().unwrap();
         let host: HostName = "kikimora".parse().unwrap();
         let fleet = FleetFolder::open(folder.path()).unwrap();
@@ -209,15 +222,18 @@ mod tests {
         assert_eq!(read(&fleet, &host), Ok(Some(approval('a'))));
         let file = folder.path().join(path::<Approval>(&host));
         fs::write(&file, "{").unwrap();
-        assert_eq!(read::<Approval>(&fleet, &host), Err(Unreadable::Unsettled));
+        assert_eq!(
+            read::<Approval>(&fleet, &host),
+            Err(RecordError::BeingWritten(path::<Approval>(&host)))
+        );
         // Whatever its times say: only the kernel knows when it was changed.
         File::open(&file)
             .unwrap()
             .set_modified(SystemTime::UNIX_EPOCH)
             .unwrap();
         std::thread::sleep(WRITING + Duration::from_millis(10));
-        let Err(Unreadable::Damaged(problem)) = read::<Approval>(&fleet, &host) else {
-            panic!("it passes for a record");
+        let Err(RecordError::Damaged(problem)) = read::<Approval>(&fleet, &host) else {
+            panic!("it counts as a record");
         };
         let line = problem.to_string();
         assert!(

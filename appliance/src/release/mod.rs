@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::scan::FleetFolder;
 use crate::store::atomic_file;
 
-pub use gate::{Lack, Unreadable, lack, read};
+pub use gate::{RecordError, Requirement, read, unmet};
 
 /// The folder of all records, in the fleet folder. Nothing of it is ever published.
 pub const FOLDER: &str = ".bento";

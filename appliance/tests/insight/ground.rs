@@ -97,7 +97,7 @@ impl Ground {
         let publications = Publications::of(&keep);
         let gid = rustix::process::getgid().as_raw();
         let prepared = publications
-            .prepare(&manifest, &tree, &folder, gid)
+            .prepare(&manifest, None, &tree, &folder, gid)
             .unwrap();
         publications.switch(prepared).unwrap();
         let current = publications.current().unwrap();

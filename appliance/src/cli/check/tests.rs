@@ -54,6 +54,7 @@ fn publish(state: &State, preview: &Preview, host: &str) {
     let prepared = publications
         .prepare(
             &host_preview.manifest,
+            None,
             &host_preview.tree,
             &preview.folder,
             gid,

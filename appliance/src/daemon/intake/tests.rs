@@ -28,7 +28,7 @@ fn name() -> HostName {
 struct Appliance {
     kept: Kept,
     intake_loop: IntakeLoop,
-    registrar: AccountManager,
+    account_manager: AccountManager,
     directory: Arc<Mutex<Accounts>>,
     agenda: IntakeQueue,
     /// The inboxes that can't be opened.
@@ -43,8 +43,9 @@ impl Appliance {
         let kept = Kept::in_memory(FLEET);
         fs::create_dir(kept.state.hosts()).unwrap();
         let problems = Arc::new(Problems::new(&kept.runtime));
-        let registrar = AccountManager::new(kept.state.clone(), Arc::clone(&problems)).unwrap();
-        let directory = Arc::new(Mutex::new(registrar.accounts().clone()));
+        let account_manager =
+            AccountManager::new(kept.state.clone(), Arc::clone(&problems)).unwrap();
+        let directory = Arc::new(Mutex::new(account_manager.accounts().clone()));
         let (state, runtime, sessions) =
             (kept.state.clone(), kept.runtime.clone(), Sessions::none());
         let intake_loop =
@@ -52,7 +53,7 @@ impl Appliance {
         let mut appliance = Appliance {
             kept,
             intake_loop,
-            registrar,
+            account_manager,
             directory,
             agenda: IntakeQueue::new(Instant::now()),
             stuck: BTreeSet::new(),
@@ -73,9 +74,9 @@ impl Appliance {
         let fleet = atomic_file::read_json(&self.kept.state.fleet())
             .unwrap()
             .unwrap();
-        let gone = self.registrar.enrol(&fleet, |_| None, now).unwrap();
-        *self.directory.lock().unwrap() = self.registrar.accounts().clone();
-        for name in gone {
+        let removed = self.account_manager.enrol(&fleet, |_| None, now).unwrap();
+        *self.directory.lock().unwrap() = self.account_manager.accounts().clone();
+        for name in removed {
             let folder = self.kept.state.host(&name).root().to_owned();
             self.intake_loop
                 .while_idle(|| fs::remove_dir_all(folder))
@@ -140,7 +141,7 @@ impl Appliance {
     /// A session of the machine begins; gives its number.
     fn open(&mut self) -> u64 {
         self.sessions += 1;
-        let uid = self.registrar.accounts().get(&name()).unwrap().uid;
+        let uid = self.account_manager.accounts().get(&name()).unwrap().uid;
         let session = self.sessions;
         let notice = Notice::Opened {
             host: name(),

@@ -1,4 +1,4 @@
-//! Who has which account: given and taken as the fleet says, and kept.
+//! The account manager: adds and removes accounts as the fleet says.
 
 use std::fs;
 use std::io;
@@ -20,17 +20,17 @@ use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
-/// The machines that had no account until now.
+/// The machines that get an account.
 #[derive(Debug, Default)]
 struct Arrivals {
     new: Vec<HostName>,
-    /// Those that have the one that they had before.
+    /// They get the account that they had before.
     back: Vec<HostName>,
-    /// Those of `new` that had one by another name, which comes first.
+    /// Those of `new` that have an account by a former name, which comes first.
     renamed: Vec<(HostName, HostName)>,
 }
 
-/// Gives and takes accounts.
+/// Adds and removes accounts.
 #[derive(Debug)]
 pub(in crate::daemon) struct AccountManager {
     state: State,
@@ -42,8 +42,8 @@ impl AccountManager {
     /// Begins with what the state holds.
     ///
     /// # Errors
-    /// When that can't be read, or is missing though there are machines: each would be enrolled anew, and what is kept of
-    /// it would go.
+    /// When the accounts can't be read, or are missing though there are machines: each would be enrolled anew, and lose its
+    /// reports.
     pub(in crate::daemon) fn new(state: State, problems: Arc<Problems>) -> io::Result<Self> {
         let path = state.accounts();
         if !path.try_exists()? && has_machines(&state)? {
@@ -63,12 +63,12 @@ impl AccountManager {
         })
     }
 
-    /// Who has which account.
+    /// The accounts as the state holds them.
     pub(in crate::daemon) fn accounts(&self) -> &Accounts {
         &self.accounts
     }
 
-    /// The accounts that there must be, with the keys that let each in.
+    /// The accounts of the fleet's machines, each with its keys.
     pub(super) fn logins(&self, fleet: &Fleet) -> Vec<Login> {
         let account = |(name, uid): (&HostName, u32)| {
             let host = fleet.hosts.get(name)?;
@@ -81,11 +81,11 @@ impl AccountManager {
         self.accounts.all().filter_map(account).collect()
     }
 
-    /// Gives every machine of the fleet an account, and takes the account of every other: gives these. One that comes
-    /// back soon enough, with a key that it had, has the account that it had, unless it was `forgotten` meanwhile.
+    /// Adds an account for every new machine of the fleet, and removes those of all others, which it returns. A machine that
+    /// comes back soon enough, with a key that it had, gets its old account, unless it was `forgotten` meanwhile.
     ///
     /// # Errors
-    /// When that can't be kept. Then nothing has changed.
+    /// When the accounts can't be written. Then nothing has changed.
     pub(in crate::daemon) fn enrol(
         &mut self,
         fleet: &Fleet,
@@ -93,9 +93,9 @@ impl AccountManager {
         now: Timestamp,
     ) -> io::Result<Vec<HostName>> {
         let mut accounts = self.accounts.clone();
-        let is_gone = |name: &&HostName| !fleet.hosts.contains_key(*name);
-        let gone: Vec<_> = self.accounts.names().filter(is_gone).cloned().collect();
-        gone.iter().for_each(|name| accounts.remove(name, now));
+        let is_removed = |name: &&HostName| !fleet.hosts.contains_key(*name);
+        let removed: Vec<_> = self.accounts.names().filter(is_removed).cloned().collect();
+        removed.iter().for_each(|name| accounts.remove(name, now));
         accounts.forget(now, forgotten);
         let mut arrivals = Arrivals::default();
         for (name, host) in &fleet.hosts {
@@ -115,17 +115,17 @@ impl AccountManager {
             for (former, name) in &arrivals.renamed {
                 accounts.carry_over(former, name);
             }
-            self.take_over(accounts, &arrivals).inspect_err(|error| {
+            self.apply(accounts, &arrivals).inspect_err(|error| {
                 for name in arrivals.new.iter().chain(&arrivals.back) {
                     self.refuse_account(name, unwritable(&self.state, error));
                 }
             })?;
         }
-        for name in &gone {
+        for name in &removed {
             info!(host = %name, "removed");
             self.problems.clear(name);
         }
-        Ok(gone)
+        Ok(removed)
     }
 
     /// The new machines that had an account by a former name, which comes first.
@@ -146,10 +146,10 @@ impl AccountManager {
         self.problems.set(source, vec![problem.of(name)]);
     }
 
-    /// Makes these the accounts, each new one with an empty folder: what an earlier machine of its name left isn't
-    /// its. The folder is emptied before the account lasts, so that a crash in between leaves nothing to it either. A
-    /// machine that was renamed has the reports that it left by its former name.
-    fn take_over(&mut self, accounts: Accounts, arrivals: &Arrivals) -> io::Result<()> {
+    /// Makes these the accounts, each new one with an empty folder: the reports of an earlier machine of its name aren't
+    /// its own. The folder is emptied before the account is durable, so that a crash in between leaves nothing to it
+    /// either. A renamed machine keeps the reports that it left by its former name.
+    fn apply(&mut self, accounts: Accounts, arrivals: &Arrivals) -> io::Result<()> {
         for name in &arrivals.new {
             removed::forget(&self.state, name)?;
             let host = self.state.host(name);
@@ -170,12 +170,12 @@ impl AccountManager {
             info!(host = %name, "enrolled");
         }
         for name in &arrivals.back {
-            info!(host = %name, "came back: it goes on as the machine that it was");
+            info!(host = %name, "came back: it has its old account");
         }
         Ok(())
     }
 
-    /// Nothing is left of these removed machines, neither a session nor a file: their user ids may be given again.
+    /// Releases the user ids of removed machines of which nothing is left, neither a session nor a file.
     pub(super) fn release(&mut self, uids: &[u32]) -> io::Result<()> {
         let mut accounts = self.accounts.clone();
         uids.iter().for_each(|uid| accounts.release(*uid));
@@ -186,17 +186,17 @@ impl AccountManager {
         Ok(())
     }
 
-    /// Gives every machine that has an account a chroot. False if one can't have it.
-    pub(super) fn give_chroots(&self, fleet: &Fleet) -> bool {
+    /// Creates an empty chroot for every machine without one. False if that fails for a machine.
+    pub(super) fn create_chroots(&self, fleet: &Fleet) -> bool {
         let mut all = true;
         for name in fleet.hosts.keys() {
             let Some(account) = self.accounts.get(name) else {
-                // Why, is told.
+                // That is a problem already.
                 all = false;
                 continue;
             };
-            let given = Publications::of(&self.state.host(name)).enrol(account.uid);
-            let problem = given.err().map(|error| {
+            let created = Publications::of(&self.state.host(name)).enrol(account.uid);
+            let problem = created.err().map(|error| {
                 remove_unfinished(&self.state.host(name), name);
                 unwritable(&self.state, &error).of(name)
             });
@@ -210,7 +210,7 @@ impl AccountManager {
     }
 }
 
-/// Whether anything was ever published for anybody. A start that was cut off may have left an empty folder.
+/// Whether anything was ever published for any machine. An interrupted start may have left an empty folder.
 fn has_machines(state: &State) -> io::Result<bool> {
     let hosts = match fs::read_dir(state.hosts()) {
         Ok(hosts) => hosts,

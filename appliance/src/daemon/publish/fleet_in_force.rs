@@ -1,4 +1,4 @@
-//! The fleet that is in force: the one in the folder if it can be read, else the last good one.
+//! The fleet in force: that of the last readable `fleet.toml`.
 
 use std::io;
 use std::path::Path;
@@ -12,31 +12,31 @@ use crate::scan::{FleetFolder, Stamp};
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
-use super::debounce::{Delay, Settling, age, restless};
+use super::debounce::{Since, StableSince, age, keeps_changing};
 
 /// The largest `fleet.toml` in bytes: about 50,000 machines.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// What the fleet folder is called where it isn't a file in it that is wrong.
+/// The place of a problem with the folder itself.
 const FOLDER: &str = "the fleet folder";
 
-/// Follows `fleet.toml`.
+/// The last good fleet, and the debounce of `fleet.toml`.
 #[derive(Debug)]
-pub(super) struct Settings {
-    /// The last good fleet; survives a restart.
+pub(super) struct FleetInForce {
+    /// The last good fleet; it survives a restart.
     pub(super) fleet: Option<Fleet>,
-    /// What is wrong with the file, or with single machines in it.
+    /// The problems of the file, and of single machines in it.
     pub(super) problems: Vec<Problem>,
-    settling: Settling<Stamp>,
-    unrest: Delay,
-    /// Since when the file hasn't been there.
-    missing: Option<Instant>,
+    debounce: StableSince<Stamp>,
+    unstable: Since,
+    missing: Since,
+    /// The file that was read last.
     read: Option<Stamp>,
-    /// The state doesn't hold this fleet yet.
+    /// Whether the state doesn't hold this fleet yet.
     unsaved: bool,
 }
 
-/// The host keys with which the appliance may run, as the fleet in the folder says, or else the last good one.
+/// The host keys with which the appliance may run, by the fleet in the folder, or else by the last good one.
 pub(crate) fn host_keys(config: &Path, state: &State) -> io::Result<Vec<PublicKey>> {
     let written = FleetFolder::open(config)
         .and_then(|folder| folder.text(Path::new(FILE_NAME), MAX_BYTES, true));
@@ -57,16 +57,16 @@ fn debounce_of(text: io::Result<Option<String>>) -> Duration {
     publish.unwrap_or_default().debounce.as_duration()
 }
 
-impl Settings {
+impl FleetInForce {
     /// Begins with the last good fleet that the state holds.
     pub(super) fn new(state: &State) -> io::Result<Self> {
         let fleet = atomic_file::read_json(&state.fleet())?;
-        Ok(Settings {
+        Ok(FleetInForce {
             fleet,
             problems: Vec::new(),
-            settling: Settling::default(),
-            unrest: Delay::default(),
-            missing: None,
+            debounce: StableSince::default(),
+            unstable: Since::default(),
+            missing: Since::default(),
             read: None,
             unsaved: false,
         })
@@ -78,7 +78,8 @@ impl Settings {
         publish.unwrap_or_default().debounce.as_duration()
     }
 
-    /// Keeps the fleet in the state. It is in force before: whoever is removed while the disk is full is to be out.
+    /// Writes the fleet to the state. It is in force before: a machine that is removed while the disk is full loses its
+    /// access, too.
     pub(super) fn save(&mut self, state: &State) -> io::Result<()> {
         if let Some(fleet) = self.fleet.as_ref().filter(|_| self.unsaved) {
             atomic_file::write_json(&state.fleet(), fleet)?;
@@ -87,26 +88,17 @@ impl Settings {
         Ok(())
     }
 
-    /// Reads the file if it has changed and settled. True if it must be looked at again soon.
-    pub(super) fn refresh(&mut self, folder: io::Result<&FleetFolder>, now: Instant) -> bool {
-        let is_removed = folder.as_ref().is_ok_and(|folder| folder.is_removed());
-        let found = folder
-            .map_err(|error| (String::new(), error))
-            .and_then(|folder| {
-                let found = folder
-                    .find(Path::new(FILE_NAME))
-                    .map_err(|error| (FILE_NAME.to_owned(), error))?;
-                Ok((folder, found))
-            });
-        let (folder, found) = match found {
-            Ok(found) => found,
-            Err((_, error)) if self.may_be_replaced(&error, is_removed, now) => return true,
-            Err((place, error)) => {
-                self.refuse(&place, &error, is_removed);
-                return false;
-            }
+    /// Reads the file if it has changed and is stable. True if it must be checked again soon.
+    pub(super) fn refresh(&mut self, folder: &io::Result<FleetFolder>, now: Instant) -> bool {
+        let folder = match folder {
+            Ok(folder) => folder,
+            Err(error) => return self.not_found(FOLDER, error, false, now),
         };
-        self.missing = None;
+        let found = match folder.find(Path::new(FILE_NAME)) {
+            Ok(found) => found,
+            Err(error) => return self.not_found(FILE_NAME, &error, folder.is_removed(), now),
+        };
+        self.missing = Since::default();
         let stamp = Stamp::of(&found.stat);
         if self.read == Some(stamp) {
             return false;
@@ -116,22 +108,18 @@ impl Settings {
             Some(_) => self.debounce(),
             None => debounce_of(folder.text_of(&found, MAX_BYTES)),
         };
-        if !self.settling.is_settled(&stamp, age, now, now, debounce) {
-            self.wait(now);
-            return true;
+        if !self.debounce.is_stable(&stamp, age, now, now, debounce) {
+            return self.wait(now);
         }
         match folder.text_of(&found, MAX_BYTES) {
             Ok(Some(text)) => {
                 self.accept(&text);
-                self.unrest = Delay::default();
+                self.unstable = Since::default();
                 self.read = Some(stamp);
                 false
             }
             // Half of a file can be a whole one with fewer machines.
-            Ok(None) => {
-                self.wait(now);
-                true
-            }
+            Ok(None) => self.wait(now),
             Err(error) => {
                 self.refuse(FILE_NAME, &error, false);
                 false
@@ -139,21 +127,31 @@ impl Settings {
         }
     }
 
-    /// Whether the file is missing only since a scan ago: git, and many an editor, remove a file before they write it
-    /// anew.
-    fn may_be_replaced(&mut self, error: &io::Error, is_removed: bool, now: Instant) -> bool {
+    /// Waits while the file may only be being replaced: git, and many an editor, remove a file before they write it anew.
+    fn not_found(
+        &mut self,
+        place: &str,
+        error: &io::Error,
+        is_removed: bool,
+        now: Instant,
+    ) -> bool {
         let is_missing = error.kind() == io::ErrorKind::NotFound && !is_removed;
-        self.missing = is_missing.then(|| self.missing.unwrap_or(now));
-        self.missing
-            .is_some_and(|since| now.duration_since(since) < self.debounce())
+        let debounce = self.debounce();
+        let missing = self.missing.update(is_missing, now);
+        if missing.is_some_and(|missing| missing < debounce) {
+            return true;
+        }
+        self.refuse(place, error, is_removed);
+        false
     }
 
-    /// It is being changed: told when that takes too long.
-    fn wait(&mut self, now: Instant) {
-        let problem = restless(FILE_NAME);
-        if self.unrest.is_too_long(true, now) && !self.problems.contains(&problem) {
+    /// Waits while the file is being changed. If that takes too long, it is a problem.
+    fn wait(&mut self, now: Instant) -> bool {
+        let problem = keeps_changing(FILE_NAME);
+        if self.unstable.is_overdue(true, now) && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
+        true
     }
 
     fn refuse(&mut self, place: &str, error: &io::Error, is_removed: bool) {
@@ -164,7 +162,6 @@ impl Settings {
                 "restart the container: it sees only the folder that was there when it started",
             )
         } else {
-            let place = if place.is_empty() { FOLDER } else { place };
             let leaves = error.raw_os_error() == Some(Errno::XDEV.raw_os_error());
             let (what, advice) = if leaves {
                 (
@@ -180,11 +177,11 @@ impl Settings {
             Problem::new(place, format!("can't be read: {what}"), advice)
         };
         self.problems = vec![problem];
-        self.unrest = Delay::default();
+        self.unstable = Since::default();
         self.read = None;
     }
 
-    /// Takes over what can be used of a file.
+    /// Takes over the usable part of a file.
     fn accept(&mut self, text: &str) {
         let mut reading = match fleet::read(text) {
             Ok(reading) => reading,
@@ -193,8 +190,8 @@ impl Settings {
                 return;
             }
         };
-        // Whoever mistypes a machine's name or table doesn't mean to remove that machine: as long as there is
-        // anything wrong with the file, machines that it doesn't (legibly) name keep their last good settings.
+        // A mistyped name or table isn't meant to remove a machine: as long as the file has a problem, machines that it
+        // doesn't (legibly) name keep their last good settings.
         if let Some(last) = self.fleet.as_ref().filter(|_| !reading.problems.is_empty()) {
             for (name, host) in &last.hosts {
                 reading

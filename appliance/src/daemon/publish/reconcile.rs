@@ -1,6 +1,4 @@
-//! From the fleet folder to the chroots: one pass looks at everything and publishes what has changed and settled.
-
-mod pass;
+//! The reconciler: brings all chroots to what the fleet folder says, pass by pass.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +11,11 @@ use bento_protocol::HostName;
 use jiff::Timestamp;
 use tracing::debug;
 
+use super::PassResult;
 use super::accounts::AccountManager;
-use super::debounce::{Delay, TreeSettling};
-use super::fleet_in_force::Settings;
-use super::host_plan::PassInput;
+use super::debounce::{HostDebounce, Since};
+use super::fleet_in_force::FleetInForce;
+use super::pass::Pass;
 use crate::daemon::problems::{ProblemSource, Problems};
 use crate::fleet::{FILE_NAME, Fleet};
 use crate::generation::DigestCache;
@@ -25,38 +24,24 @@ use crate::publication::{self, Publications};
 use crate::release::{Forgotten, Record};
 use crate::scan::{FleetFolder, Listings};
 use crate::sshd::{HostKey, Login};
+use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 use crate::store::paths::{HostState, State};
 
-/// Publishes a fleet folder into a state.
+/// The state between the passes.
 #[derive(Debug)]
 pub(in crate::daemon) struct Reconciler {
     config: PathBuf,
-    state: State,
-    settings: Settings,
-    pub(in crate::daemon) registrar: AccountManager,
-    trees: BTreeMap<HostName, TreeSettling>,
-    /// What was found in the last look.
-    listings: Listings,
-    /// git's lock of its index.
-    git: Delay,
-    digests: DigestCache,
-    problems: Arc<Problems>,
-}
-
-/// What a look at the fleet folder found, and what came of it.
-#[derive(Debug, Default)]
-pub(super) struct Pass {
-    /// The folder, if it may be published now.
-    folder: Option<FleetFolder>,
-    /// Something hasn't settled: the next pass should follow after the debounce.
-    pub(super) unsettled: bool,
-    /// The accounts that there must be now.
-    pub(super) logins: Vec<Login>,
-    /// What is wrong with the state as a whole.
-    pub(super) failures: Vec<Problem>,
-    /// The state couldn't be used for something that should have been done.
-    pub(super) failed: bool,
+    pub(super) state: State,
+    pub(super) settings: FleetInForce,
+    pub(super) account_manager: AccountManager,
+    pub(super) debounce: BTreeMap<HostName, HostDebounce>,
+    /// The files that the last scan found.
+    pub(super) listings: Listings,
+    /// Whether git has locked its index.
+    git_lock: Since,
+    pub(super) digests: DigestCache,
+    pub(super) problems: Arc<Problems>,
 }
 
 impl Reconciler {
@@ -69,19 +54,19 @@ impl Reconciler {
         fs::create_dir_all(state.hosts())?;
         fs::create_dir_all(state.removed())?;
         atomic_file::remove_asides(state.root())?;
-        let settings = Settings::new(&state)?;
-        let registrar = AccountManager::new(state.clone(), Arc::clone(&problems))?;
-        for name in registrar.accounts().names() {
-            overlook(name, Publications::of(&state.host(name)).remove_debris());
+        let settings = FleetInForce::new(&state)?;
+        let account_manager = AccountManager::new(state.clone(), Arc::clone(&problems))?;
+        for name in account_manager.accounts().names() {
+            log_failed_removal(name, Publications::of(&state.host(name)).remove_debris());
         }
         Ok(Reconciler {
             config,
             state,
             settings,
-            registrar,
-            trees: BTreeMap::new(),
+            account_manager,
+            debounce: BTreeMap::new(),
             listings: Listings::default(),
-            git: Delay::default(),
+            git_lock: Since::default(),
             digests: DigestCache::default(),
             problems,
         })
@@ -92,82 +77,95 @@ impl Reconciler {
         self.settings.fleet.as_ref()
     }
 
+    /// The accounts as the state holds them.
+    pub(in crate::daemon) fn accounts(&self) -> &Accounts {
+        self.account_manager.accounts()
+    }
+
+    /// The accounts that may log in, by the fleet in force.
+    pub(super) fn logins(&self) -> Vec<Login> {
+        let logins = self.fleet().map(|fleet| self.account_manager.logins(fleet));
+        logins.unwrap_or_default()
+    }
+
     /// How long nothing may change before it counts as stable.
     pub(super) fn debounce(&self) -> Duration {
         self.settings.debounce()
     }
 
-    /// Looks at the settings, and gives and takes accounts. Where the state can't be used, such as on a full disk, what
-    /// was published stays published, and the next pass tries again; who lost their account has none, all the same.
-    pub(super) fn begin(&mut self, now: Timestamp, instant: Instant) -> Pass {
-        let mut pass = Pass::default();
+    /// Reads the settings, and adds and removes accounts. Returns the fleet folder if it may be published now.
+    ///
+    /// Where the state can't be used, such as on a full disk, the publications stay, and the next pass tries again; a
+    /// removed machine has no login, all the same.
+    pub(super) fn refresh(
+        &mut self,
+        now: Timestamp,
+        instant: Instant,
+        result: &mut PassResult,
+    ) -> Option<FleetFolder> {
         let folder = FleetFolder::open(&self.config);
-        pass.unsettled = self
-            .settings
-            .refresh(folder.as_ref().map_err(copy_of), instant);
+        result.unstable = self.settings.refresh(&folder, instant);
         if let Err(error) = self.settings.save(&self.state) {
-            pass.failures.push(self.state_problem(&error));
+            result.problems.push(self.unwritable(&error));
         }
-        // What lies in the folder is neither the old commit nor the new one.
-        let git_at_work = folder
-            .as_ref()
-            .is_ok_and(|folder| folder.find(GIT_LOCK.as_ref()).is_ok());
-        let git_stopped = self.git.is_too_long(git_at_work, instant);
-        self.tell_of_settings(git_stopped);
-        let Some(fleet) = self.settings.fleet.clone() else {
-            return pass;
-        };
+        // Before git is done, the folder holds neither the old commit nor the new one.
+        let find = |folder: &FleetFolder| folder.find(GIT_LOCK.as_ref());
+        let is_locked = folder.as_ref().is_ok_and(|folder| find(folder).is_ok());
+        let is_lock_stale = self.git_lock.is_overdue(is_locked, instant);
+        self.set_settings_problems(is_lock_stale);
+        let fleet = self.settings.fleet.as_ref()?;
         let forgotten = |name: &HostName| {
-            let forgotten = folder
-                .as_ref()
-                .ok()
-                .map(|folder| Forgotten::of(folder, name));
-            forgotten?.ok()?.map(|forgotten| forgotten.at)
+            let record = Forgotten::of(folder.as_ref().ok()?, name);
+            record.ok()?.map(|forgotten| forgotten.at)
         };
-        match self.registrar.enrol(&fleet, forgotten, now) {
-            Ok(gone) => gone.iter().for_each(|name| _ = self.trees.remove(name)),
-            Err(error) => pass.failures.push(self.state_problem(&error)),
+        match self.account_manager.enrol(fleet, forgotten, now) {
+            Ok(removed) => removed
+                .iter()
+                .for_each(|name| _ = self.debounce.remove(name)),
+            Err(error) => result.problems.push(unwritable(&self.state, &error)),
         }
-        pass.failed = !self.registrar.give_chroots(&fleet) || !pass.failures.is_empty();
-        pass.logins = self.registrar.logins(&fleet);
-        pass.unsettled |= git_at_work;
-        // Nor is anything published by settings that are about to be others: they may be what keeps it back.
-        pass.folder = folder.ok().filter(|_| !pass.unsettled);
-        pass
+        result.failed = !self.account_manager.create_chroots(fleet);
+        result.unstable |= is_locked;
+        // Settings that are about to change may hold a publication back.
+        folder.ok().filter(|_| !result.unstable)
     }
 
-    /// Publishes what has changed and settled.
-    pub(super) fn complete(&mut self, pass: &mut Pass, now: Timestamp, instant: Instant) {
-        if let (Some(folder), Some(fleet)) = (pass.folder.take(), self.settings.fleet.clone()) {
-            let state = self.state.clone();
-            let input = PassInput {
-                state: &state,
+    /// Publishes what is new and stable in the fleet folder.
+    pub(super) fn publish(
+        &mut self,
+        folder: &FleetFolder,
+        now: Timestamp,
+        instant: Instant,
+        result: &mut PassResult,
+    ) {
+        if let Some(fleet) = self.settings.fleet.clone() {
+            let pass = Pass {
+                reconciler: self,
                 fleet: &fleet,
-                folder: &folder,
+                folder,
                 now,
                 instant,
+                changed: Vec::new(),
+                result,
             };
-            let progress = self.publish(&input);
-            pass.unsettled |= progress.unsettled;
-            pass.failed |= progress.failed;
+            pass.run();
         }
     }
 
-    fn tell_of_settings(&self, is_git_stopped: bool) {
-        // A machine of which no good settings are known isn't in the fleet: its problems are told with the fleet's.
-        let in_fleet = |name: &HostName| {
-            self.fleet()
-                .is_some_and(|fleet| fleet.hosts.contains_key(name))
-        };
+    fn set_settings_problems(&self, is_git_lock_stale: bool) {
+        // The problems of a machine in the fleet are set with its publication.
+        let fleet = self.fleet();
+        let in_fleet = |name: &HostName| fleet.is_some_and(|fleet| fleet.hosts.contains_key(name));
         let of_fleet = |problem: &&Problem| !problem.host.as_ref().is_some_and(in_fleet);
         let problems = self.settings.problems.iter().filter(of_fleet).cloned();
-        let problems = problems.chain(is_git_stopped.then(git_stopped));
+        let problems = problems.chain(is_git_lock_stale.then(stale_git_lock));
         let problems = problems.chain(self.other_host_key());
         self.problems
             .set(ProblemSource::Settings, problems.collect());
     }
 
-    /// That the appliance couldn't start again with its key: told while it still runs, and machines still know it.
+    /// The problem with a host key that the settings don't list: the appliance couldn't start again. Set while it still
+    /// runs, and machines still know the key.
     fn other_host_key(&self) -> Option<Problem> {
         let pinned = &self.fleet()?.server.host_keys;
         let key = (!pinned.is_empty()).then(|| HostKey::glance(&self.state))?;
@@ -176,15 +174,16 @@ impl Reconciler {
         Some(Problem::new(FILE_NAME, format!("{error:#}"), advice))
     }
 
-    fn state_problem(&self, error: &io::Error) -> Problem {
+    /// The problem with a state that can't be written.
+    pub(super) fn unwritable(&self, error: &io::Error) -> Problem {
         unwritable(&self.state, error)
     }
 }
 
-/// It is there while git changes what lies in the folder.
+/// The file that exists while git changes the folder.
 const GIT_LOCK: &str = ".git/index.lock";
 
-fn git_stopped() -> Problem {
+fn stale_git_lock() -> Problem {
     Problem::new(
         GIT_LOCK,
         "has been there for over a minute, and nothing is published before it goes",
@@ -192,17 +191,17 @@ fn git_stopped() -> Problem {
     )
 }
 
-/// The state couldn't be written.
+/// The problem with a state that can't be written.
 pub(super) fn unwritable(state: &State, error: &io::Error) -> Problem {
     Problem::of_state(state.root(), "can't be written", error)
 }
 
-/// Removes what a publication that wasn't finished left behind.
+/// Removes what an unfinished publication left behind.
 pub(super) fn remove_unfinished(state: &HostState, name: &HostName) {
-    overlook(name, Publications::of(state).remove_unfinished());
+    log_failed_removal(name, Publications::of(state).remove_unfinished());
 }
 
-/// Whether room was made on a full disk, by removing what is only kept to be shown.
+/// Makes space on a full disk by removing the kept configurations. False if that wasn't the error, or there were none.
 pub(super) fn made_room(state: &State, error: &io::Error) -> bool {
     let is_full = matches!(
         error.kind(),
@@ -211,19 +210,11 @@ pub(super) fn made_room(state: &State, error: &io::Error) -> bool {
     is_full && publication::make_room(state).is_ok_and(|made| made)
 }
 
-/// What can't be removed is in the way of the next publication, which tells of it.
-fn overlook(name: &HostName, removed: io::Result<()>) {
+/// Logs a failed removal, and no more: it makes the next publication fail, which is a problem then.
+fn log_failed_removal(name: &HostName, removed: io::Result<()>) {
     if let Err(error) = removed {
         debug!(host = %name, "an unfinished publication can't be removed: {error}");
     }
-}
-
-/// The same error again: io::Error can't be cloned.
-fn copy_of(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(
-        || io::Error::new(error.kind(), error.to_string()),
-        io::Error::from_raw_os_error,
-    )
 }
 
 #[cfg(test)]

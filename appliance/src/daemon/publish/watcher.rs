@@ -1,5 +1,5 @@
-//! Events of the fleet folder: a hint to look sooner. They are missed on some filesystems and when too many come at
-//! once, so that the periodic look decides.
+//! The watcher: inotify events of the fleet folder are hints for an earlier pass. Some filesystems miss events, and so does
+//! the kernel when too many come at once; the periodic pass finds those changes.
 
 use std::collections::HashSet;
 use std::fs;
@@ -17,10 +17,10 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tracing::warn;
 
-/// How soon it is noticed that another folder lies at the watched one's place.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval of checks for another folder in the watched one's place.
+const REPLACEMENT_CHECK: Duration = Duration::from_secs(1);
 
-/// Whatever may change what is published. Opening and reading is what the appliance itself does there.
+/// The events of a change. Opening and reading isn't one: the appliance does that itself.
 const CHANGES: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::CREATE)
@@ -34,39 +34,38 @@ const CHANGES: WatchFlags = WatchFlags::MODIFY
 /// The kernel's watches of the fleet folder and everything below it, each folder once, whatever symlinks lead to it.
 ///
 /// A watch stays with the folder that it was set on, wherever that goes, and a new folder has none. So the watches are
-/// brought to what they should be before every look at the folder: what comes after that is a hint, and what came before
-/// is seen by the look.
-pub(in crate::daemon) struct Watch {
+/// renewed before every scan: a later change is a hint, and the scan finds an earlier one.
+pub(in crate::daemon) struct Watcher {
     folder: PathBuf,
-    /// None where the kernel gives none.
+    /// None where the kernel has none left.
     inotify: Option<Arc<OwnedFd>>,
     watched: HashSet<i32>,
-    /// Whether the log has it already that something can't be watched.
-    has_told: bool,
+    /// Whether the log already has the failure.
+    is_logged: bool,
 }
 
-impl Watch {
+impl Watcher {
     /// Sends to `hints` whenever something that is watched changes, for as long as the process lives. Nothing is watched
     /// before [`Self::renew`].
     pub(in crate::daemon) fn new(folder: PathBuf, hints: Sender<()>) -> Self {
-        let mut watch = Watch {
+        let mut watcher = Watcher {
             folder,
             inotify: None,
             watched: HashSet::new(),
-            has_told: false,
+            is_logged: false,
         };
         match inotify::init(CreateFlags::CLOEXEC) {
             Ok(inotify) => {
                 let inotify = Arc::new(inotify);
-                watch.inotify = Some(Arc::clone(&inotify));
-                let folder = watch.folder.clone();
+                watcher.inotify = Some(Arc::clone(&inotify));
+                let folder = watcher.folder.clone();
                 let other_hints = hints.clone();
-                thread::spawn(move || pass_on(&inotify, &hints));
-                thread::spawn(move || follow(&folder, &other_hints));
+                thread::spawn(move || forward(&inotify, &hints));
+                thread::spawn(move || watch_replacement(&folder, &other_hints));
             }
-            Err(error) => watch.tell(error.into()),
+            Err(error) => watcher.log(error.into()),
         }
-        watch
+        watcher
     }
 
     /// Watches every folder that is there now, and no other.
@@ -87,35 +86,36 @@ impl Watch {
                 // The same folder again, by a mount.
                 Ok(watch) if !watched.insert(watch) => continue,
                 Ok(_) => {}
-                // What is gone, or no folder any more, needs no watch; that one can't be read, the look tells.
+                // A folder that is gone needs no watch; one that can't be read is a problem of the scan.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => continue,
                 Err(error) => failure = Some(error),
             }
             folders.extend(below(&folder, is_top));
         }
         for watch in self.watched.difference(&watched) {
-            // That of a folder which was removed went with it.
+            // The watch of a removed folder is gone already.
             _ = inotify::remove_watch(&*inotify, *watch);
         }
         self.watched = watched;
         match failure {
-            Some(error) => self.tell(error.into()),
-            None => self.has_told = false,
+            Some(error) => self.log(error.into()),
+            None => self.is_logged = false,
         }
     }
 
-    fn tell(&mut self, error: io::Error) {
-        if !std::mem::replace(&mut self.has_told, true) {
+    fn log(&mut self, error: io::Error) {
+        if !std::mem::replace(&mut self.is_logged, true) {
             warn!(
-                "{} can't be watched as a whole ({error}): changes are found by looking",
-                self.folder.display()
+                "{} can't be watched as a whole ({error}): changes are found by the scan every {} s",
+                self.folder.display(),
+                super::RESCAN.as_secs()
             );
         }
     }
 }
 
-/// The folders in a folder that may hold something to publish, or say what may be. Of git's there are the index and its
-/// lock, at the top; its objects are many.
+/// The folders in a folder that matter to a scan. Of git's folder only the top does, with the index and its lock; its
+/// objects are many.
 fn below(folder: &Path, is_top: bool) -> Vec<PathBuf> {
     let is_git = |name: &Path| name.ends_with(".git");
     if is_git(folder) {
@@ -127,36 +127,39 @@ fn below(folder: &Path, is_top: bool) -> Vec<PathBuf> {
     paths.filter(|path| is_top || !is_git(path)).collect()
 }
 
-/// Passes the kernel's events on.
-fn pass_on(inotify: &OwnedFd, hints: &Sender<()>) {
+/// Forwards the kernel's events.
+fn forward(inotify: &OwnedFd, hints: &Sender<()>) {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut events = Reader::new(inotify, &mut buffer);
     loop {
         match events.next() {
-            // It only says that a watch has ended.
+            // The event that a watch has ended.
             Ok(event) if event.events().contains(ReadFlags::IGNORED) => {}
             Ok(_) | Err(Errno::INTR) => {
                 // The receiver only goes when the appliance stops.
                 let _ = hints.send(());
             }
             Err(error) => {
-                warn!("changes of the fleet folder are found by looking from now on: {error}");
+                warn!(
+                    "changes of the fleet folder are found only by the scan every {} s from now on: {error}",
+                    super::RESCAN.as_secs()
+                );
                 return;
             }
         }
     }
 }
 
-/// Says when another folder lies at the place of the fleet folder, such as a volume that is mounted again: nothing in
-/// the one before tells of it.
-fn follow(folder: &Path, hints: &Sender<()>) {
+/// Sends a hint when another folder takes the place of the fleet folder, such as a volume that is mounted again: the old
+/// one has no event of it.
+fn watch_replacement(folder: &Path, hints: &Sender<()>) {
     let identity = || {
         let found = fs::metadata(folder);
         found.map(|found| (found.dev(), found.ino())).ok()
     };
     let mut known = identity();
     loop {
-        thread::sleep(LOOK);
+        thread::sleep(REPLACEMENT_CHECK);
         let found = identity();
         if found != known {
             known = found;
@@ -197,17 +200,17 @@ mod tests {
     }
 
     /// The inodes that the kernel watches.
-    fn watched(watch: &Watch) -> BTreeSet<u64> {
-        let inotify = watch.inotify.as_ref().unwrap().as_raw_fd();
-        let told = fs::read_to_string(format!("/proc/self/fdinfo/{inotify}")).unwrap();
-        let inodes = told.lines().filter_map(|line| {
+    fn watched(watcher: &Watcher) -> BTreeSet<u64> {
+        let inotify = watcher.inotify.as_ref().unwrap().as_raw_fd();
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{inotify}")).unwrap();
+        let inodes = info.lines().filter_map(|line| {
             let (_, inode) = line.strip_prefix("inotify ")?.split_once("ino:")?;
             u64::from_str_radix(inode.split(' ').next()?, 16).ok()
         });
         inodes.collect()
     }
 
-    /// Those that it should: of all folders but those in git's.
+    /// The inodes that it should watch: of all folders but those in git's.
     fn wanted(fleet: &Path) -> BTreeSet<u64> {
         let mut wanted = BTreeSet::from([fs::metadata(fleet).unwrap().ino()]);
         for entry in fs::read_dir(fleet).unwrap() {
@@ -223,14 +226,14 @@ mod tests {
 
     // Issue 10, line 14.
     #[test]
-    fn before_every_look_just_the_folders_that_are_there_are_watched() {
+    fn a_renewed_watcher_watches_exactly_the_existing_folders() {
         let place = folder();
         let fleet = place.path().join("fleet");
         let (sender, _hints) = mpsc::channel();
-        let mut watch = Watch::new(fleet.clone(), sender);
+        let mut watcher = Watcher::new(fleet.clone(), sender);
         let mut assert_watched = |what: &str| {
-            watch.renew();
-            assert_eq!(watched(&watch), wanted(&fleet), "{what}");
+            watcher.renew();
+            assert_eq!(watched(&watcher), wanted(&fleet), "{what}");
         };
         assert_watched("at the start");
         fs::remove_dir_all(fleet.join("hosts/a")).unwrap();
@@ -238,7 +241,7 @@ mod tests {
         fs::rename(fleet.join("utils"), fleet.join("tools")).unwrap();
         assert_watched("with another name");
         fs::rename(fleet.join("tools"), place.path().join("aside")).unwrap();
-        assert_watched("without one that is elsewhere by now");
+        assert_watched("without one that was moved out");
         fs::create_dir_all(fleet.join("tools/lib")).unwrap();
         assert_watched("with another in its place");
         symlink("../tools", fleet.join("hosts/c")).unwrap();
@@ -250,21 +253,21 @@ mod tests {
         fs::create_dir_all(fleet.join("hosts/d")).unwrap();
         assert_watched("with another fleet");
         fs::remove_dir_all(&fleet).unwrap();
-        watch.renew();
-        assert_eq!(watched(&watch), BTreeSet::new(), "with nothing");
+        watcher.renew();
+        assert_eq!(watched(&watcher), BTreeSet::new(), "with nothing");
     }
 
     #[test]
-    fn what_changes_in_a_shared_folder_is_a_hint_also_when_one_of_its_users_has_gone() {
+    fn a_change_in_a_shared_folder_is_a_hint_also_after_one_of_its_users_is_gone() {
         let place = folder();
         let fleet = place.path().join("fleet");
         let (sender, hints) = mpsc::channel();
-        let mut watch = Watch::new(fleet.clone(), sender);
-        watch.renew();
+        let mut watcher = Watcher::new(fleet.clone(), sender);
+        watcher.renew();
         fs::remove_dir_all(fleet.join("hosts/a")).unwrap();
         hints.recv_timeout(MISSING).unwrap();
-        watch.renew();
-        // Many more than there are of the removal.
+        watcher.renew();
+        // Many more than the events of the removal.
         for number in 0..1000 {
             fs::write(fleet.join("utils/lib").join(number.to_string()), "").unwrap();
         }

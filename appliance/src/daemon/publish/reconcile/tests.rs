@@ -1,4 +1,4 @@
-//! What `[publish]` lets out, on a real fleet folder and a real state.
+//! Passes over a real fleet folder and a real state, with all settings of `[publish]`.
 
 mod together;
 mod truth;
@@ -17,15 +17,15 @@ use crate::release::{self, Approval, Build, Record};
 use crate::status::{HostStatus, MachineStatus, Status};
 use crate::store::paths::Runtime;
 
-/// After this long a file doesn't count as being written any more.
+/// The age from which a file no longer counts as being written.
 const WRITTEN: Duration = Duration::from_millis(2100);
 
-/// A fleet with one machine, and its appliance, which looks when it is told to.
+/// A fleet with one machine, and its appliance, which makes a pass when a test calls for it.
 struct Appliance {
     config: tempfile::TempDir,
     state: State,
     runtime: Runtime,
-    publisher: Reconciler,
+    reconciler: Reconciler,
     instant: Instant,
     _state: tempfile::TempDir,
 }
@@ -57,13 +57,14 @@ impl Appliance {
         let accounts = json!({"last_uid": uid, "hosts": hosts});
         fs::write(state.accounts(), accounts.to_string()).unwrap();
         let problems = Arc::new(Problems::new(&runtime));
-        let publisher = Reconciler::new(config.path().to_owned(), state.clone(), problems).unwrap();
+        let reconciler =
+            Reconciler::new(config.path().to_owned(), state.clone(), problems).unwrap();
         Appliance {
             config,
             state,
             runtime,
-            publisher,
-            // Ahead of the real clock, so that looks take no time.
+            reconciler,
+            // Ahead of the real clock, so that scans take no time.
             instant: Instant::now() + Duration::from_secs(60 * 60),
             _state: folder,
         }
@@ -84,18 +85,26 @@ impl Appliance {
         self.write("hosts/kikimora/configuration.nix", text);
     }
 
-    /// Looks until everything has settled.
-    fn look(&mut self) {
+    /// Makes passes until everything is stable.
+    fn reconcile(&mut self) {
         for _ in 0..3 {
             self.instant += Debounce::DEFAULT;
-            let mut cycle = self.publisher.begin(Timestamp::now(), self.instant);
-            self.publisher
-                .complete(&mut cycle, Timestamp::now(), self.instant);
+            self.pass();
         }
-        self.publisher.problems.write();
+        self.reconciler.problems.write();
     }
 
-    /// What the folder makes now.
+    fn pass(&mut self) -> PassResult {
+        let (now, mut result) = (Timestamp::now(), PassResult::default());
+        let folder = self.reconciler.refresh(now, self.instant, &mut result);
+        if let Some(folder) = folder {
+            self.reconciler
+                .publish(&folder, now, self.instant, &mut result);
+        }
+        result
+    }
+
+    /// The generation of the folder's files as they are now.
     fn made(&self) -> GenerationId {
         let preview = Preview::make(self.config.path(), &[]).unwrap();
         let host_preview = preview.machines[&name()].as_ref().unwrap();
@@ -122,7 +131,7 @@ impl Appliance {
         build.write(self.config.path(), &name()).unwrap();
     }
 
-    /// Writes something else in a record's place, and waits until it doesn't count as being written any more.
+    /// Replaces a record by something else, and waits until it no longer counts as being written.
     fn damage<T: Record>(&self) {
         let path = release::path::<T>(&name());
         self.write(path.to_str().unwrap(), "{\"format\":1}");
@@ -133,14 +142,14 @@ impl Appliance {
         Published::read(&self.state.host(&name())).unwrap()
     }
 
-    /// Looks, and gives what is published then.
+    /// Reconciles, and returns the published generation.
     fn outcome(&mut self) -> Option<GenerationId> {
-        self.look();
+        self.reconcile();
         self.published().map(|published| published.generation)
     }
 
     fn expected(&mut self) -> Option<SystemPath> {
-        self.look();
+        self.reconcile();
         self.published().unwrap().expected_system
     }
 
@@ -156,13 +165,13 @@ fn system(name: &str) -> SystemPath {
 }
 
 #[test]
-fn by_itself_what_is_in_the_folder_is_published() {
+fn with_change_the_folder_is_published_by_itself() {
     let mut appliance = Appliance::new("when = \"change\"");
     assert_eq!(appliance.outcome(), Some(appliance.made()));
 }
 
 #[test]
-fn with_deploy_nothing_is_published_but_exactly_what_was_approved() {
+fn with_deploy_exactly_the_approved_generation_is_published() {
     let mut appliance = Appliance::new("when = \"deploy\"");
     assert_eq!(appliance.outcome(), None);
     let status = appliance.status();
@@ -177,7 +186,7 @@ fn with_deploy_nothing_is_published_but_exactly_what_was_approved() {
     appliance.edit("2");
     assert_eq!(appliance.outcome(), Some(first), "it keeps what it has");
     let status = appliance.status();
-    assert_eq!(status.error, None, "an edit in progress is nobody's alarm");
+    assert_eq!(status.error, None, "an edit in progress is no alarm");
     assert!(!status.needs_attention() && status.problems.is_empty());
     let waits =
         "hosts/kikimora: has changed, and isn't approved yet: `bento deploy kikimora` publishes it";
@@ -196,7 +205,7 @@ fn with_deploy_nothing_is_published_but_exactly_what_was_approved() {
 }
 
 #[test]
-fn what_is_published_stays_without_its_approval() {
+fn a_publication_stays_without_its_approval() {
     let mut appliance = Appliance::new("when = \"change\"");
     let first = appliance.outcome();
     appliance.publish_when("when = \"deploy\"");
@@ -211,24 +220,18 @@ fn what_is_published_stays_without_its_approval() {
 }
 
 #[test]
-fn an_approved_copy_still_has_to_settle() {
+fn an_approved_copy_still_waits_for_the_debounce() {
     let mut appliance = Appliance::new("when = \"deploy\"");
-    appliance.look();
+    appliance.reconcile();
     appliance.edit("2");
     appliance.approve(appliance.made());
-    let mut cycle = appliance
-        .publisher
-        .begin(Timestamp::now(), appliance.instant);
-    appliance
-        .publisher
-        .complete(&mut cycle, Timestamp::now(), appliance.instant);
-    assert!(cycle.unsettled);
+    assert!(appliance.pass().unstable);
     assert_eq!(appliance.published(), None);
     assert_eq!(appliance.outcome(), Some(appliance.made()));
 }
 
 #[test]
-fn with_require_build_nothing_is_published_but_what_was_built() {
+fn with_require_build_only_a_built_generation_is_published() {
     let mut appliance = Appliance::new("require_build = true");
     assert_eq!(appliance.outcome(), None);
     let error = appliance.status().error.unwrap();
@@ -261,11 +264,11 @@ fn with_both_an_approval_counts_only_with_a_built_system() {
 }
 
 #[test]
-fn a_damaged_record_is_an_error_that_names_it_and_stops_only_who_needs_it() {
+fn a_damaged_record_is_an_error_with_its_name_and_stops_only_publications_that_need_it() {
     let mut appliance = Appliance::new("when = \"deploy\"");
     let first = appliance.made();
     appliance.approve(first);
-    appliance.look();
+    appliance.reconcile();
     appliance.edit("2");
     appliance.damage::<Approval>();
     assert_eq!(appliance.outcome(), Some(first));
@@ -315,7 +318,7 @@ fn a_symlink_is_no_record() {
 }
 
 #[test]
-fn status_expects_the_system_that_was_built_of_exactly_the_published_generation() {
+fn status_expects_the_system_built_from_exactly_the_published_generation() {
     let mut appliance = Appliance::new("when = \"change\"");
     let first = appliance.made();
     appliance.built(first, "one", true);
@@ -334,7 +337,7 @@ fn status_expects_the_system_that_was_built_of_exactly_the_published_generation(
     let place = appliance.state.host(&name()).published();
     let written = || fs::metadata(&place).unwrap().modified().unwrap();
     let before = written();
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(written(), before, "nothing new, nothing written");
 
     appliance.built("f".repeat(64).parse().unwrap(), "elsewhere", true);
@@ -358,7 +361,7 @@ fn status_expects_the_system_that_was_built_of_exactly_the_published_generation(
 }
 
 #[test]
-fn what_can_not_be_compared_is_not_expected() {
+fn a_system_that_can_not_be_compared_is_not_expected() {
     let mut appliance = Appliance::new("when = \"change\"");
     appliance.built(appliance.made(), "one", false);
     assert_eq!(appliance.expected(), None);
@@ -367,11 +370,11 @@ fn what_can_not_be_compared_is_not_expected() {
 }
 
 #[test]
-fn a_machine_that_is_paused_keeps_its_generation_and_learns_what_to_expect_of_it() {
+fn a_paused_machine_keeps_its_generation_and_gets_its_expected_system() {
     let mut appliance = Appliance::new("when = \"deploy\"");
     let first = appliance.made();
     appliance.approve(first);
-    appliance.look();
+    appliance.reconcile();
     let paused = "[server]\naddress = \"x\"\n[publish]\nwhen = \"deploy\"\n[hosts.kikimora]\npaused = true\n";
     appliance.write(FILE_NAME, paused);
     appliance.built(first, "one", true);
@@ -383,32 +386,24 @@ fn a_machine_that_is_paused_keeps_its_generation_and_learns_what_to_expect_of_it
 }
 
 #[test]
-fn nothing_is_published_by_settings_that_are_being_changed() {
+fn nothing_is_published_while_the_settings_change() {
     let mut appliance = Appliance::new("when = \"change\"");
     let first = appliance.outcome();
     assert!(first.is_some());
     appliance.edit("2");
-    let look = |appliance: &mut Appliance| {
-        let mut cycle = appliance
-            .publisher
-            .begin(Timestamp::now(), appliance.instant);
-        appliance
-            .publisher
-            .complete(&mut cycle, Timestamp::now(), appliance.instant);
-    };
     appliance.instant += Debounce::DEFAULT;
-    look(&mut appliance);
+    appliance.pass();
     appliance.publish_when("when = \"deploy\"");
-    // By now the machine's folder has settled, and the settings haven't.
+    // By now the machine's folder is stable, and the settings aren't.
     appliance.instant += Debounce::DEFAULT;
-    look(&mut appliance);
+    appliance.pass();
     assert_eq!(appliance.outcome(), first);
     appliance.approve(appliance.made());
     assert_eq!(appliance.outcome(), Some(appliance.made()));
 }
 
 #[test]
-fn that_the_appliance_could_not_start_again_with_its_key_is_told_while_it_runs() {
+fn a_key_with_which_the_appliance_could_not_start_again_is_a_problem_while_it_runs() {
     let mut appliance = Appliance::new("when = \"change\"");
     let key = HostKey::read_or_create(&appliance.state).unwrap();
     let pin = |appliance: &Appliance, key: &str| {
@@ -416,16 +411,16 @@ fn that_the_appliance_could_not_start_again_with_its_key_is_told_while_it_runs()
             format!("[server]\naddress = \"x\"\nhost_keys = [\"{key}\"]\n[hosts.kikimora]\n");
         appliance.write(FILE_NAME, &text);
     };
-    let told = |appliance: &mut Appliance| {
-        appliance.look();
+    let problems = |appliance: &mut Appliance| {
+        appliance.reconcile();
         let status = Status::read(&appliance.state, &appliance.runtime, Timestamp::now()).unwrap();
         status.problems.unwrap().concat()
     };
     pin(&appliance, &key.public().authorized_line());
-    assert_eq!(told(&mut appliance), "");
+    assert_eq!(problems(&mut appliance), "");
     let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
     pin(&appliance, other);
-    let problem = told(&mut appliance);
+    let problem = problems(&mut appliance);
     assert!(
         problem.starts_with("fleet.toml: the host key of this /state"),
         "{problem}"
@@ -434,7 +429,7 @@ fn that_the_appliance_could_not_start_again_with_its_key_is_told_while_it_runs()
 
 // Issue 10, line 1.
 #[test]
-fn what_is_added_to_git_by_force_is_published_as_every_command_sees_it() {
+fn a_file_added_to_git_by_force_is_published_as_every_command_sees_it() {
     let mut appliance = Appliance::new("");
     let config = appliance.config.path().to_owned();
     git(&config, &["init", "-q"]);
@@ -449,7 +444,7 @@ fn what_is_added_to_git_by_force_is_published_as_every_command_sees_it() {
     assert_eq!(with, Some(appliance.made()));
     git(&config, &["rm", "-q", "--cached", "hosts/kikimora/a.key"]);
     assert_eq!(appliance.outcome(), without);
-    // It is told, and what is published stays.
+    // It is a problem, and the publication stays.
     git(&config, &["update-index", "--split-index"]);
     assert_eq!(appliance.outcome(), without);
     assert!(appliance.status().error.unwrap().contains(".git/index"));

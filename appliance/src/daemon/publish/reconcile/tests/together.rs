@@ -1,4 +1,4 @@
-//! Machines that share a folder which changes in the midst of a input.
+//! Machines that share a folder, which changes during a pass.
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl Appliance {
         })
     }
 
-    /// What the folder makes now of each.
+    /// The generation of each from the files as they are now.
     fn all_made(&self) -> [Option<GenerationId>; 3] {
         let preview = Preview::make(self.config.path(), &[]).unwrap();
         NAMES.map(|name| {
@@ -38,61 +38,64 @@ impl Appliance {
         })
     }
 
-    /// One input, in the midst of which something is done: everything was looked at, and nothing written. Whether
-    /// something hasn't settled.
-    fn look_while(&mut self, change: impl FnOnce(&Appliance)) -> bool {
+    /// One pass with a change after the scan, before anything is written. Whether something is unstable then.
+    fn pass_with_change(&mut self, change: Option<(&str, &str)>) -> bool {
         self.instant += Debounce::DEFAULT;
-        let now = Timestamp::now();
-        let mut cycle = self.publisher.begin(now, self.instant);
-        let folder = cycle.folder.take().unwrap();
-        let (state, fleet) = (self.state.clone(), self.publisher.fleet().unwrap().clone());
-        let input = PassInput {
-            state: &state,
+        let (now, mut result) = (Timestamp::now(), PassResult::default());
+        let folder = self.reconciler.refresh(now, self.instant, &mut result);
+        let fleet = self.reconciler.fleet().unwrap().clone();
+        let mut pass = Pass {
+            reconciler: &mut self.reconciler,
             fleet: &fleet,
-            folder: &folder,
+            folder: &folder.unwrap(),
             now,
             instant: self.instant,
+            changed: Vec::new(),
+            result: &mut result,
         };
-        let cases = self.publisher.scan(&input);
-        change(self);
-        self.publisher.stage_and_switch(&input, cases).unsettled
+        let scans = pass.scan();
+        if let Some((path, text)) = change {
+            fs::write(self.config.path().join(path), text).unwrap();
+        }
+        pass.publish(scans);
+        result.unstable
     }
 }
 
 #[test]
-fn machines_that_share_a_file_which_changes_in_the_midst_of_a_look_wait_together() {
+fn machines_that_share_a_file_which_changes_during_a_pass_wait_together() {
     let mut appliance = appliance();
-    appliance.look();
+    appliance.reconcile();
     let before = appliance.all();
     assert!(before[0].is_some() && before[1].is_none() && before[2].is_some());
     fs::remove_file(appliance.config.path().join("bento-secrets/new")).unwrap();
     appliance.write("shared/changed.nix", "2");
-    assert!(appliance.look_while(|_| ()), "it hasn't settled");
+    assert!(appliance.pass_with_change(None), "it isn't stable");
     assert_eq!(appliance.all(), before);
     // Only the new machine has to read it: the others have it.
-    assert!(appliance.look_while(|appliance| appliance.write("shared/kept.nix", "2")));
+    assert!(appliance.pass_with_change(Some(("shared/kept.nix", "2"))));
     assert_eq!(appliance.all(), before, "some are ahead");
     for name in NAMES {
         let state = appliance.state.host(&name.parse().unwrap());
         let publications = fs::read_dir(state.publications()).unwrap();
         assert!(publications.count() <= 2, "{name} keeps half a publication");
     }
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(appliance.all(), appliance.all_made());
 }
 
 #[test]
-fn all_machines_get_what_lay_in_their_folder_in_one_look() {
+fn all_machines_get_the_files_of_one_scan() {
     let mut appliance = appliance();
-    appliance.look();
+    appliance.reconcile();
     fs::remove_file(appliance.config.path().join("bento-secrets/new")).unwrap();
     appliance.write("shared/changed.nix", "2");
-    assert!(appliance.look_while(|_| ()), "it hasn't settled");
+    assert!(appliance.pass_with_change(None), "it isn't stable");
     let seen = appliance.all_made();
-    let unsettled = appliance.look_while(|appliance| appliance.write("shared/later.nix", "1"));
-    assert!(!unsettled);
+    let unstable = appliance.pass_with_change(Some(("shared/later.nix", "1")));
+    assert!(!unstable);
     assert_eq!(appliance.all(), seen);
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(appliance.all(), appliance.all_made());
     assert_ne!(appliance.all(), seen);
 }

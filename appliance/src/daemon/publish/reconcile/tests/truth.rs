@@ -301,7 +301,7 @@ fn what_comes_back_after_a_failing_generation_is_pending_until_it_is_told() {
     assert_eq!(same, first);
     assert_eq!(appliance.state(), HostStatus::RebuildPending);
     appliance.built(first, "one", true);
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(
         appliance.state(),
         HostStatus::SyncPending,
@@ -342,19 +342,19 @@ fn what_was_built_here_tells_a_mismatch_and_what_needs_no_rebuild() {
     let (first, number) = appliance.publish("first");
     appliance.state_after(number, &switched(first, "one"));
     appliance.built(first, "another", true);
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(appliance.state(), HostStatus::Mismatch);
     appliance.built(first, "one", true);
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(appliance.state(), HostStatus::UpToDate);
     // A comment, say: another generation, the same system.
     appliance.edit("second");
     appliance.built(appliance.made(), "one", true);
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(appliance.state(), HostStatus::SyncPending);
     appliance.edit("third");
     appliance.built(appliance.made(), "three", true);
-    appliance.look();
+    appliance.reconcile();
     assert_eq!(appliance.state(), HostStatus::RebuildPending);
     // The build of a generation that isn't published says nothing of the one that is.
     appliance.edit("fourth");

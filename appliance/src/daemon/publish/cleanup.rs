@@ -1,0 +1,164 @@
+//! Removal of publications, folders and user ids that aren't needed any more.
+//!
+//! Sessions stay in the publication in which they began, and under the user id that they logged in with. So both are kept
+//! until all sessions have ended that may use them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bento_protocol::HostName;
+
+use super::PassResult;
+use super::accounts::AccountManager;
+use super::removed;
+use crate::backup;
+use crate::daemon::intake::IntakeLoop;
+use crate::problem::Problem;
+use crate::publication::Publications;
+use crate::report::Summary;
+use crate::sshd::Sessions;
+use crate::store::paths::State;
+
+const NOT_REMOVED: &str = "old publications can't be removed";
+
+/// The publications and user ids that wait for the end of sessions.
+pub(super) struct Cleanup {
+    state: State,
+    sessions: Sessions,
+    intake_loop: Arc<IntakeLoop>,
+    /// Superseded publications, with the first session that can't be in them.
+    superseded: BTreeMap<(HostName, u64), u64>,
+    /// User ids of removed machines, with the first session that can't be theirs.
+    removed: BTreeMap<u32, u64>,
+}
+
+impl Cleanup {
+    pub(super) fn new(state: State, sessions: Sessions, intake_loop: Arc<IntakeLoop>) -> Self {
+        Cleanup {
+            state,
+            sessions,
+            intake_loop,
+            superseded: BTreeMap::new(),
+            removed: BTreeMap::new(),
+        }
+    }
+
+    /// Removes everything that is no longer needed. What can't be removed is a problem, and stops nothing else.
+    pub(super) fn run(&mut self, account_manager: &mut AccountManager, result: &mut PassResult) {
+        let problem =
+            |what: &str, error: &io::Error| Problem::of_state(self.state.root(), what, error);
+        let accounts = account_manager.accounts();
+        if let Err(error) = removed::clear(&self.state, |name| accounts.is_kept(name)) {
+            result.problems.push(problem(NOT_REMOVED, &error));
+        }
+        if let Err(error) = backup::clear_leftovers(&self.state) {
+            let what = "the leftovers of an interrupted backup can't be removed";
+            result.problems.push(problem(what, &error));
+        }
+        match folders(&self.state.hosts()) {
+            Ok(folders) => {
+                for folder in folders {
+                    let problem = self.clean_folder(account_manager, &folder);
+                    result.problems.extend(problem.err());
+                }
+            }
+            Err(error) => result.problems.push(problem(NOT_REMOVED, &error)),
+        }
+        match self.release_uids(account_manager) {
+            Ok(all) => result.unstable |= !all,
+            Err(error) => {
+                let what = "the user ids of removed machines can't be released";
+                let problem = Problem::of_state(self.state.root(), what, &error);
+                result.problems.push(problem);
+                result.unstable = true;
+            }
+        }
+    }
+
+    /// Cleans the folder of a machine, which is removed with its account.
+    fn clean_folder(&mut self, accounts: &AccountManager, folder: &Path) -> Result<(), Problem> {
+        let name = folder.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.and_then(|name| name.parse().ok()) else {
+            return Err(Problem::new(
+                folder.display().to_string(),
+                "isn't the appliance's",
+                "move it away; it is left alone",
+            ));
+        };
+        let accounts = accounts.accounts();
+        let cleaned = match accounts.get(&name) {
+            Some(account) => self.remove_superseded(&name, account.uid),
+            None => self.remove_host(&name, folder, accounts.is_kept(&name)),
+        };
+        cleaned.map_err(|error| Problem::of_state(self.state.root(), NOT_REMOVED, &error).of(&name))
+    }
+
+    fn remove_superseded(&mut self, name: &HostName, uid: u32) -> io::Result<()> {
+        let state = self.state.host(name);
+        self.intake_loop.correct_contact(name)?;
+        let publications = Publications::of(&state);
+        let current = publications.current()?;
+        // A number is used again if its publication was never switched to.
+        if let Some(current) = current {
+            self.superseded.remove(&(name.clone(), current));
+        }
+        let mut numbers = publications.numbers()?;
+        numbers.retain(|number| Some(*number) != current);
+        for number in numbers {
+            let key = (name.clone(), number);
+            let next = self.sessions.next_session();
+            let first_outside = *self.superseded.entry(key.clone()).or_insert(next);
+            if self.have_ended(uid, first_outside) {
+                // A report that couldn't be taken in exists only there.
+                self.intake_loop.empty(name, number)?;
+                publications.retire(number)?;
+                self.superseded.remove(&key);
+            }
+        }
+        publications.prune(|| Ok(Summary::read(&state)?.installed()))
+    }
+
+    /// Removes the publications of a removed machine at once: a session of it that is just being ended finds nothing
+    /// there any more. Its reports are kept for as long as it can come back.
+    fn remove_host(&mut self, name: &HostName, folder: &Path, is_kept: bool) -> io::Result<()> {
+        if is_kept {
+            self.intake_loop.hear_out(name);
+            self.intake_loop
+                .while_idle(|| removed::set_aside(&self.state, name))?;
+        } else {
+            self.intake_loop.while_idle(|| fs::remove_dir_all(folder))?;
+        }
+        self.superseded.retain(|(of, _), _| of != name);
+        Ok(())
+    }
+
+    /// Releases the user ids of removed machines whose sessions have ended. Their folders are gone by now. False if some
+    /// remain.
+    fn release_uids(&mut self, account_manager: &mut AccountManager) -> io::Result<bool> {
+        let uids: Vec<_> = account_manager.accounts().leaving().collect();
+        self.removed.retain(|uid, _| uids.contains(uid));
+        let next = self.sessions.next_session();
+        for uid in &uids {
+            self.removed.entry(*uid).or_insert(next);
+        }
+        let removed = self.removed.iter();
+        let ended =
+            removed.filter(|(uid, first_of_others)| self.have_ended(**uid, **first_of_others));
+        let ended: Vec<_> = ended.map(|(uid, _)| *uid).collect();
+        account_manager.release(&ended)?;
+        Ok(ended.len() == uids.len())
+    }
+
+    /// Whether all sessions of an account have ended that began before this one.
+    fn have_ended(&self, uid: u32, session: u64) -> bool {
+        let oldest = self.sessions.oldest_session_of(uid);
+        oldest.is_none_or(|oldest| oldest >= session)
+    }
+}
+
+fn folders(of: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(of)?.map(|entry| Ok(entry?.path())).collect()
+}

@@ -1,0 +1,215 @@
+//! One pass over all machines of the fleet: scan → debounce → plan → stage → switch.
+//!
+//! Each phase makes one product for the next: [`HostScan`], [`HostTree`], [`Plan`], [`Staged`]. A machine leaves the pass
+//! with its [`Outcome`], after any of them.
+
+mod plan;
+mod scan;
+mod stage;
+mod switch;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bento_protocol::{GenerationId, HostName, Manifest, SystemPath};
+use jiff::Timestamp;
+use tracing::info;
+
+use super::PassResult;
+use super::reconcile::Reconciler;
+use crate::daemon::problems::ProblemSource;
+use crate::fleet::{Fleet, Host};
+use crate::generation::ReadError;
+use crate::problem::Problem;
+use crate::publication::Prepared;
+use crate::publication::published::Published;
+use crate::release::{Build, RecordError};
+use crate::scan::{FleetFolder, HostTree};
+use crate::store::paths::HostState;
+
+/// One run of the reconciler over all machines.
+pub(super) struct Pass<'a> {
+    pub(super) reconciler: &'a mut Reconciler,
+    pub(super) fleet: &'a Fleet,
+    pub(super) folder: &'a FleetFolder,
+    pub(super) now: Timestamp,
+    /// The begin of the scan.
+    pub(super) instant: Instant,
+    /// The files that changed between the scan and the last byte read.
+    pub(super) changed: Vec<PathBuf>,
+    pub(super) result: &'a mut PassResult,
+}
+
+/// A machine in a pass.
+pub(super) struct Target<'a> {
+    name: &'a HostName,
+    host: &'a Host,
+    gid: u32,
+    state: HostState,
+    published: Option<Published>,
+    build: Option<Build>,
+    /// The problems of the machine that don't stop its publication.
+    problems: Vec<Problem>,
+}
+
+/// The files that a machine would get, or the problems with them.
+pub(super) struct HostScan {
+    tree: Result<HostTree, Vec<Problem>>,
+    /// The end of its scan.
+    end: Instant,
+}
+
+/// A new generation that a machine may get.
+pub(super) struct Plan {
+    manifest: Manifest,
+    expected_system: Option<SystemPath>,
+    tree: HostTree,
+}
+
+/// A publication that waits for the switch.
+pub(super) struct Staged {
+    publication: Prepared,
+    tree: HostTree,
+}
+
+/// What became of a machine in a pass. Unless it is published, its last publication stays.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// It got a new generation.
+    Published(GenerationId),
+    /// It has the generation that it should have.
+    Current,
+    /// Something changes: this file, where it is known.
+    Unstable(Option<PathBuf>),
+    /// Something is wrong in the fleet folder, or the generation may not be published yet.
+    Refused(Vec<Problem>),
+    /// The state can't be read or written.
+    Failed(Problem),
+}
+
+impl<'a> Pass<'a> {
+    /// Publishes every generation that is new and stable, and may be published.
+    ///
+    /// All machines are scanned before anything is written: machines that share files get them as they were in one scan,
+    /// however long the rest takes.
+    pub(super) fn run(mut self) {
+        let scans = self.scan();
+        self.publish(scans);
+    }
+
+    /// The phases after the scan.
+    pub(super) fn publish(&mut self, scans: Vec<(Target<'a>, HostScan)>) {
+        let trees = self.each(scans, Self::debounce);
+        let plans = self.each(trees, Self::plan);
+        self.forget_digests();
+        // Opened before anything is written: an error of write-back since then is reported to this descriptor, even if
+        // another program asks for it first.
+        let filesystem = File::open(self.reconciler.state.root());
+        let staged = self.each(plans, Self::stage);
+        // A file may have changed after it was staged for the first of the machines that share it.
+        let staged = self.each(staged, Self::confirm);
+        self.switch(staged, filesystem);
+    }
+
+    /// Takes each machine through a phase, and finishes those that don't reach the next one.
+    pub(super) fn each<T, U>(
+        &mut self,
+        machines: Vec<(Target<'a>, T)>,
+        mut phase: impl FnMut(&mut Self, &mut Target<'a>, T) -> Result<U, Outcome>,
+    ) -> Vec<(Target<'a>, U)> {
+        let mut next = Vec::new();
+        for (mut target, product) in machines {
+            match phase(self, &mut target, product) {
+                Ok(product) => next.push((target, product)),
+                Err(outcome) => self.finish(target, outcome),
+            }
+        }
+        next
+    }
+
+    /// Lets a machine wait if one of its files has changed since the scan.
+    fn require_unchanged(&self, tree: &HostTree) -> Result<(), Outcome> {
+        match self.changed.iter().find(|file| tree.holds(file)) {
+            Some(file) => Err(Outcome::Unstable(Some(file.clone()))),
+            None => Ok(()),
+        }
+    }
+
+    /// What becomes of a machine whose files couldn't be read or copied.
+    fn read_failed(&mut self, host: &HostName, error: ReadError) -> Outcome {
+        match error {
+            ReadError::Changed(file) => {
+                self.changed.push(file.clone());
+                Outcome::Unstable(Some(file))
+            }
+            ReadError::Unreadable(problem) => Outcome::Refused(vec![problem.of(host)]),
+            ReadError::Output(error) => Outcome::Failed(self.reconciler.unwritable(&error)),
+        }
+    }
+
+    /// Forgets the digests that this pass didn't use. Unstable trees haven't used theirs yet, and all but their changed
+    /// files are known.
+    fn forget_digests(&mut self) {
+        let digests = &mut self.reconciler.digests;
+        if !self.result.unstable || digests.is_large() {
+            digests.forget_unused();
+        }
+    }
+
+    /// Records what became of a machine.
+    fn finish(&mut self, target: Target<'_>, outcome: Outcome) {
+        let Target {
+            name, mut problems, ..
+        } = target;
+        let hosts = &mut self.reconciler.debounce;
+        let debounce = hosts.entry(name.clone()).or_default();
+        let counters = &self.reconciler.problems.activity;
+        if !matches!(outcome, Outcome::Unstable(_)) {
+            debounce.end_wait();
+        }
+        match outcome {
+            Outcome::Published(generation) => {
+                counters.publications.add(1);
+                info!(host = %name, generation = %generation, "published");
+            }
+            Outcome::Current => {}
+            Outcome::Unstable(file) => {
+                self.result.unstable = true;
+                let Some(problem) = debounce.wait(name, file, self.instant) else {
+                    // Its problems stay as they were.
+                    return;
+                };
+                problems.push(problem);
+            }
+            Outcome::Refused(found) => problems.extend(found),
+            Outcome::Failed(problem) => {
+                counters.failed_publications.add(1);
+                self.result.failed = true;
+                problems.push(problem.of(name));
+            }
+        }
+        self.set_problems(name, problems);
+    }
+
+    fn set_problems(&self, name: &HostName, problems: Vec<Problem>) {
+        let source = ProblemSource::Publication(name.clone());
+        self.reconciler.problems.set(source, problems);
+    }
+}
+
+impl Target<'_> {
+    /// The name by which builds and approvals are recorded: for the account of a former name the present one.
+    fn recorded_name(&self) -> &HostName {
+        self.host.renamed_to.as_ref().unwrap_or(self.name)
+    }
+}
+
+impl From<RecordError> for Outcome {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::BeingWritten(file) => Outcome::Unstable(Some(file)),
+            RecordError::Damaged(problem) => Outcome::Refused(vec![problem]),
+        }
+    }
+}

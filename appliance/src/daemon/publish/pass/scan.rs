@@ -1,0 +1,95 @@
+//! Scan and debounce: the files of each machine, once they are stable.
+
+use std::time::Instant;
+
+use super::{HostScan, Outcome, Pass, Target};
+use crate::problem::Problem;
+use crate::publication::Publications;
+use crate::release::{self, RecordError};
+use crate::scan::{HostTree, Sources};
+
+impl<'a> Pass<'a> {
+    /// Scan: finds all files of each machine, before any is read.
+    pub(in crate::daemon::publish) fn scan(&mut self) -> Vec<(Target<'a>, HostScan)> {
+        let listings = std::mem::take(&mut self.reconciler.listings);
+        let mut sources = Sources::new(self.folder, listings);
+        let targets = self.targets();
+        let scans = self.each(targets, |pass, target, ()| {
+            pass.read_current(target)?;
+            if target.host.paused && target.published.is_some() {
+                return Err(Outcome::Current);
+            }
+            let tree = sources.walk(target.name, target.host);
+            let end = Instant::now().max(pass.instant);
+            Ok(HostScan { tree, end })
+        });
+        self.reconciler.listings = sources.into_listings();
+        scans
+    }
+
+    /// Every machine of the fleet that has an account.
+    fn targets(&mut self) -> Vec<(Target<'a>, ())> {
+        let mut targets = Vec::new();
+        for (name, host) in &self.fleet.hosts {
+            let settings = &self.reconciler.settings;
+            let of_host = |problem: &&Problem| problem.host.as_ref() == Some(name);
+            let problems = settings.problems.iter().filter(of_host).cloned().collect();
+            let Some(account) = self.reconciler.accounts().get(name) else {
+                // The cause is a problem of its account.
+                self.set_problems(name, problems);
+                continue;
+            };
+            let target = Target {
+                name,
+                host,
+                gid: account.uid,
+                state: self.reconciler.state.host(name),
+                published: None,
+                build: None,
+                problems,
+            };
+            targets.push((target, ()));
+        }
+        targets
+    }
+
+    /// Reads what is published for a machine, and what was built. A build of the published generation also says which
+    /// system to expect, whatever the folder holds by now.
+    fn read_current(&self, target: &mut Target<'a>) -> Result<(), Outcome> {
+        let failed = |error| Outcome::Failed(self.reconciler.unwritable(&error));
+        let publications = Publications::of(&target.state);
+        target.published = publications.published().map_err(failed)?;
+        let is_required = self.fleet.publish.require_build;
+        target.build = match release::read(self.folder, target.recorded_name()) {
+            Err(RecordError::Damaged(problem)) if !is_required => {
+                target.problems.push(problem);
+                None
+            }
+            build => build?,
+        };
+        if let (Some(published), Some(build)) = (&target.published, &target.build) {
+            let system = build.comparable.then(|| build.system.clone());
+            if build.generation == published.generation && published.expected_system != system {
+                publications.expect(system).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Debounce: lets stable trees pass.
+    pub(super) fn debounce(
+        &mut self,
+        target: &mut Target<'a>,
+        scan: HostScan,
+    ) -> Result<HostTree, Outcome> {
+        let debounce = self.fleet.publish.debounce.as_duration();
+        let hosts = &mut self.reconciler.debounce;
+        let host = hosts.entry(target.name.clone()).or_default();
+        let (now, begin, end) = (self.now.into(), self.instant, scan.end);
+        match scan.tree {
+            Ok(tree) if host.is_stable(&tree, now, begin, end, debounce) => Ok(tree),
+            Err(problems) if host.is_fault(begin, debounce) => Err(Outcome::Refused(problems)),
+            _ => Err(Outcome::Unstable(None)),
+        }
+    }
+}
