@@ -1,11 +1,11 @@
-//! The appliance of bento: it publishes each machine's configuration to that machine only, takes in their reports,
-//! and tells the administrator the truth about the fleet.
+//! The appliance of bento: it publishes each machine's configuration to that machine only, receives their reports,
+//! and shows the administrator the state of the fleet.
 //!
 //! The modules follow the data: [`fleet`] → [`scan`] (host tree) → [`generation`] → [`publication`] (chroot), then
-//! over the wire, and back: [`report`] → [`status`]. [`sshd`] is the wire's end on this side. Only the
-//! [`daemon`] knows them all.
+//! over SSH, and back: [`report`] → [`status`]. [`sshd`] is the SSH server. Only the [`daemon`] and the
+//! [`cli`] know all of them.
 
-// They panic where nobody reads any more what is printed.
+// They panic on a closed pipe.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod backup;

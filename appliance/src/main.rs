@@ -1,6 +1,6 @@
 //! `bento`: the appliance, and the administrator's command.
 
-// They panic where nobody reads any more what is printed.
+// They panic on a closed pipe.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 use std::io::Write;
@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(code) => code,
-        // Whoever reads only the first lines, as `head` does, has seen what they wanted; but nobody knows what became of
-        // what was to be done.
+        // A reader of only the first lines, such as `head`, is a success; but a command that changes something may have
+        // stopped halfway.
         Err(error) if is_broken_pipe(&error) && command_line.only_shows() => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::FAILURE,
         Err(error) if error.is::<RemoteFailed>() => ExitCode::FAILURE,

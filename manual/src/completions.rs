@@ -1,4 +1,4 @@
-//! What a shell needs in order to complete the commands.
+//! Shell completions.
 
 use std::fs;
 use std::io;
@@ -8,14 +8,14 @@ use clap::Command;
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_complete::{Shell, generate_to};
 
-/// Where each shell looks, below a prefix.
+/// The folder of each shell's completions, below a prefix.
 const FOLDERS: [(Shell, &str); 3] = [
     (Shell::Bash, "share/bash-completion/completions"),
     (Shell::Zsh, "share/zsh/site-functions"),
     (Shell::Fish, "share/fish/vendor_completions.d"),
 ];
 
-/// Writes the completions of a program where shells look for them below a prefix.
+/// Writes the completions of a program to the folders of the shells, below a prefix.
 ///
 /// # Errors
 /// When they can't be written.
@@ -30,14 +30,14 @@ pub fn write(program: Command, prefix: &Path) -> io::Result<()> {
         fs::create_dir_all(&folder)?;
         let written = generate_to(shell, &mut program, &name, &folder)?;
         if shell == Shell::Bash {
-            // bash-completion looks for the bare name of the command.
+            // bash-completion searches for the bare name of the command.
             fs::rename(written, folder.join(&name))?;
         }
     }
     Ok(())
 }
 
-/// Scripts that ask the program itself, which knows the machines of the fleet.
+/// Writes scripts that ask the program itself, which knows the names of the machines.
 fn write_asking(name: &str, prefix: &Path) -> io::Result<()> {
     let shells: [(&dyn EnvCompleter, String); 3] = [
         (&Bash, name.to_owned()),
@@ -54,7 +54,7 @@ fn write_asking(name: &str, prefix: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A command without what its help doesn't show, which clap's scripts would offer all the same.
+/// The command without its hidden arguments and subcommands, which clap's scripts would offer, too.
 fn shown(command: &Command) -> Command {
     let arguments = command
         .get_arguments()
@@ -63,7 +63,7 @@ fn shown(command: &Command) -> Command {
         .get_subcommands()
         .filter(|below| !below.is_hide_set());
     let about = command.get_about().cloned().unwrap_or_default();
-    // clap wants names that live as long as the program, which ends in a moment.
+    // clap needs names with the lifetime of the program, which ends in a moment.
     let name: &'static str = command.get_name().to_owned().leak();
     let version: &'static str = command.get_version().unwrap_or_default().to_owned().leak();
     Command::new(name)

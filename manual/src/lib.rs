@@ -1,5 +1,5 @@
-//! The manual of bento's commands. What a command takes, and what it says of that, is defined once, where the command
-//! is: [`pages`], [`completions`] and the [`mod@reference`] are made from those definitions.
+//! The manual of bento's commands. A command's arguments and help are defined once, in its own file: [`pages`],
+//! [`completions`] and the [`mod@reference`] are generated from those definitions.
 
 pub mod completions;
 pub mod pages;
@@ -7,7 +7,7 @@ pub mod reference;
 
 use clap::{Command, CommandFactory};
 
-/// The programs of bento: what each one's command line takes.
+/// The command lines of bento's programs.
 pub fn programs() -> [Command; 3] {
     [
         bento_appliance::cli::CommandLine::command(),

@@ -1,4 +1,4 @@
-//! Writes bento's manual.
+//! `bento-manual`: writes man pages, completions and the reference.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,15 +8,15 @@ use anyhow::{Context, bail};
 use bento_manual::{completions, pages, programs, reference};
 use clap::Parser;
 
-/// Write the manual of bento's commands, from what defines them
+/// Generate the manual of bento's commands
 #[derive(Debug, Parser)]
 #[command(name = "bento-manual", version)]
 enum CommandLine {
-    /// Write man pages and completions into share/ of a folder
+    /// Write man pages and completions to share/ in a folder
     Install {
         /// The folder, such as /usr/local
         prefix: PathBuf,
-        /// Only of these programs
+        /// Only for these programs
         programs: Vec<String>,
     },
     /// Print docs/reference.md

@@ -12,7 +12,7 @@ use clap::Command;
 use crate::reference::SETTINGS;
 pub use examples::EXAMPLES;
 
-/// Files that a program reads or writes, and what is in them.
+/// Files that a program reads or writes, and their contents.
 const FILES: [(&str, &str, &str); 8] = [
     (
         "bento",
@@ -22,12 +22,12 @@ const FILES: [(&str, &str, &str); 8] = [
     (
         "bento",
         ".bento/",
-        "what was approved and built, beside fleet.toml",
+        "records of approvals and builds, beside fleet.toml",
     ),
     (
         "bento",
         "/state",
-        "in the container: the host key, what is published, reports",
+        "in the container: the host key, publications, reports",
     ),
     ("bento", "/config", "in the container: the fleet folder"),
     (
@@ -43,12 +43,12 @@ const FILES: [(&str, &str, &str); 8] = [
     (
         "bento-client",
         "/var/lib/bento/secrets/",
-        "the machine's secrets, as they lie in bento-secrets",
+        "the machine's secrets, from bento-secrets",
     ),
     (
         "bento-client",
         "/var/lib/bento/",
-        "what is kept between runs, and reports that wait",
+        "records between runs, and reports that wait for delivery",
     ),
 ];
 
@@ -60,13 +60,13 @@ pub fn write(program: Command, prefix: &Path) -> io::Result<()> {
     let folder = prefix.join("share/man/man1");
     fs::create_dir_all(&folder)?;
     let name = program.get_name().to_owned();
-    // The command `help` says the same as the pages.
+    // The pages replace the command `help`.
     let program = program.disable_help_subcommand(true);
     clap_mangen::generate_to(program.clone(), &folder)?;
     append(&program, &name, &name, &folder)
 }
 
-/// Adds what a command line can't say of itself to the pages of a command and of those below it.
+/// Appends examples, states, exit codes, files and variables to the pages of a command and its subcommands.
 fn append(command: &Command, program: &str, page: &str, folder: &Path) -> io::Result<()> {
     let mut file = fs::OpenOptions::new()
         .append(true)
@@ -99,10 +99,10 @@ fn sections(program: &str, page: &str) -> String {
     let codes = match program {
         "bento-client" => rows("## Exit codes"),
         _ => vec![
-            ("0", "done, and nothing is wrong"),
-            ("1", "it failed, or found something wrong"),
+            ("0", "success, and nothing is wrong"),
+            ("1", "a failure, or something is wrong"),
             ("2", "wrong usage"),
-            ("130", "it was interrupted"),
+            ("130", "interrupted"),
         ],
     };
     section(&mut text, "EXIT STATUS", codes);
@@ -133,7 +133,7 @@ fn section<'a>(
     }
 }
 
-/// As roff takes it: a hyphen that can be copied, and nothing that begins a request.
+/// The text escaped for roff: hyphens that can be copied, and no line that begins a request.
 fn escaped(text: &str) -> String {
     let text = text
         .replace('`', "")

@@ -1,4 +1,4 @@
-//! `docs/reference.md`: every command with its options, every setting, and what there is to look up.
+//! `docs/reference.md`: every command with its options, and the settings, states and codes of settings.md.
 
 use std::fmt::Write;
 
@@ -22,7 +22,7 @@ pub fn text() -> String {
     text
 }
 
-/// A command with what it takes, and those below it.
+/// Appends a command with its arguments, and its subcommands.
 fn describe(command: &Command, level: usize, text: &mut String) {
     let path = command.get_bin_name().unwrap_or_else(|| command.get_name());
     let about = command.get_long_about().or_else(|| command.get_about());
@@ -91,7 +91,8 @@ fn item(argument: &Arg) -> String {
     format!(
         "- {}: {}{}",
         names.join(", "),
-        sentence(&help),
+        // Further paragraphs stay in the list.
+        sentence(&help).replace("\n\n", "\n\n  "),
         notes(argument)
     )
 }

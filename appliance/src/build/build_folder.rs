@@ -1,4 +1,4 @@
-//! Lays a machine's configuration before Nix just as its client does.
+//! The folder in which Nix builds: configurations as the client would have them.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -13,22 +13,22 @@ use tempfile::TempDir;
 use crate::generation::{self, ReadError};
 use crate::scan::{FleetFolder, HostTree};
 
-/// A folder that nobody else can read, and that goes with this.
+/// A private temporary folder; removed on drop.
 #[derive(Debug)]
 pub(crate) struct BuildFolder(TempDir);
 
 impl BuildFolder {
-    /// Makes one in the folder for temporary files.
+    /// Creates one in the folder for temporary files.
     ///
     /// # Errors
-    /// When it can't be made, or Nix couldn't name it.
+    /// When it can't be created, or its path can't be part of a flake reference.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let parent = std::env::temp_dir();
         let folder = tempfile::Builder::new()
             .prefix("bento-build-")
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&parent)
-            .with_context(|| format!("can't make a folder in {}", parent.display()))?;
+            .with_context(|| format!("can't create a folder in {}", parent.display()))?;
         let is_plain =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-');
         let plain = folder
@@ -37,33 +37,33 @@ impl BuildFolder {
             .is_some_and(|path| path.starts_with('/') && path.bytes().all(is_plain));
         ensure!(
             plain,
-            "Nix can't be told of a flake in {}: let TMPDIR name a folder whose path has only letters, digits and \
-             / . _ -",
+            "the path {} can't be part of a flake reference: set TMPDIR to a folder whose path has only letters, digits \
+             and / . _ -",
             parent.display()
         );
         Ok(BuildFolder(folder))
     }
 
-    /// A place in it.
+    /// The path of an entry.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Writes the configuration of a tree, without secrets, to a folder of this name; gives what Nix builds.
+    /// Writes the configuration of a tree, without secrets, to a folder of this name; returns the folder for Nix.
     ///
     /// # Errors
-    /// When a file isn't any more what it was when it was looked at, or can't be read or written.
+    /// When a file changed since the scan, or can't be read or written.
     pub(crate) fn write_tree(
         &self,
         name: &str,
         fleet: &FleetFolder,
         tree: &HostTree,
     ) -> anyhow::Result<PathBuf> {
-        // Its name is that of the client's folder: in what isn't a flake, a path in the store may be named after it.
+        // The same name as on the client: without flakes, it can become part of a store path.
         let config = self.path(name).join(Area::Config.folder());
         fs::create_dir_all(&config)
             .and_then(|()| fs::set_permissions(&config, private()))
-            .with_context(|| format!("can't make {}", config.display()))?;
+            .with_context(|| format!("can't create {}", config.display()))?;
         for file in tree.config() {
             write_file(fleet, file, &config.join(file.path.rest()))?;
         }
@@ -101,7 +101,7 @@ fn write_file(
     match read {
         Ok(()) => {}
         Err(ReadError::Changed(_)) => bail!(
-            "{} changed while it was read: wait until nobody writes there, and try again",
+            "{} changed while it was read: try again when nobody writes there",
             file.real.display()
         ),
         Err(ReadError::Unreadable(problem)) => return Err(anyhow!("{problem}")),
@@ -110,8 +110,8 @@ fn write_file(
     normal::settle(target, normal::file_mode(file.stamp.is_executable())).with_context(failed)
 }
 
-/// Gives a folder and all in it what the client gives folders. From the inside out: what is made in a folder moves its
-/// time.
+/// Sets modes and times of a folder and its subfolders as the client does. Subfolders come first, because changes in a
+/// folder change its time.
 fn set_modes(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

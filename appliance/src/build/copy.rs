@@ -1,4 +1,4 @@
-//! Brings systems to other stores.
+//! Copies systems to other stores.
 
 use bento_nix::{Tail, flake_command};
 use bento_protocol::SystemPath;
@@ -10,11 +10,11 @@ use super::ssh::ssh_options;
 use crate::text::sanitise::line_as_is;
 use crate::text::terminal::to_stderr;
 
-/// How many lines of ssh are shown: why it gives up stands in the last ones.
+/// The number of lines of ssh that are shown: the last ones hold the cause.
 const SSH_LINES: usize = 3;
 
-/// Copies systems, with all that they need, to a store, such as `file:///srv/cache` or `ssh://cache`. Why it can't is
-/// said in Nix' words.
+/// Copies systems with their closures to a store, such as `file:///srv/cache` or `ssh://cache`. An error is in Nix'
+/// words.
 pub(super) fn copy(
     systems: &[&SystemPath],
     store: &str,
@@ -35,14 +35,14 @@ pub(super) fn copy(
         Some(_) if interruption.is_requested() => Err("interrupted".to_owned()),
         Some(failed) => {
             let reason = format!("{}{:#}", ssh_error(store, &said), failed);
-            // What comes from the other side may be anything.
+            // The other side may send anything.
             let lines = reason.lines().map(line_as_is);
             Err(lines.collect::<Vec<_>>().join("\n"))
         }
     }
 }
 
-/// What ssh says before Nix says that it can't connect: the reason, of which Nix knows nothing.
+/// The output of ssh before Nix' own error: Nix doesn't know the cause.
 fn ssh_error(store: &str, said: &Tail) -> String {
     if !store.starts_with("ssh") {
         return String::new();
@@ -57,7 +57,7 @@ fn ssh_error(store: &str, said: &Tail) -> String {
         .collect()
 }
 
-/// Copies systems to all stores that the options name; gives those that it can't be copied to, and why.
+/// Copies systems to all stores of the options; returns the stores that failed, with the cause.
 pub(super) fn copy_to_stores(
     systems: &[&SystemPath],
     options: &BuildOptions,

@@ -1,4 +1,4 @@
-//! Ends what was started when somebody wants to stop.
+//! Ends running programs on Ctrl-C, TERM or HUP.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,13 +16,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-/// What ends us, unless whoever started us wants it ignored.
+/// The signals that interrupt, unless they are ignored at the start.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
-/// How long a program may tidy up after TERM before it is killed. Nix ends its builders meanwhile.
-const TIDY: Duration = Duration::from_secs(5);
+/// The time for a program to exit after TERM, before it is killed. Nix ends its builders in it.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
 
-/// Listens, as long as it lives, to whoever wants to stop: Ctrl-C, TERM, or a terminal that was closed. Afterwards they
-/// end this program again.
+/// Handles Ctrl-C, TERM and a closed terminal as long as it lives. Afterwards these signals end this program again.
 #[derive(Debug)]
 pub(crate) struct Interruption {
     children: Arc<Children>,
@@ -30,23 +29,23 @@ pub(crate) struct Interruption {
     listener: Option<JoinHandle<()>>,
 }
 
-/// The programs that run. They stay in our process group, so that one that asks for a passphrase can: a group in the
-/// background is stopped when it reads from the terminal.
+/// The running programs. They stay in our process group, so that they can ask for a passphrase: a background group is
+/// stopped when it reads from the terminal.
 #[derive(Debug, Default)]
 struct Children {
     is_requested: AtomicBool,
-    /// In the order in which they came. A process id may be somebody else's soon; what is open here never is.
+    /// In the order of their start. A process id can be reused; a pidfd stays valid.
     running: Mutex<BTreeMap<usize, OwnedFd>>,
     count: AtomicUsize,
 }
 
 impl Interruption {
-    /// Begins to listen.
+    /// Starts to handle the signals.
     ///
     /// # Errors
     /// When that isn't possible.
     pub(crate) fn watch() -> anyhow::Result<Self> {
-        let mut signals = Signals::new(handled_signals()).context("can't listen to signals")?;
+        let mut signals = Signals::new(handled_signals()).context("can't handle signals")?;
         let handle = signals.handle();
         let children = Arc::new(Children::default());
         let heard = Arc::clone(&children);
@@ -55,7 +54,7 @@ impl Interruption {
                 heard.end();
             }
         });
-        let default_action = default_action().context("can't listen to signals")?;
+        let default_action = default_action().context("can't handle signals")?;
         default_action.store(false, Ordering::SeqCst);
         Ok(Interruption {
             children,
@@ -64,17 +63,17 @@ impl Interruption {
         })
     }
 
-    /// Whether somebody wants to stop.
+    /// Whether an interruption was requested.
     pub(crate) fn is_requested(&self) -> bool {
         self.children.is_requested.load(Ordering::SeqCst)
     }
 
-    /// Stops, as if somebody wanted to.
+    /// Interrupts, as a signal would.
     pub(crate) fn request(&self) {
         self.children.end();
     }
 
-    /// Runs a program to its end and passes each line that it writes to `line`; ends it when somebody wants to stop.
+    /// Runs a program to its end, and passes each line of its output to `line`; an interruption ends it.
     ///
     /// # Errors
     /// When it can't be run.
@@ -99,7 +98,7 @@ impl Drop for Interruption {
     fn drop(&mut self) {
         self.handle.close();
         if let Some(listener) = self.listener.take() {
-            // It panics nowhere, and nothing hangs on it any more.
+            // The thread doesn't panic, and nothing depends on it any more.
             let _ = listener.join();
         }
         if let Ok(default_action) = default_action() {
@@ -113,11 +112,11 @@ impl Children {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds one that hasn't been reaped; gives its number.
+    /// Adds a program that hasn't been reaped; returns its number.
     fn add(&self, child: Pid) -> anyhow::Result<usize> {
         let opened = pidfd_open(child, PidfdFlags::empty()).context("can't watch a program")?;
         let mut running = self.lock();
-        // Whoever wanted to stop before this was there hasn't reached it.
+        // An earlier interruption didn't reach this program.
         if self.is_requested.load(Ordering::SeqCst) {
             send(&opened, Signal::TERM);
         }
@@ -126,7 +125,7 @@ impl Children {
         Ok(number)
     }
 
-    /// Ends all of them: with TERM, and those that don't heed it, or when somebody asks again, with KILL.
+    /// Ends all programs: with TERM, and after a grace time, or at a second request, with KILL.
     fn end(self: &Arc<Self>) {
         if self.is_requested.swap(true, Ordering::SeqCst) {
             return self.send_all(Signal::KILL);
@@ -134,7 +133,7 @@ impl Children {
         self.send_all(Signal::TERM);
         let children = Arc::clone(self);
         thread::spawn(move || {
-            thread::sleep(TIDY);
+            thread::sleep(EXIT_GRACE);
             children.send_all(Signal::KILL);
         });
     }
@@ -149,7 +148,7 @@ fn send(child: &OwnedFd, signal: Signal) {
     let _ = pidfd_send_signal(child, signal);
 }
 
-/// Those that weren't ignored when we began: `nohup` ignores HUP, and a shell script INT for what runs behind it.
+/// The signals that weren't ignored at the start: `nohup` ignores HUP, and a shell script INT for background programs.
 fn handled_signals() -> &'static [i32] {
     static HANDLED: OnceLock<Vec<i32>> = OnceLock::new();
     HANDLED.get_or_init(|| {
@@ -160,14 +159,14 @@ fn handled_signals() -> &'static [i32] {
     })
 }
 
-/// The signals that a process ignores, as proc(5) tells them: a bit each, that of signal 1 the lowest.
+/// The ignored signals from a status file of proc(5): one bit each, signal 1 is the lowest.
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or_default()
 }
 
-/// Whether signals do what they do to any program. What is registered can't be taken back, so it is done once.
+/// The flag for the signals' default action. A registration can't be undone, so it happens once.
 fn default_action() -> io::Result<Arc<AtomicBool>> {
     static DEFAULT_ACTION: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     if let Some(default_action) = DEFAULT_ACTION.get() {

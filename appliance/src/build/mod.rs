@@ -1,6 +1,5 @@
-//! Builds machines' systems with the Nix of this machine, from exactly what would be published for them, as their
-//! clients do: a [`Preview`] says what that is, the plan what of it is built once, the scheduler builds, and the records
-//! keep what came out.
+//! `bento build`: builds the machines' systems with the Nix of this machine, from the files of a [`Preview`], as the
+//! clients do. The plan finds the distinct builds, the scheduler runs them, and the records keep their results.
 
 mod build_folder;
 mod copy;
@@ -36,64 +35,64 @@ pub use ssh::SshTarget;
 use crate::preview::Preview;
 use crate::text::terminal::to_stderr;
 
-/// How to build.
+/// The options of a build.
 #[derive(Debug, Clone)]
 pub struct BuildOptions {
-    /// How many systems at once.
+    /// The number of parallel builds.
     pub jobs: NonZeroUsize,
-    /// Only to look what there is to do; nothing is recorded.
+    /// Only evaluate; nothing is built or recorded.
     pub dry_run: bool,
-    /// Stores to which all that was built is copied, as URLs.
+    /// The stores to copy the systems to, as URLs.
     pub copy_to: Vec<String>,
-    /// Whether all that Nix says goes to standard error.
+    /// Whether the full output of Nix goes to standard error.
     pub verbose: bool,
 }
 
 impl BuildOptions {
-    /// As many at once as there are cores, but not more than four: each evaluation of a NixOS configuration takes one
-    /// to two gigabytes of memory.
+    /// The number of cores, at most four: each evaluation of a NixOS configuration takes one to two gigabytes of
+    /// memory.
     pub fn default_jobs() -> NonZeroUsize {
         const MOST: NonZeroUsize = NonZeroUsize::new(4).expect("four isn't zero");
         std::thread::available_parallelism().map_or(NonZeroUsize::MIN, |cores| cores.min(MOST))
     }
 }
 
-/// What came of one machine.
+/// The outcome for one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildOutcome {
-    /// Its system is in this machine's store, and recorded.
+    /// Its system is in the local store, and recorded.
     Built {
         /// The system.
         system: SystemPath,
-        /// Whether the machine must come to the same.
+        /// Whether the machine must build the same system.
         comparable: bool,
     },
-    /// Its system would be there after this.
+    /// A dry run: the work that a build would be.
     WouldBuild(DryRunCounts),
-    /// It has no system.
+    /// The build failed.
     Failed {
-        /// Why not, in short.
+        /// The cause, in short.
         reason: String,
-        /// Where all is that Nix said of it.
+        /// The file with the full output of Nix.
         log: Option<PathBuf>,
     },
-    /// Somebody wanted to stop before it was there.
+    /// It was interrupted.
     Interrupted,
 }
 
-/// What came of all.
+/// The outcomes for all machines.
 #[derive(Debug, Default)]
 pub struct BuildResults {
-    /// The machines for which something could be published.
+    /// The machines that could be published.
     pub machines: BTreeMap<HostName, BuildOutcome>,
-    /// The stores to which it couldn't be copied, and why.
+    /// The stores that couldn't be copied to, with the cause.
     pub uncopied: Vec<(String, String)>,
-    /// Whether somebody wanted to stop.
+    /// Whether it was interrupted.
     pub is_interrupted: bool,
 }
 
 impl BuildResults {
-    /// Whether all is as it should be.
+    /// Whether everything succeeded.
     pub fn are_good(&self) -> bool {
         let is_good = |outcome: &BuildOutcome| {
             matches!(
@@ -104,7 +103,7 @@ impl BuildResults {
         self.machines.values().all(is_good) && self.uncopied.is_empty() && !self.is_interrupted
     }
 
-    /// The systems that were built, each once.
+    /// The built systems, without duplicates.
     pub fn systems(&self) -> Vec<&SystemPath> {
         let systems = self.machines.values().filter_map(|outcome| match outcome {
             BuildOutcome::Built { system, .. } => Some(system),
@@ -115,22 +114,21 @@ impl BuildResults {
     }
 }
 
-/// Makes sure that there is Nix, for a command that needs it.
+/// Requires Nix for a command.
 ///
 /// # Errors
-/// When there is none.
+/// When `nix` is missing.
 pub fn require_nix(command: &str) -> anyhow::Result<()> {
     ensure!(
         bento_nix::version().is_some(),
-        "`bento {command}` needs Nix, and there is no `nix` in PATH that works: run it on a machine that has it (the \
-         appliance's container has none), or install it. `bento check` needs none"
+        "`bento {command}` needs Nix, but no working `nix` is in PATH: run it on a machine with Nix (the appliance's \
+         container has none), or install it. `bento check` works without Nix"
     );
     Ok(())
 }
 
-/// Builds the systems of all machines for which something would be published, records them in the fleet folder that was
-/// looked at, and shows it on the screen: how it goes on, and of each that failed why. That some failed is no error, but
-/// in the results.
+/// Builds the systems of all machines that would be published, records them in the fleet folder of the preview, and
+/// shows progress and failures on the screen. A failed build isn't an error, but part of the results.
 ///
 /// # Errors
 /// When nothing can be built at all, or the screen can't be written.
@@ -171,7 +169,7 @@ pub fn build(
     Ok(results)
 }
 
-/// Says why machines have no system, once for those that have the same reason.
+/// Prints the failed machines, each cause once.
 fn print_failures(results: &BuildResults, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     let mut reasons: BTreeMap<&str, (Vec<&HostName>, Option<&Path>)> = BTreeMap::new();
     for (name, outcome) in &results.machines {
@@ -183,27 +181,27 @@ fn print_failures(results: &BuildResults, screen: &mut Screen<'_>) -> anyhow::Re
     }
     for (reason, (names, log)) in reasons {
         let what = match names.as_slice() {
-            [name] => format!("{name} has no new system:"),
+            [name] => format!("the build of {name} failed:"),
             names => {
                 let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
-                format!("{} have no new system:", names.join(", "))
+                format!("the builds of {} failed:", names.join(", "))
             }
         };
         screen.print_error(&what, reason)?;
         if let Some(log) = log {
-            screen.print_line(&format!("  All that Nix said: {}", log.display()))?;
+            screen.print_line(&format!("  full output of Nix: {}", log.display()))?;
         }
     }
     Ok(())
 }
 
-/// Which line of the table each machine has.
+/// Each machine's row in the table.
 fn rows(plan: &Plan<'_>) -> BTreeMap<HostName, usize> {
     let names: BTreeSet<_> = plan.jobs.iter().flat_map(Job::names).cloned().collect();
     names.into_iter().zip(0..).collect()
 }
 
-/// Watches the work, and keeps what comes out of it.
+/// Handles the events of the scheduler, and keeps the results.
 struct SystemBuilder<'a, 's, 'o> {
     plan: &'a Plan<'a>,
     records: Records<'a>,
@@ -252,7 +250,7 @@ impl SystemBuilder<'_, '_, '_> {
         Ok(())
     }
 
-    /// Keeps what came of a machine.
+    /// Records the result for a machine, and returns its outcome.
     fn outcome(
         &self,
         job: &Job<'_>,
@@ -266,7 +264,7 @@ impl SystemBuilder<'_, '_, '_> {
         Ok(match result {
             JobResult::Built(system) => {
                 let is_pinned = self.plan.trees[job.tree].is_pinned;
-                // Whoever moves its inputs by itself builds another system of the same generation.
+                // With self_update, the machine builds another system of the same generation.
                 let moves = manifest.policy().terms().self_update;
                 let comparable = is_pinned && !moves && job.terms.nix_args.keep_inputs();
                 self.records

@@ -1,4 +1,4 @@
-//! What is to be built: what several machines share, once.
+//! The plan of a build: systems that machines share are built once.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,34 +8,34 @@ use bento_protocol::{Area, Digest, HostName, Manifest, Terms};
 
 use crate::preview::{HostPreview, Preview};
 
-/// The builds that a preview takes.
+/// The builds for a preview.
 #[derive(Debug, Default)]
 pub(super) struct Plan<'a> {
     /// The distinct configurations.
     pub(super) trees: Vec<Tree<'a>>,
-    /// The distinct systems in them, by the first of their machines.
+    /// The distinct systems in them, in the order of their first machines.
     pub(super) jobs: Vec<Job<'a>>,
 }
 
-/// A configuration, as one or several machines get it.
+/// The configuration of one or several machines.
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
-    /// One of those for which it would be published.
+    /// The preview of one of its machines.
     pub(super) host_preview: &'a HostPreview,
-    /// Whether it is a flake. A flake wins over a configuration.nix.
+    /// Whether it is a flake; a flake.nix takes precedence over a configuration.nix.
     pub(super) is_flake: bool,
-    /// Whether every machine must come to the same system: a flake with its lock file.
+    /// Whether every machine must build the same system: a flake with a lock file.
     pub(super) is_pinned: bool,
 }
 
-/// A system, of one or several machines.
+/// The system of one or several machines.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
-    /// Which of the plan's trees.
+    /// The index of its tree in the plan.
     pub(super) tree: usize,
-    /// What is built of it, and how: the same for all its machines.
+    /// The terms of the build: the same for all its machines.
     pub(super) terms: &'a Terms,
-    /// What would be published for its machines: never empty.
+    /// The manifests of its machines: never empty.
     pub(super) machines: Vec<&'a Manifest>,
 }
 
@@ -52,7 +52,7 @@ impl Job<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// Plans the builds of all machines for which something could be published.
+    /// Plans the builds of all machines that could be published.
     pub(super) fn of(preview: &'a Preview) -> Self {
         let mut plan = Plan::default();
         let mut trees = BTreeMap::new();
@@ -66,7 +66,7 @@ impl<'a> Plan<'a> {
                 });
             let terms = host_preview.manifest.policy().terms();
             let attribute = bento_nix::attribute(host_preview.manifest.host(), terms);
-            // What isn't a flake has one system.
+            // Without a flake there is one system.
             let attribute = plan.trees[tree].is_flake.then_some(attribute);
             match jobs.entry((tree, attribute, terms.nix_args.as_slice())) {
                 Entry::Occupied(job) => {
@@ -98,12 +98,12 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Tells configurations apart by all that Nix sees of them.
+/// A digest of the files that Nix sees, to tell configurations apart.
 fn fingerprint(manifest: &Manifest) -> Digest {
     let mut text = String::new();
     for entry in manifest.files() {
         if entry.path().area() == Area::Config {
-            // Neither a path nor a target has a newline: none with control characters is published.
+            // No path and no target has a newline: paths with control characters aren't published.
             text += &format!("{entry}\n");
         }
     }

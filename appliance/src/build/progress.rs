@@ -1,22 +1,22 @@
-//! What Nix is doing, as its lines tell.
+//! The progress of a build, parsed from Nix' output.
 
 use std::fmt;
 
-/// What is being done for a machine.
+/// The current step of a machine's build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BuildStep {
-    /// Others are built first.
+    /// Other builds run first.
     Waiting,
-    /// Its configuration is laid before Nix, and understood by it.
+    /// Nix evaluates its configuration.
     Evaluating,
-    /// What was built elsewhere comes here.
+    /// Nix fetches a path or a file.
     Fetching(String),
-    /// Something is built.
+    /// Nix builds a derivation.
     Building(String),
 }
 
 impl BuildStep {
-    /// What a line of Nix's output says is being done now; none if it says nothing of that.
+    /// The step that a line of Nix' output announces, if any.
     pub(super) fn of(line: &str) -> Option<Self> {
         let first_path = || line.split('\'').nth(1);
         if line.starts_with("building '") {
@@ -34,7 +34,7 @@ impl BuildStep {
         None
     }
 
-    /// Its name alone.
+    /// The name of the step.
     pub(super) fn phase(&self) -> &'static str {
         match self {
             BuildStep::Waiting => "waiting",
@@ -44,7 +44,7 @@ impl BuildStep {
         }
     }
 
-    /// What it is about, as Nix names it.
+    /// The path or file in Nix' words.
     pub(super) fn subject(&self) -> &str {
         match self {
             BuildStep::Waiting | BuildStep::Evaluating => "",
@@ -59,20 +59,20 @@ fn name(path: &str) -> &str {
     file.split_once('-').map_or(file, |(_, name)| name)
 }
 
-/// How much Nix would do, as it says when it only looks.
+/// The work that Nix announces in a dry run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DryRunCounts {
-    /// How many derivations it would build.
+    /// The number of derivations to build.
     pub to_build: usize,
-    /// How many paths it would fetch.
+    /// The number of paths to fetch.
     pub to_fetch: usize,
 }
 
-/// Adds up the lines of a dry run.
+/// Counts the lines of a dry run.
 #[derive(Debug, Default)]
 pub(super) struct DryRunParser {
     counts: DryRunCounts,
-    /// Whether the paths that follow would be fetched rather than built.
+    /// Whether the next paths would be fetched, not built.
     fetches: bool,
 }
 
@@ -90,7 +90,7 @@ impl DryRunParser {
         }
     }
 
-    /// What it came to.
+    /// The counts so far.
     pub(super) fn counts(&self) -> DryRunCounts {
         self.counts
     }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_nix_tell_what_it_does() {
+    fn steps_are_parsed_from_the_lines_of_nix() {
         let path = "/nix/store/gyy5hdbfx6iiinkm2qfjr669j7xaf00k-linux-6.6";
         for (line, phase, subject) in [
             (format!("building '{path}.drv'..."), "building", "linux-6.6"),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_is_added_up() {
+    fn the_lines_of_a_dry_run_are_counted() {
         let mut count = DryRunParser::default();
         let said = "warning: something\nthese 2 derivations will be built:\n  /nix/store/x-a.drv\n  /nix/store/x-b.drv\n\
                     this path will be fetched (1.00 MiB download, 4.00 MiB unpacked):\n  /nix/store/x-c";

@@ -1,4 +1,4 @@
-//! Brings a system to its machine by hand, for the one time when waiting isn't possible.
+//! `bento build --target`: copies a system to its machine over ssh and activates it, for urgent changes.
 
 use anyhow::{Context, anyhow, bail, ensure};
 use bento_nix::activation::{self, exit_codes};
@@ -13,23 +13,22 @@ use crate::text::sanitise::one_line;
 
 const PROFILE: &str = "/nix/var/nix/profiles/system";
 
-/// What a machine does with a system that it was given.
+/// The activation of a system on its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PushAction {
-    /// Runs it now; the next boot leads back to what it had
+    /// Run it now, but boot the previous system
     Test,
-    /// Runs it now, and boots it from now on
+    /// Run it now, and boot it
     Switch,
-    /// Boots it from now on, and doesn't run it now
+    /// Boot it, but don't run it now
     Boot,
 }
 
-/// Copies a system to a machine and lets it take over there, if `consent` to the question that it is asked is given.
-/// False if it wasn't.
+/// Copies a system to a machine and activates it there, if `confirm` agrees; returns whether it did.
 ///
 /// # Errors
-/// When the machine can't be reached or isn't one that takes systems, and when it doesn't take this one wholly. Each says
-/// what the machine runs and boots now, as far as that is known.
+/// When the machine can't be reached, isn't a NixOS machine, or the activation fails. Each error says what the machine
+/// runs and boots now, as far as that is known.
 pub fn push(
     host: &HostName,
     system: &SystemPath,
@@ -42,10 +41,10 @@ pub fn push(
             .as_str()
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"/+-._?=".contains(&byte)),
-        "{system} is no path of a store"
+        "{system} isn't a store path"
     );
-    let as_it_is = || format!("nothing was brought to {target}, which stays as it is");
-    // Not for longer: whoever is asked must be able to end it all with Ctrl-C.
+    let as_it_is = || format!("nothing was copied to {target}, which is unchanged");
+    // Only for these commands: at the prompt, Ctrl-C must end this program.
     let asked = prepare_question(
         &SshMachine::new(target, &Interruption::watch()?),
         host,
@@ -59,27 +58,25 @@ pub fn push(
     let remote = SshMachine::new(target, &interruption);
     screen.print_line(&format!("Copying {system} to {target}"))?;
     let store = format!("ssh://{target}");
-    copy(&[system], &store, &interruption, &mut |_| {}).map_err(|error| {
-        anyhow!("can't copy {system} to {target}, which stays as it is: {error}")
-    })?;
+    copy(&[system], &store, &interruption, &mut |_| {})
+        .map_err(|error| anyhow!("can't copy {system} to {target}, which is unchanged: {error}"))?;
     if action != PushAction::Boot {
         test(&remote, system, screen)?;
-        screen.print_line(&format!("{target} runs {system} now."))?;
+        screen.print_line(&format!("{target} now runs {system}."))?;
     }
     if action != PushAction::Test {
         let runs = match action {
-            PushAction::Boot => "runs what it ran".to_owned(),
-            _ => format!("runs {system} now"),
+            PushAction::Boot => "still runs the same system".to_owned(),
+            _ => format!("now runs {system}"),
         };
-        boot(&remote, system, screen).with_context(|| {
-            format!("{target} {runs}, and whether it boots {system} isn't sure")
-        })?;
-        screen.print_line(&format!("{target} boots {system} from now on."))?;
+        boot(&remote, system, screen)
+            .with_context(|| format!("{target} {runs}, but it may not boot {system}"))?;
+        screen.print_line(&format!("{target} will boot {system}."))?;
     }
     Ok(true)
 }
 
-/// Looks whether this is a machine that takes systems, and asks whether it should take this one.
+/// Checks that this is a NixOS machine, and returns the question for the user.
 fn prepare_question(
     remote: &SshMachine<'_>,
     host: &HostName,
@@ -90,32 +87,32 @@ fn prepare_question(
     let found = remote.probe()?;
     ensure!(
         found.user == "0",
-        "only root may switch {target}: name it as root@…"
+        "only root can switch {target}: use root@…"
     );
     ensure!(
         !found.runs.is_empty(),
-        "{target} has no /run/current-system: is it a machine with NixOS?"
+        "{target} has no /run/current-system: is it a NixOS machine?"
     );
     ensure!(
         !found.nix_store.is_empty(),
-        "{target} finds no nix-store, with which systems are copied, in the PATH of a command that comes by ssh"
+        "{target} has no nix-store in the PATH of ssh commands, which is needed to copy systems"
     );
     let name = match found.name == host.as_str() {
         true => String::new(),
-        false => format!(", which calls itself {:?},", found.name),
+        false => format!(" (its hostname is {:?})", found.name),
     };
     let what = match action {
         PushAction::Test => "run it now, until the next boot",
-        PushAction::Switch => "run it now, and boot it from now on",
-        PushAction::Boot => "boot it from now on",
+        PushAction::Switch => "run it now, and boot it",
+        PushAction::Boot => "boot it",
     };
     let running = one_line(&found.runs, usize::MAX);
     Ok(format!(
-        "{target}{name} runs {running}.\nBring it {host}'s {system} and let it {what}?"
+        "{target}{name} runs {running}.\nCopy the system of {host}, {system}, and {what}?"
     ))
 }
 
-/// Lets the machine run a system, until it boots.
+/// Activates a system until the next boot.
 fn test(
     remote: &SshMachine<'_>,
     system: &SystemPath,
@@ -123,29 +120,30 @@ fn test(
 ) -> anyhow::Result<()> {
     let target = remote.target();
     let status = remote.switch(system, "test", screen).with_context(|| {
-        format!("whether {target} runs {system} isn't sure; it boots what it booted before")
+        format!("{target} may or may not run {system}; it still boots the previous system")
     })?;
     match status.code() {
         Some(0) => Ok(()),
         Some(exit_codes::SOME_UNITS_FAILED) => bail!(
-            "{target} runs {system}, but some of its units failed; nothing further was done, so that it boots what \
-             it booted before"
+            "{target} runs {system}, but some of its units failed; it still boots the previous system"
         ),
         Some(exit_codes::BUSY) => {
-            bail!("{target} switches already, and stays as it is: try again later")
+            bail!("another switch is running on {target}, which is unchanged: try again later")
         }
         Some(exit_codes::NEEDS_BOOT) => {
-            bail!("{target} can only boot {system}, and stays as it is: use `--action boot`")
+            bail!(
+                "{target} can't switch to {system} without a reboot, and is unchanged: use `--action boot`"
+            )
         }
         _ => bail!(
-            "switch-to-configuration test on {target} {}. What it did until then is done; it boots what it booted \
-             before",
+            "switch-to-configuration test on {target} {}. Its changes up to then remain; {target} still boots the previous \
+             system",
             activation::meaning(status)
         ),
     }
 }
 
-/// Lets the machine boot a system from now on.
+/// Makes a system the one to boot.
 fn boot(
     remote: &SshMachine<'_>,
     system: &SystemPath,
@@ -154,15 +152,15 @@ fn boot(
     let (status, said) = remote.run(&format!("nix-env -p {PROFILE} --set '{system}'"))?;
     ensure!(
         status.success(),
-        "its profile can't be set, so that it boots what it booted before: {}",
+        "can't set its profile, so it still boots the previous system: {}",
         one_line(&said, usize::MAX)
     );
     let status = remote.switch(system, "boot", screen)?;
     match status.code() {
         Some(0) => Ok(()),
         Some(exit_codes::BUSY) => bail!(
-            "it is in the profile, but another switch is under way there, so that the boot loader wasn't told: try \
-             again later"
+            "it is in the profile, but another switch is running there, so the boot loader wasn't updated: try again \
+             later"
         ),
         _ => bail!(
             "it is in the profile, but switch-to-configuration boot {}",

@@ -1,4 +1,4 @@
-//! What is kept of a build in the fleet folder, beside the records that the appliance reads.
+//! The records of builds in the fleet folder: results for the appliance, and links and logs for this machine.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -14,11 +14,11 @@ use crate::release::{self, Build, FOLDER, Record};
 use crate::scan::FleetFolder;
 use crate::store::atomic_file;
 
-/// What lies in [`FOLDER`] and is of no use elsewhere.
-const IGNORED: &str = "# Made by bento build: links into the Nix store of this machine, and what Nix said of builds that \
-                       failed.\n# The other files here belong to the fleet: commit them.\n/systems/\n/logs/\n";
+/// The .gitignore of [`FOLDER`]: links and logs are of no use on another machine.
+const IGNORED: &str = "# Written by bento build: links into the Nix store of this machine, and logs of failed builds.\n# \
+                       Commit the other files here; they belong to the fleet.\n/systems/\n/logs/\n";
 
-/// Where builds are recorded.
+/// The records of a fleet folder.
 #[derive(Debug)]
 pub(super) struct Records<'a> {
     /// The fleet folder.
@@ -28,7 +28,7 @@ pub(super) struct Records<'a> {
 }
 
 impl Records<'_> {
-    /// Records what came out of a machine's generation, and keeps it from being collected as garbage.
+    /// Records the system of a machine's generation, and protects it from garbage collection.
     pub(super) fn record(
         &self,
         manifest: &Manifest,
@@ -55,14 +55,14 @@ impl Records<'_> {
             } == build
         };
         let before = Build::of(self.folder, host).ok().flatten();
-        // That the same came out again is no news for a git checkout.
+        // The same result again must not change a git checkout.
         if before.as_ref().is_some_and(says_the_same) {
             return Ok(());
         }
         build.write(self.path, host).with_context(|| self.failed())
     }
 
-    /// Takes back what is recorded of a machine's generation: its build has failed.
+    /// Removes the record of a machine's generation, after its build failed.
     pub(super) fn remove(&self, manifest: &Manifest) -> anyhow::Result<()> {
         let host = manifest.host();
         let before = Build::of(self.folder, host).ok().flatten();
@@ -73,7 +73,7 @@ impl Records<'_> {
             .with_context(|| self.failed())
     }
 
-    /// Keeps what Nix said of a machine's build; gives the place.
+    /// Keeps the log of a machine's build; returns its path.
     pub(super) fn keep_log(&self, host: &HostName, log: &Path) -> io::Result<PathBuf> {
         self.write_gitignore()?;
         let place = self.log(host);
@@ -86,7 +86,7 @@ impl Records<'_> {
         self.path.join(release::log(host))
     }
 
-    /// Links the system, and tells Nix of the link.
+    /// Creates a link to the system, registered as a root of Nix' garbage collector.
     fn link(
         &self,
         host: &HostName,
@@ -98,7 +98,7 @@ impl Records<'_> {
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| std::path::absolute(&link))
-            .with_context(|| format!("can't make {}", link.display()))?;
+            .with_context(|| format!("can't create {}", link.display()))?;
         let mut command = Command::new("nix-store");
         command
             .args(["--realise", system.as_str(), "--indirect", "--add-root"])
@@ -115,7 +115,7 @@ impl Records<'_> {
         Ok(())
     }
 
-    /// Lets git leave out what is of use on this machine alone.
+    /// Excludes links and logs from git.
     fn write_gitignore(&self) -> io::Result<()> {
         let folder = self.path.join(FOLDER);
         fs::create_dir_all(&folder)?;

@@ -1,4 +1,4 @@
-//! One build: a system of one or several machines.
+//! A build request: one system, of one or several machines.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -16,27 +16,27 @@ use super::plan::{Job, Tree};
 use super::progress::{BuildStep, DryRunCounts, DryRunParser};
 use crate::scan::FleetFolder;
 
-/// What a build, or a look at one, came to.
+/// The result of a build or of a dry run.
 #[derive(Debug)]
 pub(super) enum JobResult {
-    /// There is a system. A link in the bench keeps it from being collected as garbage until the work is over.
+    /// The system. A link in the build folder protects it from garbage collection until all builds are done.
     Built(SystemPath),
-    /// There would be one after this.
+    /// A dry run: the work that a build would be.
     WouldBuild(DryRunCounts),
-    /// Nix said why there is none.
+    /// The build failed.
     Failed {
-        /// What it said, in short.
+        /// The cause, in short.
         reason: String,
-        /// All that it said; none if it wasn't asked.
+        /// The full output of Nix; none if it wasn't run.
         log: Option<PathBuf>,
     },
-    /// It couldn't be tried.
+    /// The build couldn't be started.
     NotTried(String),
-    /// Somebody wanted to stop.
+    /// The build was interrupted.
     Interrupted,
 }
 
-/// Where builds are made.
+/// The surroundings that all build requests share.
 #[derive(Debug)]
 pub(super) struct BuildContext<'a> {
     pub(super) build_folder: &'a BuildFolder,
@@ -45,16 +45,16 @@ pub(super) struct BuildContext<'a> {
     pub(super) interruption: &'a Interruption,
 }
 
-/// What is heard of a build while it goes on.
+/// The receiver of a build's events.
 pub(super) trait EventSink {
-    /// Something else is being done.
+    /// The build is at another step.
     fn step(&mut self, step: BuildStep);
-    /// A line of Nix's output.
+    /// Nix printed a line.
     fn line(&mut self, line: &str);
 }
 
 impl BuildContext<'_> {
-    /// Lays a tree before Nix; gives the folder.
+    /// Writes the files of a tree; returns the folder.
     pub(super) fn write_tree(&self, number: usize, tree: &Tree<'_>) -> Result<PathBuf, String> {
         let name = format!("tree-{number}");
         let written = self
@@ -63,7 +63,7 @@ impl BuildContext<'_> {
         written.map_err(|error| format!("{error:#}"))
     }
 
-    /// Which systems a flake holds, as Nix says; none if it doesn't answer: why not, the build itself says best.
+    /// The systems in a flake, from Nix; none if that fails, because the build itself gives a better error.
     pub(super) fn systems(&self, config: &Path, arguments: &[String]) -> Option<Vec<String>> {
         let mut command = flake_command(&["eval"]);
         command
@@ -76,7 +76,7 @@ impl BuildContext<'_> {
         bento_nix::add_options(&mut command, None, &[arguments]);
         let mut names = None;
         let status = self.interruption.run(command, &mut |line| {
-            // Warnings come on the other output.
+            // Warnings go to stderr.
             if line.starts_with('[') {
                 names = serde_json::from_str(line).ok();
             }
@@ -84,7 +84,7 @@ impl BuildContext<'_> {
         names.filter(|_| status.is_ok_and(|status| status.success()))
     }
 
-    /// Builds.
+    /// Runs the build.
     pub(super) fn build(
         &self,
         number: usize,
@@ -109,7 +109,7 @@ impl BuildContext<'_> {
     ) -> anyhow::Result<JobResult> {
         let link = self.build_folder.path(&format!("system-{number}"));
         let log = self.build_folder.path(&format!("log-{number}"));
-        // Where it lies now says nothing to anybody.
+        // The temporary path would mean nothing to the user.
         let kind = Kind::of(config).map_err(|_| {
             anyhow!("there is neither a flake.nix nor a configuration.nix at the top of its folder")
         })?;
@@ -139,7 +139,7 @@ impl BuildContext<'_> {
     }
 }
 
-/// All that Nix said.
+/// The output of Nix: as a file, its end, and the counts of a dry run.
 struct NixOutput {
     file: BufWriter<File>,
     tail: Tail,
@@ -157,7 +157,7 @@ impl NixOutput {
     }
 
     fn push(&mut self, line: &str) {
-        // A full disk is no reason to stop listening: its end is told in any case.
+        // A full disk must not stop the build: the end of the output is kept in memory.
         let _ = writeln!(self.file, "{line}");
         self.tail.push(line);
         self.counts.add(line);
@@ -175,7 +175,7 @@ impl NixOutput {
             reason: format!("{error:#}"),
             log: Some(log.to_owned()),
         };
-        // The whole of it is a service, no condition.
+        // The full log is optional.
         let _ = self.file.flush();
         if let Some(error) = bento_nix::failure(program, status, &self.tail) {
             return Ok(failed(error));

@@ -1,4 +1,4 @@
-//! Several builds at once.
+//! Runs the builds of a plan in parallel.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,25 +12,25 @@ use super::plan::{Job, Plan};
 use super::progress::BuildStep;
 use super::request::{BuildContext, EventSink, JobResult};
 
-/// How often the time that builds have taken is shown anew.
+/// The interval at which elapsed times are redrawn.
 const TICK: Duration = Duration::from_millis(200);
-/// How many lines may wait to be shown.
+/// The capacity of the queue of events.
 const WAITING_LINES: usize = 64;
 
-/// What happens in the scheduler, about the job of a number.
+/// An event of the scheduler, with the index of the job.
 #[derive(Debug)]
 pub(super) enum BuildEvent {
-    /// Something else is being done.
+    /// The job is at another step.
     StepChanged(usize, BuildStep),
-    /// Nix said a line.
+    /// Nix printed a line.
     Output(usize, String),
-    /// It is over.
+    /// The job is done.
     Finished(usize, Box<JobResult>),
-    /// Some time has passed.
+    /// An interval has passed.
     Tick,
 }
 
-/// Which systems a flake holds, once somebody has asked; none if Nix didn't answer.
+/// The systems in a flake, once they were read; none if Nix failed.
 type FlakeSystems = Arc<OnceLock<Option<Vec<String>>>>;
 
 /// The builds of a plan.
@@ -38,9 +38,9 @@ type FlakeSystems = Arc<OnceLock<Option<Vec<String>>>>;
 pub(super) struct Scheduler<'a> {
     plan: &'a Plan<'a>,
     context: BuildContext<'a>,
-    /// Each tree laid before Nix, when its first job came.
+    /// The folder of each tree, written for its first job.
     configs: Vec<OnceLock<Result<PathBuf, String>>>,
-    /// Which systems a flake holds, asked once for each tree and the arguments with which it is built.
+    /// The systems in each flake, read once for each tree and its build arguments.
     systems: Mutex<BTreeMap<(usize, &'a [String]), FlakeSystems>>,
     next: AtomicUsize,
 }
@@ -56,8 +56,8 @@ impl<'a> Scheduler<'a> {
         }
     }
 
-    /// Makes all builds, and tells `happens` what happens, in the order in which it does. When that fails, the work is
-    /// ended, and the first failure is given.
+    /// Runs all builds, and passes events to `handle` in their order. If `handle` fails, all builds are ended, and its
+    /// first error is returned.
     pub(super) fn run(
         &self,
         handle: &mut dyn FnMut(BuildEvent) -> anyhow::Result<()>,
@@ -94,7 +94,7 @@ impl<'a> Scheduler<'a> {
                 return;
             };
             let result = self.run_job(number, job, sender);
-            // Whoever listens does so until all are through.
+            // The receiver lives until all workers are done.
             let _ = sender.send(BuildEvent::Finished(number, Box::new(result)));
         }
     }
@@ -122,9 +122,9 @@ impl<'a> Scheduler<'a> {
         self.context.build(number, job, config, &mut sink)
     }
 
-    /// What to say if the flake doesn't hold the job's system.
+    /// The error message if the flake doesn't have the job's system.
     fn missing_system(&self, job: &Job<'a>, config: &std::path::Path) -> Option<String> {
-        // What other arguments make of a flake only the build itself can say.
+        // With other arguments, only the build itself can know.
         if !self.plan.trees[job.tree].is_flake || !job.terms.nix_args.keep_inputs() {
             return None;
         }
@@ -145,13 +145,13 @@ impl<'a> Scheduler<'a> {
             names => format!("it has {}", names.join(", ")),
         };
         Some(format!(
-            "the flake has no nixosConfigurations.{attribute}: {there}. Name one of them in fleet.toml, as in `attribute \
-             = \"…\"`, or add this one to flake.nix"
+            "the flake has no nixosConfigurations.{attribute}: {there}. Set `attribute = \"…\"` in fleet.toml to one of them, \
+             or add this one to flake.nix"
         ))
     }
 }
 
-/// Passes on what is heard of one job.
+/// Sends the events of one job.
 struct JobSink<'a> {
     number: usize,
     verbose: bool,

@@ -1,4 +1,4 @@
-//! Shows the work: a live table on a terminal, else a line for each thing that happens.
+//! The progress of builds: a live table on a terminal, otherwise one line for each event.
 
 use std::io::Write;
 use std::time::Instant;
@@ -11,25 +11,25 @@ use super::table::{self, Row, RowState};
 use crate::text::sanitise::is_shown;
 use crate::text::terminal::{Colour, Terminal, legible, paint};
 
-/// Where the work is shown.
+/// The output for the progress of builds.
 pub struct Screen<'a> {
     output: &'a mut dyn Write,
     /// The terminal that `output` is.
     terminal: Option<Terminal>,
-    /// Whether what changes is drawn over what was.
+    /// Whether the table is redrawn in place.
     is_live: bool,
     rows: Vec<Row>,
     began: Vec<Option<Instant>>,
-    /// How many lines the table has now.
+    /// The number of lines of the drawn table.
     drawn: usize,
 }
 
-/// How many lines a window has that doesn't say so.
+/// The height of a window of unknown size.
 const LINES: usize = 24;
 
 impl<'a> Screen<'a> {
-    /// Shows it on this output, which is that terminal, if it is one. With `lines`, lines of another kind go to the
-    /// terminal as well, so that nothing may be drawn over.
+    /// Creates a screen for an output, with its terminal, if it is one. With `lines`, other lines go to the same
+    /// terminal, so nothing is redrawn.
     pub fn new(output: &'a mut dyn Write, terminal: Option<Terminal>, lines: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         Screen {
@@ -42,12 +42,12 @@ impl<'a> Screen<'a> {
         }
     }
 
-    /// The terminal that it is.
+    /// The terminal, if the output is one.
     pub fn terminal(&self) -> Option<Terminal> {
         self.terminal
     }
 
-    /// Begins with these machines, all of which wait.
+    /// Starts with these machines, all waiting.
     pub(super) fn begin<'n>(&mut self, names: impl Iterator<Item = &'n HostName>) {
         self.rows = names
             .map(|name| Row {
@@ -59,7 +59,7 @@ impl<'a> Screen<'a> {
         self.began = vec![None; self.rows.len()];
     }
 
-    /// Something else is being done for these machines.
+    /// Shows the step of these machines.
     pub(super) fn set_step(&mut self, machines: &[usize], step: &BuildStep) -> std::io::Result<()> {
         let now = Instant::now();
         let mut changed = Vec::new();
@@ -82,7 +82,7 @@ impl<'a> Screen<'a> {
         self.output.flush()
     }
 
-    /// It is over for a machine.
+    /// Shows the outcome of a machine.
     pub(super) fn set_outcome(
         &mut self,
         machine: usize,
@@ -117,7 +117,7 @@ impl<'a> Screen<'a> {
         self.output.flush()
     }
 
-    /// Draws the table anew where there is a window: what fits into it, or, at the end, all of it.
+    /// Redraws the table on a terminal: the rows that fit, or, at the end, all.
     pub(super) fn draw(&mut self, is_last: bool) -> std::io::Result<()> {
         let Some(terminal) = self.terminal.filter(|_| self.is_live) else {
             return Ok(());
@@ -133,7 +133,7 @@ impl<'a> Screen<'a> {
             columns,
             ..terminal
         };
-        // One line is the cursor's.
+        // One line is left for the cursor.
         let lines = if is_last {
             usize::MAX
         } else {
@@ -158,7 +158,7 @@ impl<'a> Screen<'a> {
         self.output.flush()
     }
 
-    /// Says what failed, and in full why, with everything that could steer a terminal made harmless.
+    /// Prints an error with its full cause, without control characters.
     ///
     /// # Errors
     /// When it can't be written.
@@ -172,7 +172,7 @@ impl<'a> Screen<'a> {
         Ok(())
     }
 
-    /// Says one line.
+    /// Prints one line.
     ///
     /// # Errors
     /// When it can't be written.
@@ -182,7 +182,7 @@ impl<'a> Screen<'a> {
     }
 }
 
-/// The character, or what stands for it where it could steer a terminal. Columns stay: Nix points at places in them.
+/// The character, or a replacement for a control character. Columns stay the same: Nix marks columns in its errors.
 fn harmless(character: char) -> char {
     match character {
         '\t' => ' ',
@@ -191,7 +191,7 @@ fn harmless(character: char) -> char {
     }
 }
 
-/// The columns and lines of the window as it is now.
+/// The current columns and lines of the window.
 fn window(terminal: Terminal) -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(std::io::stdout());
     let (columns, lines) = size.map_or((0, 0), |size| (size.ws_col.into(), size.ws_row.into()));

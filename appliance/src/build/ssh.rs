@@ -1,4 +1,4 @@
-//! A machine that is reached by ssh.
+//! A machine that is reached over ssh.
 
 use std::fmt;
 use std::process::{Command, ExitStatus};
@@ -12,15 +12,14 @@ use super::interruption::Interruption;
 use super::screen::Screen;
 use crate::text::sanitise::one_line;
 
-/// The exit code of ssh when it fails itself.
+/// The exit code of ssh for its own failures.
 const SSH_FAILED: i32 = 255;
-/// So that a machine that doesn't answer, or doesn't any more, isn't waited for without an end. What NIX_SSHOPTS says
-/// counts before.
+/// Timeouts for a machine that doesn't answer. Options in NIX_SSHOPTS take precedence.
 const SSH_TIMEOUTS: &str =
     "-o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
-/// What comes before is the other side's welcome: a banner, or what a shell says when it starts.
+/// The line before the answer: earlier lines are banners and the output of shell profiles.
 const ANSWER_MARK: &str = "bento-answer:";
-/// What is looked at, each in a line of its own, so that nothing else that is said is taken for it.
+/// The probed values, each with its command, printed as `name=value`.
 const PROBE: [(&str, &str); 4] = [
     ("user", "id -u"),
     ("name", "uname -n"),
@@ -28,7 +27,7 @@ const PROBE: [(&str, &str); 4] = [
     ("nix-store", "command -v nix-store"),
 ];
 
-/// Where ssh finds a machine, such as `root@web.example.org`.
+/// The address of a machine for ssh, such as `root@web.example.org`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTarget(String);
 
@@ -39,7 +38,7 @@ impl FromStr for SshTarget {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"@._-:[]%".contains(&byte);
         match !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_allowed) {
             true => Ok(SshTarget(text.to_owned())),
-            false => Err("name a machine as ssh does, such as root@web.example.org".to_owned()),
+            false => Err("it must be an address for ssh, such as root@web.example.org".to_owned()),
         }
     }
 }
@@ -50,25 +49,25 @@ impl fmt::Display for SshTarget {
     }
 }
 
-/// A machine, and who may end what is asked of it.
+/// A machine, with the interruption that ends its commands.
 pub(super) struct SshMachine<'a> {
     target: &'a SshTarget,
     interruption: &'a Interruption,
 }
 
-/// What a machine says of itself; empty where it has none.
+/// The probed values of a machine; empty if missing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SshProbe {
-    /// The number of the user who may log in.
+    /// The user id of the login.
     pub(super) user: String,
     pub(super) name: String,
-    /// The system that runs.
+    /// The running system.
     pub(super) runs: String,
-    /// Where Nix is.
+    /// The path of nix-store.
     pub(super) nix_store: String,
 }
 
-/// The options of ssh for all connections to a machine, as `nix copy` and nixos-rebuild take them.
+/// The options of ssh for all connections, as in NIX_SSHOPTS.
 pub(super) fn ssh_options() -> String {
     let wanted = std::env::var("NIX_SSHOPTS").unwrap_or_default();
     format!("{wanted} {SSH_TIMEOUTS}")
@@ -86,27 +85,27 @@ impl<'a> SshMachine<'a> {
         self.target
     }
 
-    /// Asks what kind of machine it is.
+    /// Reads the values of [`PROBE`] from the machine.
     ///
     /// # Errors
-    /// When it can't be reached, or doesn't answer as a shell does.
+    /// When it can't be reached, or has no usable shell.
     pub(super) fn probe(&self) -> anyhow::Result<SshProbe> {
         let questions = PROBE.map(|(key, command)| format!("printf '{key}='; {command} || echo"));
         let (status, said) = self.run(&format!("{}; true", questions.join("; ")))?;
         match SshProbe::read(&said) {
             Some(found) if status.success() => Ok(found),
             _ => bail!(
-                "{} doesn't answer as a shell does: {}",
+                "{} has no usable shell for this login: {}",
                 self.target,
                 one_line(&said, usize::MAX)
             ),
         }
     }
 
-    /// Runs the system's switch-to-configuration there, and shows what it says.
+    /// Runs the system's switch-to-configuration there, and prints its output.
     ///
     /// # Errors
-    /// When the connection fails: the switch goes on.
+    /// When the connection fails; the switch continues there.
     pub(super) fn switch(
         &self,
         system: &SystemPath,
@@ -119,7 +118,7 @@ impl<'a> SshMachine<'a> {
             .iter()
             .map(|word| format!("'{word}'"))
             .collect();
-        // systemd is asked for the end, because the switch may restart the bus by which systemd-run would wait for it.
+        // Polls systemd for the end, because the switch may restart the bus that `systemd-run --wait` needs.
         let command = format!(
             "systemd-run {} '{system}/bin/switch-to-configuration' {action} || exit; show() {{ systemctl show \
              --property=\"$1\" --value '{unit}'; }}; until case $(show SubState) in exited|failed|dead) ;; *) false ;; \
@@ -129,8 +128,8 @@ impl<'a> SshMachine<'a> {
         );
         let (status, said) = self.run(&command).with_context(|| {
             format!(
-                "nobody waits any more for switch-to-configuration {action} on {target}, which goes on there if it \
-                 had begun: `journalctl --unit={unit}` shows it, and {system} is there, so that it can be brought again"
+                "lost the connection during switch-to-configuration {action} on {target}; if it had started, it continues \
+                 there: see `journalctl --unit={unit}`. {system} is already copied, so you can run this again"
             )
         })?;
         let log = self.run(&format!(
@@ -143,7 +142,7 @@ impl<'a> SshMachine<'a> {
         Ok(status)
     }
 
-    /// Runs a line of shell there; gives what it says.
+    /// Runs a shell command there; returns its status and output.
     ///
     /// # Errors
     /// When ssh can't be run, or the connection fails.
@@ -152,7 +151,7 @@ impl<'a> SshMachine<'a> {
         command.args(ssh_options().split_whitespace());
         command.arg(self.target.to_string());
         command.arg(format!("echo; echo {ANSWER_MARK}; {line}"));
-        // Not all of it, if there is no end to what it says.
+        // Only the end of an endless output.
         let mut said = Tail::default();
         let status = self.interruption.run(command, &mut |line| match line {
             ANSWER_MARK => said = Tail::default(),
@@ -195,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_no_option_and_no_command() {
+    fn a_target_is_neither_an_option_nor_a_command() {
         for good in ["web", "root@web.example.org", "root@[fe80::1%eth0]"] {
             assert!(good.parse::<SshTarget>().is_ok(), "{good}");
         }
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_machine_says_besides_is_no_answer() {
+    fn other_output_of_a_machine_is_no_answer() {
         let found = SshProbe {
             user: "0".to_owned(),
             name: "web".to_owned(),

@@ -1,4 +1,4 @@
-//! What is being done for each machine, as a table.
+//! The table of builds: one row for each machine.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use crate::status::table::cut;
 use crate::text::sanitise::one_line;
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// A machine.
+/// The row of a machine.
 #[derive(Debug)]
 pub(super) struct Row {
     /// Its name.
     pub(super) name: String,
-    /// How it stands with it.
+    /// Its state.
     pub(super) state: RowState,
-    /// How long it has taken; none while it waits.
+    /// The elapsed time; none while it waits.
     pub(super) took: Option<Duration>,
 }
 
-/// How it stands with a machine.
+/// The state of a machine's build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RowState {
-    /// It is being worked on, or waits for that.
+    /// Running or waiting.
     Active(BuildStep),
-    /// Its system is there, at this path.
+    /// Built, with the path of the system.
     Built(String),
-    /// Its system would be there after this.
+    /// Evaluated in a dry run.
     WouldBuild(DryRunCounts),
-    /// There is no system, for this reason.
+    /// Failed, with the cause.
     Failed(String),
-    /// Somebody wanted to stop.
+    /// Interrupted.
     Interrupted,
 }
 
-/// Between columns.
+/// The gap between columns.
 const GAP: &str = "  ";
 /// The longest phase.
 const PHASE: usize = "interrupted".len();
-/// A detail isn't shown in fewer characters than this.
+/// The least width for a detail.
 const SHORTEST_DETAIL: usize = 8;
 
 impl RowState {
@@ -71,7 +71,7 @@ impl RowState {
         }
     }
 
-    /// What is looked at first where not all fits.
+    /// The order in which rows are kept if not all fit; the lowest first.
     fn display_order(&self) -> u8 {
         match self {
             RowState::Active(BuildStep::Waiting) => 2,
@@ -82,7 +82,7 @@ impl RowState {
     }
 }
 
-/// The lines of the table, as many as fit into so many lines. None is longer than the terminal is wide.
+/// The rows of the table that fit into a number of lines. No line is wider than the terminal.
 pub(super) fn render(rows: &[Row], lines: usize, terminal: Terminal) -> Vec<String> {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     if rows.len() <= lines {
@@ -100,7 +100,7 @@ pub(super) fn render(rows: &[Row], lines: usize, terminal: Terminal) -> Vec<Stri
     text
 }
 
-/// The rows that don't fit, counted.
+/// The counts of the hidden rows.
 fn rest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     let mut all = 0;
@@ -127,7 +127,7 @@ fn line(row: &Row, width: usize, terminal: Terminal) -> String {
     let head = format!("{symbol} {:width$}{GAP}", row.name);
     let phase = format!("{:PHASE$}", row.state.phase());
     let time = format!("{GAP}{took:>7}{GAP}");
-    // The last column stays empty: a terminal may go to the next line when it is written to.
+    // The last column stays empty, because writing to it makes some terminals wrap.
     let columns = terminal.columns.saturating_sub(1);
     let taken = width + 2 + GAP.len() + PHASE + 7 + 2 * GAP.len();
     if taken > columns {
@@ -144,7 +144,7 @@ fn line(row: &Row, width: usize, terminal: Terminal) -> String {
     format!("{head}{phase}{time}{detail}").trim_end().to_owned()
 }
 
-/// A time as a person says it, at most seven characters long below a hundred hours.
+/// A time for people, at most seven characters below a hundred hours.
 pub(super) fn elapsed(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn each_machine_has_its_phase_its_time_and_what_it_is_about() {
+    fn each_machine_has_its_phase_its_time_and_a_detail() {
         assert_eq!(
             render(&rows()[..3], 3, terminal(80)),
             [
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_counted_and_who_waits_or_is_done_goes_first() {
+    fn rows_that_do_not_fit_are_counted_and_waiting_or_done_ones_go_first() {
         let lines = render(&rows(), 3, terminal(80));
         assert!(
             lines[0].contains("bee") && lines[1].contains("failed"),

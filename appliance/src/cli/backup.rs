@@ -1,4 +1,4 @@
-//! `bento backup`: one archive of everything that the appliance keeps.
+//! `bento backup`: writes the appliance's state to one archive.
 
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
@@ -12,13 +12,13 @@ use super::remote::{Appliance, ApplianceOption, Remote};
 use crate::backup::{self, StateSnapshot};
 use crate::store::atomic_file;
 
-/// Write one archive of everything that the appliance keeps, also while it runs
+/// Write the appliance's state to one archive, also while the appliance runs
 ///
-/// It holds the host key, what is published for each machine, secrets included, the reports, and who is enrolled, all as it
-/// was in one moment: keep it as you keep the secrets. `bento restore` takes it.
+/// The archive holds the host key, the published generations with their secrets, the reports and the accounts of the
+/// machines, all from the same moment. Protect it like the secrets. `bento restore` reads it.
 #[derive(Debug, Args)]
 pub struct BackupCommand {
-    /// Where to write it; - is standard output
+    /// The file to write; - is standard output
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub struct BackupCommand {
 }
 
 impl BackupCommand {
-    /// Writes the archive, to a file in one step.
+    /// Writes the archive; a file is replaced atomically.
     ///
     /// # Errors
     /// When there is no appliance, or something can't be read or written.
@@ -35,12 +35,12 @@ impl BackupCommand {
         if self.file == Path::new("-") {
             ensure!(
                 !std::io::stdout().is_terminal(),
-                "an archive is nothing for a terminal: name a file, or write > FILE after the command"
+                "can't write an archive to a terminal: name a file, or redirect with > FILE"
             );
             return write(&appliance, output);
         }
         write_file(&appliance, &self.file)
-            .with_context(|| format!("{} can't be written", self.file.display()))
+            .with_context(|| format!("can't write {}", self.file.display()))
     }
 }
 
@@ -54,7 +54,7 @@ fn write_file(appliance: &Appliance, path: &Path) -> Result<()> {
         Ok(file.sync_all()?)
     };
     write_aside().inspect_err(|_: &anyhow::Error| {
-        // Half an archive is none, and what is wrong is told.
+        // A partial archive is useless; the first error is returned.
         let _ = fs::remove_file(&aside);
     })?;
     Ok(atomic_file::rename(&aside, path)?)
@@ -69,7 +69,7 @@ fn write(appliance: &Appliance, output: &mut dyn Write) -> Result<()> {
     }
 }
 
-/// What the appliance elsewhere writes, as it comes.
+/// Copies the archive of a remote appliance.
 fn relay(remote: &Remote, output: &mut dyn Write) -> Result<()> {
     remote.copy(["backup"], output)
 }

@@ -1,4 +1,4 @@
-//! `bento build`: what would be published, as systems.
+//! `bento build`: builds the systems that would be published.
 
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -19,31 +19,31 @@ use crate::preview::Preview;
 use crate::problem::{Problem, lines};
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// Build each machine's system from exactly what would be published for it, with the Nix of this machine
+/// Build the machines' systems with the Nix of this machine, from the files that would be published
 #[derive(Debug, Args)]
 pub struct BuildCommand {
-    /// Only these machines
+    /// Build only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
-    /// Only evaluate, and say what there is to build and to fetch
+    /// Only evaluate, and print what would be built and fetched
     #[arg(long, conflicts_with = "copy_to")]
     dry_run: bool,
-    /// How many systems to build at once [default: the number of cores, at most 4]
+    /// The number of systems to build in parallel [default: the number of cores, at most 4]
     #[arg(long, short, value_name = "N")]
     jobs: Option<NonZeroUsize>,
-    /// Copy what was built to this store as well, such as file:///srv/cache or ssh://cache; may be repeated
+    /// Copy the built systems to this store, too, such as file:///srv/cache or ssh://cache; can be repeated
     #[arg(long, value_name = "STORE")]
     copy_to: Vec<String>,
-    /// Print all that Nix says
+    /// Print the full output of Nix
     #[arg(long, short = 'L', short_alias = 'v')]
     verbose: bool,
-    /// Print JSON when all is done; how it goes on goes to standard error
+    /// Print the result as JSON; progress goes to standard error
     #[arg(long)]
     json: bool,
-    /// Bring the one machine's system to it over ssh, as in root@web.example.org, for when waiting isn't possible
+    /// Copy the system of one machine to it over ssh and activate it, for urgent changes, such as root@web.example.org
     #[arg(long, value_name = "HOST", conflicts_with_all = ["dry_run", "json"])]
     target: Option<SshTarget>,
-    /// What it does with it there
+    /// The activation on the target
     #[arg(long, value_enum, requires = "target", default_value_t = PushAction::Test)]
     action: PushAction,
     #[command(flatten)]
@@ -52,18 +52,18 @@ pub struct BuildCommand {
     folder: FleetFolderOption,
 }
 
-/// The exit code of what Ctrl-C ended, as a shell gives it.
+/// The exit code after Ctrl-C, as in a shell.
 pub(super) const INTERRUPTED: u8 = 130;
 
 impl BuildCommand {
-    /// Builds.
+    /// Builds the systems.
     ///
     /// # Errors
-    /// When there is no fleet, no machine of a given name, or no Nix. That some systems can't be built is no error, but
-    /// told and in the exit code.
+    /// When there is no fleet, no machine of a given name, or no Nix. Failed builds aren't errors: they are printed,
+    /// and change the exit code.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         if self.target.is_some() && self.names.len() != 1 {
-            bail!("--target brings one machine its system: name that machine, and no other");
+            bail!("--target needs exactly one machine name");
         }
         let fleet = self.folder.find()?;
         let preview = Preview::make(&fleet, &self.names)?;
@@ -90,7 +90,7 @@ impl BuildCommand {
         if let (Some(target), true) = (&self.target, is_good)
             && !self.push(target, &results, &mut screen)?
         {
-            screen.print_line("Nothing was brought there.")?;
+            screen.print_line("Nothing was copied.")?;
             return Ok(ExitCode::FAILURE);
         }
         if self.json {
@@ -108,7 +108,7 @@ impl BuildCommand {
 }
 
 impl BuildCommand {
-    /// Brings the one machine its system, if that is wanted.
+    /// Pushes the system of the one machine, if the user agrees.
     fn push(
         &self,
         target: &SshTarget,
@@ -130,7 +130,7 @@ impl BuildCommand {
     }
 }
 
-/// What came of all, in one line.
+/// The counts of all outcomes, in one line.
 fn summary(preview: &Preview, results: &BuildResults) -> String {
     let count =
         |is: fn(&BuildOutcome) -> bool| results.machines.values().filter(|it| is(it)).count();
@@ -159,13 +159,13 @@ fn summary(preview: &Preview, results: &BuildResults) -> String {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     match counts.as_slice() {
-        [] if preview.fleet.is_some() => "The fleet has no machine: nothing to build.".to_owned(),
+        [] if preview.fleet.is_some() => "Nothing to build: the fleet has no machines.".to_owned(),
         [] => "Nothing was built.".to_owned(),
         counts => format!("{}.", counts.join(", ")),
     }
 }
 
-/// What came of all, for a program.
+/// The document of `bento build --json`.
 #[derive(Debug, Serialize)]
 struct BuildDocument<'a> {
     format: bento_protocol::Format,
@@ -174,11 +174,11 @@ struct BuildDocument<'a> {
     problems: &'a [Problem],
 }
 
-/// What came of one machine.
+/// The outcome of one machine.
 #[derive(Debug, Serialize)]
 struct BuiltHost<'a> {
     name: &'a HostName,
-    /// None where a problem stops its publication.
+    /// None if a problem prevents its publication.
     generation: Option<GenerationId>,
     /// `built`, `evaluated`, `failed`, `interrupted` or `unpublishable`.
     outcome: &'static str,
@@ -190,7 +190,7 @@ struct BuiltHost<'a> {
     log: Option<&'a PathBuf>,
 }
 
-/// A store to which nothing was copied.
+/// A store that couldn't be copied to.
 #[derive(Debug, Serialize)]
 struct FailedCopy<'a> {
     store: &'a str,

@@ -16,28 +16,28 @@ use crate::preview::change::FleetChanges;
 use crate::problem::Problem;
 use document::{CheckDocument, Detail};
 
-/// Find everything that the appliance would find wrong with the fleet, without Nix and without publishing
+/// Check the fleet for errors, without Nix and without publishing
 ///
-/// Also said are: what would be published, what would be different for whom, what machines see of each other, and, as
-/// warnings, what would fail or surprise once it is published. The exit code is 1 if anything is wrong; warnings don't
-/// count unless --strict is given.
+/// Also prints a preview: new generations, affected machines, files that machines share, and warnings about files that
+/// are likely to fail or to surprise after they are published. The exit code is 1 if there are errors, or, with
+/// --strict, warnings.
 #[derive(Debug, Args)]
 pub struct CheckCommand {
-    /// Only these machines
+    /// Check only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
     #[command(flatten)]
     appliance: ApplianceOption,
-    /// Don't ask the appliance what it publishes now
+    /// Don't ask the appliance for the published generations
     #[arg(long)]
     offline: bool,
-    /// Also name the files that would be different
+    /// Also list the files that would change
     #[arg(long, short, conflicts_with = "quiet")]
     verbose: bool,
-    /// Print only errors and warnings, and nothing if there are none
+    /// Print only errors and warnings
     #[arg(long, short)]
     quiet: bool,
-    /// Take warnings for errors
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
     /// Print JSON
@@ -46,7 +46,7 @@ pub struct CheckCommand {
 }
 
 impl CheckCommand {
-    /// Checks the fleet. True when nothing is wrong.
+    /// Checks the fleet; returns whether it passes.
     ///
     /// # Errors
     /// When there is no fleet, or no machine of a given name.
@@ -79,7 +79,7 @@ impl CheckCommand {
         let (changes, unasked) = match self.changes(&preview) {
             None => (None, None),
             Some(Ok(changes)) => {
-                // As long as the file has faults, nobody is removed.
+                // While the file has errors, no machine is removed.
                 let is_faulty = |problem: &Problem| problem.place.starts_with(FILE_NAME);
                 if !preview.problems.iter().any(is_faulty) {
                     warnings.extend(changes.gone.iter().map(removal));
@@ -98,7 +98,7 @@ impl CheckCommand {
         ))
     }
 
-    /// What would be different for whom; none if that isn't asked.
+    /// The changes to the published generations; none if the appliance isn't asked.
     fn changes(&self, preview: &Preview) -> Option<anyhow::Result<FleetChanges>> {
         let server = preview.fleet.as_ref().map(|fleet| &fleet.server)?;
         if self.offline || (server.admin.is_empty() && !self.appliance.is_here()) {
@@ -109,7 +109,7 @@ impl CheckCommand {
     }
 }
 
-/// Prints what would be published of a fleet, and what is wrong with it, without asking an appliance.
+/// Prints the preview and the problems of a fleet, without asking an appliance.
 ///
 /// # Errors
 /// When there is no fleet.
@@ -123,12 +123,10 @@ pub(super) fn preview(folder: &Path, output: &mut dyn Write) -> anyhow::Result<(
     Ok(document.print(Detail::Machines, output)?)
 }
 
-/// That a machine would be removed, which may be a slip.
+/// A warning that a machine would be removed, perhaps by mistake.
 fn removal(name: &HostName) -> Problem {
-    let what =
-        "isn't there any more: its account and its generation go at once, its reports in a week";
-    let advice =
-        "if it has another name now, say renamed_from there, or let `bento host rename` do that";
+    let what = "would be removed: its account and its generation at once, its reports after a week";
+    let advice = "if it was renamed, add renamed_from, or use `bento host rename`";
     Problem::new(FILE_NAME, what, advice).of(name)
 }
 

@@ -1,4 +1,4 @@
-//! What a shell offers where a machine is to be named.
+//! Shell completion of machine names.
 
 use std::ffi::OsStr;
 
@@ -7,7 +7,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use super::fleet_folder::{FleetFolderOption, read_settings};
 use crate::fleet;
 
-/// Offers the machines of the fleet in which somebody stands, or which `BENTO_DIR` names; none where there is none.
+/// Completes the machines of the fleet in the current folder or in `BENTO_DIR`, if there is one.
 pub(super) fn machines() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let begun = current.to_string_lossy();

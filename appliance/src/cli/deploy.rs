@@ -23,16 +23,16 @@ use crate::text::terminal::{Colour, Terminal, paint};
 
 mod changes;
 
-/// Approve what the fleet folder holds, after a check, a build and a look at what changes for whom
+/// Check and build the changes of the fleet folder, show them, and approve them
 #[derive(Debug, Args)]
 pub struct DeployCommand {
-    /// Only these machines
+    /// Deploy only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
-    /// Build nothing
+    /// Don't build
     #[arg(long)]
     no_build: bool,
-    /// Only show what would change: build nothing, approve nothing
+    /// Only show the changes; don't build, don't approve
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -41,24 +41,24 @@ pub struct DeployCommand {
     appliance: ApplianceOption,
 }
 
-/// A deployment under way: what is left of it, and how it went so far.
+/// A running deployment.
 struct Deployment<'a> {
     folder: &'a Path,
     fleet: Fleet,
     preview: Preview,
-    /// What changes for the machines that are still to be deployed.
+    /// The changes of the machines that are still to be deployed.
     changes: Vec<DeployChange>,
-    /// Whether all went well for every machine.
+    /// Whether everything has succeeded so far.
     is_good: bool,
     output: &'a mut dyn Write,
 }
 
 impl DeployCommand {
-    /// Deploys. True when nothing is wrong.
+    /// Deploys; returns whether everything succeeded.
     ///
     /// # Errors
-    /// When there is no fleet, or no machine of a given name; when nobody can answer the question; or when the fleet
-    /// folder changes meanwhile or can't be written.
+    /// When there is no fleet, or no machine of a given name; when no terminal is there for the prompt; or when the
+    /// fleet folder changes in the meantime or can't be written.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<bool> {
         let folder = self.appliance.folder()?;
         let preview = Preview::make(&folder, &self.names)?;
@@ -74,7 +74,7 @@ impl DeployCommand {
         };
         let fleet = preview.fleet.clone().filter(|fleet| !of_fleet(fleet));
         let Some(fleet) = fleet else {
-            writeln!(output, "Nothing is approved before that is mended.")?;
+            writeln!(output, "Nothing was approved: correct the errors first.")?;
             return Ok(false);
         };
         let mut deployment = Deployment {
@@ -92,27 +92,27 @@ impl DeployCommand {
     fn deploy(&self, deployment: &mut Deployment<'_>) -> anyhow::Result<()> {
         deployment.compare(&self.appliance)?;
         if deployment.changes.is_empty() {
-            writeln!(deployment.output, "Nothing to do: nothing changes.")?;
+            writeln!(deployment.output, "Nothing to do: no changes.")?;
             return Ok(());
         }
         deployment.warn()?;
         if deployment.changes.is_empty() {
             writeln!(
                 deployment.output,
-                "Nothing is approved before that is mended."
+                "Nothing was approved: correct the errors first."
             )?;
             return Ok(());
         }
         if !self.dry_run {
             let asks = deployment.fleet.publish.when == When::Deploy;
             if asks && !deployment.unapproved().is_empty() {
-                // Rather than after an hour of builds.
+                // Now, not after an hour of builds.
                 self.confirm.require_terminal()?;
             }
             deployment.build(self.no_build)?;
             deployment.remove_unbuilt()?;
             if deployment.changes.is_empty() {
-                writeln!(deployment.output, "Nothing is approved.")?;
+                writeln!(deployment.output, "Nothing was approved.")?;
                 return Ok(());
             }
         }
@@ -126,10 +126,10 @@ impl DeployCommand {
             let machines = changes::machines(new.len());
             writeln!(
                 deployment.output,
-                "Nothing is approved in a dry run; it would be for {machines}."
+                "Dry run: nothing was approved; it would be for {machines}."
             )?;
         } else if new.is_empty() {
-            writeln!(deployment.output, "All of it is approved already. {NEXT}")?;
+            writeln!(deployment.output, "Already approved. {NEXT}")?;
         } else if self.confirm.ask(&format!(
             "Approve this for {}?",
             changes::machines(new.len())
@@ -137,21 +137,21 @@ impl DeployCommand {
             deployment.require_same()?;
             deployment.approve(&new)?;
         } else {
-            writeln!(deployment.output, "Nothing is approved.")?;
+            writeln!(deployment.output, "Nothing was approved.")?;
         }
         Ok(())
     }
 }
 
-/// What becomes of an approval.
-const NEXT: &str = "The appliance publishes it as soon as it sees .bento: where its fleet folder is another checkout, \
-                    commit .bento and push it.";
+/// The next step after an approval.
+const NEXT: &str = "The appliance publishes it when the approval in .bento reaches its fleet folder: if that is another \
+                    checkout, commit and push .bento.";
 
-/// How many warnings are told: who deploys has other things to read.
+/// The most warnings that are printed.
 const WARNINGS: usize = 10;
 
 impl Deployment<'_> {
-    /// Finds what changes: from what the appliance publishes, or where it can't be asked from what was recorded last.
+    /// Finds the changes: to the published generations, or, if the appliance can't be asked, to the recorded ones.
     fn compare(&mut self, appliance: &ApplianceOption) -> anyhow::Result<()> {
         let changes = appliance
             .find()
@@ -169,7 +169,7 @@ impl Deployment<'_> {
                 };
                 writeln!(
                     self.output,
-                    "What is published isn't known here, so this compares with what was {recorded} last: {error:#}"
+                    "Can't ask the appliance for the published generations, so this compares with the last {recorded} ones: {error:#}"
                 )?;
                 self.recorded()
             }
@@ -177,8 +177,7 @@ impl Deployment<'_> {
         Ok(())
     }
 
-    /// Tells what will fail once it is published, or surprise, of the machines that are to be deployed: before an hour of
-    /// builds.
+    /// Prints errors and warnings about the machines to deploy, before an hour of builds.
     fn warn(&mut self) -> anyhow::Result<()> {
         let changes = &self.changes;
         let is_deployed = |name: &HostName| changes.iter().any(|change| change.machine() == name);
@@ -201,10 +200,7 @@ impl Deployment<'_> {
             writeln!(self.output, "{mark} {line}")?;
         }
         if let Some(more @ 1..) = warnings.len().checked_sub(WARNINGS) {
-            writeln!(
-                self.output,
-                "{mark} {more} more: `bento check` shows them all"
-            )?;
+            writeln!(self.output, "{mark} {more} more: run `bento check` for all")?;
         }
         Ok(())
     }
@@ -228,7 +224,7 @@ impl Deployment<'_> {
             .collect()
     }
 
-    /// The generation that is approved for a machine. A record that can't be read is written anew.
+    /// The approved generation of a machine. An unreadable record is replaced later.
     fn approved(&self, machine: &HostName) -> Option<GenerationId> {
         let approval = Approval::of(&self.preview.folder, machine).ok()??;
         Some(approval.generation)
@@ -243,7 +239,7 @@ impl Deployment<'_> {
         self.built(change.machine()) == Some(change.to())
     }
 
-    /// Builds what wasn't built yet; who can't be built is left out.
+    /// Builds the systems that aren't built yet; machines with failed builds are left out.
     fn build(&mut self, no_build: bool) -> anyhow::Result<()> {
         let unbuilt = self.changes.iter().filter(|change| !self.is_built(change));
         let unbuilt: BTreeSet<HostName> = unbuilt.map(|change| change.machine().clone()).collect();
@@ -254,7 +250,7 @@ impl Deployment<'_> {
             let machines = changes::machines(unbuilt.len());
             writeln!(
                 self.output,
-                "Nothing is built for {machines}: there is no Nix here."
+                "Not built for {machines}: Nix isn't installed here."
             )?;
             return Ok(());
         }
@@ -284,9 +280,9 @@ impl Deployment<'_> {
             let names = changes::listed(&failed);
             let publish = &self.fleet.publish;
             let what = match publish.when {
-                When::Deploy => "so nothing is approved for it",
+                When::Deploy => "so it wasn't approved",
                 When::Change if publish.require_build => "so the appliance doesn't publish it",
-                When::Change => "and the appliance publishes it all the same",
+                When::Change => "but the appliance publishes it anyway",
             };
             writeln!(self.output, "{names}: the build failed, {what}.")?;
         }
@@ -295,7 +291,7 @@ impl Deployment<'_> {
         Ok(())
     }
 
-    /// Where only what was built may be published, the rest isn't approved either.
+    /// With `require_build`, leaves out machines without a built system.
     fn remove_unbuilt(&mut self) -> anyhow::Result<()> {
         if !self.fleet.publish.require_build {
             return Ok(());
@@ -310,8 +306,8 @@ impl Deployment<'_> {
             let machine = change.machine();
             writeln!(
                 self.output,
-                "{error} {machine} isn't built, and {FILE_NAME} says require_build = true: run `bento build {machine}` \
-                 where Nix is"
+                "{error} {machine} isn't built, and {FILE_NAME} has require_build = true: run `bento build {machine}` on \
+                 a machine with Nix"
             )?;
         }
         self.is_good &= unbuilt.is_empty();
@@ -329,7 +325,7 @@ impl Deployment<'_> {
             {
                 writeln!(
                     self.output,
-                    "{machine} is paused: it keeps what it has until `bento host resume {machine}`."
+                    "{machine} is paused: it keeps its current generation until `bento host resume {machine}`."
                 )?;
             }
         }
@@ -338,26 +334,26 @@ impl Deployment<'_> {
 
     fn explain_change(&mut self) -> anyhow::Result<()> {
         let what = if self.fleet.publish.require_build {
-            "what was built"
+            "built generations"
         } else {
-            "what is in the folder"
+            "the fleet folder"
         };
         writeln!(
             self.output,
-            "There is nothing to approve: with [publish] when = \"change\" in {FILE_NAME} the appliance publishes {what} \
-             by itself."
+            "Nothing to approve: with [publish] when = \"change\" in {FILE_NAME}, the appliance publishes {what} \
+             automatically."
         )?;
         Ok(())
     }
 
-    /// The machines whose approval is still to be written.
+    /// The machines without an approval of this change.
     fn unapproved(&self) -> Vec<HostName> {
         let changes = self.changes.iter();
         let new = changes.filter(|change| self.approved(change.machine()) != Some(change.to()));
         new.map(|change| change.machine().clone()).collect()
     }
 
-    /// Makes sure that the folder still makes what was shown.
+    /// Requires that the fleet folder still gives the shown generations.
     fn require_same(&self) -> anyhow::Result<()> {
         let names: Vec<_> = self
             .changes
@@ -374,8 +370,8 @@ impl Deployment<'_> {
                 != Some(change.to())
             {
                 bail!(
-                    "the files or settings of {} have changed meanwhile, so nothing is approved: look at them with \
-                     `bento deploy` again",
+                    "the files or settings of {} have changed in the meantime, so nothing was approved: run `bento deploy` \
+                     again",
                     change.machine()
                 );
             }

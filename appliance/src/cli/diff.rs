@@ -1,4 +1,4 @@
-//! `bento diff`: what becomes different for a machine.
+//! `bento diff`: the changes for each machine.
 
 use std::io::Write;
 
@@ -13,16 +13,16 @@ use crate::scan::FleetFolder;
 use crate::text::sanitise;
 use crate::text::terminal::Terminal;
 
-/// Show what has changed for each machine, from the generation that it runs to the one that is published
+/// Show the changes for each machine between the generation that it runs and the published one
 #[derive(Debug, Args)]
 pub struct DiffCommand {
-    /// Only these machines
+    /// Show only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
-    /// Print JSON, with the files' texts
+    /// Print JSON, including the contents of files
     #[arg(long)]
     json: bool,
-    /// Don't ask Nix which packages become different
+    /// Don't list changed packages, for which Nix is asked
     #[arg(long)]
     no_packages: bool,
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub struct DiffCommand {
 }
 
 impl DiffCommand {
-    /// Prints it.
+    /// Prints the changes.
     ///
     /// # Errors
     /// When the appliance can't be asked, or the fleet has no machine of a given name.
@@ -50,7 +50,7 @@ impl DiffCommand {
         let terminal = Terminal::of_output();
         output.write_all(rendering::render(&diffs, terminal).as_bytes())?;
         if !self.no_packages {
-            // Asking Nix takes a while, and what is known by now needn't wait for that.
+            // Nix takes a while; show the rest before.
             output.flush()?;
             let fleet = self.appliance.folder().ok();
             let fleet = fleet.and_then(|folder| FleetFolder::open(&folder).ok());
@@ -62,7 +62,7 @@ impl DiffCommand {
     }
 }
 
-/// The system that was built from a generation in this fleet folder. A record that can't be read says nothing.
+/// The recorded system of a generation in this fleet folder; none if the record can't be read.
 fn built(fleet: &FleetFolder, name: &HostName, generation: GenerationId) -> Option<SystemPath> {
     let build = Build::of(fleet, name).ok()??;
     (build.generation == generation).then_some(build.system)

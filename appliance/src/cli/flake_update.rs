@@ -1,4 +1,4 @@
-//! `bento flake-update`: newer inputs for the fleet's flakes.
+//! `bento flake-update`: updates the lock files of the fleet's flakes.
 
 use std::io::Write;
 use std::path::Path;
@@ -17,13 +17,13 @@ use crate::lock_files::{LockOutcome, LockUpdater};
 use crate::preview::Preview;
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// Move the lock files of the fleet's flakes to the newest inputs, each once, with the Nix of this machine
+/// Update the lock files of the fleet's flakes with the Nix of this machine
 #[derive(Debug, Args)]
 pub struct FlakeUpdateCommand {
-    /// Only these inputs, as flake.nix names them
+    /// Update only these inputs, by their names in flake.nix
     #[arg(value_name = "INPUT", value_parser = input)]
     inputs: Vec<String>,
-    /// Only the flake of this machine; may be given several times
+    /// Update only the flake of this machine; can be repeated
     #[arg(long = "host", value_name = "NAME", add = completion::machines())]
     hosts: Vec<HostName>,
     #[command(flatten)]
@@ -41,12 +41,12 @@ fn input(text: &str) -> Result<String, String> {
     };
     match text.split('/').all(is_name) {
         true => Ok(text.to_owned()),
-        false => Err("an input is named as in flake.nix, such as nixpkgs".to_owned()),
+        false => Err("use the name of an input in flake.nix, such as nixpkgs".to_owned()),
     }
 }
 
 impl FlakeUpdateCommand {
-    /// Says so where a machine was taken for an input.
+    /// Adds a hint if the name of a machine was given as an input.
     fn with_hint(&self, error: anyhow::Error, fleet: &Path) -> anyhow::Error {
         let all = Preview::make(fleet, &[]).ok();
         let is_machine = |input: &&String| {
@@ -56,19 +56,17 @@ impl FlakeUpdateCommand {
         };
         match self.inputs.iter().find(is_machine) {
             Some(machine) => {
-                anyhow::anyhow!(
-                    "{error}; {machine} is a machine, which is named with --host {machine}"
-                )
+                anyhow::anyhow!("{error}; {machine} is a machine: use --host {machine}")
             }
             None => error,
         }
     }
 
-    /// Moves them.
+    /// Updates the lock files.
     ///
     /// # Errors
-    /// When there is no fleet, no machine of a given name, no flake that has a given input, or no Nix. That some lock
-    /// files can't be moved is no error, but told and in the exit code.
+    /// When there is no fleet, no machine of a given name, no flake with a given input, or no Nix. Failed updates
+    /// aren't errors: they are printed, and change the exit code.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let fleet = self.folder.find()?;
         let preview = Preview::make(&fleet, &self.hosts)?;
@@ -84,16 +82,16 @@ impl FlakeUpdateCommand {
         updater
             .require(&self.inputs, &mut flakes)
             .map_err(|error| self.with_hint(error, &fleet))?;
-        let (mut moved, mut unchanged, mut failed) = (0, 0, 0);
+        let (mut updated, mut unchanged, mut failed) = (0, 0, 0);
         for flake in &flakes {
             if updater.is_interrupted() {
-                screen.print_line("Interrupted: what is told of above is done.")?;
+                screen.print_line("Interrupted: the updates above are done.")?;
                 return Ok(ExitCode::from(INTERRUPTED));
             }
             let title = flake.title();
             match flake.update(&self.inputs, &updater) {
                 Ok(LockOutcome::Moved(moves)) => {
-                    moved += 1;
+                    updated += 1;
                     screen.print_line(&title)?;
                     for line in moves {
                         screen.print_line(&format!("  {line}"))?;
@@ -101,22 +99,21 @@ impl FlakeUpdateCommand {
                 }
                 Ok(LockOutcome::Unchanged) => {
                     unchanged += 1;
-                    screen.print_line(&format!("{title}: nothing moved"))?;
+                    screen.print_line(&format!("{title}: unchanged"))?;
                 }
                 Ok(LockOutcome::NotAffected) => {}
                 Err(_) if updater.is_interrupted() => {
-                    screen.print_line("Interrupted: what is told of above is done.")?;
+                    screen.print_line("Interrupted: the updates above are done.")?;
                     return Ok(ExitCode::from(INTERRUPTED));
                 }
                 Err(error) => {
                     failed += 1;
-                    screen
-                        .print_error(&format!("{title} stays as it was:"), &format!("{error:#}"))?;
+                    screen.print_error(&format!("can't update {title}:"), &format!("{error:#}"))?;
                 }
             }
         }
         let counts = [
-            (moved, "moved"),
+            (updated, "updated"),
             (unchanged, "unchanged"),
             (failed, "failed"),
         ];
@@ -125,8 +122,8 @@ impl FlakeUpdateCommand {
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
         screen.print_line(&match counts.as_slice() {
-            [] if self.hosts.is_empty() => "The fleet has no flake: nothing to do.".to_owned(),
-            [] => "None of these machines has a flake: nothing to do.".to_owned(),
+            [] if self.hosts.is_empty() => "Nothing to do: the fleet has no flakes.".to_owned(),
+            [] => "Nothing to do: none of these machines has a flake.".to_owned(),
             counts => format!("Lock files: {}.", counts.join(", ")),
         })?;
         Ok(match failed == 0 && preview.problems.is_empty() {

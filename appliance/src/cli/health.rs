@@ -1,4 +1,4 @@
-//! `bento health`: whether the appliance in this container serves machines.
+//! `bento health`: checks that the appliance in this container serves machines.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -18,25 +18,25 @@ use crate::store::permissions;
 use crate::store::permissions::{Depth, Rule};
 use crate::text::list::first_few;
 
-/// How long sshd may take to answer.
+/// The time limit for sshd's answer.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How many machines are named that can't log in.
+/// The most locked-out machines that are listed.
 const NAMED: usize = 5;
-/// The appliance is the first process of its container.
+/// The process id of the appliance: it is the first process of its container.
 const APPLIANCE: u32 = 1;
 
-/// Tells whether the appliance in this container serves machines, for HealthCmd=
+/// Check that the appliance in this container serves machines, for HealthCmd=
 ///
-/// It begins an SSH connection as a machine does, and looks at each machine's chroot and keys by sshd's own rules. Exit
-/// code 0 if sshd answers, the first publication is done, and machines can log in, otherwise 1, with one line that says
-/// why.
+/// Starts an SSH connection as a machine does, and checks owners and modes of each machine's chroot and keys as sshd
+/// does. The exit code is 0 if sshd answers, the first publication is done, and machines can log in; otherwise it is 1,
+/// and one line gives the reason.
 #[derive(Debug, Args)]
 pub struct HealthCommand {
-    /// Also print what the appliance is privileged to do
+    /// Also print the appliance's privileges
     #[arg(long)]
     verbose: bool,
 
-    /// Where the appliance listens
+    /// The appliance's address
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
@@ -45,24 +45,24 @@ pub struct HealthCommand {
     )]
     address: SocketAddr,
 
-    /// Where the appliance keeps what lives as long as the container
+    /// The folder of the appliance's runtime files
     #[arg(long, value_name = "DIR", default_value = "/run/bento", hide = true)]
     runtime: PathBuf,
 
-    /// Where the appliance keeps what persists
+    /// The folder of the appliance's state
     #[arg(long, value_name = "DIR", default_value = "/state", hide = true)]
     state: PathBuf,
 }
 
 impl HealthCommand {
-    /// Prints one line if all is well.
+    /// Prints one line if the appliance is healthy.
     ///
     /// # Errors
     /// When the appliance doesn't serve machines.
     pub fn run(&self, output: &mut dyn Write) -> Result<()> {
         let sshd = handshake(self.address, LIMIT).with_context(|| {
             format!(
-                "asked {}, where the appliance of this container listens; from outside: podman exec bento bento health",
+                "can't connect to {}, the address of the appliance in this container; from outside, use: podman exec bento bento health",
                 self.address
             )
         })?;
@@ -70,7 +70,7 @@ impl HealthCommand {
         let ready = runtime.ready();
         let done = ready
             .try_exists()
-            .with_context(|| format!("can't look for {}", ready.display()))?;
+            .with_context(|| format!("can't check {}", ready.display()))?;
         ensure!(
             done,
             "sshd answers, but the first publication isn't done yet"
@@ -79,7 +79,10 @@ impl HealthCommand {
         writeln!(output, "healthy: {sshd}")?;
         if !locked_out.is_empty() {
             let names = first_few(locked_out.iter(), NAMED);
-            writeln!(output, "locked out: {names} (`bento status` says why)")?;
+            writeln!(
+                output,
+                "locked out: {names} (see `bento status` for the reasons)"
+            )?;
         }
         if self.verbose {
             let privileges =
@@ -90,10 +93,10 @@ impl HealthCommand {
     }
 }
 
-/// The machines that can't log in, by the rules of sshd and of what each may read.
+/// The machines that can't log in, by sshd's rules for owners and modes.
 ///
 /// # Errors
-/// When nobody can.
+/// When no machine can.
 fn locked_out(state: &State, runtime: &Runtime) -> Result<Vec<HostName>> {
     let shared = permissions::shared(state, runtime, Rule::check).problems;
     ensure!(
@@ -101,7 +104,7 @@ fn locked_out(state: &State, runtime: &Runtime) -> Result<Vec<HostName>> {
         "no machine can log in: {}",
         lines(&shared).join("; ")
     );
-    let accounts = Accounts::read(state).context("the accounts can't be read")?;
+    let accounts = Accounts::read(state).context("can't read the accounts")?;
     let mut locked_out = Vec::new();
     let mut problems = Vec::new();
     for (name, uid) in accounts.all() {
@@ -137,17 +140,20 @@ mod tests {
 
     // Issue 10, line 41.
     #[test]
-    fn where_no_appliance_listens_it_says_what_it_asked_and_where_to_ask() {
+    fn without_an_appliance_the_error_names_the_address_and_the_command() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let line = Line::try_parse_from(["health", "--address", &address]).unwrap();
-        let told = format!("{:#}", line.health.run(&mut Vec::new()).unwrap_err());
-        assert!(told.starts_with(&format!("asked {address}, ")), "{told}");
+        let error = format!("{:#}", line.health.run(&mut Vec::new()).unwrap_err());
         assert!(
-            told.contains("from outside: podman exec bento bento health: "),
-            "{told}"
+            error.starts_with(&format!("can't connect to {address}, ")),
+            "{error}"
         );
-        assert!(told.contains("refused"), "{told}");
+        assert!(
+            error.contains("from outside, use: podman exec bento bento health: "),
+            "{error}"
+        );
+        assert!(error.contains("refused"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! `bento host …`: the machines in `fleet.toml`.
+//! `bento host`: edits the machines in `fleet.toml`.
 
 mod add;
 mod attributes;
@@ -14,28 +14,28 @@ use std::io::Write;
 
 use clap::Subcommand;
 
-/// Add machines to the fleet, take them out, rename them, pause them, and list them
+/// Add, remove, rename, list, pause and resume machines
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// Enrol a machine: put its key into fleet.toml, and print what to type there
+    /// Enrol a machine: add its key to fleet.toml, and print the setup for the machine
     Add(add::AddCommand),
-    /// Take machines out of the fleet
+    /// Remove machines from the fleet; their files stay
     Remove(remove::RemoveCommand),
-    /// Give a machine another name; it comes over by itself
+    /// Rename a machine
     Rename(rename::RenameCommand),
     /// List the machines of fleet.toml
     List(list::ListCommand),
-    /// Let machines keep the generation that they have
+    /// Stop publishing for machines: they keep their current generation
     Pause(pause::PauseCommand),
     /// Publish for paused machines again
     Resume(pause::ResumeCommand),
 }
 
 impl HostCommand {
-    /// Runs one of them.
+    /// Runs the subcommand.
     ///
     /// # Errors
-    /// As that one says.
+    /// The errors of the subcommand.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         match self {
             HostCommand::Add(add) => add.run(output),

@@ -17,11 +17,11 @@ use behind::MachinesBehind;
 
 /// Print the appliance's public host key, for fleet.toml and for the machines
 ///
-/// To replace it, make a second one with --prepare, and name both wherever the first one stands: in the machines'
-/// configuration, and in fleet.toml if that has host_keys. Once every machine is up to date, --switch lets the appliance
-/// show the second one. Then the first can go from those places, and --forget removes it; until then, --switch goes back.
-/// While there are two, both are printed, the one in use first. Each line is the key and, as its comment, the fingerprint
-/// that `bento-client` shows.
+/// To replace the key: create a second key with --prepare. Add it beside the first key in the machines' configuration,
+/// and in host_keys of fleet.toml, if set. When all machines are up to date, run --switch: the appliance now uses the
+/// second key. Then remove the first key from the configuration and fleet.toml, and run --forget to delete it. Until
+/// then, another --switch goes back. While there are two keys, both are printed, the one in use first. Each line is a
+/// key with its fingerprint as the comment, as `bento-client` shows it.
 #[derive(Debug, Args)]
 pub struct HostKeyCommand {
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct HostKeyCommand {
     /// The fleet folder of the appliance
     #[arg(long, value_name = "DIR", default_value = "/config", hide = true)]
     config: PathBuf,
-    /// Take no step, and print as JSON who may not know the key
+    /// Change nothing; print as JSON the machines that may not know the key
     #[arg(long, hide = true, requires = "Step")]
     behind: bool,
 }
@@ -41,19 +41,19 @@ pub struct HostKeyCommand {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Step {
-    /// Make a second key beside the one in use, unless there is one
+    /// Create a second key, unless there is one
     #[arg(long)]
     prepare: bool,
-    /// Let the two keys change places, from the next connection on
+    /// Use the other key, from the next connection on
     #[arg(long)]
     switch: bool,
-    /// Remove the key that isn't in use
+    /// Delete the key that isn't in use
     #[arg(long)]
     forget: bool,
 }
 
 impl HostKeyCommand {
-    /// Takes the step that was asked for, and prints the keys, a line each.
+    /// Runs the requested step, and prints the keys, one on each line.
     ///
     /// # Errors
     /// When the appliance can't be asked, or never ran with this state.
@@ -96,7 +96,7 @@ impl HostKeyCommand {
         Ok(())
     }
 
-    /// Who may not know the key that they need after this step.
+    /// The machines that may not know the key that they need after this step.
     fn find_behind(&self, appliance: &Appliance) -> anyhow::Result<Option<MachinesBehind>> {
         let of: fn(&State, &Runtime) -> _ = match (self.step.switch, self.step.forget) {
             (true, _) => MachinesBehind::of_switch,
@@ -113,7 +113,7 @@ impl HostKeyCommand {
         }
     }
 
-    /// Whether the administrator wants what can lock machines out.
+    /// Asks before a step that can lock machines out.
     fn confirmed(&self, keys: &[PublicKey], appliance: &Appliance) -> anyhow::Result<bool> {
         let Some(other) = keys.get(1).filter(|_| !self.step.prepare) else {
             return Ok(true);
@@ -122,8 +122,8 @@ impl HostKeyCommand {
             self.confirm.require_terminal()?;
             let behind = self.find_behind(appliance)?;
             let what = match self.step.switch {
-                true => "that key was made",
-                false => "the keys changed places",
+                true => "that key was created",
+                false => "the keys were switched",
             };
             for line in behind.iter().flat_map(|behind| behind.lines(what)) {
                 to_stderr(&line);
@@ -132,9 +132,9 @@ impl HostKeyCommand {
         let other = other.fingerprint();
         self.confirm.ask(&match self.step.switch {
             true => format!(
-                "From the next connection on, a machine that doesn't know {other} refuses this appliance. Switch to it?"
+                "After the switch, a machine that doesn't know {other} refuses to connect. Switch to it?"
             ),
-            false => format!("Nobody can bring {other} back. Remove it?"),
+            false => format!("{other} can't be restored after this. Delete it?"),
         })
     }
 }
@@ -156,12 +156,12 @@ impl Step {
 fn next_step(step: &str) -> &'static str {
     match step {
         "prepare" => {
-            "Name both keys in the machines' configuration, and in fleet.toml if that has host_keys. Once every machine is \
-             up to date: bento host-key --switch"
+            "Add both keys to the machines' configuration, and to host_keys of fleet.toml, if set. When all machines are up \
+             to date, run: bento host-key --switch"
         }
         "switch" => {
-            "The first key is in use now. Once every machine has made contact, take the second out of those places, and \
-             then: bento host-key --forget. Until then, another --switch goes back."
+            "The first key below is now in use. When all machines have been in contact, remove the second key from the \
+             configuration and fleet.toml, and run: bento host-key --forget. Until then, another --switch goes back."
         }
         _ => "This is the only key now.",
     }
@@ -189,7 +189,10 @@ pub(super) fn keys_of(appliance: &Appliance) -> anyhow::Result<Vec<PublicKey>> {
 fn parse(printed: &[u8]) -> anyhow::Result<Vec<PublicKey>> {
     let lines = String::from_utf8_lossy(printed);
     let keys: Result<Vec<PublicKey>, _> = lines.lines().map(str::parse).collect();
-    let keys = keys.context("`bento host-key` printed there what isn't understood here")?;
-    ensure!(!keys.is_empty(), "`bento host-key` printed nothing there");
+    let keys = keys.context("can't parse the output of `bento host-key` on the appliance")?;
+    ensure!(
+        !keys.is_empty(),
+        "`bento host-key` on the appliance printed nothing"
+    );
     Ok(keys)
 }

@@ -13,38 +13,39 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use super::fleet_folder::{flake_advice, is_unmanaged_flake};
 use crate::legacy::server_folder::refuse_legacy_folder;
 
-/// Write a fleet that works as it is: examples of every kind of machine, to be replaced by your own
+/// Create a fleet folder with an example of each kind of machine
 ///
-/// Or, with --existing, write the fleet.toml of a folder that holds the flake of all machines, and nothing else.
+/// Replace the examples with your own machines. With --existing, write only a fleet.toml for a folder that already
+/// holds the flake of all machines.
 #[derive(Debug, Args)]
 pub struct InitCommand {
-    /// The folder, made if it isn't there
+    /// The folder; it is created if it is missing
     #[arg(value_name = "DIR", env = "BENTO_DIR", default_value = ".", value_parser = folder())]
     folder: PathBuf,
-    /// Make a fleet of the flake in the folder: write a fleet.toml with its machines, and say what each would get
+    /// Write a fleet.toml for the machines of the flake in the folder, and print the files that each machine would get
     #[arg(long)]
     existing: bool,
-    /// The name or address at which the machines will reach the appliance
+    /// The name or address of the appliance, as the machines reach it
     #[arg(long, default_value = EXAMPLE_ADDRESS, value_parser = address)]
     address: Address,
-    /// The port at which they will
+    /// The port of the appliance, as the machines reach it
     #[arg(long, default_value_t = EXAMPLE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// The GitHub account from which the machines have bento: it comes in place of OWNER in all that is written
+    /// The GitHub account with the bento repository for the machines; replaces OWNER in all files
     #[arg(long, default_value = "OWNER", value_parser = owner)]
     owner: String,
 }
 
-/// A name of an account, which comes into Nix files.
+/// Parses the name of a GitHub account, which is written to Nix files.
 fn owner(text: &str) -> Result<String, String> {
     let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-';
     match !text.is_empty() && text.chars().all(is_part) {
         true => Ok(text.to_owned()),
-        false => Err("an account's name has letters, digits and hyphens".to_owned()),
+        false => Err("an account name may only have letters, digits and hyphens".to_owned()),
     }
 }
 
-/// A folder; where the variable that names it is empty, this one.
+/// Parses the folder; an empty variable means the current one.
 fn folder() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(|named| match named.is_empty() {
         true => PathBuf::from("."),
@@ -52,16 +53,16 @@ fn folder() -> impl TypedValueParser<Value = PathBuf> {
     })
 }
 
-/// What `fleet.toml` takes as one.
+/// Parses an address as `fleet.toml` does.
 fn address(text: &str) -> Result<Address, String> {
     let address = text.parse::<Address>();
-    address.map_err(|error| format!("{error}: say that alone, and the port with --port"))
+    address.map_err(|error| format!("{error}: give the address alone, and the port with --port"))
 }
 
 const EXAMPLE_ADDRESS: &str = "bento.example.org";
 const EXAMPLE_PORT: u16 = 2222;
 
-/// Every file of the example, by its path in the fleet folder.
+/// The files of the example, by their paths in the fleet folder.
 const FILES: [(&str, &str); 11] = [
     ("fleet.toml", include_str!("init/fleet.toml")),
     ("README.md", include_str!("init/README.md")),
@@ -105,7 +106,7 @@ impl InitCommand {
     /// Writes the example.
     ///
     /// # Errors
-    /// When anything of it is there already, in which case nothing is written, or when it can't be written.
+    /// When a file of it exists, in which case nothing is written, or when a file can't be written.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         if self.existing {
             return existing::init(&self.folder, &self.address, self.port, output);
@@ -120,8 +121,8 @@ impl InitCommand {
         if !there.is_empty() {
             refuse_legacy_folder(&self.folder)?;
             bail!(
-                "{} holds {} already, and init never overwrites: choose another folder; one with a flake of your machines \
-                 becomes a fleet by `bento init --existing`",
+                "{} already has {}, and init never overwrites files: choose another folder. For a folder with a flake of your \
+                 machines, use `bento init --existing`",
                 self.folder.display(),
                 there.join(", ")
             );
@@ -142,14 +143,14 @@ impl InitCommand {
         let folder = folder.unwrap_or_else(|_| self.folder.clone());
         writeln!(
             output,
-            "{} now holds a fleet: kikimora, alice and bob are flake machines, pi is a classic one.\n\n\
-             Next, there:\n\n    \
-             bento check                      what would be published; nothing is wrong yet\n    \
+            "Created a fleet in {}: kikimora, alice and bob are machines with flakes, pi is one without.\n\n\
+             Next, run there:\n\n    \
+             bento check                      preview the next publication, and list problems\n    \
              podman exec bento bento host-key\n    \
-                                              the running appliance's key: into host_keys of fleet.toml, from where\n    \
-                                              `host add` has it, and into utils/bento.nix\n    \
-             bento host add NAME --key KEY    enrols a machine, and prints what it needs\n\n\
-             README.md tells the rest.",
+                                              print the appliance's key: add it to host_keys in fleet.toml, for\n    \
+                                              `host add`, and to utils/bento.nix\n    \
+             bento host add NAME --key KEY    enrol a machine, and print its setup\n\n\
+             README.md has the details.",
             folder.display()
         )?;
         Ok(())
@@ -164,7 +165,7 @@ impl InitCommand {
         let parent = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(parent)
             .and_then(|()| write(&path))
-            .with_context(|| format!("{} can't be written", path.display()))
+            .with_context(|| format!("can't write {}", path.display()))
     }
 }
 
@@ -215,7 +216,7 @@ mod tests {
 
     // Issue 10, line 44.
     #[test]
-    fn where_bento_comes_from_is_said_once() {
+    fn the_owner_of_bento_replaces_every_placeholder() {
         let folder = tempfile::tempdir().unwrap();
         init(folder.path()).unwrap();
         let mut named = 0;
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_fleet_toml_would_refuse_is_refused_before_anything_is_written() {
+    fn an_invalid_address_is_refused_before_anything_is_written() {
         #[derive(Debug, clap::Parser)]
         struct Line {
             #[command(flatten)]
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_needs_nothing_to_be_checked_without_a_warning() {
+    fn the_example_has_no_errors_and_no_warnings() {
         let folder = tempfile::tempdir().unwrap();
         init(folder.path()).unwrap();
         let preview = Preview::make(folder.path(), &[]).unwrap();
@@ -267,9 +268,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_commented_out_is_what_holds_or_can_be_said() {
+    fn commented_settings_are_valid_and_defaults_or_examples() {
         let text = FILES[0].1;
-        // Each line that would be a setting or a table without the #.
+        // Each line that is a setting or a table without the #.
         let is_setting = |line: &&str| {
             let bare = line.trim_start_matches("# ");
             bare.starts_with('[')

@@ -1,4 +1,4 @@
-//! `bento logs`: what a machine reported.
+//! `bento logs`: the reports of a machine.
 
 use std::io::{self, Read, Write};
 use std::process::{ExitCode, Stdio};
@@ -17,32 +17,32 @@ use crate::store::paths::State;
 use crate::text::sanitise;
 use crate::text::terminal::Terminal;
 
-/// Show what a machine reported, newest first, or one report with its build log
+/// Show the reports of a machine, newest first, or one report with its build log
 #[derive(Debug, Args)]
 pub struct LogsCommand {
     /// The machine
     #[arg(add = completion::machines())]
     name: HostName,
-    /// Show one report as a whole: its number, the beginning of its run's id, or `latest`
+    /// Show one report in full: by its number, the beginning of its run's id, or `latest`
     #[arg(long, value_name = "RUN", conflicts_with_all = ["follow", "count"])]
     run: Option<ReportSelector>,
-    /// Show the last reports, newest last, and then each that comes, until Ctrl-C
+    /// Show the last reports, newest last, and then each new one, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// How many reports [default: all; 10 with --follow]
+    /// The number of reports to show [default: all; 10 with --follow]
     #[arg(long, short = 'n', value_name = "COUNT")]
     count: Option<usize>,
-    /// Print JSON; with --follow a line for each report
+    /// Print JSON; with --follow, one line for each report
     #[arg(long)]
     json: bool,
-    /// End when the input does
+    /// Exit at the end of standard input
     #[arg(long, hide = true, requires = "follow")]
     until_input_ends: bool,
     #[command(flatten)]
     appliance: ApplianceOption,
 }
 
-/// How many reports are shown before those that come.
+/// The number of reports that `--follow` shows first.
 const BEFORE: usize = 10;
 
 /// The document of `bento logs --json`.
@@ -63,7 +63,7 @@ struct ReportDocument<'a> {
 }
 
 impl LogsCommand {
-    /// Prints them. Fails without another word when the `bento` that was asked elsewhere has said why it did.
+    /// Prints the reports. Fails without a message if the remote `bento` already printed one.
     ///
     /// # Errors
     /// When the appliance can't be asked, or there is no such machine or report.
@@ -132,7 +132,7 @@ impl LogsCommand {
         follow::follow(state, &self.name, self.count.unwrap_or(BEFORE), ends, show)
     }
 
-    /// Passes through what another `bento` prints.
+    /// Runs the command on the remote appliance, and copies its output.
     fn relay(&self, remote: &Remote, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         let mut words = vec!["logs".to_owned(), self.name.to_string()];
         words.extend(self.run.iter().map(|run| format!("--run={run}")));
@@ -153,7 +153,7 @@ impl LogsCommand {
         if self.follow {
             let (sender, end) = mpsc::channel();
             follow::when_output_ends(sender);
-            // It ends when its input does, which is also when this process dies.
+            // The remote command exits at the end of its input, also when this process dies.
             thread::spawn(move || {
                 let _ = end.recv();
                 drop(input);
@@ -167,14 +167,14 @@ impl LogsCommand {
             .with_context(|| remote.failed("can't be run"))?;
         match status.code() {
             Some(0) => Ok(ExitCode::SUCCESS),
-            // What failed it has said itself.
+            // It printed its own error.
             Some(1) => Ok(ExitCode::FAILURE),
             _ => anyhow::bail!("{}", remote.failed(&format!("ended with {status}"))),
         }
     }
 }
 
-/// Hands on what comes as soon as it comes.
+/// Copies the output without delay.
 fn copy(from: &mut impl Read, to: &mut dyn Write) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 16];
     loop {

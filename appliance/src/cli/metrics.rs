@@ -1,4 +1,4 @@
-//! `bento metrics`: what Prometheus is told.
+//! `bento metrics`: metrics for Prometheus.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use super::{Appliance, ApplianceOption};
 use crate::metrics::MetricsReading;
 
-/// Print what is known of the fleet and of the appliance in Prometheus' text format
+/// Print metrics of the fleet and of the appliance in Prometheus' text format
 ///
-/// `bento serve --metrics` answers with the same. Without a network it can be given to node_exporter: write it to a
-/// file in the folder of its textfile collector.
+/// `bento serve --metrics` serves the same text over HTTP. Without a network, write it to a file in the folder of
+/// node_exporter's textfile collector.
 #[derive(Debug, Args)]
 pub struct MetricsCommand {
     #[command(flatten)]

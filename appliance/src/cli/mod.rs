@@ -1,4 +1,4 @@
-//! The commands of `bento`, one file each: what it takes, and what it does.
+//! The commands of `bento`: one file for each command, with its arguments and its work.
 
 mod backup;
 mod build;
@@ -31,7 +31,7 @@ pub use fleet_folder::FleetFolderOption;
 pub use prompt::ConfirmOption;
 pub use remote::{Appliance, ApplianceOption, Remote, RemoteFailed};
 
-/// Keep a fleet of NixOS machines up to date by pull
+/// Keep a fleet of NixOS machines up to date: each machine pulls its configuration
 #[derive(Debug, Parser)]
 #[command(name = "bento", version)]
 pub struct CommandLine {
@@ -63,10 +63,10 @@ enum Command {
 }
 
 impl CommandLine {
-    /// Runs the command that was given; what it prints goes to `output`.
+    /// Runs the command; it prints to `output`.
     ///
     /// # Errors
-    /// As the command says, in one chain that tells what failed, where, and what to do.
+    /// The errors of the command, as one chain: what failed, where, and what to do.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<ExitCode> {
         match &self.command {
             Command::Serve(serve) => serve.run()?,
@@ -92,7 +92,7 @@ impl CommandLine {
 }
 
 impl CommandLine {
-    /// Whether it only shows something, so that nothing is left undone when nobody reads on.
+    /// Whether the command only shows something, so that a closed pipe leaves no work undone.
     pub fn only_shows(&self) -> bool {
         matches!(
             self.command,
@@ -107,7 +107,7 @@ impl CommandLine {
     }
 }
 
-/// The exit code of a command that found all as it should be, or didn't.
+/// The exit code for a result.
 fn code(is_good: bool) -> ExitCode {
     if is_good {
         ExitCode::SUCCESS

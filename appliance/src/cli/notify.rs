@@ -19,13 +19,14 @@ use crate::store::paths::State;
 
 /// Show the webhook and the last notifications, or send a test
 ///
-/// The appliance calls the webhook in [notify] of fleet.toml when a machine's state turns bad, and when it is good again.
+/// The appliance posts to the webhook in [notify] of fleet.toml when a machine's state turns bad, and when it is good
+/// again.
 #[derive(Debug, Args)]
 pub struct NotifyCommand {
-    /// Send a test from the appliance, and print the answer; exit code 1 if it failed
+    /// Send a test message from the appliance, and print the answer; the exit code is 1 if that failed
     #[arg(long)]
     test: bool,
-    /// Only this machine; with --test, the one whose state is sent
+    /// Show only this machine; with --test, send the state of this machine
     #[arg(value_name = "NAME", add = completion::machines())]
     name: Option<HostName>,
     #[command(flatten)]
@@ -54,7 +55,7 @@ impl NotifyCommand {
         }
         match settings {
             Some(settings) => self.show(&settings, &state, &status, output)?,
-            None => writeln!(output, "nothing is sent: {UNCONFIGURED}")?,
+            None => writeln!(output, "no webhook is configured: {UNCONFIGURED}")?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -66,7 +67,7 @@ impl NotifyCommand {
         output: &mut dyn Write,
     ) -> Result<ExitCode> {
         let Some(settings) = settings else {
-            bail!("there is no webhook: {UNCONFIGURED}");
+            bail!("no webhook is configured: {UNCONFIGURED}");
         };
         let conditions = Condition::of_all(status, false);
         let machine = self.name.as_ref().map(|name| {
@@ -99,36 +100,35 @@ impl NotifyCommand {
     ) -> Result<()> {
         let path = state.notified();
         let notified: LastSentFile = atomic_file::read_json(&path)
-            .with_context(|| format!("what was notified, {}, can't be read", path.display()))?
+            .with_context(|| format!("can't read the last notifications from {}", path.display()))?
             .unwrap_or_default();
         let conditions = Condition::of_all(status, false);
         let only = self.name.clone().map(Subject::Machine);
         let is_meant = |subject: &Subject| only.as_ref().is_none_or(|only| only == subject);
         let Settings { webhook, timeout } = settings;
         let limit = timeout.as_duration().as_secs();
-        writeln!(output, "webhook {webhook}, within {limit} s")?;
+        writeln!(output, "webhook {webhook}, timeout {limit} s")?;
         let last_sent = &notified.webhook;
         show_sent(last_sent, is_meant, output)?;
         let differences = last_sent.differences(&conditions);
         for subject in differences.keys().filter(|subject| is_meant(subject)) {
-            writeln!(output, "  {subject}: changed since, not sent yet")?;
+            writeln!(output, "  {subject}: changed since then, not sent yet")?;
         }
         if let Some(failure) = &last_sent.failure {
             let (at, error) = (failure.at, &failure.error);
-            writeln!(output, "  the last try failed at {at:.0}: {error}")?;
+            writeln!(output, "  the last attempt failed at {at:.0}: {error}")?;
         }
         Ok(())
     }
 }
 
-const UNCONFIGURED: &str = "write [notify] with webhook = \"https://…\" into fleet.toml; the appliance reads it within \
-    some seconds";
+const UNCONFIGURED: &str = "add [notify] with webhook = \"https://…\" to fleet.toml; the appliance reads it within seconds";
 
 /// The settings in force.
 fn settings(state: &State) -> Result<Option<Settings>> {
     let path = state.fleet();
     let fleet: Option<Fleet> = atomic_file::read_json(&path)
-        .with_context(|| format!("the last good fleet, {}, can't be read", path.display()))?;
+        .with_context(|| format!("can't read the last good fleet from {}", path.display()))?;
     Ok(fleet.and_then(|fleet| fleet.notify))
 }
 
@@ -146,13 +146,13 @@ fn show_sent(
         all.filter(|(subject, _)| is_meant(subject)).collect();
     all.sort_by_key(|(_, sent)| std::cmp::Reverse(sent.at));
     if all.is_empty() {
-        writeln!(output, "  nothing was sent yet")?;
+        writeln!(output, "  nothing sent yet")?;
     }
     for (subject, sent) in all {
-        let verdict = if sent.bad { "bad" } else { "good" };
+        let condition = if sent.bad { "bad" } else { "good" };
         writeln!(
             output,
-            "  {subject}: sent at {:.0} as {verdict}, {}",
+            "  {subject}: sent at {:.0} as {condition}, {}",
             sent.at, sent.state
         )?;
     }
@@ -207,7 +207,7 @@ mod tests {
             "{shown}"
         );
         let none = notify(&kept, "c").unwrap();
-        assert!(none.ends_with("  nothing was sent yet\n"), "{none}");
+        assert!(none.ends_with("  nothing sent yet\n"), "{none}");
         let unknown = notify(&kept, "leshy").unwrap_err().to_string();
         assert!(unknown.contains("no machine leshy"), "{unknown}");
     }

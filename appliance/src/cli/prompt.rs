@@ -1,39 +1,41 @@
-//! Asks before something is done.
+//! The prompt before a command changes something.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-/// Whether a command may go on without asking.
+/// The option that skips the prompt.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct ConfirmOption {
-    /// Don't ask
+    /// Don't ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
 
 impl ConfirmOption {
-    /// Whether somebody has to be asked.
+    /// Whether the user has to be asked.
     pub fn asks(self) -> bool {
         !self.yes
     }
 
-    /// That somebody is there to be asked, unless nobody needs to be.
+    /// Requires a terminal for the prompt, if one is needed.
     ///
     /// # Errors
-    /// When there is nobody who could answer.
+    /// When standard input isn't a terminal.
     pub fn require_terminal(self) -> anyhow::Result<()> {
         if !self.yes && !io::stdin().is_terminal() {
-            bail!("nobody is there to be asked whether that is wanted: say --yes if it is");
+            bail!(
+                "can't ask for confirmation, because standard input isn't a terminal: use --yes to confirm"
+            );
         }
         Ok(())
     }
 
-    /// Whether the administrator wants it: asks, unless that was said before. Anything but a clear yes is a no.
+    /// Asks the user, unless `--yes` is given; any answer but yes means no.
     ///
     /// # Errors
-    /// When there is nobody who could answer.
+    /// When standard input isn't a terminal.
     pub fn ask(self, question: &str) -> anyhow::Result<bool> {
         if self.yes {
             return Ok(true);
@@ -42,7 +44,7 @@ impl ConfirmOption {
         let mut errors = io::stderr();
         write!(errors, "{question} [y/N] ")
             .and_then(|()| errors.flush())
-            .context("can't ask")?;
+            .context("can't print the question")?;
         let mut answer = String::new();
         io::stdin()
             .lock()

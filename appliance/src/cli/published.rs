@@ -5,10 +5,10 @@ use clap::Args;
 
 use super::remote::ApplianceOption;
 
-/// Print as JSON what is published: the question that `bento check` and `bento deploy` ask an appliance
+/// Print the published generations as JSON, for `bento check` and `bento deploy`
 #[derive(Debug, Args)]
 pub struct PublishedCommand {
-    /// The machines whose manifests are wanted as well
+    /// Also print the manifests of these machines
     #[arg(value_name = "NAME")]
     names: Vec<HostName>,
     #[command(flatten)]
@@ -16,7 +16,7 @@ pub struct PublishedCommand {
 }
 
 impl PublishedCommand {
-    /// Prints it.
+    /// Prints the document.
     ///
     /// # Errors
     /// When the appliance can't be asked.

@@ -1,4 +1,4 @@
-//! The appliance that a command asks: the one whose container it runs in, or the one that `fleet.toml` leads to.
+//! The appliance of a command: the one in the same container, or a remote one from `fleet.toml`.
 
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -19,13 +19,13 @@ use crate::problem::Problem;
 use crate::store::paths::{Runtime, State};
 use crate::text::terminal::to_stderr;
 
-/// Where the appliance is.
+/// The options that name the appliance.
 #[derive(Debug, Args)]
 pub struct ApplianceOption {
-    /// What the appliance keeps, where it runs on this machine [default: /state, in the container]
+    /// The folder of the appliance's state, if it runs on this machine [default: /state, in the container]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Where it keeps what lives as long as the container
+    /// The folder of the appliance's runtime files
     #[arg(long, value_name = "DIR", default_value = "/run/bento", hide = true)]
     runtime: PathBuf,
     #[command(flatten)]
@@ -35,28 +35,28 @@ pub struct ApplianceOption {
 /// An appliance.
 #[derive(Debug)]
 pub enum Appliance {
-    /// Its state is to be read here.
+    /// Local: its state can be read here.
     Here(State, Runtime),
-    /// It is to be asked.
+    /// Remote: it is reached by a command.
     Remote(Remote),
 }
 
-/// An appliance that is reached by a command.
+/// A remote appliance.
 #[derive(Debug)]
 pub struct Remote {
     /// `[server] admin`: never empty.
     command: Vec<String>,
 }
 
-/// The `bento` that was asked elsewhere has said on our stderr why it failed.
+/// A failure of the remote `bento`, which has already printed its error.
 #[derive(Debug, thiserror::Error)]
-#[error("the appliance has said above why it can't answer")]
+#[error("the appliance failed, see the error above")]
 pub struct RemoteFailed;
 
 const STATE: &str = "/state";
 
 impl ApplianceOption {
-    /// The fleet folder: the one that was named, or the one in which somebody stands.
+    /// The fleet folder: the named one, or the current one.
     ///
     /// # Errors
     /// When there is none.
@@ -64,23 +64,21 @@ impl ApplianceOption {
         self.folder.find()
     }
 
-    /// Whether the appliance runs here, or what it keeps was named.
+    /// Whether the appliance is local, or its state is named.
     pub(super) fn is_here(&self) -> bool {
         self.state.is_some() || State::new(STATE).lock().exists()
     }
 
-    /// Finds the appliance: a state that is named, or the container's own; else the one that the fleet's
-    /// `[server] admin` leads to.
+    /// Finds the appliance: a named state, or that of the container, or a remote one from `[server] admin`. Prints the
+    /// problems of the local `fleet.toml`; the appliance itself uses its last good one.
     ///
     /// # Errors
-    /// When there is neither.
-    ///
-    /// What is wrong with `fleet.toml` here is said: the appliance goes on by the last good one, and can be asked.
+    /// When there is no appliance.
     pub fn find(&self) -> anyhow::Result<Appliance> {
         self.find_and_report(&mut |problem| to_stderr(&format!("bento: {problem}")))
     }
 
-    /// The same, which leaves it to the caller to say what is wrong with `fleet.toml` here.
+    /// Like [`Self::find`], but passes the problems of the local `fleet.toml` to `report`.
     ///
     /// # Errors
     /// As [`Self::find`].
@@ -96,8 +94,8 @@ impl ApplianceOption {
             return Ok(here(Path::new(STATE)));
         }
         let folder = self.folder.find().context(
-            "no appliance runs here: run this in its container, as in `podman exec bento bento status`, or from a \
-             fleet whose fleet.toml says how to reach it",
+            "no appliance runs here: run this in its container, as in `podman exec bento bento status`, or in a fleet \
+             folder with [server] admin in fleet.toml",
         )?;
         let place = folder.join(FILE_NAME);
         let text = read_settings(&folder)?;
@@ -114,9 +112,8 @@ impl ApplianceOption {
         };
         if command.is_empty() {
             bail!(
-                "{}: [server] has no `admin`, the command that reaches the appliance from here: say for example \
-                 admin = [\"podman\", \"exec\", \"-i\", \"bento\"], with \"ssh\" and the server's name before it if \
-                 it runs elsewhere",
+                "{}: [server] has no `admin`, the command that reaches the appliance: add for example admin = [\"podman\", \
+                 \"exec\", \"-i\", \"bento\"], with \"ssh\" and the name of the host first if it runs on another host",
                 place.display()
             );
         }
@@ -125,14 +122,14 @@ impl ApplianceOption {
 }
 
 impl Appliance {
-    /// What it publishes; manifests only of the machines that are named.
+    /// The published generations, with the manifests of the named machines.
     ///
     /// # Errors
     /// When it can't be asked.
     pub fn published(&self, names: &[HostName]) -> anyhow::Result<PublishedGenerations> {
         match self {
             Appliance::Here(state, _) => PublishedGenerations::read(state, names)
-                .with_context(|| format!("{} can't be read", state.hosts().display())),
+                .with_context(|| format!("can't read {}", state.hosts().display())),
             Appliance::Remote(remote) => {
                 let names = names.iter().map(HostName::as_str);
                 remote.read_json(["published"].into_iter().chain(names))
@@ -140,7 +137,7 @@ impl Appliance {
         }
     }
 
-    /// What would become different by a preview.
+    /// The changes from the published generations to a preview.
     ///
     /// # Errors
     /// When the appliance can't be asked.
@@ -173,8 +170,7 @@ impl Appliance {
 }
 
 impl Remote {
-    /// `bento` there, with these arguments. They must be words without anything that a shell would take apart, since
-    /// ssh hands them to one.
+    /// A command that runs the remote `bento`. The arguments must not need quotes, because ssh passes them to a shell.
     pub fn bento<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).arg("bento");
@@ -182,7 +178,7 @@ impl Remote {
         command
     }
 
-    /// What `bento` prints there; what it says on stderr goes to ours.
+    /// Runs the remote `bento`, and returns its output; its stderr goes to ours.
     ///
     /// # Errors
     /// When it can't be run, or fails.
@@ -202,23 +198,23 @@ impl Remote {
         }
     }
 
-    /// The same, of what it prints as JSON.
+    /// Like [`Self::read`], and parses the output as JSON.
     ///
     /// # Errors
-    /// Also when it prints anything else.
+    /// Also when the output isn't the expected document.
     pub fn read_json<'a, T: DeserializeOwned>(
         &self,
         arguments: impl IntoIterator<Item = &'a str>,
     ) -> anyhow::Result<T> {
         serde_json::from_slice(&self.read(arguments)?).with_context(|| {
-            self.failed("printed what isn't understood here: is the same version of bento there?")
+            self.failed("printed an unknown document: is it the same version of bento?")
         })
     }
 
-    /// Copies what `bento` prints there; what it says on stderr goes to ours.
+    /// Runs the remote `bento`, and copies its output; its stderr goes to ours.
     ///
     /// # Errors
-    /// When it can't be run, or fails; some of it may have been copied by then.
+    /// When it can't be run, or fails; a part may have been copied.
     pub fn copy<'a>(
         &self,
         arguments: impl IntoIterator<Item = &'a str>,
@@ -231,7 +227,7 @@ impl Remote {
             .with_context(|| self.failed("can't be run"))?;
         let mut printed = child.stdout.take().context("a pipe was asked for")?;
         let copied = io::copy(&mut printed, output);
-        // Whoever still prints is told that nobody reads.
+        // A remote command that still prints gets a closed pipe.
         drop(printed);
         let status = child.wait()?;
         copied?;
@@ -242,10 +238,10 @@ impl Remote {
         }
     }
 
-    /// Runs `bento` there, and lets it print here; its exit code is ours.
+    /// Runs the remote `bento` with our output, and returns its exit code.
     ///
     /// # Errors
-    /// When it can't be run, or ends as `bento` never does.
+    /// When it can't be run, or ends with an unknown exit code.
     pub fn relay<'a>(
         &self,
         arguments: impl IntoIterator<Item = &'a str>,
@@ -257,16 +253,16 @@ impl Remote {
         match status.code() {
             Some(0) => Ok(ExitCode::SUCCESS),
             Some(1) => Ok(ExitCode::FAILURE),
-            // Nobody reads on.
+            // Its reader is gone.
             None if status.signal() == Some(SIGPIPE) => Ok(ExitCode::SUCCESS),
             _ => bail!("{}", self.failed(&format!("ended with {status}"))),
         }
     }
 
-    /// What to say when it failed.
+    /// The error message for a failure.
     pub fn failed(&self, what: &str) -> String {
         format!(
-            "the appliance can't be asked: `{} bento`, as [server] admin in {FILE_NAME} says, {what}",
+            "can't reach the appliance: `{} bento`, from [server] admin in {FILE_NAME}, {what}",
             self.command.join(" ")
         )
     }

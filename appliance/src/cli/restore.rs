@@ -1,4 +1,4 @@
-//! `bento restore`: what `bento backup` wrote becomes what the appliance keeps.
+//! `bento restore`: restores an archive of `bento backup`.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -10,38 +10,38 @@ use clap::Args;
 use crate::backup;
 use crate::store::paths::State;
 
-/// Take an archive of `bento backup` into an empty /state
+/// Restore an archive of `bento backup` into an empty /state
 ///
-/// No appliance may use it meanwhile. It is taken wholly or not at all, and whatever owner and mode the archive gives a
-/// file, it gets those that it must have.
+/// Stop the appliance first. The archive is restored completely or not at all. Owners and modes of files are set as the
+/// appliance needs them, not taken from the archive.
 #[derive(Debug, Args)]
 pub struct RestoreCommand {
-    /// Where to read it; - is standard input
+    /// The file to read; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Remove what is in /state before, the host key and all reports included
+    /// Replace the contents of /state, including the host key and all reports
     #[arg(long)]
     replace: bool,
-    /// What the appliance keeps
+    /// The folder of the appliance's state
     #[arg(long, value_name = "DIR", default_value = "/state")]
     state: PathBuf,
 }
 
 impl RestoreCommand {
-    /// Takes the archive.
+    /// Restores the archive.
     ///
     /// # Errors
-    /// When it isn't a whole backup, or can't be taken; nothing is changed then.
+    /// When it isn't a complete backup, or can't be restored; then nothing is changed.
     pub fn run(&self, output: &mut dyn Write) -> Result<()> {
         let mut input: Box<dyn Read> = if self.file == Path::new("-") {
             ensure!(
                 !io::stdin().is_terminal(),
-                "nothing comes from a terminal: name a file, or write < FILE after the command (podman run needs -i)"
+                "can't read an archive from a terminal: name a file, or redirect one with < FILE (podman run needs -i)"
             );
             Box::new(io::stdin().lock())
         } else {
             let file = File::open(&self.file);
-            Box::new(file.with_context(|| format!("{} can't be read", self.file.display()))?)
+            Box::new(file.with_context(|| format!("can't read {}", self.file.display()))?)
         };
         let restored = backup::restore(&State::new(&self.state), &mut input, self.replace)
             .context("nothing was restored")?;
@@ -49,7 +49,7 @@ impl RestoreCommand {
             1 => "1 machine".to_owned(),
             many => format!("{many} machines"),
         };
-        writeln!(output, "restored {machines} into {}", self.state.display())?;
+        writeln!(output, "restored {machines} to {}", self.state.display())?;
         Ok(())
     }
 }

@@ -7,40 +7,40 @@ use tracing_subscriber::filter::EnvFilter;
 use crate::daemon;
 use crate::daemon::Options;
 
-/// Run the appliance: publish the fleet, and take in reports
+/// Run the appliance: publish the fleet and receive reports
 #[derive(Debug, Args)]
 pub struct ServeCommand {
     /// The fleet folder
     #[arg(long, value_name = "DIR", default_value = "/config")]
     config: PathBuf,
-    /// What the appliance keeps; must persist
+    /// The folder for the appliance's state; it must persist
     #[arg(long, value_name = "DIR", default_value = "/state")]
     state: PathBuf,
-    /// Keep nothing, for trying it out: the host key and all reports may go when it stops
+    /// Allow a state that doesn't persist, to try it out: the host key and all reports may be lost when it stops
     #[arg(long)]
     ephemeral: bool,
-    /// What it needs only while it runs
+    /// The folder for files that are needed only while it runs
     #[arg(long, value_name = "DIR", default_value = "/run/bento")]
     runtime: PathBuf,
-    /// Where machines connect
+    /// The address to listen on for machines
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 2222)))]
     listen: SocketAddr,
-    /// Answer GET /metrics for Prometheus here [default: nowhere]
+    /// Serve metrics for Prometheus at this address, as GET /metrics [default: off]
     ///
-    /// A port alone is one of loopback. Loopback in a container is the container's own: say 0.0.0.0:9470 there, and let
-    /// podman publish it on the host's loopback, --publish 127.0.0.1:9470:9470.
+    /// A port without an address means loopback. A container has a loopback of its own: in a container, use
+    /// 0.0.0.0:9470, and publish the port on the host's loopback with podman run --publish 127.0.0.1:9470:9470.
     #[arg(long, value_name = "ADDRESS", value_parser = metrics_address)]
     metrics: Option<SocketAddr>,
-    /// How to log to stderr
+    /// The format of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// A line an event
+    /// One line for each event
     Text,
-    /// A JSON object an event
+    /// One JSON object for each event
     Json,
 }
 
@@ -55,7 +55,7 @@ impl ServeCommand {
             .with_default_directive(tracing::Level::INFO.into());
         let log = tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
-            // It would complain to the same closed pipe, and panic there.
+            // Its errors would go to the same closed pipe, and panic.
             .log_internal_errors(false)
             .with_env_filter(filter.from_env_lossy());
         match self.log_format {
@@ -80,7 +80,7 @@ fn metrics_address(text: &str) -> Result<SocketAddr, String> {
         .ok()
         .filter(|address| address.port() != 0)
         .ok_or_else(|| {
-            "say a port, such as 9470, or an address with one, such as 127.0.0.1:9470 or [::1]:9470"
+            "use a port, such as 9470, or an address with a port, such as 127.0.0.1:9470 or [::1]:9470"
                 .into()
         })
 }

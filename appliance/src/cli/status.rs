@@ -1,4 +1,4 @@
-//! `bento status`: what is known of every machine.
+//! `bento status`: the state of every machine.
 
 mod screen;
 mod source;
@@ -19,41 +19,41 @@ use crate::status::{self, table};
 use crate::text::terminal;
 use crate::text::terminal::Terminal;
 
-/// Print which generation each machine finds, and whether it runs that
+/// Show the state of each machine: its published generation, and whether it runs it
 #[derive(Debug, Args)]
 pub struct StatusCommand {
     #[command(flatten)]
     filter: MachineFilter,
-    /// Print JSON; with --watch a document a line
+    /// Print JSON; with --watch, one document for each change, each on one line
     #[arg(long)]
     json: bool,
-    /// Follow it on the terminal: arrows scroll, q ends it
+    /// Keep the status on the screen up to date; arrow keys scroll, q quits
     #[arg(long)]
     watch: bool,
-    /// Exit with 1 when something needs attention: a machine, or the fleet as a whole
+    /// Exit with 1 if a machine, or the fleet as a whole, needs attention
     #[arg(long, conflicts_with = "watch")]
     exit_code: bool,
-    /// With --watch: end when standard input does. Whoever runs this from elsewhere can't end it otherwise, because podman
-    /// lets a command that it was asked to run go on alone
+    /// With --watch: exit at the end of standard input. A remote caller has no other way to end this command, because
+    /// podman exec doesn't end a command when its caller is gone
     #[arg(long, requires = "watch", hide = true)]
     end_with_input: bool,
     #[command(flatten)]
     appliance: ApplianceOption,
 }
 
-/// Which machines are shown.
+/// The options that select machines.
 #[derive(Debug, Clone, Args)]
 struct MachineFilter {
-    /// Only these machines
+    /// Show only these machines
     #[arg(value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
-    /// Only what needs attention
+    /// Show only machines that need attention
     #[arg(long)]
     problems: bool,
 }
 
 impl StatusCommand {
-    /// Prints the status of the fleet. False when something needs attention and that was asked.
+    /// Prints the status of the fleet; returns false with `--exit-code` if something needs attention.
     ///
     /// # Errors
     /// When there is no appliance, it can't be asked, or there is no machine of a given name.
@@ -66,8 +66,7 @@ impl StatusCommand {
                 watch::show(self)?;
             } else {
                 bail!(
-                    "--watch needs a terminal that shows what is drawn on it: to follow the status in a program, say \
-                     --watch --json, which prints a document a line"
+                    "--watch needs a terminal; in a program, use --watch --json, which prints one document on each line"
                 );
             }
             return Ok(true);
@@ -93,7 +92,7 @@ impl StatusCommand {
 }
 
 impl MachineFilter {
-    /// Leaves only what is to be shown; returns from how many machines it was chosen.
+    /// Removes all other machines; returns the number of machines before the filter for problems.
     fn apply(&self, status: &mut status::Status) -> usize {
         let hosts = &mut status.hosts;
         hosts.retain(|host| self.names.is_empty() || self.names.contains(&host.name));

@@ -69,7 +69,7 @@ mod tests {
             fs::write(folder.path().join("config.sh"), settings).unwrap();
             fs::remove_dir(folder.path().join("hosts")).ok();
             assert!(
-                error().ends_with("make one with `bento init`"),
+                error().ends_with("create one with `bento init`"),
                 "{}",
                 error()
             );

@@ -19,17 +19,17 @@ use crate::store::atomic_file;
 pub struct Flake<'a> {
     /// The machines that share it: never empty.
     hosts: Vec<&'a HostName>,
-    /// What would be published for the first of them.
+    /// The preview of the first of them.
     host_preview: &'a HostPreview,
-    /// Where its lock file really lies, relative to the fleet folder, or would.
+    /// The real path of its lock file, existing or not, relative to the fleet folder.
     lock: PathBuf,
-    /// Whether the machines get that.
+    /// Whether the lock file is published.
     is_published: bool,
-    /// Where its flake.nix really lies.
+    /// The real path of its flake.nix.
     file: Option<PathBuf>,
     /// Whether another flake.nix has the same lock file.
     has_conflict: bool,
-    /// What it has pinned, or would, if that was asked.
+    /// Its inputs, if they were read.
     inputs: Option<Result<Lock, String>>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Flake<'a> {
         let source = host.source.as_path();
         let lock = match published {
             Some(file) => file.real.clone(),
-            // Where a link leads that two sources may be.
+            // Two sources may be links to the same folder.
             None => folder
                 .find(source)
                 .map_or_else(|_| source.to_owned(), |found| found.real)
@@ -67,12 +67,12 @@ impl<'a> Flake<'a> {
         self.hosts.push(name);
     }
 
-    /// Whether two are one and the same.
+    /// Whether both are the same flake.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.lock == other.lock && self.file == other.file
     }
 
-    /// Takes note of another flake: each would throw away what the other has pinned in a lock file of both.
+    /// Marks two flakes with the same lock file: each would drop the other's pins.
     pub(super) fn mark_conflict(&mut self, other: &mut Self) {
         let is_conflict = self.lock == other.lock;
         self.has_conflict |= is_conflict;
@@ -83,7 +83,7 @@ impl<'a> Flake<'a> {
         self.inputs.as_ref()
     }
 
-    /// Its folder, and whose it is.
+    /// Its folder and its machines.
     pub fn title(&self) -> String {
         let folder = self.lock.parent().unwrap_or(Path::new(""));
         let folder = match folder.as_os_str().is_empty() {
@@ -93,7 +93,7 @@ impl<'a> Flake<'a> {
         format!("{} ({})", folder.display(), named(&self.hosts))
     }
 
-    /// Asks Nix for its inputs, pinned or not.
+    /// Reads its inputs from Nix, pinned or not.
     pub(super) fn read_inputs(&mut self, updater: &LockUpdater<'_>) {
         let find = || {
             let config = self.config(updater)?;
@@ -104,19 +104,19 @@ impl<'a> Flake<'a> {
             struct Metadata {
                 locks: Lock,
             }
-            // Warnings come on the other output.
+            // Warnings go to stderr.
             let json = said.lines().find(|line| line.starts_with('{'));
             let metadata: Metadata = serde_json::from_str(json.unwrap_or_default())
-                .context("what Nix says of it isn't understood")?;
+                .context("can't parse the metadata that Nix printed")?;
             anyhow::Ok(metadata.locks)
         };
         self.inputs = Some(find().map_err(|error| format!("{error:#}")));
     }
 
-    /// Moves its lock file on: these inputs, or all if none is named.
+    /// Updates these inputs in its lock file, or all if none is named.
     ///
     /// # Errors
-    /// When Nix can't, or its lock file can't be read or written.
+    /// When Nix fails, or the lock file can't be read or written.
     pub fn update(
         &self,
         inputs: &[String],
@@ -124,8 +124,8 @@ impl<'a> Flake<'a> {
     ) -> anyhow::Result<LockOutcome> {
         if self.has_conflict {
             bail!(
-                "{} is the lock file of another flake.nix as well, and each would throw away what the other has pinned: \
-                 give each a lock file of its own",
+                "another flake.nix uses the same lock file {}, and each would drop the other's pins: give each flake.nix its \
+                 own lock file",
                 self.lock.display()
             );
         }
@@ -143,7 +143,7 @@ impl<'a> Flake<'a> {
         let place = updater.path.join(&self.lock);
         ensure!(
             self.is_published || !place.exists(),
-            "{} isn't published: what names it in .gitignore, .bentoignore or `exclude` keeps it from the machines",
+            "{} isn't published, because .gitignore, .bentoignore or `exclude` names it",
             place.display()
         );
         let lock_file = self.config(updater)?.join(LOCK_FILE);
@@ -158,13 +158,13 @@ impl<'a> Flake<'a> {
             return Ok(LockOutcome::Unchanged);
         };
         let understood = |text: &str| {
-            Lock::parse(text).with_context(|| format!("{} isn't understood", place.display()))
+            Lock::parse(text).with_context(|| format!("can't parse {}", place.display()))
         };
         let old = before.as_deref().map_or(Ok(Lock::empty()), understood)?;
         let moves = old.moves(&understood(after)?);
         ensure!(
             read(&place)? == before,
-            "{} was changed by somebody else meanwhile: try again",
+            "{} changed during the update: try again",
             place.display()
         );
         replace(&place, after.as_bytes())
@@ -174,7 +174,7 @@ impl<'a> Flake<'a> {
         ))
     }
 
-    /// Where it lies before Nix, laid at the first time.
+    /// The folder with its files for Nix; written at the first call.
     fn config(&self, updater: &LockUpdater<'_>) -> anyhow::Result<PathBuf> {
         let name = format!("flake-of-{}", self.hosts[0]);
         let config = updater.build_folder.path(&name).join(Area::Config.folder());
@@ -186,7 +186,7 @@ impl<'a> Flake<'a> {
             .write_tree(&name, updater.folder, &self.host_preview.tree)
     }
 
-    /// Runs Nix, and gives what it said.
+    /// Runs Nix, and returns its output.
     fn run_nix(&self, updater: &LockUpdater<'_>, mut command: Command) -> anyhow::Result<String> {
         let terms = self.host_preview.manifest.policy().terms();
         add_options(&mut command, None, &[terms.nix_args.as_slice()]);
@@ -202,7 +202,7 @@ impl<'a> Flake<'a> {
     }
 }
 
-/// The text of a lock file, if there is one.
+/// The text of a lock file, if it exists.
 fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -211,9 +211,9 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Replaces a file in one step, by one with the same permissions and the same owner.
+/// Replaces a file atomically, and keeps its permissions and owner.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // An editor's name for what isn't finished: it is never published.
+    // The name of an editor's swap file, which is never published.
     let aside = path.with_file_name(format!(".{LOCK_FILE}.bento.swp"));
     let before = match fs::metadata(path) {
         Ok(metadata) => Some(metadata),
@@ -226,7 +226,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         if let Some(before) = &before {
             file.set_permissions(before.permissions())?;
             if file.metadata()?.uid() != before.uid() {
-                // With sudo, the file stays its owner's.
+                // With sudo, the file keeps its owner.
                 chown(&aside, Some(before.uid()), Some(before.gid()))?;
             }
         }

@@ -1,4 +1,4 @@
-//! The lock file of a flake: to what its inputs are pinned.
+//! The lock file of a flake: the pins of its inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,13 +16,13 @@ pub(super) struct Lock {
 
 #[derive(Debug, Clone, Deserialize)]
 struct Node {
-    /// The name of a node, or, of what follows another input, a list: that input's path from the root.
+    /// The name of a node; or a list, for an input that follows another one: the other's path from the root.
     #[serde(default)]
     inputs: BTreeMap<String, Value>,
     locked: Option<Pin>,
 }
 
-/// To what an input is pinned.
+/// The pin of an input.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Pin {
@@ -32,7 +32,7 @@ pub(super) struct Pin {
     nar_hash: Option<String>,
 }
 
-/// An input that is pinned to something else than before.
+/// An input with another pin than before.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Move {
     /// Its path from the root, such as `home-manager/nixpkgs`.
@@ -42,7 +42,7 @@ pub(super) struct Move {
 }
 
 impl Lock {
-    /// Understands the text of a lock file.
+    /// Parses a lock file.
     pub(super) fn parse(text: &str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
@@ -68,7 +68,7 @@ impl Lock {
         true
     }
 
-    /// What moved from one lock file to a later one, by the inputs' names.
+    /// The changed pins from one lock file to a later one, sorted by input.
     pub(super) fn moves(&self, later: &Lock) -> Vec<Move> {
         let (before, after) = (self.pins(), later.pins());
         let inputs: BTreeSet<_> = before.keys().chain(after.keys()).collect();
@@ -80,7 +80,7 @@ impl Lock {
         moves.filter(|it| it.from != it.to).collect()
     }
 
-    /// One that pins nothing.
+    /// A lock file without pins.
     pub(super) fn empty() -> Self {
         Lock {
             nodes: BTreeMap::new(),
@@ -88,11 +88,11 @@ impl Lock {
         }
     }
 
-    /// Everything that is pinned, by the first path from the root that leads to it.
+    /// All pins, by their first path from the root.
     fn pins(&self) -> BTreeMap<String, Pin> {
         let mut pins = BTreeMap::new();
         let mut seen = BTreeSet::from([self.root.as_str()]);
-        // Level by level: what is close to the root is what people know by that name.
+        // Breadth first: people know an input by its path closest to the root.
         let mut level = vec![(String::new(), self.root.as_str())];
         while !level.is_empty() {
             let mut next = Vec::new();
@@ -134,7 +134,7 @@ impl fmt::Display for Move {
 
 impl fmt::Display for Pin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// As many digits of a revision as git shows.
+        /// The number of digits of a revision, as in git.
         const DIGITS: usize = 7;
         let date = self
             .last_modified
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moved_is_told_by_revision_and_date_and_nothing_else_is() {
+    fn only_changed_inputs_are_listed_by_revision_and_date() {
         let (old, new) = (lock("aaaaaaaaaa", ""), lock("bbbbbbbbbb", ""));
         let moves: Vec<_> = old.moves(&new).iter().map(ToString::to_string).collect();
         assert_eq!(moves, ["nixpkgs: 2023-11-14 aaaaaaa → 2023-11-14 bbbbbbb"]);

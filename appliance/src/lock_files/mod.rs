@@ -1,4 +1,4 @@
-//! Moves the lock files of a fleet's flakes on.
+//! `bento flake-update`: updates the lock files of a fleet's flakes.
 
 mod flake;
 mod lock;
@@ -17,7 +17,7 @@ use crate::scan::FleetFolder;
 pub use flake::Flake;
 use lock::Lock;
 
-/// Where lock files are moved.
+/// Updates lock files of a fleet folder.
 #[derive(Debug)]
 pub struct LockUpdater<'a> {
     /// The fleet folder.
@@ -29,22 +29,22 @@ pub struct LockUpdater<'a> {
     interruption: Interruption,
 }
 
-/// What became of a flake's lock file.
+/// The outcome for a flake's lock file.
 #[derive(Debug)]
 pub enum LockOutcome {
-    /// It is a new one: each input that moved, as text.
+    /// Updated: each changed input, as text.
     Moved(Vec<String>),
-    /// It is what it was.
+    /// Nothing changed.
     Unchanged,
-    /// It has none of the inputs that were to be moved.
+    /// The flake has none of the given inputs.
     NotAffected,
 }
 
 impl<'a> LockUpdater<'a> {
-    /// For the fleet folder of a preview.
+    /// Creates an updater for the fleet folder of a preview.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// When its temporary folder can't be created.
     pub fn new(path: &'a Path, preview: &'a Preview) -> anyhow::Result<Self> {
         Ok(LockUpdater {
             path,
@@ -55,16 +55,15 @@ impl<'a> LockUpdater<'a> {
         })
     }
 
-    /// Whether somebody wants to stop.
+    /// Whether an interruption was requested.
     pub fn is_interrupted(&self) -> bool {
         self.interruption.is_requested()
     }
 
-    /// Makes sure that each of these inputs is one of some flake. A flake whose inputs can't be found out counts as one
-    /// that may have it.
+    /// Requires that each of these inputs exists in a flake. A flake with unknown inputs may have any input.
     ///
     /// # Errors
-    /// When one isn't, with those that there are.
+    /// When an input doesn't exist; the error lists the existing ones.
     pub fn require(&self, inputs: &[String], flakes: &mut [Flake<'_>]) -> anyhow::Result<()> {
         if inputs.is_empty() {
             return Ok(());
@@ -85,16 +84,16 @@ impl<'a> LockUpdater<'a> {
         };
         let names: BTreeSet<_> = locks.iter().flat_map(|lock| lock.names()).collect();
         match names.is_empty() {
-            true => bail!("no flake has an input {missing}: none has any"),
+            true => bail!("no flake has an input {missing}: the flakes have no inputs"),
             false => bail!(
-                "no flake has an input {missing}: there are {}",
+                "no flake has an input {missing}: the inputs are {}",
                 names.into_iter().collect::<Vec<_>>().join(", ")
             ),
         }
     }
 }
 
-/// The flakes of the machines for which something would be published, each once, by where its files really lie.
+/// The distinct flakes of the machines that would be published.
 pub fn flakes(preview: &Preview) -> Vec<Flake<'_>> {
     let mut flakes: Vec<Flake<'_>> = Vec::new();
     let hosts = preview.fleet.iter().flat_map(|fleet| &fleet.hosts);
@@ -117,7 +116,7 @@ pub fn flakes(preview: &Preview) -> Vec<Flake<'_>> {
     flakes
 }
 
-/// The machines that share a flake, for a person.
+/// The names of the machines that share a flake.
 fn named(hosts: &[&HostName]) -> String {
     let names: Vec<_> = hosts.iter().map(|name| name.as_str()).collect();
     names.join(", ")

@@ -28,7 +28,7 @@ fn what_fails_to_build_is_not_approved_and_the_others_are() {
     ground.flake("bad", "exit 3");
     let ended = deploy(&ground, "when = \"deploy\"").with(1);
     ended
-        .saying("bad: the build failed, so nothing is approved for it")
+        .saying("bad: the build failed, so it wasn't approved")
         .saying("Approved for 1 machine.");
     assert_eq!(approved(&ground, "good"), Some(ground.generation("good")));
     assert_eq!(
@@ -51,8 +51,8 @@ fn what_is_published_by_itself_is_built_and_not_approved() {
     ground.flake("bad", "exit 3");
     let ended = deploy(&ground, "when = \"change\"").with(1);
     ended
-        .saying("bad: the build failed, and the appliance publishes it all the same")
-        .saying("There is nothing to approve");
+        .saying("bad: the build failed, but the appliance publishes it anyway")
+        .saying("Nothing to approve");
     assert!(ground.record("good").is_some());
     assert!(!ground.fleet().join(".bento/approved").exists());
 }
@@ -69,13 +69,13 @@ fn without_nix_what_must_be_built_is_not_approved_and_the_rest_is() {
     };
     let ended = without("when = \"deploy\"\nrequire_build = true").with(1);
     ended
-        .saying("there is no Nix here")
+        .saying("Nix isn't installed here")
         .saying("error: good isn't built")
-        .saying("Nothing is approved.");
+        .saying("Nothing was approved.");
     assert_eq!(approved(&ground, "good"), None);
     without("when = \"deploy\"")
         .with(0)
-        .saying("there is no Nix here");
+        .saying("Nix isn't installed here");
     assert_eq!(approved(&ground, "good"), Some(ground.generation("good")));
     fs::remove_dir_all(ground.fleet().join(".bento")).unwrap();
 }

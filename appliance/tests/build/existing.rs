@@ -66,17 +66,17 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
     let ground = repository();
     for wrong in [&["init", "."][..], &["check"]] {
         let ended = ground.bento(wrong).with(1);
-        ended.saying("holds a flake and no fleet.toml: `bento init --existing`, in that folder");
+        ended.saying("has a flake but no fleet.toml: run `bento init --existing` in that folder");
     }
     let before = names(&ground.fleet());
     let said = ground
         .bento(&["init", "--existing", "--address", "10.0.0.1"])
         .with(0);
     let said = said
-        .saying("3 machines, as Nix says of nixosConfigurations.")
-        .saying("CORE-PW is called core-pw in the fleet")
-        .saying("No machine gets README.md.")
-        .saying("Left out: modules/broken: ");
+        .saying("3 machines, from nixosConfigurations.")
+        .saying("CORE-PW is named core-pw in the fleet")
+        .saying("Not published: README.md.")
+        .saying("Can't be published: modules/broken: ");
     let mut after = names(&ground.fleet());
     after.retain(|name| name != "fleet.toml");
     assert_eq!(before, after, "only fleet.toml is written");
@@ -102,7 +102,7 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
         .saying("\"files\": 5");
     ground.bento(&["build"]).with(0).saying("3 built.");
     let again = ground.bento(&["init", "--existing"]).with(1);
-    again.saying("fleet.toml is there already, and init never overwrites");
+    again.saying("fleet.toml already exists, and init never overwrites");
 }
 
 // Issue 10, line 6.
@@ -111,6 +111,6 @@ fn without_nix_the_machines_are_named_by_their_folders() {
     let ground = repository();
     let mut command = ground.command(&["init", "--existing"]);
     let ended = Ended::of(command.env("PATH", "/nowhere").output().unwrap()).with(0);
-    ended.saying("3 machines, by what lies in hosts/.");
+    ended.saying("3 machines, by the names in hosts/.");
     ground.bento(&["build"]).with(0).saying("3 built.");
 }

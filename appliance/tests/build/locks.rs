@@ -69,7 +69,7 @@ fn each_lock_file_moves_once_and_nothing_else_does() {
         .saying("shared (left, right)\n")
         .saying("hosts/own (own)\n")
         .saying("  one: new, ")
-        .saying("Lock files: 2 moved.");
+        .saying("Lock files: 2 updated.");
     assert_eq!(
         ended.text.matches("one: new, ").count(),
         2,
@@ -107,8 +107,8 @@ fn an_input_behind_a_machine_is_an_input_and_a_machine_among_inputs_is_told() {
     ground
         .bento(&["flake-update", "--host", "own", "right"])
         .with(1)
-        .saying("no flake has an input right: there are ")
-        .saying("right is a machine, which is named with --host right");
+        .saying("no flake has an input right: the inputs are ")
+        .saying("right is a machine: use --host right");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_single_input_moves_alone_and_one_that_nobody_has_is_an_error() {
     ground
         .bento(&["flake-update", "one", "three"])
         .with(1)
-        .saying("no flake has an input three: there are near, one, two");
+        .saying("no flake has an input three: the inputs are near, one, two");
     assert_eq!(ground.read("shared/flake.lock"), lock);
     let ended = ground
         .bento(&["flake-update", "one"])
@@ -140,9 +140,9 @@ fn what_fails_in_one_folder_does_not_stop_the_others() {
     ground
         .bento(&["flake-update"])
         .with(1)
-        .saying("hosts/own (own) stays as it was:")
+        .saying("can't update hosts/own (own):")
         .saying("/nowhere/at/all")
-        .saying("Lock files: 1 moved, 1 failed.");
+        .saying("Lock files: 1 updated, 1 failed.");
     assert!(ground.fleet().join("shared/flake.lock").exists());
     assert!(!ground.fleet().join("hosts/own/flake.lock").exists());
 }
@@ -159,6 +159,6 @@ fn a_lock_file_of_two_flakes_is_left_alone() {
     ground
         .bento(&["flake-update"])
         .with(1)
-        .saying("is the lock file of another flake.nix as well");
+        .saying("another flake.nix uses the same lock file");
     assert_eq!(ground.read("shared/flake.lock"), before);
 }

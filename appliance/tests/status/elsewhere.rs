@@ -107,13 +107,13 @@ fn what_goes_wrong_on_the_way_is_told() {
     let (_, errors, code) = ask("echo 'ssh: no route to host' >&2; exit 255");
     assert_eq!(code, 1);
     assert!(
-        errors.starts_with("ssh: no route to host\nbento: the appliance can't be asked: `sh "),
+        errors.starts_with("ssh: no route to host\nbento: can't reach the appliance: `sh "),
         "{errors}"
     );
     assert!(errors.contains("exit status: 255"), "{errors}");
     let (_, errors, code) = ask("echo hello");
     assert!(
-        code == 1 && errors.contains("is the same version of bento there?"),
+        code == 1 && errors.contains("is it the same version of bento?"),
         "{errors}"
     );
     let silent = fleet(&place, "");
@@ -183,10 +183,7 @@ fn when_the_other_side_hangs_up_it_says_why_on_the_terminal_as_it_was() {
         ("kill -KILL $$", "signal: 9 (SIGKILL)"),
         ("exec cat /dev/null", "exit status: 0"),
         ("printf '{\"format\":'; exit", "exit status: 0"),
-        (
-            "echo garbage; sleep 60",
-            "printed what isn't understood here",
-        ),
+        ("echo garbage; sleep 60", "printed an unknown document"),
     ] {
         let folder = fleet(&place, &script(end));
         let mut terminal = Terminal::run(&there(&folder, ["--watch"]), 100, 20);

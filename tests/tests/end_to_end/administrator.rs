@@ -198,7 +198,7 @@ fn a_system_that_is_brought_by_hand_takes_over_as_far_as_was_asked() -> Result<(
         .success()?;
 
     ground.configure("2", "")?;
-    says(&ground.push("")?, 1, "say --yes");
+    says(&ground.push("")?, 1, "use --yes");
     assert_eq!(ground.runs()?, first);
     says(&ground.push("--yes")?, 0, "activating the configuration");
     let second = ground.built()?;
@@ -217,14 +217,14 @@ fn a_system_that_is_brought_by_hand_takes_over_as_far_as_was_asked() -> Result<(
     assert_ne!(ground.boots()?, third);
 
     ground.configure("4", "")?;
-    says(&ground.push("--yes --action boot")?, 0, "from now on");
+    says(&ground.push("--yes --action boot")?, 0, "will boot");
     let fourth = ground.built()?;
     assert_eq!(ground.runs()?, third);
     assert_eq!(ground.boots()?, fourth);
     assert_eq!(ground.leads_to("/boot/default-system")?, fourth);
 
     ground.configure("5", "")?;
-    says(&ground.push("--yes --action switch")?, 0, "from now on");
+    says(&ground.push("--yes --action switch")?, 0, "will boot");
     let fifth = ground.built()?;
     assert_eq!((ground.runs()?, ground.boots()?), (fifth.clone(), fifth));
     Ok(())
@@ -237,7 +237,7 @@ fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
     says(
         &ground.push("--yes")?,
         1,
-        "which stays as it is: root@127.0.0.1 has no /run/current-system",
+        "which is unchanged: root@127.0.0.1 has no /run/current-system",
     );
     let first = ground.built()?;
     ground
@@ -251,15 +251,15 @@ fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
     says(
         &nowhere,
         1,
-        "which stays as it is: the connection to root@127.0.0.2 failed",
+        "which is unchanged: the connection to root@127.0.0.2 failed",
     );
     let target = "build desk --target root@127.0.0.1 --yes";
     let stranger = ground.bento_with("-o StrictHostKeyChecking=yes", target)?;
-    says(&stranger, 1, "which stays as it is: the connection to");
+    says(&stranger, 1, "which is unchanged: the connection to");
     says(&stranger, 1, "Host key verification failed");
     fs::write(ground.folder.path().join("no-copies"), "")?;
     let uncopied = ground.push("--yes --action switch")?;
-    says(&uncopied, 1, "to root@127.0.0.1, which stays as it is: ");
+    says(&uncopied, 1, "to root@127.0.0.1, which is unchanged: ");
     fs::remove_file(ground.folder.path().join("no-copies"))?;
     assert_eq!((ground.runs()?, ground.boots()?), (first, boots.clone()));
 
@@ -267,9 +267,9 @@ fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
     says(
         &cut,
         1,
-        "nobody waits any more for switch-to-configuration test",
+        "lost the connection during switch-to-configuration test",
     );
-    says(&cut, 1, "it boots what it booted before");
+    says(&cut, 1, "still boots the previous system");
     let second = ground.built()?;
     let is_there = || (ground.runs().ok()? == second).then_some(());
     wait::until("the switch to go on by itself", process::SHORT, is_there)?;
@@ -281,7 +281,7 @@ fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
     says(
         &cut,
         1,
-        &format!("runs {third} now, and whether it boots {third} isn't sure"),
+        &format!("now runs {third}, but it may not boot {third}"),
     );
     assert_eq!(
         (ground.runs()?, ground.boots()?),

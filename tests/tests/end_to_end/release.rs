@@ -39,7 +39,7 @@ fn a_machine_finds_what_was_approved_and_nothing_else() -> Result<()> {
 
     let asked = deploy(&fleet, &appliance, &["kikimora"])?;
     assert_eq!(asked.code(), 1, "nobody is there to answer");
-    assert!(asked.stderr.contains("say --yes"), "{}", asked.stderr);
+    assert!(asked.stderr.contains("use --yes"), "{}", asked.stderr);
     let said = deploy(&fleet, &appliance, &["--yes", "kikimora"])?.success()?;
     assert!(said.stdout.contains("new: 1 file"), "{}", said.stdout);
     states::await_word(&appliance, "kikimora", "new")?;
@@ -75,7 +75,7 @@ fn a_machine_finds_what_was_approved_and_nothing_else() -> Result<()> {
     let within = appliance.exec(["deploy", "--yes", "domovoi"])?;
     assert_eq!(within.code(), 1);
     assert!(
-        within.stderr.contains("Run this where you edit it"),
+        within.stderr.contains("Run this where you edit the fleet"),
         "{}",
         within.stderr
     );

@@ -11,48 +11,48 @@ use crate::text::list::first_few;
 use crate::text::size::size;
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// What would become of a fleet: `bento check --json`.
+/// The document of `bento check --json`.
 #[derive(Debug, Serialize)]
 pub(super) struct CheckDocument {
     format: Format,
     hosts: Vec<CheckedHost>,
-    /// What would be different for whom; none where that isn't known.
+    /// The changes to the published generations; none if unknown.
     changes: Option<Vec<HostChange>>,
-    /// Why the appliance couldn't be asked for it; none where it could, or wasn't to be.
+    /// The error, if the appliance couldn't be asked for them.
     unasked: Option<String>,
-    /// What machines see of each other.
+    /// The files that machines share.
     shared: Vec<Shared>,
-    /// What keeps machines from getting anything new.
+    /// The problems that stop publications.
     pub(super) problems: Vec<Problem>,
-    /// What will fail once it is published, or surprise.
+    /// The likely failures and surprises after a publication.
     pub(super) warnings: Vec<Problem>,
 }
 
-/// What would be published for one machine.
+/// The preview of one machine.
 #[derive(Debug, Serialize)]
 struct CheckedHost {
     name: HostName,
-    /// None where a problem stops it.
+    /// None if a problem prevents its publication.
     generation: Option<GenerationId>,
     files: usize,
-    /// Of all files together.
+    /// The total size of its files.
     bytes: u64,
     keys: usize,
-    /// Whether it keeps the generation that it has.
+    /// Whether it keeps its current generation.
     paused: bool,
 }
 
-/// More machines for which nothing changes are one line.
+/// The most unchanged machines with a line each; more share one line.
 const MOST_UNCHANGED: usize = 5;
 
-/// How much is told.
+/// The amount of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detail {
-    /// What is wrong, and what will be.
+    /// Only errors and warnings.
     Problems,
-    /// And a line for each machine.
+    /// Also a line for each machine.
     Machines,
-    /// And each file that would be different.
+    /// Also each file that would change.
     Files,
 }
 
@@ -109,10 +109,10 @@ impl CheckDocument {
         }
         match (problems.len(), self.warnings.len()) {
             (0, _) if detail == Detail::Problems => Ok(()),
-            (0, 0) => writeln!(output, "Nothing is wrong."),
-            (0, _) => writeln!(output, "Nothing is wrong but what is warned of."),
-            (1, _) => writeln!(output, "1 thing is wrong."),
-            (count, _) => writeln!(output, "{count} things are wrong."),
+            (0, 0) => writeln!(output, "No problems."),
+            (0, _) => writeln!(output, "No errors, only warnings."),
+            (1, _) => writeln!(output, "1 error."),
+            (count, _) => writeln!(output, "{count} errors."),
         }
     }
 
@@ -138,21 +138,21 @@ impl CheckDocument {
         if is_folded {
             let names = unchanged.iter().map(|host| &host.name);
             let (count, names) = (unchanged.len(), first_few(names, MOST_UNCHANGED));
-            writeln!(
-                output,
-                "{count} machines stay as they are published: {names}."
-            )?;
+            writeln!(output, "{count} machines are unchanged: {names}.")?;
         }
         for line in shared_lines(&self.shared) {
             writeln!(output, "{line}.")?;
         }
         match &self.unasked {
-            Some(why) => writeln!(output, "Whose generation would change isn't known: {why}"),
+            Some(why) => writeln!(
+                output,
+                "Can't compare with the published generations: {why}"
+            ),
             None => Ok(()),
         }
     }
 
-    /// Whether there is nothing to say of a machine but that nothing changes for it.
+    /// Whether a machine has no change and nothing else to show.
     fn is_unchanged(&self, host: &CheckedHost) -> bool {
         let is_same = self.changes.is_some() && self.change_of(&host.name).is_none();
         is_same && host.generation.is_some() && host.keys > 0 && !host.paused
@@ -176,27 +176,27 @@ impl CheckDocument {
             format!("{files}, {}", size(host.bytes)),
         ];
         if self.changes.is_some() {
-            parts.push(change.map_or("as it is published".to_owned(), change_counts));
+            parts.push(change.map_or("unchanged".to_owned(), change_counts));
         }
         if host.paused {
-            parts.push("(paused: it keeps the one that it has)".to_owned());
+            parts.push("(paused: it keeps its current generation)".to_owned());
         }
         if host.keys == 0 {
-            parts.push("(no key yet: `bento host add` enrols it)".to_owned());
+            parts.push("(no key yet: add one with `bento host add`)".to_owned());
         }
         parts.join("  ")
     }
 }
 
-/// What is different, in a few words.
+/// The counts of a change, in words.
 fn change_counts(change: &HostChange) -> String {
     if change.from.is_none() {
-        return "its first".to_owned();
+        return "first generation".to_owned();
     }
     let counts = [
         (change.added.len(), "new"),
         (change.changed.len(), "changed"),
-        (change.removed.len(), "gone"),
+        (change.removed.len(), "removed"),
     ];
     let mut parts: Vec<_> = counts
         .into_iter()
@@ -204,7 +204,7 @@ fn change_counts(change: &HostChange) -> String {
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
     if change.settings {
-        parts.push("other settings".to_owned());
+        parts.push("settings changed".to_owned());
     }
     parts.join(", ")
 }
@@ -217,7 +217,7 @@ fn list(change: &HostChange, output: &mut dyn Write) -> io::Result<()> {
     ];
     for (sign, paths) in kinds {
         for path in paths {
-            // A path can hold what would steer a terminal, or look like another.
+            // A path may contain control characters, which a problem escapes.
             let path = Problem::new(path.to_string(), "", "");
             writeln!(output, "    {sign} {path}")?;
         }

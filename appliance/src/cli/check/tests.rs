@@ -20,7 +20,7 @@ fn check(folder: &Path, arguments: &[&str]) -> (bool, String) {
 }
 
 #[test]
-fn everything_is_told_at_once_and_the_rest_is_shown() {
+fn all_problems_are_printed_at_once_beside_the_other_machines() {
     let folder = tempfile::tempdir().unwrap();
     let fleet =
         "[server]\naddress = \"x\"\n[hosts.good]\n[hosts.missing]\n[hosts.odd]\nkyes = []\n";
@@ -36,14 +36,14 @@ fn everything_is_told_at_once_and_the_rest_is_shown() {
         "{text}"
     );
     assert!(text.contains("error: fleet.toml:6: odd: "), "{text}");
-    assert!(text.ends_with("2 things are wrong.\n"), "{text}");
+    assert!(text.ends_with("2 errors.\n"), "{text}");
     let (good, text) = check(folder.path(), &["good", "--json"]);
     assert!(good);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["hosts"][0]["files"], 1);
 }
 
-/// Publishes for a machine what it would get.
+/// Publishes a machine's generation of the preview.
 fn publish(state: &State, preview: &Preview, host: &str) {
     let name = host.parse().unwrap();
     let host_preview = preview.machines[&name].as_ref().unwrap();
@@ -78,7 +78,7 @@ fn configure(folder: &Path, host: &str, text: &str) {
 }
 
 #[test]
-fn what_would_be_different_is_told_for_whom_and_in_which_files() {
+fn changes_are_listed_by_machine_and_file() {
     let folder = fleet("[hosts.new]\n[hosts.old]\n[hosts.same]\npaused = true\n");
     for host in ["new", "old", "same"] {
         configure(folder.path(), host, "{ }");
@@ -100,12 +100,9 @@ fn what_would_be_different_is_told_for_whom_and_in_which_files() {
             .unwrap()
             .to_owned()
     };
-    assert!(line("new ").contains("  its first  "), "{text}");
+    assert!(line("new ").contains("  first generation  "), "{text}");
     assert!(line("old ").contains("  1 new, 1 changed  "), "{text}");
-    assert!(
-        line("same ").contains("  as it is published  (paused"),
-        "{text}"
-    );
+    assert!(line("same ").contains("  unchanged  (paused"), "{text}");
     assert!(
         text.contains("\n    + config/\\u{202e}added\n    ~ config/configuration.nix\n"),
         "{text}"
@@ -129,7 +126,7 @@ fn what_would_be_different_is_told_for_whom_and_in_which_files() {
 
 // Issue 10, line 42.
 #[test]
-fn machines_for_which_nothing_changes_are_one_line_and_what_grows_is_told() {
+fn unchanged_machines_share_one_line_and_growth_is_a_warning() {
     let mut hosts = String::new();
     let names: Vec<_> = (0..30).map(|number| format!("m{number:02}")).collect();
     for (number, name) in names.iter().enumerate() {
@@ -158,18 +155,16 @@ fn machines_for_which_nothing_changes_are_one_line_and_what_grows_is_told() {
         "{text}"
     );
     assert!(
-        text.contains(
-            "29 machines stay as they are published: m00, m01, m02, m03, m04 and 24 more.\n"
-        ),
+        text.contains("29 machines are unchanged: m00, m01, m02, m03, m04 and 24 more.\n"),
         "{text}"
     );
-    let told = "warning: m07: its generation would be 9.0 MiB, and what is published is 3 bytes; the most of it is \
+    let warning = "warning: m07: its generation would be 9.0 MiB, and what is published is 3 bytes; the most of it is \
                 config/disk.img (9.0 MiB) and config/configuration.nix (3 bytes): ";
-    assert!(text.contains(told), "{text}");
+    assert!(text.contains(warning), "{text}");
 }
 
 #[test]
-fn who_would_be_removed_is_named_unless_the_settings_are_faulty() {
+fn a_removal_is_a_warning_unless_the_settings_are_faulty() {
     let folder = fleet("[hosts.kikimora]\n[hosts.pi]\n");
     for host in ["kikimora", "pi"] {
         configure(folder.path(), host, "{ }");
@@ -185,7 +180,7 @@ fn who_would_be_removed_is_named_unless_the_settings_are_faulty() {
         let arguments = ["--state", state.path().to_str().unwrap(), "kikimora"];
         check(folder.path(), &arguments).1
     };
-    let removed = "warning: fleet.toml: pi: isn't there any more";
+    let removed = "warning: fleet.toml: pi: would be removed";
     let said = says("[hosts.kikimora]\n[hosts.pii]\n");
     assert!(said.contains(removed), "{said}");
     for text in [
@@ -193,19 +188,19 @@ fn who_would_be_removed_is_named_unless_the_settings_are_faulty() {
         "[hosts.kikimora]\n[hosts.pi]\nkeys = [\"nonsense\"]\n",
     ] {
         let said = says(text);
-        assert!(!said.contains("isn't there any more"), "{said}");
+        assert!(!said.contains("would be removed"), "{said}");
     }
 }
 
 #[test]
-fn an_appliance_that_can_not_be_asked_is_one_line_and_the_rest_is_checked() {
+fn an_unreachable_appliance_is_one_line_and_the_rest_is_checked() {
     let folder = fleet("admin = [\"/nonexistent\"]\n[hosts.a]\n[hosts.missing]\n");
     configure(folder.path(), "a", "{ }");
     let (good, text) = check(folder.path(), &[]);
     assert!(!good);
     let said: Vec<_> = text
         .lines()
-        .filter(|line| line.contains("isn't known"))
+        .filter(|line| line.contains("Can't compare"))
         .collect();
     assert!(
         said.len() == 1 && said[0].contains("/nonexistent bento"),
@@ -216,11 +211,11 @@ fn an_appliance_that_can_not_be_asked_is_one_line_and_the_rest_is_checked() {
         "{text}"
     );
     let (_, text) = check(folder.path(), &["--offline"]);
-    assert!(!text.contains("isn't known"), "{text}");
+    assert!(!text.contains("Can't compare"), "{text}");
 }
 
 #[test]
-fn it_is_quiet_about_what_is_good_and_strict_only_if_told_to() {
+fn quiet_prints_nothing_and_strict_fails_on_warnings() {
     let folder = fleet("[hosts.a]\n");
     configure(folder.path(), "a", "./near.nix");
     std::fs::write(folder.path().join("hosts/a/near.nix"), "1").unwrap();
@@ -237,14 +232,11 @@ fn it_is_quiet_about_what_is_good_and_strict_only_if_told_to() {
     assert_eq!(text.lines().count(), 1);
     assert!(!check(folder.path(), &["--strict"]).0);
     let (_, text) = check(folder.path(), &[]);
-    assert!(
-        text.ends_with("Nothing is wrong but what is warned of.\n"),
-        "{text}"
-    );
+    assert!(text.ends_with("No errors, only warnings.\n"), "{text}");
 }
 
 #[test]
-fn a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of() {
+fn a_git_hook_checks_the_folder_and_ignores_the_variables_of_git() {
     const MARK: &str = "BENTO_TEST_IS_HOOK";
     if std::env::var_os(MARK).is_some() {
         assert!(std::env::var_os("GIT_INDEX_FILE").is_some());
@@ -252,7 +244,7 @@ fn a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of() {
         let (_, text) = check(&folder, &["--quiet", "--offline"]);
         return assert!(!text.contains("isn't tracked"), "{text}");
     }
-    // Not at the top of the checkout, of which git tells a hook relative to just that.
+    // Below the top of the checkout, because git's variables are relative to the top.
     let checkout = tempfile::tempdir().unwrap();
     let folder = checkout.path().join("fleet");
     std::fs::create_dir(&folder).unwrap();
@@ -276,8 +268,7 @@ fn a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of() {
     let hook = checkout.path().join(".git/hooks/pre-commit");
     // The hook is this test once more, in the environment that git gives it.
     let program = std::env::current_exe().unwrap();
-    let test =
-        "cli::check::tests::a_git_hook_checks_the_folder_and_not_the_commit_that_it_is_told_of";
+    let test = "cli::check::tests::a_git_hook_checks_the_folder_and_ignores_the_variables_of_git";
     let text = format!(
         "#!/bin/sh\n{MARK}=1 exec {} --exact --nocapture {test} >&2\n",
         program.display()

@@ -1,4 +1,4 @@
-//! What changes for whom, as an administrator reads it before saying yes.
+//! The changes of a deployment, as they are shown before the prompt.
 
 use std::io::{self, Write};
 
@@ -8,15 +8,15 @@ use crate::preview::change::HostChange;
 use crate::text::list::first_few;
 use crate::text::sanitise::one_line;
 
-/// How many paths, or machines, are named of a kind.
+/// The most paths or machines that are listed.
 const NAMED: usize = 5;
 
-/// What changes for a machine.
+/// The change for a machine.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DeployChange {
-    /// From what is published.
+    /// From the published generation.
     Known(HostChange),
-    /// From what was recorded: of that one only the id is known.
+    /// From a recorded generation, of which only the id is known.
     Recorded {
         machine: HostName,
         from: Option<GenerationId>,
@@ -24,7 +24,7 @@ pub(super) enum DeployChange {
     },
 }
 
-/// What is told of machines to which the same happens.
+/// The text of a change; machines with an equal summary are shown together.
 #[derive(PartialEq, Eq)]
 struct ChangeSummary<'a> {
     is_known: bool,
@@ -84,7 +84,7 @@ impl ChangeSummary<'_> {
             }];
         }
         if self.is_new {
-            return vec!["new: nothing is recorded of it yet".to_owned()];
+            return vec!["new: no recorded generation".to_owned()];
         }
         let files = self.files.iter().filter(|(_, paths)| !paths.is_empty());
         let files = files.map(|(kind, paths)| format!("{kind}: {}", listed(paths)));
@@ -93,7 +93,7 @@ impl ChangeSummary<'_> {
     }
 }
 
-/// Tells what changes; once of all the machines to which the same happens.
+/// Prints the changes, each once for all its machines.
 pub(super) fn print(changes: &[DeployChange], output: &mut dyn Write) -> io::Result<()> {
     let mut groups: Vec<(ChangeSummary<'_>, Vec<&DeployChange>)> = Vec::new();
     for change in changes {
@@ -121,13 +121,13 @@ pub(super) fn print(changes: &[DeployChange], output: &mut dyn Write) -> io::Res
     Ok(())
 }
 
-/// The first few, and how many more there are. A path may hold anything, and mustn't steer a terminal.
+/// The first few items, and the number of others; control characters in paths are escaped.
 pub(super) fn listed<T: ToString>(all: &[T]) -> String {
     let safe = all.iter().map(|one| one_line(&one.to_string(), usize::MAX));
     first_few(safe, NAMED)
 }
 
-/// So many machines.
+/// The number of machines, in words.
 pub(super) fn machines(count: usize) -> String {
     match count {
         1 => "1 machine".to_owned(),

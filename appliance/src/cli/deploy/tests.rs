@@ -55,7 +55,7 @@ impl Appliance {
         host_preview.manifest.generation()
     }
 
-    /// Publishes all that the folder makes.
+    /// Publishes the generations of the fleet folder.
     fn publish(&self) {
         let gid = rustix::process::getgid().as_raw();
         let preview = self.preview();
@@ -95,7 +95,7 @@ impl Appliance {
         Line::parse_from(line.chain(arguments.iter().copied())).deploy
     }
 
-    /// Deploys without building; gives whether all is well, and what is said.
+    /// Deploys without building; returns the success and the output.
     fn deploy(&self, arguments: &[&str]) -> (bool, String) {
         let deploy = self.arguments(&[arguments, &["--no-build"]].concat());
         let mut output = Vec::new();
@@ -106,7 +106,7 @@ impl Appliance {
 
 // Issue 10, line 39.
 #[test]
-fn a_machine_that_no_nix_could_build_is_left_out_and_the_others_are_approved() {
+fn a_machine_with_a_syntax_error_is_left_out_and_the_others_are_approved() {
     let appliance = Appliance::new("when = \"deploy\"");
     appliance.write("hosts/pi/configuration.nix", "{ a = 1 }");
     let (is_good, said) = appliance.deploy(&["--yes"]);
@@ -119,13 +119,13 @@ fn a_machine_that_no_nix_could_build_is_left_out_and_the_others_are_approved() {
     assert!(appliance.approved("alice").is_some(), "{said}");
     let (is_good, said) = appliance.deploy(&["--yes", "pi"]);
     assert!(
-        !is_good && said.ends_with("Nothing is approved before that is mended.\n"),
+        !is_good && said.ends_with("Nothing was approved: correct the errors first.\n"),
         "{said}"
     );
 }
 
 #[test]
-fn what_is_approved_is_exactly_what_was_shown_for_exactly_who_was_named() {
+fn only_the_shown_generations_of_the_named_machines_are_approved() {
     let appliance = Appliance::new("when = \"deploy\"");
     let (is_good, said) = appliance.deploy(&["--yes", "alice", "bob"]);
     assert!(is_good);
@@ -138,16 +138,16 @@ fn what_is_approved_is_exactly_what_was_shown_for_exactly_who_was_named() {
     }
     assert_eq!(appliance.approved("pi"), None);
     let (_, said) = appliance.deploy(&["--yes", "alice"]);
-    assert!(said.contains("All of it is approved already"), "{said}");
+    assert!(said.contains("Already approved"), "{said}");
 
     appliance.publish();
     let (is_good, said) = appliance.deploy(&[]);
     assert!(is_good);
-    assert_eq!(said, "Nothing to do: nothing changes.\n");
+    assert_eq!(said, "Nothing to do: no changes.\n");
 }
 
 #[test]
-fn what_changes_is_told_once_of_all_for_whom_it_is_the_same() {
+fn equal_changes_of_machines_are_shown_once() {
     let appliance = Appliance::new("when = \"deploy\"");
     for number in 0..6 {
         appliance.write(&format!("desks/{number}.nix"), "{}");
@@ -175,7 +175,7 @@ fn what_changes_is_told_once_of_all_for_whom_it_is_the_same() {
 }
 
 #[test]
-fn what_check_would_warn_of_is_told_of_the_machines_that_are_deployed() {
+fn warnings_are_shown_for_the_deployed_machines_only() {
     let appliance = Appliance::new("when = \"deploy\"");
     appliance.write("hosts/pi/configuration.nix", "../../far.nix");
     appliance.write("desks/flake.nix", &"../near.nix\n".repeat(12));
@@ -185,16 +185,16 @@ fn what_check_would_warn_of_is_told_of_the_machines_that_are_deployed() {
     assert_eq!(said.matches("warning:").count(), 1, "{said}");
     assert_eq!(appliance.approved("pi"), Some(appliance.made("pi")));
     let (_, said) = appliance.deploy(&["--dry-run"]);
-    let last = "warning: 3 more: `bento check` shows them all\n";
+    let last = "warning: 3 more: run `bento check` for all\n";
     assert!(said.contains(last), "{said}");
     assert_eq!(said.matches("warning:").count(), 11, "{said}");
     appliance.publish();
     let (_, said) = appliance.deploy(&[]);
-    assert_eq!(said, "Nothing to do: nothing changes.\n");
+    assert_eq!(said, "Nothing to do: no changes.\n");
 }
 
 #[test]
-fn who_has_a_problem_is_left_out_and_the_others_go_on() {
+fn a_machine_with_a_problem_is_left_out_and_the_others_are_approved() {
     let appliance = Appliance::new("when = \"deploy\"");
     std::os::unix::fs::symlink("/nowhere", appliance.fleet.path().join("hosts/pi/dangling"))
         .unwrap();
@@ -211,29 +211,29 @@ fn a_problem_of_the_whole_fleet_stops_everything() {
     let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(!is_good);
     assert!(
-        said.ends_with("Nothing is approved before that is mended.\n"),
+        said.ends_with("Nothing was approved: correct the errors first.\n"),
         "{said}"
     );
     assert!(!appliance.fleet.path().join(".bento").exists());
 }
 
 #[test]
-fn where_changes_are_published_by_themselves_nothing_is_approved() {
+fn without_approvals_nothing_is_approved() {
     let appliance = Appliance::new("when = \"change\"");
     let (is_good, said) = appliance.deploy(&[]);
     assert!(is_good);
-    assert!(said.contains("There is nothing to approve: "), "{said}");
+    assert!(said.contains("Nothing to approve: "), "{said}");
     assert!(!appliance.fleet.path().join(".bento").exists());
 }
 
 #[test]
-fn where_only_what_was_built_is_published_the_rest_is_not_approved() {
+fn with_require_build_only_built_machines_are_approved() {
     let appliance = Appliance::new("when = \"deploy\"\nrequire_build = true");
     appliance.built("bob");
     let (is_good, said) = appliance.deploy(&["--yes"]);
     assert!(!is_good);
     assert!(
-        said.contains("error: alice isn't built, and fleet.toml says require_build = true"),
+        said.contains("error: alice isn't built, and fleet.toml has require_build = true"),
         "{said}"
     );
     let approved = ["alice", "bob", "pi"].map(|name| appliance.approved(name).is_some());
@@ -241,13 +241,13 @@ fn where_only_what_was_built_is_published_the_rest_is_not_approved() {
     appliance.write("desks/flake.nix", "{ }");
     let (_, said) = appliance.deploy(&["--yes", "bob"]);
     assert!(
-        said.ends_with("Nothing is approved.\n"),
+        said.ends_with("Nothing was approved.\n"),
         "it was built of another generation: {said}"
     );
 }
 
 #[test]
-fn what_changes_while_it_is_looked_at_is_not_approved() {
+fn a_change_after_the_preview_is_not_approved() {
     let appliance = Appliance::new("when = \"deploy\"");
     let preview = appliance.preview();
     let mut output = Vec::new();
@@ -266,22 +266,22 @@ fn what_changes_while_it_is_looked_at_is_not_approved() {
     deployment.require_same().unwrap();
     appliance.write("hosts/pi/configuration.nix", "{ }");
     let error = deployment.require_same().unwrap_err().to_string();
-    assert!(error.contains("of pi have changed meanwhile"), "{error}");
+    assert!(
+        error.contains("of pi have changed in the meantime"),
+        "{error}"
+    );
 }
 
 #[test]
-fn where_the_appliance_can_not_be_asked_what_was_approved_is_compared() {
+fn without_an_appliance_the_approvals_are_compared() {
     let appliance = Appliance::new("when = \"deploy\"");
     appliance.deploy(&["--yes"]);
     fs::remove_dir_all(appliance.state.path()).unwrap();
     let (_, said) = appliance.deploy(&["--yes"]);
     assert!(said.starts_with(
-        "What is published isn't known here, so this compares with what was approved last: "
+        "Can't ask the appliance for the published generations, so this compares with the last approved ones: "
     ));
-    assert!(
-        said.ends_with("Nothing to do: nothing changes.\n"),
-        "{said}"
-    );
+    assert!(said.ends_with("Nothing to do: no changes.\n"), "{said}");
     let before = appliance.made("pi");
     appliance.write("hosts/pi/configuration.nix", "{ }");
     let (is_good, said) = appliance.deploy(&["--yes"]);
@@ -296,14 +296,11 @@ fn where_the_appliance_can_not_be_asked_what_was_approved_is_compared() {
 }
 
 #[test]
-fn of_which_nothing_was_approved_is_said_to_be_new_where_the_appliance_can_not_be_asked() {
+fn without_an_appliance_or_an_approval_a_machine_is_new() {
     let appliance = Appliance::new("when = \"deploy\"");
     fs::remove_dir_all(appliance.state.path()).unwrap();
     let (_, said) = appliance.deploy(&["--dry-run"]);
-    assert!(
-        said.contains("\n  new: nothing is recorded of it yet\n"),
-        "{said}"
-    );
+    assert!(said.contains("\n  new: no recorded generation\n"), "{said}");
 }
 
 #[test]
@@ -312,7 +309,9 @@ fn a_machine_that_is_paused_is_named() {
         Appliance::new("when = \"deploy\"\n[hosts.leshy]\npaused = true\nsource = \"desks\"");
     let (_, said) = appliance.deploy(&["--yes", "leshy"]);
     assert!(
-        said.contains("leshy is paused: it keeps what it has until `bento host resume leshy`"),
+        said.contains(
+            "leshy is paused: it keeps its current generation until `bento host resume leshy`"
+        ),
         "{said}"
     );
 }

@@ -13,17 +13,17 @@ use super::settings_file::SettingsFile;
 use crate::fleet::{Host, PublicKey, Server, SourceTemplate, edit};
 use crate::text::list::sentence;
 
-/// Enrol a machine: put its key into fleet.toml, and print what to type there
+/// Enrol a machine: add its key to fleet.toml, and print the setup for the machine
 #[derive(Debug, Args)]
 pub struct AddCommand {
     /// The machine's name: lower-case letters, digits and hyphens
     #[arg(add = completion::machines())]
     name: HostName,
-    /// Its public key as `bento-client bootstrap` prints it, a file of such keys, or - for standard input; several may be
-    /// given
+    /// Its public key as `bento-client bootstrap` prints it, or a file with such keys, or - for standard input; can be
+    /// repeated
     #[arg(long = "key", value_name = "KEY", required = true)]
     keys: Vec<KeyArgument>,
-    /// Where its configuration lies, relative to the fleet folder [default: what [defaults] says, or hosts/NAME]
+    /// The folder of its configuration, relative to the fleet folder [default: source in [defaults], or hosts/NAME]
     #[arg(long, value_name = "DIR", value_parser = |text: &str| SourceTemplate::try_from(text.to_owned()))]
     source: Option<SourceTemplate>,
     #[command(flatten)]
@@ -31,10 +31,10 @@ pub struct AddCommand {
 }
 
 impl AddCommand {
-    /// Adds the machine, or more keys to a machine that is there.
+    /// Adds the machine, or adds keys to an existing machine.
     ///
     /// # Errors
-    /// When `fleet.toml` can't be read or written, or wouldn't be a fleet any more; it stays as it was then.
+    /// When `fleet.toml` can't be read or written, or would become invalid; then it is unchanged.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let folder = self.appliance.folder()?;
         let mut keys = Vec::new();
@@ -49,7 +49,7 @@ impl AddCommand {
         let new: Vec<_> = keys.iter().filter(|key| !known.contains(key)).collect();
         let new: Vec<_> = new.iter().map(|key| key.fingerprint()).collect();
         match new.len() {
-            0 => writeln!(output, "{} has this key already.", self.name)?,
+            0 => writeln!(output, "{} already has this key.", self.name)?,
             1 => writeln!(output, "{} is enrolled with the key {}.", self.name, new[0])?,
             _ => writeln!(
                 output,
@@ -62,13 +62,13 @@ impl AddCommand {
             let kept: Vec<_> = inherited.iter().map(PublicKey::fingerprint).collect();
             writeln!(
                 output,
-                "What it had from [defaults], {}, is in its own list now, too: a machine's list replaces that one.",
+                "Its keys from [defaults], {}, are now in its own list, too, because a machine's list replaces that of [defaults].",
                 sentence(kept)
             )?;
         }
         let host = reading.fleet.hosts.get(&self.name);
         if let Some(place) = host.and_then(|host| missing(&folder, &self.name, host)) {
-            writeln!(output, "Put its configuration into {}.", place.display())?;
+            writeln!(output, "Put its configuration in {}.", place.display())?;
         }
         output.flush()?;
         let server = &reading.fleet.server;
@@ -88,29 +88,29 @@ impl AddCommand {
             let module = instructions::configuration(&self.name, server, &pinned);
             write!(
                 output,
-                "\nOn {}, as root; the first line only if it was never run there:\n\n{first}\n\
-                 In its NixOS configuration:\n\n{module}",
+                "\nRun on {} as root; the first command is needed only once:\n\n{first}\n\
+                 Add to its NixOS configuration:\n\n{module}",
                 self.name
             )?;
         } else {
             let first = instructions::first_contact(&self.name, server, &pinned);
             write!(
                 output,
-                "\nIf the new key is of a new installation, there, as root:\n\n{first}"
+                "\nIf the machine was installed again, run there as root:\n\n{first}"
             )?;
         }
         Ok(())
     }
 
-    /// The keys that it had.
+    /// The machine's keys before the change.
     fn known(&self, file: &SettingsFile) -> Vec<PublicKey> {
         let reading = file.reading().ok();
         let host = reading.and_then(|mut reading| reading.fleet.hosts.remove(&self.name));
         host.map(|host| host.keys).unwrap_or_default()
     }
 
-    /// The keys by which it is to know the appliance: those that the fleet pins, or those that the appliance has. None
-    /// that is known is a placeholder, and how to come by it is said.
+    /// The host keys for the machine: those in fleet.toml, or those of the appliance. If neither is known, prints how
+    /// to get the key, and returns a placeholder.
     fn host_keys(&self, server: &Server, output: &mut dyn Write) -> anyhow::Result<Vec<String>> {
         let lines = |keys: &[PublicKey]| keys.iter().map(PublicKey::authorized_line).collect();
         if !server.host_keys.is_empty() {
@@ -123,21 +123,21 @@ impl AddCommand {
         {
             Ok(Ok(keys)) => return Ok(lines(&keys)),
             Ok(Err(error)) => format!(" ({error:#})"),
-            // Nobody said where the appliance is.
+            // The fleet doesn't name an appliance.
             Err(_) => String::new(),
         };
         writeln!(
             output,
-            "\nThe appliance's host key isn't known here{why}. Where it runs, `podman exec bento bento \
-             host-key` prints it: put it in place of <the host key> below, and into host_keys under [server] in fleet.toml, from where \
-             it is printed the next time."
+            "\nThe appliance's host key isn't known here{why}. Print it on the appliance's host with `podman exec bento bento \
+             host-key`. Use it in place of <the host key> below, and add it to host_keys under [server] in fleet.toml, so \
+             that it is known the next time."
         )?;
         Ok(vec!["<the host key>".to_owned()])
     }
 }
 
-/// Where a machine's configuration goes, if nothing is there yet: its source, or what `include` names after it, such as
-/// `/hosts/{name}/` of a flake at the root.
+/// The missing folder for a machine's configuration, if any: its source, or the path with its name in `include`, such
+/// as `/hosts/{name}/` for a flake at the root.
 fn missing(folder: &Path, name: &HostName, host: &Host) -> Option<PathBuf> {
     let source = host.source.as_path();
     if !folder.join(source).exists() {

@@ -1,4 +1,4 @@
-//! What is attached to a file beside its mode: its access control list, and attributes of programs.
+//! Extended attributes of a file: its access control list, and attributes of programs.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -9,19 +9,19 @@ use std::path::Path;
 use rustix::fs::{XattrFlags, fremovexattr, fsetxattr, getxattr, listxattr};
 use rustix::io::Errno;
 
-/// The access control list.
+/// The attribute of the access control list.
 const LIST: &str = "system.posix_acl_access";
-/// The longest value, and the longest list of names, that the kernel has, in bytes.
+/// The kernel's limit for a value and for the list of names, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// Gives a new file what is attached to the file at a path, which it is to replace.
+/// Copies the attributes of a file to the new file that will replace it.
 ///
 /// # Errors
-/// When it can't be kept.
+/// When an attribute can't be copied.
 pub(super) fn copy(from: &Path, to: &File) -> io::Result<()> {
     let names = names(from)?;
     if !names.iter().any(|name| name == LIST) {
-        // The folder may have given it one, by which others could read it.
+        // The folder's default list could let others read the new file.
         match fremovexattr(to, LIST) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error.into()),
@@ -33,14 +33,14 @@ pub(super) fn copy(from: &Path, to: &File) -> io::Result<()> {
         kept.map_err(|error| {
             let name = name.display();
             io::Error::other(format!(
-                "its {name} can't be kept ({error}): edit it by hand"
+                "can't keep its attribute {name} ({error}): edit the file by hand"
             ))
         })?;
     }
     Ok(())
 }
 
-/// The rest is the system's own, which gives it to every file.
+/// Whether an attribute is copied; the system sets all others itself.
 fn is_kept(name: &OsStr) -> bool {
     name == LIST || name.as_bytes().starts_with(b"user.")
 }

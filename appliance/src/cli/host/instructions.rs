@@ -1,10 +1,10 @@
-//! What a machine needs in order to find its appliance, ready to paste.
+//! The setup of a machine, ready to paste.
 
 use bento_protocol::HostName;
 
 use crate::fleet::Server;
 
-/// What its root types once.
+/// The commands for its root.
 pub(super) fn first_contact(name: &HostName, server: &Server, host_keys: &[String]) -> String {
     let (address, port) = (&server.address, server.port);
     let address = match address.as_str().contains(':') {
@@ -20,12 +20,12 @@ pub(super) fn first_contact(name: &HostName, server: &Server, host_keys: &[Strin
     )
 }
 
-/// What its NixOS configuration says.
+/// The lines for its NixOS configuration.
 pub(super) fn configuration(name: &HostName, server: &Server, host_keys: &[String]) -> String {
     let (address, port) = (&server.address, server.port);
     let keys: String = host_keys.iter().map(|key| format!(" \"{key}\"")).collect();
     format!(
-        "    # beside bento.nixosModules.client, or without flakes <bento/nixos/client.nix>, among its modules\n    \
+        "    # with the module bento.nixosModules.client; without flakes: <bento/nixos/client.nix>\n    \
          services.bento-client = {{\n      enable = true;\n      name = \"{name}\";\n      \
          servers = [ {{ address = \"{address}\"; port = {port}; hostKeys = [{keys} ]; }} ];\n    }};\n"
     )

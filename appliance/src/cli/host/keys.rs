@@ -6,10 +6,10 @@ use anyhow::{Context, bail, ensure};
 
 use crate::fleet::PublicKey;
 
-/// Where a machine's public key comes from, as somebody at a shell gives it.
+/// The argument of `--key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KeyArgument {
-    /// It is the key.
+    /// The key itself.
     Key(PublicKey),
     /// A file such as `id_ed25519.pub`.
     File(String),
@@ -17,7 +17,7 @@ pub(super) enum KeyArgument {
     Input,
 }
 
-/// More than any number of keys that one machine has, in bytes.
+/// The most bytes that are read: more than the keys of any machine.
 const LIMIT: u64 = 64 << 10;
 
 impl std::str::FromStr for KeyArgument {
@@ -30,35 +30,35 @@ impl std::str::FromStr for KeyArgument {
         match text.parse() {
             Ok(key) => Ok(KeyArgument::Key(key)),
             Err(_) if Path::new(text).is_file() => Ok(KeyArgument::File(text.to_owned())),
-            Err(error) => bail!("{error}; nor is it a file"),
+            Err(error) => bail!("{error}; and there is no such file"),
         }
     }
 }
 
 impl KeyArgument {
-    /// The keys, one or several.
+    /// Reads the keys.
     ///
     /// # Errors
-    /// When there is none, or something else.
+    /// When there is no key, or anything else.
     pub(super) fn read(&self, input: impl Read) -> anyhow::Result<Vec<PublicKey>> {
         let (name, text) = match self {
             KeyArgument::Key(key) => return Ok(vec![key.clone()]),
             KeyArgument::File(path) => {
                 let file = fs::File::open(path);
-                let file = file.with_context(|| format!("{path} can't be read"))?;
+                let file = file.with_context(|| format!("can't read {path}"))?;
                 (
                     path.as_str(),
-                    text_of(file).with_context(|| format!("{path} can't be read"))?,
+                    text_of(file).with_context(|| format!("can't read {path}"))?,
                 )
             }
             KeyArgument::Input => {
-                let text = text_of(input).context("standard input can't be read")?;
+                let text = text_of(input).context("can't read standard input")?;
                 ("standard input", text)
             }
         };
         if text.contains("PRIVATE KEY-----") {
             bail!(
-                "{name} is a private key, which nobody but its machine may have: its public half ends in .pub"
+                "{name} is a private key, which must stay on its machine: use the public key, whose file ends in .pub"
             );
         }
         let lines = text.lines().map(str::trim);
@@ -66,7 +66,7 @@ impl KeyArgument {
         let keys: anyhow::Result<Vec<PublicKey>> = lines
             .map(|line| {
                 let key = line.parse();
-                // What `ssh-keyscan` prints begins with the machine's address.
+                // A line of `ssh-keyscan` begins with the machine's address.
                 let after = line.split_once(' ').and_then(|(_, key)| key.parse().ok());
                 key.or_else(|error| after.ok_or(error))
                     .with_context(|| name.to_owned())
@@ -92,7 +92,7 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
 
     #[test]
-    fn a_key_comes_as_it_is_from_a_file_or_from_a_pipe() {
+    fn a_key_is_read_from_the_argument_a_file_or_a_pipe() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let of = |text: &str, input: &str| -> anyhow::Result<Vec<PublicKey>> {

@@ -24,7 +24,7 @@ pub struct ListCommand {
 struct Listing {
     format: Format,
     hosts: Vec<Line>,
-    /// What is wrong with those that aren't among them.
+    /// The problems of machines with unusable settings.
     problems: Vec<Problem>,
 }
 
@@ -32,13 +32,13 @@ struct Listing {
 struct Line {
     name: HostName,
     source: String,
-    /// Their fingerprints.
+    /// The fingerprints of its keys.
     keys: Vec<String>,
     paused: bool,
 }
 
 impl ListCommand {
-    /// Prints a line a machine.
+    /// Prints one line for each machine.
     ///
     /// # Errors
     /// When there is no fleet, or it can't be read.
@@ -69,7 +69,7 @@ impl Line {
     }
 }
 
-/// The headings, as those of `bento status`, are there also where the output goes to another program.
+/// The headings; as in `bento status`, they are printed also into a pipe.
 const NAME: &str = "MACHINE";
 const SOURCE: &str = "SOURCE";
 
@@ -84,7 +84,7 @@ impl Listing {
         if self.hosts.is_empty() && self.problems.is_empty() {
             writeln!(
                 output,
-                "No machine is enrolled yet: `bento host add` enrols one."
+                "The fleet has no machines yet: add one with `bento host add`."
             )?;
         } else if !self.hosts.is_empty() {
             writeln!(output, "{NAME:names$}  {SOURCE:sources$}  KEYS")?;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_stand_below_headings_and_none_is_said() {
+    fn machines_are_listed_below_headings() {
         let text = listed("[hosts.a]\npaused = true\n[hosts.b]\nsource = \"hosts/desks\"\n");
         let expected = "\
 MACHINE  SOURCE       KEYS
@@ -134,6 +134,6 @@ a        hosts/a      no key yet  paused
 b        hosts/desks  no key yet
 ";
         assert_eq!(text, expected);
-        assert!(listed("").starts_with("No machine is enrolled yet"));
+        assert!(listed("").starts_with("The fleet has no machines yet"));
     }
 }

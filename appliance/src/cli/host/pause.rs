@@ -9,7 +9,7 @@ use super::settings_file::SettingsFile;
 use crate::fleet::edit;
 use crate::text::list::sentence;
 
-/// Let machines keep the generation that they have, whatever changes in the fleet folder
+/// Stop publishing for machines: they keep their current generation
 #[derive(Debug, Args)]
 pub struct PauseCommand {
     #[command(flatten)]
@@ -33,21 +33,21 @@ struct Machines {
 }
 
 impl PauseCommand {
-    /// Writes it into `fleet.toml`.
+    /// Edits `fleet.toml`.
     ///
     /// # Errors
     /// When there is no such machine, or the file can't be edited.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         self.machines.set_paused(true)?;
         let names = &self.machines.names;
-        let (keep, has) = if names.len() == 1 {
-            ("keeps", "it has")
+        let (keep, its) = if names.len() == 1 {
+            ("keeps", "its")
         } else {
-            ("keep", "they have")
+            ("keep", "their")
         };
         writeln!(
             output,
-            "{} {keep} the generation that {has}, until `bento host resume`.",
+            "{} {keep} {its} current generation until `bento host resume`.",
             sentence(names)
         )?;
         Ok(())
@@ -55,19 +55,14 @@ impl PauseCommand {
 }
 
 impl ResumeCommand {
-    /// Writes it into `fleet.toml`.
+    /// Edits `fleet.toml`.
     ///
     /// # Errors
     /// When there is no such machine, or the file can't be edited.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         self.machines.set_paused(false)?;
         let names = &self.machines.names;
-        let get = if names.len() == 1 {
-            "gets what is in its folder"
-        } else {
-            "get what is in their folders"
-        };
-        writeln!(output, "{} {get} again.", sentence(names))?;
+        writeln!(output, "Resumed: {}.", sentence(names))?;
         Ok(())
     }
 }

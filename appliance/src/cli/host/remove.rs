@@ -15,16 +15,17 @@ use crate::release::{self, FOLDER, Forgotten, Record};
 use crate::scan::SECRETS;
 use crate::text::list::sentence;
 
-/// Take machines out of the fleet; their files stay
+/// Remove machines from the fleet; their files stay
 ///
-/// Their sessions end at once, and what is published for them goes. What they reported is kept for a week: a machine
-/// that comes back within it, by its name and one of its keys, goes on as it was. `bento status` says who was removed.
+/// Their sessions end at once, and their generations are removed. Their reports are kept for a week: a machine that is
+/// added again within the week, with the same name and one of its keys, continues as before. `bento status` lists
+/// removed machines.
 #[derive(Debug, Args)]
 pub struct RemoveCommand {
     /// The machines
     #[arg(required = true, value_name = "NAME", add = completion::machines())]
     names: Vec<HostName>,
-    /// Let the appliance keep nothing of them for a week; also of machines that were removed before
+    /// Remove their reports at once; also for machines that were removed before
     #[arg(long)]
     forget: bool,
     #[command(flatten)]
@@ -34,10 +35,10 @@ pub struct RemoveCommand {
 }
 
 impl RemoveCommand {
-    /// Says what will happen, asks, and edits `fleet.toml`.
+    /// Explains the removal, asks, and edits `fleet.toml`.
     ///
     /// # Errors
-    /// When there is no such machine, nobody could answer, or the file can't be edited.
+    /// When there is no such machine, no terminal for the prompt, or the file can't be edited.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let folder = self.folder.find()?;
         let file = SettingsFile::open(&folder)?;
@@ -45,7 +46,7 @@ impl RemoveCommand {
         let is_there = |name: &&HostName| {
             before.fleet.hosts.contains_key(*name) || before.faulty.contains(name)
         };
-        // What is no machine any more can only be forgotten.
+        // A machine that was removed before can only be forgotten.
         let gone = |name: &&HostName| self.forget && !is_there(name);
         let names: Vec<_> = self
             .names
@@ -60,7 +61,7 @@ impl RemoveCommand {
             output.flush()?;
             let question = format!("Remove {}?", sentence(&self.names));
             if !self.confirm.ask(&question)? {
-                writeln!(output, "Nothing is changed.")?;
+                writeln!(output, "Nothing was changed.")?;
                 return Ok(());
             }
         }
@@ -68,7 +69,7 @@ impl RemoveCommand {
         let after = file.replace(edited)?;
         for name in &self.names {
             self.record(&folder, name)
-                .with_context(|| format!("what {FOLDER} records of {name} can't be changed"))?;
+                .with_context(|| format!("can't change the records of {name} in {FOLDER}"))?;
         }
         writeln!(output, "{} removed.", sentence(&self.names))?;
         let left = self.left_over(&folder, &before, &after.fleet);
@@ -76,48 +77,39 @@ impl RemoveCommand {
             let left: Vec<_> = left.iter().map(|path| path.display()).collect();
             writeln!(
                 output,
-                "Left over, and no other machine's: {}",
+                "Not used by other machines, and not removed: {}",
                 sentence(&left)
             )?;
         }
         if !after.problems.is_empty() {
             writeln!(
                 output,
-                "As long as fleet.toml has errors, the appliance removes nobody: `bento check` names them."
+                "The appliance removes no machine while fleet.toml has errors: run `bento check` to see them."
             )?;
         }
         Ok(())
     }
 
-    /// What will become of them.
+    /// The effects of the removal.
     fn explain(&self) -> String {
         let names = sentence(&self.names);
-        let (will, they, their, them) = match self.names.len() {
-            1 => ("will be no machine", "it goes", "its", "it"),
-            _ => ("will be no machines", "they go", "their", "them"),
-        };
-        let accounts = if self.names.len() == 1 {
-            "account"
-        } else {
-            "accounts"
+        let (its, account) = match self.names.len() {
+            1 => ("its", "account"),
+            _ => ("their", "accounts"),
         };
         let reports = match self.forget {
-            true => format!(", {their} reports"),
-            false => String::new(),
-        };
-        let later = match self.forget {
-            true => String::new(),
+            true => format!("It removes {its} reports at once, too."),
             false => format!(
-                " What was reported goes in a week: until then, {they} on as before when added again with the same key."
+                "It keeps {its} reports for a week: a machine that is added again in it with the same key continues as before."
             ),
         };
         format!(
-            "{names} {will} of this fleet any more. As soon as the appliance reads that, {their} sessions end, and \
-             {their} {accounts}{reports} and what is published for {them} go.{later} What runs on {them} stays."
+            "Removing {names}: the appliance ends {its} sessions, and removes {its} {account} and publications. {reports} \
+             Running systems are unchanged."
         )
     }
 
-    /// Removes what is recorded of a machine, and records that it is to be forgotten, if it is.
+    /// Removes the records of a machine, and, with `--forget`, records that.
     fn record(&self, folder: &Path, name: &HostName) -> std::io::Result<()> {
         release::forget(folder, name)?;
         if self.forget {
@@ -130,7 +122,7 @@ impl RemoveCommand {
         Ok(())
     }
 
-    /// What was only there for them, relative to the fleet folder.
+    /// The files that only these machines used, relative to the fleet folder.
     fn left_over(&self, folder: &Path, before: &Fleet, after: &Fleet) -> Vec<PathBuf> {
         let source = |name: &HostName| Some(before.hosts.get(name)?.source.as_path().to_owned());
         let is_used = |path: &PathBuf| {
@@ -177,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_leaves_files_that_are_named_unless_another_uses_them() {
+    fn files_of_a_removed_machine_are_listed_unless_another_uses_them() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let server = "[server]\naddress = \"x\"\n";
@@ -203,9 +195,9 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(path("fleet.toml")).unwrap(), text);
         let said = remove(folder.path(), &["a", "b", "--yes"]).unwrap();
-        assert!(said.contains("their sessions end"), "{said}");
-        assert!(said.contains("goes in a week"), "{said}");
-        let left = "Left over, and no other machine's: bento-secrets/b and hosts/a\n";
+        assert!(said.contains("ends their sessions"), "{said}");
+        assert!(said.contains("reports for a week"), "{said}");
+        let left = "Not used by other machines, and not removed: bento-secrets/b and hosts/a\n";
         assert!(said.ends_with(left), "{said}");
         assert!(path("hosts/a/flake.nix").exists() && path("bento-secrets/b/key").exists());
         assert!(!path(".bento/approved/a.json").exists() && !path(".bento/built/b.json").exists());
@@ -216,7 +208,7 @@ mod tests {
 
     // Issue 10, line 13.
     #[test]
-    fn who_is_to_be_forgotten_is_also_when_it_was_removed_before() {
+    fn a_machine_that_was_removed_before_can_be_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let server = "[server]\naddress = \"x\"\n";
         let text = format!("{server}\n[hosts.a]\n\n[hosts.b]\n");
@@ -235,7 +227,7 @@ mod tests {
         );
         let said = remove(folder.path(), &["a", "b", "--forget", "--yes"]).unwrap();
         assert!(
-            said.contains("their reports and what") && !said.contains("week"),
+            said.contains("removes their reports at once") && !said.contains("week"),
             "{said}"
         );
         assert!(is_forgotten("a") && is_forgotten("b"));

@@ -15,32 +15,32 @@ use crate::release::{self, FOLDER};
 use crate::scan::SECRETS;
 use crate::text::list::sentence;
 
-/// The most places that are named where its configuration has the old name.
+/// The most lines with the old name that are listed.
 const NAMED: usize = 10;
 
-/// Give a machine another name; it comes over by itself
+/// Rename a machine
 ///
-/// What lies under the old name in hosts and in bento-secrets gets the new one. The appliance serves both names until
-/// renamed_from goes from fleet.toml: the machine logs in by the old one until it runs the system that has the new one.
+/// Its folders in hosts and bento-secrets are renamed, too. The appliance serves both names until you remove
+/// renamed_from from fleet.toml: the machine logs in with its old name until it runs a system with the new name.
 #[derive(Debug, Args)]
 pub struct RenameCommand {
-    /// The name that it has
+    /// The current name
     #[arg(add = completion::machines())]
     old: HostName,
-    /// The name that it is to have
+    /// The new name
     new: HostName,
     #[command(flatten)]
     folder: FleetFolderOption,
 }
 
-/// A file or folder that gets another name, relative to the fleet folder.
+/// A file or folder to rename, from and to, relative to the fleet folder.
 type Move = (PathBuf, PathBuf);
 
 impl RenameCommand {
     /// Moves its files, and edits `fleet.toml`.
     ///
     /// # Errors
-    /// When there is no such machine, the new name is taken, or something can't be moved or written: then nothing has
+    /// When there is no such machine, the new name is taken, or a file can't be moved or written; then nothing is
     /// changed.
     pub fn run(&self, output: &mut dyn Write) -> anyhow::Result<()> {
         let folder = self.folder.find()?;
@@ -48,17 +48,16 @@ impl RenameCommand {
         let before = file.reading()?.fleet;
         let host = before.hosts.get(&self.old).with_context(|| {
             let old = &self.old;
-            format!("{FILE_NAME} has no machine {old} whose settings can be used: `bento check` says what is wrong")
+            format!("{FILE_NAME} has no machine {old} with valid settings: run `bento check` for details")
         })?;
         let (text, moves) = self
             .plan(&folder, file.text(), &before, host)
-            .with_context(|| format!("{FILE_NAME} isn't changed"))?;
+            .with_context(|| format!("{FILE_NAME} is unchanged"))?;
         for (done, (from, to)) in moves.iter().enumerate() {
             fs::rename(folder.join(from), folder.join(to)).or_else(|error| {
                 undo(&folder, &moves[..done])?;
                 let from = from.display();
-                Err(error)
-                    .with_context(|| format!("{from} can't be renamed, and nothing is changed"))
+                Err(error).with_context(|| format!("can't rename {from}; nothing was changed"))
             })?;
         }
         if let Err(error) = file.replace(Ok(text)) {
@@ -66,11 +65,11 @@ impl RenameCommand {
             return Err(error);
         }
         release::forget(&folder, &self.old)
-            .with_context(|| format!("what {FOLDER} records of {} can't be removed", self.old))?;
+            .with_context(|| format!("can't remove the records of {} in {FOLDER}", self.old))?;
         self.print_summary(&folder, &before, &moves, output)
     }
 
-    /// The new text of `fleet.toml`, and what has to be moved.
+    /// The new text of `fleet.toml`, and the files to move.
     fn plan(
         &self,
         folder: &Path,
@@ -83,7 +82,7 @@ impl RenameCommand {
             let mut hosts = fleet::read(text).ok()?.fleet.hosts;
             hosts.remove(&self.new)
         };
-        let mut new = renamed(&text).context("its settings can't be used under the new name")?;
+        let mut new = renamed(&text).context("its settings aren't valid under the new name")?;
         let source = host.source.as_path();
         let others = before.hosts.iter().filter(|(name, _)| **name != self.old);
         let mut sources = others.map(|(_, other)| other.source.as_path());
@@ -92,7 +91,7 @@ impl RenameCommand {
             text = edit::set_source(&text, &self.new, &host.source)?;
             new = renamed(&text).unwrap_or(new);
         }
-        // The flake goes on calling it as it did.
+        // The flake still uses the old name.
         if host.terms.attribute.is_none() && folder.join(source).join("flake.nix").is_file() {
             text = edit::set_attribute(&text, &self.new, self.old.as_str())?;
         }
@@ -117,7 +116,7 @@ impl RenameCommand {
         for (_, to) in &moves {
             ensure!(
                 folder.join(to).symlink_metadata().is_err(),
-                "{} is there already: move it out of the way",
+                "{} already exists: move it away first",
                 to.display()
             );
         }
@@ -132,21 +131,21 @@ impl RenameCommand {
         output: &mut dyn Write,
     ) -> anyhow::Result<()> {
         let (old, new) = (&self.old, &self.new);
-        writeln!(output, "{old} is {new} in {FILE_NAME} now.")?;
+        writeln!(output, "Renamed {old} to {new} in {FILE_NAME}.")?;
         let moved = moves
             .iter()
-            .map(|(from, to)| format!("{} is {}", from.display(), to.display()));
+            .map(|(from, to)| format!("{} to {}", from.display(), to.display()));
         let moved: Vec<_> = moved.collect();
         if !moved.is_empty() {
-            writeln!(output, "{}.", sentence(moved))?;
+            writeln!(output, "Moved {}.", sentence(moved))?;
         }
         let paths = match moves {
             [] => "",
-            _ => ", and wherever it leads to what has moved",
+            _ => ", and in paths to the moved files",
         };
         writeln!(
             output,
-            "\nIts configuration has to say the new name, too, in networking.hostName and \
+            "\nChange the name in its configuration, too: in networking.hostName and \
              services.bento-client.name{paths}."
         )?;
         let mentions = self.mentions(folder);
@@ -157,18 +156,18 @@ impl RenameCommand {
             writeln!(output, "    … and {} more", mentions.len() - NAMED)?;
         }
         if before.publish.when == When::Deploy {
-            writeln!(output, "\nThen `bento deploy {new}`.")?;
+            writeln!(output, "\nThen run `bento deploy {new}`.")?;
         }
         writeln!(
             output,
-            "\nIt logs in as {old} until it runs the system that has the new name; the appliance serves both names, and \
-             status shows one machine. When `bento logs {new}` has an update by that system, renamed_from can go from \
+            "\nIt logs in as {old} until it runs a system with the new name; the appliance serves both names, and \
+             status shows one machine. When `bento logs {new}` shows an update by that system, remove renamed_from from \
              {FILE_NAME}."
         )?;
         Ok(())
     }
 
-    /// The lines of what it gets that have the old name.
+    /// The lines in its Nix files that contain the old name.
     fn mentions(&self, folder: &Path) -> Vec<String> {
         let preview = Preview::make(folder, std::slice::from_ref(&self.new)).ok();
         let machine = preview.and_then(|mut preview| preview.machines.remove(&self.new)?);
@@ -187,12 +186,12 @@ impl RenameCommand {
     }
 }
 
-/// Moves back what was moved.
+/// Moves files back.
 fn undo(folder: &Path, moves: &[Move]) -> anyhow::Result<()> {
     for (from, to) in moves.iter().rev() {
         if let Err(error) = fs::rename(folder.join(to), folder.join(from)) {
             bail!(
-                "{} can't be moved back to {}: {error}",
+                "can't move {} back to {}: {error}",
                 to.display(),
                 from.display()
             );
@@ -244,7 +243,7 @@ mod tests {
 
     // Issue 10, line 28.
     #[test]
-    fn what_lies_under_the_old_name_gets_the_new_one_and_the_flake_calls_it_as_before() {
+    fn folders_get_the_new_name_and_the_flake_keeps_the_old_one() {
         let files = [
             "hosts/moon/flake.nix",
             "bento-secrets/moon/key",
@@ -254,7 +253,7 @@ mod tests {
         let folder = fleet_of(text, &files);
         let said = rename(folder.path(), "moon", "luna").unwrap();
         for part in [
-            "hosts/moon is hosts/luna and bento-secrets/moon is bento-secrets/luna.",
+            "Moved hosts/moon to hosts/luna and bento-secrets/moon to bento-secrets/luna.",
             "    hosts/luna/flake.nix:2: networking.hostName = \"moon\";",
             "It logs in as moon until",
         ] {
@@ -274,7 +273,7 @@ mod tests {
         fs::create_dir(path("hosts/star")).unwrap();
         let there = rename(folder.path(), "luna", "star").unwrap_err();
         assert!(
-            format!("{there:#}").contains("hosts/star is there already"),
+            format!("{there:#}").contains("hosts/star already exists"),
             "{there:#}"
         );
         assert_eq!(fs::read_to_string(path(FILE_NAME)).unwrap(), after);

@@ -13,7 +13,7 @@ use crate::fleet::{self, FILE_NAME, Reading};
 use crate::problem::Problem;
 use crate::store::atomic_file;
 
-/// The `fleet.toml` of a fleet folder, as it was when it was read.
+/// The `fleet.toml` of a fleet folder, as it was read.
 #[derive(Debug)]
 pub(super) struct SettingsFile {
     path: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct SettingsFile {
 }
 
 impl SettingsFile {
-    /// Reads it.
+    /// Reads the file.
     ///
     /// # Errors
     /// When it can't be read.
@@ -36,28 +36,28 @@ impl SettingsFile {
         &self.text
     }
 
-    /// What it says.
+    /// Parses the file.
     ///
     /// # Errors
-    /// When it as a whole can't be used.
+    /// When the file as a whole is unusable.
     pub(super) fn reading(&self) -> anyhow::Result<Reading> {
         fleet::read(&self.text).map_err(|problems| anyhow!("{}", lines(&problems)))
     }
 
-    /// Replaces it by an edited text, unless that would bring a problem that wasn't there.
+    /// Replaces the file with an edited text, unless that has a new problem.
     ///
     /// # Errors
-    /// When it can't be edited or written, or wouldn't be a fleet; it stays as it was then.
+    /// When it can't be edited or written, or would become invalid; then it is unchanged.
     pub(super) fn replace(&self, edited: Result<String, EditError>) -> anyhow::Result<Reading> {
-        let edited = edited.with_context(|| format!("{FILE_NAME} isn't changed"))?;
+        let edited = edited.with_context(|| format!("{FILE_NAME} is unchanged"))?;
         let reading = fleet::read(&edited).map_err(|problems| {
             anyhow!(
-                "{FILE_NAME} isn't changed, because it has errors:\n{}",
+                "{FILE_NAME} is unchanged, because it has errors:\n{}",
                 lines(&problems)
             )
         })?;
-        // Lines move, so that a problem is known again by what it says. It may be another machine's: of two that share
-        // a key, the later one is refused.
+        // Line numbers change, so problems are compared by their text. The new problem may be another machine's: of two
+        // machines with the same key, the later one is refused.
         let known = fleet::read(&self.text)
             .map(|reading| reading.problems)
             .unwrap_or_default();
@@ -67,7 +67,7 @@ impl SettingsFile {
                 .any(|old| (&old.host, &old.what) == (&problem.host, &problem.what))
         };
         if let Some(problem) = reading.problems.iter().find(is_new) {
-            bail!("{FILE_NAME} isn't changed, because it would have an error: {problem}");
+            bail!("{FILE_NAME} is unchanged, because the change would cause an error: {problem}");
         }
         if edited != self.text {
             self.write(&edited)
@@ -78,15 +78,15 @@ impl SettingsFile {
 }
 
 impl SettingsFile {
-    /// Replaces the file, if it still is what was read: whoever changed it meanwhile must not lose that.
+    /// Replaces the file, if it is still the same: a concurrent change must not be lost.
     fn write(&self, edited: &str) -> io::Result<()> {
         let path = fs::canonicalize(&self.path)?;
         let folder = fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
-        // Held until this returns.
+        // Held until the return.
         flock(&folder, FlockOperation::LockExclusive)?;
         if fs::read_to_string(&path)? != self.text {
             return Err(io::Error::other(
-                "somebody else has changed it meanwhile: try again",
+                "it was changed in the meantime: try again",
             ));
         }
         replace(&path, edited)
@@ -98,14 +98,14 @@ fn lines(problems: &[Problem]) -> String {
     lines.join("\n")
 }
 
-/// Replaces a file in one step, and leaves whose it is, who may read it, and what else is attached to it as it was.
+/// Replaces a file atomically, and keeps its owner, mode and attributes.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let old = fs::metadata(path)?;
-    // A name that is never published, whatever is cut off here.
+    // A name that is never published, even after a crash.
     let aside = path.with_file_name(format!(".{FILE_NAME}.{}.swp", std::process::id()));
     atomic_file::remove(&aside)?;
     let write_aside = || {
-        // Made anew, so that whoever else may write to this folder can't have us write elsewhere by a symlink.
+        // A new file, so that another user of this folder can't redirect the write with a symlink.
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -114,11 +114,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         file.write_all(text.as_bytes())?;
         let new = file.metadata()?;
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
-            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(|error| match error.kind() {
-                ErrorKind::PermissionDenied => io::Error::other(
-                    "it belongs to another user or group, which can't be kept: run this as its owner",
-                ),
-                _ => error,
+            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::PermissionDenied => io::Error::other(
+                        "it belongs to another user or group: run this as its owner",
+                    ),
+                    _ => error,
+                }
             })?;
         }
         file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
@@ -126,7 +128,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         file.sync_all()
     };
     write_aside().inspect_err(|_| {
-        // What is wrong has been told; what is left over is never published.
+        // The first error is returned; a leftover file is never published.
         let _ = fs::remove_file(&aside);
     })?;
     atomic_file::rename(&aside, path)
@@ -140,7 +142,8 @@ mod tests {
 
     const LIST: &str = "system.posix_acl_access";
 
-    /// An access control list as the kernel keeps it: 1 is the owner, 2 a user, 4 the group, 0x10 the mask, 0x20 others.
+    /// An access control list as the kernel keeps it: 1 is the owner, 2 a user, 4 the group, 0x10 the mask, 0x20
+    /// others.
     fn list_for(user: u32) -> Vec<u8> {
         let entries: [(u16, u16, u32); 5] = [
             (1, 6, u32::MAX),
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn who_else_may_read_the_file_still_may_and_nobody_else() {
+    fn the_access_control_list_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE_NAME);
         let text = "[server]\naddress = \"x\"\n";
@@ -184,11 +187,11 @@ mod tests {
         fs::write(&path, text).unwrap();
         attach(folder.path(), "system.posix_acl_default", 4321);
         edit("a");
-        assert_eq!(lists(&path), None, "what is made in that folder has one");
+        assert_eq!(lists(&path), None, "new files in that folder have one");
     }
 
     #[test]
-    fn nobody_has_us_write_elsewhere_by_a_symlink() {
+    fn a_symlink_can_not_redirect_the_write() {
         let folder = tempfile::tempdir().unwrap();
         let target = tempfile::NamedTempFile::new().unwrap();
         fs::write(folder.path().join(FILE_NAME), "[server]\naddress = \"x\"\n").unwrap();
@@ -223,9 +226,9 @@ mod tests {
         assert_eq!(fs::read_link(&link).unwrap(), real);
         assert_eq!(fs::read_to_string(&real).unwrap(), edited);
         let after = fs::metadata(&real).unwrap();
-        assert_ne!(after.ino(), before.ino(), "it is replaced in one step");
+        assert_ne!(after.ino(), before.ino(), "it is replaced atomically");
         let late = file.replace(Ok(format!("{text}[hosts.b]\n"))).unwrap_err();
-        assert!(format!("{late:#}").contains("somebody else"), "{late:#}");
+        assert!(format!("{late:#}").contains("in the meantime"), "{late:#}");
         assert_eq!(fs::read_to_string(&real).unwrap(), edited);
         let left: Vec<_> = fs::read_dir(checkout.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");

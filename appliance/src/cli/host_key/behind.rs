@@ -1,4 +1,4 @@
-//! Machines that may not know the key that they are to know.
+//! Machines that may not know a host key.
 
 use std::path::Path;
 
@@ -11,22 +11,22 @@ use crate::status::{HostStatus, MachineStatus, Status};
 use crate::store::paths::{Runtime, State};
 use crate::text::list::first_few;
 
-/// How many machines are named.
+/// The most machines that are listed.
 const NAMED: usize = 10;
 
-/// Who would be locked out, as far as that is known where the appliance is.
+/// The machines that may be locked out, as far as the appliance knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MachinesBehind {
-    /// Since when a machine could know the key.
+    /// The time since which machines can know the key.
     since: Timestamp,
-    /// Whose last contact was before.
+    /// Machines without a contact since then.
     away: Vec<HostName>,
-    /// Who was there, but doesn't run what is published.
+    /// Machines with a contact that don't run the published generation.
     behind: Vec<HostName>,
 }
 
 impl MachinesBehind {
-    /// Before the keys change places: who may not know the one that isn't in use yet.
+    /// For `--switch`: the machines that may not know the spare key.
     ///
     /// # Errors
     /// When the state can't be read.
@@ -34,20 +34,20 @@ impl MachinesBehind {
         let made = changed(&state.spare_host_key())?;
         let mut behind = Self::since(made, state, runtime)?;
         if made < changed(&state.host_key())? {
-            // The way back, to the one that they all knew.
+            // Switching back, to the key that all machines know.
             behind.away.clear();
             behind.behind.clear();
         }
         Ok(behind)
     }
 
-    /// Before the other key goes: who may know no other. Who was in contact since the keys changed places knows the one
-    /// in use.
+    /// For `--forget`: the machines that may know only the spare key. A machine with a contact since the switch knows
+    /// the key in use.
     ///
     /// # Errors
     /// When the state can't be read.
     pub(super) fn of_forget(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
-        // Written anew whenever another key comes in use.
+        // Its file is written again at each switch.
         let used = changed(&state.host_key().with_added_extension("pub"))?;
         let mut behind = Self::since(used, state, runtime)?;
         behind.behind.clear();
@@ -71,7 +71,7 @@ impl MachinesBehind {
         Ok(behind)
     }
 
-    /// What to say of them, a line each. `what` is what has happened since.
+    /// The warnings, one on each line. `what` names the event at `since`.
     pub(super) fn lines(&self, what: &str) -> Vec<String> {
         let named = |names: &[HostName]| first_few(names.iter(), NAMED);
         let away = (!self.away.is_empty()).then(|| {
@@ -83,7 +83,7 @@ impl MachinesBehind {
         });
         let behind = (!self.behind.is_empty()).then(|| {
             let names = named(&self.behind);
-            format!("Not known to run what is published, and so perhaps without that key: {names}")
+            format!("Perhaps without that key, because they may not run the published generation: {names}")
         });
         away.into_iter().chain(behind).collect()
     }
@@ -101,7 +101,7 @@ fn runs_what_is_published(machine: &MachineStatus) -> bool {
 
 fn changed(path: &Path) -> anyhow::Result<Timestamp> {
     let time = path.metadata().and_then(|found| found.modified());
-    let time = time.with_context(|| format!("{} can't be looked at", path.display()))?;
+    let time = time.with_context(|| format!("can't read the time of {}", path.display()))?;
     Ok(Timestamp::try_from(time)?)
 }
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_know_the_key_is_told_before_it_is_needed() {
+    fn machines_that_may_not_know_the_key_are_listed_before_a_switch() {
         let kept = Kept::new("[hosts.away]\n[hosts.behind]\n[hosts.good]\n[hosts.never]\n");
         for (name, runs, contact) in [
             ("away", 'a', 900),
@@ -144,24 +144,24 @@ mod tests {
                 .unwrap()
                 .lines("that")
         };
-        let told = lines();
+        let listed = lines();
         assert!(
-            told[0].starts_with("No contact since that at 2026-01-01T00:16:40Z"),
-            "{told:?}"
+            listed[0].starts_with("No contact since that at 2026-01-01T00:16:40Z"),
+            "{listed:?}"
         );
-        assert!(told[0].ends_with(": away, never"), "{told:?}");
-        assert!(told[1].ends_with(": behind"), "{told:?}");
-        // They change places, and keep their times.
+        assert!(listed[0].ends_with(": away, never"), "{listed:?}");
+        assert!(listed[1].ends_with(": behind"), "{listed:?}");
+        // The keys are switched, and keep their times.
         write(&used, 1000);
         write(&spare, 0);
         write(&public, 1050);
-        assert_eq!(lines(), [""; 0], "the way back");
-        let told = MachinesBehind::of_forget(state, runtime)
+        assert_eq!(lines(), [""; 0], "switching back");
+        let listed = MachinesBehind::of_forget(state, runtime)
             .unwrap()
             .lines("that");
         assert!(
-            told.len() == 1 && told[0].ends_with(": away, never"),
-            "{told:?}"
+            listed.len() == 1 && listed[0].ends_with(": away, never"),
+            "{listed:?}"
         );
         kept.contact("away", second(1060));
         kept.contact("never", second(1060));

@@ -1,4 +1,4 @@
-//! `bento init --existing`: makes a fleet of a repository with one flake for all machines, by a `fleet.toml` alone.
+//! `bento init --existing`: writes a `fleet.toml` for a repository with one flake for all machines.
 
 mod allow;
 mod machines;
@@ -19,15 +19,15 @@ use crate::text::list::first_few;
 use allow::{Allowed, RepositoryFile};
 use machines::{Machine, Machines};
 
-/// How many things of a kind are named.
+/// The most items of a kind that are listed.
 const NAMED: usize = 6;
-/// How many times files that can't be published are left out before what is wrong is told instead.
+/// The most scans, each without the unpublishable files of the scan before.
 const TRIES: usize = 10;
 
-/// Writes the `fleet.toml` of a repository, and says what each machine would get.
+/// Writes the `fleet.toml` of a repository, and prints a preview.
 ///
 /// # Errors
-/// When there is one already, when there is no flake, or when the file can't be written.
+/// When the file exists, there is no flake, or the file can't be written.
 pub(super) fn init(
     folder: &Path,
     address: &Address,
@@ -37,14 +37,14 @@ pub(super) fn init(
     let path = folder.join(FILE_NAME);
     if fs::symlink_metadata(&path).is_ok() {
         bail!(
-            "{} is there already, and init never overwrites: `bento check` says what it makes of this folder",
+            "{} already exists, and init never overwrites files: run `bento check` for a preview of this folder",
             path.display()
         );
     }
     if !folder.join("flake.nix").is_file() {
         bail!(
-            "there is no flake.nix in {}: name the folder that holds the flake of all machines, or make a fleet with \
-             `bento init` in an empty folder",
+            "there is no flake.nix in {}: name the folder with the flake of all machines, or run `bento init` in an empty \
+             folder",
             folder.display()
         );
     }
@@ -61,7 +61,7 @@ pub(super) fn init(
         &found.machines,
     );
     let text = settings(address, port, &found.machines, &allowed);
-    // It would be a fault of ours, and nothing is written then.
+    // This would be a bug; nothing is written then.
     if let Err(problems) = fleet::read(&text) {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         bail!(
@@ -69,26 +69,26 @@ pub(super) fn init(
             problems.join("\n")
         );
     }
-    let mut file = fs::File::create_new(&path)
-        .with_context(|| format!("{} can't be written", path.display()))?;
+    let mut file =
+        fs::File::create_new(&path).with_context(|| format!("can't write {}", path.display()))?;
     file.write_all(text.as_bytes())?;
-    writeln!(output, "{} is written.\n", folder.join(FILE_NAME).display())?;
+    writeln!(output, "Wrote {}.\n", folder.join(FILE_NAME).display())?;
     print_summary(&found, &allowed, &problems, output)?;
     check::preview(&folder, output)?;
     write!(
         output,
         "\nNext:\n\n    \
-         {FILE_NAME}                       correct the address, and what a machine gets\n    \
-         bento build --dry-run NAME       proves that a machine evaluates with what it gets; needs Nix\n    \
-         bento host add NAME --key KEY    enrols a machine, and prints what its configuration needs\n"
+         {FILE_NAME}                       correct the address and the files of each machine\n    \
+         bento build --dry-run NAME       check that a machine evaluates with its files; needs Nix\n    \
+         bento host add NAME --key KEY    enrol a machine, and print its setup\n"
     )?;
     Ok(())
 }
 
-/// Every file that could be published, and what can't be.
+/// The publishable files, and the problems of the others.
 fn files(folder: &Path) -> anyhow::Result<(Vec<TreeFile>, Vec<Problem>)> {
     let opened =
-        FleetFolder::open(folder).with_context(|| format!("{} can't be read", folder.display()))?;
+        FleetFolder::open(folder).with_context(|| format!("can't read {}", folder.display()))?;
     let mut problems: Vec<Problem> = Vec::new();
     for _ in 0..TRIES {
         let places = problems
@@ -113,17 +113,17 @@ fn files(folder: &Path) -> anyhow::Result<(Vec<TreeFile>, Vec<Problem>)> {
         }
     }
     let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    bail!("the folder can't be published:\n{}", problems.join("\n"))
+    bail!("can't publish the folder:\n{}", problems.join("\n"))
 }
 
-/// What must be known of the files in order to say who needs them.
+/// The files with their contents as far as [`Allowed`] needs them.
 fn repository_files(folder: &Path, files: &[TreeFile]) -> Vec<RepositoryFile> {
     let read =
         |file: &TreeFile| RepositoryFile::of(file.path.rest(), &head(&folder.join(&file.real)));
     files.iter().map(read).collect()
 }
 
-/// The beginning of a file; nothing of one that can't be read, of which `check` tells.
+/// The beginning of a file; empty if it can't be read, which `check` reports.
 fn head(path: &Path) -> Vec<u8> {
     use std::io::Read;
     const LIMIT: u64 = 1 << 20;
@@ -137,11 +137,11 @@ fn head(path: &Path) -> Vec<u8> {
 /// The text of `fleet.toml`.
 fn settings(address: &Address, port: u16, machines: &[Machine], allowed: &Allowed) -> String {
     let mut text = format!(
-        "# The machines of the flake in this folder. `bento check` says what each gets, and what is wrong.\n\n\
-         [server]\n# What the machines dial.\naddress = \"{address}\"\nport = {port}\n\n\
+        "# The machines of the flake in this folder. `bento check` prints a preview and lists problems.\n\n\
+         [server]\n# The address and port of the appliance for the machines.\naddress = \"{address}\"\nport = {port}\n\n\
          [defaults]\nsource = \".\"\n\
-         # A machine gets nothing but what include names, so that whatever is new here, such as a folder of secrets, is\n\
-         # nobody's until it is named. {{name}} is the machine's name.\n\
+         # A machine gets only the paths in include, so a new path, such as a folder of secrets, isn't published until it\n\
+         # is added here. {{name}} is the machine's name.\n\
          exclude = [\"*\"]\ninclude = {}\n",
         list(&allowed.include)
     );
@@ -175,7 +175,7 @@ fn print_summary(
     match count {
         0 => writeln!(
             output,
-            "No machine was found {}: write a [hosts.NAME] for each.",
+            "No machines found {}: add a [hosts.NAME] for each.",
             found.source
         )?,
         1 => writeln!(output, "1 machine, {}.", found.source)?,
@@ -184,14 +184,14 @@ fn print_summary(
     if let Some(why) = &found.nix_error {
         writeln!(
             output,
-            "Nix couldn't say which there are ({why}): correct the names if need be."
+            "Can't read the machines from Nix ({why}): check the names."
         )?;
     }
     for machine in &found.machines {
         if machine.attribute != machine.name.as_str() {
             writeln!(
                 output,
-                "{} is called {} in the fleet: {} can't be a user's name.",
+                "{} is named {} in the fleet, because {} can't be the name of a user.",
                 machine.attribute, machine.name, machine.attribute
             )?;
         }
@@ -199,7 +199,7 @@ fn print_summary(
     for plain in allowed.plain.iter().take(NAMED) {
         writeln!(
             output,
-            "{} isn't encrypted, and machines get it because {} names it: what is secret belongs into bento-secrets.",
+            "{} isn't encrypted, but machines get it because {} uses it: move secrets to bento-secrets.",
             plain.path, plain.named_by
         )?;
     }
@@ -207,19 +207,19 @@ fn print_summary(
     if !allowed.left_out.is_empty() {
         writeln!(
             output,
-            "No machine gets {}.",
+            "Not published: {}.",
             first_few(allowed.left_out.iter(), NAMED * 2)
         )?;
     }
     for problem in problems.iter().take(NAMED) {
-        writeln!(output, "Left out: {problem}")?;
+        writeln!(output, "Can't be published: {problem}")?;
     }
     more(problems.len(), output)?;
     writeln!(output)?;
     Ok(())
 }
 
-/// How many more there are than are named.
+/// Prints the number of items that aren't listed.
 fn more(count: usize, output: &mut dyn Write) -> std::io::Result<()> {
     match count.saturating_sub(NAMED) {
         0 => Ok(()),

@@ -1,4 +1,4 @@
-//! The terminal while something is drawn on all of it.
+//! The terminal as a full screen.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -8,27 +8,28 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwins
 
 use super::view::{Key, Size};
 
-/// A terminal that is drawn on. It is as it was when this is dropped.
+/// A terminal in full-screen mode; restored on drop.
 pub struct FullScreen {
-    /// Standard output, past its buffer: what couldn't be written to a terminal that has gone isn't tried again.
+    /// Standard output without a buffer: nothing is written again to a closed terminal.
     output: File,
     before: Termios,
 }
 
-/// Another screen, so that what is on this one comes again, without a cursor, and without lines that go on below.
+/// Switches to the alternate screen, without a cursor and without line wrapping.
 const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l\u{1b}[?7l";
+/// Switches back.
 const LEAVE: &str = "\u{1b}[?7h\u{1b}[?25h\u{1b}[?1049l";
 
 impl FullScreen {
-    /// Takes the terminal that standard output is.
+    /// Enters full-screen mode on standard output.
     ///
     /// # Errors
-    /// When it can't be steered.
+    /// When the terminal can't be controlled.
     pub fn enter() -> io::Result<Self> {
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let before = tcgetattr(terminal())?;
         let mut modes = before.clone();
-        // Keys come at once and unseen, and Ctrl-C is one of them: so nothing ends this without leaving the screen.
+        // Keys come at once, without echo, and Ctrl-C is a key, so that the screen is always restored.
         modes.local_modes -=
             LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
         tcsetattr(terminal(), OptionalActions::Now, &modes)?;
@@ -37,7 +38,7 @@ impl FullScreen {
         Ok(screen)
     }
 
-    /// How large it is.
+    /// The current size.
     pub fn size(&self) -> Size {
         let size = tcgetwinsize(terminal()).ok();
         let or = |cells: Option<u16>, usual| match cells {
@@ -50,10 +51,10 @@ impl FullScreen {
         }
     }
 
-    /// Draws these lines, from the top; what was there before goes.
+    /// Draws lines from the top, over the previous ones.
     ///
     /// # Errors
-    /// When there is no terminal any more.
+    /// When the terminal is closed.
     pub fn draw(&mut self, lines: &[String]) -> io::Result<()> {
         let mut text = "\u{1b}[H".to_owned();
         for (number, line) in lines.iter().enumerate() {
@@ -64,12 +65,12 @@ impl FullScreen {
         self.output.write_all(text.as_bytes())
     }
 
-    /// Where keys come from.
+    /// The source of keys.
     pub fn keys(&self) -> BorrowedFd<'static> {
         terminal()
     }
 
-    /// The keys that were pressed; none when the terminal has gone.
+    /// Reads the pressed keys; none if the terminal is closed.
     pub fn read_keys(&self) -> Option<Vec<Key>> {
         let mut buffer = [0; 256];
         match rustix::io::read(terminal(), &mut buffer) {
@@ -83,13 +84,13 @@ impl FullScreen {
 
 impl Drop for FullScreen {
     fn drop(&mut self) {
-        // A terminal that has gone needs nothing.
+        // A closed terminal needs nothing.
         let _gone = self.output.write_all(LEAVE.as_bytes());
         let _gone = tcsetattr(terminal(), OptionalActions::Flush, &self.before);
     }
 }
 
-/// The terminal: standard input, or standard output where input comes from elsewhere.
+/// The terminal: standard input, or standard output if the input is redirected.
 fn terminal() -> BorrowedFd<'static> {
     if io::stdin().is_terminal() {
         rustix::stdio::stdin()

@@ -1,4 +1,4 @@
-//! Where the status comes from that is followed: the state that is here, or an appliance elsewhere.
+//! The source of a followed status: the local state, or a remote appliance.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,26 +14,26 @@ use crate::cli::{Appliance, Remote};
 use crate::status::{Follower, Status};
 use crate::text::sanitise::one_line;
 
-/// The longest status in bytes: that of 1,000 machines has less than 1 MiB.
+/// The longest status in bytes; that of 1,000 machines has less than 1 MiB.
 const LONGEST: usize = 64 << 20;
-/// How much of what the command says on stderr is kept, in bytes, and told.
+/// The kept end of the command's stderr, in bytes.
 const STDERR_BYTES: usize = 2 << 10;
-/// How long the command may take to end once it was asked to.
+/// The time for the command to exit after it was asked to.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Tells a status whenever it is another one.
+/// A source that gives each changed status.
 pub enum StatusSource {
-    /// From the state.
+    /// The local state.
     Here(Box<Follower>),
-    /// From a command.
+    /// A remote command.
     Remote(RemoteStatus),
 }
 
-/// `bento status --json --watch`, run elsewhere.
+/// A remote `bento status --json --watch`.
 pub struct RemoteStatus {
     remote: Remote,
     child: Child,
-    /// Held open for as long as somebody wants to know.
+    /// Its standard input; closed to end the command.
     input: Option<ChildStdin>,
     output: ChildStdout,
     errors: Option<ChildStderr>,
@@ -43,7 +43,7 @@ pub struct RemoteStatus {
 }
 
 impl StatusSource {
-    /// Begins to follow.
+    /// Starts to follow an appliance.
     ///
     /// # Errors
     /// When the state can't be read, or the command can't be run.
@@ -57,7 +57,7 @@ impl StatusSource {
         }
     }
 
-    /// What to wait for.
+    /// The file descriptors to wait for.
     pub fn fds(&self) -> Vec<PollFd<'_>> {
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         match self {
@@ -74,10 +74,10 @@ impl StatusSource {
         }
     }
 
-    /// Takes what there is to be had, and gives the status if it is another one.
+    /// Reads what is available, and returns the status if it changed.
     ///
     /// # Errors
-    /// When there will be none any more, and why.
+    /// When the source has ended, with the cause.
     pub fn next(&mut self) -> anyhow::Result<Option<Status>> {
         match self {
             StatusSource::Here(follower) => follower.next(Instant::now()),
@@ -146,13 +146,13 @@ impl RemoteStatus {
         serde_json::from_slice(&self.line).with_context(|| {
             let begin = String::from_utf8_lossy(&self.line[..self.line.len().min(200)]);
             self.remote.failed(&format!(
-                "printed what isn't understood here (is the same version of bento there?): {}",
+                "printed an unknown document (is it the same version of bento?): {}",
                 one_line(&begin, 200)
             ))
         })
     }
 
-    /// Keeps the end of what it says on stderr: on the terminal it would destroy what is drawn there.
+    /// Keeps the end of its stderr, which would destroy the full screen.
     fn read_stderr(&mut self) {
         let mut buffer = [0; 4 << 10];
         while let Some(errors) = &mut self.errors
@@ -167,14 +167,14 @@ impl RemoteStatus {
         }
     }
 
-    /// Why it told no more.
+    /// The error message after its end.
     fn end(&mut self) -> String {
         let ended = self.stop();
         self.read_stderr();
         let said = one_line(&String::from_utf8_lossy(&self.said), usize::MAX);
         let how = match ended {
             Some(status) => format!("ended with {status}"),
-            None => "stopped telling".to_owned(),
+            None => "stopped printing".to_owned(),
         };
         let said = if said.is_empty() {
             String::new()
@@ -184,7 +184,7 @@ impl RemoteStatus {
         self.remote.failed(&format!("{how}{said}"))
     }
 
-    /// Ends it: the end of its input reaches the `bento` over there, and the signal what leads there.
+    /// Ends it: the end of input ends the remote `bento`, and TERM ends the local command, such as ssh.
     fn stop(&mut self) -> Option<ExitStatus> {
         self.input = None;
         let deadline = Instant::now() + GRACE;

@@ -1,4 +1,4 @@
-//! What is to be seen of a status on a screen: pure, so that it can be looked at without one.
+//! The status as lines of a screen, without any I/O.
 
 use jiff::Timestamp;
 use unicode_width::UnicodeWidthStr;
@@ -7,32 +7,32 @@ use crate::status::Status;
 use crate::status::table::{Table, cut, wrap};
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// How many lines and columns there are.
+/// The size of a screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// In cells.
+    /// The width in cells.
     pub columns: usize,
-    /// One below the other.
+    /// The height.
     pub lines: usize,
 }
 
-/// A key that means something here.
+/// A key with a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
-    /// Enough.
+    /// Quit.
     Quit,
-    /// So many lines down; up, if negative.
+    /// Scroll down by lines; up if negative.
     Line(isize),
-    /// So many screens down; up, if negative.
+    /// Scroll down by screens; up if negative.
     Page(isize),
-    /// To the beginning.
+    /// Scroll to the beginning.
     Home,
-    /// To the end.
+    /// Scroll to the end.
     End,
 }
 
 impl Key {
-    /// The keys in what a terminal sends; those that mean nothing are left out.
+    /// Parses the keys in the input of a terminal; unknown keys are skipped.
     pub fn all_of(bytes: &[u8]) -> Vec<Key> {
         const KEYS: [(&[u8], Key); 20] = [
             (b"\x1b[A", Key::Line(-1)),
@@ -71,7 +71,7 @@ impl Key {
     }
 }
 
-/// How many bytes of a key belong together that means nothing here.
+/// The number of bytes of an unknown key.
 fn unknown(bytes: &[u8]) -> usize {
     match bytes {
         [0x1b, b'[', rest @ ..] => {
@@ -83,36 +83,36 @@ fn unknown(bytes: &[u8]) -> usize {
     }
 }
 
-/// A status, and which part of it is looked at.
+/// A status with a scroll position.
 #[derive(Debug)]
 pub struct View {
     status: Status,
-    /// From how many machines those that are shown were chosen.
+    /// The number of machines before the filter for problems.
     of: usize,
-    /// The first line of the table that is to be seen, below its headings.
+    /// The first visible line below the headings.
     top: usize,
 }
 
-/// The most lines that what is wrong with the fleet as a whole takes, so that something is left for the machines.
+/// The most lines for problems of the fleet, so that machines stay visible.
 const MOST_ABOVE: usize = 3;
 
 impl View {
-    /// A status, seen from the top.
+    /// Shows a status from the top.
     pub fn of(status: Status, of: usize) -> Self {
         View { status, of, top: 0 }
     }
 
-    /// Shows another one at the same place.
+    /// Shows another status at the same position.
     pub fn show(&mut self, status: Status, of: usize) {
         (self.status, self.of) = (status, of);
     }
 
-    /// The moment of which the status is.
+    /// The time of the status.
     pub fn at(&self) -> Timestamp {
         self.status.at
     }
 
-    /// Moves to another part, as far as there is one.
+    /// Scrolls for a key.
     pub fn press(&mut self, key: Key, size: Size) {
         let (lines, room) = self.body_and_room(size);
         let last = lines.saturating_sub(room);
@@ -127,7 +127,7 @@ impl View {
         .min(last);
     }
 
-    /// What is to be seen at a moment: no more lines than there are, none wider than there is room.
+    /// Draws the screen for the current time: at most the lines and columns of the size.
     pub fn draw(&mut self, now: Timestamp, size: Size, colours: bool) -> Vec<String> {
         let parts = self.parts(now, size, colours);
         let room = parts.room(size);
@@ -162,7 +162,7 @@ impl View {
         let mut head: Vec<_> = table.above.iter().take(MOST_ABOVE).map(red).collect();
         if table.above.len() > MOST_ABOVE {
             let more = table.above.len() - (MOST_ABOVE - 1);
-            head[MOST_ABOVE - 1] = red(&format!("✗ and {more} more: bento status shows all"));
+            head[MOST_ABOVE - 1] = red(&format!("✗ and {more} more: run bento status for all"));
         }
         head.extend(table.headings);
         let below = table.below.iter();
@@ -176,23 +176,23 @@ impl View {
     }
 }
 
-/// What is to be seen, in full.
+/// The complete contents.
 struct Parts {
-    /// Always to be seen.
+    /// Always visible.
     head: Vec<String>,
-    /// Of this as much as there is room for.
+    /// Visible as far as there is room.
     body: Vec<String>,
     summary: String,
 }
 
 impl Parts {
-    /// How many lines of the body are to be seen: one at least, and one less for the last line.
+    /// The number of visible lines of the body: at least one; the last line of the screen is for the summary.
     fn room(&self, size: Size) -> usize {
         size.lines.saturating_sub(self.head.len() + 1).max(1)
     }
 }
 
-/// The last line: which states there are, and what can be pressed.
+/// The last line: the summary and the keys.
 fn foot(summary: &str, place: Option<String>, columns: usize) -> String {
     let keys = match place {
         Some(place) => format!("{place}  ↑↓ scroll  q quit"),

@@ -1,4 +1,4 @@
-//! Follows the status: on a screen, or as a document a line.
+//! Follows the status: on a full screen, or as one document on each line.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -18,13 +18,13 @@ use super::view::{Key, View};
 use crate::status;
 use crate::text::terminal::{Terminal, legible};
 
-/// How often what is drawn gets older.
+/// The interval at which ages are redrawn.
 const AGE: Duration = Duration::from_secs(30);
 
-/// Prints a document a line, whenever there is another one, for as long as somebody reads them.
+/// Prints each changed status as one line, until the reader is gone.
 ///
 /// # Errors
-/// When there are no more, and why.
+/// When the source has ended, with the cause.
 pub(super) fn print(command: &super::StatusCommand, output: &mut dyn Write) -> anyhow::Result<()> {
     let mut source = StatusSource::of(command.appliance.find()?)?;
     let mut last = None;
@@ -45,7 +45,7 @@ pub(super) fn print(command: &super::StatusCommand, output: &mut dyn Write) -> a
         let stdin = rustix::stdio::stdin();
         let mut fds = source.fds();
         let own = fds.len();
-        // Nothing is asked of it: the kernel tells in any case when nobody reads any more.
+        // Without any flag, poll still reports that the reader is gone.
         fds.push(PollFd::from_borrowed_fd(
             rustix::stdio::stdout(),
             PollFlags::empty(),
@@ -61,13 +61,13 @@ pub(super) fn print(command: &super::StatusCommand, output: &mut dyn Write) -> a
     }
 }
 
-/// Draws it on the terminal until somebody presses q, or the terminal goes.
+/// Draws the status on the terminal, until the user quits or the terminal is closed.
 ///
 /// # Errors
-/// When there is nothing more to draw, and why; the terminal is as it was then.
+/// When the source has ended, with the cause; the terminal is restored.
 pub(super) fn show(command: &super::StatusCommand) -> anyhow::Result<()> {
     let mut source = StatusSource::of(command.appliance.find()?)?;
-    // The screen is taken when there is something to show: until then ssh may want a password there.
+    // Not before there is a status: until then, ssh may ask for a password.
     let first = loop {
         if let Some(status) = source.next()? {
             break status;
@@ -80,7 +80,7 @@ pub(super) fn show(command: &super::StatusCommand) -> anyhow::Result<()> {
     let terminal = Terminal::of_output();
     let colours = terminal.is_some_and(|terminal| terminal.colours);
     let signals = Signals::catch()?;
-    let mut screen = FullScreen::enter().context("the terminal can't be steered")?;
+    let mut screen = FullScreen::enter().context("can't control the terminal")?;
     loop {
         let size = screen.size();
         let lines = view.draw(moment(&view, received), size, colours);
@@ -136,13 +136,13 @@ fn filtered_view(command: &super::StatusCommand, mut status: status::Status) -> 
     View::of(status, of)
 }
 
-/// Now, by the clock of the appliance.
+/// The current time of the appliance.
 fn moment(view: &View, received: Instant) -> Timestamp {
     let since = SignedDuration::try_from(received.elapsed()).unwrap_or_default();
     view.at().saturating_add(since).unwrap_or(view.at())
 }
 
-/// Waits until something can be read, or it is time.
+/// Waits until a file descriptor is ready, or a time.
 fn wait(fds: &mut [PollFd<'_>], due: Option<Instant>) -> anyhow::Result<()> {
     let left = due.map(|due| due.saturating_duration_since(Instant::now()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
@@ -157,7 +157,7 @@ fn is_pipe(fd: impl AsFd) -> bool {
     matches!(kind, Ok(FileType::Fifo | FileType::Socket))
 }
 
-/// Whether there is nothing more to be read, where something can be.
+/// Whether a readable file descriptor is at its end.
 fn has_ended(fd: impl AsFd) -> bool {
     !matches!(
         rustix::io::read(fd, &mut [0; 1 << 10]),
@@ -165,7 +165,7 @@ fn has_ended(fd: impl AsFd) -> bool {
     )
 }
 
-/// Signals, as something to wait for.
+/// Signals as file descriptors.
 struct Signals {
     resized: UnixStream,
     ended: UnixStream,
@@ -187,7 +187,7 @@ impl Signals {
                 ended: pipe(&[SIGHUP, SIGINT, SIGTERM])?,
             })
         };
-        catch().context("signals can't be caught")
+        catch().context("can't handle signals")
     }
 
     fn forget_resize(&self) {

@@ -38,34 +38,30 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_machine_is_added_and_the_rest_stays() {
+fn a_machine_is_added_and_the_rest_of_the_file_stays() {
     let folder = folder();
     let output = add(folder.path(), &["a", "--key", ONE]).unwrap();
     let one = text(folder.path());
     assert_eq!(one, format!("{FLEET}\n[hosts.a]\nkeys = [\"{ONE}\"]\n"));
     let first = "bento-client bootstrap --name a --server bento.example.org:2222 --host-key";
-    for part in [
-        first,
-        "Put its configuration into hosts/a.",
-        "name = \"a\";",
-    ] {
+    for part in [first, "Put its configuration in hosts/a.", "name = \"a\";"] {
         assert!(output.contains(part), "{output}");
     }
     let again = add(folder.path(), &["a", "--key", ONE]).unwrap();
     assert!(
-        again.starts_with("a has this key already") && again.contains(first),
+        again.starts_with("a already has this key") && again.contains(first),
         "{again}"
     );
     assert_eq!(text(folder.path()), one);
     let other = add(folder.path(), &["a", "--key", ONE, "--key", TWO]).unwrap();
     assert!(
-        other.contains("If the new key") && !other.contains("hostKeys"),
+        other.contains("If the machine was installed again") && !other.contains("hostKeys"),
         "{other}"
     );
 }
 
 #[test]
-fn keys_come_to_a_machine_that_is_there() {
+fn keys_are_added_to_an_existing_machine() {
     let folder = folder();
     let file = folder.path().join("b.pub");
     fs::write(&file, format!("{TWO}\n")).unwrap();
@@ -87,7 +83,7 @@ fn keys_come_to_a_machine_that_is_there() {
 
 // Issue 10, line 7.
 #[test]
-fn with_defaults_for_every_name_only_what_differs_is_written() {
+fn settings_equal_to_the_defaults_are_not_written() {
     let folder = folder();
     let defaults = "[defaults]\nsource = \".\"\nexclude = [\"*\"]\ninclude = [\"/flake.*\", \"/hosts/{name}/\"]\n";
     let text = FLEET.replace("[hosts.b]", &format!("{defaults}\n[hosts.b]"));
@@ -99,7 +95,7 @@ fn with_defaults_for_every_name_only_what_differs_is_written() {
     }
     let output = add(folder.path(), &["a", "--key", ONE, "--source", "."]).unwrap();
     assert!(
-        output.contains("Put its configuration into hosts/a."),
+        output.contains("Put its configuration in hosts/a."),
         "{output}"
     );
     let added = format!("{text}\n[hosts.a]\nkeys = [\"{ONE}\"]\n");
@@ -126,13 +122,13 @@ fn with_defaults_for_every_name_only_what_differs_is_written() {
         &["a", "--key", ONE, "--source", "hosts/{name}"],
     )
     .unwrap();
-    assert!(other.contains("has this key already"), "{other}");
+    assert!(other.contains("already has this key"), "{other}");
     let differs = format!("{added}source = \"hosts/{{name}}\"\n");
     assert_eq!(super::tests::text(folder.path()), differs);
 }
 
 #[test]
-fn the_host_keys_are_those_of_the_fleet_or_else_the_appliances() {
+fn host_keys_come_from_the_fleet_or_the_appliance() {
     let folder = folder();
     let unknown = add(folder.path(), &["a", "--key", ONE]).unwrap();
     assert!(

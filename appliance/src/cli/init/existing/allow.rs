@@ -1,5 +1,5 @@
-//! What of a repository the machines need, as patterns for `include`: everything that Nix reads, of other machines and
-//! of secrets only what can't be done without.
+//! The `include` patterns for the machines of a repository: all files that Nix reads, but files of other machines and
+//! secrets only if they are needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
@@ -10,7 +10,7 @@ use toml_edit::Value;
 use super::machines::{FOLDERS, Machine};
 use crate::check::named_paths;
 
-/// Names of what nobody publishes unless it is encrypted.
+/// Names of files and folders that are published only if they are encrypted.
 const PRIVATE: [&str; 6] = [
     "secret",
     "secrets",
@@ -19,7 +19,7 @@ const PRIVATE: [&str; 6] = [
     "passwords",
     "vault",
 ];
-/// What files hold that only their owner's key opens, or that are a public key.
+/// Marks in encrypted files and public keys.
 const HARMLESS: [&str; 12] = [
     "ssh-ed25519 ",
     "ssh-rsa ",
@@ -34,25 +34,25 @@ const HARMLESS: [&str; 12] = [
     "sops_version=",
     "sops_mac=",
 ];
-/// How names of such files end.
+/// Extensions of such files.
 const ENDS: [&str; 4] = [".age", ".gpg", ".asc", ".pub"];
 
-/// Of more files of one name below a folder not each is named.
+/// More files with one name below a folder share a pattern.
 const NAMESAKES: usize = 3;
 
 /// A file of the repository.
 #[derive(Debug)]
 pub(super) struct RepositoryFile {
-    /// Relative to its top.
+    /// The path from its top.
     path: String,
-    /// Of a Nix file, what it says.
+    /// The text, for a Nix file.
     nix: Option<String>,
-    /// Whether everybody may see it: it is encrypted, or a public key.
+    /// Whether it is encrypted or a public key.
     is_harmless: bool,
 }
 
 impl RepositoryFile {
-    /// From the file's path and its beginning.
+    /// Creates it from a path and the beginning of the file.
     pub(super) fn of(path: &str, head: &[u8]) -> Self {
         let text = String::from_utf8_lossy(head);
         let is_marked = || HARMLESS.iter().any(|mark| text.contains(mark));
@@ -64,27 +64,27 @@ impl RepositoryFile {
     }
 }
 
-/// A file among secrets that isn't encrypted, and that machines get all the same.
+/// An unencrypted file among secrets that machines get.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plain {
     pub(super) path: String,
-    /// The Nix file that names it.
+    /// The Nix file that uses it.
     pub(super) named_by: String,
 }
 
-/// What the machines get.
+/// The files for the machines.
 #[derive(Debug, Default)]
 pub(super) struct Allowed {
-    /// Of every machine that `{name}` fits.
+    /// The patterns for all machines, with `{name}`.
     pub(super) include: Vec<String>,
-    /// Of machines whose files are called otherwise than they are in the fleet.
+    /// The patterns for machines whose files don't have their name in the fleet.
     pub(super) own: BTreeMap<HostName, Vec<String>>,
-    /// What is left out, as paths for people.
+    /// The paths that aren't published.
     pub(super) left_out: Vec<String>,
     pub(super) plain: Vec<Plain>,
 }
 
-/// A folder, with what lies in it by name; a file where it is one.
+/// A folder with its entries, or a file.
 #[derive(Debug, Default)]
 struct Node<'e> {
     below: BTreeMap<&'e str, Node<'e>>,
@@ -92,7 +92,7 @@ struct Node<'e> {
 }
 
 impl Allowed {
-    /// Finds out what of these files the machines need. Of what is refused, given by its paths, nobody gets anything.
+    /// Finds the files for the machines. Refused paths are excluded for all.
     pub(super) fn of(files: &[RepositoryFile], refused: &[&str], machines: &[Machine]) -> Self {
         let mut root = Node::default();
         for file in files {
@@ -118,7 +118,7 @@ impl Allowed {
         };
         let refused = refused.iter().filter(|path| !is_left_out(path));
         let refused: Vec<_> = refused.map(|path| format!("!{}", pattern(path))).collect();
-        // Behind all others, because the last pattern that fits counts.
+        // At the end, because the last matching pattern counts.
         for include in iter::once(&mut allowed.include).chain(allowed.own.values_mut()) {
             include.extend(refused.iter().cloned());
         }
@@ -126,19 +126,19 @@ impl Allowed {
     }
 }
 
-/// The way through the folders.
+/// The walk through the folders.
 struct Search<'e> {
     files: &'e [RepositoryFile],
-    /// What Nix files name, with the first that does.
+    /// The paths in Nix files, each with the first file that names it.
     named: BTreeMap<String, &'e str>,
     machines: &'e [Machine],
     allowed: Allowed,
-    /// Patterns of machines whose files have another name than they have.
+    /// The patterns for machines whose files don't have their name in the fleet.
     others: BTreeMap<HostName, Vec<String>>,
 }
 
 impl Search<'_> {
-    /// Goes through a folder; `private` is the folder of secrets in which it lies.
+    /// Walks a folder; `private` is the folder of secrets around it, if any.
     fn folder(&mut self, node: &Node<'_>, path: &str, private: Option<&str>) {
         let are_machines = self.are_machines(node, path);
         for (name, child) in &node.below {
@@ -167,7 +167,7 @@ impl Search<'_> {
         }
     }
 
-    /// Whether what lies in a folder is named after machines: where they usually are, or of at least half of them.
+    /// Whether a folder has entries named after machines: it is a usual place for them, or has at least half of them.
     fn are_machines(&self, node: &Node<'_>, path: &str) -> bool {
         let owners = node.below.keys().filter_map(|name| self.owner(name));
         let owners: BTreeSet<HostName> = owners.map(|machine| machine.name).collect();
@@ -175,7 +175,7 @@ impl Search<'_> {
         owners.len() >= half || (FOLDERS.contains(&path) && !owners.is_empty())
     }
 
-    /// The machine that a name, without what follows its first dot, is of.
+    /// The machine of a file name, by the part before the first dot.
     fn owner(&self, name: &str) -> Option<Machine> {
         let is_of = |called: &str| {
             let rest = name.strip_prefix(called);
@@ -205,17 +205,17 @@ impl Search<'_> {
         }
     }
 
-    /// A file among secrets: what is encrypted goes to everybody, as it does with git; of the rest only what Nix files
-    /// name, without which nothing evaluates.
+    /// Adds a file among secrets: encrypted files for all machines, as with git; others only if a Nix file names them,
+    /// because the evaluation needs them.
     fn secret(&mut self, file: &RepositoryFile, private: Option<&str>) {
         let named_by = self.named_by(&file.path);
-        // Below the top it is a module, which Nix may find by listing its folder.
+        // Below the top it is a module, and Nix may find it by listing the folder.
         let is_module = file.nix.is_some() && file.path.matches('/').count() > 1;
         if !file.is_harmless && !is_module && named_by.is_none() {
             self.allowed.left_out.push(file.path.clone());
             return;
         }
-        // One pattern for many files: those of one kind of a folder, or of one name below it.
+        // One pattern for files with the same extension in a folder, or with the same name below it.
         let end = ENDS.iter().find(|end| file.path.ends_with(*end));
         let (above, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
         let namesakes = private.filter(|private| {
@@ -243,14 +243,14 @@ impl Search<'_> {
         }
     }
 
-    /// The Nix file that names a file, or the folder whose default.nix it is.
+    /// The Nix file that names a file, or names the folder of a default.nix.
     fn named_by(&self, path: &str) -> Option<String> {
         let folder = path.strip_suffix("/default.nix");
         let named = self.named.get(path).or_else(|| self.named.get(folder?));
         named.map(|by| (*by).to_owned())
     }
 
-    /// Whether Nix reads something at the top: it is a Nix file, holds one, or is named in one.
+    /// Whether Nix reads an entry at the top: it is a Nix file, contains one, or is named in one.
     fn is_needed(&self, name: &str, node: &Node<'_>) -> bool {
         let is_hidden = name.starts_with('.');
         if name == "flake.lock" || (!is_hidden && holds_nix(name, node)) {
@@ -271,7 +271,7 @@ impl Search<'_> {
                 .any(|file| file.nix.as_ref().is_some_and(mentions))
     }
 
-    /// Whether a folder holds nothing of single machines and no secrets.
+    /// Whether a folder has no files of single machines and no secrets.
     fn is_plain(&self, node: &Node<'_>, path: &str) -> bool {
         !self.are_machines(node, path)
             && node.below.iter().all(|(name, child)| {
@@ -292,7 +292,7 @@ impl Search<'_> {
     }
 }
 
-/// What Nix files name by relative paths, each with the first file that does.
+/// The relative paths in Nix files, each with the first file that names it.
 fn named(files: &[RepositoryFile]) -> BTreeMap<String, &str> {
     let mut named = BTreeMap::new();
     for file in files {
@@ -305,7 +305,7 @@ fn named(files: &[RepositoryFile]) -> BTreeMap<String, &str> {
     named
 }
 
-/// Whether a name says that nobody should see what is in it. A Nix module of that name is only about secrets.
+/// Whether the name of an entry means secrets. A Nix module with such a name is only about secrets.
 fn is_secret(name: &str, node: &Node<'_>) -> bool {
     let stem = name.trim_start_matches('.').split('.').next();
     let stem = stem.unwrap_or_default().to_lowercase();
@@ -366,7 +366,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// A text as TOML has it.
+/// The text as a TOML string.
 pub(super) fn quoted(text: impl Into<String>) -> String {
     Value::from(text.into()).to_string()
 }
@@ -402,7 +402,7 @@ mod tests {
 
     // Issue 10, line 6.
     #[test]
-    fn a_machine_gets_what_nix_reads_and_its_own_of_what_is_named_after_machines() {
+    fn a_machine_gets_the_files_that_nix_reads_and_its_own_files() {
         let flake = b"{ a = import ./inventory.json; b = \"${self}/assets/logo.png\"; }";
         let found = allowed(
             &[
@@ -439,7 +439,7 @@ mod tests {
             "/hosts/{name}/",
             "/hosts/{name}.nix",
             "/inventory.json",
-            // Of one machine in three it isn't: it may as well be about desktops.
+            // Not {name}: with one machine of three, it may be about desktops.
             "/modules/desktop.nix",
             "/modules/users/{name}.nix",
             "/modules/users/x\\{y\\}.nix",
@@ -451,7 +451,7 @@ mod tests {
 
     // Issue 10, line 6.
     #[test]
-    fn of_secrets_machines_get_what_is_encrypted_or_cant_be_done_without() {
+    fn secrets_are_published_if_encrypted_or_needed() {
         let found = allowed(
             &[
                 ("flake.nix", b"{ }"),
@@ -494,7 +494,7 @@ mod tests {
 
     // Issue 10, line 6.
     #[test]
-    fn a_machine_whose_files_have_another_name_than_it_has_a_list_of_its_own() {
+    fn a_machine_with_other_file_names_has_its_own_list() {
         let found = allowed(
             &[
                 ("flake.nix", NIX),
@@ -511,7 +511,7 @@ mod tests {
 
     // Issue 10, line 6.
     #[test]
-    fn what_is_refused_is_named_last_and_only_where_something_around_it_is_included() {
+    fn refused_paths_are_excluded_last_and_only_inside_included_ones() {
         let found = allowed_but(
             &["dots/x", "home/.vimrc", "secrets/old.age", "top"],
             &[

@@ -1,4 +1,4 @@
-//! The machines of a repository: what its flake says, or the names of its folders.
+//! The machines of a repository: from its flake, or from the names of its folders.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use bento_protocol::HostName;
 
 use crate::text::terminal::to_stderr;
 
-/// Where repositories keep their machines.
+/// The usual folders of machines.
 pub(super) const FOLDERS: [&str; 6] = [
     "hosts",
     "machines",
@@ -19,9 +19,9 @@ pub(super) const FOLDERS: [&str; 6] = [
     "nixos/hosts",
     "host",
 ];
-/// Where some do, with other things: only what the flake names is a machine there.
+/// Folders that also hold other things: there, only names in the flake are machines.
 const MIXED: [&str; 2] = ["nixos", "configurations"];
-/// What lies beside machines and is none.
+/// Usual names beside machines.
 const OTHERS: [&str; 14] = [
     "common",
     "default",
@@ -38,7 +38,7 @@ const OTHERS: [&str; 14] = [
     "template",
     "inventory",
 ];
-/// How long Nix may take: it may have to fetch every input.
+/// The time limit for Nix, which may have to fetch all inputs.
 const NIX_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// A machine of the repository.
@@ -46,22 +46,22 @@ const NIX_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub(super) struct Machine {
     /// Its name in the fleet.
     pub(super) name: HostName,
-    /// What the flake calls it.
+    /// Its name in the flake.
     pub(super) attribute: String,
 }
 
-/// All that were found.
+/// The found machines.
 #[derive(Debug)]
 pub(super) struct Machines {
     pub(super) machines: Vec<Machine>,
-    /// Where: as an end of a sentence.
+    /// The source, as the end of a sentence.
     pub(super) source: String,
-    /// Why Nix couldn't be asked; none where there is no Nix, or where it answered.
+    /// The error of Nix, if it failed.
     pub(super) nix_error: Option<String>,
 }
 
 impl Machines {
-    /// Asks Nix where there is one, or else reads the names of folders.
+    /// Finds the machines with Nix, or without it by the names of folders.
     ///
     /// # Errors
     /// When the folder can't be read.
@@ -70,14 +70,14 @@ impl Machines {
         match asked {
             Some(Ok(attributes)) => Ok(Machines {
                 machines: named(attributes),
-                source: "as Nix says of nixosConfigurations".to_owned(),
+                source: "from nixosConfigurations".to_owned(),
                 nix_error: None,
             }),
             asked => {
                 let (attributes, folder) = in_folders(folder)?;
                 Ok(Machines {
                     machines: named(attributes),
-                    source: format!("by what lies in {folder}"),
+                    source: format!("by the names in {folder}"),
                     nix_error: asked.and_then(Result::err),
                 })
             }
@@ -85,10 +85,10 @@ impl Machines {
     }
 }
 
-/// The attributes of `nixosConfigurations`. The folder is named without `path:`, so that of a checkout only what git
-/// tracks comes into the store.
+/// The attributes of `nixosConfigurations`. Without `path:` before the folder, only files that git tracks are copied to
+/// the store.
 fn ask_nix(folder: &Path) -> Result<Vec<String>, String> {
-    to_stderr("Nix is asked for the flake's nixosConfigurations; that may take a while.");
+    to_stderr("Reading nixosConfigurations with Nix; this may take a while.");
     let mut command = flake_command(&["eval", "--json", "--no-write-lock-file"]);
     command
         .arg(format!("{}#nixosConfigurations", folder.display()))
@@ -103,10 +103,10 @@ fn ask_nix(folder: &Path) -> Result<Vec<String>, String> {
         let error = format!("{error:#}");
         error.lines().next().unwrap_or_default().to_owned()
     })?;
-    names.ok_or_else(|| "its answer isn't a list of names".to_owned())
+    names.ok_or_else(|| "it didn't print a list of names".to_owned())
 }
 
-/// The names of what lies where machines usually do, and where that is.
+/// The names in the first usual folder with machines, and that folder.
 fn in_folders(folder: &Path) -> anyhow::Result<(Vec<String>, String)> {
     for place in FOLDERS.into_iter().chain(MIXED) {
         let below = folder.join(place);
@@ -128,7 +128,7 @@ fn in_folders(folder: &Path) -> anyhow::Result<(Vec<String>, String)> {
                 files.extend(stem.map(str::to_owned));
             }
         }
-        // Beside folders a file is a machine only if the flake says so.
+        // Beside folders, a file is a machine only if the flake names it.
         let listed = if folders.is_empty() {
             files.clone()
         } else {
@@ -153,7 +153,7 @@ fn holds_nix(folder: &Path) -> bool {
     })
 }
 
-/// Those that the flake, or the file that lists the folder, names, and not as one of another system.
+/// The names in the flake or in the folder's default.nix, without machines of nix-darwin.
 fn named_in_flake(folder: &Path, place: &str, found: impl Iterator<Item = String>) -> Vec<String> {
     let files = ["flake.nix".to_owned(), format!("{place}/default.nix")];
     let texts = files.map(|file| fs::read_to_string(folder.join(file)).unwrap_or_default());
@@ -177,10 +177,10 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Each with a name that it can have in the fleet, and no two with the same.
+/// The machines with valid and distinct names for the fleet.
 fn named(attributes: Vec<String>) -> Vec<Machine> {
     let mut machines: BTreeMap<HostName, String> = BTreeMap::new();
-    // Those that need no other name have theirs first.
+    // Valid names are assigned first.
     let (fit, others): (Vec<_>, Vec<_>) = attributes
         .into_iter()
         .partition(|attribute| attribute.parse::<HostName>().is_ok());
@@ -198,7 +198,7 @@ fn named(attributes: Vec<String>) -> Vec<Machine> {
         .collect()
 }
 
-/// Names for what the flake calls so, the best first: `CORE-PW` is `core-pw`, `build01.example.org` is `build01`.
+/// Names for an attribute, the best first: `core-pw` for `CORE-PW`, `build01` for `build01.example.org`.
 fn candidates(attribute: &str) -> impl Iterator<Item = String> {
     let label = |text: &str| {
         let lower = text.to_lowercase();
@@ -219,7 +219,7 @@ mod tests {
 
     // Issue 10, line 6.
     #[test]
-    fn whatever_a_flake_calls_a_machine_it_has_a_name_of_its_own_in_the_fleet() {
+    fn every_attribute_gets_a_valid_and_distinct_name() {
         let long = "a".repeat(50);
         let attributes = [
             "CORE-PW",
@@ -249,7 +249,7 @@ mod tests {
 
     // Issue 10, line 6.
     #[test]
-    fn without_nix_machines_are_what_lies_in_their_folder_and_the_flake_names() {
+    fn without_nix_the_names_in_the_usual_folder_and_the_flake_are_machines() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);

@@ -1,4 +1,4 @@
-# How every machine finds its appliance, and knows that it is the right one.
+# The address and the host key of the appliance, for every machine.
 {
   services.bento-client = {
     enable = true;
@@ -6,7 +6,7 @@
       {
         address = "bento.example.org";
         port = 2222;
-        # What `bento host-key` prints. No machine builds before it is here.
+        # The key from `bento host-key`. Machines can't build without it.
         hostKeys = [ ];
       }
     ];

@@ -1,4 +1,4 @@
-# What every machine has.
+# Settings of every machine.
 { pkgs, ... }:
 {
   imports = [ ./bento.nix ];
@@ -12,7 +12,7 @@
       PermitRootLogin = "prohibit-password";
     };
   };
-  # So that you can still get in when an update went wrong:
+  # To log in after a failed update:
   #   users.users.root.openssh.authorizedKeys.keys = [ "ssh-ed25519 …" ];
 
   time.timeZone = "UTC";
@@ -22,7 +22,7 @@
     "nix-command"
     "flakes"
   ];
-  # Old systems fill the disk, and their kernels fill /boot; a month of them is enough to go back.
+  # Old systems fill the disk, and their kernels fill /boot. One month is enough for rollbacks.
   nix.gc = {
     automatic = true;
     dates = "weekly";

@@ -24,7 +24,7 @@ fn draw(view: &mut View, columns: usize, lines: usize) -> Vec<String> {
 }
 
 #[test]
-fn it_fills_the_screen_and_never_more() {
+fn it_fills_exactly_the_screen() {
     for (columns, lines) in [(1, 1), (5, 2), (20, 5), (80, 24), (200, 60)] {
         for (machines, problems) in [(0, 0), (1, 9), (40, 2)] {
             let drawn = draw(&mut view(machines, problems), columns, lines);
@@ -38,7 +38,7 @@ fn it_fills_the_screen_and_never_more() {
 }
 
 #[test]
-fn what_is_wrong_with_the_fleet_leaves_room_for_the_machines() {
+fn problems_of_the_fleet_leave_room_for_machines() {
     let drawn = draw(&mut view(5, 9), 120, 10);
     let begin = [
         "✗ fleet.toml:0",
@@ -68,14 +68,14 @@ fn errors_that_do_not_fit_can_be_scrolled_to() {
     assert_eq!(drawn[3], "m02: error: there is no luck in this");
     assert_eq!(drawn[4], "configuration");
     assert!(drawn[5].starts_with("3 machi") && drawn[5].ends_with("100%  ↑↓ scroll  q quit"));
-    // Fewer machines than before leave no empty screen.
+    // With fewer machines than before, the screen isn't empty.
     let fewer = super::tests::view(1, 0).status;
     view.show(fewer, 1);
     assert!(draw(&mut view, 40, 6)[1].starts_with("m00"));
 }
 
 #[test]
-fn it_gets_older_without_being_read_again() {
+fn ages_grow_without_another_reading() {
     let mut view = view(1, 0);
     let later = view.at() + jiff::SignedDuration::from_mins(7);
     let size = Size {
@@ -87,7 +87,7 @@ fn it_gets_older_without_being_read_again() {
 }
 
 #[test]
-fn keys_are_understood_in_a_row_and_others_are_left_out() {
+fn keys_are_parsed_in_order_and_unknown_ones_skipped() {
     assert_eq!(
         Key::all_of(b"j\x1b[B\x1bOAz\x1b[5~\x1b[1;5D\x1b[6~\x1bq"),
         [

@@ -2,8 +2,8 @@
 {
   imports = [ ./utils/common.nix ];
 
-  # `nixos-generate-config` writes these for a machine. Where desks differ, import a file for each
-  # in flake.nix, beside its name.
+  # `nixos-generate-config` writes these for a machine. If the desks differ, import a file for each
+  # of them in flake.nix.
   boot.loader.systemd-boot.enable = true;
   fileSystems."/" = {
     device = "/dev/disk/by-label/nixos";

@@ -1,9 +1,9 @@
 {
-  description = "Two desks, alike but for their names";
+  description = "Two desks that differ only in their names";
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
-    # Where you have bento from: put its owner here.
+    # Replace OWNER with the owner of your bento.
     bento.url = "github:OWNER/bento";
   };
 

@@ -16,8 +16,8 @@
     fsType = "vfat";
   };
 
-  # bento-secrets/kikimora/wifi.env arrives as /var/lib/bento/secrets/wifi.env, outside the Nix
-  # store, which every user of the machine can read. So name it, never include it:
+  # bento-secrets/kikimora/wifi.env becomes /var/lib/bento/secrets/wifi.env, outside the Nix store,
+  # which every user of the machine can read. So use its path, and never read it in Nix:
   #   networking.wireless.secretsFile = "/var/lib/bento/secrets/wifi.env";
 
   system.stateVersion = "26.05";

@@ -3,7 +3,7 @@
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
-    # Where you have bento from: put its owner here.
+    # Replace OWNER with the owner of your bento.
     bento.url = "github:OWNER/bento";
   };
 

@@ -1,4 +1,4 @@
-# A machine without flakes takes nixpkgs and bento from its channels. For bento, once, as its root:
+# A machine without flakes uses channels for nixpkgs and bento. Add bento once, as root:
 #   nix-channel --add https://github.com/OWNER/bento/archive/main.tar.gz bento
 #   nix-channel --update bento
 { ... }:
