@@ -1,9 +1,8 @@
-//! One archive of everything that a state holds and that can't be made again: written while the appliance runs, and taken
-//! into an empty state.
+//! `bento backup` and `bento restore`: one archive of a state, written while the appliance runs, and restored to an
+//! empty state.
 //!
-//! In one moment, in which nobody changes anything, a folder beside the state gets a second name for each file; that one
-//! is read then, however slowly. The files of a state are replaced and never written to, so that a name is as good as a
-//! copy.
+//! A snapshot holds hard links to all files of the state, made in one moment without changes. The files of a state are
+//! replaced, never written to, so a hard link is as good as a copy, however slowly it is read.
 
 mod digest;
 mod entry;
@@ -17,9 +16,9 @@ pub use self::restore::{Restored, restore};
 pub use self::snapshot::{StateSnapshot, clear_leftovers};
 pub use self::writer::write;
 
-/// The name of the first entry, which says what the archive is.
+/// The name of the first entry, which identifies the archive.
 const HEAD: &str = "bento-backup.json";
-/// The name of the last entry, without which an archive isn't whole.
+/// The name of the last entry; an archive without it is incomplete.
 const END: &str = "bento-backup.end.json";
 
 #[cfg(test)]

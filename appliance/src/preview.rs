@@ -1,4 +1,4 @@
-//! What would be published for each machine, if the fleet folder stayed as it is.
+//! The preview: the generations that would be published from the current fleet folder.
 
 pub mod change;
 
@@ -14,42 +14,42 @@ use crate::generation::{self, DigestCache, ReadError};
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, HostTree, Listings, Sources};
 
-/// What would become of a fleet.
+/// The preview of a fleet.
 #[derive(Debug)]
 pub struct Preview {
     /// The fleet folder, held open.
     pub folder: FleetFolder,
-    /// The fleet; none where `fleet.toml` as a whole can't be used.
+    /// The fleet; none if `fleet.toml` as a whole is unusable.
     pub fleet: Option<Fleet>,
-    /// What would be published for each machine that was asked for; none where a problem stops it.
+    /// The preview of each requested machine; none if a problem prevents its publication.
     pub machines: BTreeMap<HostName, Option<HostPreview>>,
-    /// The machines that `fleet.toml` names, but whose settings can't be used.
+    /// The machines with unusable settings in `fleet.toml`.
     pub faulty: Vec<HostName>,
-    /// What is wrong with them, and with the fleet as a whole.
+    /// The problems of these machines and of the fleet as a whole.
     pub problems: Vec<Problem>,
 }
 
-/// What would be published for one machine.
+/// The preview of one machine.
 #[derive(Debug)]
 pub struct HostPreview {
-    /// Where its files lie.
+    /// Its files.
     pub tree: HostTree,
-    /// What they are; `published` is the time of the look.
+    /// Its manifest; `published` is the time of the preview.
     pub manifest: Manifest,
 }
 
 impl Preview {
-    /// Looks at a fleet folder, for these machines only or for all if none is named.
+    /// Makes the preview of a fleet folder, for these machines, or for all if none is named.
     ///
     /// # Errors
-    /// When there is no fleet, or no machine of a given name. What is wrong with the fleet is no error but a problem.
+    /// When there is no fleet, or no machine of a given name. A mistake in the fleet isn't an error, but a problem.
     pub fn make(folder: &Path, names: &[HostName]) -> anyhow::Result<Self> {
         let path = folder.join(FILE_NAME);
         let text = std::fs::read(&path)
             .and_then(fleet::decode)
-            .with_context(|| format!("{} can't be read", path.display()))?;
+            .with_context(|| format!("can't read {}", path.display()))?;
         let opened = FleetFolder::open(folder)
-            .with_context(|| format!("{} can't be read", folder.display()))?;
+            .with_context(|| format!("can't read {}", folder.display()))?;
         let mut preview = Preview {
             folder: opened,
             fleet: None,
@@ -68,7 +68,7 @@ impl Preview {
         let is_known =
             |name: &&HostName| hosts.contains_key(*name) || reading.faulty.contains(*name);
         if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
-            bail!("the fleet has no machine {unknown}: `bento host list` shows which there are");
+            bail!("the fleet has no machine {unknown}: run `bento host list` for all machines");
         }
         let is_asked = |name: &HostName| names.is_empty() || names.contains(name);
         let problems = reading.problems.into_iter();
@@ -89,24 +89,24 @@ impl Preview {
 }
 
 impl Preview {
-    /// Whether the fleet names a machine, be it with settings that can't be used.
+    /// Whether the fleet names a machine, also with unusable settings.
     pub fn has(&self, name: &HostName) -> bool {
         let fleet = self.fleet.as_ref();
         fleet.is_some_and(|fleet| fleet.hosts.contains_key(name)) || self.faulty.contains(name)
     }
 }
 
-/// One look at a fleet folder. Machines that get the same share all but their ids, so that a thousand of them cost
-/// little more than one.
+/// Makes the previews of machines. Machines with the same files share the work, so a thousand of them cost little more
+/// than one.
 struct Previewer<'a> {
     folder: &'a FleetFolder,
     sources: Sources<'a>,
     digests: DigestCache,
-    /// What machines without secrets get, and the list of its files.
+    /// The trees and file lists of machines without secrets.
     lists: HashMap<Part<'a>, (HostTree, FileList)>,
 }
 
-/// A source, and the patterns that take something of it and bring it back.
+/// A source with its exclude and include patterns.
 type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
 
 impl<'a> Previewer<'a> {
@@ -161,7 +161,7 @@ fn problems_of(error: ReadError, name: &HostName, host: &Host) -> Vec<Problem> {
         ReadError::Unreadable(problem) => problem,
         ReadError::Changed(_) | ReadError::Output(_) => {
             let place = host.source.to_string();
-            let advice = "wait until nobody writes there, and try again";
+            let advice = "try again when nobody writes there";
             Problem::new(place, "changed while it was read", advice)
         }
     };
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_machines_share_is_looked_at_once_and_each_has_what_it_would_have_alone() {
+    fn a_shared_source_gives_each_machine_the_same_as_alone() {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);

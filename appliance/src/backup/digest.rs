@@ -4,7 +4,7 @@ use sha2::Digest as _;
 
 use super::entry::{EntryKind, EntryPath};
 
-/// What has gone through an archive so far, entry by entry: the same on both of its ends.
+/// The running digest of an archive's entries, the same for the writer and the reader.
 #[derive(Debug, Default)]
 pub(super) struct ArchiveDigest {
     lines: sha2::Sha256,
@@ -21,7 +21,7 @@ pub(super) struct ArchiveEnd {
 }
 
 impl ArchiveDigest {
-    /// Notes an entry; of a file, with the digest of its content.
+    /// Adds an entry; a file with the digest of its contents.
     pub(super) fn add(&mut self, path: &EntryPath, kind: &EntryKind, content: Option<Digest>) {
         let what = match (kind, content) {
             (EntryKind::Folder, _) => "folder".to_owned(),
@@ -29,13 +29,13 @@ impl ArchiveDigest {
             (EntryKind::File(size), None) => format!("file {size}"),
             (EntryKind::Link(target), _) => format!("link {}", target.display()),
         };
-        // No path holds a line break.
+        // Paths have no line breaks.
         self.lines
             .update(format!("{} {what}\n", path.as_path().display()));
         self.entries += 1;
     }
 
-    /// What the last entry must say.
+    /// The last entry for the archive.
     pub(super) fn end(self) -> ArchiveEnd {
         ArchiveEnd {
             format: Format,

@@ -2,32 +2,32 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 
-/// A name that is a symlink in a state: what is published, and what a machine reads of it in one READLINK.
+/// The names of symlinks in a state: the current publication, and values that a machine reads with one READLINK.
 const LINKS: [&str; 4] = ["current", "generation", "release", "system"];
-/// The longest path of the kernel.
+/// The kernel's limit for a path.
 const PATH_BYTES: usize = 4096;
-/// Entries of a state that are never another's: locks, and what is only there while something is done.
+/// Entries of a state that are never in a backup: locks and temporary entries.
 const OWN: [&str; 2] = ["lock", "lost+found"];
 const OWN_PREFIXES: [&str; 2] = ["backup.", "restore."];
 
-/// Where something lies in a state: relative, in UTF-8, downwards only.
+/// A path in a state: relative, in UTF-8, without `..`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct EntryPath(PathBuf);
 
-/// What lies there.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum EntryKind {
     Folder,
-    /// With its size in bytes.
+    /// A file, with its size in bytes.
     File(u64),
     Link(PathBuf),
 }
 
 impl EntryPath {
-    /// Takes a path of a state, or of an archive.
+    /// Checks a path of a state or of an archive.
     ///
     /// # Errors
-    /// When it could lead anywhere else.
+    /// When it could lead out of the state.
     pub(super) fn new(path: &Path) -> anyhow::Result<Self> {
         let text = path.to_str().context("a path in it isn't UTF-8")?;
         let shown = || format!("the path {text:?} in it");
@@ -41,13 +41,13 @@ impl EntryPath {
         for component in path.components() {
             match component {
                 Component::Normal(name) => names.push(name),
-                _ => bail!("{} leads elsewhere", shown()),
+                _ => bail!("{} leads out of the state", shown()),
             }
         }
         let first = names.first().and_then(|name| name.to_str());
-        let first = first.with_context(|| format!("{} names nothing", shown()))?;
-        ensure!(!is_own(first), "{} isn't of a backup", shown());
-        // The same path in one way only.
+        let first = first.with_context(|| format!("{} is empty", shown()))?;
+        ensure!(!is_own(first), "{} can't be in a backup", shown());
+        // In one normal form.
         Ok(EntryPath(names.iter().collect()))
     }
 
@@ -64,7 +64,7 @@ impl EntryPath {
         let name = name.filter(|name| LINKS.contains(name));
         let is_right = match name {
             Some("current") => is_chroot(target),
-            // A text for the machine. Nobody follows it, and the machine only within its chroot.
+            // Only the machine reads it, and only in its chroot.
             Some(_) => self
                 .0
                 .parent()
@@ -73,7 +73,7 @@ impl EntryPath {
         };
         ensure!(
             is_right,
-            "{} is a symlink to {}, which no state has",
+            "{} is a symlink to {}, which can't be in a state",
             self.0.display(),
             target.display()
         );
@@ -81,7 +81,7 @@ impl EntryPath {
     }
 }
 
-/// Whether an entry of a state is only there while something is done, and so isn't part of a backup.
+/// Whether an entry of a state is a lock or temporary, and so not part of a backup.
 pub(super) fn is_own(name: &str) -> bool {
     OWN.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -1,5 +1,5 @@
-//! How an unpacked archive becomes the state: each step can be cut off and done again. The name of its folder says how
-//! far it came.
+//! Makes an unpacked archive the state. Each step can be interrupted and repeated; the name of the folder records the
+//! progress.
 
 use std::fs;
 use std::io;
@@ -9,28 +9,28 @@ use super::entry::is_own;
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
-/// It is being unpacked: nothing has changed yet.
+/// The archive is being unpacked; the state is unchanged.
 const PARTIAL: &str = "restore.partial";
-/// It is whole, and what the state held before goes.
+/// The archive is complete; the old state is being removed.
 const CLEARING: &str = "restore.clearing";
-/// Nothing of that is left, and what was restored moves to its places.
+/// The old state is removed; the restored entries are being moved into place.
 const MOVING: &str = "restore.moving";
 
-/// Where an archive is unpacked.
+/// The folder in which an archive is unpacked.
 pub(super) fn partial(state: &State) -> PathBuf {
     state.root().join(PARTIAL)
 }
 
-/// Makes what was unpacked the state, instead of what it held before.
+/// Replaces the state with the unpacked archive.
 pub(super) fn install(state: &State) -> io::Result<()> {
     atomic_file::rename(&partial(state), &state.root().join(CLEARING))?;
     resume(state)
 }
 
-/// Ends a restore that was cut off: one that had everything goes on, of any other nothing is left.
+/// Finishes an interrupted restore if its archive was complete, and removes it otherwise.
 ///
 /// # Errors
-/// When that can't be done.
+/// When the state can't be written.
 pub fn finish(state: &State) -> io::Result<()> {
     atomic_file::remove_tree(&partial(state))?;
     resume(state)

@@ -23,53 +23,55 @@ use crate::store::paths::{Runtime, State};
 use crate::store::permissions;
 use crate::store::permissions::{Depth, Rule};
 
-/// How much of its own documents is read, in bytes.
+/// The most bytes of the first and last entry that are read.
 const DOCUMENT: u64 = 4096;
 
-/// What was taken from an archive.
+/// The result of a restore.
 #[derive(Debug)]
 pub struct Restored {
-    /// How many machines are enrolled in it.
+    /// The number of its machines.
     pub machines: usize,
 }
 
-/// Takes an archive into a state, wholly or not at all: until all of it is there and is right, the state stays as it is.
+/// Restores an archive to a state, completely or not at all: until the archive is unpacked and checked, the state is
+/// unchanged.
 ///
 /// # Errors
-/// When an appliance uses the state, it isn't empty and not to be `replaced`, or the archive isn't a whole backup.
+/// When an appliance uses the state, the state isn't empty and `replace` is false, or the archive isn't a complete
+/// backup.
 pub fn restore(state: &State, input: &mut dyn Read, replace: bool) -> Result<Restored> {
     let root = state.root();
-    // Made here, it would be somewhere that no appliance looks.
+    // A new folder wouldn't be the appliance's volume.
     ensure!(
         root.is_dir(),
-        "there is no folder {}: run this in the container, with the volume in its place",
+        "there is no folder {}: run this in the container, with the volume mounted",
         root.display()
     );
     let _lock = lock(state)?;
-    install::finish(state).with_context(|| format!("{} can't be written", root.display()))?;
+    install::finish(state).with_context(|| format!("can't write {}", root.display()))?;
     if !replace && let Some(name) = first_entry(root)? {
         bail!(
-            "{} isn't empty, it holds {name}: with --replace everything in it goes, the host key and all reports included",
+            "{} isn't empty, it contains {name}: use --replace to remove its contents, including the host key and all reports",
             root.display()
         );
     }
     let partial = install::partial(state);
     let unpacked = unpack(&partial, input).and_then(|()| finish(&State::new(&partial)));
     let restored = unpacked.inspect_err(|_| {
-        // What is left over is removed at the next try, or at the next start.
+        // A leftover is removed at the next restore or start.
         let _ = fs::remove_dir_all(&partial);
     })?;
-    install::install(state).with_context(|| format!("{} can't be written", root.display()))?;
+    install::install(state).with_context(|| format!("can't write {}", root.display()))?;
     Ok(restored)
 }
 
 fn lock(state: &State) -> Result<File> {
     let lock = File::create(state.lock())
-        .with_context(|| format!("{} can't be written", state.root().display()))?;
+        .with_context(|| format!("can't write {}", state.root().display()))?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(_) => bail!(
-            "{} is used by an appliance: stop it first, and restore with `podman run --rm -i \
+            "an appliance uses {}: stop it first, and restore with `podman run --rm -i \
              --volume=bento-state:/state localhost/bento restore`",
             state.root().display()
         ),
@@ -87,12 +89,12 @@ fn first_entry(root: &Path) -> io::Result<Option<String>> {
     Ok(first)
 }
 
-/// Unpacks an archive into a folder that isn't there yet.
+/// Unpacks an archive to a new folder.
 fn unpack(folder: &Path, input: &mut dyn Read) -> Result<()> {
     DirBuilder::new()
         .mode(0o700)
         .create(folder)
-        .with_context(|| format!("{} can't be made", folder.display()))?;
+        .with_context(|| format!("can't create {}", folder.display()))?;
     let mut archive = Archive::new(input);
     let mut entries = archive.entries().context(NO_BACKUP)?;
     let mut first = entries.next().context(NO_BACKUP)?.context(NO_BACKUP)?;
@@ -100,8 +102,8 @@ fn unpack(folder: &Path, input: &mut dyn Read) -> Result<()> {
         first.path().is_ok_and(|path| path == Path::new(HEAD)),
         NO_BACKUP
     );
-    let _head: ArchiveHead = document(&mut first)
-        .context("it was written by a version of bento that isn't known here")?;
+    let _head: ArchiveHead =
+        document(&mut first).context("it was written by an unknown version of bento")?;
     let mut unpacker = Unpacker {
         folder,
         folders: HashSet::from([PathBuf::new()]),
@@ -111,30 +113,30 @@ fn unpack(folder: &Path, input: &mut dyn Read) -> Result<()> {
         let mut entry = entry.context(NOT_WHOLE)?;
         let path = entry
             .path()
-            .context("a path in it can't be read")?
+            .context("can't read a path in it")?
             .into_owned();
         if path == Path::new(END) {
             let end: ArchiveEnd = document(&mut entry)?;
             ensure!(
                 end == digest.end(),
-                "it is damaged: its digest isn't what it was"
+                "it is damaged: its digest doesn't match"
             );
             return match entries.next() {
                 None => Ok(()),
-                Some(Ok(_)) => bail!("it goes on after its end"),
+                Some(Ok(_)) => bail!("it has more entries after its end"),
                 Some(Err(error)) => Err(error).context(NOT_WHOLE),
             };
         }
         let path = EntryPath::new(&path)?;
         unpacker
             .unpack(&mut entry, &path, &mut digest)
-            .with_context(|| format!("{} can't be taken from it", path.as_path().display()))?;
+            .with_context(|| format!("can't restore {} from it", path.as_path().display()))?;
     }
     bail!(NOT_WHOLE)
 }
 
-const NO_BACKUP: &str = "this is no archive that `bento backup` wrote";
-const NOT_WHOLE: &str = "the archive isn't whole: it was cut off";
+const NO_BACKUP: &str = "this isn't an archive of `bento backup`";
+const NOT_WHOLE: &str = "the archive is incomplete";
 
 fn document<T: DeserializeOwned>(entry: &mut Entry<'_, impl Read>) -> Result<T> {
     let (size, mut json) = (entry.size(), Vec::new());
@@ -146,7 +148,7 @@ fn document<T: DeserializeOwned>(entry: &mut Entry<'_, impl Read>) -> Result<T> 
     Ok(serde_json::from_slice(&json)?)
 }
 
-/// Makes files, folders and symlinks below a folder, each once, and only in folders that it made itself.
+/// Creates files, folders and symlinks, each once, and only in folders that it created itself.
 struct Unpacker<'a> {
     folder: &'a Path,
     folders: HashSet<PathBuf>,
@@ -174,7 +176,7 @@ impl Unpacker<'_> {
                 digest.add(path, &EntryKind::Folder, None);
             }
             EntryType::Symlink => {
-                let target = entry.link_name()?.context("it leads nowhere")?.into_owned();
+                let target = entry.link_name()?.context("it has no target")?.into_owned();
                 path.require_link(&target)?;
                 symlink(&target, &to)?;
                 digest.add(path, &EntryKind::Link(target), None);
@@ -191,7 +193,7 @@ impl Unpacker<'_> {
     }
 }
 
-/// Writes a file's content; gives how many bytes it has, and their digest.
+/// Writes a file; returns its size and its digest.
 fn write_file(from: &mut impl Read, to: &Path, modified: u64) -> Result<(u64, Digest)> {
     let mut file = File::options()
         .write(true)
@@ -205,22 +207,23 @@ fn write_file(from: &mut impl Read, to: &Path, modified: u64) -> Result<(u64, Di
     Ok((content.bytes, content.digest()))
 }
 
-/// Looks whether it is a state with which an appliance can start, and gives everything its owner and mode.
+/// Checks that an appliance can start with the state, and sets owners and modes.
 fn finish(unpacked: &State) -> Result<Restored> {
     let (_, accounts) = read_fleet(unpacked)?;
     for needed in [unpacked.host_key(), unpacked.accounts()] {
         let name = needed.strip_prefix(unpacked.root()).unwrap_or(&needed);
-        ensure!(needed.is_file(), "there is no {} in it", name.display());
+        ensure!(needed.is_file(), "it has no {}", name.display());
     }
-    for entry in fs::read_dir(unpacked.hosts()).context("there are no machines in it")? {
+    for entry in fs::read_dir(unpacked.hosts()).context("it has no machines")? {
         let name = entry?.file_name();
         let name = name.to_str().and_then(|name| name.parse().ok());
-        let host = unpacked.host(&name.context("what isn't a machine's lies in its hosts")?);
+        let host =
+            unpacked.host(&name.context("its folder hosts has an entry that isn't a machine")?);
         if Publications::of(&host).current()?.is_some() {
             let current = fs::metadata(host.current());
             ensure!(
                 current.is_ok_and(|current| current.is_dir()),
-                "{} leads nowhere",
+                "{} has no target",
                 host.current().display()
             );
         }
@@ -233,7 +236,7 @@ fn finish(unpacked: &State) -> Result<Restored> {
 }
 
 fn set_owners(unpacked: &State, accounts: &Accounts) -> Result<()> {
-    // What lives as long as the container isn't there yet.
+    // There is no runtime folder yet.
     let nowhere = Runtime::new(unpacked.root().join("run/bento"));
     let mut problems = Vec::new();
     for (name, uid) in accounts.all() {
@@ -243,7 +246,7 @@ fn set_owners(unpacked: &State, accounts: &Accounts) -> Result<()> {
     }
     ensure!(
         problems.is_empty(),
-        "it can't be given to the machines: {}",
+        "can't set the owners of its files: {}",
         problem::lines(&problems).join("; ")
     );
     Ok(())

@@ -14,24 +14,24 @@ use crate::publication::Publications;
 use crate::store::change_lock;
 use crate::store::paths::{HostState, Runtime, State};
 
-/// How the folder of a snapshot begins.
+/// The prefix of a snapshot's folder.
 const PREFIX: &str = "backup.";
-/// What is written aside until it gets its name, and what is only kept to be compared with.
+/// The extensions of unfinished files and publications.
 const UNFINISHED: [&str; 2] = ["new", "partial"];
 
-/// A state as it was in one moment, in a folder of its own, which goes with this value.
+/// A snapshot of a state in its own folder; removed on drop.
 #[derive(Debug)]
 pub struct StateSnapshot {
     folder: TempDir,
-    /// Says that somebody needs the folder.
+    /// Marks the folder as in use.
     _lock: File,
 }
 
 impl StateSnapshot {
-    /// Takes it: of an appliance that runs here while it changes nothing, or of a state that none uses.
+    /// Takes a snapshot: of the local appliance, while its writers wait, or of an unused state.
     ///
     /// # Errors
-    /// When an appliance uses the state that doesn't run here, or something can't be read or written.
+    /// When another appliance uses the state, or a file can't be read or written.
     pub fn take(state: &State, runtime: &Runtime) -> Result<Self> {
         let lock = File::options().read(true).write(true).open(state.lock());
         let lock = lock.with_context(|| {
@@ -45,7 +45,7 @@ impl StateSnapshot {
             true => None,
             false => Some(change_lock::alone(runtime).with_context(|| {
                 format!(
-                    "an appliance uses {} that doesn't run here: run this in its container, as in `podman exec bento \
+                    "an appliance in another container uses {}: run this in its container, as in `podman exec bento \
                      bento backup`",
                     state.root().display()
                 )
@@ -63,7 +63,7 @@ impl StateSnapshot {
             }
             add_hosts(state, snapshot.root())
         };
-        copy().with_context(|| format!("{} can't be copied", state.root().display()))?;
+        copy().with_context(|| format!("can't copy {}", state.root().display()))?;
         drop((alone, lock));
         Ok(snapshot)
     }
@@ -72,7 +72,7 @@ impl StateSnapshot {
         let folder = tempfile::Builder::new()
             .prefix(PREFIX)
             .tempdir_in(state.root())
-            .with_context(|| format!("{} can't be written", state.root().display()))?;
+            .with_context(|| format!("can't write {}", state.root().display()))?;
         let lock = File::open(folder.path())?;
         flock(&lock, FlockOperation::LockExclusive)?;
         Ok(StateSnapshot {
@@ -81,16 +81,16 @@ impl StateSnapshot {
         })
     }
 
-    /// Where it lies.
+    /// The folder of the snapshot.
     pub fn root(&self) -> &Path {
         self.folder.path()
     }
 }
 
-/// Removes snapshots of whoever died meanwhile. Nobody may take one at the same time.
+/// Removes snapshots of processes that died. No other process may take a snapshot at the same time.
 ///
 /// # Errors
-/// When that can't be done.
+/// When one can't be removed.
 pub fn clear_leftovers(state: &State) -> io::Result<()> {
     for entry in fs::read_dir(state.root())? {
         let path = entry?.path();
@@ -111,7 +111,7 @@ fn add_hosts(state: &State, to: &Path) -> io::Result<()> {
     create_folder(&hosts)?;
     for entry in fs::read_dir(state.hosts())? {
         let name = entry?.file_name();
-        // What isn't a machine's isn't the appliance's.
+        // Only entries of machines belong to the appliance.
         if let Some(name) = name.to_str().and_then(|name| name.parse().ok()) {
             add_host(&state.host(&name), &State::new(to).host(&name))?;
         }
@@ -119,7 +119,7 @@ fn add_hosts(state: &State, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Of what was published only what is now: no session outlives the appliance.
+/// Adds a machine, with only its current publication: no session outlives the appliance.
 fn add_host(from: &HostState, to: &HostState) -> io::Result<()> {
     create_folder(to.root())?;
     let elsewhere = [from.publications(), from.kept()];
@@ -140,7 +140,7 @@ fn add_host(from: &HostState, to: &HostState) -> io::Result<()> {
         &from.publications().join(&number),
         &to.publications().join(&number),
     )?;
-    // A report that was left in an earlier one counts as delivered, too.
+    // Reports in inboxes of earlier publications count as delivered, too.
     let inbox = Publications::of(to).inbox(current);
     fs::remove_dir_all(&inbox)?;
     create_folder(&inbox)?;
@@ -150,7 +150,7 @@ fn add_host(from: &HostState, to: &HostState) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies what waits in an inbox. It may still be written to, so that a second name wouldn't do.
+/// Copies the reports in an inbox; a session may still write to them, so hard links aren't enough.
 fn add_reports(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let path = entry?.path();
@@ -172,7 +172,7 @@ fn add(from: &Path, to: &Path) -> io::Result<()> {
         return symlink(fs::read_link(from)?, to);
     }
     if !found.is_dir() {
-        // Filesystems without hard links exist, and files with as many as there may be.
+        // A copy if the filesystem has no hard links, or the file has too many.
         return fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop));
     }
     create_folder(to)?;

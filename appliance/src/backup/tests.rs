@@ -13,14 +13,14 @@ use crate::fixture::Kept;
 use crate::report::fixture::report;
 use crate::store::paths::State;
 
-/// A state that no appliance uses, with a machine that has everything a machine can have.
+/// An unused state with a complete machine.
 fn kept() -> Kept {
     let kept = Kept::new("[hosts.a]\n");
     let state = &kept.state;
     fs::create_dir_all(state.host_key().parent().unwrap()).unwrap();
     fs::write(state.host_key(), "a key").unwrap();
     File::create(state.lock()).unwrap();
-    // Its user id is the group of whoever runs this, so that no privilege is needed.
+    // Its user id is the current group, so that no privilege is needed.
     let json = serde_json::json!({
         "last_uid": 10_000,
         "hosts": {"a": {"uid": getegid().as_raw(), "since": Timestamp::UNIX_EPOCH}},
@@ -46,7 +46,7 @@ fn empty() -> (TempDir, State) {
     (folder, state)
 }
 
-/// All that lies in a folder, with what it is.
+/// All entries of a folder, as text.
 fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_owned()];
@@ -74,13 +74,13 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// The same, as far as a machine and the appliance care.
+/// The entries that matter for a machine and the appliance.
 fn essence(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut tree = tree(root);
     tree.retain(|path, what| {
         let is_seen = path.iter().any(|name| name == "chroot");
         if !is_seen && !what.starts_with("link") {
-            // The rest is the appliance's alone, whatever others may do with it.
+            // Modes of other files don't matter, because only the appliance can reach them.
             let mut words: Vec<_> = what.split(' ').collect();
             words[1] = "-";
             *what = words.join(" ");
@@ -90,7 +90,7 @@ fn essence(root: &Path) -> BTreeMap<PathBuf, String> {
     tree
 }
 
-/// Says the first difference only: a state has many lines.
+/// Shows only the first difference: a state has many lines.
 fn assert_same(found: &BTreeMap<PathBuf, String>, right: &BTreeMap<PathBuf, String>) {
     let paths = found.keys().chain(right.keys());
     for path in paths {
@@ -111,7 +111,7 @@ fn refusal(archive: &[u8]) -> String {
 
 // Issue 10, line 35.
 #[test]
-fn what_was_backed_up_is_there_again_with_owners_and_modes() {
+fn a_restored_state_equals_the_old_one_with_owners_and_modes() {
     let kept = kept();
     let before = tree(kept.state.root());
     let archive = archive(&kept);
@@ -127,7 +127,7 @@ fn a_snapshot_is_of_one_moment_however_late_it_is_read() {
     let kept = kept();
     let before = essence(kept.state.root());
     let snapshot = StateSnapshot::take(&kept.state, &kept.runtime).unwrap();
-    // What happens meanwhile: another publication, the old one is retired, another report.
+    // Changes in the meantime: another publication, the old one is retired, another report.
     let host = kept.host("a");
     kept.publish_files("a", getegid().as_raw());
     let publications = crate::publication::Publications::of(&host);
@@ -163,7 +163,7 @@ fn a_report_that_waits_in_an_inbox_is_in_the_backup() {
 
 // Issue 10, line 35.
 #[test]
-fn an_archive_that_is_cut_off_or_damaged_anywhere_is_refused() {
+fn an_incomplete_or_damaged_archive_is_refused() {
     let archive = archive(&kept());
     // The end of a tar archive is two empty blocks, which nothing depends on.
     let end = archive.len() - 1024;
@@ -171,7 +171,9 @@ fn an_archive_that_is_cut_off_or_damaged_anywhere_is_refused() {
     for length in lengths.chain([end - 1]) {
         let said = refusal(&archive[..length]);
         assert!(
-            said.contains("cut off") || said.contains("no archive") || said.contains("known here"),
+            said.contains("incomplete")
+                || said.contains("isn't an archive")
+                || said.contains("unknown version"),
             "{length}: {said}"
         );
     }
@@ -179,7 +181,7 @@ fn an_archive_that_is_cut_off_or_damaged_anywhere_is_refused() {
         let mut damaged = archive.clone();
         damaged[place] ^= 0x10;
         let (_folder, state) = empty();
-        // What a header says besides, such as an owner, means nothing here.
+        // Other fields of a header, such as the owner, are ignored.
         if restore(&state, &mut &*damaged, false).is_ok() {
             let (_folder, other) = empty();
             restore(&other, &mut &*archive, false).unwrap();
@@ -198,10 +200,10 @@ fn an_archive_that_is_cut_off_or_damaged_anywhere_is_refused() {
     }
 }
 
-/// What an entry is, its name, and its content or where it leads.
+/// The type of an entry, its name, and its contents or target.
 type Forged = (EntryType, &'static str, &'static str);
 
-/// An archive with these entries between a good head and an end that doesn't matter any more.
+/// An archive with these entries after a good head.
 fn forged(entries: &[Forged]) -> Vec<u8> {
     let good = archive(&kept());
     // The head is a header and a block.
@@ -211,7 +213,7 @@ fn forged(entries: &[Forged]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.set_entry_type(*kind);
         header.set_mode(0o777);
-        // As it stands: a builder would refuse some of them.
+        // Unchecked, because a builder would refuse some of them.
         let bytes = &mut header.as_gnu_mut().unwrap().name;
         bytes[..name.len()].copy_from_slice(name.as_bytes());
         if *kind == EntryType::Regular {
@@ -239,32 +241,32 @@ fn nothing_in_an_archive_leads_out_of_the_state() {
     use EntryType::{Block, Char, Directory, Fifo, Link, Regular, Symlink};
     let folder = (Directory, "hosts", "");
     let cases: [(&[Forged], &str); 17] = [
-        (&[(Regular, "/etc/x", "x")], "leads elsewhere"),
-        (&[(Regular, "../x", "x")], "leads elsewhere"),
+        (&[(Regular, "/etc/x", "x")], "leads out of the state"),
+        (&[(Regular, "../x", "x")], "leads out of the state"),
         (
             &[folder, (Regular, "hosts/../../x", "x")],
-            "leads elsewhere",
+            "leads out of the state",
         ),
         (
             &[(Regular, "hosts/x", "x")],
             "isn't in the archive before it",
         ),
-        (&[(Symlink, "hosts", "/tmp")], "which no state has"),
-        (&[(Symlink, "keys", "..")], "which no state has"),
+        (&[(Symlink, "hosts", "/tmp")], "which can't be in a state"),
+        (&[(Symlink, "keys", "..")], "which can't be in a state"),
         (
             &[folder, (Symlink, "hosts/current", "/etc")],
-            "which no state has",
+            "which can't be in a state",
         ),
         (
             &[
                 folder,
                 (Symlink, "hosts/current", "publications/../../x/chroot"),
             ],
-            "which no state has",
+            "which can't be in a state",
         ),
         (
             &[folder, (Symlink, "hosts/generation", "/etc")],
-            "which no state has",
+            "which can't be in a state",
         ),
         (
             &[
@@ -278,44 +280,44 @@ fn nothing_in_an_archive_leads_out_of_the_state() {
         (&[(Char, "fleet.json", "")], "neither a file"),
         (&[(Block, "fleet.json", "")], "neither a file"),
         (&[(Fifo, "fleet.json", "")], "neither a file"),
-        (&[(Regular, "lock", "x")], "isn't of a backup"),
-        (&[(Directory, "restore.moving", "")], "isn't of a backup"),
+        (&[(Regular, "lock", "x")], "can't be in a backup"),
+        (&[(Directory, "restore.moving", "")], "can't be in a backup"),
         (&[(Regular, "a", "x"), (Regular, "a", "y")], "exists"),
     ];
     for (entries, cause) in cases {
         let said = refusal(&forged(entries));
         assert!(said.contains(cause), "{entries:?}: {said}");
     }
-    assert!(refusal(b"").contains("no archive"));
-    assert!(refusal(&[b'x'; 4096]).contains("no archive"));
+    assert!(refusal(b"").contains("isn't an archive"));
+    assert!(refusal(&[b'x'; 4096]).contains("isn't an archive"));
 }
 
 // Issue 10, line 35.
 #[test]
-fn a_state_that_holds_something_or_is_used_is_left_alone() {
+fn a_state_that_is_not_empty_or_in_use_is_unchanged() {
     let (kept, other) = (kept(), kept());
     let archive = archive(&kept);
     fs::write(other.state.root().join("notified.json"), "{}").unwrap();
     let before = tree(other.state.root());
     let error = restore(&other.state, &mut &*archive, false).unwrap_err();
     assert!(
-        format!("{error:#}").contains("isn't empty, it holds accounts.json: with --replace"),
+        format!("{error:#}").contains("isn't empty, it contains accounts.json: use --replace"),
         "{error:#}"
     );
     let error = restore(&other.state, &mut &archive[..2048], true).unwrap_err();
-    assert!(format!("{error:#}").contains("cut off"), "{error:#}");
+    assert!(format!("{error:#}").contains("incomplete"), "{error:#}");
     assert_eq!(tree(other.state.root()), before);
 
     let lock = File::open(other.state.lock()).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let error = restore(&other.state, &mut &*archive, true).unwrap_err();
     assert!(
-        format!("{error:#}").contains("is used by an appliance"),
+        format!("{error:#}").contains("an appliance uses"),
         "{error:#}"
     );
     let error = StateSnapshot::take(&other.state, &other.runtime).unwrap_err();
     assert!(
-        format!("{error:#}").contains("doesn't run here"),
+        format!("{error:#}").contains("an appliance in another container uses"),
         "{error:#}"
     );
     drop(lock);
@@ -327,7 +329,7 @@ fn a_state_that_holds_something_or_is_used_is_left_alone() {
 
 // Issue 10, line 35.
 #[test]
-fn a_restore_that_is_cut_off_is_nothing_or_goes_on_at_the_next_start() {
+fn an_interrupted_restore_is_removed_or_finished_at_the_next_start() {
     let kept = kept();
     let right = essence(kept.state.root());
     let archive = archive(&kept);
@@ -367,7 +369,7 @@ fn a_restore_that_is_cut_off_is_nothing_or_goes_on_at_the_next_start() {
 }
 
 #[test]
-fn what_a_backup_that_died_left_goes_and_what_another_needs_stays() {
+fn snapshots_of_dead_processes_are_removed_and_others_stay() {
     let kept = kept();
     let dead = kept.state.root().join("backup.dead");
     fs::create_dir_all(dead.join("hosts")).unwrap();

@@ -19,16 +19,16 @@ use crate::store::atomic_file;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ArchiveHead {
     format: Format,
-    /// The version of bento that wrote it.
+    /// The version of bento that wrote the archive.
     version: String,
-    /// When.
+    /// The time of writing.
     at: Timestamp,
 }
 
 /// Writes an archive of a snapshot.
 ///
 /// # Errors
-/// When something can't be read or written.
+/// When a file can't be read or written.
 pub fn write(snapshot: &StateSnapshot, output: &mut dyn Write) -> Result<()> {
     let mut archive = Builder::new(output);
     let head = ArchiveHead {
@@ -57,7 +57,7 @@ fn add_document<T: Serialize>(
     archive.append_data(&mut header, name, &*json)
 }
 
-/// Adds what lies in a folder, in the order of names.
+/// Adds the entries of a folder, sorted by name.
 fn add_folder(
     archive: &mut Builder<&mut dyn Write>,
     root: &Path,
@@ -77,8 +77,7 @@ fn add_folder(
             add_entry(archive, &path, &real, &found, digest)?;
             Ok(found.is_dir())
         };
-        let is_folder =
-            add().with_context(|| format!("{} can't be backed up", relative.display()))?;
+        let is_folder = add().with_context(|| format!("can't back up {}", relative.display()))?;
         if is_folder {
             add_folder(archive, root, &relative, digest)?;
         }
@@ -115,14 +114,14 @@ fn add_entry(
         archive.append_data(&mut header, path.as_path(), &mut content)?;
         ensure!(
             content.bytes == found.len(),
-            "it became shorter while it was read"
+            "it was truncated while it was read"
         );
         digest.add(path, &EntryKind::File(found.len()), Some(content.digest()));
     }
     Ok(())
 }
 
-/// Reads on, and hashes what it read.
+/// A reader that hashes its data.
 pub(super) struct Hashing<R> {
     from: R,
     hasher: sha2::Sha256,

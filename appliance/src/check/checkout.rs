@@ -1,4 +1,4 @@
-//! What git knows of the fleet folder, and the appliance doesn't, because it lies outside: an index and its lock, and
+//! Warnings about git's data outside of the fleet folder, which the appliance doesn't see: an index and its lock, and
 //! `.gitignore` files above.
 
 use std::collections::{BTreeSet, HashSet};
@@ -10,26 +10,27 @@ use super::tracked::{listed, tracked};
 use crate::problem::Problem;
 use crate::text::list::first_few;
 
-/// How many files are named.
+/// The most files that are listed.
 const NAMED: usize = 3;
 
-/// What follows where the index can't be seen.
-const UNSEEN: &str = "the appliance sees neither git's index nor its lock there, so what a .gitignore names stays out \
-                      even where git tracks it, and half a checkout may be published";
+/// The effect of an index outside of the fleet folder.
+const UNSEEN: &str = "the appliance doesn't see git's index and its lock there, so a file that a .gitignore names isn't \
+                      published even if git tracks it, and an incomplete checkout may be published";
 
-/// Brings something back, whatever git says.
-const BRING_BACK: &str = "a line with ! and its name in a .bentoignore beside it brings it back";
+/// The advice to publish a file in spite of .gitignore.
+const BRING_BACK: &str =
+    "to publish it, add a line with ! and its name to a .bentoignore beside it";
 
-/// Where the index lies of the checkout to which a fleet folder belongs.
+/// The place of git's index for a fleet folder.
 #[derive(Debug, PartialEq, Eq)]
 enum Checkout {
-    /// Where it is seen.
+    /// In the fleet folder, where the appliance sees it.
     Here,
-    /// Remote, because `.git` is a file or a symlink.
+    /// Elsewhere, because `.git` is a file or a symlink.
     Linked,
-    /// In a folder above, which is the top.
+    /// In a folder above, the top of the checkout.
     Below(PathBuf),
-    /// Nowhere.
+    /// No checkout.
     NotFound,
 }
 
@@ -47,7 +48,7 @@ impl Checkout {
     }
 }
 
-/// What comes otherwise than git, or whoever uses it, would have it.
+/// Warnings for files that are treated differently than git does.
 pub(super) fn unseen(folder: &Path, groups: &[Group<'_>]) -> Vec<Problem> {
     let Ok(folder) = folder.canonicalize() else {
         return Vec::new();
@@ -75,40 +76,39 @@ pub(super) fn unseen(folder: &Path, groups: &[Group<'_>]) -> Vec<Problem> {
 
 fn linked() -> Problem {
     let what = format!("isn't a folder, as in a linked worktree: {UNSEEN}");
-    Problem::new(".git", what, "publish from a clone of its own (git clone)")
+    Problem::new(".git", what, "publish from a separate clone (git clone)")
 }
 
 fn below(top: &Path) -> Problem {
     let top = top.display();
-    let what = format!("the fleet folder lies below the top of its checkout, {top}: {UNSEEN}");
-    let advice =
-        "move fleet.toml and bento-secrets to the top, and let source name what lies below";
+    let what = format!("the fleet folder is below the top of its checkout, {top}: {UNSEEN}");
+    let advice = "move fleet.toml and bento-secrets to the top, and adapt source";
     Problem::new("", what, advice)
 }
 
-/// What git tracks, and machines don't get.
+/// A warning for tracked files that machines don't get.
 fn kept_back(folder: &Path, left_out: &BTreeSet<&PathBuf>) -> Option<Problem> {
     // As in the container, where there is no git.
     let Ok(Some(tracked)) = tracked(folder) else {
-        return unknown(left_out, "nothing here tells", BRING_BACK);
+        return unknown(left_out, "it is unknown here", BRING_BACK);
     };
     let is_tracked = |path: &&&PathBuf| tracked.iter().any(|file| file.starts_with(path));
     let kept = left_out.iter().filter(is_tracked).copied().collect();
     let what = |it: &str| {
         format!(
-            "a .gitignore names {it}, and that git tracks it can't be seen: machines don't get it"
+            "a .gitignore names {it}, and the appliance can't see that git tracks it: machines don't get it"
         )
     };
     warning(&kept, what, BRING_BACK)
 }
 
-/// What git may track elsewhere, and machines don't get.
+/// A warning for files that machines don't get, without a checkout.
 fn without_git(left_out: &BTreeSet<&PathBuf>) -> Option<Problem> {
-    let advice = format!("if they should, copy .git, too; or {BRING_BACK}");
-    unknown(left_out, "without a .git here nobody can tell", &advice)
+    let advice = format!("if they should get it, copy .git, too; or, {BRING_BACK}");
+    unknown(left_out, "without a .git it is unknown", &advice)
 }
 
-/// What machines don't get, though git may track it.
+/// A warning for files that machines don't get, although git may track them.
 fn unknown(left_out: &BTreeSet<&PathBuf>, why: &str, advice: &str) -> Option<Problem> {
     let what = |it: &str| {
         format!("a .gitignore names {it}, and {why} whether git tracks it: machines don't get it")
@@ -116,7 +116,7 @@ fn unknown(left_out: &BTreeSet<&PathBuf>, why: &str, advice: &str) -> Option<Pro
     warning(left_out, what, advice)
 }
 
-/// What machines get although a `.gitignore` above the fleet folder names it.
+/// A warning for files that machines get, although a `.gitignore` above the fleet folder names them.
 fn named_above(folder: &Path, groups: &[Group<'_>]) -> Option<Problem> {
     let how = [
         "--others",
@@ -128,10 +128,10 @@ fn named_above(folder: &Path, groups: &[Group<'_>]) -> Option<Problem> {
     let named = files.filter(|file| ignored.contains(*file)).collect();
     let what = |it: &str| {
         format!(
-            "a .gitignore above the fleet folder names {it}, which doesn't count: machines get it"
+            "a .gitignore above the fleet folder names {it}, but only those in it count: machines get it"
         )
     };
-    let advice = "name it in a .gitignore or .bentoignore of the fleet folder";
+    let advice = "add it to a .gitignore or .bentoignore in the fleet folder";
     warning(&named, what, advice)
 }
 

@@ -1,4 +1,4 @@
-//! Symlinks that lead nowhere only because include or exclude take away what they lead to.
+//! Warnings about symlinks with targets that include or exclude remove.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use crate::preview::Preview;
 use crate::problem::Problem;
 use crate::scan::{Narrowing, TreeFile};
 
-/// Each group's symlinks whose targets its machines don't get. One that leads nowhere in the fleet folder either is as
-/// its owner wants it.
+/// The symlinks of each group whose targets its machines don't get. A symlink without a target in the fleet folder is
+/// intended.
 pub(super) fn narrowed_away(preview: &Preview, groups: &[Group<'_>]) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for group in groups {
@@ -27,7 +27,7 @@ fn is_lost(preview: &Preview, group: &Group<'_>, narrowing: &Narrowing, link: &T
         return false;
     }
     let end = group.tree.real_config(link.path.rest());
-    // What names a folder takes away whatever lies in it.
+    // A pattern for a folder removes everything in it.
     end.map(PathBuf::from)
         .is_some_and(|end| !narrowing.keeps(&end) || !narrowing.keeps(&end.join("any")))
 }
@@ -36,7 +36,7 @@ fn warning(link: &TreeFile) -> Problem {
     let target = link.symlink.as_ref().map_or("", |link| link.target());
     Problem::new(
         link.real.to_string_lossy(),
-        format!("is a symlink to {target}, which include or exclude take away"),
-        "let the machine have both or neither",
+        format!("is a symlink to {target}, which include or exclude remove"),
+        "publish both or neither",
     )
 }

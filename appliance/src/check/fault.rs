@@ -1,23 +1,23 @@
-//! The first place where a file stops being Nix, in words.
+//! The first syntax error of a Nix file, in words.
 
 use std::ops::Range;
 
 use rnix::SyntaxKind::*;
 use rnix::{ParseError, SyntaxKind, TextRange};
 
-/// Where a file stops being Nix.
+/// A syntax error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub(super) line: usize,
-    /// In characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub(super) column: usize,
-    /// What is wrong there.
+    /// The error in words.
     pub(super) what: String,
 }
 
 impl Fault {
-    /// What the parser found wrong with a text.
+    /// The syntax error for an error of the parser.
     pub(super) fn of(text: &str, error: &ParseError) -> Self {
         let found = |range: &TextRange| Range::<usize>::from(*range);
         let end = text.trim_end().len();
@@ -26,9 +26,9 @@ impl Fault {
                 let range = found(range);
                 let stands = standing(text, *kind, &range);
                 let what = match expected(wanted) {
-                    Expected::EndOfString => "the string that begins here has no end".to_owned(),
+                    Expected::EndOfString => "unterminated string".to_owned(),
                     Expected::Other(wanted) => {
-                        format!("{wanted} is expected, and {stands} is there")
+                        format!("expected {wanted}, found {stands}")
                     }
                 };
                 (range, what)
@@ -38,27 +38,29 @@ impl Fault {
                 let stands = standing(text, TOKEN_ERROR, &range);
                 (
                     range,
-                    format!("the end of the file is expected, and {stands} is there"),
+                    format!("expected the end of the file, found {stands}"),
                 )
             }
             ParseError::UnexpectedDoubleBind(range) => {
                 (found(range), "the arguments have two names".to_owned())
             }
             ParseError::DuplicatedArgs(range, name) => {
-                (found(range), format!("the argument {name} is there twice"))
+                (found(range), format!("duplicate argument {name}"))
             }
             ParseError::UnexpectedEOFWanted(wanted) => {
                 let what = match expected(wanted) {
-                    Expected::EndOfString => "the file ends within a string".to_owned(),
-                    Expected::Other(wanted) => format!("the file ends where {wanted} is expected"),
+                    Expected::EndOfString => "the file ends in a string".to_owned(),
+                    Expected::Other(wanted) => {
+                        format!("expected {wanted}, found the end of the file")
+                    }
                 };
                 (end..end, what)
             }
-            ParseError::RecursionLimitExceeded => (0..0, "is nested too deeply".to_owned()),
-            // Of later versions of the parser, too.
+            ParseError::RecursionLimitExceeded => (0..0, "too deeply nested".to_owned()),
+            // Also errors of later versions of the parser.
             _ => (
                 end..end,
-                "the file ends too early: something that is opened isn't closed".to_owned(),
+                "unexpected end of the file: an opening bracket isn't closed".to_owned(),
             ),
         };
         let before = text.get(..range.start).unwrap_or(text);
@@ -71,7 +73,7 @@ impl Fault {
     }
 }
 
-/// What could have been in a place.
+/// The expected tokens.
 enum Expected {
     EndOfString,
     Other(String),
@@ -98,7 +100,7 @@ fn expected(wanted: &[SyntaxKind]) -> Expected {
     })
 }
 
-/// What stands in a place: its first word, or what it is if that can't be shown.
+/// The found text: its first word, if it can be shown.
 fn standing(text: &str, kind: SyntaxKind, range: &Range<usize>) -> String {
     const LONGEST: usize = 20;
     let rest = text.get(range.start..).unwrap_or_default();
@@ -122,7 +124,7 @@ fn standing(text: &str, kind: SyntaxKind, range: &Range<usize>) -> String {
     }
 }
 
-/// How a kind of token is written.
+/// The text of a kind of token.
 fn written(kind: SyntaxKind) -> Option<&'static str> {
     Some(match kind {
         TOKEN_ASSIGN => "=",
@@ -150,57 +152,37 @@ mod tests {
 
     // Issue 10, line 39.
     #[test]
-    fn a_fault_is_told_with_its_place_and_what_is_expected_there() {
+    fn a_syntax_error_has_its_place_and_the_expected_token() {
         for (text, line, column, what) in [
-            (
-                "{\n  a = ;\n}\n",
-                2,
-                7,
-                "a value is expected, and `;` is there",
-            ),
-            (
-                "{\n  é = 1\n}\n",
-                2,
-                3,
-                "a name is expected, and `é` is there",
-            ),
-            ("{\n  a = 1\n}\n", 3, 1, "`;` is expected, and `}` is there"),
+            ("{\n  a = ;\n}\n", 2, 7, "expected a value, found `;`"),
+            ("{\n  é = 1\n}\n", 2, 3, "expected a name, found `é`"),
+            ("{\n  a = 1\n}\n", 3, 1, "expected `;`, found `}`"),
             (
                 "{ a = [ ./x.nix, ./y.nix ]; }",
                 1,
                 16,
-                "a value is expected, and `,` is there",
+                "expected a value, found `,`",
             ),
-            ("{ a b = 1; }", 1, 5, "`=` is expected, and `b` is there"),
+            ("{ a b = 1; }", 1, 5, "expected `=`, found `b`"),
             (
                 "{ a = 1;",
                 1,
                 9,
-                "the file ends too early: something that is opened isn't closed",
+                "unexpected end of the file: an opening bracket isn't closed",
             ),
-            (
-                "{ a = \"x;\n}",
-                1,
-                8,
-                "the string that begins here has no end",
-            ),
+            ("{ a = \"x;\n}", 1, 8, "unterminated string"),
             (
                 "if a then b",
                 1,
                 12,
-                "the file ends where `else` is expected",
+                "expected `else`, found the end of the file",
             ),
-            (
-                "{ } }",
-                1,
-                5,
-                "the end of the file is expected, and `}` is there",
-            ),
+            ("{ } }", 1, 5, "expected the end of the file, found `}`"),
             (
                 "<<<<<<< HEAD\n{ }",
                 1,
                 1,
-                "a value is expected, and `<<<<<<<` is there",
+                "expected a value, found `<<<<<<<`",
             ),
         ] {
             let parsed = rnix::Root::parse(text);

@@ -1,4 +1,4 @@
-//! Machines that get the same of the same folder: what they get is looked at once, however many they are.
+//! Groups of machines with the same files: each group is checked once.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -13,44 +13,43 @@ use crate::fleet::{Fleet, Host, SourcePath};
 use crate::preview::Preview;
 use crate::scan::{ENTRIES, FleetFolder, HostTree, Narrowing, TreeFile};
 
-/// The largest Nix file that is looked into, in bytes: what is longer was written by a program.
+/// The largest Nix file that is parsed, in bytes: longer ones are generated.
 pub(super) const LIMIT: u64 = 1 << 20;
 
-/// Machines that get the same of the same folder.
+/// Machines with the same files.
 #[derive(Debug)]
 pub(super) struct Group<'a> {
     pub(super) source: &'a SourcePath,
     pub(super) machines: Vec<&'a HostName>,
-    /// Whether any of them has a key, and so builds what it gets.
+    /// Whether any of them has a key, and so builds.
     pub(super) enrolled: bool,
-    /// What narrows what they get of the folder, if anything does.
+    /// The patterns of include and exclude, if any.
     pub(super) narrowing: Option<Narrowing>,
-    /// The first one's: its configuration is that of all.
+    /// The tree of the first one: all have the same configuration.
     pub(super) tree: &'a HostTree,
-    /// What each of them is called: its name, and its attribute in its flake.
+    /// Their names and attributes.
     names: Vec<[&'a str; 2]>,
-    /// What machines are called at all.
+    /// The names and attributes of all machines.
     everybody: Rc<HashSet<&'a str>>,
-    /// The files that not every machine with the same source gets; all of them where that source is these machines'
-    /// alone.
+    /// The files that not every machine with the same source gets; all files if no other machine has this source.
     partial: HashSet<&'a str>,
     reach: OnceCell<Vec<Reach<'a>>>,
 }
 
-/// What a machine reads of what it gets, as far as that can be seen: paths in its source.
+/// The files that a machine reads, as far as can be found: paths in its source.
 #[derive(Debug)]
 struct Reach<'a> {
     /// Its own files, and what they import.
     own: HashSet<&'a str>,
-    /// What is imported from where an evaluation begins.
+    /// The files that are imported from an entry point of the evaluation.
     certain: HashSet<&'a str>,
 }
 
-/// Every Nix file that machines get, by where it really lies.
+/// The Nix files of all machines, by their real paths.
 #[derive(Debug, Default)]
 pub(super) struct NixFiles(HashMap<PathBuf, NixFile>);
 
-/// A folder, and the patterns that narrow what a machine gets of it.
+/// A source with its include and exclude patterns.
 type Part<'a> = (&'a SourcePath, &'a [String], &'a [String]);
 
 /// The groups of a fleet, in the order of their first machines.
@@ -76,7 +75,7 @@ pub(super) fn groups(preview: &Preview) -> Vec<Group<'_>> {
     groups
 }
 
-/// What each machine is called: its name, and its attribute in its flake.
+/// The name and the attribute of each machine.
 pub(super) fn names(fleet: &Fleet) -> impl Iterator<Item = [&str; 2]> {
     fleet.hosts.iter().map(|(name, host)| names_of(name, host))
 }
@@ -89,7 +88,7 @@ pub(super) fn names_of<'a>(name: &'a HostName, host: &'a Host) -> [&'a str; 2] {
     ]
 }
 
-/// What the parts of a path are called, each with and without what follows its first dot.
+/// The parts of a path, each in full, and up to its first dot.
 pub(super) fn called(path: &Path) -> impl Iterator<Item = &str> {
     let parts = path.iter().filter_map(|part| part.to_str());
     parts.flat_map(|part| {
@@ -118,7 +117,7 @@ fn find_partial(groups: &mut [Group<'_>]) {
 impl<'a> Group<'a> {
     fn new(host: &'a Host, tree: &'a HostTree, everybody: &Rc<HashSet<&'a str>>) -> Self {
         let narrows = !host.include.is_empty() || !host.exclude.is_empty();
-        // A pattern that can't be used is a problem, and then there is no tree.
+        // Invalid patterns are a problem, and then there is no tree.
         let narrowing = Narrowing::new(&host.exclude, &host.include).ok();
         Group {
             source: &host.source,
@@ -148,7 +147,7 @@ impl<'a> Group<'a> {
         self.files().map(|file| file.path.rest())
     }
 
-    /// A file of their configuration, by a path that leads to it.
+    /// A file of their configuration, by its path.
     pub(super) fn file(&self, path: &str) -> Option<&'a TreeFile> {
         self.tree.config_file(path)
     }
@@ -158,7 +157,7 @@ impl<'a> Group<'a> {
         self.tree.has_config_path(&path.to_string_lossy())
     }
 
-    /// Whether they would get what lies in a folder of the fleet, if there were something.
+    /// Whether they would get files in a folder of the fleet.
     pub(super) fn would_get(&self, folder: &Path) -> bool {
         let source = self.source.as_path();
         let below = folder.strip_prefix(source.strip_prefix(".").unwrap_or(source));
@@ -170,7 +169,7 @@ impl<'a> Group<'a> {
         below.is_ok_and(|below| keeps(&below.join("flake.nix")))
     }
 
-    /// The machines that read a file as their own, or because a file of their own imports it.
+    /// The machines that read a file as their own, or because their own file imports it.
     pub(super) fn own(&self, nix: &NixFiles, path: &str) -> Vec<&'a HostName> {
         self.machines_that(nix, |reach| reach.own.contains(path))
     }
@@ -208,7 +207,7 @@ impl<'a> Group<'a> {
             };
             let own = || self.paths().filter(|path| is_own(path));
             let begin = own().filter(|path| begins(path));
-            // A flake names every machine's files, and Nix reads only those of the one that it builds.
+            // A flake names the files of all machines, but Nix reads only those of one.
             let is_read = |path: &str| self.whose(path, names) != Whose::Others;
             let mut certain = follow(&imports, begin, |_| true);
             certain.extend(follow(
@@ -224,7 +223,7 @@ impl<'a> Group<'a> {
         self.names.iter().map(of).collect()
     }
 
-    /// Whose a file is.
+    /// The owner of a file.
     fn whose(&self, path: &str, names: &[&str; 2]) -> Whose {
         let source = self.source.as_path().join(path);
         let is_one_of = |is_name: &dyn Fn(&str) -> bool| called(&source).any(is_name);
@@ -239,7 +238,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The files that a file imports, as far as that can be read off it.
+    /// The files that a file imports, as far as can be found.
     fn imports(&self, nix: &NixFiles, path: &str) -> Vec<&'a str> {
         let nix = self.file(path).and_then(|file| nix.get(file));
         let references = nix.map_or(&[][..], |nix| &nix.references);
@@ -253,20 +252,20 @@ impl<'a> Group<'a> {
     }
 }
 
-/// What each file imports.
+/// The imports of each file.
 type Imports<'a> = HashMap<&'a str, Vec<&'a str>>;
 
-/// Whose a file is, as seen by a machine.
+/// The owner of a file, from the view of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whose {
-    /// It is called like the machine, or not every machine with the same source gets it.
+    /// Named like the machine, or not for every machine with the same source.
     Own,
-    /// It is called like another machine.
+    /// Named like another machine.
     Others,
     Everybodys,
 }
 
-/// These files and all that they import, but for what isn't wanted.
+/// These files and all files that they import, as far as `is_wanted` agrees.
 fn follow<'a>(
     imports: &Imports<'a>,
     from: impl IntoIterator<Item = &'a str>,
@@ -283,11 +282,11 @@ fn follow<'a>(
 }
 
 fn is_nix(file: &TreeFile) -> bool {
-    // A symlink says nothing by itself; what it leads to is looked into where it lies.
+    // The target of a symlink is checked at its own path.
     file.symlink.is_none() && file.path.rest().ends_with(".nix")
 }
 
-/// Where a reference leads of a file that is seen at this path, relative to the source; none if it leads out of that.
+/// The target of a reference in a file at this path, relative to the source; none if it is outside of the source.
 pub(super) fn target(seen: &str, reference: &Reference) -> Option<PathBuf> {
     let base = match reference.from_top {
         true => Path::new(""),
@@ -297,7 +296,7 @@ pub(super) fn target(seen: &str, reference: &Reference) -> Option<PathBuf> {
 }
 
 impl NixFiles {
-    /// Reads those that any of these machines gets. What can't be read is told elsewhere.
+    /// Reads the Nix files of these machines. Unreadable files are reported elsewhere.
     pub(super) fn read(folder: &FleetFolder, groups: &[Group<'_>]) -> Self {
         let mut nix = NixFiles::default();
         let files = groups.iter().flat_map(Group::files);

@@ -1,4 +1,4 @@
-//! Machines that get much more than a configuration is, or than they had.
+//! Warnings about large generations.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use crate::problem::Problem;
 use crate::text::list::sentence;
 use crate::text::size::size;
 
-/// What is more than a configuration, in bytes.
+/// The size of a large generation, in bytes.
 const LARGE: u64 = 512 << 20;
-/// How many times what it had is worth a word, and from how many bytes on.
+/// The growth that causes a warning, and the least size for it in bytes.
 const TIMES: u64 = 20;
 const FROM: u64 = 8 << 20;
-/// How many places are named.
+/// The most files and folders that are listed.
 const NAMED: usize = 3;
 
-/// Whoever gets a large generation, or one much larger than what is published, of which `published` tells the bytes.
+/// Warnings for large generations, and for those much larger than the published ones, whose sizes are in `published`.
 pub fn large(preview: &Preview, published: &BTreeMap<HostName, u64>) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for (name, host_preview) in &preview.machines {
@@ -30,7 +30,7 @@ pub fn large(preview: &Preview, published: &BTreeMap<HostName, u64>) -> Vec<Prob
         let grown = before.filter(|before| bytes >= FROM && bytes / before >= TIMES);
         let what = match grown {
             Some(before) => format!(
-                "would be {}, and what is published is {}",
+                "would be {}, and the published one is {}",
                 size(bytes),
                 size(before)
             ),
@@ -38,16 +38,16 @@ pub fn large(preview: &Preview, published: &BTreeMap<HostName, u64>) -> Vec<Prob
             None => continue,
         };
         let what = format!(
-            "its generation {what}; the most of it is {}",
+            "its generation {what}; the largest parts are {}",
             largest(host_preview)
         );
-        let advice = "if it needs that, all is well; else name it in .bentoignore, or take it away with exclude";
+        let advice = "if the machine doesn't need this, add it to .bentoignore or exclude";
         warnings.push(Problem::new("", what, advice).of(name));
     }
     warnings
 }
 
-/// The files and the folders at the top that are largest.
+/// The largest files and folders at the top.
 fn largest(host_preview: &HostPreview) -> String {
     let mut sizes: BTreeMap<PathBuf, u64> = BTreeMap::new();
     for file in host_preview.tree.files() {

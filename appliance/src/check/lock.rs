@@ -1,4 +1,4 @@
-//! Lock files that no machine can build from.
+//! Warnings about lock files that fail on a machine.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::{over_ssh, resolved};
 use crate::preview::Preview;
 use crate::problem::Problem;
 
-/// The largest lock file that is read, in bytes; those with hundreds of inputs have some hundred KiB.
+/// The largest lock file that is read, in bytes; with hundreds of inputs, one has some hundred KiB.
 const LIMIT: u64 = 8 << 20;
 
-/// What is wrong with each group's lock file.
+/// The problems of each group's lock file.
 pub(super) fn unfit(preview: &Preview, groups: &[Group<'_>]) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for group in groups {
@@ -21,7 +21,7 @@ pub(super) fn unfit(preview: &Preview, groups: &[Group<'_>]) -> Vec<Problem> {
             continue;
         };
         let Some(lock) = group.file("flake.lock") else {
-            // An example that nobody builds yet has none, because its inputs are examples, too.
+            // An example without keys has no lock file, because its inputs are placeholders.
             warnings.extend(
                 group
                     .enrolled
@@ -44,12 +44,12 @@ pub(super) fn unfit(preview: &Preview, groups: &[Group<'_>]) -> Vec<Problem> {
 fn unlocked(flake: &Path, source: &str) -> Problem {
     Problem::new(
         flake.to_string_lossy(),
-        "has no flake.lock: each machine takes its inputs as they are when it builds, and no two need to be alike",
-        format!("{} pins them", locking(source)),
+        "has no flake.lock: each machine builds with the inputs of that time, so machines may differ",
+        format!("run {} to pin them", locking(source)),
     )
 }
 
-/// The command that locks a flake, as it is typed in the fleet folder. Nix takes a path for one only if it begins so.
+/// The command that locks a flake, run in the fleet folder. Nix needs a `./` before the path.
 fn locking(source: &str) -> String {
     let path = match source {
         "." => ".".to_owned(),
@@ -62,14 +62,14 @@ fn locking(source: &str) -> String {
     }
 }
 
-/// What is wrong with a lock file.
+/// The problems of a lock file.
 fn faults(place: &str, source: &str, text: &str) -> Vec<Problem> {
     let nodes = serde_json::from_str::<Value>(text).ok();
     let nodes = nodes
         .as_ref()
         .and_then(|lock| lock.get("nodes")?.as_object());
     let Some(nodes) = nodes else {
-        let advice = format!("remove it, and {} makes it anew", locking(source));
+        let advice = format!("remove it, and run {}", locking(source));
         return vec![Problem::new(place, "isn't a lock file of a flake", advice)];
     };
     let fault = |(name, node): (&String, &Value)| {
@@ -81,7 +81,7 @@ fn faults(place: &str, source: &str, text: &str) -> Vec<Problem> {
     nodes.iter().filter_map(fault).collect()
 }
 
-/// What is wrong with one input: the text by which its line is found, what, and what to do.
+/// The problem of one input: the text that identifies its line, the problem, and the advice.
 fn fault(name: &str, node: &Value) -> Option<(String, String, &'static str)> {
     let locked = node.get("locked")?.as_object()?;
     let text = |key: &str| locked.get(key).and_then(Value::as_str);
@@ -100,30 +100,30 @@ fn fault(name: &str, node: &Value) -> Option<(String, String, &'static str)> {
     let named = Value::from(text("path").or(text("url"))?).to_string();
     if path.starts_with('/') {
         let what = format!("the input {name} is {path}, which no machine has");
-        let advice = "put it into the flake's folder, or where machines can fetch it from";
+        let advice =
+            "move it to the flake's folder, or to a place from which machines can fetch it";
         return Some((named, what, advice));
     }
     if is_others(node) {
         return None;
     }
     if resolved(Path::new(""), path).is_none() {
-        let what =
-            format!("the input {name} is {path}, which leads out of the folder that is published");
-        let advice = "put a symlink to it into the flake's folder, and name that";
+        let what = format!("the input {name} is {path}, which is outside of the published folder");
+        let advice = "create a symlink to it in the flake's folder, and use that path";
         return Some((named, what, advice));
     }
-    // Nix before 2.26 then wants what has that hash, wherever it is, and a machine has it nowhere: "cannot fetch input …
-    // because it uses a relative path". On the administrator's machine it is in the store.
+    // Nix before 2.26 then needs a store path with that hash, which a machine doesn't have: "cannot fetch input …
+    // because it uses a relative path". The administrator's store has it.
     locked.contains_key("narHash").then(|| {
         let what = format!(
-            "the input {name} is {path}, locked with a hash: Nix before 2.26 refuses that on a machine, though not here"
+            "the input {name} is {path}, locked with a hash: Nix before 2.26 refuses this on a machine, but not here"
         );
         let advice = "import its files by their path, or lock it with Nix 2.26 or later, which records no hash";
         (named, what, advice)
     })
 }
 
-/// Whether the path of an input is relative to another input rather than to this flake.
+/// Whether the path of an input is relative to another input, not to this flake.
 fn is_others(node: &Value) -> bool {
     let parent = node.get("parent").and_then(Value::as_array);
     parent.is_some_and(|parent| !parent.is_empty())
@@ -142,14 +142,14 @@ mod tests {
 
     // Issue 10, line 37.
     #[test]
-    fn a_flake_is_locked_by_a_path_that_nix_takes_for_one() {
+    fn the_path_of_a_flake_begins_with_a_dot() {
         assert_eq!(locking("."), "`nix flake lock .`");
         assert_eq!(locking("hosts/a"), "`nix flake lock ./hosts/a`");
         assert_eq!(locking("my desk's"), "`nix flake lock './my desk'\\''s'`");
     }
 
     #[test]
-    fn inputs_that_no_machine_can_have_are_told_with_their_line() {
+    fn unusable_inputs_are_listed_with_their_lines() {
         for (node, what) in [
             (
                 r#"{"locked": {"type": "path", "path": "/home/me/x"}}"#,
@@ -161,7 +161,7 @@ mod tests {
             ),
             (
                 r#"{"locked": {"type": "path", "path": "../x"}, "parent": []}"#,
-                "leads out",
+                "is outside of",
             ),
             (
                 r#"{"locked": {"type": "path", "path": "./x", "narHash": "sha256-x"}}"#,

@@ -1,7 +1,7 @@
-//! What the appliance takes, and what fails all the same once it is published, or surprises: what `bento check` finds
-//! beside the problems. One module for each kind.
+//! The checks of `bento check` for files that can be published, but are likely to fail or to surprise on a machine. One
+//! module for each kind.
 //!
-//! Machines that share a folder and what they get of it are looked at once: a thousand of them cost as much as one.
+//! Machines with the same files are checked once: a thousand of them cost as much as one.
 
 mod checkout;
 mod dangling;
@@ -30,17 +30,17 @@ use group::{NixFiles, groups};
 pub use large::large;
 pub use shared::{Shared, lines as shared_lines, shared};
 
-/// What is wrong with files that nothing but a build would notice: sorted, each once.
+/// The findings of the checks: sorted, without duplicates.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// What no machine can build that is named in it.
+    /// Errors: the named machine can't build.
     pub errors: BTreeSet<Problem>,
-    /// What will fail once it is published, or surprise.
+    /// Warnings: likely failures or surprises.
     pub warnings: BTreeSet<Problem>,
 }
 
 impl Findings {
-    /// Looks at what would be published. `folder` is the fleet folder of the preview.
+    /// Runs all checks on a preview. `folder` is its fleet folder.
     pub fn of(folder: &Path, preview: &Preview) -> Self {
         let groups = groups(preview);
         let nix = NixFiles::read(&preview.folder, &groups);
@@ -63,13 +63,13 @@ impl Findings {
     }
 }
 
-/// The relative paths that a Nix file names.
+/// The relative paths in a Nix file.
 pub(crate) fn named_paths(text: &str) -> Vec<String> {
     let references = nix::NixFile::read(text).references.into_iter();
     references.map(|reference| reference.path).collect()
 }
 
-/// A path below a folder without `.` and `..`; none if it leads out of the folder.
+/// The path in a folder, without `.` and `..`; none if it is outside of the folder.
 fn resolved(folder: &Path, path: &str) -> Option<PathBuf> {
     let mut resolved = folder.to_owned();
     for part in path.split('/') {

@@ -1,4 +1,4 @@
-//! What a Nix file says that can be known without Nix: the paths that it names, and what it takes for granted.
+//! The facts in a Nix file that can be found without Nix, such as the paths that it names.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,18 +7,18 @@ use rnix::{Root, SyntaxNode, SyntaxToken};
 
 use super::fault::Fault;
 
-/// A Nix file, as far as a check is interested in it.
+/// The parsed facts of a Nix file.
 #[derive(Debug, Default)]
 pub(super) struct NixFile {
-    /// Every path that it names relative to itself, or to the top of its flake, in the order of the text.
+    /// All paths that are relative to the file or to the top of its flake, in the order of the text.
     pub(super) references: Vec<Reference>,
-    /// Where it stops being Nix; none if it is Nix to its end.
+    /// The first syntax error, if any.
     pub(super) fault: Option<Fault>,
-    /// Where it needs the flake's revision: the line, and what stands there.
+    /// The uses of the flake's revision: line and text.
     pub(super) revisions: Vec<(usize, String)>,
-    /// What it fetches over SSH: the line, and the address.
+    /// The addresses that it fetches over SSH: line and address.
     pub(super) over_ssh: Vec<(usize, String)>,
-    /// What is to be replaced by something of one's own: the line, and what stands there.
+    /// The placeholders from examples: line and text.
     pub(super) placeholders: Vec<(usize, &'static str)>,
 }
 
@@ -27,27 +27,27 @@ pub(super) struct NixFile {
 pub(super) struct Reference {
     /// The line, counted from 1.
     pub(super) line: usize,
-    /// Such as `../utils`; what begins with `${` isn't a part of it.
+    /// The path, such as `../utils`, up to a `${`.
     pub(super) path: String,
-    /// Whether that is all of it, without anything that is put in.
+    /// Whether the path is complete, without a computed part.
     pub(super) whole: bool,
-    /// Whether it is relative to the top of the flake, as in `"${self}/modules"`, rather than to the file.
+    /// Whether it is relative to the top of the flake, as in `"${self}/modules"`, not to the file.
     pub(super) from_top: bool,
-    /// Whether it needn't be there: the file asks if it is, or it is only an example.
+    /// Whether it may be missing: the file checks for it, or it is only an example.
     pub(super) is_optional: bool,
 }
 
-/// What bento and its manual write for what they can't know.
+/// The placeholders in the examples of bento and its manual.
 const PLACEHOLDERS: [&str; 3] = ["OWNER/bento", "AAAA…", "<the host key>"];
-/// What a flake has only where it comes from git.
+/// The attributes that only a flake from git has.
 const REVISIONS: [&str; 5] = ["rev", "shortRev", "dirtyRev", "dirtyShortRev", "revCount"];
-/// What fetches with git.
+/// The functions that fetch with git.
 const FETCHERS: [&str; 3] = ["fetchGit", "fetchTree", "fetchgit"];
-/// How the flake itself is called.
+/// The names of the flake itself.
 const FLAKE: [&str; 2] = ["self", "inputs.self"];
 
 impl NixFile {
-    /// Reads a file. Of one that isn't Nix, what the parser makes sense of is found.
+    /// Parses a file. With syntax errors, the parsable parts are used.
     pub(super) fn read(text: &str) -> Self {
         let parsed = Root::parse(text);
         let root = parsed.syntax();
@@ -88,7 +88,7 @@ impl NixFile {
     }
 }
 
-/// Where the lines of a text begin.
+/// The beginnings of the lines of a text.
 struct Lines(Vec<usize>);
 
 impl Lines {
@@ -104,7 +104,7 @@ impl Lines {
     }
 }
 
-/// The path that a node writes, be it alone, in a string that begins with it, or put together with one.
+/// The path in a node: alone, at the beginning of a string, or in a sum.
 fn reference(node: &SyntaxNode, line: usize) -> Option<Reference> {
     let (path, whole, from_top) = match node.kind() {
         NODE_PATH_REL => {
@@ -146,7 +146,7 @@ fn reference(node: &SyntaxNode, line: usize) -> Option<Reference> {
     })
 }
 
-/// What is added to the first part of a sum: a text that can belong to a path, and whether that is all of it.
+/// The second part of a sum, if it can belong to a path, and whether it is complete.
 fn addend(sum: &SyntaxNode, first: &SyntaxNode) -> Option<(String, bool)> {
     let is_sum = sum
         .children_with_tokens()
@@ -176,23 +176,23 @@ fn is_flake(node: &SyntaxNode) -> bool {
     matches!(node.kind(), NODE_IDENT | NODE_SELECT) && FLAKE.iter().any(|name| node.text() == *name)
 }
 
-/// The first token of a node, as it stands there.
+/// The text of a node's first token.
 fn token(node: &SyntaxNode) -> Option<String> {
     let first = node.first_token()?;
     Some(first.text().to_owned())
 }
 
-/// What a file asks about with `pathExists`.
+/// The paths that a file checks with `pathExists`.
 #[derive(Default)]
 struct ExistenceChecks {
     paths: HashSet<String>,
     names: HashSet<String>,
-    /// The paths for which names stand.
+    /// The paths of names.
     bound: HashMap<String, String>,
 }
 
 impl ExistenceChecks {
-    /// Takes in a call, if it is one of `pathExists`.
+    /// Adds a call of `pathExists`.
     fn add_call(&mut self, call: &SyntaxNode) {
         let mut parts = call.children();
         let (Some(function), Some(argument)) = (parts.next(), parts.next()) else {
@@ -210,7 +210,7 @@ impl ExistenceChecks {
         }
     }
 
-    /// Takes in what a name stands for, if that is a path.
+    /// Adds a name that stands for a path.
     fn add_binding(&mut self, binding: &SyntaxNode) {
         let mut parts = binding.children();
         if let (Some(name), Some(value)) = (parts.next(), parts.next())
@@ -231,8 +231,8 @@ impl ExistenceChecks {
     }
 }
 
-/// What needs the flake's revision, as it stands there: `self.rev` without anything in its place, or a question whether
-/// there is one after which nothing is built if there is none.
+/// The text of an expression that needs the flake's revision: `self.rev` without a default, or a check for it that
+/// fails without one.
 fn revision(node: &SyntaxNode) -> Option<String> {
     let above = || node.ancestors().skip(1);
     let first = node.first_child()?;
@@ -243,7 +243,7 @@ fn revision(node: &SyntaxNode) -> Option<String> {
         return needs.then(|| node.text().to_string());
     }
     let name = first.next_sibling()?;
-    // `inputs.self.rev` is one selection, and `inputs.self ? rev` is a question about another.
+    // `inputs.self.rev` is a single selection; `inputs.self ? rev` is a check of a selection.
     let whole = format!("{}.{}", first.text(), name.text());
     let (flake, attribute) = whole.rsplit_once('.')?;
     if !FLAKE.contains(&flake) || !REVISIONS.contains(&attribute) {
@@ -266,7 +266,7 @@ fn revision(node: &SyntaxNode) -> Option<String> {
     needs.then(|| node.text().to_string())
 }
 
-/// Whether a condition asks for a revision.
+/// Whether a condition checks for a revision.
 fn asks_for(condition: &SyntaxNode) -> bool {
     let asks = |node: SyntaxNode| {
         let mut parts = node.children();
@@ -275,13 +275,13 @@ fn asks_for(condition: &SyntaxNode) -> bool {
     condition.descendants().any(asks)
 }
 
-/// Whether an expression is one that gives nothing.
+/// Whether an expression throws or aborts.
 fn ends(expression: &SyntaxNode) -> bool {
     let ends = |token: SyntaxToken| matches!(token.text(), "throw" | "abort");
     expression.first_token().is_some_and(ends)
 }
 
-/// The address of SSH that a string is, where it is one to fetch from: an input's, or that of a call.
+/// The SSH address in a string, if it is fetched: as an input, or by a call.
 fn over_ssh(string: &SyntaxNode) -> Option<String> {
     let mut parts = string.children_with_tokens().skip(1);
     let text = parts.next()?.into_token()?;
@@ -302,7 +302,7 @@ fn over_ssh(string: &SyntaxNode) -> Option<String> {
     is_url.then(|| text.text().to_owned())
 }
 
-/// Whether something is only there to be shown in the documentation of an option.
+/// Whether a node is only an example in an option's documentation.
 fn is_example(node: &SyntaxNode) -> bool {
     let is_example = |node: SyntaxNode| {
         let name = node
@@ -313,7 +313,7 @@ fn is_example(node: &SyntaxNode) -> bool {
     node.ancestors().any(is_example)
 }
 
-/// Whether git takes an address for one of SSH.
+/// Whether git uses SSH for an address.
 pub(super) fn is_over_ssh(url: &str) -> bool {
     let is_short = || {
         let (host, path) = url.split_once(':')?;

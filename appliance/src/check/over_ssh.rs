@@ -1,13 +1,13 @@
-//! What is fetched over SSH, for which each machine needs a key.
+//! Warnings about sources that are fetched over SSH, for which each machine needs a key.
 
 use super::group::{Group, NixFiles};
 use crate::problem::Problem;
 
-/// What a machine's root must have for it.
-pub(super) const ADVICE: &str = "give each machine's root a key that may read it, and the server's host key in \
+/// The advice for such a source.
+pub(super) const ADVICE: &str = "give root on each machine a key with read access, and the server's host key in \
                                  /etc/ssh/ssh_known_hosts; or fetch it over https, with a netrc in bento-secrets";
 
-/// What Nix files fetch so. What a lock file names is judged there.
+/// The addresses in Nix files; those in a lock file are checked in `lock`.
 pub(super) fn fetched(groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for group in groups {
@@ -23,7 +23,7 @@ pub(super) fn fetched(groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
                 let place = format!("{}:{line}", file.real.display());
                 Problem::new(
                     place,
-                    format!("{url} is fetched over SSH by each machine"),
+                    format!("each machine fetches {url} over SSH"),
                     ADVICE,
                 )
             }));

@@ -1,9 +1,9 @@
-//! What an example says instead of something of one's own.
+//! Warnings about placeholders from examples.
 
 use super::group::{Group, NixFiles};
 use crate::problem::Problem;
 
-/// The placeholders that machines would get, once they are enrolled: an example that nobody builds yet may have them.
+/// The placeholders in files of enrolled machines; an example without keys may have them.
 pub(super) fn left(groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
     let files = groups
         .iter()
@@ -21,7 +21,7 @@ pub(super) fn left(groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
 
 fn advice(placeholder: &str) -> &'static str {
     match placeholder {
-        "OWNER/bento" => "put there where you have bento from",
-        _ => "put the appliance's host key there: `bento host-key` prints it",
+        "OWNER/bento" => "replace OWNER with the owner of your bento",
+        _ => "replace it with the appliance's host key, which `bento host-key` prints",
     }
 }

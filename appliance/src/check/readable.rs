@@ -1,4 +1,4 @@
-//! Files that the appliance's user can't read, which whoever checks as root doesn't notice.
+//! Warnings about files that the appliance's user can't read, for a check as root.
 
 use std::collections::HashSet;
 use std::fs::Metadata;
@@ -12,8 +12,8 @@ use crate::fleet::FILE_NAME;
 use crate::preview::Preview;
 use crate::problem::Problem;
 
-/// Who reads the fleet: in a rootless container, the user who started it, and no other group than that user's own. What
-/// that user owns the appliance reads whatever its mode is: it may override that.
+/// The reader of the fleet: in a rootless container, the user who started it, with that user's own group only. The
+/// appliance can read that user's files with any mode.
 #[derive(Debug, Clone, Copy)]
 struct Reader {
     uid: u32,
@@ -30,8 +30,8 @@ impl Reader {
     }
 }
 
-/// What the owner of the fleet folder, who is taken for the appliance's user, can't read. Nothing if that is the one who
-/// checks: whatever is wrong then is an error already.
+/// The files that the owner of the fleet folder, the likely user of the appliance, can't read. Empty if that is the
+/// current user, for whom such a file is already an error.
 pub(super) fn unreadable(folder: &Path, preview: &Preview) -> Vec<Problem> {
     let Ok(owner) = folder.metadata() else {
         return Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn unreadable(folder: &Path, preview: &Preview) -> Vec<Problem> {
     let gid = user.as_ref().map_or(owner.gid(), |user| user.gid.as_raw());
     let reader = Reader { uid, gid };
     let name = user.map_or(uid.to_string(), |user| user.name);
-    // What machines share is looked at once.
+    // Shared files are checked once.
     let mut checked = HashSet::new();
     let host_previews = preview.machines.values().flatten();
     let files = host_previews
@@ -55,7 +55,7 @@ pub(super) fn unreadable(folder: &Path, preview: &Preview) -> Vec<Problem> {
     let mut seen: HashSet<&Path> = HashSet::new();
     let mut shut: Vec<PathBuf> = Vec::new();
     for file in files.chain([Path::new(FILE_NAME)]) {
-        // Above a folder that was seen all were.
+        // The parents of a checked folder are checked, too.
         let new = file.ancestors().take_while(|path| seen.insert(path));
         for path in new {
             let wanted = if path == file { READ } else { READ_AND_SEARCH };
@@ -70,9 +70,9 @@ pub(super) fn unreadable(folder: &Path, preview: &Preview) -> Vec<Problem> {
 fn may_read(reader: Reader, path: &Path, wanted: u32) -> bool {
     let may = |found: &Metadata| reader.may(found.uid(), found.gid(), found.mode(), wanted);
     match path.symlink_metadata() {
-        // An access control list can grant what the mode doesn't.
+        // An access control list may grant more than the mode.
         Ok(found) => may(&found) || has_list(path),
-        // Gone by now.
+        // Removed in the meantime.
         Err(_) => true,
     }
 }
@@ -90,9 +90,9 @@ fn warning(path: &Path, user: &str) -> Problem {
     Problem::new(
         place.to_string_lossy(),
         format!(
-            "{user}, whose the fleet folder is, can't read it, nor can the appliance that {user} runs"
+            "the owner of the fleet folder, {user}, can't read it, nor can that user's appliance"
         ),
-        "give it to that user (chown), or let everybody read it (chmod)",
+        "change its owner (chown) or its mode (chmod)",
     )
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_read_is_decided_as_the_kernel_does() {
+    fn read_access_follows_the_rules_of_the_kernel() {
         let reader = Reader {
             uid: 1000,
             gid: 100,

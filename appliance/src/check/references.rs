@@ -1,7 +1,7 @@
-//! Paths in Nix files that lead nowhere once the files are published.
+//! Warnings about paths in Nix files that don't exist in the published files.
 //!
-//! What `exclude` takes away is missed where a file of the machine's own names it, or one that such a file imports. One
-//! flake serves many machines, each without the others' files: what only the flake names needn't be there.
+//! An excluded path is missing if the machine's own file, or one that it imports, names it. A path that only a shared
+//! flake names may be another machine's, and can be missing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::problem::Problem;
 use crate::scan::{FleetFolder, TreeFile};
 use crate::text::list::first_few;
 
-/// How many machines are named.
+/// The most machines that are listed.
 const NAMED: usize = 5;
 
-/// Where a path stands, what is wrong with it and what to do, and for which machines.
+/// The place, problem and advice for a path, with the affected machines.
 type Missing<'a> = BTreeMap<(String, String, &'static str), Vec<&'a HostName>>;
 
-/// What each group's files name that isn't there for them.
+/// The missing paths in each group's files.
 pub(super) fn leading_out(preview: &Preview, groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
     let mut warnings = Vec::new();
     let mut missing = Missing::new();
@@ -37,10 +37,8 @@ pub(super) fn leading_out(preview: &Preview, groups: &[Group<'_>], nix: &NixFile
                         warnings.push(Problem::new(place, what, advice));
                         continue;
                     }
-                    PathStatus::Excluded => {
-                        ("is kept back by exclude", "bring it back with include")
-                    }
-                    PathStatus::Nowhere => ("isn't there", "correct the path"),
+                    PathStatus::Excluded => ("is excluded", "add it to include"),
+                    PathStatus::Nowhere => ("doesn't exist", "correct the path"),
                 };
                 let machines = group.own(nix, file.path.rest());
                 if !machines.is_empty() {
@@ -58,11 +56,11 @@ pub(super) fn leading_out(preview: &Preview, groups: &[Group<'_>], nix: &NixFile
             .into_iter()
             .map(|((place, what, advice), machines)| {
                 let what = format!(
-                    "{what}, and a build of {} may need it",
+                    "{what}, but a build of {} may need it",
                     first_few(machines.iter(), NAMED)
                 );
                 let advice = format!(
-                    "{advice}; `bento build --dry-run {}` proves it",
+                    "{advice}; verify with `bento build --dry-run {}`",
                     machines[0]
                 );
                 Problem::new(place, what, advice)
@@ -71,15 +69,15 @@ pub(super) fn leading_out(preview: &Preview, groups: &[Group<'_>], nix: &NixFile
     warnings
 }
 
-/// What becomes of a path.
+/// The status of a path.
 enum PathStatus {
-    /// It is there, or nobody needs to know.
+    /// It exists, or needn't.
     Good,
-    /// It isn't where the file is published: what, and what to do.
+    /// It is outside of the published files: the problem, and the advice.
     LeadsOut(String, &'static str),
-    /// It is in the fleet, and `exclude` takes it away.
+    /// It is in the fleet, but excluded.
     Excluded,
-    /// It is in no place where it could be meant.
+    /// It doesn't exist.
     Nowhere,
 }
 
@@ -90,7 +88,7 @@ fn check(
     reference: &Reference,
 ) -> PathStatus {
     let seen = file.path.rest();
-    // Of what is put together only the folder is known.
+    // Of a computed path only the folder is known.
     let known = match (reference.whole, reference.path.rsplit_once('/')) {
         (true, _) => reference.clone(),
         (false, Some((path, _))) => Reference {
@@ -102,10 +100,10 @@ fn check(
     let source = group.source;
     let Some(target) = target(seen, &known) else {
         let what = format!(
-            "{} leads out of {source}, and only what is in there is published",
+            "{} is outside of {source}, and only files in {source} are published",
             reference.path
         );
-        let advice = "put a relative symlink into that folder, which is published as what it leads to, and name that";
+        let advice = "create a relative symlink to it in that folder, and use that path; its target is published";
         return PathStatus::LeadsOut(what, advice);
     };
     if reference.is_optional || group.has(&target) {
@@ -133,20 +131,21 @@ fn check(
     match is_at_home {
         true => PathStatus::LeadsOut(
             format!(
-                "{path} isn't published: an ignore file names it, or it has a name that never is"
+                "{path} isn't published: an ignore file names it, or files of that name never are"
             ),
-            "if a .gitignore names it, or a folder that holds it, `git add -f` of the file brings it back; or a line in a \
-             .bentoignore with ! and what the ignore file names; what must stay out of the Nix store belongs into \
-             bento-secrets",
+            "if a .gitignore names it or its folder, run `git add -f` on the file, or add a line with ! and the ignored name \
+             to a .bentoignore; move files that must stay out of the Nix store to bento-secrets",
         ),
         false => PathStatus::LeadsOut(
-            format!("{path} is here, but not where this file is published, as {seen} of {source}"),
-            "let a symlink in that folder lead to both, or to a folder that holds both",
+            format!(
+                "{path} exists here, but not at the published path of this file, {seen} in {source}"
+            ),
+            "create symlinks to both in that folder, or one to a folder with both",
         ),
     }
 }
 
-/// Whether it is exclude that takes a file away, or what lies in a folder.
+/// Whether exclude removes a file, or the contents of a folder.
 fn is_excluded(group: &Group<'_>, target: &Path) -> bool {
     let keeps = |path: &Path| {
         group

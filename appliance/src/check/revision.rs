@@ -1,9 +1,9 @@
-//! Flakes that need the revision of their checkout, which none has on a machine.
+//! Warnings about flakes that need the revision of their checkout, which is missing on a machine.
 
 use super::group::{Group, NixFiles};
 use crate::problem::Problem;
 
-/// Where a revision is needed in order to build.
+/// The uses of a revision that a build needs.
 pub(super) fn needed(groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for group in groups
@@ -19,14 +19,9 @@ pub(super) fn needed(groups: &[Group<'_>], nix: &NixFiles) -> Vec<Problem> {
             }
             warnings.extend(needed.iter().map(|(line, what)| {
                 let place = format!("{}:{line}", file.real.display());
-                let what = format!(
-                    "{what}: a machine builds the files, without git, and there this isn't"
-                );
-                Problem::new(
-                    place,
-                    what,
-                    "say what holds without it, as in `self.rev or null`",
-                )
+                let what =
+                    format!("{what}: missing on a machine, which builds the files without git");
+                Problem::new(place, what, "add a default, as in `self.rev or null`")
             }));
         }
     }

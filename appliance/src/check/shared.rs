@@ -1,5 +1,4 @@
-//! What machines see of each other: files and folders that are one machine's by their name or as its source, and go to
-//! another, too.
+//! Shared files: files and folders of one machine, by their name or as its source, that another machine gets, too.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,24 +11,24 @@ use crate::fleet::Fleet;
 use crate::preview::Preview;
 use crate::text::list::sentence;
 
-/// How many machines or places are named.
+/// The most machines or places that are listed.
 const NAMED: usize = 5;
 
-/// A file or a folder of one machine, or of a few, that others get.
+/// A file or a folder of one or several machines that others get, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Shared {
-    /// Relative to the fleet folder.
+    /// The path, relative to the fleet folder.
     pub place: PathBuf,
-    /// The machines that are called so, or whose source it is.
+    /// The machines with that name or source.
     pub owners: BTreeSet<HostName>,
-    /// All that get something of it.
+    /// All machines that get a part of it.
     pub machines: BTreeSet<HostName>,
-    /// How many files of it; the most that one of them gets.
+    /// The number of its files; the most that one of them gets.
     pub files: usize,
 }
 
-/// Every place of a machine of which another gets something, too. A place is called like a machine if a part of its path
-/// is the machine's name or attribute, or begins with that and a dot.
+/// The shared places. A place is a machine's if a part of its path is the machine's name or attribute, or begins with
+/// that and a dot.
 pub fn shared(preview: &Preview) -> Vec<Shared> {
     let Some(fleet) = &preview.fleet else {
         return Vec::new();
@@ -52,7 +51,7 @@ pub fn shared(preview: &Preview) -> Vec<Shared> {
         }
     }
     for shared in found.values_mut() {
-        // Those that nobody asked about get it all the same.
+        // Machines outside of the preview get it, too.
         let is_source_of = |name: &&HostName| fleet.hosts[*name].source.as_path() == shared.place;
         let sharing = fleet.hosts.keys().filter(is_source_of);
         shared.machines.extend(sharing.cloned());
@@ -61,7 +60,7 @@ pub fn shared(preview: &Preview) -> Vec<Shared> {
     found.into_values().filter(is_shared).collect()
 }
 
-/// Whose places are.
+/// The owners of places.
 struct Owners<'a> {
     named: HashMap<&'a str, Vec<&'a HostName>>,
     sources: HashMap<&'a Path, Vec<&'a HostName>>,
@@ -85,7 +84,7 @@ impl<'a> Owners<'a> {
         owners
     }
 
-    /// The places of which a group gets something, each with the number of files.
+    /// The places with files of a group, each with the number of files.
     fn places(&self, group: &Group<'_>) -> BTreeMap<PathBuf, usize> {
         let mut counts = BTreeMap::new();
         for place in group.files().filter_map(|file| self.place(&file.real)) {
@@ -94,7 +93,7 @@ impl<'a> Owners<'a> {
         counts
     }
 
-    /// The place in which a file lies: the outermost that is called like a machine, or else the source.
+    /// The place of a file: the outermost folder with a machine's name, or else the source.
     fn place(&self, real: &Path) -> Option<PathBuf> {
         let mut place = PathBuf::new();
         for part in real {
@@ -119,7 +118,7 @@ impl<'a> Owners<'a> {
     }
 }
 
-/// In words: one line for all places that go to the same machines.
+/// The shared places in words: one line for all places of the same machines.
 pub fn lines(shared: &[Shared]) -> Vec<String> {
     let mut groups: Vec<(&BTreeSet<HostName>, Vec<&Shared>)> = Vec::new();
     for one in shared {

@@ -1,5 +1,4 @@
-//! Files that aren't what their name says: what git has in their place until it is told to fetch or to unlock them, and
-//! submodules that aren't checked out.
+//! Stand-ins: the files that git has in place of real ones until they are fetched or unlocked, and missing submodules.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
@@ -14,21 +13,21 @@ use crate::problem::Problem;
 use crate::scan::{FleetFolder, TreeFile};
 use crate::text::list::first_few;
 
-/// How many files of a folder are named.
+/// The most files of a folder that are listed.
 const NAMED: usize = 3;
 /// The largest `.gitmodules` that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// What git has in the place of a file.
+/// A kind of stand-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum StandIn {
     /// A pointer of Git LFS.
     Pointer,
-    /// What git-crypt made of it.
+    /// A file that is locked by git-crypt.
     Locked,
 }
 
-/// What each begins with.
+/// The first bytes of each kind.
 const MARKS: [(StandIn, &[u8]); 2] = [
     (
         StandIn::Pointer,
@@ -37,14 +36,14 @@ const MARKS: [(StandIn, &[u8]); 2] = [
     (StandIn::Locked, b"\0GITCRYPT\0"),
 ];
 
-/// Stand-ins in a folder: what they are called, and which machines get them.
+/// The stand-ins in a folder, with the machines that get them.
 #[derive(Default)]
 struct Found<'a> {
     names: BTreeSet<String>,
     machines: BTreeSet<&'a HostName>,
 }
 
-/// Tells of stand-ins, secrets included. What is locked is an error: a machine would take it for a secret or for Nix.
+/// Finds stand-ins, also among secrets. A locked file is an error: a machine would use it as a secret or as Nix.
 pub(super) fn check<'a>(preview: &'a Preview, groups: &[Group<'a>], findings: &mut Findings) {
     let configurations = groups
         .iter()
@@ -85,12 +84,13 @@ pub(super) fn check<'a>(preview: &'a Preview, groups: &[Group<'a>], findings: &m
         match stand_in {
             StandIn::Pointer => {
                 let what = format!("{what} a pointer of Git LFS, not the file itself");
-                let advice = "`git lfs pull` in this checkout fetches it";
+                let advice = "run `git lfs pull` in this checkout";
                 findings.warnings.insert(Problem::new(place, what, advice));
             }
             StandIn::Locked => {
-                let what = format!("{what} locked by git-crypt, and machines would get it so");
-                let advice = "`git-crypt unlock` in this checkout unlocks it";
+                let what =
+                    format!("{what} locked by git-crypt, and machines would get the locked file");
+                let advice = "run `git-crypt unlock` in this checkout";
                 let problem = Problem::new(place, what, advice);
                 let errors = found
                     .machines
@@ -115,7 +115,7 @@ fn stand_in(folder: &FleetFolder, file: &TreeFile) -> Option<StandIn> {
     Some(found.0)
 }
 
-/// Submodules in what machines get that hold nothing.
+/// Empty submodules that machines get.
 pub(super) fn absent_submodules(folder: &FleetFolder, groups: &[Group<'_>]) -> Vec<Problem> {
     let Ok((text, _)) = folder.text(Path::new(".gitmodules"), LIMIT, false) else {
         return Vec::new();
@@ -133,10 +133,10 @@ pub(super) fn absent_submodules(folder: &FleetFolder, groups: &[Group<'_>]) -> V
     let is_wanted = |path: &PathBuf| groups.iter().any(|group| group.would_get(path));
     let absent = paths.filter(|path| is_absent(path) && is_wanted(path));
     let warnings = absent.map(|path| {
-        let advice = "`git submodule update --init` in this checkout fetches it";
+        let advice = "run `git submodule update --init` in this checkout";
         Problem::new(
             path.to_string_lossy(),
-            "is a submodule that isn't checked out, and machines would get nothing of it",
+            "is a submodule that isn't checked out, so machines get no files of it",
             advice,
         )
     });

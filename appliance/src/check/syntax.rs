@@ -1,4 +1,4 @@
-//! Files that aren't Nix.
+//! Syntax errors in Nix files.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -10,8 +10,8 @@ use super::group::{Group, LIMIT, NixFiles};
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, TreeFile};
 
-/// Tells what isn't Nix: an error for the machines that read it, as far as that can be seen, and else a warning. What
-/// nothing imports may be anything.
+/// Finds syntax errors: an error for the machines that read the file, as far as can be found, and otherwise a warning,
+/// because a file without imports may be intended.
 pub(super) fn check(
     groups: &[Group<'_>],
     nix: &NixFiles,
@@ -31,14 +31,17 @@ pub(super) fn check(
                 continue;
             }
             let place = format!("{}:{}:{}", file.real.display(), fault.line, fault.column);
-            let what = format!("isn't Nix: {}", fault.what);
+            let what = format!("syntax error: {}", fault.what);
             let machines = group.reading(nix, file.path.rest());
             if machines.is_empty() {
-                let advice = "correct it, or name it in .bentoignore if no machine needs it";
+                let advice = "correct it, or add it to .bentoignore if no machine needs it";
                 findings.warnings.insert(Problem::new(place, what, advice));
             } else {
-                let problem =
-                    Problem::new(place, what, "correct it: what imports it can't be built");
+                let problem = Problem::new(
+                    place,
+                    what,
+                    "correct it: configurations that import it can't be built",
+                );
                 findings
                     .errors
                     .extend(machines.into_iter().map(|name| problem.clone().of(name)));
@@ -47,14 +50,13 @@ pub(super) fn check(
     }
 }
 
-/// Whether the Nix of this machine says that it is Nix all the same.
+/// Whether the Nix of this machine can parse the file.
 fn is_good(folder: &FleetFolder, file: &TreeFile) -> bool {
     let text = folder.text(&file.real, LIMIT, false);
     text.is_ok_and(|(text, _)| is_nix(&text) == Some(true))
 }
 
-/// Whether the Nix of this machine takes a text for Nix: none if there is no Nix. Its language grows, and what one
-/// version doesn't know another does.
+/// Whether the Nix of this machine can parse a text; none without Nix. The language grows, so versions differ.
 fn is_nix(text: &str) -> Option<bool> {
     let mut nix = Command::new("nix-instantiate");
     nix.args([
@@ -67,7 +69,7 @@ fn is_nix(text: &str) -> Option<bool> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut nix = nix.spawn().ok()?;
-    // One that ends before it has read all has found a fault.
+    // If it exits before it has read everything, it has found an error.
     if let Some(mut input) = nix.stdin.take() {
         _ = input.write_all(text.as_bytes());
     }
@@ -80,7 +82,7 @@ mod tests {
 
     // Issue 10, line 39.
     #[test]
-    fn nix_has_the_last_word_where_it_is() {
+    fn the_local_nix_decides() {
         assert!(matches!(is_nix("{ a = 1; }"), Some(true) | None));
         assert!(matches!(is_nix("{ a = ; }"), Some(false) | None));
     }

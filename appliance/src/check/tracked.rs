@@ -1,4 +1,4 @@
-//! Files that git doesn't track: they are published, but a flake that is built in the checkout doesn't see them.
+//! Warnings about untracked files: they are published, but a flake that is built in the checkout doesn't see them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -11,17 +11,17 @@ use super::group::Group;
 use crate::problem::Problem;
 use crate::text::list::first_few;
 
-/// How many files of a folder are named.
+/// The most files of a folder that are listed.
 const NAMED: usize = 3;
 
-/// What git doesn't track of what machines get. Nothing where there is no checkout, or no git.
+/// The untracked files that machines get; none without a checkout or without git.
 pub(super) fn untracked(folder: &Path, groups: &[Group<'_>]) -> Vec<Problem> {
     let tracked = match tracked(folder) {
         Ok(Some(tracked)) => tracked,
         Ok(None) => return Vec::new(),
         Err(why) => {
-            let what = format!("git can't tell which files it tracks: {why}");
-            return vec![Problem::new("", what, "`git status` there says what to do")];
+            let what = format!("git can't list tracked files: {why}");
+            return vec![Problem::new("", what, "run `git status` there for details")];
         }
     };
     let mut folders: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
@@ -72,13 +72,12 @@ fn warning(folder: &Path, names: &BTreeSet<String>) -> Problem {
             (folder.to_owned(), format!("git doesn't track {few}"))
         }
     };
-    let what = format!(
-        "{what}: machines get it all the same, but a flake built in this checkout lacks it"
-    );
+    let what =
+        format!("{what}: machines get it, but a flake that is built in this checkout doesn't");
     Problem::new(
         place.to_string_lossy(),
         what,
-        "git add it, or name it in .gitignore",
+        "run `git add` on it, or add it to .gitignore",
     )
 }
 
@@ -97,7 +96,7 @@ pub(super) fn listed(folder: &Path, how: &[&str]) -> Result<Option<HashSet<PathB
     let mut git = Command::new("git");
     git.args(["ls-files", "-z"]).args(how);
     git.current_dir(folder).stdin(Stdio::null());
-    // A hook is told of one checkout and of the index of one commit; this one is found by where it lies.
+    // In a hook, these variables name another checkout and index; this one is found by its path.
     for (name, _) in std::env::vars_os() {
         if name.as_bytes().starts_with(b"GIT_") {
             git.env_remove(name);

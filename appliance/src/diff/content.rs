@@ -1,4 +1,4 @@
-//! What files hold, as far as it can be shown.
+//! The contents of changed files, as far as they can be shown.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::{Changes, Checksum};
 use crate::publication::Snapshot;
 
-/// The longest file that is shown, in bytes: nobody reads a longer one's differences.
+/// The largest file whose contents are shown, in bytes.
 const FILE_BYTES: u64 = 256 << 10;
-/// The most bytes of all files together, so that the document stays within what memory and wire bear.
+/// The most bytes of all contents in a document.
 const ALL_BYTES: u64 = 16 << 20;
 
-/// What a file holds. Of secrets nothing is kept.
+/// The contents of a file. Contents of secrets are never kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileContent {
@@ -22,13 +22,13 @@ pub enum FileContent {
     Text(String),
     /// Anything else.
     Binary,
-    /// Too much to be shown.
+    /// Too large to show.
     Large,
-    /// What isn't kept any more.
+    /// Not kept any more.
     Gone,
 }
 
-/// Collects what is to be shown, each content once.
+/// Collects the contents to show, without duplicates.
 #[derive(Debug, Default)]
 pub struct FileContents {
     found: BTreeMap<Digest, FileContent>,
@@ -36,14 +36,14 @@ pub struct FileContents {
 }
 
 impl FileContents {
-    /// Reads what changed files held in the one snapshot, and hold in the other.
+    /// Reads the contents of changed files from both snapshots.
     ///
     /// # Errors
-    /// When one can't be read.
+    /// When a file can't be read.
     pub fn read(&mut self, changes: &Changes, old: &Snapshot, new: &Snapshot) -> io::Result<()> {
         for file in &changes.files {
             let (before, after) = (file.before.as_ref(), file.after.as_ref());
-            // Only that it can be executed, or can't any more, is different.
+            // Only the executable bit differs.
             let sums = [before, after].map(|side| side.and_then(|side| side.content));
             if sums[0] == sums[1] {
                 continue;
@@ -58,7 +58,7 @@ impl FileContents {
     }
 
     fn add(&mut self, path: &FilePath, sum: Checksum, snapshot: &Snapshot) -> io::Result<()> {
-        // What is gone from one machine may still be kept of another.
+        // Another machine may still have a file that is gone here.
         let known = self.found.get(&sum.sha256);
         if known.is_some_and(|known| *known != FileContent::Gone) {
             return Ok(());
@@ -75,7 +75,7 @@ impl FileContents {
         Ok(())
     }
 
-    /// What was found, by digest.
+    /// The contents by digest.
     pub fn into_found(self) -> BTreeMap<Digest, FileContent> {
         self.found
     }
@@ -88,7 +88,7 @@ fn content(path: &FilePath, sum: Checksum, snapshot: &Snapshot) -> io::Result<Fi
     let mut bytes = Vec::new();
     file.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if Digest::of(&bytes) != sum.sha256 {
-        // What the disk gives isn't what was published: nothing is better than something else.
+        // The file on the disk is damaged; better no contents than wrong ones.
         return Ok(FileContent::Gone);
     }
     let text = String::from_utf8(bytes).ok();

@@ -1,15 +1,15 @@
-//! Machines with the same change, so that it is shown once.
+//! Groups of machines with the same changes, which are shown once.
 
 use super::{Changes, Diffs, HostDiff};
 
-/// What machines come to in a comparison.
+/// The machines by their result.
 #[derive(Debug, Default)]
 pub(super) struct Groups<'a> {
-    /// They run what is published.
+    /// Machines that run the published generation.
     pub(super) current: Vec<&'a HostDiff>,
-    /// Something is different: the machines that share it, and what it is.
+    /// Machines with changes, grouped by equal changes.
     pub(super) changed: Vec<(Vec<&'a HostDiff>, &'a Changes)>,
-    /// There is nothing to compare.
+    /// Machines that can't be compared.
     pub(super) others: Vec<&'a HostDiff>,
 }
 

@@ -1,8 +1,8 @@
-//! What has changed for each machine since the generation that it runs.
+//! `bento diff`: the changes for each machine since the generation that it runs.
 //!
-//! [`Changes::between`] is the pure core; [`Diffs::read`] finds what it needs in a state; [`rendering`] shows it
-//! to a person, and [`packages`] asks Nix what that came to. The document is what `bento diff --json` prints: the machine
-//! that shows it may be another one than the appliance.
+//! [`Changes::between`] is the pure core; [`Diffs::read`] reads its input from a state; [`rendering`] prints it for
+//! people, and [`packages`] asks Nix for the changed packages. `bento diff --json` prints the document, because the
+//! machine that shows it may be another one than the appliance.
 
 mod content;
 mod grouping;
@@ -21,35 +21,35 @@ use serde_json::Value;
 
 pub use content::{FileContent, FileContents};
 
-/// What has changed for each machine: the document that `bento diff --json` prints.
+/// The document of `bento diff --json`: the changes for each machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Diffs {
     /// The version of this document.
     pub format: Format,
     /// The machines, by name.
     pub hosts: Vec<HostDiff>,
-    /// What the files hold that they name, by digest: once, however many machines have the same.
+    /// The contents of the changed files, by digest.
     pub contents: BTreeMap<Digest, FileContent>,
 }
 
-/// What has changed for one machine. What isn't known is none.
+/// The changes for one machine. Unknown values are none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostDiff {
     /// The machine.
     pub name: HostName,
-    /// What it runs, as far as its reports tell.
+    /// The generation that it runs, by its reports.
     pub runs: Option<InstalledGeneration>,
-    /// What it finds when it polls.
+    /// The published generation.
     pub published: Option<PublishedGeneration>,
     /// Whether it reported anything.
     pub reported: bool,
-    /// Whether any report was one of a success.
+    /// Whether it has reported a success.
     pub succeeded: bool,
-    /// The system that it ran when it reported last.
+    /// The running system in its last report.
     pub running: Option<SystemPath>,
-    /// What `bento build` made of the published generation.
+    /// The system that `bento build` built from the published generation.
     pub expected_system: Option<SystemPath>,
-    /// What is different; none where one of the two isn't known, or nothing is left of it.
+    /// The changes; none if one of the generations is unknown or not kept any more.
     pub changes: Option<Changes>,
 }
 
@@ -58,7 +58,7 @@ pub struct HostDiff {
 pub struct PublishedGeneration {
     /// Its id.
     pub generation: GenerationId,
-    /// Since when it is published.
+    /// The time of its publication.
     pub at: Timestamp,
 }
 
@@ -67,60 +67,60 @@ pub struct PublishedGeneration {
 pub struct InstalledGeneration {
     /// Its id.
     pub generation: GenerationId,
-    /// When the report came that says so.
+    /// The time of receipt of the report.
     pub at: Timestamp,
-    /// Whether the machine ran what it had built from it then. If not, it was to take effect at the next boot, or was
-    /// replaced by hand.
+    /// Whether the machine ran the system that it built from it. If not, it needed a reboot, or was replaced by hand.
     pub ran: bool,
-    /// Whether the machine ran another system when it reported last.
+    /// Whether the last report names another running system.
     pub left: bool,
 }
 
-/// What is different between two generations.
+/// The changes between two generations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// Settings of `fleet.toml` that the machine must know, by name.
+    /// Changed settings of `fleet.toml` that the machine gets.
     pub settings: Vec<SettingChange>,
-    /// Files, sorted by path.
+    /// Changed files, sorted by path.
     pub files: Vec<FileChange>,
 }
 
-/// A setting that is different; none where it is the default.
+/// A changed setting; a default value is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettingChange {
-    /// As in `fleet.toml`.
+    /// Its name in `fleet.toml`.
     pub name: String,
-    /// What it was.
+    /// The old value.
     pub before: Option<Value>,
-    /// What it is.
+    /// The new value.
     pub after: Option<Value>,
 }
 
-/// A file that is different.
+/// A changed file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
-    /// Where it lies.
+    /// Its path.
     pub path: FilePath,
-    /// What it was; none if there was none.
+    /// The old file, if it existed.
     pub before: Option<Side>,
-    /// What it is; none if there is none any more.
+    /// The new file, if it exists.
     pub after: Option<Side>,
 }
 
-/// What a file or symlink was, or is. Of a secret neither length nor digest is told: by them a short one can be guessed.
+/// The old or new side of a file or symlink. A secret has neither size nor digest, by which a short one could be
+/// guessed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
-    /// Whether it can be executed.
+    /// Whether it is executable.
     pub executable: bool,
-    /// What it holds; none of a secret and of a symlink.
+    /// The checksum of its contents; none for a secret and for a symlink.
     #[serde(flatten)]
     pub content: Option<Checksum>,
-    /// The target of a symlink; none of a file.
+    /// The target, if it is a symlink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symlink: Option<String>,
 }
 
-/// How what a file holds is told apart from anything else.
+/// The size and digest of contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
     /// In bytes.
@@ -130,14 +130,14 @@ pub struct Checksum {
 }
 
 impl Changes {
-    /// What is different in `new` from `old`.
+    /// The changes from `old` to `new`.
     pub fn between(old: &Manifest, new: &Manifest) -> Self {
         let paths: BTreeSet<&FilePath> = [old, new]
             .iter()
             .flat_map(|manifest| manifest.files())
             .map(ManifestEntry::path)
             .collect();
-        // While secrets can still be told apart.
+        // Compares full entries, because a `Side` of a secret has no digest.
         let changed = paths
             .into_iter()
             .filter(|path| old.file(path) != new.file(path));

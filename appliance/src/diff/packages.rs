@@ -1,4 +1,4 @@
-//! Which packages become different, as Nix tells it: only where both systems are in the store of this machine.
+//! The changed packages, from Nix: only if both systems are in the local store.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -12,11 +12,10 @@ use super::{Diffs, HostDiff};
 use crate::text::sanitise::{log, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// What is known here, and not where the appliance is: the system that `bento build` made of a machine's generation.
+/// The system that `bento build` built here from a machine's generation.
 pub type Built<'a> = &'a dyn Fn(&HostName, GenerationId) -> Option<SystemPath>;
 
-/// For each machine that runs something else than is published: which packages become different, or why that can't be
-/// told.
+/// The changed packages of each machine that doesn't run the published generation, or the reason why they are unknown.
 pub fn compare(diffs: &Diffs, built: Built<'_>, terminal: Option<Terminal>) -> String {
     let groups = Groups::of(diffs);
     let changed: Vec<_> = groups
@@ -28,26 +27,26 @@ pub fn compare(diffs: &Diffs, built: Built<'_>, terminal: Option<Terminal>) -> S
         return String::new();
     }
     if !is_here("nix") && !is_here("nvd") {
-        return "Packages can't be compared: there is no Nix here.\n".to_owned();
+        return "Can't compare packages: Nix isn't installed here.\n".to_owned();
     }
     let mut text = String::new();
     for (systems, names) in group_by_systems(&changed, built) {
         text += &match systems.and_then(|systems| differences(systems, terminal)) {
-            Ok(same) if same.trim().is_empty() => format!("packages of {names}: the same\n"),
+            Ok(same) if same.trim().is_empty() => format!("packages of {names}: unchanged\n"),
             Ok(differences) => {
                 let title = paint(&format!("packages of {names}:"), Colour::Blue, terminal);
                 format!("{title}\n{}\n", differences.trim_end())
             }
-            Err(why) => format!("packages of {names} can't be compared: {why}\n"),
+            Err(why) => format!("can't compare packages of {names}: {why}\n"),
         };
     }
     text
 }
 
-/// The system that a machine runs, and the one that it would run; or why they aren't known.
+/// The running and the new system of a machine, or the reason why one is unknown.
 type Systems = Result<[SystemPath; 2], String>;
 
-/// The pairs of systems, each once, with the names of all the machines that have it: Nix takes a while for each.
+/// The distinct pairs of systems, with the names of their machines; Nix takes a while for each pair.
 fn group_by_systems(hosts: &[&HostDiff], built: Built<'_>) -> Vec<(Systems, String)> {
     let mut groups: Vec<(Systems, String)> = Vec::new();
     for host in hosts {
@@ -67,29 +66,31 @@ fn is_here(program: &str) -> bool {
 
 fn systems(host: &HostDiff, built: Built<'_>) -> Systems {
     let name = &host.name;
-    let build = format!("build it here with `bento build {name}`");
+    let build = format!("run `bento build {name}` here");
     let old = host
         .running
         .clone()
-        .ok_or("it didn't report which system it runs")?;
+        .ok_or("it didn't report its running system")?;
     let new = host
         .published
         .and_then(|published| built(name, published.generation))
         .or(host.expected_system.clone());
-    let new = new.ok_or(format!("no system is known of what is published: {build}"))?;
+    let new = new.ok_or(format!(
+        "the system of the published generation is unknown: {build}"
+    ))?;
     if !is_in_store(&new) {
-        return Err(format!("{new} isn't in the store here: {build}"));
+        return Err(format!("{new} isn't in the local store: {build}"));
     }
     if !is_in_store(&old) {
         return Err(format!(
-            "{old}, which it runs, isn't in the store here, where it comes by `nix copy`, or by having been built here"
+            "its running system {old} isn't in the local store: copy it with `nix copy --from`"
         ));
     }
     Ok([old, new])
 }
 
-/// Whether it is in the store of this machine. A machine names its system itself, and Nix takes the path of anything
-/// else for a flake, which it would evaluate.
+/// Whether a path is in the local store. The machine itself names its system, and Nix would evaluate any other path as
+/// a flake.
 fn is_in_store(system: &SystemPath) -> bool {
     let store = bento_nix::variable("NIX_STORE_DIR").unwrap_or_else(|| "/nix/store".into());
     let name = Path::new(system.as_str()).strip_prefix(store).ok();
@@ -97,7 +98,7 @@ fn is_in_store(system: &SystemPath) -> bool {
     name.and_then(Path::to_str).is_some_and(is_store_name) && is_folder()
 }
 
-/// `<32 characters>-<name>`, without what means something in a flake's address.
+/// Whether it is `<32 characters>-<name>`, without special characters of a flake reference.
 fn is_store_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._=".contains(&byte);
     name.bytes().all(allowed)
@@ -106,7 +107,7 @@ fn is_store_name(name: &str) -> bool {
             .is_some_and(|(hash, _)| hash.len() == 32)
 }
 
-/// What nvd says, or else Nix itself.
+/// The output of nvd, or without it, of Nix.
 fn differences(systems: [SystemPath; 2], terminal: Option<Terminal>) -> Result<String, String> {
     let colours = terminal.is_some_and(|terminal| terminal.colours);
     let colour = if colours { "always" } else { "never" };
@@ -121,7 +122,7 @@ fn differences(systems: [SystemPath; 2], terminal: Option<Terminal>) -> Result<S
         }
         output => ("nvd diff", output),
     };
-    let output = output.map_err(|error| format!("`{program}` can't be run: {error}"))?;
+    let output = output.map_err(|error| format!("can't run `{program}`: {error}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(format!("`{program}` failed: {}", one_line(&said, 500)));

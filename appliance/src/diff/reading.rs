@@ -1,4 +1,4 @@
-//! Finds in a state what is compared.
+//! Reads the generations to compare from a state.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::store::machines::KnownMachines;
 use crate::store::paths::State;
 
 impl Diffs {
-    /// Compares, for these machines or all, what they run with what is published.
+    /// Compares the running with the published generation, for these machines or for all.
     ///
     /// # Errors
     /// When there is no state, no machine of a given name, or a file of theirs can't be read.
@@ -23,7 +23,7 @@ impl Diffs {
         let machines = KnownMachines::read(state)?.selection(names)?;
         let host_diff = |(name, since): (&HostName, &Option<Timestamp>)| {
             host_diff(state, name, *since, &mut contents)
-                .with_context(|| format!("what is known of {name} can't be read"))
+                .with_context(|| format!("can't read the state of {name}"))
         };
         let hosts = machines.iter().map(host_diff).collect::<Result<_, _>>()?;
         Ok(Diffs {
@@ -41,7 +41,7 @@ fn host_diff(
     contents: &mut FileContents,
 ) -> anyhow::Result<HostDiff> {
     let host = state.host(name);
-    let cannot = |path: &Path| format!("{} can't be read", path.display());
+    let cannot = |path: &Path| format!("can't read {}", path.display());
     let published = Published::read(&host).with_context(|| cannot(&host.published()))?;
     let summary = Summary::read(&host).with_context(|| cannot(&host.summary()))?;
     let summary = match since {
@@ -82,12 +82,11 @@ fn changes(old: &Snapshot, new: &Snapshot, contents: &mut FileContents) -> anyho
     let changes = Changes::between(&old.manifest, &new.manifest);
     contents
         .read(&changes, old, new)
-        .context("a published file can't be read")?;
+        .context("can't read a published file")?;
     Ok(changes)
 }
 
-/// The generation that the machine ran last, as its reports tell; where it never ran what it had built, the one that it
-/// installed last.
+/// The generation that the machine ran last, by its reports; if it never ran a built system, the last installed one.
 fn installed(summary: &Summary) -> Option<InstalledGeneration> {
     let ran = summary.confirmed.as_ref();
     let record = ran.or(summary.succeeded.as_ref())?;

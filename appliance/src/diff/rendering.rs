@@ -1,4 +1,4 @@
-//! A comparison for a person.
+//! The changes as text for people.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::{Changes, Checksum, Diffs, FileChange, FileContent, HostDiff, Side};
 use crate::text::sanitise::{line_as_is, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// After how long a difference is shown as it was found so far, which may be longer than it had to be.
+/// The time limit for finding the shortest difference of two texts.
 const DIFF_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many lines around a difference are shown.
+/// The number of unchanged lines around a difference.
 const CONTEXT: usize = 3;
 
-/// The comparison as text: first what has changed, each change once for all machines that share it, then the others, a
-/// line each, and those for which nothing has changed in one line.
+/// The document as text: the changes, each once for all its machines; then a line for each machine that can't be
+/// compared; and one line for all unchanged machines.
 pub fn render(diffs: &Diffs, terminal: Option<Terminal>) -> String {
     let mut page = Page {
         diffs,
@@ -35,32 +35,32 @@ pub fn render(diffs: &Diffs, terminal: Option<Terminal>) -> String {
     }
     page.current(&groups.current);
     if diffs.hosts.is_empty() {
-        page.line("No machine is enrolled yet: `bento host add` enrols one.");
+        page.line("The fleet has no machines yet: add one with `bento host add`.");
     }
     page.text
 }
 
-/// Why there is nothing to compare for a machine.
+/// The reason why a machine can't be compared.
 fn incomparable(host: &HostDiff) -> String {
     let name = &host.name;
     match (host.runs, host.published) {
-        (_, None) => format!("{name}: nothing is published for it yet, `bento status` says why"),
+        (_, None) => format!("{name}: no published generation yet, see `bento status`"),
         (None, Some(published)) => {
             let generation = published.generation.short();
             match (host.reported, host.succeeded) {
                 (false, _) => {
-                    format!("{name}: all of {generation} is new for it: it has never reported")
+                    format!("{name}: {generation} is its first generation: it has never reported")
                 }
                 (true, false) => format!(
-                    "{name}: all of {generation} is new for it: it has never reported a success, `bento logs {name}` tells more"
+                    "{name}: {generation} is its first generation: it has never reported a success, see `bento logs {name}`"
                 ),
                 (true, true) => format!(
-                    "{name}: a bento 2022 client doesn't tell which generation it runs, so that {generation} can't be compared"
+                    "{name}: can't compare with {generation}: a bento 2022 client doesn't report its generation"
                 ),
             }
         }
         (Some(runs), Some(published)) => format!(
-            "{name}: runs {}, of which nothing is kept any more to compare {} with",
+            "{name}: runs {}, which isn't kept any more, so it can't be compared with {}",
             runs.generation.short(),
             published.generation.short()
         ),
@@ -87,9 +87,13 @@ impl Page<'_> {
     fn current(&mut self, hosts: &[&HostDiff]) {
         match hosts {
             [] => {}
-            [one] => self.line(&format!("{} runs what is published", one.name)),
+            [one] => self.line(&format!("{} runs the published generation", one.name)),
             [..] => {
-                let line = format!("{} run what is published: {}", count(hosts), names(hosts));
+                let line = format!(
+                    "{} run the published generation: {}",
+                    count(hosts),
+                    names(hosts)
+                );
                 self.line(&line);
             }
         }
@@ -139,7 +143,7 @@ impl Page<'_> {
             links(before, after)
         );
         if file.path.area() == Area::Secrets {
-            self.line(&format!("{title}: a secret, which isn't shown"));
+            self.line(&format!("{title}: a secret, not shown"));
             return;
         }
         let [old, new] = [before, after].map(|side| side.and_then(|side| side.content));
@@ -150,7 +154,7 @@ impl Page<'_> {
         match [old, new].map(|sum| self.text_of(sum)) {
             [Ok(old), Ok(new)] => {
                 self.line(&title);
-                // A symlink holds nothing that could be compared.
+                // A symlink has no contents to compare.
                 let names = [before, after].map(|side| match side {
                     Some(side) if side.symlink.is_none() => path.as_str(),
                     _ => "/dev/null",
@@ -164,7 +168,7 @@ impl Page<'_> {
         }
     }
 
-    /// What a file holds, or why that isn't shown.
+    /// The text of a file, or the reason why it isn't shown.
     fn text_of(&self, sum: Option<Checksum>) -> Result<String, &'static str> {
         let Some(sum) = sum else {
             return Ok(String::new());
@@ -172,8 +176,8 @@ impl Page<'_> {
         match self.diffs.contents.get(&sum.sha256) {
             Some(FileContent::Text(text)) => Ok(text.clone()),
             Some(FileContent::Binary) => Err("not a text"),
-            Some(FileContent::Large) => Err("too large to be shown"),
-            Some(FileContent::Gone) | None => Err("what it held isn't kept any more"),
+            Some(FileContent::Large) => Err("too large to show"),
+            Some(FileContent::Gone) | None => Err("the old contents aren't kept any more"),
         }
     }
 
@@ -202,7 +206,7 @@ impl Page<'_> {
     }
 }
 
-/// What makes doubtful that a machine runs what it is compared with.
+/// A caveat if a machine may not run the compared generation.
 fn caveat(host: &HostDiff) -> Option<String> {
     let (name, runs) = (&host.name, host.runs?);
     if !runs.ran {
@@ -213,7 +217,7 @@ fn caveat(host: &HostDiff) -> Option<String> {
     }
     runs.left.then(|| {
         format!(
-            "{name} ran {}, but a system of its own when it reported last: `bento status` and `bento logs {name}` tell more",
+            "{name} ran {}, but another system in its last report: see `bento status` and `bento logs {name}`",
             runs.generation.short()
         )
     })
@@ -245,7 +249,7 @@ fn mode(before: Option<&Side>, after: Option<&Side>) -> &'static str {
     }
 }
 
-/// Which symlink it was, or is.
+/// The old and new targets of a symlink.
 fn links(before: Option<&Side>, after: Option<&Side>) -> String {
     let target = |side: Option<&Side>| {
         let target = side?.symlink.as_deref()?;

@@ -19,7 +19,7 @@ fn manifest(policy: &str, files: Vec<impl Into<ManifestEntry>>) -> Manifest {
     Manifest::new("kikimora".parse().unwrap(), policy, files, second(0)).unwrap()
 }
 
-/// A machine that runs the one and finds the other.
+/// A machine that runs generation a, with generation b published.
 fn host_diff(name: &str, changes: Changes) -> HostDiff {
     HostDiff {
         name: name.parse().unwrap(),
@@ -50,7 +50,7 @@ fn shown(hosts: Vec<HostDiff>, contents: &[(&str, FileContent)]) -> String {
             .map(|(of, content)| (Digest::of(of), content))
             .collect(),
     };
-    // As it comes from an appliance elsewhere.
+    // As from a remote appliance.
     let json = serde_json::to_string(&diffs).unwrap();
     render(&serde_json::from_str(&json).unwrap(), None)
 }
@@ -63,7 +63,7 @@ fn texts<'a>(texts: &[&'a str]) -> Vec<(&'a str, FileContent)> {
 }
 
 #[test]
-fn what_is_added_removed_and_changed_is_shown_as_a_readable_difference() {
+fn added_removed_and_changed_files_are_shown_as_a_unified_diff() {
     let (before, after) = ("1\n2\n3\n4\n5\n6\n7\n", "1\n2\n3\n4\nfive\n6\n7");
     let old = manifest(
         r#"{"reboot":"immediate"}"#,
@@ -115,7 +115,7 @@ removed config/old.nix
 @@ -1 +0,0 @@
 -gone
 changed config/run (executable now)
-changed secrets/wifi: a secret, which isn't shown
+changed secrets/wifi: a secret, not shown
 
 ";
     assert_eq!(
@@ -126,7 +126,7 @@ changed secrets/wifi: a secret, which isn't shown
 
 // Issue 10, line 3.
 #[test]
-fn a_symlink_is_shown_by_where_it_leads() {
+fn a_symlink_is_shown_by_its_target() {
     let link = |path: &str, target: &str| {
         let link = Symlink::new(path.parse().unwrap(), target.to_owned());
         ManifestEntry::from(link.unwrap())
@@ -177,7 +177,7 @@ changed config/now-link (now a symlink to x)
 }
 
 #[test]
-fn what_cannot_be_shown_is_a_line_with_its_sizes() {
+fn other_files_are_a_line_with_their_sizes() {
     let old = manifest(
         "{}",
         vec![
@@ -207,15 +207,15 @@ fn what_cannot_be_shown_is_a_line_with_its_sizes() {
         lines,
         [
             "changed config/a: not a text, 6 → 4 bytes",
-            "changed config/b: what it held isn't kept any more, 4 → 0 bytes",
-            "added config/c (executable): too large to be shown, 5 bytes",
+            "changed config/b: the old contents aren't kept any more, 4 → 0 bytes",
+            "added config/c (executable): too large to show, 5 bytes",
             ""
         ]
     );
 }
 
 #[test]
-fn no_file_steers_the_terminal() {
+fn control_characters_of_files_are_escaped() {
     let hostile = "\u{1b}[2J\tred\u{202e}\r\n\u{9b}31m\n";
     let old = manifest(
         r#"{"new":"\u001b[2J"}"#,
@@ -235,7 +235,7 @@ fn no_file_steers_the_terminal() {
 }
 
 #[test]
-fn a_change_that_machines_share_is_shown_once_and_the_rest_in_a_line() {
+fn equal_changes_are_shown_once_and_other_machines_in_a_line() {
     let changes = |text: &str| {
         let new = manifest("{}", vec![file("config/a", text, false)]);
         Changes::between(&manifest("{}", Vec::<File>::new()), &new)
@@ -295,25 +295,25 @@ added config/a
 +x
 
 ovinnik: aaaaaaaa → bbbbbbbb
-ovinnik ran aaaaaaaa, but a system of its own when it reported last: `bento status` and `bento logs ovinnik` tell more
+ovinnik ran aaaaaaaa, but another system in its last report: see `bento status` and `bento logs ovinnik`
 added config/a
 --- /dev/null
 +++ config/a
 @@ -0,0 +1 @@
 +y
 
-bannik: runs aaaaaaaa, of which nothing is kept any more to compare bbbbbbbb with
-shishiga: all of bbbbbbbb is new for it: it has never reported a success, `bento logs shishiga` tells more
-polevik: a bento 2022 client doesn't tell which generation it runs, so that bbbbbbbb can't be compared
-rusalka: nothing is published for it yet, `bento status` says why
-vodyanoy: all of bbbbbbbb is new for it: it has never reported
-leshy runs what is published
+bannik: runs aaaaaaaa, which isn't kept any more, so it can't be compared with bbbbbbbb
+shishiga: bbbbbbbb is its first generation: it has never reported a success, see `bento logs shishiga`
+polevik: can't compare with bbbbbbbb: a bento 2022 client doesn't report its generation
+rusalka: no published generation yet, see `bento status`
+vodyanoy: bbbbbbbb is its first generation: it has never reported
+leshy runs the published generation
 ";
     assert_eq!(text, expected);
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colours_depend_on_the_terminal() {
     let new = manifest("{}", vec![file("config/a", "x\n", false)]);
     let changes = Changes::between(&manifest("{}", Vec::<File>::new()), &new);
     let diffs = Diffs {

@@ -1,5 +1,5 @@
-//! Machines that a server of bento 2022 serves, and this fleet doesn't know: the users of its `fleet.nix`, as long as
-//! that lies in the fleet folder. Whoever removed that server without them would never hear of them again.
+//! Machines of a bento 2022 server that aren't in this fleet yet: the users in its `fleet.nix`, if that is in the fleet
+//! folder. They would be lost if that server were removed.
 
 use std::path::Path;
 
@@ -11,28 +11,28 @@ use crate::preview::Preview;
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, Stamp};
 
-/// Where `bento init` of 2022 puts it, and where its manual says that it lies.
+/// The paths of the file, from `bento init` of 2022 and from its manual.
 const PLACES: [&str; 2] = ["fleet.nix", "utils/fleet.nix"];
-/// The largest such file that is read, in bytes: some thousands of users.
+/// The largest file that is read, in bytes: some thousands of users.
 const LIMIT: u64 = 1 << 20;
-/// What its users are called, whatever else a file of that name is for.
+/// The group of its users, which distinguishes it from other files of that name.
 const GROUP: &str = "sftp_users";
-/// Where that server has its machines' folders.
+/// The folder of that server's machines.
 const HOSTS: &str = "hosts";
 
 /// A user of a `fleet.nix`.
 #[derive(Debug, PartialEq, Eq)]
 struct User<'a> {
-    /// Counted from 1.
+    /// The line, counted from 1.
     line: usize,
     name: &'a str,
     key: Option<&'a str>,
 }
 
-/// Who isn't a machine of this fleet yet, and how to enrol it.
+/// Warnings for users that aren't machines of this fleet yet, with advice.
 pub(crate) fn unknown(preview: &Preview) -> Vec<Problem> {
     let mut warnings = Vec::new();
-    // What a fleet.toml names that can't be read isn't known.
+    // Without a valid fleet.toml, the machines are unknown.
     if preview.fleet.is_none() {
         return warnings;
     }
@@ -60,7 +60,7 @@ pub(crate) fn unknown(preview: &Preview) -> Vec<Problem> {
     warnings
 }
 
-/// Whether it is enrolled under another name, which one of 2022 may need. A key that several users have is no sign of that.
+/// Whether a user is enrolled under another name, found by its key, unless several users share the key.
 fn is_renamed(user: &User<'_>, users: &[User<'_>], preview: &Preview) -> bool {
     let key_of = |user: &User<'_>| user.key?.parse::<PublicKey>().ok();
     let Some(key) = key_of(user) else {
@@ -72,19 +72,19 @@ fn is_renamed(user: &User<'_>, users: &[User<'_>], preview: &Preview) -> bool {
         && !others.filter_map(key_of).any(|other| other == key)
 }
 
-/// How to enrol a user. Only what is known for a key is taken over into a command.
+/// The advice for a user. Only a valid key becomes part of a command.
 fn account(name: &HostName, key: Option<&str>, folder: &FleetFolder) -> String {
     let key = key.and_then(|key| key.parse::<PublicKey>().ok());
     let line = key.map(|key| key.authorized_line());
     let Some(line) = line.filter(|line| line.starts_with("ssh-ed25519 ")) else {
-        return format!("it needs an ed25519 key, with which `bento host add {name}` enrols it");
+        return format!("create an ed25519 key for it, and run `bento host add {name}` with it");
     };
     let source = source(name, folder).map_or(String::new(), |source| format!(" --source {source}"));
-    format!("`bento host add {name} --key \"{line}\"{source}` enrols it")
+    format!("run `bento host add {name} --key \"{line}\"{source}`")
 }
 
-/// Where its configuration lies, if that isn't the folder of its name: the one flake that has a word of that name. None
-/// if the name of that folder would mean something else to a shell, where the command is pasted.
+/// The folder of its configuration, if that isn't the folder of its name: the only one with a flake that contains the
+/// name. None if the path would need quotes in a shell.
 fn source(name: &HostName, folder: &FleetFolder) -> Option<String> {
     let own = folder.find(&Path::new(HOSTS).join(name.as_str()));
     if own.is_ok_and(|own| Stamp::of(&own.stat).kind() == FileType::Directory) {
@@ -102,7 +102,7 @@ fn source(name: &HostName, folder: &FleetFolder) -> Option<String> {
     found.next().is_none().then_some(only)
 }
 
-/// Whether a shell takes it as it stands.
+/// Whether a path needs no quotes in a shell.
 fn is_plain(path: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     path.chars().all(is_plain)
@@ -113,7 +113,7 @@ fn has_word(text: &str, word: &str) -> bool {
     text.split(|c| !is_of_a_word(c)).any(|found| found == word)
 }
 
-/// The users that stand there as text, each with the first key after its name. What Nix would compute isn't seen.
+/// The users in the text, each with the first key after its name. Computed values aren't found.
 fn users(text: &str) -> Vec<User<'_>> {
     let mut users: Vec<User<'_>> = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -132,7 +132,7 @@ fn users(text: &str) -> Vec<User<'_>> {
     users
 }
 
-/// What stands behind `NAME = "`, up to the next quotation mark. `${` begins what only Nix knows.
+/// The value after `NAME = "`, up to the next quotation mark. A value with `${` is unknown.
 fn assigned<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     line.match_indices(name).find_map(|(at, _)| {
@@ -153,7 +153,7 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
 
     #[test]
-    fn users_are_found_however_they_are_laid_out() {
+    fn users_are_found_in_any_layout() {
         let text = format!(
             "users.users.\"${{host.username}}\" = {{ keys = [host.key]; }};\n\
              users = [\n  {{\n    username = \"router\";\n    key = \"{KEY} root@router\";\n  }}\n\

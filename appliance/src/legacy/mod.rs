@@ -1,4 +1,4 @@
-//! Bento of 2022: its server's folder, its `fleet.nix`, and what its clients report.
+//! Bento 2022: the folder of its server, its `fleet.nix`, and the logs of its clients.
 
 pub(crate) mod fleet_nix;
 mod report;

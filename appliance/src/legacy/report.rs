@@ -1,4 +1,4 @@
-//! What a bento 2022 client leaves: a compressed build log, whose name says how the run ended.
+//! The report of a bento 2022 client: a compressed build log with the outcome in its name.
 
 use std::fmt;
 
@@ -6,38 +6,38 @@ use bento_protocol::SystemPath;
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 
-/// A bento 2022 log, as far as its name tells: `YYYYMMDD-HHMM_<system>_<outcome>.log.gz`.
+/// A bento 2022 log, parsed from its name: `YYYYMMDD-HHMM_<system>_<outcome>.log.gz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegacyLog {
-    /// By the machine's clock, in a time zone that it doesn't tell.
+    /// The date, by the machine's clock, in an unknown time zone.
     pub date: DateTime,
-    /// The system that was the machine's profile at the end; none where the machine didn't find it.
+    /// The system of the machine's profile at the end; none if the machine didn't find it.
     pub system: Option<SystemPath>,
-    /// How the run ended.
+    /// The outcome of the run.
     pub outcome: LegacyOutcome,
 }
 
-/// How a bento 2022 run ended.
+/// The outcome of a bento 2022 run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LegacyOutcome {
-    /// The new system was switched to, or was the same.
+    /// Switched to the new system, or it was the same.
     Success,
     /// The build or the switch failed.
     Failure,
-    /// The machine couldn't reach the server any more, and went back.
+    /// Rolled back, because the machine couldn't reach the server any more.
     Rollback,
-    /// It moved its inputs by itself, and switched.
+    /// Switched after the machine updated its inputs by itself.
     Autoupdate,
 }
 
 impl LegacyOutcome {
-    /// Whether the machine came to run what it built.
+    /// Whether the machine runs the built system.
     pub fn is_success(self) -> bool {
         matches!(self, LegacyOutcome::Success | LegacyOutcome::Autoupdate)
     }
 
-    /// Its name in the file's name.
+    /// Its part of the file name.
     pub fn as_str(self) -> &'static str {
         match self {
             LegacyOutcome::Success => "success",
@@ -66,7 +66,7 @@ impl std::str::FromStr for LegacyLog {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         let parse = || {
             let (date, rest) = name.strip_suffix(".log.gz")?.split_once('_')?;
-            // A system's name may hold underscores, an outcome doesn't.
+            // The name of a system may contain underscores, an outcome doesn't.
             let (system, outcome) = rest.rsplit_once('_')?;
             Some(LegacyLog {
                 date: parse_date(date)?,
@@ -82,7 +82,7 @@ impl std::str::FromStr for LegacyLog {
     }
 }
 
-/// `%Y%m%d-%H%M` with every digit there: `strptime` alone takes fewer, and signs.
+/// Parses `%Y%m%d-%H%M` with all digits: `strptime` alone accepts fewer, and signs.
 fn parse_date(text: &str) -> Option<DateTime> {
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     let (day, minute) = text.split_once('-')?;
@@ -90,7 +90,7 @@ fn parse_date(text: &str) -> Option<DateTime> {
     complete.then(|| DateTime::strptime("%Y%m%d-%H%M", text).ok())?
 }
 
-/// The name of a path in the store, by the characters that Nix allows there.
+/// Parses the name of a store path, with the characters that Nix allows.
 fn parse_system(name: &str) -> Option<SystemPath> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte);
     name.bytes()
@@ -121,7 +121,7 @@ mod tests {
         "0c5mc9c6lbpjbs6xk8wqm1mxwrfbwyzz-nixos-system-my_host-22.11.20220904.d86a461";
 
     #[test]
-    fn the_names_of_2022_are_understood() {
+    fn names_of_2022_are_parsed() {
         for outcome in ["success", "failure", "rollback", "autoupdate"] {
             let name = format!("20220912-2359_{SYSTEM}_{outcome}.log.gz");
             let log: LegacyLog = name.parse().unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn other_names_are_not() {
+    fn other_names_are_refused() {
         for bad in [
             "",
             "20220912-2359_x_success.log",

@@ -1,4 +1,4 @@
-//! The folder of a bento 2022 server, which is nearly a fleet.
+//! The folder of a bento 2022 server.
 
 use std::fs;
 use std::path::Path;
@@ -7,15 +7,15 @@ use anyhow::bail;
 
 use crate::fleet::FILE_NAME;
 
-/// What its settings say of the server; a script of that name may be for anything.
+/// A variable of its settings, which distinguishes them from other scripts of that name.
 const VARIABLE: &str = "REMOTE_IP=";
 
-/// Refuses the folder of a bento 2022 server, which needs little to become a fleet.
+/// Refuses the folder of a bento 2022 server.
 ///
 /// # Errors
-/// When it is one: with what it needs.
+/// When it is one; the error has the lines that make it a fleet.
 pub(crate) fn refuse_legacy_folder(folder: &Path) -> anyhow::Result<()> {
-    // How its script knows its folder. Above the one in which somebody stands, it may be a pipe that anybody made.
+    // The file that its script needs. In a folder above, it may be another user's pipe.
     let settings = folder.join("config.sh");
     if !settings.is_file() || !folder.join("hosts").is_dir() {
         return Ok(());
@@ -30,15 +30,15 @@ pub(crate) fn refuse_legacy_folder(folder: &Path) -> anyhow::Result<()> {
     let address = address
         .as_deref()
         .map(|address| address.trim_matches(['"', '\'']));
-    // Anything else would be for a shell to work out.
+    // Other values need a shell.
     let is_plain = |address: &&str| {
         let is_of_an_address = |c: char| c.is_ascii_alphanumeric() || ".:-".contains(c);
         !address.is_empty() && address.chars().all(is_of_an_address)
     };
     let address = address.filter(is_plain).unwrap_or("bento.example.org");
     bail!(
-        "{} is the folder of a bento 2022 server. It becomes a fleet with a {FILE_NAME} of these two lines, after \
-         which `bento check` names the machines to enrol:\n\n[server]\naddress = \"{address}\"",
+        "{} is the folder of a bento 2022 server. To make it a fleet, create a {FILE_NAME} with these two lines, and run \
+         `bento check` for a list of machines to enrol:\n\n[server]\naddress = \"{address}\"",
         folder.display()
     );
 }
@@ -51,7 +51,7 @@ mod tests {
     use crate::cli::fleet_folder::FleetFolderOption;
 
     #[test]
-    fn the_folder_of_a_server_of_2022_is_told_what_makes_it_a_fleet() {
+    fn the_folder_of_a_2022_server_is_refused_with_advice() {
         let folder = tempfile::tempdir().unwrap();
         let option = FleetFolderOption {
             fleet: Some(folder.path().to_owned()),
@@ -74,14 +74,14 @@ mod tests {
                 error()
             );
             fs::create_dir(folder.path().join("hosts")).unwrap();
-            let told = format!("\n\n[server]\naddress = \"{address}\"");
-            assert!(error().ends_with(&told), "{settings}: {}", error());
+            let lines = format!("\n\n[server]\naddress = \"{address}\"");
+            assert!(error().ends_with(&lines), "{settings}: {}", error());
         }
         let settings = folder.path().join("config.sh");
         fs::write(&settings, "export EDITOR=vi\n").unwrap();
         assert!(error().ends_with("`bento init`"), "{}", error());
         fs::remove_file(&settings).unwrap();
-        // It would hold up whoever opens it.
+        // Opening it would block.
         let (here, pipe, mode) = (rustix::fs::CWD, FileType::Fifo, Mode::RUSR);
         rustix::fs::mknodat(here, &settings, pipe, mode, 0).unwrap();
         assert!(error().ends_with("`bento init`"), "{}", error());

@@ -1,4 +1,4 @@
-//! The reports of a machine as they come.
+//! Follows the reports of a machine.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -13,11 +13,10 @@ use super::{MachineReports, ReportEntry};
 use crate::store::paths::State;
 use crate::store::stamp::Stamp;
 
-/// The interval between two looks for new reports.
+/// The interval between two checks for new reports.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Gives each report to `show`, oldest first: the last `count` that there are, and then each that comes, until `ends` sends
-/// something.
+/// Passes reports to `show`, oldest first: the last `count`, and then each new one, until `ends` sends something.
 ///
 /// # Errors
 /// When `show` fails, or the machine was removed.
@@ -28,20 +27,20 @@ pub fn follow(
     ends: impl FnOnce(Sender<()>),
     mut show: impl FnMut(&ReportEntry) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    // Kept as well, so that the waiting doesn't end where `ends` drops its own.
+    // Kept, so that the channel stays open if `ends` drops its sender.
     let (sender, end) = mpsc::channel();
     ends(sender.clone());
     let host = state.host(name);
     let mut known = None;
     let mut shown: Option<(Option<jiff::Timestamp>, u64)> = None;
     loop {
-        // Before the reports are read: a change in between is read twice rather than never. The summary changes with
-        // each report, the folder where the machine is removed.
+        // Before the reports are read, so that a change in between is read twice, not missed. The summary changes with
+        // each report, the folder when the machine is removed.
         let stamps = [host.summary(), host.root().to_owned()].map(|path| Stamp::of(&path));
         if known != Some(stamps) {
             known = Some(stamps);
             let reports = MachineReports::open(state, name)?;
-            // A name that was removed and came again is another machine, with report numbers of its own.
+            // A machine that was removed and added again has new report numbers.
             let after = shown.filter(|(since, _)| *since == reports.since());
             let number = after.map(|(_, number)| number);
             let mut newest: Vec<ReportEntry> = match number {
@@ -62,18 +61,18 @@ pub fn follow(
     }
 }
 
-/// Sends when our output is closed, as by a `head` that has read enough.
+/// Sends when our output is closed, for instance by `head`.
 pub fn when_output_ends(end: Sender<()>) {
     thread::spawn(move || {
         let output = io::stdout();
         let mut output = [PollFd::from_borrowed_fd(output.as_fd(), PollFlags::empty())];
-        // Without any flag, poll reports only that the other end is closed.
+        // Without any flag, poll reports only a closed pipe.
         while poll(&mut output, None).is_ok_and(|ready| ready == 0) {}
         let _ = end.send(());
     });
 }
 
-/// Sends when our input ends: with it ends the command that asked from another machine.
+/// Sends at the end of our input, which means that the remote caller is gone.
 pub fn when_input_ends(end: Sender<()>) {
     thread::spawn(move || {
         let mut input = io::stdin().lock();

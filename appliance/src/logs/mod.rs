@@ -1,6 +1,6 @@
-//! The reports of one machine, as `bento logs` shows them.
+//! `bento logs`: the reports of one machine.
 //!
-//! [`History`] reads them, [`rendering`] shows them to a person, and [`follow`] waits for new ones.
+//! [`MachineReports`] reads them, [`rendering`] prints them for people, and [`follow`](mod@follow) waits for new ones.
 
 pub mod follow;
 pub mod rendering;
@@ -20,62 +20,62 @@ use crate::report::{Content, Limits, Record, Store};
 use crate::store::machines::{self, KnownMachines};
 use crate::store::paths::State;
 
-/// The reports that are kept of one machine.
+/// The stored reports of one machine.
 #[derive(Debug)]
 pub struct MachineReports {
     name: HostName,
     store: Store,
-    /// Reports of before are another machine's. None is to be shown of a machine that has no account.
+    /// The time of the enrolment: earlier reports are those of another machine. None without an account.
     since: Option<Timestamp>,
 }
 
-/// One report, with everything but its log. What it doesn't tell is none.
+/// One report without its log. Missing values are none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReportEntry {
-    /// The place in the order of receipt.
+    /// Its number in the order of receipt.
     pub number: u64,
-    /// When it was taken in, by the appliance's clock.
+    /// The time of receipt, by the appliance's clock.
     pub received: Timestamp,
-    /// Of which run.
+    /// The id of the run.
     pub run: Option<RunId>,
-    /// How the run ended, in the words of the report, or of a bento 2022 log's name.
+    /// The outcome of the run, as in the report, or in the name of a bento 2022 log.
     pub outcome: &'static str,
-    /// Whether that is a success.
+    /// Whether the outcome is a success.
     pub success: bool,
-    /// Whether the machine moved its inputs by itself.
+    /// Whether the machine updated its inputs by itself.
     pub auto: bool,
-    /// The generation that was polled in the run.
+    /// The polled generation of the run.
     pub generation: Option<GenerationId>,
-    /// By the machine's clock.
+    /// The start, by the machine's clock.
     pub started: Option<Timestamp>,
-    /// By the machine's clock.
+    /// The end, by the machine's clock.
     pub finished: Option<Timestamp>,
-    /// By the machine's clock, in a time zone that a bento 2022 log doesn't tell.
+    /// The date of a bento 2022 log, by the machine's clock, in an unknown time zone.
     pub legacy_date: Option<DateTime>,
-    /// How long all phases took together.
+    /// The duration of all phases.
     pub seconds: f64,
-    /// How long each phase took.
+    /// The duration of each phase.
     pub phases: Vec<Phase>,
-    /// Which systems the machine had.
+    /// The systems of the machine.
     pub system: Systems,
-    /// Whether a change takes effect only at the next boot.
+    /// Whether the update needs a reboot to take effect.
     pub reboot_required: bool,
-    /// The time until which its owner asked it to wait.
+    /// The end of a hold by its owner.
     pub held: Option<Timestamp>,
-    /// What failed, as the machine wrote it.
+    /// The error, as the machine wrote it.
     pub error: Option<String>,
     /// The version of the client.
     pub client: Option<String>,
     /// The version of Nix.
     pub nix: Option<String>,
-    /// A digest by which machines with the same key are told apart.
+    /// A digest that distinguishes machines with the same key.
     pub machine: Option<Digest>,
-    /// Which specialisation ran at the end, by name; none where the system itself did.
+    /// The name of the running specialisation, if any.
     pub specialisation: Option<String>,
 }
 
 impl MachineReports {
-    /// Opens what is kept of a machine.
+    /// Opens the stored reports of a machine.
     ///
     /// # Errors
     /// When there is no such machine in the fleet, or its reports can't be listed.
@@ -84,10 +84,7 @@ impl MachineReports {
         let host = state.host(name);
         let store = Store::read(&host, Limits::default()).with_context(|| {
             let folder = host.reports();
-            format!(
-                "the reports of {name} in {} can't be listed",
-                folder.display()
-            )
+            format!("can't list the reports of {name} in {}", folder.display())
         })?;
         Ok(MachineReports {
             name: name.clone(),
@@ -96,8 +93,8 @@ impl MachineReports {
         })
     }
 
-    /// Opens what is kept of a machine by the name that it used last: one that was renamed still reports by its former
-    /// name for a while.
+    /// Opens the reports under the name that a machine used last: a renamed machine reports under its former name for a
+    /// while.
     ///
     /// # Errors
     /// As [`History::open`].
@@ -111,7 +108,7 @@ impl MachineReports {
         let last = |reports: &MachineReports| Some(reports.entries().next()?.received);
         Ok(match last(&own) > last(&former) {
             true => own,
-            // It has what was copied at the renaming, too.
+            // It includes the reports that were copied at the renaming.
             false => MachineReports {
                 name: name.clone(),
                 ..former
@@ -119,19 +116,19 @@ impl MachineReports {
         })
     }
 
-    /// Since when the machine is enrolled.
+    /// The time of the machine's enrolment.
     pub fn since(&self) -> Option<Timestamp> {
         self.since
     }
 
-    /// The reports, newest first; each is read when its turn comes.
+    /// The reports, newest first, each read on demand.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = ReportEntry> {
         let is_its_own = |record: &Record| self.since.is_some_and(|since| record.received >= since);
         let records = self.store.records().rev().filter(is_its_own);
         records.map(ReportEntry::from)
     }
 
-    /// The one report that is meant.
+    /// The report of a selector.
     ///
     /// # Errors
     /// When there is none, or more than one.
@@ -141,32 +138,32 @@ impl MachineReports {
         let first = found.next();
         let Some(first) = first else {
             self.require_any()?;
-            bail!("{name} has no report {selector}: `bento logs {name}` shows those that are kept");
+            bail!(
+                "{name} has no report {selector}: run `bento logs {name}` for all stored reports"
+            );
         };
         if !matches!(selector, ReportSelector::Latest) && found.next().is_some() {
-            bail!(
-                "{name} has several reports {selector}: give more of the run's id, or its number"
-            );
+            bail!("{name} has several reports {selector}: use more of the run's id, or the number");
         }
         Ok(first)
     }
 
-    /// That there is a report at all.
+    /// Requires at least one report.
     ///
     /// # Errors
-    /// When there isn't.
+    /// When there is none.
     pub fn require_any(&self) -> anyhow::Result<()> {
         let name = &self.name;
         if self.entries().next().is_none() {
             bail!(
-                "{name} has reported nothing yet: `bento status {name}` shows when it was last in contact, and \
-                 `bento-client check` on the machine what it is missing"
+                "{name} has no reports yet: `bento status {name}` shows its last contact, and `bento-client check` on the \
+                 machine shows the problem"
             );
         }
         Ok(())
     }
 
-    /// What the build and the activation of a run printed, as far as the machine sent it, as it wrote it.
+    /// The log of a run's build and activation, as the machine sent it.
     ///
     /// # Errors
     /// When it can't be read.
@@ -174,7 +171,7 @@ impl MachineReports {
         let log: io::Result<_> = self.store.log(entry.number);
         let log = log.with_context(|| {
             let number = entry.number;
-            format!("the log of report {number} of {} can't be read", self.name)
+            format!("can't read the log of report {number} of {}", self.name)
         })?;
         Ok(String::from_utf8_lossy(&log.unwrap_or_default()).into_owned())
     }

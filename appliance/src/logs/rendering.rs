@@ -1,4 +1,4 @@
-//! Reports for a person. Their texts are a machine's, and steer no terminal.
+//! Reports as text for people. Control characters in a machine's texts are escaped.
 
 use std::fmt::Write;
 
@@ -9,20 +9,20 @@ use super::ReportEntry;
 use crate::text::sanitise::{both_ends, log, one_line};
 use crate::text::terminal::{Colour, Terminal, paint};
 
-/// Fits every outcome of a run that wasn't the machine's own.
+/// The width of outcomes, without the mark of a self-update.
 const OUTCOME_WIDTH: usize = 17;
-/// Fits the numbers of all reports that are kept of a new machine.
+/// The width of report numbers.
 const NUMBER_WIDTH: usize = 4;
-/// The longest name of a phase that is shown, in characters. Ours are shorter.
+/// The longest shown name of a phase, in characters; those of our client are shorter.
 const PHASE_NAME: usize = 30;
-/// The most phases that are shown in a line; a run of our client has fewer.
+/// The most phases in a line; a run of our client has fewer.
 const PHASES: usize = 12;
-/// The longest name of a specialisation that is shown, in characters.
+/// The longest shown name of a specialisation, in characters.
 const NAME: usize = 50;
-/// The longest error that is shown in a line, in characters.
+/// The longest shown error in a line, in characters.
 const ERROR: usize = 300;
 
-/// A report in a line, and a line each for the systems, if they changed, and for the error.
+/// A report in one line, with more lines for changed systems and for an error.
 pub fn brief(entry: &ReportEntry, terminal: Option<Terminal>) -> String {
     let mut outcome = word(entry);
     if entry.auto {
@@ -70,7 +70,7 @@ pub fn brief(entry: &ReportEntry, terminal: Option<Terminal>) -> String {
     text
 }
 
-/// A report as a whole, with the log.
+/// A report in full, with its log.
 pub fn whole(entry: &ReportEntry, build_log: &str, terminal: Option<Terminal>) -> String {
     let colours = terminal.is_some_and(|terminal| terminal.colours);
     let mut text = String::new();
@@ -118,7 +118,7 @@ pub fn whole(entry: &ReportEntry, build_log: &str, terminal: Option<Terminal>) -
         field("needs a reboot", Some(answer.to_owned()));
     }
     field("held until", entry.held.map(time));
-    // Enough to tell two of them apart.
+    // Enough to distinguish two machines.
     let machine = entry.machine.map(|machine| machine.to_string());
     field("machine", machine.map(|machine| machine[..12].to_owned()));
     field("client", version(&entry.client));
@@ -131,7 +131,7 @@ pub fn whole(entry: &ReportEntry, build_log: &str, terminal: Option<Terminal>) -
     }
     let build_log = log(build_log, colours);
     if build_log.is_empty() {
-        text += "\nIts log is empty.\n";
+        text += "\nThe log is empty.\n";
     } else {
         let end = if build_log.ends_with('\n') { "" } else { "\n" };
         text += &format!("\n{build_log}{end}");
@@ -139,7 +139,7 @@ pub fn whole(entry: &ReportEntry, build_log: &str, terminal: Option<Terminal>) -
     text
 }
 
-/// How the run ended, spelled as the states of status are.
+/// The outcome, spelled like the states of status.
 fn word(entry: &ReportEntry) -> String {
     entry.outcome.replace('_', "-")
 }
@@ -168,12 +168,12 @@ fn phases(phases: &[Phase]) -> String {
     shown.join(", ")
 }
 
-/// A duration in the units that say enough.
+/// A duration in suitable units.
 fn seconds(seconds: f64) -> String {
     if seconds.abs() < 60.0 {
         return format!("{seconds:.1} s");
     }
-    // From and to whole numbers, a cast goes to the nearest that there is, however large a machine's number.
+    // The cast saturates, however large a machine's number.
     let whole = seconds as i64;
     match whole {
         ..0 | 360_000.. => "an impossible time".to_owned(),

@@ -1,10 +1,10 @@
-//! Which report is meant.
+//! The selection of a report.
 
 use std::fmt;
 
 use super::ReportEntry;
 
-/// One report of a machine, as an administrator names it.
+/// A selector for one report of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportSelector {
     /// The newest.
@@ -15,16 +15,16 @@ pub enum ReportSelector {
     Run(String),
 }
 
-/// A text that names no report.
+/// A text that isn't a selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it must be a report's number, the beginning of a run's id, or `latest`")]
 pub struct SelectorError;
 
-/// How many characters a run's id has.
+/// The length of a run's id.
 const ID_LENGTH: usize = 36;
 
 impl ReportSelector {
-    /// Whether a report may be the one that is meant.
+    /// Whether a report matches.
     pub fn matches(&self, entry: &ReportEntry) -> bool {
         match self {
             ReportSelector::Latest => true,
@@ -43,7 +43,7 @@ impl std::str::FromStr for ReportSelector {
         if text == "latest" {
             return Ok(ReportSelector::Latest);
         }
-        // Ids of runs begin with a 0, for as long as their first digits are a time before the year 2527.
+        // Ids of runs begin with a time, and so with a 0 until the year 2527.
         if let Ok(number) = text.parse()
             && !text.starts_with(['0', '+'])
         {
@@ -62,7 +62,7 @@ impl std::str::FromStr for ReportSelector {
     }
 }
 
-/// As a word for another `bento`.
+/// As an argument for a remote `bento`.
 impl fmt::Display for ReportSelector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

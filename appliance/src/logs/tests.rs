@@ -12,7 +12,7 @@ use crate::report::{Writers, take_in};
 use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 
-/// A state with one machine, enrolled some time after others may have had its name.
+/// A state with one machine.
 struct Fixture {
     state: State,
     name: HostName,
@@ -37,7 +37,7 @@ impl Fixture {
         }
     }
 
-    /// Takes in a file as it lies in an inbox.
+    /// Takes in a file from an inbox.
     fn receive(&self, file: &str, content: &[u8], at: i64) {
         let logs = tempfile::tempdir().unwrap();
         fs::write(logs.path().join(file), content).unwrap();
@@ -74,7 +74,7 @@ fn phases(named: &[(&str, f64)]) -> Vec<Phase> {
 
 // Issue 10, line 28.
 #[test]
-fn a_renamed_machine_has_what_it_reported_by_the_name_that_it_used_last() {
+fn a_renamed_machine_has_the_reports_of_the_name_that_it_used_last() {
     let mut fixture = Fixture::new(0);
     let table = "[server]\naddress = \"x\"\n[hosts.leshy]\nrenamed_from = \"kikimora\"\n";
     let fleet = fleet::read(table).unwrap().fleet.with_former_names();
@@ -128,7 +128,7 @@ fn a_report_is_a_line_with_phases_systems_and_error() {
 }
 
 #[test]
-fn one_report_is_shown_whole_and_steers_no_terminal() {
+fn one_report_is_shown_in_full_with_control_characters_escaped() {
     let fixture = Fixture::new(0);
     let mut hostile = failure('a', Outcome::ActivationFailed, 'b');
     hostile.phases = phases(&[("\u{1b}c", 1e300)]);
@@ -170,7 +170,7 @@ more
 }
 
 #[test]
-fn a_run_is_found_by_number_by_the_beginning_of_its_id_and_as_the_latest() {
+fn a_report_is_found_by_number_by_run_id_and_as_the_latest() {
     let fixture = Fixture::new(0);
     let sent = [report('a'), report('b')];
     fixture.report(&sent[0], 1);
@@ -188,7 +188,7 @@ fn a_run_is_found_by_number_by_the_beginning_of_its_id_and_as_the_latest() {
     assert!(
         find("3")
             .unwrap_err()
-            .contains("no report 3: `bento logs kikimora`")
+            .contains("no report 3: run `bento logs kikimora`")
     );
     assert!(find("0f").unwrap_err().contains("no report 0f"));
     let shared = &sent[0].run.to_string()[..6];
@@ -199,7 +199,7 @@ fn a_run_is_found_by_number_by_the_beginning_of_its_id_and_as_the_latest() {
 }
 
 #[test]
-fn what_a_former_machine_of_the_name_reported_is_not_shown() {
+fn reports_of_a_former_machine_of_the_name_are_not_shown() {
     let fixture = Fixture::new(10);
     fixture.report(&report('a'), 9);
     let none = fixture.reports().require_any().unwrap_err().to_string();
@@ -220,14 +220,14 @@ fn what_a_former_machine_of_the_name_reported_is_not_shown() {
 }
 
 #[test]
-fn who_follows_is_given_the_last_reports_and_each_that_comes_once() {
+fn follow_shows_the_last_reports_and_each_new_one_once() {
     let fixture = Fixture::new(0);
     for number in 1..=3 {
         fixture.report(&report('a'), number);
     }
     let (shown, show) = mpsc::channel();
     let (wakes, end) = mpsc::channel();
-    // Not waited for where an assertion fails, since it wouldn't end.
+    // Not joined if an assertion fails, because it wouldn't end.
     let (state, name) = (fixture.state.clone(), fixture.name.clone());
     let followed = std::thread::spawn(move || {
         let ends = |wake| wakes.send(wake).unwrap();
@@ -251,7 +251,7 @@ fn who_follows_is_given_the_last_reports_and_each_that_comes_once() {
 }
 
 #[test]
-fn who_follows_a_machine_that_is_removed_is_told() {
+fn follow_fails_when_the_machine_is_removed() {
     let fixture = Fixture::new(0);
     let (shown, show) = mpsc::channel();
     fixture.report(&report('a'), 1);

@@ -2,7 +2,7 @@ use super::seconds;
 use super::text::{MetricType, Text};
 use crate::metrics::counters::CounterValues;
 
-/// What the appliance counts about itself.
+/// Writes the metrics of the appliance itself.
 pub(super) fn write(text: &mut Text, counters: &CounterValues) {
     text.family(
         "bento_build_info",
@@ -20,7 +20,7 @@ pub(super) fn write(text: &mut Text, counters: &CounterValues) {
     text.one(
         (
             "bento_problems",
-            "What is wrong now, as `bento status` shows it.",
+            "Current problems, as `bento status` shows them.",
         ),
         counters.problems as f64,
     );
@@ -28,14 +28,14 @@ pub(super) fn write(text: &mut Text, counters: &CounterValues) {
     text.family(
         "bento_sessions",
         MetricType::Gauge,
-        "Connections that have an sshd now.",
+        "Current connections with an sshd.",
     );
     text.sample(&[("authenticated", "no")], sessions.unauthenticated as f64);
     text.sample(&[("authenticated", "yes")], sessions.authenticated as f64);
     text.family(
         "bento_sessions_ended_total",
         MetricType::Counter,
-        "Sessions that the appliance ended, by the limit or the change that they ran into.",
+        "Sessions that the appliance ended, by reason.",
     );
     for (reason, count) in &sessions.ended {
         text.sample(&[("reason", reason)], *count as f64);
@@ -53,19 +53,15 @@ pub(super) fn write(text: &mut Text, counters: &CounterValues) {
         ),
         (
             "bento_publications_total",
-            "Generations that were published.",
+            "Published generations.",
             counters.publications,
         ),
         (
             "bento_publication_failures_total",
-            "Publications that the state stopped, such as on a full disk, each try counted.",
+            "Publications that failed because of the state, such as a full disk; each attempt counts.",
             counters.failed_publications,
         ),
-        (
-            "bento_reports_total",
-            "Reports that were taken in.",
-            counters.reports,
-        ),
+        ("bento_reports_total", "Received reports.", counters.reports),
         (
             "bento_reports_refused_total",
             "Files in inboxes that weren't reports.",
@@ -73,12 +69,12 @@ pub(super) fn write(text: &mut Text, counters: &CounterValues) {
         ),
         (
             "bento_notifications_total",
-            "Notifications that were delivered.",
+            "Delivered notifications.",
             counters.notifications,
         ),
         (
             "bento_notification_failures_total",
-            "Notifications that weren't delivered, each try counted.",
+            "Notifications that failed; each attempt counts.",
             counters.failed_notifications,
         ),
     ];

@@ -1,4 +1,4 @@
-//! What the appliance counts about itself while it runs.
+//! Counters of the running appliance.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,20 +11,20 @@ use crate::sshd::SessionCounters;
 use crate::store::atomic_file;
 use crate::store::paths::Runtime;
 
-/// The counters of the running appliance: counted where it happens, by any thread.
+/// The counters of the running appliance, incremented by any thread.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Generations that were published.
+    /// Published generations.
     pub publications: Counter,
-    /// Publications that the state stopped, such as on a full disk; each new try counts.
+    /// Publications that failed because of the state, such as a full disk; each attempt counts.
     pub failed_publications: Counter,
-    /// Reports that were taken in.
+    /// Received reports.
     pub reports: Counter,
-    /// What lay in an inbox and wasn't a report.
+    /// Files in inboxes that weren't reports.
     pub refused: Counter,
-    /// Notifications that were delivered.
+    /// Delivered notifications.
     pub notifications: Counter,
-    /// Notifications that weren't; each new try counts.
+    /// Failed notifications; each attempt counts.
     pub failed_notifications: Counter,
 }
 
@@ -33,9 +33,9 @@ pub struct Counters {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts so many more.
+    /// Adds to the counter.
     pub fn add(&self, more: u64) {
-        // Nothing else depends on the order in which others see it.
+        // No other data depends on the order.
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
@@ -45,7 +45,7 @@ impl Counter {
 }
 
 impl Counters {
-    /// The counters as they are now, with what others count.
+    /// The current values, with those of others.
     pub fn snapshot(
         &self,
         started: Timestamp,
@@ -68,18 +68,18 @@ impl Counters {
     }
 }
 
-/// The counters at one moment: the document that commands in other processes read. What each counts says [`Activity`].
+/// The values of the counters: the document for other processes. [`Counters`] explains each value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(
     missing_docs,
-    reason = "the counters are those of Counters, and explained there"
+    reason = "the values are those of Counters, and explained there"
 )]
 pub struct CounterValues {
     /// The version of this document.
     pub format: Format,
     /// The version of the appliance.
     pub version: String,
-    /// When it started.
+    /// The time of its start.
     pub started: Timestamp,
     /// Its sessions.
     pub sessions: SessionCounters,
@@ -89,12 +89,12 @@ pub struct CounterValues {
     pub refused: u64,
     pub notifications: u64,
     pub failed_notifications: u64,
-    /// How many things are wrong now.
+    /// The number of current problems.
     pub problems: u64,
 }
 
 impl CounterValues {
-    /// Reads what the appliance that runs here has written; none where none does.
+    /// Reads the values of the running appliance; none if none runs here.
     ///
     /// # Errors
     /// When the file can't be read.
@@ -102,7 +102,7 @@ impl CounterValues {
         atomic_file::read_json(&runtime.activity())
     }
 
-    /// Writes it for others.
+    /// Writes the document.
     ///
     /// # Errors
     /// When the file can't be written.

@@ -7,12 +7,12 @@ use crate::report::{Content, Record};
 use crate::status::{HostStatus, MachineStatus};
 
 impl MetricsReading {
-    /// What is known of each machine.
+    /// Writes the metrics of each machine.
     pub(super) fn machines(&self, text: &mut Text) {
         text.family(
             "bento_machine_state",
             MetricType::Gauge,
-            "1 for the state that the machine is in, 0 for each other one.",
+            "1 for the current state of the machine, 0 for all other states.",
         );
         for machine in &self.status.hosts {
             for state in HostStatus::ALL {
@@ -34,7 +34,7 @@ impl MetricsReading {
         text.family(
             "bento_machine_reboot_required",
             MetricType::Gauge,
-            "1 while a change takes effect only at the machine's next boot.",
+            "1 while the machine needs a reboot for its last update.",
         );
         for (machine, newest) in self.newest() {
             text.sample(
@@ -45,7 +45,7 @@ impl MetricsReading {
         text.family(
             "bento_machine_runs_total",
             MetricType::Counter,
-            "Runs that the machine reported.",
+            "Reported runs of the machine.",
         );
         for machine in &self.status.hosts {
             text.sample(&[("machine", machine.name.as_str())], machine.runs as f64);
@@ -58,18 +58,18 @@ impl MetricsReading {
         self.time(text, "contact", "the machine's last contact", |machine| {
             machine.seen
         });
-        let what = "the publication of the generation that the machine finds";
+        let what = "the publication of the machine's current generation";
         self.time(text, "publication", what, |machine| {
             Some(machine.published.as_ref()?.at)
         });
-        let what = "the receipt of the machine's last report of a success";
+        let what = "the receipt of the machine's last success report";
         self.time(text, "success", what, |machine| {
             let summary = self.summaries.get(&machine.name)?;
             Some(summary.succeeded.as_ref()?.received)
         });
     }
 
-    /// When something happened last, and how long ago that is.
+    /// Writes the time of an event, and its age.
     fn time(
         &self,
         text: &mut Text,
@@ -89,7 +89,7 @@ impl MetricsReading {
         let family = format!("bento_machine_last_{event}_age_seconds");
         text.family(&family, MetricType::Gauge, &format!("Time since {what}."));
         for (machine, time) in &times {
-            // Something in the future, after the clock was set back, happened just now as far as anybody can tell.
+            // A time in the future, after the clock was set back, has the age 0.
             let age = self.status.at.duration_since(*time).as_secs_f64().max(0.0);
             text.sample(&[("machine", machine)], age);
         }
@@ -99,7 +99,7 @@ impl MetricsReading {
         text.family(
             "bento_machine_phase_duration_seconds",
             MetricType::Gauge,
-            "How long each phase of the machine's newest reported run took.",
+            "Duration of each phase of the machine's last reported run.",
         );
         for (machine, newest) in self.newest() {
             for phase in phases_of(newest) {
@@ -120,33 +120,33 @@ impl MetricsReading {
     }
 }
 
-/// A name, what it means, and whether that holds; none where it isn't known.
+/// A name, a help text and a condition; none if unknown.
 type BooleanMetric = (
     &'static str,
     &'static str,
     fn(&MachineStatus) -> Option<bool>,
 );
 
-/// What holds for a machine beside its state.
+/// The conditions of a machine beside its state.
 const BOOLEAN_METRICS: [BooleanMetric; 4] = [
     (
         "bento_machine_needs_attention",
-        "1 while somebody has to look at the machine: it failed, isn't what it should be, or is silent.",
+        "1 while the machine needs attention: it failed, doesn't run the expected system, or is silent.",
         |machine| Some(machine.needs_attention()),
     ),
     (
         "bento_machine_silent",
-        "1 while there was no contact for longer than is normal for the machine.",
+        "1 while the machine had no contact for longer than silent_after.",
         |machine| machine.silent,
     ),
     (
         "bento_machine_paused",
-        "1 while the administrator keeps the machine on the generation that it has.",
+        "1 while the machine is paused by the administrator.",
         |machine| Some(machine.paused),
     ),
     (
         "bento_machine_held",
-        "1 while the machine's owner asked it to wait.",
+        "1 while the machine is held by its owner.",
         |machine| Some(machine.held.is_some()),
     ),
 ];

@@ -1,7 +1,7 @@
-//! Metrics: what is known of the fleet and of the appliance, in the text format of Prometheus.
+//! Metrics of the fleet and of the appliance, in the text format of Prometheus.
 //!
-//! What happened is given as a time, so that a rule can ask `time() - …` at any moment, as Prometheus' guide to
-//! instrumentation advises; and as an age beside it, for those who read the text without Prometheus.
+//! An event has its time, for rules with `time() - …` as in Prometheus' guide to instrumentation, and its age, for
+//! reading the text without Prometheus.
 
 mod appliance;
 pub mod counters;
@@ -22,19 +22,19 @@ use crate::report::Summary;
 use crate::status::{HostStatus, Reading, Status};
 use crate::store::paths::{Runtime, State};
 
-/// Everything that metrics are made of.
+/// The data for the metrics.
 #[derive(Debug)]
 pub struct MetricsReading {
-    /// What is known of the fleet.
+    /// The status of the fleet.
     pub status: Status,
-    /// What the reports of each machine come to since it was enrolled; nothing where that can't be read.
+    /// The summary of each machine's reports since its enrolment; missing if unreadable.
     pub summaries: BTreeMap<HostName, Summary>,
-    /// What the appliance counts; none where none runs.
+    /// The counters of the appliance; none if none runs.
     pub counters: Option<CounterValues>,
 }
 
 impl MetricsReading {
-    /// Reads what is known now.
+    /// Reads the current data.
     ///
     /// # Errors
     /// When there is no state, or the fleet in it can't be read.
@@ -42,7 +42,7 @@ impl MetricsReading {
         let reading = Reading::of(state, runtime)?;
         let counters = CounterValues::read(runtime).with_context(|| {
             format!(
-                "what the appliance counts, {}, can't be read",
+                "can't read the appliance's counters from {}",
                 runtime.activity().display()
             )
         })?;
@@ -73,7 +73,7 @@ impl MetricsReading {
             text.family(
                 "bento_fleet_problems",
                 MetricType::Gauge,
-                "What is wrong with the fleet as a whole, such as a faulty fleet.toml.",
+                "Problems of the fleet as a whole, such as an invalid fleet.toml.",
             );
             text.sample(&[], problems.len() as f64);
         }
@@ -96,7 +96,7 @@ const UP: (&str, &str) = (
 );
 
 fn seconds(time: Timestamp) -> f64 {
-    // To the millisecond, as Prometheus counts itself.
+    // In milliseconds, like Prometheus' own timestamps.
     time.as_millisecond() as f64 / 1000.0
 }
 

@@ -1,7 +1,7 @@
-//! Answers `GET /metrics` by HTTP/1.1, for Prometheus.
+//! The HTTP/1.1 server for `GET /metrics`.
 //!
-//! It has threads of its own, a fixed number of them, and every connection has its time: whoever stalls keeps only
-//! other scrapes waiting, never the appliance.
+//! It has a fixed number of threads, and a time limit for each connection: a stalled connection delays only other
+//! scrapes, never the appliance.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,24 +12,24 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tracing::{info, warn};
 
-/// How many connections are answered at a time; others wait in the kernel's queue.
+/// The number of threads, and so of parallel connections; others wait in the kernel's queue.
 const THREADS: usize = 4;
-/// The longest head of a request, in bytes. Prometheus' has about 300.
+/// The longest head of a request, in bytes; Prometheus' has about 300.
 const HEAD_BYTES: usize = 8 << 10;
-/// The most headers in it.
+/// The most headers of a request.
 const HEADERS: usize = 64;
-/// How long a connection may take to send its request, and then again to take the answer: as long as Prometheus waits.
+/// The time limit for a request, and again for the answer: as long as Prometheus waits.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How old the metrics may be. Reading the state of 1,000 machines takes up to 0.3 s; within this time it is done once,
-/// however many ask, and Prometheus, which asks every 15 s or more, always gets what is new.
+/// The maximum age of metrics. Reading the state of 1,000 machines takes up to 0.3 s, and happens at most once in this
+/// time. Prometheus, which scrapes every 15 s or more, always gets new values.
 const MAX_AGE: Duration = Duration::from_secs(5);
-/// How long to wait when the system has no more connections to give, and for what is still said after an answer.
+/// The delay after a failed accept, and the time limit for the rest of a request after the answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Where metrics are asked for.
+/// The server for metrics.
 #[derive(Debug)]
 pub struct MetricsServer {
     listener: TcpListener,
@@ -37,13 +37,13 @@ pub struct MetricsServer {
 }
 
 impl MetricsServer {
-    /// Takes the address.
+    /// Binds to an address.
     ///
     /// # Errors
-    /// When it is taken or isn't this machine's.
+    /// When the address is in use, or isn't one of this machine.
     pub fn bind(address: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).with_context(|| {
-            format!("--metrics {address} can't be listened on: name an address of this machine and a free port")
+            format!("can't listen on --metrics {address}: use an address of this machine and a free port")
         })?;
         Ok(MetricsServer {
             listener,
@@ -54,12 +54,12 @@ impl MetricsServer {
     /// The address, with the port that the system chose if none was named.
     ///
     /// # Errors
-    /// When the system can't tell.
+    /// When the system doesn't return it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Starts to answer, with what `read` gives; it is called by one thread at a time.
+    /// Starts to serve the text that `read` returns; only one thread at a time calls it.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -78,14 +78,14 @@ impl MetricsServer {
             thread::Builder::new()
                 .name("metrics".into())
                 .spawn(move || serve(&listener, &cache, self.limit))
-                .context("no thread can be started for --metrics")?;
+                .context("can't start a thread for --metrics")?;
         }
-        info!(%address, "metrics are answered");
+        info!(%address, "serving metrics");
         Ok(())
     }
 }
 
-/// Gives the metrics, and reads them anew when they are too old.
+/// Caches the metrics for [`MAX_AGE`].
 struct Cache<F> {
     read: F,
     last: Mutex<Option<(Instant, Arc<str>)>>,
@@ -93,7 +93,7 @@ struct Cache<F> {
 
 impl<F: Fn() -> anyhow::Result<String>> Cache<F> {
     fn text(&self) -> anyhow::Result<Arc<str>> {
-        // Whoever asks meanwhile waits for the same answer.
+        // Concurrent requests wait for the same answer.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((at, text)) if at.elapsed() < MAX_AGE => Ok(Arc::clone(text)),
@@ -113,7 +113,7 @@ fn serve<F: Fn() -> anyhow::Result<String>>(
 ) {
     loop {
         match listener.accept() {
-            // Who goes away, or is too slow, gets no answer.
+            // A closed or slow connection gets no answer.
             Ok((connection, _)) => drop(serve_one(&connection, cache, limit)),
             Err(_) => thread::sleep(PAUSE),
         }
@@ -128,7 +128,7 @@ fn serve_one<F: Fn() -> anyhow::Result<String>>(
     let request = Request::receive(connection, Instant::now() + limit)?;
     let answer = Answer::to(request, cache);
     answer.send(connection, Instant::now() + limit)?;
-    // What nobody has read when a connection is closed takes the answer with it.
+    // Closing with unread input would discard the answer.
     connection.shutdown(Shutdown::Write)?;
     let until = Instant::now() + PAUSE;
     let mut rest = [0; 1024];
@@ -136,7 +136,7 @@ fn serve_one<F: Fn() -> anyhow::Result<String>>(
     Ok(())
 }
 
-/// What a connection asks for.
+/// The request of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
     Metrics { only_head: bool },
@@ -160,7 +160,7 @@ impl Request {
         }
     }
 
-    /// Reads the head of a request; none while it isn't whole.
+    /// Parses the head of a request; none while it is incomplete.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS];
         let mut head = httparse::Request::new(&mut headers);
@@ -181,7 +181,7 @@ impl Request {
     }
 }
 
-/// What a connection gets.
+/// The answer to a request.
 struct Answer {
     head: String,
     body: Arc<str>,
@@ -193,16 +193,16 @@ impl Answer {
             Request::Metrics { .. } => match cache.text() {
                 Ok(text) => ("200 OK", TEXT, text),
                 Err(error) => {
-                    warn!("metrics can't be read: {error:#}");
-                    let text = "the metrics can't be read: the appliance's log says why\n";
+                    warn!("can't read the metrics: {error:#}");
+                    let text = "can't read the metrics: see the appliance's log\n";
                     ("500 Internal Server Error", PLAIN, text.into())
                 }
             },
-            Request::OtherPath => ("404 Not Found", PLAIN, "there is only /metrics\n".into()),
+            Request::OtherPath => ("404 Not Found", PLAIN, "only /metrics exists\n".into()),
             Request::OtherMethod => (
                 "405 Method Not Allowed",
                 PLAIN,
-                "there is only GET\n".into(),
+                "only GET is allowed\n".into(),
             ),
             Request::Malformed => ("400 Bad Request", PLAIN, "this isn't HTTP/1.1\n".into()),
         };
@@ -231,7 +231,7 @@ fn read_until(mut connection: &TcpStream, bytes: &mut [u8], until: Instant) -> i
     connection.read(bytes)
 }
 
-/// Writes within a time, also to one who takes a byte now and then.
+/// Writes all bytes within a time limit, also to a slow reader.
 fn write_all(mut connection: &TcpStream, mut bytes: &[u8], until: Instant) -> io::Result<()> {
     while !bytes.is_empty() {
         connection.set_write_timeout(Some(remaining(until)?))?;
@@ -243,7 +243,7 @@ fn write_all(mut connection: &TcpStream, mut bytes: &[u8], until: Instant) -> io
 
 fn remaining(until: Instant) -> io::Result<Duration> {
     let remaining = until.saturating_duration_since(Instant::now());
-    // A timeout of zero would be none at all.
+    // A timeout of zero would mean no timeout.
     if remaining.is_zero() {
         return Err(io::ErrorKind::TimedOut.into());
     }

@@ -26,7 +26,7 @@ fn phase(name: &str, seconds: f64) -> Phase {
     }
 }
 
-/// A fleet with one machine of each kind that metrics tell apart, and an appliance that runs.
+/// A fleet with one machine of each kind for metrics, and a running appliance.
 fn kept() -> Kept {
     let kept = Kept::new(
         "[hosts.kikimora]\nsilent_after = \"1h\"\n[hosts.domovoi]\npaused = true\n[hosts.new]\n",
@@ -72,7 +72,7 @@ fn render(kept: &Kept, now: Timestamp) -> String {
         .render()
 }
 
-/// What promtool says of a text on its standard input; nothing if it has nothing to complain about.
+/// The output of promtool for a text, if it fails.
 fn promtool(arguments: &[&str], text: &str) -> String {
     let mut promtool = Command::new("promtool")
         .args(arguments)
@@ -80,7 +80,7 @@ fn promtool(arguments: &[&str], text: &str) -> String {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool is there: tests/setup sees to that");
+        .expect("promtool is installed by tests/setup");
     let mut input = promtool.stdin.take().unwrap();
     input.write_all(text.as_bytes()).unwrap();
     drop(input);
@@ -157,7 +157,7 @@ fn each_machine_has_its_state_and_its_times() {
     is("bento_reports_total", "7");
     is(r#"bento_sessions{authenticated="yes"}"#, "2");
     is(r#"bento_sessions_ended_total{reason="grace"}"#, "0");
-    // What isn't known isn't made up.
+    // Unknown values are missing.
     assert_eq!(
         value(
             &text,
@@ -188,13 +188,13 @@ fn without_an_appliance_only_the_fleet_is_known() {
 fn promtool_has_no_complaint() {
     let text = render(&kept(), second(4_000));
     assert_eq!(promtool(&["check", "metrics"], &text), "");
-    // That it would have one.
+    // The check can fail.
     let wrong = text.replace("bento_reports_total", "bento_reports");
     assert_ne!(promtool(&["check", "metrics"], &wrong), "");
 }
 
 #[test]
-fn the_example_of_alert_rules_fires_on_metrics_that_there_are() {
+fn the_example_of_alert_rules_uses_existing_metrics() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let rules = root.join("docs/alerts.yaml");
     assert_eq!(

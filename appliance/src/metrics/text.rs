@@ -1,15 +1,15 @@
 use std::fmt::Write;
 
-/// What a metric does.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MetricType {
-    /// It goes up and down.
+    /// Goes up and down.
     Gauge,
-    /// It only grows, until the appliance starts anew.
+    /// Only grows, until the next start of the appliance.
     Counter,
 }
 
-/// Prometheus' text format, version 0.0.4. A family is written as a whole, with its help and type once.
+/// A text in Prometheus' format, version 0.0.4. Each family is written in one piece, with its help and type.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     written: String,
@@ -17,7 +17,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// Begins a family: the samples that follow are its.
+    /// Begins a family for the next samples.
     pub(super) fn family(&mut self, name: &str, kind: MetricType, help: &str) {
         let kind = match kind {
             MetricType::Gauge => "gauge",
@@ -28,13 +28,13 @@ impl Text {
         self.line(format_args!("# TYPE {name} {kind}"));
     }
 
-    /// A family with one gauge without labels.
+    /// Writes a family with one gauge without labels.
     pub(super) fn one(&mut self, (name, help): (&str, &str), value: f64) {
         self.family(name, MetricType::Gauge, help);
         self.sample(&[], value);
     }
 
-    /// A sample of the family that was begun last.
+    /// Writes a sample of the current family.
     pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
         self.written.push_str(&self.family);
         for (index, (name, value)) in labels.iter().enumerate() {
@@ -47,7 +47,7 @@ impl Text {
         if !labels.is_empty() {
             self.written.push('}');
         }
-        // A whole number without a fraction, another one as exact as it is, never with an exponent.
+        // Whole numbers without a fraction, others with full precision, never with an exponent.
         self.line(format_args!(" {value}"));
     }
 
@@ -56,12 +56,12 @@ impl Text {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        // A String takes everything.
+        // Writing to a String can't fail.
         let _ = writeln!(self.written, "{line}");
     }
 }
 
-/// What would end a label's value, or the line.
+/// Escapes the characters that would end a label's value or the line.
 fn escape(character: char) -> impl Iterator<Item = char> {
     let (backslash, character) = match character {
         '\\' | '"' => (Some('\\'), character),

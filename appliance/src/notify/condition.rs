@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use crate::status::{HostStatus, MachineStatus, Status};
 use crate::text::sanitise::one_line;
 
-/// The longest error that is told, in characters.
+/// The longest error in a message, in characters.
 const ERROR: usize = 1000;
 
-/// Whose condition it is. The fleet comes before its machines.
+/// The subject of a condition. The fleet sorts before its machines.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
     /// The fleet as a whole.
@@ -28,29 +28,28 @@ impl fmt::Display for Subject {
     }
 }
 
-/// How a machine, or the fleet, is.
+/// The condition of a machine or of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// Whether somebody has to look at it.
+    /// Whether it needs attention.
     pub bad: bool,
-    /// The machine's state; for the fleet `faulty` or `good`.
+    /// The machine's state; for the fleet, `faulty` or `good`.
     pub state: &'static str,
     /// Whether the machine is silent.
     pub silent: bool,
-    /// Whether it is bad though its state by itself is not, because of the error.
+    /// Whether it is bad only because of the error, not because of its state.
     pub faulty: bool,
-    /// Since when that is so; none where it isn't known.
+    /// The beginning of the condition, if known.
     pub since: Option<Timestamp>,
-    /// What is wrong, in one line.
+    /// The error, in one line.
     pub error: Option<String>,
 }
 
 impl Condition {
-    /// The condition of the fleet and of each machine; none where it can't be judged, which changes nothing for whoever
-    /// was told.
+    /// The condition of the fleet and of each machine; none if unknown, which causes no message.
     ///
-    /// With `no_silence` that isn't judged by which machines are silent: where the appliance was away for long, all of
-    /// them are, until they have had time to come again.
+    /// With `no_silence`, silent machines are unknown: after a long outage of the appliance all are silent, until they
+    /// have had time to connect.
     pub fn of_all(status: &Status, no_silence: bool) -> BTreeMap<Subject, Option<Self>> {
         let fleet = status.problems.as_deref().map(Self::of_fleet);
         let machines = status.hosts.iter().map(|machine| {
@@ -69,7 +68,7 @@ impl Condition {
 
     fn of_machine(machine: &MachineStatus) -> Self {
         let silent = machine.silent == Some(true);
-        // For a machine that was just added something is published in a moment; if it can't be, there is an error.
+        // A machine that was just added will be published in a moment, or has an error.
         let is_awaited =
             machine.state == HostStatus::Unpublished && machine.error.is_none() && !silent;
         Condition {
@@ -95,8 +94,8 @@ impl Condition {
     }
 }
 
-/// Since when a machine is in its state: since its newest report came, or since something else is published. Of what keeps
-/// something from being published the time isn't known.
+/// The beginning of a machine's state: the later of its newest report and the publication. Unknown if a problem
+/// prevents its publication.
 fn since(machine: &MachineStatus) -> Option<Timestamp> {
     let reported = machine.reported.as_ref()?;
     let published = machine.published.as_ref()?;
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_was_just_added_is_bad_only_if_it_cannot_be_published() {
+    fn a_machine_that_was_just_added_is_bad_only_with_a_problem() {
         let kept = Kept::new("[hosts.a]\n");
         assert!(!of(&kept, false)[&machine("a")].as_ref().unwrap().bad);
         let problem = Problem::new("hosts/a", "is missing", "make it");
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_not_judged_before_machines_had_time_to_come() {
+    fn silent_machines_are_unknown_with_no_silence() {
         let kept = Kept::new("[defaults]\nsilent_after = \"1h\"\n[hosts.away]\n[hosts.here]\n");
         for (name, contact) in [("away", 0), ("here", 7000)] {
             kept.publish(name, &Published::new(generation('a'), second(0)));
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_appliance_nobody_knows_of_the_fleet() {
+    fn without_an_appliance_the_fleet_is_unknown() {
         let kept = Kept::new("");
         std::fs::remove_file(kept.runtime.problems()).unwrap();
         assert_eq!(of(&kept, false), [(Subject::Fleet, None)].into());

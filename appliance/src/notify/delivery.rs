@@ -6,18 +6,18 @@ use jiff::Timestamp;
 
 use super::{ConditionChange, Subject};
 
-/// How fast it goes.
+/// The timing of deliveries.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// How long to wait after each try that failed, before the next one.
+    /// The delays after failed attempts.
     pub retry_delays: [Duration; 3],
-    /// How long nothing more is told of somebody of whom something was told.
+    /// The least time between two messages about the same subject.
     pub quiet: Duration,
 }
 
 impl Default for Timing {
-    /// What a restart of a proxy or a phone call with a provider does to a webhook has passed after these pauses, or takes
-    /// somebody's work. A machine that turns bad and good all the time, be it on purpose, costs a dozen messages an hour.
+    /// A short outage of a webhook, such as the restart of a proxy, is over after these delays. A machine that turns
+    /// bad and good all the time causes at most a dozen messages an hour.
     fn default() -> Self {
         Timing {
             retry_delays: [10, 30, 90].map(Duration::from_secs),
@@ -26,20 +26,21 @@ impl Default for Timing {
     }
 }
 
-/// Knows what is still to be told by one way, and when. It keeps no queue: for each machine there is only what is true
-/// now, however long the way was blocked.
+/// The pending messages of a sink, and the time of the next one. It keeps no queue: for each subject only the current
+/// condition is pending, however long the sink was blocked.
 #[derive(Debug)]
 pub struct Delivery {
     timing: Timing,
     pending: BTreeMap<Subject, Pending>,
-    /// When something was told of whom, as long as that keeps them quiet.
+    /// The time of the last message for each subject within the quiet time.
     sent: BTreeMap<Subject, Instant>,
-    /// Of whom the last try failed: then it is the next one's turn, since it may be just that message which is refused.
+    /// The subject of the last failed attempt: the next subject is tried before it again, because only this message may
+    /// be refused.
     last_failed: Option<Subject>,
-    /// Tries in a row that failed: whoever is told of, it is the way that is blocked.
+    /// Consecutive failures, for all subjects together: the sink is blocked.
     failures: usize,
     retry_at: Option<Instant>,
-    /// Nothing is tried before something changes.
+    /// No more attempts before a change.
     is_given_up: bool,
 }
 
@@ -49,28 +50,28 @@ struct Pending {
     since: Timestamp,
 }
 
-/// What a delivery has to do next.
+/// The next step of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextDelivery {
-    /// Nothing before something changes.
+    /// Nothing before a change.
     Idle,
     /// Nothing before this time.
     WaitUntil(Instant),
-    /// To tell of this one, who changed at this time.
+    /// Send the condition of this subject, which changed at this time.
     Send(Subject, Timestamp),
 }
 
-/// What follows from a try that failed.
+/// The response to a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureResponse {
-    /// It is tried again after this time.
+    /// Retry after this time.
     RetryAfter(Duration),
-    /// It isn't tried again before something changes; so many changes remain untold.
+    /// No retry before a change; the number of pending messages.
     GiveUp(usize),
 }
 
 impl Delivery {
-    /// With nothing to tell yet.
+    /// Creates a delivery without pending messages.
     pub fn new(timing: Timing) -> Self {
         Delivery {
             timing,
@@ -83,7 +84,7 @@ impl Delivery {
         }
     }
 
-    /// Takes note of what is to be told now, instead of what was.
+    /// Replaces the pending messages.
     pub fn set_pending(
         &mut self,
         differences: &BTreeMap<Subject, ConditionChange>,
@@ -107,7 +108,7 @@ impl Delivery {
         }
     }
 
-    /// What is to be done now.
+    /// The next step.
     pub fn next(&self, now: Instant) -> NextDelivery {
         if self.is_given_up {
             return NextDelivery::Idle;
@@ -127,12 +128,12 @@ impl Delivery {
         }
     }
 
-    /// Until when nothing more is told of somebody.
+    /// The end of a subject's quiet time.
     fn quiet_until(&self, subject: &Subject) -> Option<Instant> {
         self.sent.get(subject).map(|sent| *sent + self.timing.quiet)
     }
 
-    /// It was told of this one.
+    /// Records a successful attempt.
     pub fn succeeded(&mut self, subject: &Subject, now: Instant) {
         let quiet = self.timing.quiet;
         self.sent.retain(|_, sent| *sent + quiet > now);
@@ -142,7 +143,7 @@ impl Delivery {
         self.last_failed = None;
     }
 
-    /// It couldn't be told of this one.
+    /// Records a failed attempt.
     pub fn failed(&mut self, subject: &Subject, now: Instant) -> FailureResponse {
         self.last_failed = Some(subject.clone());
         let pause = self.timing.retry_delays.get(self.failures);
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_way_is_tried_again_after_growing_pauses_and_then_given_up() {
+    fn a_blocked_sink_is_retried_with_backoff_and_then_given_up() {
         let mut delivery = Delivery::new(Timing::default());
         let start = Instant::now();
         delivery.set_pending(&differences(&[("a", true), ("b", true)]), at(1));
@@ -197,7 +198,7 @@ mod tests {
                 NextDelivery::WaitUntil(until) => now = until,
                 NextDelivery::Idle => break,
             }
-            // That it is still so is no change.
+            // The same again is no change.
             delivery.set_pending(&differences(&[("a", true), ("b", true)]), at(2));
         }
         let expected = [("a", 0), ("b", 10), ("a", 40), ("b", 130)];
@@ -207,7 +208,7 @@ mod tests {
         assert_eq!(
             delivery.next(now),
             NextDelivery::Idle,
-            "one less to tell is no reason"
+            "a message less is no change"
         );
         delivery.set_pending(&differences(&[("a", true), ("b", true)]), at(4));
         assert_eq!(
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_true_at_last_is_told() {
+    fn only_the_last_condition_is_sent() {
         let mut delivery = Delivery::new(Timing {
             retry_delays: [SECOND; 3],
             ..Timing::default()
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(
             delivery.next(now),
             NextDelivery::WaitUntil(now + SECOND),
-            "a change doesn't hurry it"
+            "a change doesn't shorten the delay"
         );
         delivery.set_pending(&differences(&[("b", false)]), at(101));
         assert_eq!(
@@ -248,12 +249,12 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_turns_all_the_time_is_told_of_at_intervals_and_as_it_is_at_last() {
+    fn a_flapping_machine_is_sent_at_intervals_and_with_its_last_condition() {
         let mut delivery = Delivery::new(Timing::default());
         let start = Instant::now();
         let quiet = Timing::default().quiet;
         let (mut sent, mut sent_as_bad) = (Vec::new(), false);
-        // It turns each second for an hour, and stays bad; b turns once meanwhile.
+        // a turns each second for an hour, and stays bad; b turns once in that time.
         for second in 0..=4000_u32 {
             let bad = second % 2 == 0 || second > 3600;
             let now = start + SECOND * second;
@@ -278,7 +279,7 @@ mod tests {
             let of_it = sent.iter().filter(|(subject, _)| *subject == machine(name));
             of_it.map(|(_, second)| *second).collect::<Vec<_>>()
         };
-        assert_eq!(of("b"), [100], "others are sent of at once");
+        assert_eq!(of("b"), [100], "others are sent at once");
         assert_eq!(of("a").len(), 13, "{sent:?}");
         assert!(
             of("a").windows(2).all(|pair| pair[1] - pair[0] >= 300),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, Subject};
 
-/// The last messages, as the state keeps them.
+/// The document of the last messages in the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastSentFile {
     /// The version of this document.
@@ -25,51 +25,51 @@ impl Default for LastSentFile {
     }
 }
 
-/// What was told last of whom. Of whom nothing was told, nothing bad was known.
+/// The last condition sent for each subject; absent means good.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastSent {
-    /// Of the fleet as a whole.
+    /// The last condition of the fleet as a whole.
     #[serde(default)]
     pub fleet: Option<SentCondition>,
-    /// Of the machines.
+    /// The last condition of each machine.
     #[serde(default)]
     pub machines: BTreeMap<HostName, SentCondition>,
-    /// Why the last try failed; none if it didn't.
+    /// The failure of the last attempt, if it failed.
     #[serde(default)]
     pub failure: Option<Failure>,
 }
 
-/// What was told of somebody.
+/// A condition that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentCondition {
     /// Whether it was bad.
     pub bad: bool,
     /// The state at that time.
     pub state: String,
-    /// When it was told.
+    /// The time of the message.
     pub at: Timestamp,
 }
 
-/// A try that failed.
+/// A failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// When.
+    /// The time of the attempt.
     pub at: Timestamp,
-    /// Why, in one line.
+    /// The error, in one line.
     pub error: String,
 }
 
-/// What is otherwise than it was told.
+/// A change since the last message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConditionChange {
     /// Whether it is bad now.
     pub bad: bool,
-    /// Since when, where that is known.
+    /// The beginning of the condition, if known.
     pub since: Option<Timestamp>,
 }
 
 impl LastSent {
-    /// Who is bad and wasn't told to be so, or the other way round.
+    /// The subjects whose condition differs from the last one sent.
     pub fn differences(
         &self,
         conditions: &BTreeMap<Subject, Option<Condition>>,
@@ -78,7 +78,7 @@ impl LastSent {
             let condition = condition.as_ref()?;
             let sent = self.of(subject);
             let bad = condition.bad;
-            // What was so before the opposite was told isn't what has changed.
+            // A beginning before the last message isn't that of this change.
             let since = condition
                 .since
                 .filter(|since| sent.is_none_or(|sent| *since > sent.at));
@@ -88,7 +88,7 @@ impl LastSent {
         conditions.iter().filter_map(differs).collect()
     }
 
-    /// What was told of somebody.
+    /// The last condition sent for a subject.
     pub fn of(&self, subject: &Subject) -> Option<&SentCondition> {
         match subject {
             Subject::Fleet => self.fleet.as_ref(),
@@ -96,7 +96,7 @@ impl LastSent {
         }
     }
 
-    /// Takes note of what was told.
+    /// Records a message.
     pub fn record(&mut self, subject: &Subject, condition: &Condition, at: Timestamp) {
         let sent = SentCondition {
             bad: condition.bad,
@@ -110,7 +110,7 @@ impl LastSent {
         self.failure = None;
     }
 
-    /// Forgets the machines that aren't there any more. Says whether there were any.
+    /// Forgets removed machines; returns whether there were any.
     pub fn forget_removed(&mut self, conditions: &BTreeMap<Subject, Option<Condition>>) -> bool {
         let before = self.machines.len();
         self.machines
@@ -141,7 +141,7 @@ mod tests {
         Subject::Machine(name.parse().unwrap())
     }
 
-    /// Tells all that differs, and gives whom it told that they are bad, or good.
+    /// Sends all changes, and returns their subjects and conditions.
     fn send(
         last_sent: &mut LastSent,
         conditions: &[(&str, Option<Condition>)],
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn at_first_only_what_is_bad_is_told_and_then_each_change_once() {
+    fn the_first_message_is_a_bad_condition_and_then_each_change_is_sent_once() {
         let mut last_sent = LastSent::default();
         let (bad, good) = (|| Some(BAD), || Some(GOOD));
         assert_eq!(
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn since_when_it_is_so_is_told_unless_something_else_was_told_later() {
+    fn the_beginning_is_unknown_after_a_later_message() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut last_sent = LastSent::default();
         let mut since = |bad, second| {
@@ -213,12 +213,12 @@ mod tests {
         };
         assert_eq!(since(true, 100), Some(at(100)));
         assert_eq!(since(false, 200), Some(at(200)));
-        // It was silent, and isn't any more.
+        // It was silent in between.
         assert_eq!(since(true, 205), None);
     }
 
     #[test]
-    fn what_cannot_be_judged_is_neither_bad_nor_good() {
+    fn an_unknown_condition_causes_no_message() {
         let mut last_sent = LastSent::default();
         send(&mut last_sent, &[("", Some(BAD)), ("a", Some(BAD))]);
         assert_eq!(

@@ -4,32 +4,32 @@ use serde::Serialize;
 
 use super::{Condition, Subject};
 
-/// A notification: a document in JSON.
+/// A notification, as a JSON document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
     /// The version of this document.
     pub format: Format,
     /// The machine; none for the fleet as a whole.
     pub machine: Option<HostName>,
-    /// Its state; for the fleet `faulty` or `good`, for a test without a machine `test`.
+    /// Its state; for the fleet, `faulty` or `good`; for a test without a machine, `test`.
     pub state: String,
-    /// Whether somebody has to look at it.
+    /// Whether it needs attention.
     pub bad: bool,
-    /// Whether it was heard of for too long ago.
+    /// Whether it is silent.
     pub silent: bool,
-    /// Since when that is so, or where that isn't known, since when the appliance has noticed it.
+    /// The beginning of the condition or, if unknown, the time at which the appliance noticed it.
     #[serde(serialize_with = "to_the_second")]
     pub since: Timestamp,
-    /// What is wrong, in one line.
+    /// The error, in one line.
     pub error: Option<String>,
-    /// Whether somebody only tries whether this arrives.
+    /// Whether this is a test.
     pub test: bool,
-    /// All of that in a sentence.
+    /// The whole message as a sentence.
     pub text: String,
 }
 
 impl Message {
-    /// Tells of a change.
+    /// The message for a change.
     pub fn new(subject: &Subject, condition: &Condition, since: Timestamp) -> Self {
         Message {
             format: Format,
@@ -47,7 +47,7 @@ impl Message {
         }
     }
 
-    /// Tries whether it arrives, with what is true of a machine, if one is meant.
+    /// A test message, with the condition of a machine, if one is given.
     pub fn test(machine: Option<(&HostName, &Condition)>, now: Timestamp) -> Self {
         let nobody = Condition {
             bad: false,
@@ -74,9 +74,9 @@ impl Message {
         }
     }
 
-    /// The document.
+    /// The document as JSON.
     pub fn json(&self) -> Vec<u8> {
-        // Names and numbers: there is nothing in it that JSON can't say.
+        // Strings and numbers always serialise.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
@@ -94,17 +94,17 @@ fn sentence(subject: &Subject, condition: &Condition) -> String {
         None => String::new(),
     };
     match (subject, bad, silent) {
-        (Subject::Fleet, true, _) => format!("bento: something is wrong with the fleet{error}"),
-        (Subject::Fleet, false, _) => "bento: the fleet is all right again".into(),
+        (Subject::Fleet, true, _) => format!("bento: problem of the fleet{error}"),
+        (Subject::Fleet, false, _) => "bento: the fleet has no problems any more".into(),
         (Subject::Machine(name), true, true) => {
-            format!("bento: {name} is silent, and was {state} when it was last heard of{error}")
+            format!("bento: {name} is silent; its last known state is {state}{error}")
         }
         (Subject::Machine(name), true, false) if *faulty => {
             format!("bento: {name} needs attention, though it is {state}{error}")
         }
         (Subject::Machine(name), true, false) => format!("bento: {name} is {state}{error}"),
         (Subject::Machine(name), false, _) => {
-            format!("bento: {name} is all right again: {state}")
+            format!("bento: {name} is good again: {state}")
         }
     }
 }
@@ -138,7 +138,7 @@ mod tests {
 
     // Issue 10, line 40.
     #[test]
-    fn what_is_wrong_beside_a_good_state_is_no_good_news() {
+    fn an_error_beside_a_good_state_needs_attention() {
         let condition = Condition {
             bad: true,
             state: "up-to-date",

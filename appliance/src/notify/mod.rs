@@ -1,7 +1,7 @@
 //! Notifications: a webhook gets a message when the state of a machine turns bad, and when it is good again.
 //!
-//! [`LastSent`] knows the last message of each machine, so that none is sent twice; [`Delivery`] when to send, and when to
-//! try again; [`post`] sends. The daemon's notifier drives them.
+//! [`LastSent`] records the last message for each machine, so that none is sent twice; [`Delivery`] schedules messages
+//! and retries; [`post`] sends one. The daemon's notifier uses them.
 
 mod condition;
 mod delivery;

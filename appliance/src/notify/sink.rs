@@ -10,25 +10,24 @@ use super::Message;
 use crate::fleet::Notify;
 use crate::text::sanitise::one_line;
 
-/// The file of the roots that replace the built-in ones, as other programs name it: for a webhook with a certificate of
-/// the administrator's own authority.
+/// The variable that names a file with certificate authorities, which replace the built-in ones.
 const ROOTS: &str = "SSL_CERT_FILE";
-/// How much of an answer is read, in bytes.
+/// The most bytes of an answer that are read.
 const ANSWER: u64 = 4096;
-/// How much of it is shown, in characters.
+/// The most characters of an answer that are shown.
 const SHOWN: usize = 300;
 
-/// Posts a message to the webhook of the settings, and gives the answer in one line. Redirects aren't followed: nobody has
-/// named their targets.
+/// Posts a message to the webhook, and returns its answer in one line. Redirects aren't followed, because the
+/// administrator didn't choose their targets.
 ///
 /// # Errors
-/// When there is no success in time; the error says what to do.
+/// When there is no success in time; the error has advice.
 pub fn post(settings: &Notify, message: &Message) -> anyhow::Result<String> {
     let Notify { webhook, timeout } = settings;
     let limit = timeout.as_duration();
-    // ureq looks the name up in a thread of its own, and would end the process where there is none left.
+    // ureq resolves the name in a new thread, and would end the process if none can be started.
     let thread = thread::Builder::new().spawn(|| ());
-    thread.context("there is no thread left to look up the webhook's name")?;
+    thread.context("can't start a thread to resolve the webhook's name")?;
     let config = Config::builder()
         .timeout_global(Some(limit))
         .http_status_as_error(false)
@@ -43,7 +42,7 @@ pub fn post(settings: &Notify, message: &Message) -> anyhow::Result<String> {
         .send(&message.json()[..]);
     let mut answer = answer.map_err(|error| explained(settings, error))?;
     let status = answer.status();
-    // The body decides nothing: a webhook without one has answered all the same.
+    // The body is optional and only shown.
     let mut body = Vec::new();
     let _ = answer
         .body_mut()
@@ -56,7 +55,7 @@ pub fn post(settings: &Notify, message: &Message) -> anyhow::Result<String> {
     };
     if !status.is_success() {
         bail!(
-            "{webhook} answered {status}{said}; look at the address in [notify] of fleet.toml, and at that server"
+            "{webhook} answered {status}{said}; check the address in [notify] of fleet.toml, and that server"
         );
     }
     Ok(format!("answered {status}{said}"))
@@ -68,7 +67,7 @@ fn roots() -> anyhow::Result<RootCerts> {
     };
     let unusable = || {
         format!(
-            "{} has no certificates, and {ROOTS} names it",
+            "{ROOTS} names {}, which has no certificates",
             path.display()
         )
     };
@@ -90,19 +89,19 @@ fn explained(settings: &Notify, error: Error) -> anyhow::Error {
     let seconds = timeout.as_duration().as_secs();
     match error {
         Error::Timeout(_) => anyhow!(
-            "{webhook} hasn't answered within {seconds} s; [notify] timeout in fleet.toml sets how long it may take"
+            "{webhook} hasn't answered within {seconds} s, the timeout in [notify] of fleet.toml"
         ),
         Error::HostNotFound => anyhow!(
-            "{webhook} can't be found: the name doesn't resolve where the appliance runs; look at its address in \
-             fleet.toml and at the container's network"
+            "can't resolve the name of {webhook}: check the address in [notify] of fleet.toml, and the container's \
+             network"
         ),
-        // What rustls objects to comes as this kind.
+        // The kind of rustls' errors.
         Error::Io(error) if error.kind() == ErrorKind::InvalidData => anyhow!(
-            "{webhook} can't be trusted: {error}; a certificate of an authority of your own needs {ROOTS} in the \
-             container's environment"
+            "can't trust {webhook}: {error}; for your own certificate authority, set {ROOTS} in the container's \
+             environment"
         ),
-        Error::Io(error) => anyhow!("{webhook} can't be reached: {error}"),
-        error => anyhow!("{webhook} can't be reached: {error}"),
+        Error::Io(error) => anyhow!("can't reach {webhook}: {error}"),
+        error => anyhow!("can't reach {webhook}: {error}"),
     }
 }
 

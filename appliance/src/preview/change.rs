@@ -1,4 +1,4 @@
-//! What becomes different for a machine, from the generation that is published to the one that would be.
+//! The changes from the published generations to a preview.
 
 use std::collections::BTreeMap;
 
@@ -8,52 +8,52 @@ use serde::{Deserialize, Serialize};
 use crate::publication::Publications;
 use crate::store::paths::State;
 
-/// What an appliance publishes now.
+/// The published generations of an appliance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PublishedGenerations {
     /// The version of this document.
     pub format: Format,
-    /// The generation of each machine for which there is one.
+    /// The generation of each machine that has one.
     pub generations: BTreeMap<HostName, GenerationId>,
-    /// The manifests of the machines that were named.
+    /// The manifests of the requested machines.
     pub manifests: Vec<Manifest>,
 }
 
-/// What becomes different for a fleet.
+/// The changes of a fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetChanges {
-    /// For each machine that would find something else than now.
+    /// The changes of each machine with another generation.
     pub machines: Vec<HostChange>,
-    /// The machines for which something is published, and that the fleet doesn't name any more.
+    /// The published machines that are no longer in the fleet.
     pub gone: Vec<HostName>,
 }
 
-/// What becomes different for a machine.
+/// The changes of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HostChange {
     /// The machine.
     pub machine: HostName,
-    /// What it finds now; none if nothing was ever published for it.
+    /// The published generation, if any.
     pub from: Option<GenerationId>,
-    /// What it would find.
+    /// The new generation.
     pub to: GenerationId,
-    /// Files that are new for it.
+    /// New files.
     pub added: Vec<FilePath>,
-    /// Files that are different.
+    /// Changed files.
     pub changed: Vec<FilePath>,
-    /// Files that are gone.
+    /// Removed files.
     pub removed: Vec<FilePath>,
-    /// How many bytes it finds now.
+    /// The size of the published generation in bytes.
     pub before: u64,
-    /// Whether its settings in `fleet.toml` are different, as far as its client must know them.
+    /// Whether its settings in `fleet.toml` changed, as far as its client gets them.
     pub settings: bool,
 }
 
 impl PublishedGenerations {
-    /// What a state holds; manifests are read only of the machines that are named.
+    /// Reads them from a state, with the manifests of the named machines.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// When the state can't be read.
     pub fn read(state: &State, names: &[HostName]) -> std::io::Result<Self> {
         let mut published = PublishedGenerations {
             format: Format,
@@ -82,7 +82,7 @@ impl PublishedGenerations {
 }
 
 impl HostChange {
-    /// From the old manifest, if there is one, to the new one.
+    /// The changes from the old manifest, if any, to the new one.
     pub fn between(old: Option<&Manifest>, new: &Manifest) -> Self {
         let path = |entry: &ManifestEntry| entry.path().clone();
         let mut change = HostChange {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_what_goes_and_what_differs_is_told_apart() {
+    fn added_removed_and_changed_files_are_distinguished() {
         let old = manifest(&[("config/a", 1), ("config/b", 1), ("config/c", 1)]);
         let new = manifest(&[("config/b", 2), ("config/c", 1), ("config/d", 1)]);
         let change = HostChange::between(Some(&old), &new);

@@ -1,6 +1,6 @@
-//! Lists things as a person does.
+//! Lists of things in words.
 
-/// All of them: `a, b and c`.
+/// All items: `a, b and c`.
 pub(crate) fn sentence(words: impl IntoIterator<Item: ToString>) -> String {
     let mut words: Vec<String> = words.into_iter().map(|word| word.to_string()).collect();
     match words.pop() {
@@ -10,7 +10,7 @@ pub(crate) fn sentence(words: impl IntoIterator<Item: ToString>) -> String {
     }
 }
 
-/// At most so many of them: `a, b`, or `a, b and 3 more`.
+/// The first items: `a, b`, or `a, b and 3 more`.
 pub(crate) fn first_few(words: impl ExactSizeIterator<Item: ToString>, most: usize) -> String {
     let more = words.len().saturating_sub(most);
     let named: Vec<_> = words.take(most).map(|word| word.to_string()).collect();
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn things_are_listed_as_a_person_does() {
+    fn items_are_listed_in_words() {
         let words = ["a", "b", "c"];
         let sentences = [0, 1, 2, 3].map(|count| sentence(&words[..count]));
         assert_eq!(sentences, ["", "a", "a and b", "a, b and c"]);

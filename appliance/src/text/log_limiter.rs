@@ -1,13 +1,13 @@
-//! Keeps what one machine does, or all strangers together, from filling the log.
+//! Limits the log lines of one machine, or of all strangers together.
 
 use std::time::{Duration, Instant};
 
-/// How many lines may be caused in [`PERIOD`]: as many as a machine may leave files in one visit.
+/// The most lines in a [`PERIOD`]: one for each file of a machine's upload quota.
 const LINES: u32 = 64;
-/// After how long there may be as many again.
+/// The period of the limit.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Counts the lines that somebody causes.
+/// Counts the lines of a source.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimiter {
     period: Option<(Instant, u32)>,
@@ -15,7 +15,7 @@ pub(crate) struct LogLimiter {
 }
 
 impl LogLimiter {
-    /// Whether another line may be written; if not, it counts as kept back.
+    /// Whether another line may be written; if not, it counts as suppressed.
     pub(crate) fn may_write(&mut self, now: Instant) -> bool {
         let (_, lines) = match &mut self.period {
             Some(period) if now.duration_since(period.0) < PERIOD => period,
@@ -30,7 +30,7 @@ impl LogLimiter {
         may
     }
 
-    /// How many lines were kept back since this was asked last.
+    /// Takes the number of suppressed lines since the last call.
     pub(crate) fn take_suppressed(&mut self) -> u64 {
         std::mem::take(&mut self.suppressed)
     }
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_line_is_kept_back_without_being_counted() {
+    fn every_suppressed_line_is_counted() {
         let (mut limiter, start) = (LogLimiter::default(), Instant::now());
         let mut written = |at| (0..1000).filter(|_| limiter.may_write(at)).count();
         assert_eq!(written(start), 64);

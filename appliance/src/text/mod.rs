@@ -1,4 +1,4 @@
-//! Text for people: a terminal, lists and sizes in words, text of strangers made harmless, and a limit on log lines.
+//! Text for people: terminals, lists and sizes in words, escaping of foreign text, and a limit for log lines.
 
 pub(crate) mod list;
 pub(crate) mod log_limiter;

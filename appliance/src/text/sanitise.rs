@@ -1,9 +1,9 @@
-//! Text that a machine or a file gave, made fit for a log or a terminal.
+//! Foreign text, escaped for a log or a terminal.
 
-/// The text as one line that can't steer a terminal, cut to at most `limit` characters.
+/// The text as one line without control characters, cut to at most `limit` characters.
 ///
-/// Line ends and other blanks become one space each run; what is left of control characters, and characters that
-/// change the direction of writing or can't be seen, are written as `\u{…}`.
+/// Each run of whitespace becomes one space. Control characters, invisible characters and those that change the
+/// direction of writing become `\u{…}`.
 pub fn one_line(text: &str, limit: usize) -> String {
     let words = text.split_whitespace().flat_map(|word| [" ", word]).skip(1);
     let mut safe = words.flat_map(str::chars).flat_map(escape);
@@ -15,7 +15,7 @@ pub fn one_line(text: &str, limit: usize) -> String {
     line
 }
 
-/// The same, but where it is too long the middle is left out: an error begins with what failed, and ends with why.
+/// Like [`one_line`], but a long text loses its middle: an error begins with what failed, and ends with the cause.
 pub fn both_ends(text: &str, limit: usize) -> String {
     let line = one_line(text, usize::MAX);
     let count = line.chars().count();
@@ -29,7 +29,7 @@ pub fn both_ends(text: &str, limit: usize) -> String {
     begin.chain(['…']).chain(rest).collect()
 }
 
-/// The text with nothing in it that steers a terminal or hides, except tabs.
+/// The text with control and invisible characters escaped, except tabs.
 pub fn line_as_is(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for character in line.chars() {
@@ -41,8 +41,8 @@ pub fn line_as_is(line: &str) -> String {
     safe
 }
 
-/// A log for a terminal: its lines and tabs, and where `colours` are wanted its colours; without anything else that
-/// steers a terminal.
+/// A log for a terminal: its lines and tabs, and, with `colours`, its colours; all other control characters are
+/// escaped.
 pub fn log(text: &str, colours: bool) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut is_coloured = false;
@@ -76,7 +76,7 @@ pub fn log(text: &str, colours: bool) -> String {
     safe
 }
 
-/// JSON that means the same, with an escape for every character in it that steers a terminal or hides.
+/// The same JSON with control and invisible characters escaped.
 pub fn plain_json(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for character in json.chars() {
@@ -84,7 +84,7 @@ pub fn plain_json(json: &str) -> String {
             plain.push(character);
             continue;
         }
-        // JSON has such characters in its strings only, where this is another way to write them.
+        // Such characters are only in strings, where JSON allows an escape.
         for unit in character.encode_utf16(&mut [0; 2]) {
             plain += &format!("\\u{unit:04x}");
         }
@@ -92,13 +92,13 @@ pub fn plain_json(json: &str) -> String {
     plain
 }
 
-/// How many bytes of the beginning of a text set a colour, or make letters bold or plain again: `ESC [ numbers m`.
-/// What blinks or hides isn't one.
+/// The length of a colour sequence at the beginning of a text: `ESC [ numbers m`, also for bold and plain. Sequences
+/// that blink or hide text don't count.
 fn colour(text: &str) -> usize {
     let Some(numbers) = text.strip_prefix("\u{1b}[") else {
         return 0;
     };
-    // The longest that makes sense sets two colours by three numbers each.
+    // The longest useful one sets two colours by three numbers each.
     let Some(end) = numbers.bytes().take(64).position(|byte| byte == b'm') else {
         return 0;
     };
@@ -106,7 +106,7 @@ fn colour(text: &str) -> usize {
     while let Some(number) = numbers.next() {
         match number {
             "" => {}
-            // What follows names the colour.
+            // The next numbers name the colour.
             "38" | "48" => {
                 if !numbers.all(|number| number.parse::<u8>().is_ok()) {
                     return 0;
@@ -131,12 +131,12 @@ fn escape(character: char) -> impl Iterator<Item = char> {
         .chain(escaped.into_iter().flatten())
 }
 
-/// Whether a character is what it looks like, and does nothing else.
+/// Whether a character is visible and has no other effect.
 pub(crate) fn is_shown(character: char) -> bool {
     !character.is_control() && !is_invisible(character)
 }
 
-/// Unicode's format characters: without them, what is read is what is there.
+/// Whether a character is one of Unicode's format characters.
 fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_steers_a_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(one_line("error:\r\n\tno such\n", 100), "error: no such");
         assert_eq!(
             one_line("\u{1b}[2J\u{7}\u{9b}31m", 100),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same_without_what_steers_a_terminal() {
+    fn escaped_json_has_the_same_value() {
         let text = "\u{9b}31m \u{202e} \u{e0041} ü\n\t\u{1b}";
         let json = serde_json::to_string(text).unwrap();
         let plain = plain_json(&json);

@@ -1,4 +1,4 @@
-//! Amounts of data as a person reads them.
+//! Amounts of data for people.
 
 /// An amount of bytes: `812 bytes`, `1.5 KiB`, `2.0 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -20,7 +20,7 @@ mod tests {
 
     // Issue 10, line 42.
     #[test]
-    fn an_amount_is_told_in_the_unit_that_fits() {
+    fn an_amount_has_a_fitting_unit() {
         for (bytes, text) in [
             (0, "0 bytes"),
             (1, "1 byte"),

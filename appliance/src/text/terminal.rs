@@ -2,19 +2,19 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// A terminal, and what it can show.
+/// A terminal with its abilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminal {
-    /// How many characters fit on a line.
+    /// The width in characters.
     pub columns: usize,
-    /// Whether it wants colours.
+    /// Whether it shows colours.
     pub colours: bool,
     /// Whether it shows more than ASCII.
     pub unicode: bool,
 }
 
 impl Terminal {
-    /// The terminal that standard output is; none if it goes to a file or to another program.
+    /// The terminal of standard output; none for a file or a pipe.
     pub fn of_output() -> Option<Self> {
         let stdout = io::stdout();
         if !stdout.is_terminal() {
@@ -23,7 +23,7 @@ impl Terminal {
         let columns =
             rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        // A terminal that doesn't know its width, such as a serial line, has had 80 columns for fifty years.
+        // A terminal without a known width, such as a serial line, usually has 80 columns.
         let columns = if columns == 0 { 80 } else { columns };
         Some(Terminal {
             columns,
@@ -33,7 +33,7 @@ impl Terminal {
     }
 }
 
-/// Whether a locale takes UTF-8. Where none is set, as in a container, the terminal most likely does.
+/// Whether the locale uses UTF-8. Without a locale, as in a container, the terminal most likely does.
 fn is_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
     // In this order, as locale(7) says.
     let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter();
@@ -44,7 +44,7 @@ fn is_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
     locale.is_none_or(|locale| locale.contains("utf-8") || locale.contains("utf8"))
 }
 
-/// The text with our own symbols as letters of the same width, if the terminal shows no others.
+/// The text with our symbols as ASCII letters, if the terminal shows only these.
 pub fn legible(text: String, terminal: Option<Terminal>) -> String {
     if terminal.is_none_or(|terminal| terminal.unicode) {
         return text;
@@ -61,7 +61,7 @@ pub fn legible(text: String, terminal: Option<Terminal>) -> String {
     text.chars().map(letter).collect()
 }
 
-/// Whether the terminal, if there is one, only writes what it gets, line by line.
+/// Whether the terminal has no control sequences, or there is none.
 pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
@@ -69,17 +69,17 @@ pub fn is_dumb() -> bool {
 /// A colour of a text, as terminals name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// What is wrong.
+    /// Errors.
     Red,
-    /// What is as it should be.
+    /// Success.
     Green,
-    /// What somebody should look at.
+    /// Warnings.
     Yellow,
-    /// What is under way.
+    /// Running work.
     Blue,
 }
 
-/// The text in a colour, if there is a terminal that wants colours.
+/// The text in a colour, if the terminal shows colours.
 pub fn paint(text: &str, colour: Colour, terminal: Option<Terminal>) -> String {
     let code = match colour {
         Colour::Red => 31,
@@ -93,7 +93,7 @@ pub fn paint(text: &str, colour: Colour, terminal: Option<Terminal>) -> String {
     }
 }
 
-/// Prints a line to standard error. That nobody reads it is no reason to stop.
+/// Prints a line to standard error; a closed pipe is ignored.
 pub fn to_stderr(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn symbols_are_for_locales_that_have_them() {
+    fn symbols_depend_on_the_locale() {
         let is_unicode = |set: &[(&str, &str)]| {
             is_unicode(|name| {
                 let found = set.iter().find(|(known, _)| *known == name);

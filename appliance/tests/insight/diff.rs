@@ -41,9 +41,9 @@ changed config/flake.nix
 @@ -1 +1 @@
 -one
 +nine
-changed secrets/wifi: a secret, which isn't shown
+changed secrets/wifi: a secret, not shown
 
-domovoi: all of {} is new for it: it has never reported
+domovoi: {} is its first generation: it has never reported
 ",
         first.short(),
         last.short(),
@@ -82,7 +82,7 @@ domovoi: all of {} is new for it: it has never reported
 
     ground.report("kikimora", &success(last, SYSTEM));
     let now = printed(&mut ground.here(&["diff", "kikimora"]));
-    assert_eq!(now, "kikimora runs what is published\n");
+    assert_eq!(now, "kikimora runs the published generation\n");
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
     let why = diff();
     assert!(
         why.ends_with(
-            "packages of kikimora can't be compared: no system is known of what is published: build it here with \
-             `bento build kikimora`\n"
+            "can't compare packages of kikimora: the system of the published generation is unknown: run `bento build \
+             kikimora` here\n"
         ),
         "{why}"
     );
@@ -228,14 +228,14 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
     build.system = flake.to_str().unwrap().parse().unwrap();
     build.write(&ground.path("fleet"), &name).unwrap();
     let why = diff();
-    assert!(why.contains("isn't in the store here"), "{why}");
+    assert!(why.contains("isn't in the local store"), "{why}");
 
     let without = printed(
         nix.command(ground.elsewhere(&["diff"]))
             .env("PATH", "/bin/none"),
     );
     assert!(
-        without.ends_with("Packages can't be compared: there is no Nix here.\n"),
+        without.ends_with("Can't compare packages: Nix isn't installed here.\n"),
         "{without}"
     );
 

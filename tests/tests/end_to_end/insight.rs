@@ -58,7 +58,7 @@ changed config/configuration.nix
 -the first
 +the third
 
-Packages can't be compared: there is no Nix here.
+Can't compare packages: Nix isn't installed here.
 ",
         first.short(),
         last.short()

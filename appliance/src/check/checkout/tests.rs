@@ -5,8 +5,8 @@ use crate::check::Findings;
 use crate::fixture::git;
 use crate::preview::Preview;
 
-/// A place with a fleet in `fleet/`, of which git tracks everything but `b.key`, and `a.key` although it is ignored. The
-/// top of the checkout is this folder of it, whose `.gitignore` names `drafts`.
+/// A folder with a fleet in `fleet/`. Git tracks all its files but `b.key`, also the ignored `a.key`. `top` is the top
+/// of the checkout, and its `.gitignore` names `drafts`.
 fn repository(top: &str) -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
     let fleet = place.path().join("fleet");
@@ -56,13 +56,13 @@ fn assert_warned(folder: &Path, beginnings: &[&str]) {
 }
 
 #[test]
-fn a_fleet_below_the_top_of_its_checkout_is_warned_of_and_what_that_changes() {
+fn a_fleet_below_the_top_of_its_checkout_causes_warnings() {
     let place = repository("");
     assert_warned(
         &place.path().join("fleet"),
         &[
-            "the fleet folder lies below the top of its checkout, ",
-            "hosts/a/a.key: a .gitignore names it, and that git tracks it can't be seen",
+            "the fleet folder is below the top of its checkout, ",
+            "hosts/a/a.key: a .gitignore names it, and the appliance can't see that git tracks it",
             "hosts/a/drafts/x.nix: a .gitignore above the fleet folder names it",
         ],
     );
@@ -73,12 +73,12 @@ fn a_fleet_below_the_top_of_its_checkout_is_warned_of_and_what_that_changes() {
     .unwrap();
     assert_warned(
         &place.path().join("fleet"),
-        &["the fleet folder lies below the top of its checkout, "],
+        &["the fleet folder is below the top of its checkout, "],
     );
 }
 
 #[test]
-fn a_linked_worktree_is_warned_of_and_what_that_changes() {
+fn a_linked_worktree_causes_warnings() {
     let place = repository("fleet");
     let (main, linked) = (place.path().join("fleet"), place.path().join("linked"));
     assert_warned(&main, &[]);
@@ -87,18 +87,18 @@ fn a_linked_worktree_is_warned_of_and_what_that_changes() {
         &linked,
         &[
             ".git: isn't a folder, as in a linked worktree: ",
-            "hosts/a/a.key: a .gitignore names it, and that git tracks it can't be seen",
+            "hosts/a/a.key: a .gitignore names it, and the appliance can't see that git tracks it",
         ],
     );
-    // As in a container, to which only the linked folder is given.
+    // As in a container with only the linked folder.
     let git_file = linked.join(".git");
     let leads = fs::read_to_string(&git_file).unwrap();
     fs::write(&git_file, "gitdir: /nowhere\n").unwrap();
     let said = warned(&linked);
-    let key = "hosts/a/a.key: a .gitignore names it, and nothing here tells";
+    let key = "hosts/a/a.key: a .gitignore names it, and it is unknown here";
     assert!(said.iter().any(|text| text.starts_with(key)), "{said:#?}");
     fs::write(&git_file, leads).unwrap();
-    // A clone of it is no such thing.
+    // A clone of it is a normal checkout.
     let clone = place.path().join("clone");
     git(
         place.path(),
@@ -113,13 +113,13 @@ fn a_linked_worktree_is_warned_of_and_what_that_changes() {
 }
 
 #[test]
-fn a_copy_without_git_is_warned_of_where_a_gitignore_names_something() {
+fn a_copy_without_git_causes_warnings_for_ignored_files() {
     let place = repository("");
     fs::remove_dir_all(place.path().join(".git")).unwrap();
     let folder = place.path().join("fleet");
     assert_warned(
         &folder,
-        &["a .gitignore names hosts/a/a.key, hosts/a/b.key, and without a .git here"],
+        &["a .gitignore names hosts/a/a.key, hosts/a/b.key, and without a .git it is unknown"],
     );
     for key in ["a.key", "b.key"] {
         fs::remove_file(folder.join("hosts/a").join(key)).unwrap();

@@ -158,7 +158,7 @@ fn unchanged_machines_share_one_line_and_growth_is_a_warning() {
         text.contains("29 machines are unchanged: m00, m01, m02, m03, m04 and 24 more.\n"),
         "{text}"
     );
-    let warning = "warning: m07: its generation would be 9.0 MiB, and what is published is 3 bytes; the most of it is \
+    let warning = "warning: m07: its generation would be 9.0 MiB, and the published one is 3 bytes; the largest parts are \
                 config/disk.img (9.0 MiB) and config/configuration.nix (3 bytes): ";
     assert!(text.contains(warning), "{text}");
 }

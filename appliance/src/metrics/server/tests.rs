@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-/// Generous: no test waits for as long unless something is wrong.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Generous: no passing test waits for as long.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn open(read: impl Fn() -> anyhow::Result<String> + Send + Sync + 'static) -> SocketAddr {
     let mut server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -13,10 +13,10 @@ fn open(read: impl Fn() -> anyhow::Result<String> + Send + Sync + 'static) -> So
     address
 }
 
-/// What comes back for these bytes until the connection is closed.
+/// The answer to a request, until the connection is closed.
 fn ask(address: SocketAddr, request: &str) -> String {
     let mut connection = TcpStream::connect(address).unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.set_read_timeout(Some(TIMEOUT)).unwrap();
     connection.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
@@ -64,7 +64,7 @@ fn it_answers_get_metrics_and_nothing_else() {
 }
 
 #[test]
-fn many_who_ask_cost_one_reading_and_a_failure_is_no_answer() {
+fn concurrent_requests_share_a_reading_and_a_failure_is_not_cached() {
     static READ: AtomicU32 = AtomicU32::new(0);
     let address = open(|| match READ.fetch_add(1, Ordering::SeqCst) {
         0 => anyhow::bail!("no state"),
@@ -87,7 +87,7 @@ fn many_who_ask_cost_one_reading_and_a_failure_is_no_answer() {
 }
 
 #[test]
-fn who_stalls_is_sent_away_and_then_others_are_answered() {
+fn stalled_connections_are_closed_and_others_answered() {
     let address = open(|| Ok("bento_up 1\n".into()));
     let _stalled: Vec<_> = (0..2 * THREADS)
         .map(|_| {
@@ -100,12 +100,12 @@ fn who_stalls_is_sent_away_and_then_others_are_answered() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
+fn an_address_in_use_is_named() {
     let server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = server.address().unwrap();
     let error = format!("{:#}", MetricsServer::bind(address).unwrap_err());
     assert!(
-        error.starts_with(&format!("--metrics {address} can't be listened on: ")),
+        error.starts_with(&format!("can't listen on --metrics {address}: ")),
         "{error}"
     );
 }
