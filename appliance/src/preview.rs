@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    // Issue 10, line 3: one dangling symlink in somebody's dotfiles stopped all nine.
+    // Issue 10, line 3.
     #[test]
     fn a_dangling_symlink_stops_no_machine_of_a_shared_source() {
         let folder = tempfile::tempdir().unwrap();

@@ -59,7 +59,7 @@ fn describe(command: &Command, level: usize, text: &mut String) {
     }
 }
 
-/// `--help` and `--version` are said once, at the top.
+/// Whether an argument is listed; `--help` and `--version` are described once, at the top.
 fn is_shown(argument: &Arg) -> bool {
     let says_of_itself = matches!(
         argument.get_action(),
@@ -97,7 +97,7 @@ fn item(argument: &Arg) -> String {
     )
 }
 
-/// What else is to be known of an argument: its values, its default, its variable.
+/// The values, default and variable of an argument.
 fn notes(argument: &Arg) -> String {
     let mut notes = String::new();
     let values: Vec<String> = argument

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 
-/// Where the words are that people read.
+/// The folders with text for people.
 const FOLDERS: [&str; 4] = [
     "../appliance/src",
     "../client/src",
@@ -43,7 +43,7 @@ fn commands(text: &str) -> Vec<String> {
     let is_command = |text: &String| {
         let words: Vec<_> = text.split(' ').collect();
         let is_bento = matches!(words[0], "bento" | "bento-client" | "bento-image");
-        // What is put in for a command is named nowhere.
+        // A computed command has no known name.
         let is_put_in = |word: &str| word.contains(['{', '…']);
         is_bento
             && words.len() > 1
@@ -54,7 +54,7 @@ fn commands(text: &str) -> Vec<String> {
     whole.filter(is_command).collect()
 }
 
-/// Its words, with something in the place of what is put in.
+/// The words of a command, with examples in place of computed parts.
 fn words(command: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut is_quoted = false;
@@ -94,7 +94,7 @@ fn every_command_that_is_named_is_one_that_there_is() {
                 count += 1;
                 continue;
             };
-            // A command may be named without what it is told, and what is put in may be anything.
+            // A command may be named without its arguments, and computed parts may be anything.
             match error.kind() {
                 ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
                     wrong.push(format!("{}: {command}", path.display()));

@@ -47,7 +47,7 @@ fn every_command_that_is_shown_has_a_page() {
 
 // Issue 10, line 43.
 #[test]
-fn pages_say_what_is_to_be_looked_up_and_every_example_is_a_command() {
+fn pages_have_all_sections_and_valid_examples() {
     let prefix = tempfile::tempdir().unwrap();
     install(prefix.path());
     let page = |name: &str| {
@@ -83,7 +83,7 @@ fn pages_say_what_is_to_be_looked_up_and_every_example_is_a_command() {
 
 // Issue 10, line 43.
 #[test]
-fn what_is_hidden_is_not_completed() {
+fn hidden_arguments_are_not_completed() {
     let prefix = tempfile::tempdir().unwrap();
     install(prefix.path());
     for path in [

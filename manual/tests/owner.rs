@@ -1,4 +1,4 @@
-//! Whose bento it is, in all that people read and copy: one placeholder, which each document explains.
+//! The placeholder for the owner of bento: the same in all documents, and explained in each.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,9 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const PLACEHOLDER: &str = "OWNER";
-/// Whose bento of 2022 it is.
+/// The owner of bento 2022.
 const BEFORE: &str = "rapenne-s";
-/// What stands before the account.
+/// The text before the account.
 const HOSTS: [&str; 2] = ["github:", "github.com/"];
 
 /// The accounts from which a text has bento.

@@ -1,4 +1,4 @@
-//! docs/reference.md and docs/updates.md say what is so.
+//! docs/reference.md and docs/updates.md match the code.
 
 #![expect(
     clippy::unwrap_used,
@@ -37,7 +37,7 @@ fn part<'a>(text: &'a str, heading: &str) -> &'a str {
     &text[..text.find("\n#").unwrap_or(text.len())]
 }
 
-/// What stands in backquotes in the first column of the tables of a text.
+/// The words in backquotes in the first columns of the tables of a text.
 fn first_column(text: &str) -> Vec<String> {
     let cell = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
     text.lines().filter_map(cell).collect()
@@ -49,7 +49,7 @@ fn sorted(mut keys: Vec<String>) -> Vec<String> {
 }
 
 #[test]
-fn the_reference_is_what_the_commands_say() {
+fn the_reference_matches_the_commands() {
     let made = bento_manual::reference::text();
     assert!(
         document("reference.md") == made,

@@ -144,7 +144,7 @@ impl Children {
 }
 
 fn send(child: &OwnedFd, signal: Signal) {
-    // It fails when the program has ended meanwhile.
+    // It fails if the program has already ended.
     let _ = pidfd_send_signal(child, signal);
 }
 

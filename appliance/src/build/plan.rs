@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_machines_share_is_built_once() {
+    fn equal_builds_of_machines_run_once() {
         let folder = tempfile::tempdir().unwrap();
         let fleet = "[server]\naddress = \"x\"\n[hosts.a]\nsource = \"shared\"\nattribute = \"desk\"\n\
                      [hosts.b]\nsource = \"copy\"\nattribute = \"desk\"\n[hosts.c]\nsource = \"shared\"\n\

@@ -91,7 +91,7 @@ pub(super) fn tracked(folder: &Path) -> Result<Option<HashSet<PathBuf>>, String>
     listed(&folder, &["--recurse-submodules"])
 }
 
-/// What `git ls-files` lists in a checkout; none without git.
+/// The output of `git ls-files` in a checkout; none without git.
 pub(super) fn listed(folder: &Path, how: &[&str]) -> Result<Option<HashSet<PathBuf>>, String> {
     let mut git = Command::new("git");
     git.args(["ls-files", "-z"]).args(how);

@@ -1,4 +1,4 @@
-//! What `bento check` advises is typed as it stands there.
+//! Runs the commands in the advice of `bento check`.
 
 use std::fs;
 
@@ -9,14 +9,14 @@ const KEY: &str =
 const KEY_TWO: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDQwMTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkw";
 
-/// The commands that a text names, between backticks.
+/// The commands in a text, between backticks.
 fn commands(text: &str) -> Vec<String> {
     let parts = text.split('`').skip(1).step_by(2);
     parts.map(str::to_owned).collect()
 }
 
 impl Ground {
-    /// Types a command in the fleet folder.
+    /// Runs a command in the fleet folder.
     fn shell(&self, command: &str) -> Ended {
         let bento = std::path::Path::new(env!("CARGO_BIN_EXE_bento"));
         let path = std::env::var("PATH").unwrap();
@@ -30,7 +30,7 @@ impl Ground {
 
 // Issue 10, lines 2 and 37.
 #[test]
-fn every_command_that_check_prints_does_what_it_says() {
+fn every_command_that_check_prints_works() {
     let ground = Ground::new(&["kikimora", "desk"]);
     for host in ["kikimora", "desk"] {
         ground.flake(host, ":");

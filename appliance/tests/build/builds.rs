@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::ground::{Ground, names};
 
-/// A record of a build that is long ago.
+/// A record of an old build.
 fn old_record(ground: &Ground, host: &str, generation: &str) -> Build {
     let build = Build {
         format: Format,
@@ -23,7 +23,7 @@ fn old_record(ground: &Ground, host: &str, generation: &str) -> Build {
 }
 
 #[test]
-fn what_came_out_is_recorded_for_exactly_that_generation_and_kept_in_the_store() {
+fn a_system_is_recorded_for_its_generation_and_kept_in_the_store() {
     let ground = Ground::new(&["locked", "moving", "open", "whole"]);
     ground.flake("moving", ":");
     ground.write("hosts/moving/SELF_UPDATE", "");
@@ -71,7 +71,7 @@ fn what_came_out_is_recorded_for_exactly_that_generation_and_kept_in_the_store()
 }
 
 #[test]
-fn a_build_that_failed_is_told_and_leaves_no_record_while_the_others_go_on() {
+fn a_failed_build_is_printed_and_leaves_no_record_and_the_others_continue() {
     let ground = Ground::new(&["good", "bad", "worse", "ugly", "empty"]);
     ground.flake("good", ":");
     ground.flake("bad", "echo it broke; exit 3");
@@ -105,7 +105,7 @@ fn a_build_that_failed_is_told_and_leaves_no_record_while_the_others_go_on() {
 }
 
 #[test]
-fn what_stops_a_publication_is_told_and_stops_only_that_machine() {
+fn a_problem_is_printed_and_stops_only_its_machine() {
     let ground = Ground::new(&["good", "missing"]);
     ground.flake("good", ":");
     let ended = ground.bento(&["build", "--json"]).with(1);
@@ -128,7 +128,7 @@ fn what_stops_a_publication_is_told_and_stops_only_that_machine() {
 }
 
 #[test]
-fn a_look_builds_and_records_nothing() {
+fn a_dry_run_builds_and_records_nothing() {
     let ground = Ground::new(&["good", "bad"]);
     ground.flake("good", ":");
     ground.flake("bad", ":");
@@ -147,7 +147,7 @@ fn a_look_builds_and_records_nothing() {
 }
 
 #[test]
-fn what_was_built_fills_every_cache_that_can_be_reached() {
+fn systems_are_copied_to_every_reachable_store() {
     let ground = Ground::new(&["good"]);
     ground.flake("good", ":");
     let cache = format!("file://{}", ground.path("cache").display());
@@ -163,7 +163,7 @@ fn what_was_built_fills_every_cache_that_can_be_reached() {
 }
 
 #[test]
-fn a_folder_without_a_flake_is_built_from_the_channels_of_whoever_builds() {
+fn a_folder_without_a_flake_is_built_with_the_channels_of_the_current_user() {
     let ground = Ground::new(&["pi"]);
     ground.write("hosts/pi/configuration.nix", "{ }");
     let system = format!(
@@ -183,7 +183,7 @@ fn a_folder_without_a_flake_is_built_from_the_channels_of_whoever_builds() {
 }
 
 #[test]
-fn where_there_is_no_nix_it_says_so() {
+fn without_nix_the_error_says_so() {
     let ground = Ground::new(&["good"]);
     ground.flake("good", ":");
     for command in ["build", "flake-update"] {

@@ -22,7 +22,7 @@ fn approved(ground: &Ground, host: &str) -> Option<GenerationId> {
 }
 
 #[test]
-fn what_fails_to_build_is_not_approved_and_the_others_are() {
+fn a_failed_build_is_not_approved_and_the_others_are() {
     let ground = Ground::new(&["good", "bad"]);
     ground.flake("good", ":");
     ground.flake("bad", "exit 3");
@@ -36,7 +36,7 @@ fn what_fails_to_build_is_not_approved_and_the_others_are() {
         ground.generation("good")
     );
     assert_eq!(approved(&ground, "bad"), None);
-    // What is built isn't built again, and what is approved isn't asked for again.
+    // A built system isn't built again, and an approved one isn't asked for again.
     ground.flake("bad", ":");
     deploy(&ground, "when = \"deploy\"\nrequire_build = true")
         .with(0)
@@ -45,7 +45,7 @@ fn what_fails_to_build_is_not_approved_and_the_others_are() {
 }
 
 #[test]
-fn what_is_published_by_itself_is_built_and_not_approved() {
+fn without_approvals_a_deployment_only_builds() {
     let ground = Ground::new(&["good", "bad"]);
     ground.flake("good", ":");
     ground.flake("bad", "exit 3");
@@ -58,7 +58,7 @@ fn what_is_published_by_itself_is_built_and_not_approved() {
 }
 
 #[test]
-fn without_nix_what_must_be_built_is_not_approved_and_the_rest_is() {
+fn without_nix_machines_that_need_a_build_are_not_approved() {
     let ground = Ground::new(&["good"]);
     ground.flake("good", ":");
     let toml = ground.read("fleet.toml");

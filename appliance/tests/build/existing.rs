@@ -1,4 +1,4 @@
-//! A repository with one flake for all machines becomes a fleet, and each machine evaluates with what it gets.
+//! `bento init --existing`: a repository with one flake for all machines becomes a fleet that evaluates.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -93,7 +93,7 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
         assert!(toml.contains(line), "{line:?} isn't in {toml}");
     }
     assert!(said.text.contains("core-pw  generation "), "{}", said.text);
-    // What comes later is private until it is named.
+    // New folders are private until include names them.
     ground.write("private/key", "secret");
     ground.write("secrets/wifi.env", "secret");
     ground
@@ -107,7 +107,7 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
 
 // Issue 10, line 6.
 #[test]
-fn without_nix_the_machines_are_named_by_their_folders() {
+fn without_nix_the_folders_name_the_machines() {
     let ground = repository();
     let mut command = ground.command(&["init", "--existing"]);
     let ended = Ended::of(command.env("PATH", "/nowhere").output().unwrap()).with(0);

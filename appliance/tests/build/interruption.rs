@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use crate::ground::{Ended, Ground};
 
-/// Waits for what must come.
+/// Waits for a condition.
 fn await_that(mut what: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !what() {
@@ -18,7 +18,7 @@ fn await_that(mut what: impl FnMut() -> bool) {
 }
 
 #[test]
-fn what_whoever_started_it_ignores_ends_nothing() {
+fn a_signal_that_was_ignored_at_the_start_ends_nothing() {
     let ground = Ground::new(&["first"]);
     let (begun, go_on) = (ground.path("builder"), ground.path("go-on"));
     let script = format!(
@@ -45,7 +45,7 @@ fn what_whoever_started_it_ignores_ends_nothing() {
 }
 
 #[test]
-fn whoever_interrupts_leaves_no_program_no_folder_and_no_record() {
+fn an_interruption_leaves_no_program_no_folder_and_no_record() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let ground = Ground::new(&["first", "second"]);
         let begun = ground.path("builder");
@@ -54,7 +54,7 @@ fn whoever_interrupts_leaves_no_program_no_folder_and_no_record() {
             &format!("echo $$ > {}; sleep 1000", begun.display()),
         );
         ground.flake("second", ":");
-        // What runs these tests behind a shell lets them ignore INT.
+        // A shell starts background programs with INT ignored.
         let child = ground
             .environment("env")
             .args(["--default-signal=INT", "--default-signal=TERM"])

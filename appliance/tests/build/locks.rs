@@ -61,7 +61,7 @@ fn everything(ground: &Ground) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 #[test]
-fn each_lock_file_moves_once_and_nothing_else_does() {
+fn each_lock_file_is_updated_once_and_nothing_else() {
     let ground = fleet();
     let before = everything(&ground);
     let ended = ground.bento(&["flake-update"]).with(0);
@@ -98,7 +98,7 @@ fn each_lock_file_moves_once_and_nothing_else_does() {
 
 // Issue 10, line 41.
 #[test]
-fn an_input_behind_a_machine_is_an_input_and_a_machine_among_inputs_is_told() {
+fn a_machine_among_the_inputs_gives_a_hint() {
     let ground = fleet();
     let before = ground
         .bento(&["flake-update", "--host", "own", "one"])
@@ -112,7 +112,7 @@ fn an_input_behind_a_machine_is_an_input_and_a_machine_among_inputs_is_told() {
 }
 
 #[test]
-fn a_single_input_moves_alone_and_one_that_nobody_has_is_an_error() {
+fn a_single_input_is_updated_alone_and_an_unknown_one_is_an_error() {
     let ground = fleet();
     ground.bento(&["flake-update"]).with(0);
     for input in ["one", "two"] {
@@ -133,7 +133,7 @@ fn a_single_input_moves_alone_and_one_that_nobody_has_is_an_error() {
 }
 
 #[test]
-fn what_fails_in_one_folder_does_not_stop_the_others() {
+fn a_failure_in_one_folder_does_not_stop_the_others() {
     let ground = fleet();
     let flake = "{ inputs.gone.url = \"path:/nowhere/at/all\"; outputs = _: { }; }";
     ground.write("hosts/own/flake.nix", flake);

@@ -33,7 +33,7 @@ fn on_a_terminal_the_table_is_drawn_in_place_and_never_larger_than_the_window() 
         .env("SHELL", "/bin/sh")
         .current_dir(ground.fleet());
     let ended = Ended::of(terminal.output().unwrap()).with(1);
-    // What is drawn anew begins with clearing what was there.
+    // Each redraw begins by clearing the table.
     let mut frames: Vec<&str> = ended.text.split("\r\u{1b}[J").skip(1).collect();
     let last = frames.pop().unwrap();
     assert!(frames.len() > 3, "{}", ended.text);

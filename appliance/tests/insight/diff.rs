@@ -14,7 +14,7 @@ use crate::ground::{Ground, printed, refusal, success};
 const SYSTEM: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-system";
 
 #[test]
-fn it_compares_what_a_machine_runs_with_what_is_published_whatever_was_published_between() {
+fn the_running_generation_is_compared_with_the_published_one() {
     let ground = Ground::new(&["kikimora", "domovoi"]);
     ground.write("bento-secrets/kikimora/wifi", "password");
     let first = ground.publish("kikimora");
@@ -26,7 +26,7 @@ fn it_compares_what_a_machine_runs_with_what_is_published_whatever_was_published
     }
     ground.write("bento-secrets/kikimora/wifi", "passphrase");
     let last = ground.publish("kikimora");
-    // A failure changes nothing about what it runs.
+    // A failure doesn't change the running system.
     let mut failure = success(last, SYSTEM);
     failure.outcome = Outcome::BuildFailed;
     failure.system.built = None;
@@ -86,7 +86,7 @@ domovoi: {} is its first generation: it has never reported
 }
 
 #[test]
-fn a_machine_that_installed_it_but_has_not_booted_it_is_told_apart() {
+fn a_machine_that_needs_a_reboot_gets_a_caveat() {
     let ground = Ground::new(&["kikimora"]);
     let mut staged = success(ground.publish("kikimora"), SYSTEM);
     staged.outcome = Outcome::Staged;
@@ -103,7 +103,7 @@ fn a_machine_that_installed_it_but_has_not_booted_it_is_told_apart() {
 }
 
 #[test]
-fn an_unknown_machine_is_said_once_with_what_to_do() {
+fn an_unknown_machine_is_one_error_with_advice() {
     let ground = Ground::new(&["kikimora"]);
     let said = refusal(&mut ground.here(&["diff", "leshy"]));
     assert_eq!(
@@ -177,12 +177,12 @@ fn machines_with_the_same_two_systems_are_compared_once() {
     let tool = "#!/bin/sh\n[ \"$1\" = --version ] || echo \"nvd $*\"\n";
     let tools = ground.program("tools/nvd", tool);
     let path = format!("{}:/usr/bin:/bin", tools.parent().unwrap().display());
-    let told = printed(ground.elsewhere(&["diff"]).envs(store).env("PATH", path));
+    let output = printed(ground.elsewhere(&["diff"]).envs(store).env("PATH", path));
     let expected = format!(
         "packages of domovoi, kikimora:\nnvd --color never diff {old} {new}\n\
          packages of leshy:\nnvd --color never diff {other} {new}\n"
     );
-    assert!(told.ends_with(&expected), "{told}");
+    assert!(output.ends_with(&expected), "{output}");
 }
 
 #[test]
@@ -211,13 +211,13 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
     };
     let name = "kikimora".parse().unwrap();
     build.write(&ground.path("fleet"), &name).unwrap();
-    let told = diff();
+    let output = diff();
     assert!(
-        told.ends_with("packages of kikimora:\nlinux: 6.1 → 6.6\n"),
-        "{told}"
+        output.ends_with("packages of kikimora:\nlinux: 6.1 → 6.6\n"),
+        "{output}"
     );
 
-    // What Nix would take for a flake isn't a system.
+    // A path that Nix would evaluate as a flake isn't a system.
     let flake = ground.path("flake");
     fs::create_dir(&flake).unwrap();
     fs::write(
@@ -244,9 +244,9 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
     let path = format!("{}:/usr/bin:/bin", tools.parent().unwrap().display());
     build.system = new.parse().unwrap();
     build.write(&ground.path("fleet"), &name).unwrap();
-    let told = printed(nix.command(ground.elsewhere(&["diff"])).env("PATH", path));
+    let output = printed(nix.command(ground.elsewhere(&["diff"])).env("PATH", path));
     assert!(
-        told.ends_with(&format!("nvd --color never diff {old} {new}\n")),
-        "{told}"
+        output.ends_with(&format!("nvd --color never diff {old} {new}\n")),
+        "{output}"
     );
 }

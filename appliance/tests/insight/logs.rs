@@ -51,7 +51,7 @@ fn reports_are_listed_newest_first_and_one_is_shown_with_its_log_from_anywhere()
 }
 
 #[test]
-fn what_cannot_be_shown_is_said_once_with_what_to_do() {
+fn an_unknown_report_is_one_error_with_advice() {
     let ground = Ground::new(&["kikimora"]);
     for (arguments, says) in [
         (
@@ -78,7 +78,7 @@ fn what_cannot_be_shown_is_said_once_with_what_to_do() {
 }
 
 #[test]
-fn who_follows_from_elsewhere_is_told_of_each_report_until_nobody_reads_any_more() {
+fn a_remote_follow_shows_each_report_until_its_reader_is_gone() {
     let ground = Ground::new(&["kikimora"]);
     ground.report("kikimora", &success(generation(), SYSTEM));
     for mut command in [

@@ -55,7 +55,7 @@ fn paths_are_found_in_code_and_nowhere_else() {
 
 // Issue 10, line 2.
 #[test]
-fn paths_are_found_however_they_are_put_together_and_an_example_is_not_needed() {
+fn paths_are_found_in_sums_and_strings_and_examples_are_optional() {
     let text = r#"
         [ (../a + ".nix") (./. + "/b/${x}/c") (./d + x) "${./e}/f" "${./g}/h${x}" "a ${./i}/j" ./k/${"l"}
           "${self}/m/n.nix" (self + "/o") (inputs.self + "/p/${x}") "${inputs.self}/q" "${other}/r" "${self}/s t"
@@ -97,7 +97,7 @@ fn paths_are_found_however_they_are_put_together_and_an_example_is_not_needed() 
 
 // Issue 10, line 8.
 #[test]
-fn a_revision_is_needed_where_nothing_stands_in_for_it() {
+fn a_revision_without_a_default_is_needed() {
     for (text, needed) in [
         ("self.rev", true),
         ("inputs.self.shortRev", true),
@@ -117,7 +117,7 @@ fn a_revision_is_needed_where_nothing_stands_in_for_it() {
 
 // Issue 10, line 8.
 #[test]
-fn what_is_fetched_over_ssh_is_told_from_what_only_looks_so() {
+fn only_fetched_addresses_of_ssh_are_found() {
     for (text, is_fetched) in [
         ("{ inputs.x.url = \"git+ssh://git@example.org/x\"; }", true),
         (
@@ -145,7 +145,7 @@ fn what_is_fetched_over_ssh_is_told_from_what_only_looks_so() {
 }
 
 #[test]
-fn whatever_a_file_holds_the_end_is_reached() {
+fn any_file_is_parsed_to_its_end() {
     for text in [
         "",
         "\"",

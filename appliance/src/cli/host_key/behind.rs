@@ -64,7 +64,7 @@ impl MachinesBehind {
         for machine in status.hosts {
             if machine.seen.is_none_or(|seen| seen < since) {
                 behind.away.push(machine.name);
-            } else if !runs_what_is_published(&machine) {
+            } else if !runs_published_generation(&machine) {
                 behind.behind.push(machine.name);
             }
         }
@@ -89,7 +89,7 @@ impl MachinesBehind {
     }
 }
 
-fn runs_what_is_published(machine: &MachineStatus) -> bool {
+fn runs_published_generation(machine: &MachineStatus) -> bool {
     matches!(
         machine.state,
         HostStatus::UpToDate

@@ -136,7 +136,7 @@ fn host_keys_come_from_the_fleet_or_the_appliance() {
         "{unknown}"
     );
     assert!(unknown.contains("bento host-key"), "{unknown}");
-    // What is run is `echo KEY bento host-key`: a key with a comment.
+    // The command is `echo KEY bento host-key`: a key with a comment.
     let bare: Vec<_> = TWO.split(' ').collect();
     let admin = format!("admin = [\"echo\", \"{}\", \"{}\"]", bare[0], bare[1]);
     let asked = FLEET.replace("\n\n", &format!("\n{admin}\n\n"));
@@ -158,7 +158,7 @@ fn host_keys_come_from_the_fleet_or_the_appliance() {
 }
 
 #[test]
-fn what_would_break_the_fleet_is_refused() {
+fn an_edit_that_breaks_the_fleet_is_refused() {
     let folder = folder();
     add(folder.path(), &["a", "--key", ONE]).unwrap();
     let before = text(folder.path());
