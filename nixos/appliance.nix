@@ -1,4 +1,4 @@
-# services.bento-appliance: the appliance's container, run without root by a user of its own.
+# services.bento-appliance: the appliance's container, rootless, with its own user.
 {
   config,
   lib,
@@ -9,7 +9,7 @@ let
   inherit (lib) literalExpression mkOption types;
 
   cfg = config.services.bento-appliance;
-  # There is no user session here whose systemd could make cgroups.
+  # Without a user session, no systemd could create cgroups.
   podman = "${config.virtualisation.podman.package}/bin/podman --cgroup-manager=cgroupfs";
   home = "/var/lib/bento-appliance";
   runtime = "/run/bento-appliance";
@@ -20,7 +20,7 @@ let
     XDG_RUNTIME_DIR = runtime;
   };
 
-  # What the appliance needs to run sshd for other accounts, and to end their sessions.
+  # The capabilities to run sshd for other accounts, and to end their sessions.
   capabilities = [
     "SETUID"
     "SETGID"
@@ -39,7 +39,7 @@ let
     "--rm"
     "--detach"
     "--pull=never"
-    # All of it stays in this unit's cgroup, and `podman exec` can come from any other.
+    # All processes stay in this unit's cgroup, and `podman exec` works from any other.
     "--cgroups=disabled"
     "--sdnotify=container"
     "--log-driver=passthrough"
@@ -55,14 +55,14 @@ let
   ]
   ++ lib.optional hasMetrics "--publish=127.0.0.1:${toString cfg.metricsPort}:9470";
 
-  # In the container any address will do: only what is published leads there.
+  # Any address in the container: it is reachable only through the published port.
   arguments = lib.optionals hasMetrics [
     "serve"
     "--metrics=0.0.0.0:9470"
   ];
   hasMetrics = cfg.metricsPort != null;
 
-  # `bento status` and its kin run inside the container, which only its user reaches.
+  # `bento status` and other commands run in the container, which only its user can reach.
   command = pkgs.writeShellScriptBin "bento-appliance" ''
     exec ${pkgs.util-linux}/bin/runuser --user ${cfg.user} -- \
       ${pkgs.coreutils}/bin/env --chdir=/ PATH=${config.security.wrapperDir} \
@@ -108,7 +108,7 @@ in
       example = 9470;
       description = ''
         The port for Prometheus on this host's loopback address, with the metrics of the fleet and
-        of the appliance at `/metrics`. `null`: there are no metrics.
+        of the appliance at `/metrics`. `null`: no metrics.
       '';
     };
 
@@ -159,7 +159,7 @@ in
       unitConfig.RequiresMountsFor = [ home cfg.fleet ];
 
       inherit environment;
-      # newuidmap and newgidmap have to be setuid, and so are wrappers.
+      # newuidmap and newgidmap must be setuid, so they are wrappers.
       path = [ (dirOf config.security.wrapperDir) ];
 
       serviceConfig = {
@@ -167,12 +167,12 @@ in
         Type = "notify";
         # READY=1 comes from inside the container.
         NotifyAccess = "all";
-        # Made anew at each start, so that what podman noted about killed processes is gone.
+        # Created at each start, without podman's old records of killed processes.
         RuntimeDirectory = baseNameOf runtime;
         RuntimeDirectoryMode = "0700";
         ExecStartPre = [
           "${podman} load --quiet --input=${cfg.image}"
-          # The images that earlier versions left without a name.
+          # Remove unnamed images of earlier versions.
           "-${podman} image prune --force"
         ];
         ExecStart = "${podman} run ${toString flags} ${toString ([ "localhost/bento:latest" ] ++ arguments)}";

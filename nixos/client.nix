@@ -1,4 +1,4 @@
-# services.bento-client: keeps this machine on the configuration that its appliance publishes.
+# services.bento-client: keeps this machine up to date with its bento appliance.
 {
   config,
   lib,
@@ -38,17 +38,17 @@ let
 
   written = toml.generate "client.toml" cfg.settings;
 
-  # Read by the client that is to read it, so that what it doesn't take fails the build, and not the switch.
+  # Checked by the client itself, so that invalid settings fail the build, not the switch.
   checked = pkgs.runCommand "client.toml" { preferLocalBuild = true; } ''
     if ! ${cfg.package}/bin/bento-client check --settings-only --config ${written}; then
-      echo "error: the client doesn't take what services.bento-client and its \`settings\` come to" >&2
+      echo "error: the options of services.bento-client give invalid settings" >&2
       exit 1
     fi
     cp ${written} "$out"
   '';
   clientRunsHere = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
 
-  # What comes closest to a name with capitals, underscores or a domain.
+  # A valid name in place of one with capitals, underscores or a domain.
   suggestedName = lib.toLower (
     builtins.replaceStrings [ "_" ] [ "-" ] (builtins.head (builtins.split "\\." cfg.name))
   );
@@ -63,7 +63,7 @@ in
   ];
 
   options.services.bento-client = {
-    enable = lib.mkEnableOption "the bento client, which keeps this machine on the configuration that its appliance publishes";
+    enable = lib.mkEnableOption "the bento client, which keeps this machine up to date with its appliance";
 
     package = mkOption {
       type = types.package;
@@ -109,7 +109,7 @@ in
       example = "hourly";
       description = ''
         When to poll for a new generation, as an `OnCalendar=` expression of
-        {manpage}`systemd.time(7)`. A run missed in suspend or while the machine was off is made up for.
+        {manpage}`systemd.time(7)`. A run that was missed in suspend or while the machine was off is run later.
       '';
     };
 
@@ -181,8 +181,8 @@ in
       {
         assertion = config.nix.enable;
         message = ''
-          services.bento-client builds this machine's systems with Nix, and nix.enable is false: NixOS
-          doesn't set Nix up then. Set nix.enable to true, or services.bento-client.enable to false.'';
+          services.bento-client builds this machine's systems with Nix, but nix.enable is false, so NixOS
+          doesn't set up Nix. Set nix.enable to true, or services.bento-client.enable to false.'';
       }
       {
         assertion = cfg.servers != [ ];
@@ -196,15 +196,15 @@ in
           services.bento-client.servers: no hostKeys for ${
             lib.concatMapStringsSep ", " (one: "${one.address}:${toString one.port}") withoutKeys
           }. The client refuses a server
-          that it can't recognise. `bento host-key` prints the appliance's key; put it there.'';
+          without a known key. Add the appliance's key, which `bento host-key` prints.'';
       }
       {
         assertion = builtins.match "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?" cfg.name != null;
         message = ''
           services.bento-client.name is "${cfg.name}", which can't be a name in a fleet: 1 to 32
           characters of a-z, 0-9 and -, with no - at either end. By default it is
-          networking.hostName. Set it to what fleet.toml calls this machine, such as
-          "${suggestedName}"; there, attribute = "${cfg.name}" says which system it builds.'';
+          networking.hostName. Set it to the machine's name in fleet.toml, such as
+          "${suggestedName}"; there, set attribute = "${cfg.name}" for the system to build.'';
       }
       {
         assertion = lib.hasPrefix "/" cfg.identityFile && !lib.hasPrefix builtins.storeDir cfg.identityFile;

@@ -1,13 +1,13 @@
-# At a boot, the secrets of the system that was booted: before its users are made, and before anything reads them.
+# At a boot, switches to the secrets of the booted system, before users are created and before anything reads them.
 { config, lib, ... }:
 let
   cfg = config.services.bento-client;
   settle = "${cfg.package}/bin/bento-client settle-secrets";
 
-  # Where systemd makes the users, that is after all activation scripts, and this one must stay empty.
+  # If systemd creates the users, that is after all activation scripts, and the script for users must stay empty.
   usersByScript = !(config.systemd.sysusers.enable or false || config.services.userborn.enable or false);
 
-  # Users whose password NixOS reads from a secret, which it does before it mounts what isn't needed for a boot.
+  # Users with a password from a secret, which NixOS reads before it mounts filesystems that a boot doesn't need.
   isSecret = user: lib.hasPrefix "/var/lib/bento/" (toString (user.hashedPasswordFile or ""));
   readers = builtins.attrNames (lib.filterAttrs (_: isSecret) (config.users.users or { }));
 in
@@ -22,8 +22,8 @@ in
       }
     ];
 
-    # NixOS makes users by activation scripts, before systemd starts; a user who is made without a password stays
-    # locked. A switch brings its secrets itself, and nothing runs yet only at a boot.
+    # NixOS creates users in activation scripts, before systemd starts; a user without a password at that time stays
+    # locked. Only at a boot: a switch has its secrets already.
     system.activationScripts = {
       bentoSecrets = {
         deps = [ "specialfs" ];

@@ -1,4 +1,4 @@
-# When the client runs: bento-update, and bento-reboot-if-needed.
+# The units of the client: bento-update and bento-reboot-if-needed, with their timers.
 {
   config,
   lib,
@@ -8,21 +8,21 @@
 let
   cfg = config.services.bento-client;
 
-  # A unit that carries out, or waits for, the switch that may change or remove it. Stopped halfway, it
-  # would leave a machine that is neither old nor new, and no report.
+  # For a unit that runs during a switch that may change or remove it. A stop halfway would leave a
+  # machine that is neither old nor new, without a report.
   survivesSwitch = {
     restartIfChanged = false;
     stopIfChanged = false;
     unitConfig = {
       X-StopOnRemoval = false;
-      # The client makes this folder itself: StateDirectory= fails where it is a symlink, by which it lies on another disk.
+      # The client creates this folder itself: StateDirectory= fails for a symlink to another disk.
       RequiresMountsFor = "/var/lib/bento";
     };
   };
 
-  # What the client calls: Nix and git to build, ssh for a proxy command, systemd to switch, to be
-  # undisturbed meanwhile and to reboot; and the shells that health checks are written for, because
-  # `#!/usr/bin/env bash` is how a script begins that should run on NixOS.
+  # The programs of the client: Nix and git for builds, ssh for a proxy command, systemd for switches,
+  # inhibitors and reboots; and the shells of health checks, because a script for NixOS begins with
+  # `#!/usr/bin/env bash`.
   path = [
     config.nix.package
     config.programs.ssh.package
@@ -38,13 +38,13 @@ let
     // {
       HOME = "/root";
     }
-    # Where NixOS doesn't manage Nix there is none, and an assertion says what is wrong.
+    # Unset if NixOS doesn't manage Nix, which an assertion refuses.
     // lib.optionalAttrs (config.environment.sessionVariables ? NIX_PATH) {
       inherit (config.environment.sessionVariables) NIX_PATH;
     }
     // config.networking.proxy.envVars;
 
-  # A time zone isn't known where systems are built, and so can't be checked there.
+  # Time zones are unknown in a build, so they can't be checked.
   withoutZone =
     calendar:
     let
@@ -60,8 +60,8 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    # systemd ignores a time that it can't read. Without OnCalendar= the machine would be updated after
-    # a boot and never again, and nothing that a new system must prove would show it.
+    # systemd ignores an invalid time. Without OnCalendar= the machine would be updated only after a boot,
+    # and no check of the new system would notice.
     system.checks = [
       (pkgs.runCommand "bento-client-times" { nativeBuildInputs = [ config.systemd.package ]; } ''
         if ! systemd-analyze calendar ${lib.escapeShellArg (withoutZone cfg.interval)}; then
@@ -81,17 +81,17 @@ in
       after = [ "network-online.target" ];
       wants = [ "network-online.target" ];
       inherit environment path;
-      # However short the interval is: a timer whose service was started too often would never start it again.
+      # With a short interval, a service that reached the limit of starts would never start again.
       unitConfig = survivesSwitch.unitConfig // {
         StartLimitIntervalSec = 0;
       };
       serviceConfig = run "update" // {
-        # Before there is a key, there is nothing to do; it says so, which a ConditionPathExists= wouldn't.
+        # Without a key there is nothing to do. Unlike ConditionPathExists=, this prints a message.
         ExecCondition = "${cfg.package}/bin/bento-client has-key";
         SuccessExitStatus = [
-          # No server could be used: that passes, and the appliance tells who is silent for too long.
+          # No usable server: this is usually transient, and the appliance shows silent machines.
           4
-          # Another run holds the lock, and does what this one would have done.
+          # Another run holds the lock, and does the same work.
           5
         ];
       };
@@ -105,23 +105,23 @@ in
         Persistent = true;
         RandomizedDelaySec = cfg.jitter;
         FixedRandomDelay = true;
-        # systemd's own is a minute, by which a machine would be late beyond its jitter.
+        # systemd's default of a minute would add to the jitter.
         AccuracySec = "1s";
       };
     };
 
-    # Apart from bento-update's, whose jitter may be long, and which is persistent: systemd drops an OnBootSec= of such a
-    # timer where the boot took longer than that. Counted from when the timer starts, so that what a slow machine
-    # starts last is up when it must prove itself.
+    # A separate timer, because bento-update's may have a long jitter and is persistent: systemd drops the OnBootSec= of a
+    # persistent timer if the boot took longer. It counts from the start of the timer, so that a slow machine has started
+    # everything when it is proven.
     systemd.timers.bento-update-boot = {
       description = "Prove the booted system, and report to the appliance";
       wantedBy = [ "timers.target" ];
-      # Only at a boot: NixOS makes this file at the first switch after one.
+      # Only at a boot: NixOS creates this file at the first switch after it.
       unitConfig.ConditionPathExists = "!/run/nixos/switch-to-configuration.lock";
       timerConfig = {
         Unit = "bento-update.service";
         OnActiveSec = "1min";
-        # A power cut ends for a whole fleet at once.
+        # After a power cut, a whole fleet boots at once.
         RandomizedDelaySec = "30s";
         FixedRandomDelay = true;
         AccuracySec = "1s";
@@ -136,12 +136,12 @@ in
         ConditionPathExists = cfg.identityFile;
       };
       serviceConfig = run "reboot-if-needed" // {
-        # An update is going on, and reboots by itself if it should.
+        # An update is running, and reboots by itself if needed.
         SuccessExitStatus = 5;
       };
     };
 
-    # Apart from bento-update's, which may be too rare for a reboot window, and late by its jitter.
+    # A separate timer, because bento-update's may be too rare for a reboot window, and has a jitter.
     systemd.timers.bento-reboot-if-needed = {
       description = "Check whether this machine should reboot now";
       wantedBy = [ "timers.target" ];

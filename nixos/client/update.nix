@@ -1,11 +1,11 @@
-# What an update of this machine may do, and what must work after it.
+# The options for updates of this machine and for their checks.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
 
   cfg = config.services.bento-client;
 
-  # The client's own: only what differs from them is written into client.toml.
+  # The client's defaults: only other values are written to client.toml.
   defaults = {
     operation = "switch";
     guard = true;
