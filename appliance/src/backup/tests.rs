@@ -75,7 +75,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
 }
 
 /// The entries that matter for a machine and the appliance.
-fn essence(root: &Path) -> BTreeMap<PathBuf, String> {
+fn relevant(root: &Path) -> BTreeMap<PathBuf, String> {
     let mut tree = tree(root);
     tree.retain(|path, what| {
         let is_seen = path.iter().any(|name| name == "chroot");
@@ -118,14 +118,14 @@ fn a_restored_state_equals_the_old_one_with_owners_and_modes() {
     assert_eq!(tree(kept.state.root()), before, "nothing is left over");
     let (_folder, state) = empty();
     assert_eq!(restore(&state, &mut &*archive, false).unwrap().machines, 1);
-    assert_same(&essence(state.root()), &essence(kept.state.root()));
+    assert_same(&relevant(state.root()), &relevant(kept.state.root()));
 }
 
 // Issue 10, line 35.
 #[test]
 fn a_snapshot_is_of_one_moment_however_late_it_is_read() {
     let kept = kept();
-    let before = essence(kept.state.root());
+    let before = relevant(kept.state.root());
     let snapshot = StateSnapshot::take(&kept.state, &kept.runtime).unwrap();
     // Changes in the meantime: another publication, the old one is retired, another report.
     let host = kept.host("a");
@@ -139,7 +139,7 @@ fn a_snapshot_is_of_one_moment_however_late_it_is_read() {
     drop(snapshot);
     let (_folder, state) = empty();
     restore(&state, &mut &*archive, false).unwrap();
-    assert_same(&essence(state.root()), &before);
+    assert_same(&relevant(state.root()), &before);
 }
 
 // Issue 10, line 35.
@@ -186,7 +186,7 @@ fn an_incomplete_or_damaged_archive_is_refused() {
             let (_folder, other) = empty();
             restore(&other, &mut &*archive, false).unwrap();
             let strip = |state: &State| {
-                let mut tree = essence(state.root());
+                let mut tree = relevant(state.root());
                 tree.values_mut().for_each(|what| {
                     if what.starts_with("file") {
                         let words = what.split(' ').collect::<Vec<_>>();
@@ -324,14 +324,14 @@ fn a_state_that_is_not_empty_or_in_use_is_unchanged() {
     assert_eq!(tree(other.state.root()), before);
 
     restore(&other.state, &mut &*archive, true).unwrap();
-    assert_same(&essence(other.state.root()), &essence(kept.state.root()));
+    assert_same(&relevant(other.state.root()), &relevant(kept.state.root()));
 }
 
 // Issue 10, line 35.
 #[test]
 fn an_interrupted_restore_is_removed_or_finished_at_the_next_start() {
     let kept = kept();
-    let right = essence(kept.state.root());
+    let right = relevant(kept.state.root());
     let archive = archive(&kept);
     let began = || {
         let (folder, state) = empty();
@@ -351,20 +351,20 @@ fn an_interrupted_restore_is_removed_or_finished_at_the_next_start() {
     to(&state, "restore.partial", &[]);
     fs::write(state.root().join("restore.partial/fleet.json"), "half").unwrap();
     finish(&state).unwrap();
-    assert_same(&essence(state.root()), &right);
+    assert_same(&relevant(state.root()), &right);
 
     let (_folder, state) = began();
     to(&state, "restore.clearing", &all);
     fs::create_dir_all(state.root().join("hosts/old")).unwrap();
     symlink("/etc", state.root().join("notified.json")).unwrap();
     finish(&state).unwrap();
-    assert_same(&essence(state.root()), &right);
+    assert_same(&relevant(state.root()), &right);
 
     for moved in 0..=all.len() {
         let (_folder, state) = began();
         to(&state, "restore.moving", &all[moved..]);
         finish(&state).unwrap();
-        assert_same(&essence(state.root()), &right);
+        assert_same(&relevant(state.root()), &right);
     }
 }
 

@@ -7,7 +7,7 @@ use bento_protocol::HostName;
 
 use super::BuildOutcome;
 use super::progress::BuildStep;
-use super::table::{self, Row, RowState};
+use super::table::{self, BuildRow, RowState};
 use crate::text::sanitise::is_shown;
 use crate::text::terminal::{Colour, Terminal, legible, paint};
 
@@ -18,7 +18,7 @@ pub struct Screen<'a> {
     terminal: Option<Terminal>,
     /// Whether the table is redrawn in place.
     is_live: bool,
-    rows: Vec<Row>,
+    rows: Vec<BuildRow>,
     began: Vec<Option<Instant>>,
     /// The number of lines of the drawn table.
     drawn: usize,
@@ -50,7 +50,7 @@ impl<'a> Screen<'a> {
     /// Starts with these machines, all waiting.
     pub(super) fn begin<'n>(&mut self, names: impl Iterator<Item = &'n HostName>) {
         self.rows = names
-            .map(|name| Row {
+            .map(|name| BuildRow {
                 name: name.to_string(),
                 state: RowState::Active(BuildStep::Waiting),
                 took: None,

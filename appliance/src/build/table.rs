@@ -9,7 +9,7 @@ use crate::text::terminal::{Colour, Terminal, paint};
 
 /// The row of a machine.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct BuildRow {
     /// Its name.
     pub(super) name: String,
     /// Its state.
@@ -83,7 +83,7 @@ impl RowState {
 }
 
 /// The rows of the table that fit into a number of lines. No line is wider than the terminal.
-pub(super) fn render(rows: &[Row], lines: usize, terminal: Terminal) -> Vec<String> {
+pub(super) fn render(rows: &[BuildRow], lines: usize, terminal: Terminal) -> Vec<String> {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     if rows.len() <= lines {
         return rows.iter().map(|row| line(row, width, terminal)).collect();
@@ -101,7 +101,7 @@ pub(super) fn render(rows: &[Row], lines: usize, terminal: Terminal) -> Vec<Stri
 }
 
 /// The counts of the hidden rows.
-fn rest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+fn rest<'a>(rows: impl Iterator<Item = &'a BuildRow>) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     let mut all = 0;
     for row in rows {
@@ -121,7 +121,7 @@ fn rest<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
     )
 }
 
-fn line(row: &Row, width: usize, terminal: Terminal) -> String {
+fn line(row: &BuildRow, width: usize, terminal: Terminal) -> String {
     let (symbol, colour) = row.state.symbol();
     let took = row.took.map(elapsed).unwrap_or_default();
     let head = format!("{symbol} {:width$}{GAP}", row.name);
@@ -165,8 +165,8 @@ mod tests {
 
     use super::*;
 
-    fn row(name: &str, state: RowState) -> Row {
-        Row {
+    fn row(name: &str, state: RowState) -> BuildRow {
+        BuildRow {
             name: name.to_owned(),
             state,
             took: Some(Duration::from_secs(75)),
@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    fn rows() -> Vec<Row> {
+    fn rows() -> Vec<BuildRow> {
         let building = BuildStep::Building("linux-6.6 — größer".to_owned());
         vec![
             row("a", RowState::Built("/nix/store/x-system".to_owned())),

@@ -24,21 +24,21 @@ impl Fault {
         let (range, what) = match error {
             ParseError::UnexpectedWanted(kind, range, wanted) => {
                 let range = found(range);
-                let stands = standing(text, *kind, &range);
+                let found_text = found_text(text, *kind, &range);
                 let what = match expected(wanted) {
                     Expected::EndOfString => "unterminated string".to_owned(),
                     Expected::Other(wanted) => {
-                        format!("expected {wanted}, found {stands}")
+                        format!("expected {wanted}, found {found_text}")
                     }
                 };
                 (range, what)
             }
             ParseError::Unexpected(range) | ParseError::UnexpectedExtra(range) => {
                 let range = found(range);
-                let stands = standing(text, TOKEN_ERROR, &range);
+                let found_text = found_text(text, TOKEN_ERROR, &range);
                 (
                     range,
-                    format!("expected the end of the file, found {stands}"),
+                    format!("expected the end of the file, found {found_text}"),
                 )
             }
             ParseError::UnexpectedDoubleBind(range) => {
@@ -101,7 +101,7 @@ fn expected(wanted: &[SyntaxKind]) -> Expected {
 }
 
 /// The found text: its first word, if it can be shown.
-fn standing(text: &str, kind: SyntaxKind, range: &Range<usize>) -> String {
+fn found_text(text: &str, kind: SyntaxKind, range: &Range<usize>) -> String {
     const LONGEST: usize = 20;
     let rest = text.get(range.start..).unwrap_or_default();
     let end = match written(kind) {

@@ -28,7 +28,7 @@ use crate::preview::Preview;
 use crate::problem::Problem;
 use group::{NixFiles, groups};
 pub use large::large;
-pub use shared::{Shared, lines as shared_lines, shared};
+pub use shared::{SharedPlace, lines as shared_lines, shared};
 
 /// The findings of the checks: sorted, without duplicates.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ const NAMED: usize = 5;
 
 /// A file or a folder of one or several machines that others get, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Shared {
+pub struct SharedPlace {
     /// The path, relative to the fleet folder.
     pub place: PathBuf,
     /// The machines with that name or source.
@@ -29,16 +29,16 @@ pub struct Shared {
 
 /// The shared places. A place is a machine's if a part of its path is the machine's name or attribute, or begins with
 /// that and a dot.
-pub fn shared(preview: &Preview) -> Vec<Shared> {
+pub fn shared(preview: &Preview) -> Vec<SharedPlace> {
     let Some(fleet) = &preview.fleet else {
         return Vec::new();
     };
     let owners = Owners::of(fleet);
-    let mut found: BTreeMap<PathBuf, Shared> = BTreeMap::new();
+    let mut found: BTreeMap<PathBuf, SharedPlace> = BTreeMap::new();
     for group in groups(preview) {
         for (place, files) in owners.places(&group) {
             let owners = owners.of_place(&place);
-            let entry = found.entry(place.clone()).or_insert_with(|| Shared {
+            let entry = found.entry(place.clone()).or_insert_with(|| SharedPlace {
                 place,
                 owners: owners.iter().map(|name| (*name).clone()).collect(),
                 machines: BTreeSet::new(),
@@ -56,7 +56,8 @@ pub fn shared(preview: &Preview) -> Vec<Shared> {
         let sharing = fleet.hosts.keys().filter(is_source_of);
         shared.machines.extend(sharing.cloned());
     }
-    let is_shared = |one: &Shared| one.machines.len() > 1 || !one.machines.is_subset(&one.owners);
+    let is_shared =
+        |one: &SharedPlace| one.machines.len() > 1 || !one.machines.is_subset(&one.owners);
     found.into_values().filter(is_shared).collect()
 }
 
@@ -119,8 +120,8 @@ impl<'a> Owners<'a> {
 }
 
 /// The shared places in words: one line for all places of the same machines.
-pub fn lines(shared: &[Shared]) -> Vec<String> {
-    let mut groups: Vec<(&BTreeSet<HostName>, Vec<&Shared>)> = Vec::new();
+pub fn lines(shared: &[SharedPlace]) -> Vec<String> {
+    let mut groups: Vec<(&BTreeSet<HostName>, Vec<&SharedPlace>)> = Vec::new();
     for one in shared {
         match groups
             .iter_mut()
@@ -136,7 +137,7 @@ pub fn lines(shared: &[Shared]) -> Vec<String> {
         .collect()
 }
 
-fn line(machines: &BTreeSet<HostName>, shared: &[&Shared]) -> String {
+fn line(machines: &BTreeSet<HostName>, shared: &[&SharedPlace]) -> String {
     let places = listed(shared.iter().map(|one| one.place.display()));
     if let [one] = shared {
         let others: Vec<_> = machines.difference(&one.owners).collect();

@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use bento_protocol::{FilePath, Format, GenerationId, HostName, Manifest, ManifestEntry};
 use serde::Serialize;
 
-use crate::check::{Shared, shared_lines};
+use crate::check::{SharedPlace, shared_lines};
 use crate::preview::change::HostChange;
 use crate::preview::{HostPreview, Preview};
 use crate::problem::{Problem, lines};
@@ -21,7 +21,7 @@ pub(super) struct CheckDocument {
     /// The error, if the appliance couldn't be asked for them.
     unasked: Option<String>,
     /// The files that machines share.
-    shared: Vec<Shared>,
+    shared: Vec<SharedPlace>,
     /// The problems that stop publications.
     pub(super) problems: Vec<Problem>,
     /// The likely failures and surprises after a publication.
@@ -61,7 +61,7 @@ impl CheckDocument {
         preview: Preview,
         changes: Option<Vec<HostChange>>,
         unasked: Option<String>,
-        shared: Vec<Shared>,
+        shared: Vec<SharedPlace>,
         warnings: Vec<Problem>,
     ) -> Self {
         let hosts = preview.fleet.as_ref().map(|fleet| &fleet.hosts);

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 use crate::scan::{FleetFolder, HostTree, TreeFile};
 use crate::text::list::first_few;
 use allow::{Allowed, RepositoryFile};
-use machines::{Machine, Machines};
+use machines::{FlakeMachine, FoundMachines};
 
 /// The most items of a kind that are listed.
 const NAMED: usize = 6;
@@ -49,7 +49,7 @@ pub(super) fn init(
         );
     }
     let folder = fs::canonicalize(folder)?;
-    let found = Machines::find(&folder)?;
+    let found = FoundMachines::find(&folder)?;
     let (files, problems) = files(&folder)?;
     let refused: Vec<_> = problems
         .iter()
@@ -135,7 +135,7 @@ fn head(path: &Path) -> Vec<u8> {
 }
 
 /// The text of `fleet.toml`.
-fn settings(address: &Address, port: u16, machines: &[Machine], allowed: &Allowed) -> String {
+fn settings(address: &Address, port: u16, machines: &[FlakeMachine], allowed: &Allowed) -> String {
     let mut text = format!(
         "# The machines of the flake in this folder. `bento check` prints a preview and lists problems.\n\n\
          [server]\n# The address and port of the appliance for the machines.\naddress = \"{address}\"\nport = {port}\n\n\
@@ -166,7 +166,7 @@ fn list(patterns: &[String]) -> String {
 }
 
 fn print_summary(
-    found: &Machines,
+    found: &FoundMachines,
     allowed: &Allowed,
     problems: &[Problem],
     output: &mut dyn Write,

@@ -7,7 +7,7 @@ use std::iter;
 use bento_protocol::HostName;
 use toml_edit::Value;
 
-use super::machines::{FOLDERS, Machine};
+use super::machines::{FOLDERS, FlakeMachine};
 use crate::check::named_paths;
 
 /// Names of files and folders that are published only if they are encrypted.
@@ -93,7 +93,11 @@ struct Node<'e> {
 
 impl Allowed {
     /// Finds the files for the machines. Refused paths are excluded for all.
-    pub(super) fn of(files: &[RepositoryFile], refused: &[&str], machines: &[Machine]) -> Self {
+    pub(super) fn of(
+        files: &[RepositoryFile],
+        refused: &[&str],
+        machines: &[FlakeMachine],
+    ) -> Self {
         let mut root = Node::default();
         for file in files {
             let mut node = &mut root;
@@ -131,7 +135,7 @@ struct Search<'e> {
     files: &'e [RepositoryFile],
     /// The paths in Nix files, each with the first file that names it.
     named: BTreeMap<String, &'e str>,
-    machines: &'e [Machine],
+    machines: &'e [FlakeMachine],
     allowed: Allowed,
     /// The patterns for machines whose files don't have their name in the fleet.
     others: BTreeMap<HostName, Vec<String>>,
@@ -176,7 +180,7 @@ impl Search<'_> {
     }
 
     /// The machine of a file name, by the part before the first dot.
-    fn owner(&self, name: &str) -> Option<Machine> {
+    fn owner(&self, name: &str) -> Option<FlakeMachine> {
         let is_of = |called: &str| {
             let rest = name.strip_prefix(called);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -187,7 +191,7 @@ impl Search<'_> {
         owner.cloned()
     }
 
-    fn add_of_machine(&mut self, machine: &Machine, path: &str, name: &str, child: &Node<'_>) {
+    fn add_of_machine(&mut self, machine: &FlakeMachine, path: &str, name: &str, child: &Node<'_>) {
         let above = &path[..path.len() - name.len()];
         let end = if child.file.is_some() { "" } else { "/" };
         let called = machine.name.as_str();
@@ -390,9 +394,9 @@ mod tests {
             .iter()
             .map(|(path, head)| RepositoryFile::of(path, head))
             .collect();
-        let machines: Vec<Machine> = machines
+        let machines: Vec<FlakeMachine> = machines
             .iter()
-            .map(|(name, attribute)| Machine {
+            .map(|(name, attribute)| FlakeMachine {
                 name: name.parse().unwrap(),
                 attribute: (*attribute).to_owned(),
             })

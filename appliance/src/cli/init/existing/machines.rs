@@ -43,7 +43,7 @@ const NIX_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// A machine of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Machine {
+pub(super) struct FlakeMachine {
     /// Its name in the fleet.
     pub(super) name: HostName,
     /// Its name in the flake.
@@ -52,15 +52,15 @@ pub(super) struct Machine {
 
 /// The found machines.
 #[derive(Debug)]
-pub(super) struct Machines {
-    pub(super) machines: Vec<Machine>,
+pub(super) struct FoundMachines {
+    pub(super) machines: Vec<FlakeMachine>,
     /// The source, as the end of a sentence.
     pub(super) source: String,
     /// The error of Nix, if it failed.
     pub(super) nix_error: Option<String>,
 }
 
-impl Machines {
+impl FoundMachines {
     /// Finds the machines with Nix, or without it by the names of folders.
     ///
     /// # Errors
@@ -68,14 +68,14 @@ impl Machines {
     pub(super) fn find(folder: &Path) -> anyhow::Result<Self> {
         let asked = bento_nix::version().map(|_| ask_nix(folder));
         match asked {
-            Some(Ok(attributes)) => Ok(Machines {
+            Some(Ok(attributes)) => Ok(FoundMachines {
                 machines: named(attributes),
                 source: "from nixosConfigurations".to_owned(),
                 nix_error: None,
             }),
             asked => {
                 let (attributes, folder) = in_folders(folder)?;
-                Ok(Machines {
+                Ok(FoundMachines {
                     machines: named(attributes),
                     source: format!("by the names in {folder}"),
                     nix_error: asked.and_then(Result::err),
@@ -178,7 +178,7 @@ fn has_word(line: &str, word: &str) -> bool {
 }
 
 /// The machines with valid and distinct names for the fleet.
-fn named(attributes: Vec<String>) -> Vec<Machine> {
+fn named(attributes: Vec<String>) -> Vec<FlakeMachine> {
     let mut machines: BTreeMap<HostName, String> = BTreeMap::new();
     // Valid names are assigned first.
     let (fit, others): (Vec<_>, Vec<_>) = attributes
@@ -194,7 +194,7 @@ fn named(attributes: Vec<String>) -> Vec<Machine> {
     }
     let machines = machines.into_iter();
     machines
-        .map(|(name, attribute)| Machine { name, attribute })
+        .map(|(name, attribute)| FlakeMachine { name, attribute })
         .collect()
 }
 
