@@ -9,6 +9,7 @@
 
 pub mod commands;
 mod console;
+pub mod environment;
 pub mod exit;
 pub mod generation;
 pub mod machine;

@@ -1,5 +1,6 @@
 //! What of this machine lies outside of bento's own folder.
 
+pub(crate) mod build;
 pub(crate) mod confirm;
 pub(crate) mod disk;
 pub(crate) mod guard;

@@ -9,6 +9,7 @@ use bento_nix::Tail;
 use bento_protocol::{RunId, SystemPath};
 
 use crate::console::Console;
+use crate::environment::Environment;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::generation::staged::Staged;
 use crate::machine::Machine;
@@ -26,19 +27,6 @@ use crate::state::spool::Spool;
 use crate::state::{Lock, LockError, State};
 use crate::update;
 use crate::update::UpdateOptions;
-
-/// Where a run finds everything.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// The file of settings.
-    pub config: PathBuf,
-    /// What the client keeps.
-    pub state: State,
-    /// The machine.
-    pub machine: Machine,
-    /// The command line's arguments that lead here, for a client that is started by this one.
-    pub arguments: Vec<String>,
-}
 
 /// Brings this machine to the generation that is published for it, and reports. With `force`, also to one that wouldn't
 /// carry on.

@@ -6,7 +6,6 @@
 
 mod activation;
 mod boot_state;
-pub(crate) mod build;
 mod effects;
 mod fetch;
 mod knowledge;

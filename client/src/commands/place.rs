@@ -2,9 +2,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::environment::Environment;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::machine::Machine;
-use crate::run::Environment;
 use crate::settings::SETTINGS_FILE;
 use crate::state::{STATE_FOLDER, State};
 

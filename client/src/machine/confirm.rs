@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use bento_nix::process::{self, Limited};
 
+use crate::environment::Environment;
 use crate::exit::ExitReason;
 use crate::machine::Machine;
 use crate::machine::health;
 use crate::machine::health::Finding;
 use crate::machine::next_client::NextClient;
 use crate::machine::trial_build;
-use crate::run::Environment;
 use crate::server::connection::Connection;
 use crate::server::identity::Identity;
 use crate::server::poll;

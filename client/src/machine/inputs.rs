@@ -13,10 +13,10 @@ use bento_nix::{LOCK_FILE, Tail};
 use bento_protocol::Digest;
 use jiff::Timestamp;
 
+use crate::machine::build::Source;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::atomic_file;
-use crate::update::build::Source;
 
 /// A configuration whose inputs are as new as they get.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use crate::generation::staged::Staged;
 use crate::generation::verify;
 use crate::generation::verify::Verified;
 use crate::machine::Situation;
+use crate::machine::build;
 use crate::machine::confirm;
 use crate::machine::disk;
 use crate::machine::guard;
@@ -37,7 +38,6 @@ use crate::state::record::{
     Awaiting, Delivered, Failed, Installed, Journal, PastRun, Rebooted, Told,
 };
 use crate::state::spool::Spool;
-use crate::update::build;
 use crate::update::{Effects, Unconfirmed};
 
 /// How long the network has to come back with the old system, before its report waits for the next run.
