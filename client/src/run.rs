@@ -2,6 +2,7 @@
 
 mod effects;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -198,6 +199,8 @@ struct LiveEffects<'a> {
     console: Console,
     tail: Tail,
     nix_version: Option<String>,
+    /// Records that were found to be damaged: each is warned of once.
+    damaged: BTreeSet<PathBuf>,
 }
 
 /// A generation in place, and the folder that is built of it.
@@ -246,6 +249,7 @@ impl<'a> LiveEffects<'a> {
             console: Console::new(),
             tail: Tail::default(),
             nix_version: None,
+            damaged: BTreeSet::new(),
         }
     }
 
@@ -267,7 +271,9 @@ impl<'a> LiveEffects<'a> {
     /// Reads a record; one that is damaged is as good as none, because the next run writes it again.
     fn read<T: serde::de::DeserializeOwned>(&mut self, path: &Path) -> Option<T> {
         record::read(path).unwrap_or_else(|error| {
-            self.console.warn(&format!("{error:#}"));
+            if self.damaged.insert(path.to_owned()) {
+                self.console.warn(&format!("{error:#}"));
+            }
             None
         })
     }

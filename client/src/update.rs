@@ -31,7 +31,7 @@ pub use rollback::{roll_back, roll_back_by_hand};
 
 use crate::exit::{ExitReason, Failure};
 use crate::server::poll;
-use crate::state::record::{Before, Failed, Installed, Journal, PhaseName, Told};
+use crate::state::record::{Before, Failed, Installed, Journal, PhaseName, Record, Told};
 use knowledge::{Knowledge, Standing};
 
 /// What is asked of an update.
@@ -326,7 +326,8 @@ impl<W: Effects> Transaction<'_, W> {
         let generation = self.journal.generation;
         let failed_before = self
             .effects
-            .failed()
+            .recorded()
+            .failed
             .is_some_and(|failed| failed.generation == generation && failed.outcome == outcome);
         let situation = self.effects.situation();
         let now = Told::new(generation, &situation, situation.reboot_required);
@@ -344,7 +345,8 @@ impl<W: Effects> Transaction<'_, W> {
         };
         let count = self
             .effects
-            .failed()
+            .recorded()
+            .failed
             .filter(same)
             .map_or(0, |failed| failed.count);
         let failed = Failed {
@@ -357,7 +359,7 @@ impl<W: Effects> Transaction<'_, W> {
             count: count.saturating_add(1),
             at: self.effects.now(),
         };
-        self.or_warn(|effects| effects.set_failed(Some(&failed)));
+        self.or_warn(|effects| effects.record(Record::Failed(Some(&failed))));
     }
 
     /// Writes down what came of the run, tells the appliance, and leaves nothing behind.
@@ -400,12 +402,12 @@ impl<W: Effects> Transaction<'_, W> {
             return true;
         };
         let installed = self.new_installed(&system);
-        let result = self.effects.set_installed(&installed);
+        let result = self.effects.record(Record::Installed(&installed));
         if let Err(error) = &result {
             self.effects.warn(&format!("{error:#}"));
         }
         self.or_warn(|effects| pending_boot::set(effects, BootEvent::Installed, None));
-        self.or_warn(|effects| effects.set_failed(None));
+        self.or_warn(|effects| effects.record(Record::Failed(None)));
         // Now, so that a poll with nothing new changes nothing.
         let situation = self.effects.situation();
         pending_boot::remember_fallback(self.effects, &situation);
@@ -427,7 +429,7 @@ impl<W: Effects> Transaction<'_, W> {
                 unreturned = journal.unreturned;
             }
         }
-        self.or_warn(|effects| effects.set_journal(unreturned.as_deref()));
+        self.or_warn(|effects| effects.record(Record::Journal(unreturned.as_deref())));
     }
 
     /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
@@ -508,7 +510,7 @@ impl<W: Effects> Transaction<'_, W> {
     /// Says on disk which phase begins, before it does.
     fn begin(&mut self, phase: PhaseName) -> anyhow::Result<()> {
         self.journal.phase = phase;
-        self.effects.set_journal(Some(&self.journal))
+        self.effects.record(Record::Journal(Some(&self.journal)))
     }
 
     fn ended(&mut self, name: PhaseName, begun: Instant, note: &str) {
@@ -534,7 +536,7 @@ impl<W: Effects> Transaction<'_, W> {
     fn previous(&mut self, system: &SystemPath) -> (Option<SystemPath>, Option<SystemPath>) {
         let before = &self.journal.before;
         if before.was_on(system) {
-            let installed = self.effects.installed();
+            let installed = self.effects.recorded().installed;
             let kept = installed.filter(|it| it.previous.as_ref() != Some(system));
             return kept.map_or((None, None), |it| (it.previous, it.previous_boots));
         }

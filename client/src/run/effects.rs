@@ -34,9 +34,7 @@ use crate::state::atomic_file;
 use crate::state::contact;
 use crate::state::hold;
 use crate::state::record;
-use crate::state::record::{
-    Awaiting, Delivered, Failed, Installed, Journal, PastRun, Rebooted, Told,
-};
+use crate::state::record::{Delivered, Installed, Journal, PastRun, Record, Recorded, Told};
 use crate::state::spool::Spool;
 use crate::update::{Effects, Unconfirmed};
 
@@ -73,61 +71,35 @@ impl Effects for LiveEffects<'_> {
         Path::new(system.as_str()).exists()
     }
 
-    fn installed(&mut self) -> Option<Installed> {
-        self.read(&self.state.installed())
-    }
-
-    fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()> {
-        record::write(&self.state.installed(), installed)?;
-        let is_fallback_needed = self.machine.situation().reboot_required;
-        let fallback = self.fallback().filter(|_| is_fallback_needed);
-        let kept = [Some(installed.generation), fallback.map(|it| it.generation)];
-        let kept: Vec<_> = kept.into_iter().flatten().collect();
-        staged::remove_all_but(self.state, &kept)
-    }
-
-    fn fallback(&mut self) -> Option<Installed> {
+    fn recorded(&mut self) -> Recorded {
         // Without the root it may have been collected.
-        self.read(&self.state.fallback())
-            .filter(|fallback: &Installed| Path::new(fallback.system.as_str()).exists())
+        let fallback = self
+            .read(&self.state.fallback())
+            .filter(|fallback: &Installed| Path::new(fallback.system.as_str()).exists());
+        Recorded {
+            installed: self.read(&self.state.installed()),
+            fallback,
+            awaiting: self.read(&self.state.awaiting()),
+            failed: self.read(&self.state.failed()),
+            journal: self.read(&self.state.journal()),
+            rebooted: self.read(&self.state.rebooted()),
+        }
     }
 
-    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()> {
-        // A boot takes it out of /run, and the profile keeps only the newest few.
-        rollback_timer::keep_from_collection(&self.state.fallback_root(), &installed.system)?;
-        record::write(&self.state.fallback(), installed)
-    }
-
-    fn awaiting(&mut self) -> Option<Awaiting> {
-        self.read(&self.state.awaiting())
-    }
-
-    fn set_awaiting(&mut self, awaiting: Option<&Awaiting>) -> anyhow::Result<()> {
-        record::keep(&self.state.awaiting(), awaiting)
-    }
-
-    fn failed(&mut self) -> Option<Failed> {
-        self.read(&self.state.failed())
-    }
-
-    fn set_failed(&mut self, failed: Option<&Failed>) -> anyhow::Result<()> {
-        record::keep(&self.state.failed(), failed)
-    }
-
-    fn journal(&mut self) -> Option<Journal> {
-        self.read(&self.state.journal())
-    }
-
-    fn set_journal(&mut self, journal: Option<&Journal>) -> anyhow::Result<()> {
-        record::keep(&self.state.journal(), journal)
-    }
-
-    fn rebooted(&mut self) -> Option<Rebooted> {
-        self.read(&self.state.rebooted())
-    }
-
-    fn set_rebooted(&mut self, rebooted: &Rebooted) -> anyhow::Result<()> {
-        record::write(&self.state.rebooted(), rebooted)
+    fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
+        let state = self.state;
+        match record {
+            Record::Installed(installed) => self.record_installed(installed),
+            Record::Fallback(installed) => {
+                // A boot takes it out of /run, and the profile keeps only the newest few.
+                rollback_timer::keep_from_collection(&state.fallback_root(), &installed.system)?;
+                record::write(&state.fallback(), installed)
+            }
+            Record::Awaiting(awaiting) => record::keep(&state.awaiting(), awaiting),
+            Record::Failed(failed) => record::keep(&state.failed(), failed),
+            Record::Journal(journal) => record::keep(&state.journal(), journal),
+            Record::Rebooted(rebooted) => record::write(&state.rebooted(), rebooted),
+        }
     }
 
     fn told(&mut self) -> Option<Told> {
@@ -563,6 +535,15 @@ impl From<Staged> for Source {
 }
 
 impl LiveEffects<'_> {
+    fn record_installed(&mut self, installed: &Installed) -> anyhow::Result<()> {
+        record::write(&self.state.installed(), installed)?;
+        let is_fallback_needed = self.machine.situation().reboot_required;
+        let fallback = self.recorded().fallback.filter(|_| is_fallback_needed);
+        let kept = [Some(installed.generation), fallback.map(|it| it.generation)];
+        let kept: Vec<_> = kept.into_iter().flatten().collect();
+        staged::remove_all_but(self.state, &kept)
+    }
+
     /// A disk that is full is no reason to be silent, unless older reports wait: they come first.
     fn tell_without_keeping(&mut self, report: Report, error: &anyhow::Error) -> bool {
         self.warn(&format!("the report can't be kept: {error:#}"));

@@ -124,6 +124,40 @@ pub struct Rebooted {
     pub came_back: bool,
 }
 
+/// Records of the runs before.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// The generation that is installed.
+    pub installed: Option<Installed>,
+    /// The last installed generation that ran with its own kernel.
+    pub fallback: Option<Installed>,
+    /// The system that awaits a boot.
+    pub awaiting: Option<Awaiting>,
+    /// The last failure.
+    pub failed: Option<Failed>,
+    /// A run that didn't come to its end.
+    pub journal: Option<Journal>,
+    /// The last reboot that was asked for.
+    pub rebooted: Option<Rebooted>,
+}
+
+/// A record as it is from now on; none where there is nothing to record any more.
+#[derive(Debug, Clone, Copy)]
+pub enum Record<'a> {
+    /// The generation that is installed. No other stays in place, except that of the fallback while a reboot is needed.
+    Installed(&'a Installed),
+    /// The last installed generation that ran with its own kernel.
+    Fallback(&'a Installed),
+    /// The system that awaits a boot.
+    Awaiting(Option<&'a Awaiting>),
+    /// The last failure.
+    Failed(Option<&'a Failed>),
+    /// The next step of a run.
+    Journal(Option<&'a Journal>),
+    /// The reboot that is about to be asked for.
+    Rebooted(&'a Rebooted),
+}
+
 impl Awaiting {
     /// Whether the system was switched to and installed before: only its boot is still to be proven.
     pub fn is_installed(&self) -> bool {

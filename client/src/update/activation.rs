@@ -6,7 +6,7 @@ use bento_protocol::{Outcome, SystemPath};
 use super::{Effects, Transaction, Unsuccessful, rollback};
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
-use crate::state::record::PhaseName;
+use crate::state::record::{PhaseName, Record};
 
 /// Why an activation doesn't go on.
 struct Stop {
@@ -101,7 +101,7 @@ impl<W: Effects> Transaction<'_, W> {
     /// Whether the machine was rebooted for this system, and then went back from it. Switched to, it would boot unproven
     /// the next time: a machine isn't rebooted twice for a system.
     fn came_back_from_boot(&mut self, system: &SystemPath) -> bool {
-        let rebooted = self.effects.rebooted();
+        let rebooted = self.effects.recorded().rebooted;
         rebooted.is_some_and(|rebooted| rebooted.system == *system && rebooted.came_back)
     }
 
@@ -117,7 +117,7 @@ impl<W: Effects> Transaction<'_, W> {
             return Ok(());
         }
         self.journal.is_armed = true;
-        self.effects.set_journal(Some(&self.journal))?;
+        self.effects.record(Record::Journal(Some(&self.journal)))?;
         self.effects.arm(&self.journal)?;
         self.ended(
             PhaseName::Arm,

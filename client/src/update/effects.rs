@@ -7,7 +7,7 @@ use crate::generation::pull::PullError;
 use crate::machine::Situation;
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
-use crate::state::record::{Awaiting, Failed, Installed, Journal, Rebooted, Told};
+use crate::state::record::{Journal, Record, Recorded, Told};
 
 /// What an update acts upon. A process may die at any of these calls; what was done before stays done.
 pub trait Effects {
@@ -32,30 +32,10 @@ pub trait Effects {
     /// Whether a system is in the Nix store.
     fn is_in_store(&mut self, system: &SystemPath) -> bool;
 
-    /// What is installed.
-    fn installed(&mut self) -> Option<Installed>;
-    /// Remembers what is installed, and keeps no other generation but that of a fallback.
-    fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()>;
-    /// What was installed last and runs with the kernel that was booted.
-    fn fallback(&mut self) -> Option<Installed>;
-    /// Remembers that. As long as a reboot is wanted, its generation stays in place.
-    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()>;
-    /// What awaits a boot.
-    fn awaiting(&mut self) -> Option<Awaiting>;
-    /// Remembers what awaits a boot, or that nothing does.
-    fn set_awaiting(&mut self, awaiting: Option<&Awaiting>) -> anyhow::Result<()>;
-    /// What failed last.
-    fn failed(&mut self) -> Option<Failed>;
-    /// Remembers what failed, or that nothing did.
-    fn set_failed(&mut self, failed: Option<&Failed>) -> anyhow::Result<()>;
-    /// What a run was about to do that didn't come to its end.
-    fn journal(&mut self) -> Option<Journal>;
-    /// Writes down what is about to be done.
-    fn set_journal(&mut self, journal: Option<&Journal>) -> anyhow::Result<()>;
-    /// The last reboot that was asked for.
-    fn rebooted(&mut self) -> Option<Rebooted>;
-    /// Remembers a reboot that is about to be asked for.
-    fn set_rebooted(&mut self, rebooted: &Rebooted) -> anyhow::Result<()>;
+    /// Records of the runs before; one that is damaged counts as none.
+    fn recorded(&mut self) -> Recorded;
+    /// Writes a record, whole or not at all.
+    fn record(&mut self, record: Record<'_>) -> anyhow::Result<()>;
     /// What the newest report says, delivered or not.
     fn told(&mut self) -> Option<Told>;
 

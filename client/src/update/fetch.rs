@@ -40,15 +40,11 @@ impl<W: Effects> Transaction<'_, W> {
         };
         self.begin(PhaseName::Stage).map_err(Unsuccessful::local)?;
         let begun = Instant::now();
-        let installed = self.effects.installed();
-        let awaiting = self.effects.awaiting();
-        let keep: Vec<_> = installed
-            .map(|installed| installed.generation)
-            .into_iter()
-            .chain(awaiting.map(|awaiting| awaiting.installed.generation))
-            .chain(self.effects.fallback().map(|fallback| fallback.generation))
-            .chain(self.journal.before.generation)
-            .collect();
+        let recorded = self.effects.recorded();
+        let awaited = recorded.awaiting.map(|awaiting| awaiting.installed);
+        let known = [recorded.installed, awaited, recorded.fallback];
+        let known = known.into_iter().flatten().map(|it| it.generation);
+        let keep: Vec<_> = known.chain(self.journal.before.generation).collect();
         let staged = self.effects.stage(verified, &keep);
         let staged = staged.map_err(Unsuccessful::local)?;
         let note = format!("generation {} is in place", generation.short());
@@ -59,7 +55,7 @@ impl<W: Effects> Transaction<'_, W> {
     /// Whether this generation couldn't be pulled in the run before: then it may be the delta that the server can't give.
     fn pull_failed_before(&mut self) -> bool {
         let generation = self.journal.generation;
-        self.effects.failed().is_some_and(|failed| {
+        self.effects.recorded().failed.is_some_and(|failed| {
             failed.generation == generation && failed.outcome == Outcome::PullFailed
         })
     }

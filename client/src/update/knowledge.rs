@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use super::Effects;
 use super::boot_state::BootState;
 use crate::machine::Situation;
-use crate::state::record::{Awaiting, Failed, Installed};
+use crate::state::record::{Awaiting, Failed, Installed, Recorded};
 
 /// What a machine remembers of the updates before.
 #[derive(Debug)]
@@ -31,16 +31,21 @@ pub(super) enum Standing {
 
 impl Knowledge {
     pub(super) fn of(effects: &mut impl Effects) -> Self {
-        let awaiting = effects.awaiting();
+        let Recorded {
+            installed,
+            awaiting,
+            failed,
+            ..
+        } = effects.recorded();
         let is_returning =
             BootState::of(awaiting.as_ref(), &effects.situation()) == BootState::Returning;
         let now = effects.now();
         let returning = awaiting.as_ref().filter(|_| is_returning);
         Knowledge {
-            installed: effects.installed(),
+            installed,
             failed: returning
                 .and_then(|awaiting| Failed::of_boot(awaiting, now))
-                .or_else(|| effects.failed()),
+                .or(failed),
             // What was switched to is installed: there is nothing to wait for, and nothing to take back.
             awaiting: awaiting.filter(|it| !it.is_installed() && !is_returning),
         }

@@ -12,11 +12,11 @@ use super::{Effects, Transaction, UpdateOptions, rollback};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::switch;
 use crate::machine::{BootId, Situation};
-use crate::state::record::{Awaiting, Before, Installed, Journal};
+use crate::state::record::{Awaiting, Before, Installed, Journal, Record};
 
 /// State of the boot that is awaited now.
 pub(super) fn state(effects: &mut impl Effects) -> BootState {
-    let awaiting = effects.awaiting();
+    let awaiting = effects.recorded().awaiting;
     BootState::of(awaiting.as_ref(), &effects.situation())
 }
 
@@ -33,12 +33,12 @@ pub(super) fn set(
         );
         assert_eq!(from.after(event), to, "{from:?} after {event:?}");
     }
-    effects.set_awaiting(awaiting)
+    effects.record(Record::Awaiting(awaiting))
 }
 
 /// Sees to it that no boot is awaited any more after an event: a run that was cut short may have recorded one.
 pub(super) fn forget(effects: &mut impl Effects, event: Event) -> anyhow::Result<()> {
-    match effects.awaiting() {
+    match effects.recorded().awaiting {
         Some(_) => set(effects, event, None),
         None => Ok(()),
     }
@@ -47,7 +47,7 @@ pub(super) fn forget(effects: &mut impl Effects, event: Event) -> anyhow::Result
 /// Does what an awaited boot needs at the start of a run: proves a system that was booted, or goes back and reboots.
 pub(super) fn resume(effects: &mut impl Effects) -> Result<(), Failure> {
     complete(effects)?;
-    let Some(awaiting) = effects.awaiting() else {
+    let Some(awaiting) = effects.recorded().awaiting else {
         return Ok(());
     };
     match state(effects).action(Event::RunStarts) {
@@ -59,7 +59,7 @@ pub(super) fn resume(effects: &mut impl Effects) -> Result<(), Failure> {
 
 /// Does the part of it that needs neither a proof nor a reboot: afterwards the record is true of the machine.
 pub(super) fn complete(effects: &mut impl Effects) -> Result<(), Failure> {
-    let Some(awaiting) = effects.awaiting() else {
+    let Some(awaiting) = effects.recorded().awaiting else {
         return Ok(());
     };
     match state(effects).action(Event::RunStarts) {
@@ -74,7 +74,7 @@ pub(super) fn complete(effects: &mut impl Effects) -> Result<(), Failure> {
 /// and can't go back.
 pub(super) fn may_be_replaced(effects: &mut impl Effects) -> bool {
     let is_installed = |awaiting: Awaiting| awaiting.is_installed();
-    state(effects) == BootState::Stuck && effects.awaiting().is_some_and(is_installed)
+    state(effects) == BootState::Stuck && effects.recorded().awaiting.is_some_and(is_installed)
 }
 
 /// Record of a system that was booted, and isn't installed because it isn't proven or failed its proof.
@@ -83,7 +83,7 @@ pub(super) fn not_installed(effects: &mut impl Effects) -> Option<Awaiting> {
         state(effects),
         BootState::Unproven | BootState::Stuck | BootState::Returning
     );
-    let awaiting = effects.awaiting().filter(|_| is_booted);
+    let awaiting = effects.recorded().awaiting.filter(|_| is_booted);
     awaiting.filter(|awaiting| !awaiting.is_installed())
 }
 
@@ -132,7 +132,8 @@ pub(super) fn await_proof(
 /// Where the machine could go back to from what is installed.
 fn other_fallback(effects: &mut impl Effects, installed: &Installed) -> Option<Installed> {
     let fallback = effects
-        .fallback()
+        .recorded()
+        .fallback
         .filter(|it| it.system != installed.system);
     // Without its generation the machine would go back to a system without its secrets.
     fallback.filter(|it| effects.policy_of(it.generation).is_some())
@@ -164,14 +165,14 @@ fn awaiting_proof(
 
 /// Remembers what runs as something to go back to, if it is what was installed last, and with its own kernel.
 pub(super) fn remember_fallback(effects: &mut impl Effects, situation: &Situation) {
-    let Some(installed) = effects.installed() else {
+    let Some(installed) = effects.recorded().installed else {
         return;
     };
     if situation.is_on(&installed.system)
         && !situation.reboot_required
-        && effects.fallback().as_ref() != Some(&installed)
+        && effects.recorded().fallback.as_ref() != Some(&installed)
     {
-        let remembered = effects.set_fallback(&installed);
+        let remembered = effects.record(Record::Fallback(&installed));
         if let Err(error) = remembered {
             effects.warn(&format!("{error:#}"));
         }
@@ -193,7 +194,10 @@ fn take_back(effects: &mut impl Effects, event: Event, awaiting: &Awaiting) -> R
 fn yield_to_hand(effects: &mut impl Effects, awaiting: &Awaiting) -> Result<(), Failure> {
     if !awaiting.is_installed() {
         let situation = effects.situation();
-        let installed = effects.installed().map(|installed| installed.generation);
+        let installed = effects
+            .recorded()
+            .installed
+            .map(|installed| installed.generation);
         let mut transaction = transaction_of(effects, awaiting);
         transaction.journal.before = Before::now(&situation, installed);
         let boots = situation

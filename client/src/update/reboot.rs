@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::exit::{ExitReason, Failure};
-use crate::state::record::Rebooted;
+use crate::state::record::{Rebooted, Record};
 
 use super::boot_state::{Action, BootState, Event};
 use super::{Effects, pending_boot};
@@ -28,13 +28,16 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
     let situation = effects.situation();
     let is_staged = next == BootState::Staged;
     let wanted = situation.reboot_required || is_staged;
-    if !wanted || situation.held.is_some() || effects.journal().is_some() {
+    if !wanted || situation.held.is_some() || effects.recorded().journal.is_some() {
         return Ok(());
     }
     let installed = match is_staged {
-        true => effects.awaiting().map(|awaiting| awaiting.installed),
+        true => effects
+            .recorded()
+            .awaiting
+            .map(|awaiting| awaiting.installed),
         // A proof that awaits a reboot which never came is recorded anew.
-        false => effects.installed(),
+        false => effects.recorded().installed,
     };
     let Some(installed) = installed else {
         return Ok(());
@@ -48,7 +51,7 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
         boot: situation.boot.clone(),
         came_back: false,
     };
-    if let Some(last) = effects.rebooted()
+    if let Some(last) = effects.recorded().rebooted
         && last.system == rebooted.system
         && last.boot != rebooted.boot
     {
@@ -66,7 +69,7 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
         (false, false) => pending_boot::forget(effects, Event::ProofDropped),
     };
     let reboot = awaited
-        .and_then(|()| effects.set_rebooted(&rebooted))
+        .and_then(|()| effects.record(Record::Rebooted(&rebooted)))
         .and_then(|()| effects.reboot());
     reboot.map_err(|error| {
         // What somebody boots by hand, they look after.

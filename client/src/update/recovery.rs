@@ -9,7 +9,7 @@ use crate::state::record::{Awaiting, Installed, Journal, PhaseName};
 /// Completes what a run left undone that was cut short: the machine is wholly old or wholly new afterwards, nothing is
 /// armed, and a report says which.
 pub fn recover(effects: &mut impl Effects) -> Recovered {
-    let Some(journal) = effects.journal() else {
+    let Some(journal) = effects.recorded().journal else {
         return Recovered::default();
     };
     let mut transaction = Transaction {
@@ -21,7 +21,9 @@ pub fn recover(effects: &mut impl Effects) -> Recovered {
     match transaction.journal.outcome {
         Some(Outcome::RollbackFailed) => transaction.roll_back_again(),
         // What came of the boot was told since.
-        Some(Outcome::Staged) if transaction.effects.awaiting().is_none() => transaction.close(),
+        Some(Outcome::Staged) if transaction.effects.recorded().awaiting.is_none() => {
+            transaction.close()
+        }
         Some(outcome) => {
             // The report may be on its way already: a run's second report counts for nothing.
             if transaction.journal.phase == PhaseName::Report {
@@ -34,7 +36,8 @@ pub fn recover(effects: &mut impl Effects) -> Recovered {
     }
     let reboots = transaction.returns_by_boot;
     let unreturned = effects
-        .journal()
+        .recorded()
+        .journal
         .filter(|journal| journal.outcome == Some(Outcome::RollbackFailed));
     Recovered {
         unreturned,
@@ -191,7 +194,7 @@ impl<W: Effects> Transaction<'_, W> {
         self.journal.phases.clear();
         self.journal.error = Some(format!("a later start brought the machine back. {why}"));
         let generation = self.journal.generation;
-        let failed = self.effects.failed();
+        let failed = self.effects.recorded().failed;
         // What the update failed for may pass all the same.
         let is_passing =
             failed.is_some_and(|failed| failed.generation == generation && failed.is_passing);

@@ -9,7 +9,7 @@ use super::{Effects, Transaction, UpdateOptions, pending_boot};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError};
-use crate::state::record::{Awaiting, Before, Journal, PhaseName};
+use crate::state::record::{Awaiting, Before, Journal, PhaseName, Record};
 
 /// How often a system is switched to while another switch goes on, which somebody may have begun by hand.
 const BUSY_TRIES: usize = 60;
@@ -217,7 +217,7 @@ fn failed(error: anyhow::Error) -> Failure {
 /// Leaves what is installed. It stays installed: the machine has drifted from it.
 fn leave_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failure> {
     let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
-    let installed = effects.installed().ok_or_else(nothing)?;
+    let installed = effects.recorded().installed.ok_or_else(nothing)?;
     let previous = installed.previous.clone().ok_or_else(nothing)?;
     let boots = installed.previous_boots.clone().unwrap_or(previous.clone());
     ensure_in_store(effects, [&previous, &boots])?;
@@ -257,7 +257,7 @@ fn give_up_by_hand(effects: &mut impl Effects, awaiting: &Awaiting) -> Result<Sy
     transaction.journal.outcome = Some(Outcome::RollbackFailed);
     transaction.begin(PhaseName::Commit).map_err(failed)?;
     if let Err(astray) = ensure(transaction.effects, &transaction.journal) {
-        transaction.or_warn(|effects| effects.set_journal(None));
+        transaction.or_warn(|effects| effects.record(Record::Journal(None)));
         return Err(failed(astray.error));
     }
     transaction.remember_failure(Outcome::RolledBack, false);

@@ -4,7 +4,7 @@ use bento_protocol::{Outcome, SystemPath};
 
 use super::{remember_fallback, unremembered};
 use crate::exit::{ExitReason, Failure};
-use crate::state::record::{Awaiting, Failed, PhaseName};
+use crate::state::record::{Awaiting, Failed, PhaseName, Record};
 use crate::update::boot_state::Event;
 use crate::update::{Effects, Transaction, pending_boot};
 
@@ -14,9 +14,10 @@ impl<W: Effects> Transaction<'_, W> {
         self.switch_secrets_quietly(Some(awaiting.installed.generation));
         let begun = Instant::now();
         // A run that died since may have proven it, and what the machine would go back to isn't kept any more.
+        let recorded = self.effects.recorded();
         let proven = match awaiting.is_installed() {
-            false => self.effects.installed(),
-            true => self.effects.fallback(),
+            false => recorded.installed,
+            true => recorded.fallback,
         };
         let is_proven = proven.as_ref() == Some(&awaiting.installed);
         let confirmed = match is_proven {
@@ -47,7 +48,7 @@ impl<W: Effects> Transaction<'_, W> {
             let situation = self.effects.situation();
             remember_fallback(self.effects, &situation);
         }
-        let installed = self.effects.set_installed(&awaiting.installed);
+        let installed = self.effects.record(Record::Installed(&awaiting.installed));
         installed.map_err(unremembered)?;
         self.forget_failure_of(awaiting);
         self.remember_came_back(&awaiting.installed.system, false);
@@ -61,8 +62,15 @@ impl<W: Effects> Transaction<'_, W> {
         let is_of_it = |failed: &Failed| {
             failed.generation == proven.generation && failed.built.as_ref() == Some(&proven.system)
         };
-        if !awaiting.is_installed() || self.effects.failed().as_ref().is_some_and(is_of_it) {
-            self.or_warn(|effects| effects.set_failed(None));
+        if !awaiting.is_installed()
+            || self
+                .effects
+                .recorded()
+                .failed
+                .as_ref()
+                .is_some_and(is_of_it)
+        {
+            self.or_warn(|effects| effects.record(Record::Failed(None)));
         }
     }
 

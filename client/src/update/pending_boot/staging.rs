@@ -2,7 +2,7 @@ use bento_protocol::{GenerationId, Outcome, SystemPath};
 
 use super::take_back;
 use crate::exit::Failure;
-use crate::state::record::{Awaiting, PhaseName};
+use crate::state::record::{Awaiting, PhaseName, Record};
 use crate::update::boot_state::{Action, Event};
 use crate::update::knowledge::Knowledge;
 use crate::update::{Effects, Transaction, Unsuccessful, pending_boot, rollback};
@@ -36,7 +36,7 @@ impl<W: Effects> Transaction<'_, W> {
             let is_passing = rollback::may_pass(&error);
             return Err(Unsuccessful::activation(error, is_passing));
         }
-        self.or_warn(|effects| effects.set_failed(None));
+        self.or_warn(|effects| effects.record(Record::Failed(None)));
         Ok(Outcome::Staged)
     }
 
@@ -67,7 +67,7 @@ impl<W: Effects> Transaction<'_, W> {
         let awaiting = self.new_awaiting(system);
         if awaiting.boot != self.effects.situation().boot {
             // It was booted already: what remains is to prove it.
-            if self.effects.awaiting().is_none() {
+            if self.effects.recorded().awaiting.is_none() {
                 self.or_warn(|effects| {
                     pending_boot::set(effects, Event::BootFound, Some(&awaiting))
                 });

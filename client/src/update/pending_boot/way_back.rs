@@ -4,7 +4,7 @@ use bento_protocol::{Outcome, SystemPath};
 use super::{awaiting_proof, other_fallback, reboots_into_old, unremembered};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::Situation;
-use crate::state::record::{Awaiting, Rebooted, Unkept};
+use crate::state::record::{Awaiting, Rebooted, Record, Unkept};
 use crate::update::boot_state::Event;
 use crate::update::{Effects, Transaction, Unconfirmed, pending_boot, rollback};
 
@@ -44,13 +44,13 @@ impl<W: Effects> Transaction<'_, W> {
         self.journal.error = Some(format!("{error:#}"));
         // A later generation that failed as well was reported since, and isn't tried at every start.
         let generation = self.journal.generation;
-        let failed = self.effects.failed();
+        let failed = self.effects.recorded().failed;
         let is_of_it = failed.is_none_or(|failed| failed.generation == generation);
         if is_of_it || !was_stuck {
             self.remember_failure(Outcome::RollbackFailed, false);
             self.report_outcome(Outcome::RollbackFailed);
         }
-        if let Some(mut awaiting) = self.effects.awaiting().filter(|it| !it.is_stuck) {
+        if let Some(mut awaiting) = self.effects.recorded().awaiting.filter(|it| !it.is_stuck) {
             awaiting.is_stuck = true;
             self.or_warn(|effects| {
                 pending_boot::set(effects, Event::WayBackFails, Some(&awaiting))
@@ -67,7 +67,7 @@ impl<W: Effects> Transaction<'_, W> {
             self.switch_secrets_quietly(before.generation);
         }
         if let Some(fallback) = &awaiting.fallback {
-            let installed = self.effects.set_installed(fallback);
+            let installed = self.effects.record(Record::Installed(fallback));
             installed.map_err(unremembered)?;
         }
         // Where the profile is still what it was, the boot loader may not be.
@@ -107,7 +107,7 @@ impl<W: Effects> Transaction<'_, W> {
 
     /// Remembers of a system for which the machine was rebooted whether it went back from it.
     pub(super) fn remember_came_back(&mut self, system: &SystemPath, came_back: bool) {
-        let rebooted = self.effects.rebooted();
+        let rebooted = self.effects.recorded().rebooted;
         let rebooted =
             rebooted.filter(|last| last.system == *system && last.came_back != came_back);
         if let Some(rebooted) = rebooted {
@@ -115,7 +115,7 @@ impl<W: Effects> Transaction<'_, W> {
                 came_back,
                 ..rebooted
             };
-            self.or_warn(|effects| effects.set_rebooted(&rebooted));
+            self.or_warn(|effects| effects.record(Record::Rebooted(&rebooted)));
         }
     }
 
@@ -123,7 +123,7 @@ impl<W: Effects> Transaction<'_, W> {
     /// to it: that boot is to be proven, too.
     fn unproven(&mut self, awaiting: &Awaiting) -> Option<Awaiting> {
         let situation = self.effects.situation();
-        let installed = self.effects.installed()?;
+        let installed = self.effects.recorded().installed?;
         let is_first = !awaiting.is_installed()
             && situation.is_on(&installed.system)
             && situation.profile.as_ref() == Some(&installed.system)

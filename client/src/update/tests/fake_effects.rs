@@ -16,7 +16,7 @@ use crate::generation::pull::PullError;
 use crate::machine::Situation;
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
-use crate::state::record::{Awaiting, Failed, Installed, Journal, Rebooted, Told};
+use crate::state::record::{Journal, Record, Recorded, Told};
 
 /// A generation in place, and how old its inputs are.
 #[derive(Debug)]
@@ -73,77 +73,56 @@ impl Effects for Fake {
         !self.machine.collected.contains(system)
     }
 
-    fn installed(&mut self) -> Option<Installed> {
-        self.disk.installed.clone()
+    fn recorded(&mut self) -> Recorded {
+        let disk = &self.disk;
+        Recorded {
+            installed: disk.installed.clone(),
+            fallback: disk.fallback.clone(),
+            awaiting: disk.awaiting.clone(),
+            failed: disk.failed.clone(),
+            journal: disk.journal.clone(),
+            rebooted: disk.rebooted.clone(),
+        }
     }
 
-    fn set_installed(&mut self, installed: &Installed) -> anyhow::Result<()> {
-        let generation = installed.generation;
+    fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
+        let name = match record {
+            Record::Installed(installed) => {
+                format!("installed {}", short(Some(installed.generation)))
+            }
+            Record::Fallback(installed) => {
+                format!("note fallback {}", short(Some(installed.generation)))
+            }
+            Record::Awaiting(awaiting) => {
+                let generation = awaiting.map(|awaiting| awaiting.installed.generation);
+                format!("note awaiting {}", short(generation))
+            }
+            Record::Failed(failed) => {
+                format!(
+                    "note failed {}",
+                    short(failed.map(|failed| failed.generation))
+                )
+            }
+            Record::Journal(journal) => {
+                let phase = journal.map_or("nothing", |journal| journal.phase.as_str());
+                format!("note journal {phase}")
+            }
+            Record::Rebooted(_) => "note rebooted".to_owned(),
+        };
         let is_fallback_needed = self.situation().reboot_required;
-        self.try_to(format!("installed {}", short(Some(generation))), |fake| {
-            fake.disk.installed = Some(installed.clone());
-            let fallback = fake.disk.fallback.as_ref().filter(|_| is_fallback_needed);
-            let kept = [Some(generation), fallback.map(|it| it.generation)];
-            fake.disk
-                .staged
-                .retain(|staged| kept.contains(&Some(*staged)));
-        })
-    }
-
-    fn fallback(&mut self) -> Option<Installed> {
-        self.disk.fallback.clone()
-    }
-
-    fn set_fallback(&mut self, installed: &Installed) -> anyhow::Result<()> {
-        let generation = installed.generation;
-        self.try_to(
-            format!("note fallback {}", short(Some(generation))),
-            |fake| {
-                fake.disk.fallback = Some(installed.clone());
-            },
-        )
-    }
-
-    fn awaiting(&mut self) -> Option<Awaiting> {
-        self.disk.awaiting.clone()
-    }
-
-    fn set_awaiting(&mut self, awaiting: Option<&Awaiting>) -> anyhow::Result<()> {
-        let generation = awaiting.map(|awaiting| awaiting.installed.generation);
-        self.try_to(format!("note awaiting {}", short(generation)), |fake| {
-            fake.disk.awaiting = awaiting.cloned();
-        })
-    }
-
-    fn failed(&mut self) -> Option<Failed> {
-        self.disk.failed.clone()
-    }
-
-    fn set_failed(&mut self, failed: Option<&Failed>) -> anyhow::Result<()> {
-        let generation = failed.map(|failed| failed.generation);
-        self.try_to(format!("note failed {}", short(generation)), |fake| {
-            fake.disk.failed = failed.cloned();
-        })
-    }
-
-    fn journal(&mut self) -> Option<Journal> {
-        self.disk.journal.clone()
-    }
-
-    fn set_journal(&mut self, journal: Option<&Journal>) -> anyhow::Result<()> {
-        let phase = journal.map_or("nothing", |journal| journal.phase.as_str());
-        self.try_to(format!("note journal {phase}"), |fake| {
-            fake.disk.journal = journal.cloned();
-        })
-    }
-
-    fn rebooted(&mut self) -> Option<Rebooted> {
-        self.disk.rebooted.clone()
-    }
-
-    fn set_rebooted(&mut self, rebooted: &Rebooted) -> anyhow::Result<()> {
-        self.try_to("note rebooted", |fake| {
-            fake.disk.rebooted = Some(rebooted.clone())
+        self.try_to(name, |fake| match record {
+            Record::Installed(installed) => {
+                fake.disk.installed = Some(installed.clone());
+                let fallback = fake.disk.fallback.as_ref().filter(|_| is_fallback_needed);
+                let kept = [Some(installed.generation), fallback.map(|it| it.generation)];
+                let is_kept = |staged: &GenerationId| kept.contains(&Some(*staged));
+                fake.disk.staged.retain(is_kept);
+            }
+            Record::Fallback(installed) => fake.disk.fallback = Some(installed.clone()),
+            Record::Awaiting(awaiting) => fake.disk.awaiting = awaiting.cloned(),
+            Record::Failed(failed) => fake.disk.failed = failed.cloned(),
+            Record::Journal(journal) => fake.disk.journal = journal.cloned(),
+            Record::Rebooted(rebooted) => fake.disk.rebooted = Some(rebooted.clone()),
         })
     }
 
