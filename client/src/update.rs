@@ -18,12 +18,10 @@ mod rollback;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use bento_protocol::{
-    Format, GenerationId, Outcome, Phase, Policy, Report, RunId, SystemPath, Systems,
-};
+use bento_protocol::{Format, GenerationId, Outcome, Phase, Report, RunId, SystemPath, Systems};
 
 pub use boot_state::{Action as BootAction, BootState, Event as BootEvent};
-pub use effects::{Effects, Unconfirmed};
+pub use effects::{Effects, Inputs, Machine, Records, Server, Unconfirmed};
 pub use reboot::reboot_if_needed;
 pub use recovery::{Recovered, recover, secrets_of_boot};
 pub use report::report_now;
@@ -208,7 +206,7 @@ impl<W: Effects> Transaction<'_, W> {
 
     /// Whether it is time for a self-update of what is installed.
     fn moves_by_itself(&mut self, knowledge: &Knowledge) -> bool {
-        let policy = self.effects.policy_of(self.journal.generation);
+        let policy = self.effects.policy(self.journal.generation);
         let wanted = policy.is_some_and(|policy| policy.terms().self_update);
         let is_due = self.options.retry || knowledge.auto_is_due(self.effects.now());
         wanted && is_due && (self.options.retry || self.effects.self_update_is_due())
@@ -223,17 +221,12 @@ impl<W: Effects> Transaction<'_, W> {
             None => self.fetch()?,
         };
         self.effects.hang_up();
-        let policy = self.effects.policy(&staged);
         self.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
         let begun = Instant::now();
-        let mark = if policy.terms().self_update {
-            // Nobody is taken back to older packages than the machine moved to by itself.
-            self.effects.move_inputs(&mut staged)
-        } else {
-            self.effects.mark(&staged)
-        };
-        self.journal.mark = Some(mark.map_err(|error| self.build_failed(begun, error))?);
-        self.build_and_activate(&staged, begun, &policy)
+        // Nobody is taken back to older packages than the machine moved to by itself.
+        let moves = staged.as_ref().terms().self_update;
+        let inputs = self.effects.inputs(&mut staged, moves);
+        self.build_and_activate(&staged, begun, inputs)
     }
 
     /// Moves the inputs of what is installed; if something moved, the same way to a new system.
@@ -250,18 +243,16 @@ impl<W: Effects> Transaction<'_, W> {
         };
         self.effects.hang_up();
         let begun = Instant::now();
-        let moved = self.effects.move_inputs(&mut staged);
-        if let Ok(mark) = &moved
-            && installed.mark.as_ref() == Some(mark)
+        let inputs = self.effects.inputs(&mut staged, true);
+        if let Ok(inputs) = &inputs
+            && installed.mark == Some(inputs.mark)
         {
             return self.tell(&nothing_moved);
         }
         self.journal.auto = true;
         self.carry_out(|this| {
             this.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
-            this.journal.mark = Some(moved.map_err(|error| this.build_failed(begun, error))?);
-            let policy = this.effects.policy(&staged);
-            this.build_and_activate(&staged, begun, &policy)
+            this.build_and_activate(&staged, begun, inputs)
         })
     }
 
@@ -269,16 +260,18 @@ impl<W: Effects> Transaction<'_, W> {
         &mut self,
         staged: &W::Staged,
         begun: Instant,
-        policy: &Policy,
+        inputs: anyhow::Result<Inputs>,
     ) -> Result<Outcome, Unsuccessful> {
+        let inputs = inputs.map_err(|error| self.build_failed(begun, error))?;
+        self.journal.mark = Some(inputs.mark);
         self.effects.make_room().map_err(Unsuccessful::local)?;
         // Inputs that nothing pins, or that move by themselves, may be others the next time.
-        let may_move = policy.terms().self_update || !self.effects.is_pinned(staged);
+        let may_move = staged.as_ref().terms().self_update || !inputs.are_pinned;
         let built = self.effects.build(staged);
         let system = built.map_err(|error| self.build_failed(begun, error))?;
         self.ended(PhaseName::Build, begun, system.as_str());
         self.journal.built = Some(system.clone());
-        self.effects.guard(&system).map_err(|refused| {
+        self.effects.check(&system).map_err(|refused| {
             Unsuccessful::activation(refused.error, refused.is_passing || may_move)
         })?;
         self.activate(&system).map_err(|failed| Unsuccessful {
@@ -331,7 +324,7 @@ impl<W: Effects> Transaction<'_, W> {
             .is_some_and(|failed| failed.generation == generation && failed.outcome == outcome);
         let situation = self.effects.situation();
         let now = Told::new(generation, &situation, situation.reboot_required);
-        failed_before && self.effects.told() == Some(now)
+        failed_before && self.effects.reported() == Some(now)
     }
 
     fn remember_failure(&mut self, outcome: Outcome, is_passing: bool) {
@@ -459,7 +452,7 @@ impl<W: Effects> Transaction<'_, W> {
         let situation = self.effects.situation();
         let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
         let now = Told::new(generation, &situation, reboot_required);
-        if anew || self.effects.told() != Some(now) {
+        if anew || self.effects.reported() != Some(now) {
             self.journal.generation = generation;
             self.journal.built = standing.built().cloned();
             self.journal.error = error;
@@ -497,10 +490,10 @@ impl<W: Effects> Transaction<'_, W> {
             held: situation.held,
             error: journal.error.as_deref().map(shortened),
             client: env!("CARGO_PKG_VERSION").to_owned(),
-            nix: self.effects.nix_version(),
+            nix: None,
             machine: situation.machine,
             specialisation: specialisation.map(|it| it.name),
-            log: self.effects.log(),
+            log: String::new(),
         };
         let is_told = self.effects.report(report);
         self.ended(PhaseName::Report, begun, outcome.as_str());

@@ -71,16 +71,15 @@ pub(crate) fn decision(state: &State, run: RunId) -> anyhow::Result<Option<Decis
     Ok(None)
 }
 
-/// Decides about a run, if nobody has yet; whether it was decided here.
+/// Decides about a run if nothing has decided yet, or that its rollback is done. Whether it was decided here.
 pub(crate) fn decide(state: &State, run: RunId, decision: Decision) -> anyhow::Result<bool> {
     // One that can't be removed takes room, and nothing more.
     let _ = atomic_file::remove_if_there(&state.reserve());
-    turn(state, run, Decision::Armed, decision)
-}
-
-/// Notes that the rollback of a run is done.
-pub(crate) fn note_rolled_back(state: &State, run: RunId) -> anyhow::Result<()> {
-    turn(state, run, Decision::RollingBack, Decision::RolledBack).map(drop)
+    let from = match decision {
+        Decision::RolledBack => Decision::RollingBack,
+        _ => Decision::Armed,
+    };
+    turn(state, run, from, decision)
 }
 
 fn turn(state: &State, run: RunId, from: Decision, to: Decision) -> anyhow::Result<bool> {
@@ -340,10 +339,10 @@ mod tests {
         let (_folder, state) = state();
         let run = RunId::now();
         atomic_file::write(&Decision::Armed.path(&state, run), b"", 0o600).unwrap();
-        note_rolled_back(&state, run).unwrap();
+        decide(&state, run, Decision::RolledBack).unwrap();
         assert_eq!(decision(&state, run).unwrap(), Some(Decision::Armed));
         assert!(decide(&state, run, Decision::RollingBack).unwrap());
-        note_rolled_back(&state, run).unwrap();
+        decide(&state, run, Decision::RolledBack).unwrap();
         assert_eq!(decision(&state, run).unwrap(), Some(Decision::RolledBack));
     }
 }

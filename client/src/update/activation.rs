@@ -45,9 +45,6 @@ enum Way {
 impl<W: Effects> Transaction<'_, W> {
     /// `arm → activate → confirm → commit`, or for the next boot `commit` alone.
     pub(super) fn activate(&mut self, system: &SystemPath) -> Result<Outcome, Unsuccessful> {
-        self.effects
-            .check_boot_room(system)
-            .map_err(|error| Unsuccessful::activation(error, true))?;
         if self.is_in_place(system) {
             self.switch_secrets_quietly(Some(self.journal.generation));
             return Ok(Outcome::Switched);
@@ -109,7 +106,6 @@ impl<W: Effects> Transaction<'_, W> {
         self.begin(PhaseName::Arm)?;
         let begun = Instant::now();
         self.journal.was_reachable = self.effects.is_reachable();
-        self.effects.hang_up();
         if self.journal.before.running.is_none() {
             self.effects.warn(
                 "nothing is known to run that the machine could go back to: this update can't be rolled back",

@@ -124,7 +124,6 @@ pub(super) fn await_proof(
         return forget(effects, Event::ProofDropped);
     };
     let was_reachable = effects.is_reachable();
-    effects.hang_up();
     let awaiting = awaiting_proof(installed, fallback, boot, was_reachable);
     set(effects, Event::RebootAllowed, Some(&awaiting))
 }
@@ -136,7 +135,7 @@ fn other_fallback(effects: &mut impl Effects, installed: &Installed) -> Option<I
         .fallback
         .filter(|it| it.system != installed.system);
     // Without its generation the machine would go back to a system without its secrets.
-    fallback.filter(|it| effects.policy_of(it.generation).is_some())
+    fallback.filter(|it| effects.policy(it.generation).is_some())
 }
 
 fn awaiting_proof(

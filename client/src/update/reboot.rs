@@ -42,7 +42,7 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
     let Some(installed) = installed else {
         return Ok(());
     };
-    let policy = effects.policy_of(installed.generation);
+    let policy = effects.policy(installed.generation);
     if !policy.is_some_and(|policy| effects.may_reboot(&policy)) {
         return Ok(());
     }

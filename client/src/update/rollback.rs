@@ -53,7 +53,7 @@ pub(super) fn ensure(effects: &mut impl Effects, journal: &Journal) -> Result<bo
         effects.warn(&format!("{error:#}"));
     }
     bring_back(effects, journal)?;
-    effects.note_rolled_back(journal.run)?;
+    effects.decide(journal.run, Decision::RolledBack)?;
     Ok(was_decided)
 }
 

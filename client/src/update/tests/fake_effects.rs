@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use bento_protocol::{Digest, GenerationId, Phase, Policy, Reboot, Report, RunId, SystemPath};
+use bento_protocol::{GenerationId, Phase, Policy, Reboot, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
-use super::super::{Effects, Unconfirmed};
+use super::super::{Inputs, Machine, Records, Server, Unconfirmed};
 use super::effects::{NO_BUILD, SERVER};
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
 use super::machine::{CONSOLE, Nature, console_of, name, system};
@@ -23,6 +23,23 @@ use crate::state::record::{Journal, Record, Recorded, Told};
 pub(super) struct Source {
     generation: GenerationId,
     inputs: u8,
+    policy: Policy,
+}
+
+impl AsRef<Policy> for Source {
+    fn as_ref(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+impl Fake {
+    fn source(&self, generation: GenerationId) -> Source {
+        Source {
+            generation,
+            inputs: 0,
+            policy: self.server.policy(generation),
+        }
+    }
 }
 
 /// The lock of those who go back.
@@ -49,30 +66,7 @@ fn short(generation: Option<GenerationId>) -> String {
     }
 }
 
-impl Effects for Fake {
-    type Base = ();
-    type Pulled = GenerationId;
-    type Verified = GenerationId;
-    type Staged = Source;
-    type RollbackLock = RollbackLock;
-
-    fn now(&mut self) -> Timestamp {
-        self.clock
-    }
-
-    fn situation(&mut self) -> Situation {
-        self.machine.situation(&self.server, self.clock)
-    }
-
-    fn specialisation(&mut self, system: &SystemPath, name: &str) -> Option<SystemPath> {
-        let has_it = self.server.system(system).has_console && name == CONSOLE;
-        has_it.then(|| console_of(system))
-    }
-
-    fn is_in_store(&mut self, system: &SystemPath) -> bool {
-        !self.machine.collected.contains(system)
-    }
-
+impl Records for Fake {
     fn recorded(&mut self) -> Recorded {
         let disk = &self.disk;
         Recorded {
@@ -126,16 +120,51 @@ impl Effects for Fake {
         })
     }
 
-    fn told(&mut self) -> Option<Told> {
+    fn reported(&mut self) -> Option<Told> {
         let newest = self.disk.spool.last().map(Told::by);
         newest.or_else(|| self.disk.delivered.clone()?.remembered(SERVER, self.clock))
     }
+}
+
+impl Server for Fake {
+    type Base = ();
+    type Pulled = GenerationId;
+    type Verified = GenerationId;
+    type Staged = Source;
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
         self.try_to("poll", |_| {})?;
         self.is_connected = self.is_reachable_now();
         anyhow::ensure!(self.is_connected, "unreachable");
         Ok(super::machine::id(self.server.published))
+    }
+
+    fn is_reachable(&mut self) -> bool {
+        self.hang_up();
+        let result = self.try_to("look for the appliance", |_| {});
+        result.is_ok() && self.is_reachable_now()
+    }
+
+    fn hang_up(&mut self) {
+        self.is_connected = false;
+    }
+
+    fn report(&mut self, report: Report) -> bool {
+        self.check_report(&report);
+        self.effect(
+            format!("report {}", report.outcome.as_str()),
+            2,
+            |fake, course| {
+                if course == Course::Fails(0) {
+                    return false;
+                }
+                fake.disk.spool.push(report);
+                if course == Course::Whole {
+                    fake.deliver_now();
+                }
+                true
+            },
+        )
     }
 
     fn deliver(&mut self) -> bool {
@@ -147,10 +176,12 @@ impl Effects for Fake {
     fn staged(&mut self, generation: GenerationId) -> anyhow::Result<Option<Source>> {
         self.try_to("look for what is staged", |_| {})?;
         let is_staged = self.disk.staged.contains(&generation);
-        Ok(is_staged.then_some(Source {
-            generation,
-            inputs: 0,
-        }))
+        Ok(is_staged.then(|| self.source(generation)))
+    }
+
+    fn policy(&mut self, generation: GenerationId) -> Option<Policy> {
+        let is_staged = self.disk.staged.contains(&generation);
+        is_staged.then(|| self.server.policy(generation))
     }
 
     fn base(&mut self, generation: GenerationId) -> Option<()> {
@@ -192,46 +223,69 @@ impl Effects for Fake {
             fake.disk.staged.retain(|staged| keep.contains(staged));
             fake.disk.staged.insert(generation);
         })?;
-        Ok(Source {
-            generation,
-            inputs: 0,
-        })
+        Ok(self.source(generation))
+    }
+}
+
+impl Machine for Fake {
+    type Source = Source;
+    type RollbackLock = RollbackLock;
+
+    fn now(&mut self) -> Timestamp {
+        self.clock
     }
 
-    fn hang_up(&mut self) {
-        self.is_connected = false;
+    fn wait(&mut self, time: Duration) {
+        self.clock += time;
+        self.done.push("wait".to_owned());
     }
 
-    fn policy(&mut self, source: &Source) -> Policy {
-        self.server.policy(source.generation)
+    fn show(&mut self, _: &Phase, _: &str) {}
+
+    fn warn(&mut self, warning: &str) {
+        self.warnings.push(warning.to_owned());
     }
 
-    fn policy_of(&mut self, generation: GenerationId) -> Option<Policy> {
-        let is_staged = self.disk.staged.contains(&generation);
-        is_staged.then(|| self.server.policy(generation))
+    fn situation(&mut self) -> Situation {
+        self.machine.situation(&self.server, self.clock)
     }
 
-    fn is_pinned(&mut self, source: &Source) -> bool {
-        !self.server.generation(source.generation).is_unpinned
+    fn failed_units(&mut self) -> Vec<String> {
+        let runs_it = self.server.nature(&self.machine.running) == Nature::UnitFails;
+        let own = runs_it.then(|| "own.service".to_owned());
+        self.machine.failing.iter().cloned().chain(own).collect()
+    }
+
+    fn is_in_store(&mut self, system: &SystemPath) -> bool {
+        !self.machine.collected.contains(system)
+    }
+
+    fn specialisation(&mut self, system: &SystemPath, name: &str) -> Option<SystemPath> {
+        let has_it = self.server.system(system).has_console && name == CONSOLE;
+        has_it.then(|| console_of(system))
+    }
+
+    fn takes_effect_at_boot(&mut self, system: &SystemPath) -> bool {
+        self.server.system(system).is_for_boot
     }
 
     fn self_update_is_due(&mut self) -> bool {
         true
     }
 
-    fn move_inputs(&mut self, source: &mut Source) -> anyhow::Result<Digest> {
-        self.effect("move the inputs", 1, |fake, course| match course {
-            Course::Whole => {
+    fn inputs(&mut self, source: &mut Source, moves: bool) -> anyhow::Result<Inputs> {
+        match moves {
+            true => self.effect("move the inputs", 1, |fake, course| {
+                anyhow::ensure!(course == Course::Whole, NO_BUILD);
                 source.inputs = fake.server.inputs;
-                Ok(Self::mark_of(source.inputs))
-            }
-            _ => Err(anyhow!(NO_BUILD)),
+                Ok(())
+            })?,
+            false => self.try_to("look at the inputs", |_| {})?,
+        }
+        Ok(Inputs {
+            mark: Self::mark_of(source.inputs),
+            are_pinned: !self.server.generation(source.generation).is_unpinned,
         })
-    }
-
-    fn mark(&mut self, source: &Source) -> anyhow::Result<Digest> {
-        self.try_to("look at the inputs", |_| {})?;
-        Ok(Self::mark_of(source.inputs))
     }
 
     fn make_room(&mut self) -> anyhow::Result<()> {
@@ -258,7 +312,7 @@ impl Effects for Fake {
         })
     }
 
-    fn guard(&mut self, system: &SystemPath) -> Result<(), Unconfirmed> {
+    fn check(&mut self, system: &SystemPath) -> Result<(), Unconfirmed> {
         let result = self.try_to("guard", |_| {});
         self.is_slandered |= result.is_err();
         let checked = result.and_then(|()| {
@@ -269,26 +323,12 @@ impl Effects for Fake {
         checked.map_err(|error| Unconfirmed {
             error,
             is_passing: false,
+        })?;
+        let room = self.try_to("check the room in /boot", |_| {});
+        room.map_err(|error| Unconfirmed {
+            error,
+            is_passing: true,
         })
-    }
-
-    fn check_boot_room(&mut self, _: &SystemPath) -> anyhow::Result<()> {
-        self.try_to("check the room in /boot", |_| {})
-    }
-
-    fn takes_effect_at_boot(&mut self, system: &SystemPath) -> bool {
-        self.server.system(system).is_for_boot
-    }
-
-    fn is_reachable(&mut self) -> bool {
-        let result = self.try_to("look for the appliance", |_| {});
-        result.is_ok() && self.is_reachable_now()
-    }
-
-    fn failed_units(&mut self) -> Vec<String> {
-        let runs_it = self.server.nature(&self.machine.running) == Nature::UnitFails;
-        let own = runs_it.then(|| "own.service".to_owned());
-        self.machine.failing.iter().cloned().chain(own).collect()
     }
 
     fn arm(&mut self, journal: &Journal) -> anyhow::Result<()> {
@@ -312,10 +352,12 @@ impl Effects for Fake {
     }
 
     fn decide(&mut self, run: RunId, decision: Decision) -> anyhow::Result<bool> {
+        let (name, from) = match decision {
+            Decision::RolledBack => ("note rolled back".to_owned(), Decision::RollingBack),
+            _ => (format!("decide {decision:?}"), Decision::Armed),
+        };
         let mut is_decided = false;
-        self.try_to(format!("decide {decision:?}"), |fake| {
-            is_decided = fake.turn(run, Decision::Armed, decision);
-        })?;
+        self.try_to(name, |fake| is_decided = fake.turn(run, from, decision))?;
         Ok(is_decided)
     }
 
@@ -333,12 +375,6 @@ impl Effects for Fake {
         let lock = &self.is_rollback_locked;
         assert!(!lock.replace(true), "two go back at a time");
         Ok(RollbackLock(lock.clone()))
-    }
-
-    fn note_rolled_back(&mut self, run: RunId) -> anyhow::Result<()> {
-        self.try_to("note rolled back", |fake| {
-            fake.turn(run, Decision::RollingBack, Decision::RolledBack);
-        })
     }
 
     fn switch_secrets(&mut self, generation: Option<GenerationId>) -> anyhow::Result<()> {
@@ -420,22 +456,8 @@ impl Effects for Fake {
         })
     }
 
-    fn report(&mut self, report: Report) -> bool {
-        self.check_report(&report);
-        self.effect(
-            format!("report {}", report.outcome.as_str()),
-            2,
-            |fake, course| {
-                if course == Course::Fails(0) {
-                    return false;
-                }
-                fake.disk.spool.push(report);
-                if course == Course::Whole {
-                    fake.deliver_now();
-                }
-                true
-            },
-        )
+    fn may_reboot(&mut self, policy: &Policy) -> bool {
+        policy.terms().reboot == Reboot::Immediate
     }
 
     fn reboot(&mut self) -> anyhow::Result<()> {
@@ -443,28 +465,5 @@ impl Effects for Fake {
         self.try_to("reboot", |fake| fake.machine.is_going_down = !is_inhibited)?;
         anyhow::ensure!(!is_inhibited, "the reboot waits for somebody's work");
         Ok(())
-    }
-
-    fn may_reboot(&mut self, policy: &Policy) -> bool {
-        policy.terms().reboot == Reboot::Immediate
-    }
-
-    fn wait(&mut self, time: Duration) {
-        self.clock += time;
-        self.done.push("wait".to_owned());
-    }
-
-    fn log(&mut self) -> String {
-        String::new()
-    }
-
-    fn nix_version(&mut self) -> Option<String> {
-        None
-    }
-
-    fn show(&mut self, _: &Phase, _: &str) {}
-
-    fn warn(&mut self, warning: &str) {
-        self.warnings.push(warning.to_owned());
     }
 }
