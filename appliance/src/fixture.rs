@@ -107,8 +107,8 @@ impl Kept {
         let manifest =
             generation::manifest(&name, &settings[&name], &tree, &folder, &mut digests, now);
         let publications = Publications::of(&host);
-        let prepared = publications.prepare(&manifest.unwrap(), None, &tree, &folder, gid);
-        publications.switch(prepared.unwrap()).unwrap();
+        let staged = publications.stage(&manifest.unwrap(), None, &tree, &folder, gid);
+        publications.switch(staged.unwrap()).unwrap();
         name
     }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use bento_appliance::fleet;
-use bento_appliance::report::{Content, Limits, Record, Store, Summary, Writers, take_in};
+use bento_appliance::report::{Content, RetentionLimits, Record, Store, Summary, Writers, take_in};
 use bento_appliance::status::{Status, table};
 use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::{HostState, Runtime, State};
@@ -55,7 +55,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
 
 /// What is kept of a report must be all of it, and fit for a log and a table.
 fn judge(record: &Record, report: &Report) {
-    let store = Store::read(&GROUND.keep, Limits::default()).expect("it was written");
+    let store = Store::read(&GROUND.keep, RetentionLimits::default()).expect("it was written");
     assert_eq!(
         store.log(1).unwrap().as_deref(),
         Some(report.log.as_bytes())

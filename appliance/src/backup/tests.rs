@@ -131,7 +131,7 @@ fn a_snapshot_is_of_one_moment_however_late_it_is_read() {
     let host = kept.host("a");
     kept.publish_files("a", getegid().as_raw());
     let publications = crate::publication::Publications::of(&host);
-    publications.retire(1).unwrap();
+    publications.remove_superseded(1).unwrap();
     kept.report("a", &[report('a'), report('b')]);
     kept.set("");
     let mut archive = Vec::new();

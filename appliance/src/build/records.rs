@@ -10,7 +10,7 @@ use bento_protocol::{Format, HostName, Manifest, SystemPath};
 use jiff::Timestamp;
 
 use super::interruption::Interruption;
-use crate::release::{self, Build, FOLDER, Record};
+use crate::release::{self, Build, FOLDER, FolderRecord};
 use crate::scan::FleetFolder;
 use crate::store::atomic_file;
 

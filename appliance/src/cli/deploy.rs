@@ -18,7 +18,7 @@ use crate::check::Findings;
 use crate::fleet::{FILE_NAME, Fleet, When};
 use crate::preview::Preview;
 use crate::problem::lines;
-use crate::release::{Approval, Build, Record, path};
+use crate::release::{Approval, Build, FolderRecord, path};
 use crate::text::terminal::{Colour, Terminal, paint};
 
 mod changes;

@@ -8,7 +8,7 @@ use clap::Args;
 use super::completion;
 use super::{Appliance, ApplianceOption};
 use crate::diff::{Diffs, packages, rendering};
-use crate::release::{Build, Record};
+use crate::release::{Build, FolderRecord};
 use crate::scan::FleetFolder;
 use crate::text::sanitise;
 use crate::text::terminal::Terminal;

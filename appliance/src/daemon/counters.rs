@@ -15,7 +15,7 @@ use crate::sshd::Sessions;
 use crate::store::paths::Runtime;
 
 /// How often the counters are looked at. They are read instead of being sent, so that whoever counts is never held up.
-const ROUND: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks at the counters once in a while.
 pub(super) struct CountersWriter {
@@ -36,20 +36,20 @@ impl CountersWriter {
     }
 
     /// Works for as long as the process runs.
-    pub(super) fn work(self, notifier: &Sender<()>) {
+    pub(super) fn run(self, notifier: &Sender<()>) {
         let mut written = None;
-        let mut judged = None;
+        let mut notified = None;
         let mut is_unwritable = false;
         loop {
-            let tally = self.sessions.counters();
-            let activity = &self.problems.activity;
-            let snapshot = activity.snapshot(self.started, tally, self.problems.count());
+            let sessions = self.sessions.counters();
+            let counters = &self.problems.counters;
+            let snapshot = counters.snapshot(self.started, sessions, self.problems.count());
             let matters = (
                 snapshot.reports,
                 snapshot.publications,
                 self.problems.revision(),
             );
-            if judged.replace(matters) != Some(matters) {
+            if notified.replace(matters) != Some(matters) {
                 // It ends only with the process.
                 let _ = notifier.send(());
             }
@@ -63,7 +63,7 @@ impl CountersWriter {
                     Err(_) => {}
                 }
             }
-            thread::sleep(ROUND);
+            thread::sleep(INTERVAL);
         }
     }
 

@@ -15,30 +15,30 @@ use signal_hook::consts::SIGCHLD;
 use tracing::{error, info, warn};
 
 use super::counters::CountersWriter;
-use super::init::Foundation;
+use super::init::Startup;
 use super::intake::{IntakeLoop, Notice};
 use super::notifier::Notifier;
 use super::publish::PublishLoop;
 use super::publish::watcher::Watcher;
-use super::sshd_probe::{Consequence, SshdProbe};
+use super::sshd_probe::{ProbeFailure, SshdProbe};
 use super::{Message, Options};
 use crate::daemon::readiness;
 use crate::daemon::readiness::Readiness;
 use crate::metrics::{self, MetricsReading};
 use crate::sshd;
-use crate::sshd::{Event, Limits, Sessions, Sshd, handshake, is_shortage};
+use crate::sshd::{SessionEvent, SessionLimits, Sessions, Sshd, handshake, is_shortage};
 use crate::store::accounts::Accounts;
 use crate::store::paths::{Runtime, State};
 
 /// How long running sessions get after TERM; podman kills the container after 10 s.
 const GRACE: Duration = Duration::from_secs(8);
 /// How long sshd may take for its first answer on the port of machines: a small problems under load.
-const FIRST_ANSWER: Duration = Duration::from_secs(10);
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two tries of it.
-const SECOND_ANSWER: Duration = Duration::from_secs(1);
+const READY_RETRY: Duration = Duration::from_secs(1);
 /// How long it may take while machines are served: far longer than it ever does while as many sessions as there may be
 /// want the CPU, so that no crowd can make it look broken.
-const ANSWER: Duration = Duration::from_secs(30);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The appliance at work.
 pub(super) struct Service {
@@ -46,8 +46,8 @@ pub(super) struct Service {
     runtime: Runtime,
     sessions: Sessions,
     sshd: Sshd,
-    pulse: SshdProbe,
-    directory: Arc<Mutex<Accounts>>,
+    probe: SshdProbe,
+    shared_accounts: Arc<Mutex<Accounts>>,
     notices: Sender<Notice>,
     sender: Sender<Message>,
     stop: Option<Stop>,
@@ -69,25 +69,25 @@ impl Service {
     /// When nothing can be accepted.
     pub(super) fn open(
         options: &Options,
-        foundation: Foundation,
+        startup: Startup,
         metrics: Option<metrics::MetricsServer>,
         sender: Sender<Message>,
     ) -> Result<Self> {
-        let Foundation {
+        let Startup {
             state,
             runtime,
             sshd,
             reconciler,
             problems,
             lock,
-        } = foundation;
+        } = startup;
         let sessions = open_sessions(options.listen, &sshd, &sender)?;
-        let directory = Arc::new(Mutex::new(reconciler.accounts().clone()));
+        let shared_accounts = Arc::new(Mutex::new(reconciler.accounts().clone()));
         let intake_loop = Arc::new(IntakeLoop::new(
             state.clone(),
             runtime.clone(),
             sessions.clone(),
-            Arc::clone(&directory),
+            Arc::clone(&shared_accounts),
             Arc::clone(&problems),
         ));
         let notices = start_intake_loop(&intake_loop, reconciler.accounts());
@@ -98,9 +98,9 @@ impl Service {
             sessions.clone(),
             intake_loop,
             Arc::clone(&problems),
-            Arc::clone(&directory),
+            Arc::clone(&shared_accounts),
         );
-        let nudges = start_counters_writer(CountersWriter::new(
+        let wakeups = start_counters_writer(CountersWriter::new(
             runtime.clone(),
             sessions.clone(),
             Arc::clone(&problems),
@@ -110,10 +110,10 @@ impl Service {
         start_publish_loop(publish_loop, options.config.clone(), move || {
             // The receiver only goes when the process ends.
             _ = main.send(Message::FirstPublication);
-            thread::spawn(move || notifier.work(&nudges));
+            thread::spawn(move || notifier.run(&wakeups));
         });
         if let Some(server) = metrics {
-            answer_metrics(server, state, runtime.clone())?;
+            start_metrics(server, state, runtime.clone())?;
         }
         info!(address = %options.listen, "listening");
         Ok(Service {
@@ -121,8 +121,8 @@ impl Service {
             runtime,
             sessions,
             sshd,
-            pulse: SshdProbe::new(),
-            directory,
+            probe: SshdProbe::new(),
+            shared_accounts,
             notices,
             sender,
             stop: None,
@@ -141,13 +141,13 @@ impl Service {
             match message {
                 Message::Signal(SIGCHLD) => _ = sshd::reap(),
                 Message::Signal(_) => self.stop(None),
-                Message::Session(Event::Stopped) if self.stop.is_none() => {
+                Message::Session(SessionEvent::Stopped) if self.stop.is_none() => {
                     bail!("nothing is accepted any more, see above")
                 }
-                Message::Session(Event::Stopped) => break,
-                Message::Session(event) => self.note(event),
+                Message::Session(SessionEvent::Stopped) => break,
+                Message::Session(event) => self.handle_session_event(event),
                 Message::FirstPublication => self.announce(),
-                Message::Answer(answer) => self.weigh(answer),
+                Message::ProbeAnswer(answer) => self.handle_answer(answer),
                 // Said once, before there was a service.
                 Message::Started(_) => {}
             }
@@ -166,14 +166,14 @@ impl Service {
         loop {
             let until = match &self.stop {
                 Some(stop) => Some(stop.deadline),
-                None => self.pulse.due(),
+                None => self.probe.due(),
             };
             let Some(until) = until else {
                 return messages.recv().ok();
             };
             match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(message) => return Some(message),
-                Err(RecvTimeoutError::Timeout) if self.stop.is_none() => self.ask(),
+                Err(RecvTimeoutError::Timeout) if self.stop.is_none() => self.start_probe(),
                 Err(_) => return None,
             }
         }
@@ -197,44 +197,44 @@ impl Service {
         self.sessions.close();
     }
 
-    fn note(&mut self, event: Event) {
-        if let Event::Ended { uid: None, .. } = event {
-            self.pulse.suspect(Instant::now());
+    fn handle_session_event(&mut self, event: SessionEvent) {
+        if let SessionEvent::Ended { uid: None, .. } = event {
+            self.probe.suspect(Instant::now());
         }
-        tell_intake_loop(event, &self.directory, &self.notices);
+        forward_to_intake(event, &self.shared_accounts, &self.notices);
     }
 
     /// Has sshd serve a connection of the appliance's own.
-    fn ask(&mut self) {
-        self.pulse.ask();
+    fn start_probe(&mut self) {
+        self.probe.start();
         let (sshd, sender) = (self.sshd.clone(), self.sender.clone());
         // In a thread of its own: the loop must go on to reap.
         let thread = thread::Builder::new()
-            .spawn(move || sender.send(Message::Answer(sshd.answer(ANSWER).map(drop))));
+            .spawn(move || sender.send(Message::ProbeAnswer(sshd.answer(PROBE_TIMEOUT).map(drop))));
         if thread.is_err() {
-            self.pulse.unasked(Instant::now());
+            self.probe.postpone(Instant::now());
         }
     }
 
     /// What follows from sshd's answer, or from its silence.
-    fn weigh(&mut self, answer: Result<()>) {
+    fn handle_answer(&mut self, answer: Result<()>) {
         let now = Instant::now();
         match answer {
             Ok(()) => {
-                if self.pulse.answered(now) {
+                if self.probe.answered(now) {
                     info!("sshd serves again");
                 }
             }
             Err(error) if is_shortage(&error) => {
                 warn!("sshd can't be asked whether it serves: {error:#}");
-                self.pulse.unasked(now);
+                self.probe.postpone(now);
             }
-            Err(error) => match self.pulse.failed(now) {
-                Consequence::Again(pause) => warn!(
+            Err(error) => match self.probe.failed(now) {
+                ProbeFailure::Retry(pause) => warn!(
                     "sshd doesn't serve any more: {error:#}; it is tried again in {} s",
                     pause.as_secs()
                 ),
-                Consequence::GiveUp(tries) => {
+                ProbeFailure::GiveUp(tries) => {
                     let what = format!("sshd doesn't serve any more, tried {tries} times");
                     self.stop(Some(error.context(what)));
                 }
@@ -248,11 +248,11 @@ impl Service {
         let runtime = self.runtime.clone();
         // In a thread of its own: the answer needs the main loop.
         thread::spawn(move || {
-            while let Err(error) = handshake(address, FIRST_ANSWER) {
+            while let Err(error) = handshake(address, READY_TIMEOUT) {
                 warn!("not ready yet: {error:#}");
-                thread::sleep(SECOND_ANSWER);
+                thread::sleep(READY_RETRY);
             }
-            if let Err(error) = tell_ready(&runtime) {
+            if let Err(error) = report_ready(&runtime) {
                 error!("readiness can't be told: {error}");
             }
             info!("ready");
@@ -260,7 +260,7 @@ impl Service {
     }
 }
 
-fn tell_ready(runtime: &Runtime) -> io::Result<()> {
+fn report_ready(runtime: &Runtime) -> io::Result<()> {
     fs::write(runtime.ready(), "")?;
     readiness::notify(Readiness::Ready)
 }
@@ -270,9 +270,12 @@ fn open_sessions(listen: SocketAddr, sshd: &Sshd, sender: &Sender<Message>) -> R
         .with_context(|| format!("{listen} can't be listened on: is another program there?"))?;
     let sender = sender.clone();
     // The receiver only goes when the process ends.
-    Sessions::open(listener, sshd.clone(), Limits::default(), move |event| {
-        _ = sender.send(Message::Session(event))
-    })
+    Sessions::open(
+        listener,
+        sshd.clone(),
+        SessionLimits::default(),
+        move |event| _ = sender.send(Message::Session(event)),
+    )
 }
 
 /// Starts the thread of the intake. A report may have come just before the last stop, from any of these machines.
@@ -280,10 +283,10 @@ fn start_intake_loop(intake_loop: &Arc<IntakeLoop>, accounts: &Accounts) -> Send
     let (notices, received) = mpsc::channel();
     for name in accounts.names() {
         // It is received as soon as the thread runs.
-        let _ = notices.send(Notice::Look(name.clone()));
+        let _ = notices.send(Notice::Check(name.clone()));
     }
     let intake_loop = Arc::clone(intake_loop);
-    thread::spawn(move || intake_loop.work(&received));
+    thread::spawn(move || intake_loop.run(&received));
     notices
 }
 
@@ -300,27 +303,31 @@ fn start_publish_loop(
 
 /// Starts the thread of the counters thread, which says when there may be something to notify of.
 fn start_counters_writer(counters_writer: CountersWriter) -> Receiver<()> {
-    let (sender, nudges) = mpsc::channel();
-    thread::spawn(move || counters_writer.work(&sender));
-    nudges
+    let (sender, wakeups) = mpsc::channel();
+    thread::spawn(move || counters_writer.run(&sender));
+    wakeups
 }
 
 /// Starts to answer who asks for metrics.
-fn answer_metrics(server: metrics::MetricsServer, state: State, runtime: Runtime) -> Result<()> {
+fn start_metrics(server: metrics::MetricsServer, state: State, runtime: Runtime) -> Result<()> {
     server.start(move || Ok(MetricsReading::read(&state, &runtime, Timestamp::now())?.render()))
 }
 
-fn tell_intake_loop(event: Event, directory: &Mutex<Accounts>, notices: &Sender<Notice>) {
-    let account = |uid: u32| Some((directory.lock().ok()?.name(uid).cloned()?, uid));
+fn forward_to_intake(
+    event: SessionEvent,
+    shared_accounts: &Mutex<Accounts>,
+    notices: &Sender<Notice>,
+) {
+    let account = |uid: u32| Some((shared_accounts.lock().ok()?.name(uid).cloned()?, uid));
     let notice = match event {
-        Event::Authenticated { session, uid } => {
+        SessionEvent::Authenticated { session, uid } => {
             account(uid).map(|(host, uid)| Notice::Opened { host, uid, session })
         }
-        Event::Ended { session, uid } => Some(Notice::Ended {
+        SessionEvent::Ended { session, uid } => Some(Notice::Ended {
             account: uid.and_then(account),
             session,
         }),
-        Event::Stopped => None,
+        SessionEvent::Stopped => None,
     };
     if let Some(notice) = notice {
         // The intake's thread only ends with the process.

@@ -23,10 +23,10 @@ use crate::store::permissions::{Outcome, Rule};
 use crate::{backup, problem};
 
 /// How long sshd may take to answer: a small problems under load.
-const ANSWER: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after each try in which sshd didn't answer. Most of what may be wrong with it doesn't heal, and
 /// somebody waits to be told.
-const PAUSES: [Duration; 3] = [
+const BACKOFF: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
@@ -35,10 +35,10 @@ const PAUSES: [Duration; 3] = [
 /// Everything that the container wasn't given, each with how to give it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this container can't serve machines: {}", .0.join("; "))]
-struct Unfit(Vec<String>);
+struct UnfitContainer(Vec<String>);
 
 /// What the appliance stands on while it serves.
-pub(super) struct Foundation {
+pub(super) struct Startup {
     pub(super) state: State,
     pub(super) runtime: Runtime,
     pub(super) sshd: Sshd,
@@ -51,14 +51,14 @@ pub(super) struct Foundation {
 /// Checks that the container was given all that the appliance needs.
 ///
 /// # Errors
-/// [`Unfit`], which names everything that is missing at once.
+/// [`UnfitContainer`], which names everything that is missing at once.
 pub(super) fn check(options: &Options) -> Result<()> {
-    let mut lacks = privileges::lacks()?;
-    lacks.extend(volume::fault(&options.state, options.ephemeral));
-    lacks.extend(no_room(&options.runtime));
-    lacks.extend(Sshd::lacks());
-    if !lacks.is_empty() {
-        return Err(Unfit(lacks).into());
+    let mut faults = privileges::missing()?;
+    faults.extend(volume::fault(&options.state, options.ephemeral));
+    faults.extend(runtime_fault(&options.runtime));
+    faults.extend(Sshd::missing_programs());
+    if !faults.is_empty() {
+        return Err(UnfitContainer(faults).into());
     }
     if options.ephemeral {
         warn!("nothing needs to be kept: the host key and all reports may go when this stops");
@@ -66,7 +66,7 @@ pub(super) fn check(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn no_room(runtime: &Path) -> Option<String> {
+fn runtime_fault(runtime: &Path) -> Option<String> {
     let error = fs::create_dir_all(runtime).err()?;
     let parent = runtime.parent().unwrap_or(runtime).display();
     Some(format!(
@@ -75,23 +75,23 @@ fn no_room(runtime: &Path) -> Option<String> {
     ))
 }
 
-/// Lays the foundation; none if it is told to stop meanwhile.
+/// Lays the startup; none if it is told to stop meanwhile.
 ///
 /// It is laid in a thread of its own, and whatever that one is doing then ends with the process: everything in the
 /// state is written so that it may be cut off at any point.
 ///
 /// # Errors
 /// When it can't be laid; every cause is named with what to do.
-pub(super) fn lay(
+pub(super) fn start(
     options: &Options,
     sender: &Sender<Message>,
     messages: &Receiver<Message>,
-) -> Result<Option<Foundation>> {
+) -> Result<Option<Startup>> {
     let (options, sender) = (options.clone(), sender.clone());
     thread::spawn(move || sender.send(Message::Started(Box::new(prepare(&options)))));
     loop {
         match messages.recv()? {
-            Message::Started(foundation) => return foundation.map(Some),
+            Message::Started(startup) => return startup.map(Some),
             // Nobody is reaped yet: the thread waits for its children itself.
             Message::Signal(SIGCHLD) => {}
             Message::Signal(_) => return Ok(None),
@@ -101,19 +101,19 @@ pub(super) fn lay(
     }
 }
 
-fn prepare(options: &Options) -> Result<Foundation> {
+fn prepare(options: &Options) -> Result<Startup> {
     let (state, runtime) = (State::new(&options.state), Runtime::new(&options.runtime));
     let unusable = || format!("{} can't be used", state.root().display());
-    open_the_way(&state, &runtime)?;
+    mend_permissions(&state, &runtime)?;
     let lock = lock(&state)?;
     backup::finish(&state).with_context(unusable)?;
     let host_keys = fleet_in_force::host_keys(&options.config, &state)?;
     let sshd = Sshd::prepare(&state, &runtime, &host_keys)?;
-    rouse(&sshd)?;
+    wait_for_sshd(&sshd)?;
     let problems = Arc::new(Problems::new(&runtime));
     let reconciler = Reconciler::new(options.config.clone(), state.clone(), Arc::clone(&problems))
         .with_context(unusable)?;
-    Ok(Foundation {
+    Ok(Startup {
         state,
         runtime,
         sshd,
@@ -124,7 +124,7 @@ fn prepare(options: &Options) -> Result<Foundation> {
 }
 
 /// Sets owners and modes right that every machine depends on; sshd would let nobody in, and say so only in a log.
-fn open_the_way(state: &State, runtime: &Runtime) -> Result<()> {
+fn mend_permissions(state: &State, runtime: &Runtime) -> Result<()> {
     let Outcome { mended, problems } = permissions::shared(state, runtime, Rule::mend);
     if mended > 0 {
         info!(
@@ -141,15 +141,15 @@ fn open_the_way(state: &State, runtime: &Runtime) -> Result<()> {
 }
 
 /// Waits for sshd to serve a first connection.
-fn rouse(sshd: &Sshd) -> Result<()> {
-    let mut pauses = PAUSES.into_iter();
+fn wait_for_sshd(sshd: &Sshd) -> Result<()> {
+    let mut pauses = BACKOFF.into_iter();
     loop {
-        let answer = sshd.configure().and_then(|()| sshd.answer(ANSWER));
+        let answer = sshd.configure().and_then(|()| sshd.answer(PROBE_TIMEOUT));
         let Err(error) = answer else { return Ok(()) };
         let Some(pause) = pauses.next() else {
             return Err(error.context(format!(
                 "sshd doesn't serve, tried {} times; if that stays so, the image must be built anew",
-                PAUSES.len() + 1
+                BACKOFF.len() + 1
             )));
         };
         warn!(

@@ -25,16 +25,16 @@ use crate::store::change_lock;
 use crate::store::paths::{Runtime, State};
 use crate::text::log_limiter::LogLimiter;
 use queue::IntakeQueue;
-use quota::MOST_FILES;
+use quota::MAX_FILES;
 
 /// How soon after its upload a report shows in status, while its session is still open.
-const ROUND: Duration = Duration::from_secs(1);
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the files of connected machines are counted: what comes in between is what a machine can leave beyond
-/// [`MOST_FILES`]. A count takes some 50 µs a machine.
-const WATCH: Duration = Duration::from_millis(200);
+/// [`MAX_FILES`]. A count takes some 50 µs a machine.
+const COUNT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How far the files of an inbox are counted: what is there in addition doesn't change what is done.
-const COUNTED: usize = 10_000;
+const MAX_COUNT: usize = 10_000;
 
 /// What the intake is told.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) enum Notice {
         session: u64,
     },
     /// Something may lie in its inbox since before.
-    Look(HostName),
+    Check(HostName),
 }
 
 /// Takes in reports: one inbox at a time, whoever asks.
@@ -61,10 +61,10 @@ pub(super) struct IntakeLoop {
     runtime: Runtime,
     sessions: Sessions,
     /// Who is enrolled.
-    directory: Arc<Mutex<Accounts>>,
+    accounts: Arc<Mutex<Accounts>>,
     problems: Arc<Problems>,
     /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
-    at_work: Mutex<BTreeMap<HostName, LogLimiter>>,
+    limiters: Mutex<BTreeMap<HostName, LogLimiter>>,
 }
 
 impl IntakeLoop {
@@ -72,97 +72,97 @@ impl IntakeLoop {
         state: State,
         runtime: Runtime,
         sessions: Sessions,
-        directory: Arc<Mutex<Accounts>>,
+        accounts: Arc<Mutex<Accounts>>,
         problems: Arc<Problems>,
     ) -> Self {
         IntakeLoop {
             state,
             runtime,
             sessions,
-            directory,
+            accounts,
             problems,
-            at_work: Mutex::default(),
+            limiters: Mutex::default(),
         }
     }
 
     /// Works until nobody can tell it anything any more. One pass over one inbox at a time, and what is told and the
     /// watch in between: no machine keeps the intake from another for long, nor by coming again and again.
-    pub(super) fn work(&self, notices: &Receiver<Notice>) {
-        let mut agenda = IntakeQueue::new(Instant::now());
+    pub(super) fn run(&self, notices: &Receiver<Notice>) {
+        let mut queue = IntakeQueue::new(Instant::now());
         loop {
-            let notice = match agenda.leisure(Instant::now()) {
+            let notice = match queue.idle_time(Instant::now()) {
                 None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(leisure) => notices.recv_timeout(leisure),
+                Some(idle_time) => notices.recv_timeout(idle_time),
             };
             match notice {
                 Ok(notice) => {
-                    self.take_note(notice, &mut agenda);
+                    self.handle(notice, &mut queue);
                     while let Ok(notice) = notices.try_recv() {
-                        self.take_note(notice, &mut agenda);
+                        self.handle(notice, &mut queue);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let now = Instant::now();
-            if now >= agenda.next_watch {
-                self.watch(&mut agenda);
-                agenda.next_watch = Instant::now() + WATCH;
+            if now >= queue.next_count {
+                self.enforce_quotas(&mut queue);
+                queue.next_count = Instant::now() + COUNT_INTERVAL;
             }
-            if now >= agenda.next_round {
-                for name in agenda.visits.names() {
-                    agenda.enqueue(name);
+            if now >= queue.next_pass {
+                for name in queue.quotas.names() {
+                    queue.enqueue(name);
                 }
-                agenda.next_round = Instant::now() + ROUND;
+                queue.next_pass = Instant::now() + PASS_INTERVAL;
             }
-            if let Some(name) = agenda.queue.pop_front() {
+            if let Some(name) = queue.waiting.pop_front() {
                 let _changing = change_lock::change(&self.runtime);
-                self.look_at(&name, &mut agenda);
+                self.take_in_all(&name, &mut queue);
             }
         }
     }
 
-    fn take_note(&self, notice: Notice, agenda: &mut IntakeQueue) {
+    fn handle(&self, notice: Notice, queue: &mut IntakeQueue) {
         match notice {
             Notice::Opened { host, uid, session } => {
                 self.touch_seen(&host, uid);
-                agenda.visits.open(host, uid, session);
+                queue.quotas.open(host, uid, session);
             }
             Notice::Ended { account, session } => {
                 if let Some((host, uid)) = &account {
                     self.touch_seen(host, *uid);
                 }
-                let visitor = agenda.visits.end(session);
+                let visitor = queue.quotas.end(session);
                 if let Some(name) = visitor.or(account.map(|(host, _)| host)) {
-                    agenda.visits.expect(name.clone());
-                    agenda.enqueue(name);
+                    queue.quotas.expect(name.clone());
+                    queue.enqueue(name);
                 }
             }
-            Notice::Look(name) => {
-                agenda.visits.expect(name.clone());
-                agenda.enqueue(name);
+            Notice::Check(name) => {
+                queue.quotas.expect(name.clone());
+                queue.enqueue(name);
             }
         }
     }
 
     /// Ends the sessions of machines that have left too much. What they left is taken in or refused as ever.
-    fn watch(&self, agenda: &mut IntakeQueue) {
-        for name in agenda.visits.connected() {
+    fn enforce_quotas(&self, queue: &mut IntakeQueue) {
+        for name in queue.quotas.connected() {
             let state = self.state.host(&name);
             let publications = Publications::of(&state);
             let numbers = publications.numbers().unwrap_or_default();
             let waiting = numbers
                 .into_iter()
-                .map(|number| report::count(&publications.inbox(number), COUNTED))
+                .map(|number| report::count(&publications.inbox(number), MAX_COUNT))
                 .sum();
-            let can_be_kept = !agenda.unkept.contains(&name);
-            let Some((uid, is_new)) = agenda.visits.weigh(&name, waiting, can_be_kept) else {
+            let can_store = !queue.unstored.contains(&name);
+            let Some((uid, is_new)) = queue.quotas.check(&name, waiting, can_store) else {
                 continue;
             };
             if is_new {
                 warn!(
                     host = %name,
-                    "left more than {MOST_FILES} files while it was connected: its sessions are ended"
+                    "left more than {MAX_FILES} files while it was connected: its sessions are ended"
                 );
             }
             self.sessions.interrupt(uid);
@@ -170,43 +170,43 @@ impl IntakeLoop {
     }
 
     /// Makes one pass over each inbox of a machine; one without sessions and with nothing left to take in is done.
-    fn look_at(&self, name: &HostName, agenda: &mut IntakeQueue) {
-        let writers = agenda.visits.writers(name);
+    fn take_in_all(&self, name: &HostName, queue: &mut IntakeQueue) {
+        let writers = queue.quotas.writers(name);
         let state = self.state.host(name);
-        let (mut more, mut trouble) = (false, None);
+        let (mut more, mut failure) = (false, None);
         let numbers = Publications::of(&state).numbers().unwrap_or_else(|error| {
-            trouble = Some(error);
+            failure = Some(error);
             Vec::new()
         });
         for number in numbers {
             // What lies in an earlier inbox was said before: while it waits, nothing later is heard.
-            if more || trouble.is_some() {
+            if more || failure.is_some() {
                 break;
             }
             match self.take_in(name, number, writers) {
                 Ok(intake) => {
-                    agenda.visits.removed(name, intake.removed);
+                    queue.quotas.removed(name, intake.removed);
                     more = intake.more;
                 }
-                Err(error) => trouble = Some(error),
+                Err(error) => failure = Some(error),
             }
         }
-        let can_be_kept = trouble.is_none();
-        if can_be_kept {
-            agenda.unkept.remove(name);
+        let can_store = failure.is_none();
+        if can_store {
+            queue.unstored.remove(name);
         } else {
-            agenda.unkept.insert(name.clone());
+            queue.unstored.insert(name.clone());
         }
         self.set_problem(
             ProblemSource::Inbox(name.clone()),
             name,
             "its reports can't be kept, and wait in its inbox",
-            trouble,
+            failure,
         );
         if more {
-            agenda.enqueue(name.clone());
-        } else if can_be_kept && agenda.visits.finish(name) {
-            self.end_silence(name);
+            queue.enqueue(name.clone());
+        } else if can_store && queue.quotas.finish(name) {
+            self.log_suppressed(name);
         }
     }
 
@@ -225,20 +225,20 @@ impl IntakeLoop {
             while self.take_in(name, inbox, writers)?.more {}
             Ok(())
         });
-        self.end_silence(name);
+        self.log_suppressed(name);
         outcome
     }
 
     /// Takes in what a machine that was removed has said as a whole, in one pass: a session of it may still be there, and
     /// mustn't keep its removal up. Nor may what can't be kept.
-    pub(super) fn hear_out(&self, name: &HostName) {
+    pub(super) fn take_in_once(&self, name: &HostName) {
         let numbers = Publications::of(&self.state.host(name)).numbers();
         for number in numbers.unwrap_or_default() {
             if self.take_in(name, number, Writers::Open).is_err() {
                 break;
             }
         }
-        self.end_silence(name);
+        self.log_suppressed(name);
     }
 
     fn set_problem(
@@ -255,22 +255,22 @@ impl IntakeLoop {
     }
 
     /// Does something to the folders of machines while nothing is taken in.
-    pub(super) fn while_idle<T>(&self, act: impl FnOnce() -> T) -> T {
-        let _one_at_a_time = self.at_work.lock();
+    pub(super) fn while_paused<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _one_at_a_time = self.limiters.lock();
         act()
     }
 
     /// Whether a user id is still this machine's: one that was removed and added again has another, and what is still
     /// going on with the earlier one has nothing to do with it.
     fn is_enrolled(&self, name: &HostName, uid: u32) -> bool {
-        let directory = self.directory.lock();
-        directory.is_ok_and(|directory| directory.name(uid) == Some(name))
+        let accounts = self.accounts.lock();
+        accounts.is_ok_and(|accounts| accounts.name(uid) == Some(name))
     }
 
     /// Since when a machine is enrolled. What it says came after that, also where the clock went back since.
     fn enrolled(&self, name: &HostName) -> Timestamp {
-        let directory = self.directory.lock();
-        let since = directory.map(|directory| directory.get(name).map(|account| account.since));
+        let accounts = self.accounts.lock();
+        let since = accounts.map(|accounts| accounts.get(name).map(|account| account.since));
         since.ok().flatten().unwrap_or(Timestamp::MIN)
     }
 
@@ -281,10 +281,10 @@ impl IntakeLoop {
         number: u64,
         writers: Writers,
     ) -> io::Result<report::Intake> {
-        let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.state.host(name);
         let inbox = Publications::of(&state).inbox(number);
-        let limiter = spoken.entry(name.clone()).or_default();
+        let limiter = limiters.entry(name.clone()).or_default();
         let now = Instant::now();
         let mut refuse = |entry: &str, reason: &str| {
             if limiter.may_write(now) {
@@ -298,9 +298,9 @@ impl IntakeLoop {
             Err(_) if !inbox.is_dir() => report::Intake::default(),
             Err(error) => return Err(only_the_cause(error)),
         };
-        let activity = &self.problems.activity;
-        activity.reports.add(intake.taken.len() as u64);
-        activity.refused.add(intake.refused);
+        let counters = &self.problems.counters;
+        counters.reports.add(intake.taken.len() as u64);
+        counters.refused.add(intake.refused);
         for record in &intake.taken {
             let generation = record.generation().map(|generation| generation.short());
             if limiter.may_write(now) {
@@ -311,9 +311,11 @@ impl IntakeLoop {
     }
 
     /// Says how much wasn't said.
-    fn end_silence(&self, name: &HostName) {
-        let mut spoken = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept_back = spoken.get_mut(name).map_or(0, LogLimiter::take_suppressed);
+    fn log_suppressed(&self, name: &HostName) {
+        let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept_back = limiters
+            .get_mut(name)
+            .map_or(0, LogLimiter::take_suppressed);
         if kept_back > 0 {
             warn!(host = %name, "… and {kept_back} more that it left, refused or taken in");
         }
@@ -331,7 +333,7 @@ impl IntakeLoop {
     }
 
     fn touch_seen(&self, name: &HostName, uid: u32) {
-        let _one_at_a_time = self.at_work.lock();
+        let _one_at_a_time = self.limiters.lock();
         if !self.is_enrolled(name, uid) {
             return;
         }

@@ -25,9 +25,9 @@ use tracing::info;
 pub(crate) use self::publish::fleet_in_force::host_keys;
 
 use self::event_loop::Service;
-use self::init::Foundation;
+use self::init::Startup;
 use crate::metrics;
-use crate::sshd::Event;
+use crate::sshd::SessionEvent;
 
 /// Where the supervisor finds things.
 #[derive(Debug, Clone)]
@@ -50,11 +50,11 @@ pub struct Options {
 enum Message {
     Signal(i32),
     /// Everything is there, or can't be.
-    Started(Box<Result<Foundation>>),
-    Session(Event),
+    Started(Box<Result<Startup>>),
+    Session(SessionEvent),
     FirstPublication,
     /// Whether sshd serves.
-    Answer(Result<()>),
+    ProbeAnswer(Result<()>),
 }
 
 /// Runs the appliance until TERM.
@@ -70,11 +70,11 @@ pub fn run(options: &Options) -> Result<()> {
         .map(metrics::MetricsServer::bind)
         .transpose()?;
     // Before there are other threads: it concerns only those that this one starts.
-    privileges::drop_the_rest()?;
+    privileges::drop_unneeded()?;
     let (sender, messages) = mpsc::channel();
     forward_signals(signals, sender.clone());
-    match init::lay(options, &sender, &messages)? {
-        Some(foundation) => Service::open(options, foundation, metrics, sender)?.run(&messages),
+    match init::start(options, &sender, &messages)? {
+        Some(startup) => Service::open(options, startup, metrics, sender)?.run(&messages),
         None => {
             info!("stopped before it was ready");
             Ok(())

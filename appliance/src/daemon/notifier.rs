@@ -20,15 +20,15 @@ use crate::store::atomic_file;
 use crate::store::paths::{Runtime, State};
 
 /// After how long it looks anyway: silence is nothing that happens.
-const MINUTE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60);
 /// The least time between two looks.
-const REST: Duration = Duration::from_secs(1);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than a look the rest after it is, so that looking never takes more than a twentieth of a CPU, however
 /// large the fleet is.
-const REST_PER_LOOK: u32 = 20;
+const PAUSE_FACTOR: u32 = 20;
 /// For how long after the start nobody counts as silent: after the appliance was away, machines come again within the
 /// time between two polls.
-const RETURN: Duration = Duration::from_secs(60 * 60);
+const SILENCE_GRACE: Duration = Duration::from_secs(60 * 60);
 
 /// Notifies the webhook that `fleet.toml` names. Nothing waits for it.
 pub(super) struct Notifier {
@@ -36,15 +36,15 @@ pub(super) struct Notifier {
     runtime: Runtime,
     problems: Arc<Problems>,
     timing: Timing,
-    rest: Duration,
+    pause: Duration,
     /// From when on it counts who is silent.
-    hears_silence_from: Instant,
+    silence_counts_from: Instant,
     notified: LastSentFile,
     settings: Option<Notify>,
     delivery: Delivery,
     conditions: BTreeMap<Subject, Option<Condition>>,
     /// What is wrong with its own files, which the log has once.
-    trouble: Option<String>,
+    last_error: Option<String>,
 }
 
 impl Notifier {
@@ -62,30 +62,32 @@ impl Notifier {
             problems,
             timing: Timing::default(),
             delivery: Delivery::new(Timing::default()),
-            rest: REST,
-            hears_silence_from: Instant::now() + RETURN,
+            pause: MIN_PAUSE,
+            silence_counts_from: Instant::now() + SILENCE_GRACE,
             notified: notified.unwrap_or_default(),
             settings: None,
             conditions: BTreeMap::new(),
-            trouble: None,
+            last_error: None,
         }
     }
 
     /// Works until nobody can rouse it any more. It must be known by now what is wrong with the fleet, or what was bad
     /// before a restart would seem good.
-    pub(super) fn work(mut self, nudges: &Receiver<()>) {
+    pub(super) fn run(mut self, wakeups: &Receiver<()>) {
         loop {
             // What comes from now on may not be seen by this look.
-            while nudges.try_recv().is_ok() {}
+            while wakeups.try_recv().is_ok() {}
             let began = Instant::now();
-            let looked = self.look();
-            self.remember(looked);
-            let rest = (began.elapsed() * REST_PER_LOOK).max(self.rest);
-            let next_look = Instant::now() + rest;
-            let due = self.deliver(next_look);
-            thread::sleep(next_look.saturating_duration_since(Instant::now()));
-            let wait = due.map_or(MINUTE, |due| due.saturating_duration_since(Instant::now()));
-            match nudges.recv_timeout(wait.min(MINUTE)) {
+            let read = self.read_status();
+            self.log_failure(read);
+            let pause = (began.elapsed() * PAUSE_FACTOR).max(self.pause);
+            let next_read = Instant::now() + pause;
+            let due = self.deliver(next_read);
+            thread::sleep(next_read.saturating_duration_since(Instant::now()));
+            let wait = due.map_or(INTERVAL, |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            match wakeups.recv_timeout(wait.min(INTERVAL)) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -93,7 +95,7 @@ impl Notifier {
     }
 
     /// Looks at the settings, and at the fleet if somebody is to be notified of it.
-    fn look(&mut self) -> anyhow::Result<()> {
+    fn read_status(&mut self) -> anyhow::Result<()> {
         let fleet: Option<Fleet> = atomic_file::read_json(&self.state.fleet())?;
         let settings = fleet.and_then(|fleet| fleet.notify);
         if self.settings != settings {
@@ -105,7 +107,7 @@ impl Notifier {
         }
         let (now, began) = (Timestamp::now(), Instant::now());
         let status = Status::read(&self.state, &self.runtime, now)?;
-        self.conditions = Condition::of_all(&status, began < self.hears_silence_from);
+        self.conditions = Condition::of_all(&status, began < self.silence_counts_from);
         let last_sent = &mut self.notified.webhook;
         let has_forgotten = last_sent.forget_removed(&self.conditions);
         self.delivery
@@ -124,7 +126,7 @@ impl Notifier {
                 NextDelivery::WaitUntil(due) => return Some(due),
                 NextDelivery::Send(subject, since) => {
                     let told = self.tell(&subject, since);
-                    self.remember(told);
+                    self.log_failure(told);
                 }
             }
             if Instant::now() >= until {
@@ -143,16 +145,16 @@ impl Notifier {
         let message = Message::new(subject, condition, since);
         let told = notify::post(settings, &message);
         let last_sent = &mut self.notified.webhook;
-        let activity = &self.problems.activity;
+        let counters = &self.problems.counters;
         match told {
             Ok(_) => {
                 info!("notified by webhook {}: {}", settings.webhook, message.text);
-                activity.notifications.add(1);
+                counters.notifications.add(1);
                 last_sent.record(subject, condition, Timestamp::now());
                 self.delivery.succeeded(subject, Instant::now());
             }
             Err(error) => {
-                activity.failed_notifications.add(1);
+                counters.failed_notifications.add(1);
                 last_sent.failure = Some(Failure {
                     at: Timestamp::now(),
                     error: format!("{error:#}"),
@@ -180,15 +182,18 @@ impl Notifier {
     }
 
     /// Logs what stands in its way, once.
-    fn remember(&mut self, outcome: anyhow::Result<()>) {
-        let trouble = outcome.err().map(|error| format!("{error:#}"));
-        if let Some(trouble) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+    fn log_failure(&mut self, outcome: anyhow::Result<()>) {
+        let last_error = outcome.err().map(|error| format!("{error:#}"));
+        if let Some(last_error) = last_error
+            .as_ref()
+            .filter(|_| last_error != self.last_error)
+        {
             let state = self.state.root().display();
             warn!(
-                "notifications may be missing, or come twice after a restart, because of {state}: {trouble}"
+                "notifications may be missing, or come twice after a restart, because of {state}: {last_error}"
             );
         }
-        self.trouble = trouble;
+        self.last_error = last_error;
     }
 }
 

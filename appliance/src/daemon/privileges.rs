@@ -35,7 +35,7 @@ pub struct Privileges {
 ///
 /// # Errors
 /// When the kernel doesn't tell.
-pub fn lacks() -> Result<Vec<String>> {
+pub fn missing() -> Result<Vec<String>> {
     let own = |name: &str| {
         let path = format!("/proc/self/{name}");
         fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
@@ -56,7 +56,7 @@ pub fn lacks() -> Result<Vec<String>> {
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn drop_the_rest() -> Result<()> {
+pub fn drop_unneeded() -> Result<()> {
     let needed = CapsHashSet::from(NEEDED);
     rustix::thread::set_no_new_privs(true).context("can't set no-new-privileges")?;
     let drop = || -> Result<(), caps::errors::CapsError> {
@@ -250,7 +250,7 @@ mod tests {
     fn nothing_but_what_is_needed_is_kept() {
         // In a thread of its own, as it can't be undone.
         let thread = std::thread::spawn(|| {
-            drop_the_rest().unwrap();
+            drop_unneeded().unwrap();
             let needed = CapsHashSet::from(NEEDED);
             for set in [CapSet::Effective, CapSet::Permitted, CapSet::Bounding] {
                 assert_eq!(caps::read(None, set).unwrap(), needed, "{set:?}");
@@ -263,7 +263,7 @@ mod tests {
                 );
             }
             assert!(rustix::thread::no_new_privs().unwrap());
-            drop_the_rest().unwrap();
+            drop_unneeded().unwrap();
         });
         thread.join().unwrap();
     }

@@ -39,7 +39,7 @@ pub(super) struct Problems {
     file: PathBuf,
     known: Mutex<Known>,
     /// What is counted of the same threads' work.
-    pub(super) activity: Counters,
+    pub(super) counters: Counters,
 }
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Problems {
         Problems {
             file: runtime.problems(),
             known: Mutex::new(known),
-            activity: Counters::default(),
+            counters: Counters::default(),
         }
     }
 

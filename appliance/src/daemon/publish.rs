@@ -72,11 +72,11 @@ impl PublishLoop {
         sessions: Sessions,
         intake_loop: Arc<IntakeLoop>,
         problems: Arc<Problems>,
-        directory: Arc<Mutex<Accounts>>,
+        shared_accounts: Arc<Mutex<Accounts>>,
     ) -> Self {
         PublishLoop {
             reconciler,
-            logins: Logins::new(runtime.clone(), sessions.clone(), directory),
+            logins: Logins::new(runtime.clone(), sessions.clone(), shared_accounts),
             cleanup: Cleanup::new(state.clone(), sessions, intake_loop),
             state,
             runtime,

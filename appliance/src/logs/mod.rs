@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use selector::{ReportSelector, SelectorError};
 
-use crate::report::{Content, Limits, Record, Store};
+use crate::report::{Content, Record, RetentionLimits, Store};
 use crate::store::machines::{self, KnownMachines};
 use crate::store::paths::State;
 
@@ -82,7 +82,7 @@ impl MachineReports {
     pub fn open(state: &State, name: &HostName) -> anyhow::Result<Self> {
         let since = KnownMachines::read(state)?.since(name)?;
         let host = state.host(name);
-        let store = Store::read(&host, Limits::default()).with_context(|| {
+        let store = Store::read(&host, RetentionLimits::default()).with_context(|| {
             let folder = host.reports();
             format!("can't list the reports of {name} in {}", folder.display())
         })?;

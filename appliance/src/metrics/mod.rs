@@ -19,7 +19,7 @@ pub use self::server::MetricsServer;
 use self::text::{MetricType, Text};
 use crate::metrics::counters::CounterValues;
 use crate::report::Summary;
-use crate::status::{HostStatus, Reading, Status};
+use crate::status::{HostStatus, Status, StatusReading};
 use crate::store::paths::{Runtime, State};
 
 /// The data for the metrics.
@@ -39,7 +39,7 @@ impl MetricsReading {
     /// # Errors
     /// When there is no state, or the fleet in it can't be read.
     pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
-        let reading = Reading::of(state, runtime)?;
+        let reading = StatusReading::of(state, runtime)?;
         let counters = CounterValues::read(runtime).with_context(|| {
             format!(
                 "can't read the appliance's counters from {}",

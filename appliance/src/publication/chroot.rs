@@ -104,7 +104,7 @@ impl Writer<'_> {
             if fs::hard_link(self.local(file), &target).is_err() {
                 // A filesystem bounds how many links a file has.
                 fs::copy(self.local(file), &target)?;
-                self.seal(
+                self.set_attributes(
                     &fs::File::open(&target)?,
                     file.executable,
                     archive::MODIFIED,
@@ -131,12 +131,12 @@ impl Writer<'_> {
         if Digest::from_hasher(hasher) != file.sha256 {
             return Err(ReadError::Changed(found.real.clone()));
         }
-        self.seal(&output, file.executable, archive::MODIFIED)
+        self.set_attributes(&output, file.executable, archive::MODIFIED)
             .map_err(ReadError::Output)
     }
 
     /// Gives a file its owner, mode and time.
-    fn seal(&self, file: &fs::File, executable: bool, modified: u64) -> io::Result<()> {
+    fn set_attributes(&self, file: &fs::File, executable: bool, modified: u64) -> io::Result<()> {
         std::os::unix::fs::fchown(file, None, Some(self.gid))?;
         file.set_permissions(Permissions::from_mode(if executable {
             EXECUTABLE
@@ -147,7 +147,7 @@ impl Writer<'_> {
         file.set_times(FileTimes::new().set_modified(time).set_accessed(time))
     }
 
-    /// Where a file of the manifest lies while the publication is prepared.
+    /// Where a file of the manifest lies while the publication is staged.
     fn local(&self, file: &File) -> PathBuf {
         match file.path.area() {
             Area::Config => self.chroot.join(file.path.as_str()),
@@ -178,7 +178,7 @@ impl Writer<'_> {
         let json = serde_json::to_vec(self.manifest)?;
         let manifest = manifest(self.chroot);
         fs::write(&manifest, &json)?;
-        self.seal_path(&manifest)?;
+        self.set_attributes_of(&manifest)?;
         let bundle = inside(self.chroot, chroot::BUNDLE);
         let content = |file: &File| fs::File::open(self.local(file));
         archive::write(
@@ -187,7 +187,7 @@ impl Writer<'_> {
             self.manifest.files().iter(),
             content,
         )?;
-        self.seal_path(&bundle)?;
+        self.set_attributes_of(&bundle)?;
         create_folder(&inside(self.chroot, chroot::DELTA), FOLDER, self.gid)?;
         for old in history
             .iter()
@@ -205,23 +205,23 @@ impl Writer<'_> {
                 delta.changed.iter(),
                 content,
             )?;
-            self.seal_path(&path)?;
+            self.set_attributes_of(&path)?;
         }
         Ok(())
     }
 
     /// Writes what the clients poll.
-    pub(super) fn signs(&self, last_change: SystemTime) -> io::Result<()> {
+    pub(super) fn poll_files(&self, last_change: SystemTime) -> io::Result<()> {
         let generation = inside(self.chroot, chroot::GENERATION);
         symlink(self.manifest.generation().to_string(), &generation)?;
         lchown(&generation, None, Some(self.gid))?;
         let path = last_change_date(self.chroot);
         let file = fs::File::create_new(&path)?;
-        self.seal(&file, false, archive::MODIFIED)?;
+        self.set_attributes(&file, false, archive::MODIFIED)?;
         file.set_modified(last_change)
     }
 
-    fn seal_path(&self, path: &Path) -> io::Result<()> {
-        self.seal(&fs::File::open(path)?, false, archive::MODIFIED)
+    fn set_attributes_of(&self, path: &Path) -> io::Result<()> {
+        self.set_attributes(&fs::File::open(path)?, false, archive::MODIFIED)
     }
 }

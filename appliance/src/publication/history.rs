@@ -28,7 +28,7 @@ const FREE_BYTES: u64 = 1 << 30;
 impl Publications<'_> {
     /// Removes a publication that is no longer the published one, and in which no session stands. Its configuration is
     /// kept, to be compared with later ones.
-    pub fn retire(&self, number: u64) -> io::Result<()> {
+    pub fn remove_superseded(&self, number: u64) -> io::Result<()> {
         let folder = self.folder(number);
         let kept = keep(self.host, number, &folder).unwrap_or_else(|error| {
             // It is only shown. What is in the way mustn't keep the publication's room as well.

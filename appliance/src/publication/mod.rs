@@ -1,4 +1,4 @@
-//! From a generation to the chroot that its machine sees: prepared aside, switched to in one step.
+//! From a generation to the chroot that its machine sees: staged aside, switched to in one step.
 
 mod archive;
 mod chroot;
@@ -41,14 +41,14 @@ pub struct Publications<'a> {
 
 /// A publication that is complete but not yet to be seen.
 #[derive(Debug)]
-#[must_use = "a prepared publication isn't published until it is switched to"]
-pub struct Prepared {
+#[must_use = "a staged publication isn't published until it is switched to"]
+pub struct StagedPublication {
     number: u64,
     partial: PathBuf,
     manifest: Manifest,
 }
 
-impl Prepared {
+impl StagedPublication {
     /// The generation that it publishes.
     pub fn generation(&self) -> GenerationId {
         self.manifest.generation()
@@ -92,7 +92,7 @@ impl<'a> Publications<'a> {
     }
 
     /// Records the system that is expected from the published generation; none if it isn't known.
-    pub fn expect(&self, system: Option<SystemPath>) -> io::Result<()> {
+    pub fn set_expected_system(&self, system: Option<SystemPath>) -> io::Result<()> {
         let (Some(number), Some(published)) = (self.current()?, self.published()?) else {
             return Ok(());
         };
@@ -137,14 +137,14 @@ impl<'a> Publications<'a> {
 
     /// Writes a publication aside, where no machine sees it, with the system that is expected from it, where known. The
     /// caller must make the filesystem durable before it switches.
-    pub fn prepare(
+    pub fn stage(
         &self,
         manifest: &Manifest,
         expected_system: Option<SystemPath>,
         tree: &HostTree,
         fleet: &FleetFolder,
         gid: u32,
-    ) -> Result<Prepared, ReadError> {
+    ) -> Result<StagedPublication, ReadError> {
         // A disk that can't read the old one any more mustn't keep the new one back: it is written in full then.
         let before = self.manifest().unwrap_or_else(|error| {
             warn!(host = %manifest.host(), "the manifest of what is published can't be read: {error}");
@@ -174,7 +174,7 @@ impl<'a> Publications<'a> {
         let last_change = self.last_change_after(manifest.published());
         let finish = || {
             writer.archives(&self.history()?)?;
-            writer.signs(last_change)?;
+            writer.poll_files(last_change)?;
             fs::remove_dir_all(&aside)?;
             let published = Published {
                 expected_system,
@@ -183,7 +183,7 @@ impl<'a> Publications<'a> {
             fs::write(folder.record(), serde_json::to_vec(&published)?)
         };
         finish().map_err(ReadError::Output)?;
-        Ok(Prepared {
+        Ok(StagedPublication {
             number,
             partial,
             manifest: manifest.clone(),
@@ -191,16 +191,16 @@ impl<'a> Publications<'a> {
     }
 
     /// Publishes: from one moment to the next, new sessions see the new generation.
-    pub fn switch(&self, prepared: Prepared) -> io::Result<()> {
+    pub fn switch(&self, staged: StagedPublication) -> io::Result<()> {
         let manifests = self.host.manifests();
         atomic_file::write_json(
-            &manifests.join(format!("{}.json", prepared.number)),
-            &prepared.manifest,
+            &manifests.join(format!("{}.json", staged.number)),
+            &staged.manifest,
         )?;
-        self.switch_to(prepared.number, &prepared.partial)?;
+        self.switch_to(staged.number, &staged.partial)?;
         // It is published by now, whatever becomes of what nobody needs any more; the next one tries again.
         if let Err(error) = self.prune_manifests() {
-            let host = prepared.manifest.host();
+            let host = staged.manifest.host();
             warn!(%host, "manifests that aren't needed any more can't be removed: {error}");
         }
         Ok(())
@@ -233,7 +233,7 @@ impl<'a> Publications<'a> {
     }
 
     /// Removes what a crash left behind.
-    pub fn remove_debris(&self) -> io::Result<()> {
+    pub fn remove_leftovers(&self) -> io::Result<()> {
         self.remove_unfinished()?;
         let folders = [
             self.host.root(),
@@ -248,7 +248,7 @@ impl<'a> Publications<'a> {
         publications.try_for_each(|folder| atomic_file::remove_asides(folder))
     }
 
-    /// Removes what was being prepared, and publications that were never switched to, with their manifests. No session
+    /// Removes what was being staged, and publications that were never switched to, with their manifests. No session
     /// ever stood in one of these, and their numbers come again.
     pub fn remove_unfinished(&self) -> io::Result<()> {
         self.remove_partials()?;
@@ -281,7 +281,7 @@ impl<'a> Publications<'a> {
         Folder(self.host.publications().join(number.to_string()))
     }
 
-    /// A new folder in which to prepare a publication. There is one at a time; what was prepared and couldn't be
+    /// A new folder for a publication. There is one at a time; what was staged and couldn't be
     /// switched to goes.
     fn partial(&self, number: u64) -> io::Result<PathBuf> {
         let partial = self.host.publications().join(format!("{number}{PARTIAL}"));

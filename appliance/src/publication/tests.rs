@@ -64,16 +64,16 @@ impl Appliance {
         (fleet, tree, manifest)
     }
 
-    fn prepare(&self) -> Prepared {
+    fn stage(&self) -> StagedPublication {
         let (fleet, tree, manifest) = self.read();
         self.publications()
-            .prepare(&manifest, None, &tree, &fleet, gid())
+            .stage(&manifest, None, &tree, &fleet, gid())
             .unwrap()
     }
 
     fn publish(&self) -> Manifest {
-        let prepared = self.prepare();
-        self.publications().switch(prepared).unwrap();
+        let staged = self.stage();
+        self.publications().switch(staged).unwrap();
         self.publications().manifest().unwrap().unwrap()
     }
 
@@ -193,10 +193,10 @@ fn nothing_is_seen_before_the_switch_and_all_of_it_after() {
     let appliance = Appliance::new();
     let first = appliance.publish();
     appliance.write("hosts/a/flake.nix", "{ }");
-    let prepared = appliance.prepare();
+    let staged = appliance.stage();
     assert_eq!(appliance.publications().manifest().unwrap().unwrap(), first);
     let before = fs::canonicalize(appliance.chroot()).unwrap();
-    appliance.publications().switch(prepared).unwrap();
+    appliance.publications().switch(staged).unwrap();
     assert_ne!(appliance.publications().manifest().unwrap().unwrap(), first);
     assert_eq!(
         fs::read_to_string(before.join("config/flake.nix")).unwrap(),
@@ -281,7 +281,7 @@ fn what_changes_while_it_is_read_is_not_published() {
     appliance.write("hosts/a/flake.nix", "[]");
     let refused = appliance
         .publications()
-        .prepare(&manifest, None, &tree, &fleet, gid());
+        .stage(&manifest, None, &tree, &fleet, gid());
     assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
     fs::remove_file(appliance.folder.path().join("hosts/a/flake.nix")).unwrap();
     std::os::unix::fs::symlink(
@@ -291,7 +291,7 @@ fn what_changes_while_it_is_read_is_not_published() {
     .unwrap();
     let refused = appliance
         .publications()
-        .prepare(&manifest, None, &tree, &fleet, gid());
+        .stage(&manifest, None, &tree, &fleet, gid());
     assert!(matches!(refused, Err(ReadError::Changed(_))), "{refused:?}");
 }
 
@@ -300,12 +300,12 @@ fn an_interrupted_preparation_leaves_nothing_behind() {
     let appliance = Appliance::new();
     appliance.publish();
     appliance.write("hosts/a/flake.nix", "{ }");
-    let _abandoned = appliance.prepare();
+    let _abandoned = appliance.stage();
     assert_eq!(
         fs::read_dir(appliance.host.publications()).unwrap().count(),
         2
     );
-    appliance.publications().remove_debris().unwrap();
+    appliance.publications().remove_leftovers().unwrap();
     assert_eq!(appliance.publications().numbers().unwrap(), [1]);
     assert_eq!(
         fs::read_dir(appliance.host.publications()).unwrap().count(),
@@ -320,17 +320,17 @@ fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
     let first = appliance.publish();
     appliance.write("hosts/a/flake.nix", "{ }");
     // All of a switch but its last step.
-    let prepared = appliance.prepare();
+    let staged = appliance.stage();
     let manifest = appliance.host.manifests().join("2.json");
-    atomic_file::write_json(&manifest, &prepared.manifest).unwrap();
-    fs::rename(&prepared.partial, appliance.host.publications().join("2")).unwrap();
+    atomic_file::write_json(&manifest, &staged.manifest).unwrap();
+    fs::rename(&staged.partial, appliance.host.publications().join("2")).unwrap();
     symlink(
         "publications/2/chroot",
         appliance.host.root().join("current.new"),
     )
     .unwrap();
     fs::write(appliance.host.manifests().join("3.json.new"), "half").unwrap();
-    appliance.publications().remove_debris().unwrap();
+    appliance.publications().remove_leftovers().unwrap();
     assert_eq!(appliance.publications().manifest().unwrap().unwrap(), first);
     assert_eq!(appliance.publications().numbers().unwrap(), [1]);
     let names = |folder: &Path| {
@@ -404,7 +404,7 @@ fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret()
     let shared = same("publications/1");
     // A start after it was cut off goes on where it was.
     fs::remove_dir_all(appliance.publications().inbox(1)).unwrap();
-    appliance.publications().retire(1).unwrap();
+    appliance.publications().remove_superseded(1).unwrap();
 
     assert_eq!(appliance.publications().numbers().unwrap(), [2]);
     assert_eq!(
@@ -445,7 +445,7 @@ fn what_is_kept_are_the_last_few_and_what_is_in_use_however_old() {
         let id = appliance.publish().generation();
         for number in appliance.publications().numbers().unwrap() {
             if appliance.publications().current().unwrap() != Some(number) {
-                appliance.publications().retire(number).unwrap();
+                appliance.publications().remove_superseded(number).unwrap();
             }
         }
         id
@@ -495,7 +495,7 @@ fn what_is_kept_makes_room_and_leaves_the_names_of_what_there_was() {
     let first = appliance.publish().generation();
     appliance.write("hosts/a/flake.nix", "{ }");
     appliance.publish();
-    appliance.publications().retire(1).unwrap();
+    appliance.publications().remove_superseded(1).unwrap();
     let state = State::new(appliance.state.path());
     assert!(make_room(&state).unwrap());
     assert!(!make_room(&state).unwrap(), "nothing is left to be removed");
@@ -509,7 +509,7 @@ fn of_a_machine_for_which_nothing_was_published_nothing_is_kept() {
     let appliance = Appliance::new();
     appliance.publications().enrol(gid()).unwrap();
     appliance.publish();
-    appliance.publications().retire(1).unwrap();
+    appliance.publications().remove_superseded(1).unwrap();
     assert_eq!(appliance.publications().numbers().unwrap(), [2]);
     assert!(!appliance.host.kept().exists());
 }

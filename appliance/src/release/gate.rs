@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bento_protocol::{GenerationId, HostName};
 
-use super::{Approval, Build, Record, path};
+use super::{Approval, Build, FolderRecord, path};
 use crate::fleet::{Publish, When};
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, Found, Stamp};
@@ -72,7 +72,10 @@ impl Requirement {
 ///
 /// # Errors
 /// When there is something that isn't such a record, or not yet.
-pub fn read<T: Record>(fleet: &FleetFolder, host: &HostName) -> Result<Option<T>, RecordError> {
+pub fn read<T: FolderRecord>(
+    fleet: &FleetFolder,
+    host: &HostName,
+) -> Result<Option<T>, RecordError> {
     T::of(fleet, host).map_err(|error| {
         let path = path::<T>(host);
         if is_young(fleet, &path) {
@@ -92,7 +95,7 @@ fn is_young(fleet: &FleetFolder, path: &Path) -> bool {
         .is_some_and(|age| age < WRITING)
 }
 
-fn damaged<T: Record>(host: &HostName, error: &io::Error) -> Problem {
+fn damaged<T: FolderRecord>(host: &HostName, error: &io::Error) -> Problem {
     let place = path::<T>(host).display().to_string();
     let (what, advice) = match error.kind() {
         ErrorKind::PermissionDenied => (

@@ -65,7 +65,7 @@ pub struct Forgotten {
 }
 
 /// A kind of record.
-pub trait Record: Serialize + DeserializeOwned {
+pub trait FolderRecord: Serialize + DeserializeOwned {
     /// Its folder in [`FOLDER`].
     const KIND: &'static str;
     /// The command that writes it.
@@ -98,7 +98,7 @@ pub trait Record: Serialize + DeserializeOwned {
 }
 
 /// Where the record of a machine lies, relative to the fleet folder.
-pub fn path<T: Record>(host: &HostName) -> PathBuf {
+pub fn path<T: FolderRecord>(host: &HostName) -> PathBuf {
     Path::new(FOLDER).join(T::KIND).join(format!("{host}.json"))
 }
 
@@ -137,17 +137,17 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Record for Approval {
+impl FolderRecord for Approval {
     const KIND: &'static str = "approved";
     const COMMAND: &'static str = "deploy";
 }
 
-impl Record for Forgotten {
+impl FolderRecord for Forgotten {
     const KIND: &'static str = "forgotten";
     const COMMAND: &'static str = "host remove --forget";
 }
 
-impl Record for Build {
+impl FolderRecord for Build {
     const KIND: &'static str = "built";
     const COMMAND: &'static str = "build";
 }

@@ -8,11 +8,11 @@ use anyhow::Context;
 use bento_protocol::HostName;
 use jiff::Timestamp;
 
-use super::{Content, Limits, Record, Store, Summary, gzip};
+use super::{Content, Record, RetentionLimits, Store, Summary, gzip};
 use crate::store::paths::HostState;
 
-use entry::{Entry, Inbox};
-use kind::{Refusal, Verdict};
+use entry::{Inbox, InboxEntry};
+use kind::{Classified, Refusal};
 
 mod entry;
 mod kind;
@@ -71,7 +71,15 @@ pub fn take_in(
     now: Timestamp,
     refuse: Refuse<'_>,
 ) -> anyhow::Result<Intake> {
-    take_in_within(logs, host, keep, writers, now, refuse, Limits::default())
+    take_in_within(
+        logs,
+        host,
+        keep,
+        writers,
+        now,
+        refuse,
+        RetentionLimits::default(),
+    )
 }
 
 fn take_in_within(
@@ -81,7 +89,7 @@ fn take_in_within(
     writers: Writers,
     now: Timestamp,
     refuse: Refuse<'_>,
-    limits: Limits,
+    limits: RetentionLimits,
 ) -> anyhow::Result<Intake> {
     let inbox = Inbox::open(logs)
         .with_context(|| format!("{host}: its inbox {} can't be opened", logs.display()))?;
@@ -145,9 +153,9 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn look_at(&mut self, entry: &'a Entry) -> std::io::Result<()> {
-        match kind::examine(&self.inbox, entry, &self.store) {
-            Ok(Verdict::Report {
+    fn look_at(&mut self, entry: &'a InboxEntry) -> std::io::Result<()> {
+        match kind::classify(&self.inbox, entry, &self.store) {
+            Ok(Classified::Report {
                 identity,
                 content,
                 log,
@@ -155,13 +163,13 @@ impl<'a> Pass<'a> {
                 self.keep(&identity, *content, &log)?;
                 self.kept.push(&entry.name);
             }
-            Ok(Verdict::Known) => {
+            Ok(Classified::Known) => {
                 tracing::debug!(host = %self.host, entry = entry.shown(), "this run was reported before");
                 self.kept.push(&entry.name);
             }
-            Ok(Verdict::Refused(Refusal::Gzip(gzip::GzipError::Cut)))
+            Ok(Classified::Refused(Refusal::Gzip(gzip::GzipError::Cut)))
                 if self.writers == Writers::Open => {}
-            Ok(Verdict::Refused(refusal)) => self.refuse(entry, &refusal),
+            Ok(Classified::Refused(refusal)) => self.refuse(entry, &refusal),
             // One entry that can't be read mustn't keep the others out.
             Err(error) => {
                 tracing::warn!(host = %self.host, entry = entry.shown(), %error, "an inbox entry can't be read");
@@ -182,7 +190,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn refuse(&mut self, entry: &Entry, refusal: &Refusal) {
+    fn refuse(&mut self, entry: &InboxEntry, refusal: &Refusal) {
         let reason = crate::text::sanitise::one_line(&refusal.to_string(), 300);
         (self.refuse)(&entry.shown(), &reason);
         self.summary.refused += 1;

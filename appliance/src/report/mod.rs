@@ -12,5 +12,5 @@ mod summary;
 
 pub use inbox::{Intake, Refuse, Writers, count, take_in};
 pub use record::{Content, Record};
-pub use store::{Limits, Store, copy};
+pub use store::{RetentionLimits, Store, copy};
 pub use summary::Summary;

@@ -32,16 +32,16 @@ pub fn copy(from: &HostState, to: &HostState) -> io::Result<()> {
 
 /// How much is kept of one machine; the oldest go first.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct RetentionLimits {
     /// The most reports.
     pub reports: usize,
     /// The most bytes, logs included.
     pub bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for RetentionLimits {
     fn default() -> Self {
-        Limits {
+        RetentionLimits {
             reports: 200,
             bytes: 64 << 20,
         }
@@ -54,7 +54,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    limits: Limits,
+    limits: RetentionLimits,
     kept: BTreeMap<u64, Kept>,
     identities: HashSet<String>,
 }
@@ -77,7 +77,7 @@ const LOG: &str = "log.gz";
 
 impl Store {
     /// Opens a machine's store to read it; an empty one if there is none.
-    pub fn read(keep: &HostState, limits: Limits) -> io::Result<Self> {
+    pub fn read(keep: &HostState, limits: RetentionLimits) -> io::Result<Self> {
         let mut store = Store {
             folder: keep.reports(),
             limits,
@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Opens a machine's store to add to it: makes the folder, and removes what a crash left half-written.
-    pub(super) fn open(keep: &HostState, limits: Limits) -> io::Result<Self> {
+    pub(super) fn open(keep: &HostState, limits: RetentionLimits) -> io::Result<Self> {
         fs::create_dir_all(keep.reports())?;
         atomic_file::sync_folder_of(&keep.reports())?;
         let store = Store::read(keep, limits)?;
@@ -259,7 +259,7 @@ mod tests {
     use crate::report::fixture::{Machine, record, report};
 
     fn store(machine: &Machine) -> Store {
-        Store::open(&machine.keep, Limits::default()).unwrap()
+        Store::open(&machine.keep, RetentionLimits::default()).unwrap()
     }
 
     #[test]

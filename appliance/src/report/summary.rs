@@ -7,7 +7,7 @@ use bento_protocol::{Digest, Format, GenerationId};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Limits, Record, Store};
+use super::{Record, RetentionLimits, Store};
 use crate::store::atomic_file;
 use crate::store::paths::HostState;
 
@@ -76,7 +76,7 @@ impl Summary {
         match atomic_file::read_json(&keep.summary()) {
             Ok(Some(summary)) => Ok(summary),
             Ok(None) if !keep.reports().exists() => Ok(Summary::default()),
-            _ => Summary::default().rebuilt(&Store::read(keep, Limits::default())?),
+            _ => Summary::default().rebuilt(&Store::read(keep, RetentionLimits::default())?),
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
     use crate::report::fixture::{Machine, failure, record, report, second, system};
 
     /// Keeps reports as a pass over the inbox does.
-    fn keep(machine: &Machine, reports: &[Report], limits: Limits) -> Summary {
+    fn keep(machine: &Machine, reports: &[Report], limits: RetentionLimits) -> Summary {
         let mut store = Store::open(&machine.keep, limits).unwrap();
         let mut summary = Summary::reconcile(&machine.keep, &store).unwrap();
         for report in reports {
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn it_remembers_the_reports_that_matter() {
         let machine = Machine::new();
-        let summary = keep(&machine, &history(), Limits::default());
+        let summary = keep(&machine, &history(), RetentionLimits::default());
         assert_eq!(sequence(&summary.confirmed), 2);
         assert_eq!(sequence(&summary.succeeded), 3);
         assert_eq!(sequence(&summary.standing), 4);
@@ -279,7 +279,7 @@ mod tests {
         let summary = keep(
             &machine,
             &history(),
-            Limits {
+            RetentionLimits {
                 reports: 5,
                 bytes: 1 << 20,
             },
@@ -293,15 +293,15 @@ mod tests {
     #[test]
     fn one_that_a_crash_left_behind_catches_up() {
         let machine = Machine::new();
-        let behind = keep(&machine, &history()[..2], Limits::default());
+        let behind = keep(&machine, &history()[..2], RetentionLimits::default());
         Summary {
             refused: 7,
             ..behind
         }
         .write(&machine.keep)
         .unwrap();
-        let summary = keep(&machine, &history()[2..], Limits::default());
-        let store = Store::read(&machine.keep, Limits::default()).unwrap();
+        let summary = keep(&machine, &history()[2..], RetentionLimits::default());
+        let store = Store::read(&machine.keep, RetentionLimits::default()).unwrap();
         let caught_up = Summary::reconcile(&machine.keep, &store).unwrap();
         assert_eq!(caught_up, summary);
         assert_eq!(caught_up.refused, 7);
@@ -310,10 +310,10 @@ mod tests {
     #[test]
     fn a_number_is_never_used_twice() {
         let machine = Machine::new();
-        let summary = keep(&machine, &history(), Limits::default());
+        let summary = keep(&machine, &history(), RetentionLimits::default());
         summary.write(&machine.keep).unwrap();
         fs::remove_dir_all(machine.keep.reports()).unwrap();
-        let store = Store::open(&machine.keep, Limits::default()).unwrap();
+        let store = Store::open(&machine.keep, RetentionLimits::default()).unwrap();
         assert_eq!(Summary::reconcile(&machine.keep, &store).unwrap().next, 13);
     }
 
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn what_came_before_an_account_is_of_another_machine() {
         let machine = Machine::new();
-        let summary = keep(&machine, &history(), Limits::default());
+        let summary = keep(&machine, &history(), RetentionLimits::default());
         let later = summary.clone().since(second(4));
         assert_eq!(
             (later.confirmed.is_none(), later.succeeded.is_none()),
@@ -394,7 +394,7 @@ mod tests {
             ],
             ..report('a')
         };
-        keep(&machine, &[hostile], Limits::default())
+        keep(&machine, &[hostile], RetentionLimits::default())
             .write(&machine.keep)
             .unwrap();
         assert!(fs::metadata(machine.keep.summary()).unwrap().len() < 40_000);

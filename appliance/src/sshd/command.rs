@@ -31,7 +31,7 @@ pub struct Sshd {
 impl Sshd {
     /// Which programs of OpenSSH aren't there, each with how to get it. The parts that sshd starts by itself only
     /// [`Self::answer`] can miss: each version of OpenSSH has others, and the path of each is compiled into sshd.
-    pub fn lacks() -> Vec<String> {
+    pub fn missing_programs() -> Vec<String> {
         ["sshd", "ssh-keygen"]
             .into_iter()
             .filter_map(|program| find(program).err())

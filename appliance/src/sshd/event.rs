@@ -1,6 +1,6 @@
 /// What happens to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum SessionEvent {
     /// A machine has authenticated and starts an SFTP session. Not sent for one that is refused.
     Authenticated {
         /// The session's number.

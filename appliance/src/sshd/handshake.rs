@@ -21,13 +21,15 @@ const SSH_MSG_KEXINIT: u8 = 20;
 /// # Errors
 /// When nobody listens, no answer comes within the limit, or it isn't the appliance's.
 pub fn handshake(address: SocketAddr, limit: Duration) -> Result<String> {
-    let mut wire = Wire {
+    let mut timed = TimedStream {
         deadline: Instant::now() + limit,
         stream: None,
     };
-    wire.connect(address)
+    timed
+        .connect(address)
         .with_context(|| format!("nothing answers at {address}"))?;
-    wire.exchange()
+    timed
+        .exchange()
         .with_context(|| format!("no sshd answers at {address}"))
 }
 
@@ -36,20 +38,20 @@ pub fn handshake(address: SocketAddr, limit: Duration) -> Result<String> {
 /// # Errors
 /// When no answer comes within the limit, or it isn't the appliance's.
 pub(super) fn handshake_on(connection: TcpStream, limit: Duration) -> Result<String> {
-    let mut wire = Wire {
+    let mut timed = TimedStream {
         deadline: Instant::now() + limit,
         stream: Some(connection),
     };
-    wire.exchange()
+    timed.exchange()
 }
 
 /// A connection of which every step must be done by one deadline.
-struct Wire {
+struct TimedStream {
     deadline: Instant,
     stream: Option<TcpStream>,
 }
 
-impl Wire {
+impl TimedStream {
     fn connect(&mut self, address: SocketAddr) -> Result<()> {
         let family = if address.is_ipv4() {
             AddressFamily::INET

@@ -42,7 +42,7 @@ impl HostKey {
     ///
     /// # Errors
     /// When there is none, or it can't be read.
-    pub fn glance(state: &State) -> Result<Self> {
+    pub fn read_unchecked(state: &State) -> Result<Self> {
         let path = state.host_key();
         let key = ssh_key::PrivateKey::read_openssh_file(&path);
         let key = key.with_context(|| format!("can't read the host key {}", path.display()))?;

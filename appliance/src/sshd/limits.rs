@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How much the sessions may take.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct SessionLimits {
     /// Slots: connections that have an sshd and haven't authenticated. Each costs about 1 MB and 25 ms of a CPU.
     pub unauthenticated: usize,
     /// Connections that have no sshd yet; further ones wait in the kernel's queue. Each costs one file descriptor.
@@ -21,9 +21,9 @@ pub struct Limits {
     pub hang_up: Duration,
 }
 
-impl Default for Limits {
+impl Default for SessionLimits {
     fn default() -> Self {
-        Limits {
+        SessionLimits {
             unauthenticated: 100,
             pending: 1000,
             grace: Duration::from_secs(20),

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use tracing::{Level, debug, error, info, warn};
 
 use super::command::Sshd;
-use super::event::Event;
+use super::event::SessionEvent;
 use super::handshake::OWN_ADDRESS;
 use super::log::Line;
 use super::pending_connections::{PendingConnections, is_abandoned};
 use super::poll::{Poll, Source};
 use super::process::Process;
 use super::session_table::Action;
-use super::shared::Shared;
+use super::shared::SharedTable;
 use crate::text::log_limiter::LogLimiter;
 
 /// How long to wait when the system has no more files, memory or processes to give.
@@ -25,7 +25,7 @@ const LINES_AT_ONCE: usize = 16;
 const ACCEPTED_AT_ONCE: usize = 64;
 
 /// Accepts connections, gives each an sshd, and reads the sshds' logs: one thread for all.
-pub(super) struct Listener<R: Fn(Event)> {
+pub(super) struct Listener<R: Fn(SessionEvent)> {
     poll: Poll,
     /// None once the sessions are closed.
     socket: Option<TcpListener>,
@@ -36,26 +36,26 @@ pub(super) struct Listener<R: Fn(Event)> {
     /// Until when nothing is accepted or started, for want of files, memory or processes.
     paused_until: Option<Instant>,
     sshd: Sshd,
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
     reporter: Reporter<R>,
-    /// Limits the lines about connections that haven't authenticated: there are many of them on the Internet.
+    /// SessionLimits the lines about connections that haven't authenticated: there are many of them on the Internet.
     log_limiter: LogLimiter,
 }
 
 /// Reports events. The last one is reported however the thread ends.
-struct Reporter<R: Fn(Event)>(R);
+struct Reporter<R: Fn(SessionEvent)>(R);
 
-impl<R: Fn(Event)> Drop for Reporter<R> {
+impl<R: Fn(SessionEvent)> Drop for Reporter<R> {
     fn drop(&mut self) {
-        (self.0)(Event::Stopped);
+        (self.0)(SessionEvent::Stopped);
     }
 }
 
-impl<R: Fn(Event)> Listener<R> {
+impl<R: Fn(SessionEvent)> Listener<R> {
     pub(super) fn new(
         socket: TcpListener,
         sshd: Sshd,
-        shared: Arc<Shared>,
+        shared: Arc<SharedTable>,
         report: R,
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
@@ -267,7 +267,7 @@ impl<R: Fn(Event)> Listener<R> {
             line.emit(session, level);
         }
         if authenticated {
-            self.report(Event::Authenticated {
+            self.report(SessionEvent::Authenticated {
                 session,
                 uid: line.uid,
             });
@@ -289,10 +289,10 @@ impl<R: Fn(Event)> Listener<R> {
     fn end(&mut self, session: u64) {
         self.processes.remove(&session);
         let uid = self.shared.table().remove(session);
-        self.report(Event::Ended { session, uid });
+        self.report(SessionEvent::Ended { session, uid });
     }
 
-    fn report(&self, event: Event) {
+    fn report(&self, event: SessionEvent) {
         (self.reporter.0)(event);
     }
 }

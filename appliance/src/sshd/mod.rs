@@ -27,10 +27,10 @@ mod sshd_config;
 
 pub use command::Sshd;
 pub use counters::SessionCounters;
-pub use event::Event;
+pub use event::SessionEvent;
 pub use handshake::{OWN_ADDRESS, handshake, host_key_algorithms};
 pub use host_key::HostKey;
-pub use limits::Limits;
+pub use limits::SessionLimits;
 pub use log::Line;
 pub use passwd::Login;
 pub use probe::is_shortage;

@@ -15,26 +15,26 @@ use super::log::is_routine;
 use super::process::Process;
 
 /// How long an sshd may take to notice that its connection was cut.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 /// How much of what it says is kept, in bytes: a line or two.
-const REASON_BYTES: usize = 500;
+const LOG_BYTES: usize = 500;
 
 /// Starts an sshd as for a machine, and begins a connection with it as a machine does.
 pub(super) fn of(sshd: &Sshd, limit: Duration) -> Result<String> {
     let (ours, theirs) = pair().context("can't connect to myself")?;
     let process = sshd.start(&theirs).context("sshd can't be started")?;
-    let deadline = Instant::now() + limit + LAST_WORDS;
+    let deadline = Instant::now() + limit + EXIT_GRACE;
     thread::scope(|scope| {
         // Not Scope::spawn, which panics where there are no threads left.
-        let said = thread::Builder::new()
-            .spawn_scoped(scope, || listen(&process, deadline))
+        let log = thread::Builder::new()
+            .spawn_scoped(scope, || read_log(&process, deadline))
             .context("a thread can't be started")?;
         let answer = handshake_on(ours, limit);
         process.hang_up();
-        let said = said.join().unwrap_or_default();
-        answer.map_err(|error| match said.is_empty() {
+        let log = log.join().unwrap_or_default();
+        answer.map_err(|error| match log.is_empty() {
             true => error,
-            false => anyhow!("{error:#}; it said: {said}"),
+            false => anyhow!("{error:#}; it said: {log}"),
         })
     })
 }
@@ -66,12 +66,12 @@ fn pair() -> Result<(TcpStream, TcpStream)> {
 
 /// Hears what sshd says beside what it always says, until it ends. Then its end of the connection, of which this
 /// process has a copy, is cut.
-fn listen(process: &Process, deadline: Instant) -> String {
-    let mut words: Vec<String> = Vec::new();
+fn read_log(process: &Process, deadline: Instant) -> String {
+    let mut lines: Vec<String> = Vec::new();
     loop {
         match process.log.next() {
             Ok(Some(line)) if is_routine(&line.text) => {}
-            Ok(Some(line)) => words.push(line.text),
+            Ok(Some(line)) => lines.push(line.text),
             Ok(None) => break process.hang_up(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -82,10 +82,10 @@ fn listen(process: &Process, deadline: Instant) -> String {
             Err(_) => break process.kill(),
         }
     }
-    let mut said = words.join("; ");
+    let mut log = lines.join("; ");
     // Every line is ASCII.
-    said.truncate(REASON_BYTES);
-    said
+    log.truncate(LOG_BYTES);
+    log
 }
 
 /// Waits for sshd to say something, or to end.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::counters::SessionCounters;
-use super::limits::Limits;
+use super::limits::SessionLimits;
 use super::passwd::SSHD_UID;
 use super::reason::Reason;
 
@@ -60,7 +60,7 @@ pub(super) enum Action {
 /// The sessions, each known by a number that only grows.
 #[derive(Debug)]
 pub(super) struct SessionTable {
-    limits: Limits,
+    limits: SessionLimits,
     next: u64,
     sessions: BTreeMap<u64, Session>,
     allowed: BTreeSet<u32>,
@@ -71,7 +71,7 @@ pub(super) struct SessionTable {
 }
 
 impl SessionTable {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: SessionLimits) -> Self {
         SessionTable {
             limits,
             next: 1,
@@ -93,7 +93,7 @@ impl SessionTable {
         }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &SessionLimits {
         &self.limits
     }
 

@@ -10,11 +10,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::command::Sshd;
 use super::counters::SessionCounters;
-use super::event::Event;
-use super::limits::Limits;
+use super::event::SessionEvent;
+use super::limits::SessionLimits;
 use super::listener::Listener;
 use super::session_table::SessionTable;
-use super::shared::Shared;
+use super::shared::SharedTable;
 
 /// How many connections the kernel keeps for us, so that a fleet that wakes at once waits and isn't dropped. The
 /// kernel takes less if `net.core.somaxconn` says so.
@@ -23,14 +23,14 @@ const BACKLOG: i32 = 4096;
 /// A cheap handle to the sessions and to the thread that accepts and watches them.
 #[derive(Debug, Clone)]
 pub struct Sessions {
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
 }
 
 impl Sessions {
     /// An empty session table without a listener.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
-        let shared = Shared::new(SessionTable::new(Limits::default()));
+        let shared = SharedTable::new(SessionTable::new(SessionLimits::default()));
         Sessions {
             shared: Arc::new(shared.expect("there are descriptors left")),
         }
@@ -47,8 +47,8 @@ impl Sessions {
     pub fn open(
         listener: TcpListener,
         sshd: Sshd,
-        limits: Limits,
-        report: impl Fn(Event) + Send + 'static,
+        limits: SessionLimits,
+        report: impl Fn(SessionEvent) + Send + 'static,
     ) -> Result<Self> {
         let blocked = SigSet::thread_get_mask().context("can't read the mask of signals")?;
         let blocked: Vec<_> = Signal::iterator()
@@ -59,7 +59,7 @@ impl Sessions {
             "sessions can't be started while signals are blocked: {blocked:?}"
         );
         let limits = within_open_files(limits);
-        let shared = Arc::new(Shared::new(SessionTable::new(limits))?);
+        let shared = Arc::new(SharedTable::new(SessionTable::new(limits))?);
         let listener = Listener::new(listener, sshd, Arc::clone(&shared), report)?;
         thread::Builder::new()
             .name("listener".into())
@@ -134,7 +134,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Takes as many open files as this process may have, and leaves most of them to sessions and to the rest.
-fn within_open_files(limits: Limits) -> Limits {
+fn within_open_files(limits: SessionLimits) -> SessionLimits {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // If it can't be raised, accepting waits whenever there are none left.
     let _ = setrlimit(
@@ -147,7 +147,7 @@ fn within_open_files(limits: Limits) -> Limits {
     let quarter = maximum.map_or(usize::MAX, |maximum| {
         usize::try_from(maximum / 4).unwrap_or(usize::MAX)
     });
-    Limits {
+    SessionLimits {
         pending: limits.pending.min(quarter).max(1),
         ..limits
     }

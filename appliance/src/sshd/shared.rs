@@ -11,16 +11,16 @@ use super::session_table::SessionTable;
 
 /// The session table, and a way to wake the listener's thread.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedTable {
     table: Mutex<SessionTable>,
     closed: AtomicBool,
     /// Readable after [`Self::wake`].
     pub(super) waker: OwnedFd,
 }
 
-impl Shared {
+impl SharedTable {
     pub(super) fn new(table: SessionTable) -> io::Result<Self> {
-        Ok(Shared {
+        Ok(SharedTable {
             table: Mutex::new(table),
             closed: AtomicBool::new(false),
             waker: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,

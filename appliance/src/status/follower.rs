@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Reading, Status};
+use super::{Status, StatusReading};
 use crate::store::paths::{Runtime, State};
 
 /// The interval between two looks for changes: a thousand machines cost some milliseconds each time.
@@ -18,7 +18,7 @@ const REREAD: Duration = Duration::from_secs(30);
 pub struct Follower {
     state: State,
     runtime: Runtime,
-    reading: Reading,
+    reading: StatusReading,
     due: Instant,
     reread_due: Instant,
     last: Option<Status>,
@@ -31,7 +31,7 @@ impl Follower {
     /// As [`Status::read`].
     pub fn of(state: &State, runtime: &Runtime, now: Instant) -> anyhow::Result<Self> {
         Ok(Follower {
-            reading: Reading::of(state, runtime)?,
+            reading: StatusReading::of(state, runtime)?,
             state: state.clone(),
             runtime: runtime.clone(),
             due: now,
@@ -58,7 +58,7 @@ impl Follower {
             self.reading.refresh()?
         } else {
             self.reread_due = now + REREAD;
-            self.reading = Reading::of(&self.state, &self.runtime)?;
+            self.reading = StatusReading::of(&self.state, &self.runtime)?;
             true
         };
         if self.last.is_some() && !has_changed {

@@ -26,7 +26,7 @@ const AT_ONCE: usize = 8;
 
 /// All that was read of a fleet: what is known of it at any moment follows from this without reading anything anew.
 #[derive(Debug)]
-pub struct Reading {
+pub struct StatusReading {
     state: State,
     runtime: Runtime,
     hosts: BTreeMap<HostName, Host>,
@@ -44,11 +44,11 @@ impl Status {
     /// # Errors
     /// When there is no state, or the fleet in it can't be read.
     pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
-        Ok(Reading::of(state, runtime)?.status(now))
+        Ok(StatusReading::of(state, runtime)?.status(now))
     }
 }
 
-impl Reading {
+impl StatusReading {
     /// Reads everything.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Reading {
         let problems_stamp = Stamp::of(&runtime.problems());
         let (hosts, accounts) = read_fleet(state)?;
         let machines = read_machines(state, &hosts);
-        Ok(Reading {
+        Ok(StatusReading {
             problems: read_problems(&runtime.problems()),
             state: state.clone(),
             runtime: runtime.clone(),

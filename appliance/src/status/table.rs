@@ -8,7 +8,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use self::layout::{ERROR, HEADINGS, Layout, Row, SHORTEST_ERROR};
+use self::layout::{ERROR, HEADINGS, Layout, SHORTEST_ERROR, StatusRow};
 use super::{HostStatus, MachineStatus, RemovedMachine, Status};
 use crate::text::sanitise::one_line;
 use crate::text::terminal::{Colour, Terminal, legible, paint};
@@ -59,7 +59,7 @@ impl Table {
     /// The table as it is at a moment, for a terminal or plain.
     pub fn new(status: &Status, of: usize, now: Timestamp, terminal: Option<Terminal>) -> Self {
         let cells = |host| cells(host, now, terminal);
-        let mut rows: Vec<Row> = status.hosts.iter().map(cells).collect();
+        let mut rows: Vec<StatusRow> = status.hosts.iter().map(cells).collect();
         let layout = Layout::of(&rows, terminal.map(|terminal| terminal.columns));
         // A problem begins with its place, which says most; a failed run with what everybody knows by now.
         let failures = status.hosts.iter().zip(&mut rows);
@@ -137,7 +137,7 @@ fn summary(hosts: &[MachineStatus], of: usize) -> String {
     format!("{shown}: {}{besides}", states.join(", "))
 }
 
-fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> Row {
+fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> StatusRow {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut state = if terminal.is_some() {
         format!("{} {}", symbol(host), host.state)

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use bento_appliance::release::{Build, Record};
+use bento_appliance::release::{Build, FolderRecord};
 use bento_protocol::Format;
 use jiff::Timestamp;
 

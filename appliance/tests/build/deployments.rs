@@ -1,6 +1,6 @@
 use std::fs;
 
-use bento_appliance::release::{Approval, Record};
+use bento_appliance::release::{Approval, FolderRecord};
 use bento_appliance::scan::FleetFolder;
 use bento_protocol::GenerationId;
 

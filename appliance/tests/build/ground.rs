@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bento_appliance::preview::Preview;
-use bento_appliance::release::{Build, Record};
+use bento_appliance::release::{Build, FolderRecord};
 use bento_appliance::scan::FleetFolder;
 use bento_protocol::{GenerationId, HostName};
 use tempfile::TempDir;

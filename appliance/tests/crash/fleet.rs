@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bento_appliance::preview::Preview;
-use bento_appliance::release::{Build, Record};
+use bento_appliance::release::{Build, FolderRecord};
 use bento_protocol::{Format, HostName};
 use jiff::Timestamp;
 

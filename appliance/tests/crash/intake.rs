@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use bento_appliance::publication::published::Published;
-use bento_appliance::report::{Limits, Store, Summary};
+use bento_appliance::report::{RetentionLimits, Store, Summary};
 use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::paths::State;
 use bento_protocol::{Report, RunId};
@@ -153,7 +153,7 @@ fn comes_to_have(appliance: &Appliance<'_>, runs: &[RunId]) -> Result<()> {
         (entries(&inbox) == 0).then_some(())
     });
     drop(running);
-    let store = Store::read(&keep, Limits::default())?;
+    let store = Store::read(&keep, RetentionLimits::default())?;
     let found: Vec<_> = store.records().collect();
     ensure!(
         found

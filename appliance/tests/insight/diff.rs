@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use bento_appliance::release::{Build, Record};
+use bento_appliance::release::{Build, FolderRecord};
 use bento_protocol::{Digest, Format, Outcome};
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -97,13 +97,13 @@ impl Ground {
         let publications = Publications::of(&keep);
         let gid = rustix::process::getgid().as_raw();
         let prepared = publications
-            .prepare(&manifest, None, &tree, &folder, gid)
+            .stage(&manifest, None, &tree, &folder, gid)
             .unwrap();
         publications.switch(prepared).unwrap();
         let current = publications.current().unwrap();
         for number in publications.numbers().unwrap() {
             if Some(number) != current {
-                publications.retire(number).unwrap();
+                publications.remove_superseded(number).unwrap();
             }
         }
         let in_use = || Ok(Summary::read(&keep)?.installed());

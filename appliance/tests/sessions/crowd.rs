@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bento_appliance::sshd::Limits;
+use bento_appliance::sshd::SessionLimits;
 
 use crate::ground::{DAY, SECOND, inside, make_key, until};
 use crate::libssh;
@@ -16,7 +16,7 @@ fn a_machine_has_at_most_four_sessions() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(Limits::default(), &[&machine, &other]);
+        let server = ground.open(SessionLimits::default(), &[&machine, &other]);
         let mut open: Vec<_> = (0..4).map(|_| server.log_in(&machine)).collect();
         Session::begin(server.sftp_command(&machine, "kikimora")).wait_for_end();
         assert!(open.iter_mut().all(Session::works));
@@ -36,10 +36,10 @@ fn strangers_who_say_nothing_keep_nobody_out() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         // Without the eviction they would stay for ever.
-        let limits = Limits {
+        let limits = SessionLimits {
             grace: DAY,
             evict_after: SECOND,
-            ..Limits::default()
+            ..SessionLimits::default()
         };
         let slots = limits.unauthenticated as u64;
         let server = ground.open(limits, &[&machine]);
@@ -64,10 +64,10 @@ fn strangers_who_say_nothing_keep_nobody_out() {
 fn strangers_who_only_introduce_themselves_are_sent_away() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let limits = Limits {
+        let limits = SessionLimits {
             unauthenticated: 2,
             grace: SECOND,
-            ..Limits::default()
+            ..SessionLimits::default()
         };
         let server = ground.open(limits, &[&machine]);
         let strangers: Vec<_> = (0..6)
@@ -92,7 +92,7 @@ fn a_fleet_that_wakes_at_once_waits_and_is_served() {
         let machines: Vec<_> = (0..6)
             .map(|number| ground.machine(&format!("m{number}"), 10_000 + number))
             .collect();
-        let limits = Limits {
+        let limits = SessionLimits {
             unauthenticated: 2,
             pending: 3,
             ..patient()
@@ -155,10 +155,10 @@ fn five_hundred_machines_in_the_same_second_are_all_served() {
 }
 
 /// The clients share the CPU with the appliance here: none is ended for being slow.
-fn patient() -> Limits {
-    Limits {
+fn patient() -> SessionLimits {
+    SessionLimits {
         grace: DAY,
         evict_after: DAY,
-        ..Limits::default()
+        ..SessionLimits::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use bento_appliance::sshd::{Event, Limits, reap};
+use bento_appliance::sshd::{SessionEvent, SessionLimits, reap};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -14,9 +14,9 @@ fn a_session_has_a_longest_length() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         let server = ground.open(
-            Limits {
+            SessionLimits {
                 session: SECOND,
-                ..Limits::default()
+                ..SessionLimits::default()
             },
             &[&machine],
         );
@@ -30,9 +30,9 @@ fn a_client_that_dies_leaves_nothing_behind() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         let server = ground.open(
-            Limits {
+            SessionLimits {
                 unauthenticated: 1,
-                ..Limits::default()
+                ..SessionLimits::default()
             },
             &[&machine],
         );
@@ -55,7 +55,7 @@ fn a_client_that_dies_leaves_nothing_behind() {
 fn an_sshd_that_hangs_is_killed() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(Limits::default(), &[&machine]);
+        let server = ground.open(SessionLimits::default(), &[&machine]);
         let session = server.log_in(&machine);
         for (number, stat) in others() {
             if stat.contains("(sshd") {
@@ -72,9 +72,9 @@ fn an_sshd_that_hangs_is_killed() {
 fn a_stop_lets_sessions_finish() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let limits = Limits {
+        let limits = SessionLimits {
             unauthenticated: 1,
-            ..Limits::default()
+            ..SessionLimits::default()
         };
         let server = ground.open(limits, &[&machine]);
         let [mut open, other] = [(); 2].map(|()| server.log_in(&machine));
@@ -95,7 +95,7 @@ fn a_stop_lets_sessions_finish() {
         server.sessions.end_all();
         open.wait_for_end();
         until("the listener stops", || {
-            (server.event() == Event::Stopped).then_some(())
+            (server.event() == SessionEvent::Stopped).then_some(())
         });
         assert!(server.sessions.is_empty());
     });
@@ -104,8 +104,8 @@ fn a_stop_lets_sessions_finish() {
 #[test]
 fn a_stop_with_nobody_there_is_immediate() {
     inside(|ground| {
-        let server = ground.open(Limits::default(), &[]);
+        let server = ground.open(SessionLimits::default(), &[]);
         server.sessions.close();
-        assert_eq!(server.event(), Event::Stopped);
+        assert_eq!(server.event(), SessionEvent::Stopped);
     });
 }

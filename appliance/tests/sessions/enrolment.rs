@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use bento_appliance::sshd::{Event, Limits};
+use bento_appliance::sshd::{SessionEvent, SessionLimits};
 
 use crate::gate;
 use crate::ground::{DAY, inside, make_key, public, until};
@@ -14,7 +14,7 @@ fn only_a_machines_own_key_opens_its_door() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(Limits::default(), &[&machine, &other]);
+        let server = ground.open(SessionLimits::default(), &[&machine, &other]);
         for name in ["domovoi", "root", "sshd", "nobody"] {
             let output = run(server.sftp_command(&machine, name), "ls /");
             assert!(!output.status.success(), "{name}: {}", printed(&output));
@@ -115,10 +115,10 @@ fn who_has_agreed_on_keys_when_it_is_removed_does_not_get_in_and_no_download_sto
         drop((removed, open));
         server.wait_until_quiet();
         let events: Vec<_> = server.events.try_iter().collect();
-        let removed = |event: &&Event| {
+        let removed = |event: &&SessionEvent| {
             matches!(
                 event,
-                Event::Ended {
+                SessionEvent::Ended {
                     session: 2,
                     uid: None
                 }
@@ -133,7 +133,7 @@ fn a_refusal_does_not_tell_whether_there_is_such_a_machine() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         let wrong = ground.machine("wrong", 10_001);
-        let server = ground.open(Limits::default(), &[&machine]);
+        let server = ground.open(SessionLimits::default(), &[&machine]);
         let refusal = |name: &str| {
             let mut command = server.client("ssh", &wrong, server.address.port());
             command.args(["-v", "-s", &format!("{name}@127.0.0.1"), "sftp"]);
@@ -157,10 +157,10 @@ fn a_refusal_does_not_tell_whether_there_is_such_a_machine() {
 }
 
 /// Nothing ends for being slow, and nothing is killed: to cut the wire must do.
-fn gentle() -> Limits {
-    Limits {
+fn gentle() -> SessionLimits {
+    SessionLimits {
         grace: DAY,
         hang_up: DAY,
-        ..Limits::default()
+        ..SessionLimits::default()
     }
 }

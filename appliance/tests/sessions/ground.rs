@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bento_appliance::daemon::privileges;
-use bento_appliance::sshd::{Limits, Login, passwd};
+use bento_appliance::sshd::{Login, SessionLimits, passwd};
 use bento_appliance::store::paths::{Runtime, State};
 
 use crate::apart;
@@ -50,8 +50,8 @@ impl Ground {
         fs::create_dir(&home).unwrap();
         // The clients and ssh-keygen want to know who they are.
         passwd::write(&runtime, &[]).unwrap();
-        assert_eq!(privileges::lacks().unwrap(), [""; 0]);
-        privileges::drop_the_rest().unwrap();
+        assert_eq!(privileges::missing().unwrap(), [""; 0]);
+        privileges::drop_unneeded().unwrap();
         Ground {
             state: State::new(root.join("state")),
             runtime,
@@ -96,7 +96,7 @@ impl Ground {
     }
 
     /// Starts to serve these machines.
-    pub fn open(&self, limits: Limits, machines: &[&Machine]) -> Server {
+    pub fn open(&self, limits: SessionLimits, machines: &[&Machine]) -> Server {
         Server::open(self, limits, machines)
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use bento_appliance::sshd::{Event, Limits};
+use bento_appliance::sshd::{SessionEvent, SessionLimits};
 use bento_protocol::limits::REPORT_BYTES;
 
 use crate::ground::{inside, make_file};
@@ -15,7 +15,7 @@ fn a_machine_reads_what_is_its_own_and_drops_reports() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(Limits::default(), &[&machine, &other]);
+        let server = ground.open(SessionLimits::default(), &[&machine, &other]);
         let report = ground.path("report");
         fs::write(&report, "all is well").unwrap();
         let output = server.sftp(
@@ -29,14 +29,14 @@ fn a_machine_reads_what_is_its_own_and_drops_reports() {
         assert_eq!(machine.received("a"), b"all is well");
         assert_eq!(
             server.event(),
-            Event::Authenticated {
+            SessionEvent::Authenticated {
                 session: 1,
                 uid: 10_000
             }
         );
         assert_eq!(
             server.event(),
-            Event::Ended {
+            SessionEvent::Ended {
                 session: 1,
                 uid: Some(10_000)
             }
@@ -52,7 +52,7 @@ fn a_machine_reads_what_is_its_own_and_drops_reports() {
 fn nothing_else_can_be_done_over_sftp() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(Limits::default(), &[&machine]);
+        let server = ground.open(SessionLimits::default(), &[&machine]);
         let file = ground.path("file");
         fs::write(&file, "first").unwrap();
         let file = file.display();
@@ -109,7 +109,7 @@ fn nothing_else_can_be_done_over_sftp() {
 fn there_is_nothing_beside_sftp() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(Limits::default(), &[&machine]);
+        let server = ground.open(SessionLimits::default(), &[&machine]);
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         target.set_nonblocking(true).unwrap();
         let inward = format!("{}", target.local_addr().unwrap());
@@ -141,7 +141,7 @@ fn there_is_nothing_beside_sftp() {
 fn a_report_has_a_largest_size() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(Limits::default(), &[&machine]);
+        let server = ground.open(SessionLimits::default(), &[&machine]);
         let [fits, too_large] = [REPORT_BYTES, REPORT_BYTES + 1].map(|bytes| {
             let path = ground.path(&bytes.to_string());
             make_file(&path, bytes);

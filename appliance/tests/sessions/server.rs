@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use bento_appliance::sshd::{Event, Limits, Sessions, Sshd, listen, passwd};
+use bento_appliance::sshd::{SessionEvent, SessionLimits, Sessions, Sshd, listen, passwd};
 use bento_appliance::store::paths::Runtime;
 
 use crate::ground::{Ground, Machine, PATIENCE, until};
@@ -16,14 +16,14 @@ use crate::ground::{Ground, Machine, PATIENCE, until};
 pub struct Server {
     pub sessions: Sessions,
     pub address: SocketAddr,
-    pub events: Receiver<Event>,
+    pub events: Receiver<SessionEvent>,
     runtime: Runtime,
     known_hosts: PathBuf,
 }
 
 impl Server {
     /// Starts to serve these machines.
-    pub fn open(ground: &Ground, limits: Limits, machines: &[&Machine]) -> Self {
+    pub fn open(ground: &Ground, limits: SessionLimits, machines: &[&Machine]) -> Self {
         let sshd = Sshd::prepare(&ground.state, &ground.runtime, &[]).unwrap();
         sshd.configure().unwrap();
         let host_key = sshd.host_key().authorized_line();
@@ -119,7 +119,7 @@ impl Server {
     }
 
     /// Waits for an event.
-    pub fn event(&self) -> Event {
+    pub fn event(&self) -> SessionEvent {
         self.events.recv_timeout(PATIENCE).expect("an event")
     }
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use bento_appliance::sshd::Limits;
+use bento_appliance::sshd::SessionLimits;
 
 use crate::ground::inside;
 
@@ -10,7 +10,7 @@ use crate::ground::inside;
 fn a_session_is_sftp_and_nothing_else() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
-        let _server = ground.open(Limits::default(), &[&machine]);
+        let _server = ground.open(SessionLimits::default(), &[&machine]);
         let mut sshd = Command::new("/usr/sbin/sshd");
         sshd.arg("-T").arg("-f").arg(ground.runtime.sshd_config());
         sshd.args(["-C", "user=kikimora,host=localhost,addr=127.0.0.1"]);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bento_appliance::sshd::{Event, Limits};
+use bento_appliance::sshd::{SessionEvent, SessionLimits};
 
 use crate::ground::{DAY, SECOND, inside, make_key, until};
 use crate::libssh::{self, Download};
@@ -36,10 +36,10 @@ fn who_is_slow_costs_nobody_else_anything() {
         for machine in [&sleepy, &machine] {
             machine.publish("large", &content);
         }
-        let limits = Limits {
+        let limits = SessionLimits {
             grace: DAY,
             unauthenticated: 4,
-            ..Limits::default()
+            ..SessionLimits::default()
         };
         let server = ground.open(limits, &[&sleepy, &machine]);
         let silent = server.stranger("");
@@ -65,10 +65,10 @@ fn who_is_slow_has_a_deadline() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         machine.publish("large", &vec![1; LARGE]);
-        let limits = Limits {
+        let limits = SessionLimits {
             grace: SECOND,
             session: SECOND,
-            ..Limits::default()
+            ..SessionLimits::default()
         };
         let server = ground.open(limits, &[&machine]);
         let dripping = drip(server.address);
@@ -87,9 +87,9 @@ fn strangers_who_stall_and_come_again_keep_nobody_out() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         // Without an end to their grace, they are only evicted.
-        let limits = Limits {
+        let limits = SessionLimits {
             grace: DAY,
-            ..Limits::default()
+            ..SessionLimits::default()
         };
         let (slots, strangers) = (limits.unauthenticated as u64, 300);
         let server = ground.open(limits, &[&machine]);
@@ -116,7 +116,7 @@ fn strangers_who_stall_and_come_again_keep_nobody_out() {
             start.elapsed()
         );
         let session = until("it is known", || match server.event() {
-            Event::Authenticated { session, .. } => Some(session),
+            SessionEvent::Authenticated { session, .. } => Some(session),
             _ => None,
         });
         // Before it, each stranger that was there already had a slot, and while it arrived, each may have come again.
@@ -130,7 +130,7 @@ fn a_wrong_key_in_a_loop_slows_nobody_down() {
     inside(|ground| {
         let machine = ground.machine("kikimora", 10_000);
         let wrong = make_key(&ground.path("wrong"));
-        let server = ground.open(Limits::default(), &[&machine]);
+        let server = ground.open(SessionLimits::default(), &[&machine]);
         let (stop, attempts) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),

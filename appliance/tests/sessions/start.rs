@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use bento_appliance::cli::CommandLine;
-use bento_appliance::sshd::{HostKey, Limits, Sshd, handshake, reap};
+use bento_appliance::sshd::{HostKey, SessionLimits, Sshd, handshake, reap};
 use clap::Parser;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -14,10 +14,10 @@ use crate::ground::{DAY, Ground, SECOND, inside, make_key, others, public, until
 #[test]
 fn the_health_check_sees_a_real_sshd() {
     inside(|ground| {
-        let limits = Limits {
+        let limits = SessionLimits {
             unauthenticated: 1,
             grace: DAY,
-            ..Limits::default()
+            ..SessionLimits::default()
         };
         let server = ground.open(limits, &[]);
         // The only slot is taken.

@@ -92,7 +92,7 @@ impl Place {
         }
         let gid = rustix::process::getgid().as_raw();
         let prepared = publications
-            .prepare(&manifest.unwrap(), None, &tree, &opened, gid)
+            .stage(&manifest.unwrap(), None, &tree, &opened, gid)
             .unwrap();
         publications.switch(prepared).unwrap();
     }

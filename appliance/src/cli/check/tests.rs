@@ -52,7 +52,7 @@ fn publish(state: &State, preview: &Preview, host: &str) {
     let publications = Publications::of(&host);
     let gid = rustix::process::getgid().as_raw();
     let prepared = publications
-        .prepare(
+        .stage(
             &host_preview.manifest,
             None,
             &host_preview.tree,

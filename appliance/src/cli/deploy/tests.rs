@@ -63,7 +63,7 @@ impl Appliance {
             let (manifest, tree) = (&host_preview.manifest, &host_preview.tree);
             let state = State::new(self.state.path()).host(manifest.host());
             let publications = Publications::of(&state);
-            let prepared = publications.prepare(manifest, None, tree, &preview.folder, gid);
+            let prepared = publications.stage(manifest, None, tree, &preview.folder, gid);
             publications.switch(prepared.unwrap()).unwrap();
         }
     }

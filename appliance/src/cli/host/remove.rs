@@ -11,7 +11,7 @@ use super::super::fleet_folder::FleetFolderOption;
 use super::super::prompt::ConfirmOption;
 use super::settings_file::SettingsFile;
 use crate::fleet::{Fleet, edit};
-use crate::release::{self, FOLDER, Forgotten, Record};
+use crate::release::{self, FOLDER, FolderRecord, Forgotten};
 use crate::scan::SECRETS;
 use crate::text::list::sentence;
 

@@ -29,8 +29,8 @@ struct Appliance {
     kept: Kept,
     intake_loop: IntakeLoop,
     account_manager: AccountManager,
-    directory: Arc<Mutex<Accounts>>,
-    agenda: IntakeQueue,
+    accounts: Arc<Mutex<Accounts>>,
+    queue: IntakeQueue,
     /// The inboxes that can't be opened.
     stuck: BTreeSet<u64>,
     published: u64,
@@ -45,17 +45,17 @@ impl Appliance {
         let problems = Arc::new(Problems::new(&kept.runtime));
         let account_manager =
             AccountManager::new(kept.state.clone(), Arc::clone(&problems)).unwrap();
-        let directory = Arc::new(Mutex::new(account_manager.accounts().clone()));
+        let accounts = Arc::new(Mutex::new(account_manager.accounts().clone()));
         let (state, runtime, sessions) =
             (kept.state.clone(), kept.runtime.clone(), Sessions::none());
         let intake_loop =
-            IntakeLoop::new(state, runtime, sessions, Arc::clone(&directory), problems);
+            IntakeLoop::new(state, runtime, sessions, Arc::clone(&accounts), problems);
         let mut appliance = Appliance {
             kept,
             intake_loop,
             account_manager,
-            directory,
-            agenda: IntakeQueue::new(Instant::now()),
+            accounts,
+            queue: IntakeQueue::new(Instant::now()),
             stuck: BTreeSet::new(),
             published: 0,
             sessions: 0,
@@ -75,11 +75,11 @@ impl Appliance {
             .unwrap()
             .unwrap();
         let removed = self.account_manager.enrol(&fleet, |_| None, now).unwrap();
-        *self.directory.lock().unwrap() = self.account_manager.accounts().clone();
+        *self.accounts.lock().unwrap() = self.account_manager.accounts().clone();
         for name in removed {
             let folder = self.kept.state.host(&name).root().to_owned();
             self.intake_loop
-                .while_idle(|| fs::remove_dir_all(folder))
+                .while_paused(|| fs::remove_dir_all(folder))
                 .unwrap();
             self.published = 0;
             self.stuck.clear();
@@ -148,22 +148,22 @@ impl Appliance {
             uid,
             session,
         };
-        self.intake_loop.take_note(notice, &mut self.agenda);
+        self.intake_loop.handle(notice, &mut self.queue);
         session
     }
 
     fn close(&mut self, session: u64) {
         let account = None;
         self.intake_loop
-            .take_note(Notice::Ended { account, session }, &mut self.agenda);
+            .handle(Notice::Ended { account, session }, &mut self.queue);
     }
 
     /// Takes in what there is.
     fn look(&mut self) {
-        let look = Notice::Look(name());
-        self.intake_loop.take_note(look, &mut self.agenda);
-        while let Some(name) = self.agenda.queue.pop_front() {
-            self.intake_loop.look_at(&name, &mut self.agenda);
+        let look = Notice::Check(name());
+        self.intake_loop.handle(look, &mut self.queue);
+        while let Some(name) = self.queue.waiting.pop_front() {
+            self.intake_loop.take_in_all(&name, &mut self.queue);
         }
     }
 

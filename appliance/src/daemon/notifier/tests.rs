@@ -13,11 +13,11 @@ use crate::report::fixture::{failure, generation, report, second};
 
 const OK: Answer = Answer::With("200 OK", "");
 /// Generous: no test waits for as long unless something is wrong.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A notifier at work.
 struct Running {
-    nudges: Sender<()>,
+    wakeups: Sender<()>,
     problems: Arc<Problems>,
     thread: JoinHandle<()>,
 }
@@ -31,23 +31,23 @@ impl Running {
             retry_delays: [Duration::from_millis(100); 3],
             quiet: Duration::ZERO,
         };
-        notifier.rest = Duration::from_millis(20);
-        notifier.hears_silence_from = Instant::now();
-        let (nudges, received) = channel();
+        notifier.pause = Duration::from_millis(20);
+        notifier.silence_counts_from = Instant::now();
+        let (wakeups, received) = channel();
         Running {
-            nudges,
+            wakeups,
             problems,
-            thread: thread::spawn(move || notifier.work(&received)),
+            thread: thread::spawn(move || notifier.run(&received)),
         }
     }
 
-    fn nudge(&self) {
-        self.nudges.send(()).unwrap();
+    fn wake(&self) {
+        self.wakeups.send(()).unwrap();
     }
 
     /// Waits until it has done what there is to do, and ends it.
     fn stop(self) -> Arc<Problems> {
-        drop(self.nudges);
+        drop(self.wakeups);
         self.thread.join().unwrap();
         self.problems
     }
@@ -88,7 +88,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(began.elapsed() < TIMEOUT, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -99,7 +99,7 @@ fn each_change_is_told_once_also_across_a_restart() {
     let kept = kept(&format!("webhook = \"http://{}/\"", listener.address));
     let running = Running::start(&kept);
     turn_bad(&kept, "a");
-    running.nudge();
+    running.wake();
     let told = listener.next().json();
     assert_eq!(
         (
@@ -119,17 +119,17 @@ fn each_change_is_told_once_also_across_a_restart() {
 
     let running = Running::start(&kept);
     turn_bad(&kept, "b");
-    running.nudge();
+    running.wake();
     assert_eq!(
         next(&listener),
         (json!("b"), json!(true)),
         "and not a again"
     );
     turn_good(&kept, "a");
-    running.nudge();
+    running.wake();
     assert_eq!(next(&listener), (json!("a"), json!(false)));
     kept.tell(&[Problem::new("fleet.toml:3", "is wrong", "mend it")]);
-    running.nudge();
+    running.wake();
     let told = listener.next().json();
     assert_eq!(
         (&told["machine"], &told["state"], &told["error"]),
@@ -140,9 +140,9 @@ fn each_change_is_told_once_also_across_a_restart() {
         )
     );
     kept.tell(&[]);
-    running.nudge();
+    running.wake();
     assert_eq!(next(&listener), (Value::Null, json!(false)));
-    running.nudge();
+    running.wake();
     running.stop();
     assert_eq!(listener.count(), 0);
 }
@@ -162,7 +162,7 @@ fn a_webhook_that_hangs_is_given_up_and_hears_only_what_is_true_at_last() {
     let notified: LastSentFile = until("the webhook to be given up", || {
         let is_last = running
             .problems
-            .activity
+            .counters
             .snapshot(Timestamp::now(), Default::default(), 0)
             .failed_notifications
             == 4;
@@ -177,7 +177,7 @@ fn a_webhook_that_hangs_is_given_up_and_hears_only_what_is_true_at_last() {
     listener.set(OK);
     turn_good(&kept, "a");
     turn_bad(&kept, "b");
-    running.nudge();
+    running.wake();
     assert_eq!(
         next(&listener),
         (json!("b"), json!(true)),
@@ -199,7 +199,7 @@ fn other_settings_are_in_force_at_once() {
         second.address
     ));
     turn_bad(&kept, "b");
-    running.nudge();
+    running.wake();
     assert_eq!(next(&second), (json!("b"), json!(true)));
     running.stop();
     let notified: LastSentFile = atomic_file::read_json(&kept.state.notified())

@@ -114,7 +114,7 @@ impl Cleanup {
             if self.have_ended(uid, first_outside) {
                 // A report that couldn't be taken in exists only there.
                 self.intake_loop.empty(name, number)?;
-                publications.retire(number)?;
+                publications.remove_superseded(number)?;
                 self.superseded.remove(&key);
             }
         }
@@ -125,11 +125,12 @@ impl Cleanup {
     /// there any more. Its reports are kept for as long as it can come back.
     fn remove_host(&mut self, name: &HostName, folder: &Path, is_kept: bool) -> io::Result<()> {
         if is_kept {
-            self.intake_loop.hear_out(name);
+            self.intake_loop.take_in_once(name);
             self.intake_loop
-                .while_idle(|| removed::set_aside(&self.state, name))?;
+                .while_paused(|| removed::set_aside(&self.state, name))?;
         } else {
-            self.intake_loop.while_idle(|| fs::remove_dir_all(folder))?;
+            self.intake_loop
+                .while_paused(|| fs::remove_dir_all(folder))?;
         }
         self.superseded.retain(|(of, _), _| of != name);
         Ok(())

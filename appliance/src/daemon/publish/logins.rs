@@ -12,7 +12,7 @@ pub(super) struct Logins {
     runtime: Runtime,
     sessions: Sessions,
     /// The accounts by which the main thread and the intake know whose session is whose.
-    directory: Arc<Mutex<Accounts>>,
+    shared_accounts: Arc<Mutex<Accounts>>,
     /// None before the first pass.
     current: Option<Vec<Login>>,
 }
@@ -21,12 +21,12 @@ impl Logins {
     pub(super) fn new(
         runtime: Runtime,
         sessions: Sessions,
-        directory: Arc<Mutex<Accounts>>,
+        shared_accounts: Arc<Mutex<Accounts>>,
     ) -> Self {
         Logins {
             runtime,
             sessions,
-            directory,
+            shared_accounts,
             current: None,
         }
     }
@@ -56,8 +56,8 @@ impl Logins {
             return Ok(());
         }
         passwd::write(&self.runtime, &logins).map_err(|error| self.unwritable(&error))?;
-        if let Ok(mut directory) = self.directory.lock() {
-            directory.clone_from(accounts);
+        if let Ok(mut shared) = self.shared_accounts.lock() {
+            shared.clone_from(accounts);
         }
         let uids = logins.iter().map(|login| login.uid);
         self.sessions.allow(uids.collect());

@@ -1,7 +1,7 @@
 //! One pass over all machines of the fleet: scan → debounce → plan → stage → switch.
 //!
-//! Each phase makes one product for the next: [`HostScan`], [`HostTree`], [`Plan`], [`Staged`]. A machine leaves the pass
-//! with its [`Outcome`], after any of them.
+//! Each phase makes one product for the next: [`HostScan`], [`HostTree`], [`HostPlan`], [`Staged`]. A machine leaves the pass
+//! with its [`HostOutcome`], after any of them.
 
 mod plan;
 mod scan;
@@ -22,7 +22,7 @@ use crate::daemon::problems::ProblemSource;
 use crate::fleet::{Fleet, Host};
 use crate::generation::ReadError;
 use crate::problem::Problem;
-use crate::publication::Prepared;
+use crate::publication::StagedPublication;
 use crate::publication::published::Published;
 use crate::release::{Build, RecordError};
 use crate::scan::{FleetFolder, HostTree};
@@ -42,7 +42,7 @@ pub(super) struct Pass<'a> {
 }
 
 /// A machine in a pass.
-pub(super) struct Target<'a> {
+pub(super) struct HostInPass<'a> {
     name: &'a HostName,
     host: &'a Host,
     gid: u32,
@@ -61,7 +61,7 @@ pub(super) struct HostScan {
 }
 
 /// A new generation that a machine may get.
-pub(super) struct Plan {
+pub(super) struct HostPlan {
     manifest: Manifest,
     expected_system: Option<SystemPath>,
     tree: HostTree,
@@ -69,13 +69,13 @@ pub(super) struct Plan {
 
 /// A publication that waits for the switch.
 pub(super) struct Staged {
-    publication: Prepared,
+    publication: StagedPublication,
     tree: HostTree,
 }
 
 /// What became of a machine in a pass. Unless it is published, its last publication stays.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum HostOutcome {
     /// It got a new generation.
     Published(GenerationId),
     /// It has the generation that it should have.
@@ -99,7 +99,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The phases after the scan.
-    pub(super) fn publish(&mut self, scans: Vec<(Target<'a>, HostScan)>) {
+    pub(super) fn publish(&mut self, scans: Vec<(HostInPass<'a>, HostScan)>) {
         let trees = self.each(scans, Self::debounce);
         let plans = self.each(trees, Self::plan);
         self.forget_digests();
@@ -115,9 +115,9 @@ impl<'a> Pass<'a> {
     /// Takes each machine through a phase, and finishes those that don't reach the next one.
     pub(super) fn each<T, U>(
         &mut self,
-        machines: Vec<(Target<'a>, T)>,
-        mut phase: impl FnMut(&mut Self, &mut Target<'a>, T) -> Result<U, Outcome>,
-    ) -> Vec<(Target<'a>, U)> {
+        machines: Vec<(HostInPass<'a>, T)>,
+        mut phase: impl FnMut(&mut Self, &mut HostInPass<'a>, T) -> Result<U, HostOutcome>,
+    ) -> Vec<(HostInPass<'a>, U)> {
         let mut next = Vec::new();
         for (mut target, product) in machines {
             match phase(self, &mut target, product) {
@@ -129,22 +129,22 @@ impl<'a> Pass<'a> {
     }
 
     /// Lets a machine wait if one of its files has changed since the scan.
-    fn require_unchanged(&self, tree: &HostTree) -> Result<(), Outcome> {
+    fn require_unchanged(&self, tree: &HostTree) -> Result<(), HostOutcome> {
         match self.changed.iter().find(|file| tree.holds(file)) {
-            Some(file) => Err(Outcome::Unstable(Some(file.clone()))),
+            Some(file) => Err(HostOutcome::Unstable(Some(file.clone()))),
             None => Ok(()),
         }
     }
 
     /// What becomes of a machine whose files couldn't be read or copied.
-    fn read_failed(&mut self, host: &HostName, error: ReadError) -> Outcome {
+    fn read_failed(&mut self, host: &HostName, error: ReadError) -> HostOutcome {
         match error {
             ReadError::Changed(file) => {
                 self.changed.push(file.clone());
-                Outcome::Unstable(Some(file))
+                HostOutcome::Unstable(Some(file))
             }
-            ReadError::Unreadable(problem) => Outcome::Refused(vec![problem.of(host)]),
-            ReadError::Output(error) => Outcome::Failed(self.reconciler.unwritable(&error)),
+            ReadError::Unreadable(problem) => HostOutcome::Refused(vec![problem.of(host)]),
+            ReadError::Output(error) => HostOutcome::Failed(self.reconciler.unwritable(&error)),
         }
     }
 
@@ -158,23 +158,23 @@ impl<'a> Pass<'a> {
     }
 
     /// Records what became of a machine.
-    fn finish(&mut self, target: Target<'_>, outcome: Outcome) {
-        let Target {
+    fn finish(&mut self, target: HostInPass<'_>, outcome: HostOutcome) {
+        let HostInPass {
             name, mut problems, ..
         } = target;
         let hosts = &mut self.reconciler.debounce;
         let debounce = hosts.entry(name.clone()).or_default();
-        let counters = &self.reconciler.problems.activity;
-        if !matches!(outcome, Outcome::Unstable(_)) {
+        let counters = &self.reconciler.problems.counters;
+        if !matches!(outcome, HostOutcome::Unstable(_)) {
             debounce.end_wait();
         }
         match outcome {
-            Outcome::Published(generation) => {
+            HostOutcome::Published(generation) => {
                 counters.publications.add(1);
                 info!(host = %name, generation = %generation, "published");
             }
-            Outcome::Current => {}
-            Outcome::Unstable(file) => {
+            HostOutcome::Current => {}
+            HostOutcome::Unstable(file) => {
                 self.result.unstable = true;
                 let Some(problem) = debounce.wait(name, file, self.instant) else {
                     // Its problems stay as they were.
@@ -182,8 +182,8 @@ impl<'a> Pass<'a> {
                 };
                 problems.push(problem);
             }
-            Outcome::Refused(found) => problems.extend(found),
-            Outcome::Failed(problem) => {
+            HostOutcome::Refused(found) => problems.extend(found),
+            HostOutcome::Failed(problem) => {
                 counters.failed_publications.add(1);
                 self.result.failed = true;
                 problems.push(problem.of(name));
@@ -198,18 +198,18 @@ impl<'a> Pass<'a> {
     }
 }
 
-impl Target<'_> {
+impl HostInPass<'_> {
     /// The name by which builds and approvals are recorded: for the account of a former name the present one.
     fn recorded_name(&self) -> &HostName {
         self.host.renamed_to.as_ref().unwrap_or(self.name)
     }
 }
 
-impl From<RecordError> for Outcome {
+impl From<RecordError> for HostOutcome {
     fn from(error: RecordError) -> Self {
         match error {
-            RecordError::BeingWritten(file) => Outcome::Unstable(Some(file)),
-            RecordError::Damaged(problem) => Outcome::Refused(vec![problem]),
+            RecordError::BeingWritten(file) => HostOutcome::Unstable(Some(file)),
+            RecordError::Damaged(problem) => HostOutcome::Refused(vec![problem]),
         }
     }
 }

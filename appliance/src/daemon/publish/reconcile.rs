@@ -21,7 +21,7 @@ use crate::fleet::{FILE_NAME, Fleet};
 use crate::generation::DigestCache;
 use crate::problem::Problem;
 use crate::publication::{self, Publications};
-use crate::release::{Forgotten, Record};
+use crate::release::{FolderRecord, Forgotten};
 use crate::scan::{FleetFolder, Listings};
 use crate::sshd::{HostKey, Login};
 use crate::store::accounts::Accounts;
@@ -57,7 +57,7 @@ impl Reconciler {
         let settings = FleetInForce::new(&state)?;
         let account_manager = AccountManager::new(state.clone(), Arc::clone(&problems))?;
         for name in account_manager.accounts().names() {
-            log_failed_removal(name, Publications::of(&state.host(name)).remove_debris());
+            log_failed_removal(name, Publications::of(&state.host(name)).remove_leftovers());
         }
         Ok(Reconciler {
             config,
@@ -168,7 +168,7 @@ impl Reconciler {
     /// runs, and machines still know the key.
     fn other_host_key(&self) -> Option<Problem> {
         let pinned = &self.fleet()?.server.host_keys;
-        let key = (!pinned.is_empty()).then(|| HostKey::glance(&self.state))?;
+        let key = (!pinned.is_empty()).then(|| HostKey::read_unchecked(&self.state))?;
         let error = key.and_then(|key| key.require(pinned)).err()?;
         let advice = "the appliance wouldn't start again";
         Some(Problem::new(FILE_NAME, format!("{error:#}"), advice))

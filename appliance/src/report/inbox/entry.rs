@@ -23,7 +23,7 @@ pub(super) struct Inbox {
 
 /// One entry of the inbox.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry {
+pub(super) struct InboxEntry {
     /// The last time at which something was written, by the appliance's clock: the machine can't set it.
     modified: (i64, i64),
     /// Its name, which may hold anything but `/`.
@@ -48,7 +48,7 @@ impl Inbox {
     }
 
     /// What is in it, in the order in which it was completed; runs tie where the clock can't tell.
-    pub(super) fn entries(&self) -> io::Result<Vec<Entry>> {
+    pub(super) fn entries(&self) -> io::Result<Vec<InboxEntry>> {
         let mut entries = Vec::new();
         for found in Dir::read_from(&self.folder)? {
             let found = found?;
@@ -59,7 +59,7 @@ impl Inbox {
                 break;
             }
             match statat(&self.folder, found.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => entries.push(Entry {
+                Ok(stat) => entries.push(InboxEntry {
                     modified: modified(&stat),
                     name: found.file_name().to_owned(),
                 }),
@@ -72,7 +72,7 @@ impl Inbox {
     }
 
     /// The content of an entry, at most `limit` bytes and one more; none when it isn't a regular file.
-    pub(super) fn read(&self, entry: &Entry, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn read(&self, entry: &InboxEntry, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
         // Looked at before it is opened, because opening a device can do something; and after, because only then
         // is it sure what was opened. NONBLOCK: a FIFO would wait for a writer for ever.
@@ -111,7 +111,7 @@ fn is_entry(found: &DirEntry) -> bool {
     !matches!(found.file_name().to_bytes(), b"." | b"..")
 }
 
-impl Entry {
+impl InboxEntry {
     /// Its name for a log.
     pub(super) fn shown(&self) -> String {
         self.name.to_bytes().escape_ascii().to_string()

@@ -6,11 +6,11 @@ use bento_protocol::{Digest, Report, ReportError, ReportName, limits};
 
 use super::super::gzip::{GzipError, compress, decompress};
 use super::super::{Content, Store};
-use super::entry::{Entry, Inbox};
+use super::entry::{Inbox, InboxEntry};
 use crate::legacy::LegacyLog;
 
 /// What an entry of an inbox is.
-pub(super) enum Verdict {
+pub(super) enum Classified {
     /// A report that wasn't there before.
     Report {
         /// What tells the run from every other.
@@ -49,7 +49,7 @@ enum Name {
 }
 
 impl Name {
-    fn parse(entry: &Entry) -> Option<Self> {
+    fn parse(entry: &InboxEntry) -> Option<Self> {
         let name = entry.name.to_str().ok()?;
         let report = name.parse().map(Name::Report);
         report.or_else(|_| name.parse().map(Name::Legacy)).ok()
@@ -57,26 +57,26 @@ impl Name {
 }
 
 /// Reads an entry. An error is one of reading: it says nothing about what the entry is.
-pub(super) fn examine(inbox: &Inbox, entry: &Entry, store: &Store) -> io::Result<Verdict> {
+pub(super) fn classify(inbox: &Inbox, entry: &InboxEntry, store: &Store) -> io::Result<Classified> {
     let Some(name) = Name::parse(entry) else {
-        return Ok(Verdict::Refused(Refusal::Name));
+        return Ok(Classified::Refused(Refusal::Name));
     };
     if let Name::Report(name) = &name
         && store.contains(&name.run.to_string())
     {
-        return Ok(Verdict::Known);
+        return Ok(Classified::Known);
     }
     let Some(bytes) = inbox.read(entry, limits::REPORT_BYTES)? else {
-        return Ok(Verdict::Refused(Refusal::NotAFile));
+        return Ok(Classified::Refused(Refusal::NotAFile));
     };
     let verdict = match name {
         Name::Report(name) => open_report(&bytes, name),
         Name::Legacy(log) => open_legacy(bytes, log),
     };
     Ok(match verdict {
-        Ok(Verdict::Report { identity, .. }) if store.contains(&identity) => Verdict::Known,
+        Ok(Classified::Report { identity, .. }) if store.contains(&identity) => Classified::Known,
         Ok(verdict) => verdict,
-        Err(refusal) => Verdict::Refused(refusal),
+        Err(refusal) => Classified::Refused(refusal),
     })
 }
 
@@ -87,13 +87,13 @@ fn open(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(decompress(bytes, limits::REPORT_JSON_BYTES)?)
 }
 
-fn open_report(bytes: &[u8], name: ReportName) -> Result<Verdict, Refusal> {
+fn open_report(bytes: &[u8], name: ReportName) -> Result<Classified, Refusal> {
     let mut report = Report::parse(&open(bytes)?)?;
     if report.run != name.run {
         return Err(Refusal::OtherRun);
     }
     let log = compress(std::mem::take(&mut report.log).as_bytes());
-    Ok(Verdict::Report {
+    Ok(Classified::Report {
         identity: name.run.to_string(),
         content: Box::new(Content::Report(Box::new(report))),
         log,
@@ -102,11 +102,11 @@ fn open_report(bytes: &[u8], name: ReportName) -> Result<Verdict, Refusal> {
 
 /// A bento 2022 log is kept as it came. It has no id of its own: the same name with the same content is the same
 /// log, which a crash left in the inbox; the same name with other content is another run of that minute.
-fn open_legacy(bytes: Vec<u8>, log: LegacyLog) -> Result<Verdict, Refusal> {
+fn open_legacy(bytes: Vec<u8>, log: LegacyLog) -> Result<Classified, Refusal> {
     open(&bytes)?;
     let name = log.to_string();
     let identity = Digest::of([name.as_bytes(), b"\n", &bytes].concat()).to_string();
-    Ok(Verdict::Report {
+    Ok(Classified::Report {
         identity: format!("legacy-{}", &identity[..32]),
         content: Box::new(Content::Legacy(log)),
         log: bytes,

@@ -13,7 +13,7 @@ use super::*;
 use crate::report::fixture::{Machine, packed, report, second};
 
 impl Machine {
-    fn pass(&self, writers: Writers, limits: Limits) -> Intake {
+    fn pass(&self, writers: Writers, limits: RetentionLimits) -> Intake {
         take_in_within(
             &self.logs,
             &self.name,
@@ -28,10 +28,10 @@ impl Machine {
 
     /// As many passes as it takes: a busy machine needs several.
     fn take_in(&self, writers: Writers) -> Intake {
-        self.take_in_within(writers, Limits::default())
+        self.take_in_within(writers, RetentionLimits::default())
     }
 
-    fn take_in_within(&self, writers: Writers, limits: Limits) -> Intake {
+    fn take_in_within(&self, writers: Writers, limits: RetentionLimits) -> Intake {
         let mut sum = self.pass(writers, limits);
         while sum.more {
             let pass = self.pass(writers, limits);
@@ -55,7 +55,7 @@ impl Machine {
     }
 
     fn store(&self) -> Store {
-        Store::read(&self.keep, Limits::default()).unwrap()
+        Store::read(&self.keep, RetentionLimits::default()).unwrap()
     }
 
     fn name(&self) -> String {
@@ -371,7 +371,7 @@ fn thousands_of_entries_are_worked_off_in_bounded_passes() {
     machine.deliver(&sent, 1);
     let mut passes = Vec::new();
     loop {
-        passes.push(machine.pass(Writers::Open, Limits::default()));
+        passes.push(machine.pass(Writers::Open, RetentionLimits::default()));
         if !passes[passes.len() - 1].more {
             break;
         }
@@ -390,7 +390,7 @@ fn thousands_of_entries_are_worked_off_in_bounded_passes() {
 #[test]
 fn no_more_is_kept_than_the_limits_allow_and_what_goes_is_counted() {
     let machine = Machine::new();
-    let limits = Limits {
+    let limits = RetentionLimits {
         reports: 5,
         bytes: 1 << 20,
     };
@@ -418,7 +418,7 @@ fn no_more_is_kept_than_the_limits_allow_and_what_goes_is_counted() {
         .collect();
     let log = String::from_utf8(noise[..limits::LOG_BYTES].to_vec()).unwrap();
     machine.deliver(&Report { log, ..report('a') }, 1);
-    let little = Limits {
+    let little = RetentionLimits {
         reports: 5,
         bytes: 100_000,
     };

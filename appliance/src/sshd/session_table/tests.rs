@@ -6,9 +6,9 @@ const A: u32 = 10_000;
 const B: u32 = 10_001;
 
 fn table() -> (SessionTable, Instant) {
-    let mut table = SessionTable::new(Limits {
+    let mut table = SessionTable::new(SessionLimits {
         unauthenticated: 2,
-        ..Limits::default()
+        ..SessionLimits::default()
     });
     table.allow([A, B].into());
     (table, Instant::now())
@@ -82,9 +82,9 @@ fn the_oldest_goes_first_and_only_for_a_pending_connection_without_a_slot() {
 
 #[test]
 fn as_many_are_evicted_as_connections_are_pending() {
-    let limits = Limits {
+    let limits = SessionLimits {
         unauthenticated: 5,
-        ..Limits::default()
+        ..SessionLimits::default()
     };
     let due = Instant::now() + limits.evict_after;
     let start = due - limits.evict_after;

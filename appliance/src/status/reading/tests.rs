@@ -473,7 +473,7 @@ fn time_alone_makes_a_machine_silent_and_ends_a_hold() {
         ..report('a')
     };
     appliance.report("kikimora", &[held]);
-    let reading = Reading::of(&appliance.state, &appliance.runtime).unwrap();
+    let reading = StatusReading::of(&appliance.state, &appliance.runtime).unwrap();
     let at = |seconds| {
         let status = reading.status(second(seconds));
         (status.hosts[0].silent, status.hosts[1].held.is_some())

@@ -33,7 +33,7 @@ const GAP: &str = "  ";
 pub(super) const SHORTEST_ERROR: usize = 12;
 
 /// What stands in a line, column by column.
-pub(super) type Row = [String; COLUMNS];
+pub(super) type StatusRow = [String; COLUMNS];
 
 /// Which columns are shown, and how wide they are, in cells of a terminal.
 pub(super) struct Layout {
@@ -45,7 +45,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// What fits these rows, on a terminal of so many columns if there is one.
-    pub(super) fn of(rows: &[Row], columns: Option<usize>) -> Self {
+    pub(super) fn of(rows: &[StatusRow], columns: Option<usize>) -> Self {
         let mut widths = HEADINGS.map(|heading| Some(heading.width()));
         for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {
@@ -93,7 +93,7 @@ impl Layout {
     /// A line.
     pub(super) fn row(
         &self,
-        cells: &Row,
+        cells: &StatusRow,
         colour: Option<Colour>,
         terminal: Option<Terminal>,
     ) -> String {

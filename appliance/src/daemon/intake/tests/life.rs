@@ -86,7 +86,7 @@ impl Life {
             Event::Restart => {
                 self.hung.clear();
                 self.session = None;
-                self.appliance.agenda = IntakeQueue::new(Instant::now());
+                self.appliance.queue = IntakeQueue::new(Instant::now());
             }
             Event::LoseLedger(is_damaged) => self.lose_summary(is_damaged),
             Event::Stick(which, stuck) => {
@@ -124,7 +124,9 @@ impl Life {
         };
         let folder = self.appliance.folder();
         let publications = Publications::of(&folder);
-        publications.expect(Some(system(&expected))).unwrap();
+        publications
+            .set_expected_system(Some(system(&expected)))
+            .unwrap();
         self.expects = Some(is_right);
     }
 
@@ -338,7 +340,7 @@ impl Life {
         self.expects = self.expects.filter(|expects| *expects);
         let folder = self.appliance.folder();
         if self.expects.is_none() {
-            Publications::of(&folder).expect(None).unwrap();
+            Publications::of(&folder).set_expected_system(None).unwrap();
         }
         self.disconnect();
         self.visit(Deed::Switch);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{HostScan, Outcome, Pass, Target};
+use super::{HostInPass, HostOutcome, HostScan, Pass};
 use crate::problem::Problem;
 use crate::publication::Publications;
 use crate::release::{self, RecordError};
@@ -10,14 +10,14 @@ use crate::scan::{HostTree, Sources};
 
 impl<'a> Pass<'a> {
     /// Scan: finds all files of each machine, before any is read.
-    pub(in crate::daemon::publish) fn scan(&mut self) -> Vec<(Target<'a>, HostScan)> {
+    pub(in crate::daemon::publish) fn scan(&mut self) -> Vec<(HostInPass<'a>, HostScan)> {
         let listings = std::mem::take(&mut self.reconciler.listings);
         let mut sources = Sources::new(self.folder, listings);
         let targets = self.targets();
         let scans = self.each(targets, |pass, target, ()| {
             pass.read_current(target)?;
             if target.host.paused && target.published.is_some() {
-                return Err(Outcome::Current);
+                return Err(HostOutcome::Current);
             }
             let tree = sources.walk(target.name, target.host);
             let end = Instant::now().max(pass.instant);
@@ -28,7 +28,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Every machine of the fleet that has an account.
-    fn targets(&mut self) -> Vec<(Target<'a>, ())> {
+    fn targets(&mut self) -> Vec<(HostInPass<'a>, ())> {
         let mut targets = Vec::new();
         for (name, host) in &self.fleet.hosts {
             let settings = &self.reconciler.settings;
@@ -39,7 +39,7 @@ impl<'a> Pass<'a> {
                 self.set_problems(name, problems);
                 continue;
             };
-            let target = Target {
+            let target = HostInPass {
                 name,
                 host,
                 gid: account.uid,
@@ -55,8 +55,8 @@ impl<'a> Pass<'a> {
 
     /// Reads what is published for a machine, and what was built. A build of the published generation also says which
     /// system to expect, whatever the folder holds by now.
-    fn read_current(&self, target: &mut Target<'a>) -> Result<(), Outcome> {
-        let failed = |error| Outcome::Failed(self.reconciler.unwritable(&error));
+    fn read_current(&self, target: &mut HostInPass<'a>) -> Result<(), HostOutcome> {
+        let failed = |error| HostOutcome::Failed(self.reconciler.unwritable(&error));
         let publications = Publications::of(&target.state);
         target.published = publications.published().map_err(failed)?;
         let is_required = self.fleet.publish.require_build;
@@ -70,7 +70,7 @@ impl<'a> Pass<'a> {
         if let (Some(published), Some(build)) = (&target.published, &target.build) {
             let system = build.comparable.then(|| build.system.clone());
             if build.generation == published.generation && published.expected_system != system {
-                publications.expect(system).map_err(failed)?;
+                publications.set_expected_system(system).map_err(failed)?;
             }
         }
         Ok(())
@@ -79,17 +79,17 @@ impl<'a> Pass<'a> {
     /// Debounce: lets stable trees pass.
     pub(super) fn debounce(
         &mut self,
-        target: &mut Target<'a>,
+        target: &mut HostInPass<'a>,
         scan: HostScan,
-    ) -> Result<HostTree, Outcome> {
+    ) -> Result<HostTree, HostOutcome> {
         let debounce = self.fleet.publish.debounce.as_duration();
         let hosts = &mut self.reconciler.debounce;
         let host = hosts.entry(target.name.clone()).or_default();
         let (now, begin, end) = (self.now.into(), self.instant, scan.end);
         match scan.tree {
             Ok(tree) if host.is_stable(&tree, now, begin, end, debounce) => Ok(tree),
-            Err(problems) if host.is_fault(begin, debounce) => Err(Outcome::Refused(problems)),
-            _ => Err(Outcome::Unstable(None)),
+            Err(problems) if host.is_fault(begin, debounce) => Err(HostOutcome::Refused(problems)),
+            _ => Err(HostOutcome::Unstable(None)),
         }
     }
 }

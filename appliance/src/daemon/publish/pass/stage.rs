@@ -1,24 +1,28 @@
 //! Stage: the publications written aside.
 
-use super::{Outcome, Pass, Plan, Staged, Target};
+use super::{HostInPass, HostOutcome, HostPlan, Pass, Staged};
 use crate::daemon::publish::reconcile::{made_room, remove_unfinished};
 use crate::generation::ReadError;
 use crate::publication::Publications;
 
 impl<'a> Pass<'a> {
     /// Stage: writes a publication aside.
-    pub(super) fn stage(&mut self, target: &mut Target<'a>, plan: Plan) -> Result<Staged, Outcome> {
+    pub(super) fn stage(
+        &mut self,
+        target: &mut HostInPass<'a>,
+        plan: HostPlan,
+    ) -> Result<Staged, HostOutcome> {
         self.require_unchanged(&plan.tree)?;
         let publications = Publications::of(&target.state);
-        let prepare = || {
+        let stage = || {
             let system = plan.expected_system.clone();
-            publications.prepare(&plan.manifest, system, &plan.tree, self.folder, target.gid)
+            publications.stage(&plan.manifest, system, &plan.tree, self.folder, target.gid)
         };
-        let prepared = prepare().or_else(|error| match error {
-            ReadError::Output(full) if made_room(&self.reconciler.state, &full) => prepare(),
+        let staged = stage().or_else(|error| match error {
+            ReadError::Output(full) if made_room(&self.reconciler.state, &full) => stage(),
             error => Err(error),
         });
-        match prepared {
+        match staged {
             Ok(publication) => Ok(Staged {
                 publication,
                 tree: plan.tree,
@@ -34,9 +38,9 @@ impl<'a> Pass<'a> {
     /// Removes a staged publication if one of its files has changed meanwhile.
     pub(super) fn confirm(
         &mut self,
-        target: &mut Target<'a>,
+        target: &mut HostInPass<'a>,
         staged: Staged,
-    ) -> Result<Staged, Outcome> {
+    ) -> Result<Staged, HostOutcome> {
         self.require_unchanged(&staged.tree)
             .inspect_err(|_| remove_unfinished(&target.state, target.name))?;
         Ok(staged)

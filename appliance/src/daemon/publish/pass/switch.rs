@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use super::{Outcome, Pass, Staged, Target};
+use super::{HostInPass, HostOutcome, Pass, Staged};
 use crate::daemon::publish::reconcile::{made_room, remove_unfinished};
 use crate::problem::Problem;
 use crate::publication::Publications;
@@ -12,7 +12,7 @@ impl<'a> Pass<'a> {
     /// Switch: makes all staged publications durable at once, and then publishes each.
     pub(super) fn switch(
         &mut self,
-        staged: Vec<(Target<'a>, Staged)>,
+        staged: Vec<(HostInPass<'a>, Staged)>,
         filesystem: io::Result<File>,
     ) {
         if staged.is_empty() {
@@ -36,10 +36,10 @@ impl<'a> Pass<'a> {
                 switched.map_err(|error| self.write_failed(&error))
             });
             let outcome = match switched {
-                Ok(()) => Outcome::Published(generation),
+                Ok(()) => HostOutcome::Published(generation),
                 Err(problem) => {
                     remove_unfinished(&target.state, target.name);
-                    Outcome::Failed(problem)
+                    HostOutcome::Failed(problem)
                 }
             };
             self.finish(target, outcome);

@@ -13,7 +13,7 @@ use crate::fixture::git;
 use crate::fleet::{Debounce, FILE_NAME};
 use crate::preview::Preview;
 use crate::publication::published::Published;
-use crate::release::{self, Approval, Build, Record};
+use crate::release::{self, Approval, Build, FolderRecord};
 use crate::status::{HostStatus, MachineStatus, Status};
 use crate::store::paths::Runtime;
 
@@ -132,7 +132,7 @@ impl Appliance {
     }
 
     /// Replaces a record by something else, and waits until it no longer counts as being written.
-    fn damage<T: Record>(&self) {
+    fn damage<T: FolderRecord>(&self) {
         let path = release::path::<T>(&name());
         self.write(path.to_str().unwrap(), "{\"format\":1}");
         std::thread::sleep(WRITTEN);
