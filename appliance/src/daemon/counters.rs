@@ -1,5 +1,4 @@
-//! Writes down what the appliance counts, so that `bento metrics` can read it in another process, and rouses the
-//! notifier.
+//! The counters writer: writes the counters for `bento metrics`, which is another process, and wakes the notifier.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -14,10 +13,10 @@ use crate::metrics::counters::CounterValues;
 use crate::sshd::Sessions;
 use crate::store::paths::Runtime;
 
-/// How often the counters are looked at. They are read instead of being sent, so that whoever counts is never held up.
+/// The interval between two reads of the counters. They are read and not sent, so that counting never blocks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks at the counters once in a while.
+/// Writes the counters after a change.
 pub(super) struct CountersWriter {
     runtime: Runtime,
     sessions: Sessions,
@@ -35,7 +34,7 @@ impl CountersWriter {
         }
     }
 
-    /// Works for as long as the process runs.
+    /// Runs as long as the process.
     pub(super) fn run(self, notifier: &Sender<()>) {
         let mut written = None;
         let mut notified = None;
@@ -71,7 +70,7 @@ impl CountersWriter {
         let file = self.runtime.activity();
         snapshot.write(&self.runtime).map_err(|error| {
             let file = file.display();
-            format!("what the appliance counts can't be written to {file}, so that metrics are old: {error}")
+            format!("the counters can't be written to {file}, so that metrics are old: {error}")
         })
     }
 }

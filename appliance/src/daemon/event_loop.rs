@@ -1,4 +1,4 @@
-//! The appliance at work: hands messages around, watches over sshd, and stops everything in the end.
+//! The event loop of the main thread: signals, session events, probes of sshd, and the stop.
 
 use std::fs::{self, File};
 use std::io;
@@ -30,17 +30,17 @@ use crate::sshd::{SessionEvent, SessionLimits, Sessions, Sshd, handshake, is_sho
 use crate::store::accounts::Accounts;
 use crate::store::paths::{Runtime, State};
 
-/// How long running sessions get after TERM; podman kills the container after 10 s.
+/// How long open sessions may go on after TERM; podman kills the container after 10 s.
 const GRACE: Duration = Duration::from_secs(8);
-/// How long sshd may take for its first answer on the port of machines: a small problems under load.
+/// The timeout of the first answer of sshd on the port of machines, on a small machine under load.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two tries of it.
+/// The delay before the next attempt.
 const READY_RETRY: Duration = Duration::from_secs(1);
-/// How long it may take while machines are served: far longer than it ever does while as many sessions as there may be
-/// want the CPU, so that no crowd can make it look broken.
+/// The timeout of a probe while machines are served: far longer than sshd takes even while the largest number of sessions
+/// wants the CPU, so that no crowd makes it seem broken.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The appliance at work.
+/// The running appliance.
 pub(super) struct Service {
     listen: SocketAddr,
     runtime: Runtime,
@@ -54,19 +54,19 @@ pub(super) struct Service {
     _lock: File,
 }
 
-/// No new sessions any more.
+/// A stop in progress: no new sessions.
 struct Stop {
-    /// When the running ones must have ended.
+    /// The end of the time for open sessions.
     deadline: Instant,
-    /// Why, if nobody wished it.
+    /// The failure that caused it; none after TERM.
     cause: Option<anyhow::Error>,
 }
 
 impl Service {
-    /// Begins to serve.
+    /// Starts all threads, and listens.
     ///
     /// # Errors
-    /// When nothing can be accepted.
+    /// When it can't listen.
     pub(super) fn open(
         options: &Options,
         startup: Startup,
@@ -130,12 +130,12 @@ impl Service {
         })
     }
 
-    /// Works until it is told to stop.
+    /// Runs until TERM.
     ///
     /// # Errors
     /// When machines can't be served any more.
     pub(super) fn run(mut self, messages: &Receiver<Message>) -> Result<()> {
-        // What the start has left behind.
+        // The children of the start.
         sshd::reap();
         while let Some(message) = self.next(messages) {
             match message {
@@ -148,11 +148,11 @@ impl Service {
                 Message::Session(event) => self.handle_session_event(event),
                 Message::FirstPublication => self.announce(),
                 Message::ProbeAnswer(answer) => self.handle_answer(answer),
-                // Said once, before there was a service.
+                // Sent once, before there was a service.
                 Message::Started(_) => {}
             }
         }
-        // That nothing is counted any more must be seen; the folder may outlive this process where it is no container's.
+        // A missing file shows that nothing is counted any more. Without a container, the folder outlives this process.
         let _ = fs::remove_file(self.runtime.activity());
         info!("stopped");
         match self.stop.and_then(|stop| stop.cause) {
@@ -161,7 +161,7 @@ impl Service {
         }
     }
 
-    /// The next message, while there is time for another.
+    /// The next message; none once the time for open sessions is over.
     fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
         loop {
             let until = match &self.stop {
@@ -181,12 +181,12 @@ impl Service {
 
     fn stop(&mut self, cause: Option<anyhow::Error>) {
         if let Some(stop) = &mut self.stop {
-            // A second TERM is the same wish; one after a failure makes it a wish.
+            // A TERM after a failure makes it a wanted stop.
             stop.cause = None;
             return;
         }
         info!(
-            "stopping: no new sessions, running ones get {} s",
+            "stopping: no new sessions, open ones get {} s",
             GRACE.as_secs()
         );
         self.stop = Some(Stop {
@@ -204,11 +204,11 @@ impl Service {
         forward_to_intake(event, &self.shared_accounts, &self.notices);
     }
 
-    /// Has sshd serve a connection of the appliance's own.
+    /// Probes sshd with a connection of the appliance's own.
     fn start_probe(&mut self) {
         self.probe.start();
         let (sshd, sender) = (self.sshd.clone(), self.sender.clone());
-        // In a thread of its own: the loop must go on to reap.
+        // In a thread of its own: this loop must continue to reap.
         let thread = thread::Builder::new()
             .spawn(move || sender.send(Message::ProbeAnswer(sshd.answer(PROBE_TIMEOUT).map(drop))));
         if thread.is_err() {
@@ -216,7 +216,7 @@ impl Service {
         }
     }
 
-    /// What follows from sshd's answer, or from its silence.
+    /// Handles the result of a probe.
     fn handle_answer(&mut self, answer: Result<()>) {
         let now = Instant::now();
         match answer {
@@ -226,7 +226,7 @@ impl Service {
                 }
             }
             Err(error) if is_shortage(&error) => {
-                warn!("sshd can't be asked whether it serves: {error:#}");
+                warn!("sshd can't be probed: {error:#}");
                 self.probe.postpone(now);
             }
             Err(error) => match self.probe.failed(now) {
@@ -235,25 +235,25 @@ impl Service {
                     pause.as_secs()
                 ),
                 ProbeFailure::GiveUp(tries) => {
-                    let what = format!("sshd doesn't serve any more, tried {tries} times");
+                    let what = format!("sshd doesn't serve any more, after {tries} attempts");
                     self.stop(Some(error.context(what)));
                 }
             },
         }
     }
 
-    /// Says that the appliance is ready, once sshd has answered on the port of machines.
+    /// Reports that the appliance is ready, once sshd has answered on the port of machines.
     fn announce(&self) {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.listen.port()));
         let runtime = self.runtime.clone();
-        // In a thread of its own: the answer needs the main loop.
+        // In a thread of its own: sshd answers only while the main loop runs.
         thread::spawn(move || {
             while let Err(error) = handshake(address, READY_TIMEOUT) {
                 warn!("not ready yet: {error:#}");
                 thread::sleep(READY_RETRY);
             }
             if let Err(error) = report_ready(&runtime) {
-                error!("readiness can't be told: {error}");
+                error!("readiness can't be reported: {error}");
             }
             info!("ready");
         });
@@ -278,7 +278,7 @@ fn open_sessions(listen: SocketAddr, sshd: &Sshd, sender: &Sender<Message>) -> R
     )
 }
 
-/// Starts the thread of the intake. A report may have come just before the last stop, from any of these machines.
+/// Starts the intake. Any of these machines may have left a report just before the last stop.
 fn start_intake_loop(intake_loop: &Arc<IntakeLoop>, accounts: &Accounts) -> Sender<Notice> {
     let (notices, received) = mpsc::channel();
     for name in accounts.names() {
@@ -301,14 +301,14 @@ fn start_publish_loop(
     thread::spawn(move || publish_loop.run(watcher, &hints, ready));
 }
 
-/// Starts the thread of the counters thread, which says when there may be something to notify of.
+/// Starts the counters writer, which wakes the notifier after a change.
 fn start_counters_writer(counters_writer: CountersWriter) -> Receiver<()> {
     let (sender, wakeups) = mpsc::channel();
     thread::spawn(move || counters_writer.run(&sender));
     wakeups
 }
 
-/// Starts to answer who asks for metrics.
+/// Starts the metrics server.
 fn start_metrics(server: metrics::MetricsServer, state: State, runtime: Runtime) -> Result<()> {
     server.start(move || Ok(MetricsReading::read(&state, &runtime, Timestamp::now())?.render()))
 }
@@ -330,7 +330,7 @@ fn forward_to_intake(
         SessionEvent::Stopped => None,
     };
     if let Some(notice) = notice {
-        // The intake's thread only ends with the process.
+        // The intake ends only with the process.
         let _ = notices.send(notice);
     }
 }

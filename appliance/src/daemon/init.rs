@@ -1,4 +1,4 @@
-//! What comes before the first machine is served: everything that must be right, and everything that must be there.
+//! The start: checks the container, and prepares everything for the first connection.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -22,33 +22,32 @@ use crate::store::permissions;
 use crate::store::permissions::{Outcome, Rule};
 use crate::{backup, problem};
 
-/// How long sshd may take to answer: a small problems under load.
+/// The timeout of a probe, on a small machine under load.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait after each try in which sshd didn't answer. Most of what may be wrong with it doesn't heal, and
-/// somebody waits to be told.
+/// The delay after each failed probe. Most causes don't go away by themselves, and the administrator waits for the result.
 const BACKOFF: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
 ];
 
-/// Everything that the container wasn't given, each with how to give it.
+/// Everything that the container lacks, each with the option that adds it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this container can't serve machines: {}", .0.join("; "))]
 struct UnfitContainer(Vec<String>);
 
-/// What the appliance stands on while it serves.
+/// The products of the start.
 pub(super) struct Startup {
     pub(super) state: State,
     pub(super) runtime: Runtime,
     pub(super) sshd: Sshd,
     pub(super) reconciler: Reconciler,
     pub(super) problems: Arc<Problems>,
-    /// One appliance at a time may use a state.
+    /// Locked, because only one appliance at a time may use a state.
     pub(super) lock: File,
 }
 
-/// Checks that the container was given all that the appliance needs.
+/// Checks that the container has everything that the appliance needs.
 ///
 /// # Errors
 /// [`UnfitContainer`], which names everything that is missing at once.
@@ -61,7 +60,7 @@ pub(super) fn check(options: &Options) -> Result<()> {
         return Err(UnfitContainer(faults).into());
     }
     if options.ephemeral {
-        warn!("nothing needs to be kept: the host key and all reports may go when this stops");
+        warn!("nothing needs to be kept: the host key and all reports may be lost at the stop");
     }
     Ok(())
 }
@@ -75,13 +74,13 @@ fn runtime_fault(runtime: &Path) -> Option<String> {
     ))
 }
 
-/// Lays the startup; none if it is told to stop meanwhile.
+/// Starts; none after a TERM in the meantime.
 ///
-/// It is laid in a thread of its own, and whatever that one is doing then ends with the process: everything in the
-/// state is written so that it may be cut off at any point.
+/// This runs in a thread of its own, which ends with the process at any point: every write to the state may be
+/// interrupted.
 ///
 /// # Errors
-/// When it can't be laid; every cause is named with what to do.
+/// When it can't start. The error has each cause, with advice.
 pub(super) fn start(
     options: &Options,
     sender: &Sender<Message>,
@@ -92,10 +91,10 @@ pub(super) fn start(
     loop {
         match messages.recv()? {
             Message::Started(startup) => return startup.map(Some),
-            // Nobody is reaped yet: the thread waits for its children itself.
+            // There is no reaper yet: the thread waits for its children itself.
             Message::Signal(SIGCHLD) => {}
             Message::Signal(_) => return Ok(None),
-            // Nothing else is said before there are sessions.
+            // There are no other messages before there are sessions.
             _ => {}
         }
     }
@@ -123,7 +122,7 @@ fn prepare(options: &Options) -> Result<Startup> {
     })
 }
 
-/// Sets owners and modes right that every machine depends on; sshd would let nobody in, and say so only in a log.
+/// Corrects the owners and modes that every machine depends on: sshd would refuse all logins, and only log it.
 fn mend_permissions(state: &State, runtime: &Runtime) -> Result<()> {
     let Outcome { mended, problems } = permissions::shared(state, runtime, Rule::mend);
     if mended > 0 {
@@ -140,7 +139,7 @@ fn mend_permissions(state: &State, runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-/// Waits for sshd to serve a first connection.
+/// Waits until sshd serves a first connection.
 fn wait_for_sshd(sshd: &Sshd) -> Result<()> {
     let mut pauses = BACKOFF.into_iter();
     loop {
@@ -148,7 +147,7 @@ fn wait_for_sshd(sshd: &Sshd) -> Result<()> {
         let Err(error) = answer else { return Ok(()) };
         let Some(pause) = pauses.next() else {
             return Err(error.context(format!(
-                "sshd doesn't serve, tried {} times; if that stays so, the image must be built anew",
+                "sshd doesn't serve, after {} attempts; if that stays so, the image must be built anew",
                 BACKOFF.len() + 1
             )));
         };

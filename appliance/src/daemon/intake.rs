@@ -1,5 +1,5 @@
-//! Takes in the reports of machines that are, or just were, connected, and ends the sessions of one that leaves too
-//! much.
+//! The intake: takes in the reports of machines that are, or just were, connected, and ends the sessions of a machine
+//! beyond its quota.
 
 mod queue;
 pub(super) mod quota;
@@ -27,16 +27,16 @@ use crate::text::log_limiter::LogLimiter;
 use queue::IntakeQueue;
 use quota::MAX_FILES;
 
-/// How soon after its upload a report shows in status, while its session is still open.
+/// The interval between two passes over the inbox of a connected machine: a report shows in status after that time.
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the files of connected machines are counted: what comes in between is what a machine can leave beyond
+/// The interval between two counts of the files of connected machines: only in between can a machine leave more than
 /// [`MAX_FILES`]. A count takes some 50 µs a machine.
 const COUNT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How far the files of an inbox are counted: what is there in addition doesn't change what is done.
+/// The most files of an inbox that are counted; more change nothing.
 const MAX_COUNT: usize = 10_000;
 
-/// What the intake is told.
+/// A message to the intake.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// A session of this machine began.
@@ -45,25 +45,25 @@ pub(super) enum Notice {
         uid: u32,
         session: u64,
     },
-    /// A session ended. It may be one that was refused, and its account may be nobody's any more.
+    /// A session ended. It may have been refused, and its account may be gone.
     Ended {
         account: Option<(HostName, u32)>,
         session: u64,
     },
-    /// Something may lie in its inbox since before.
+    /// The inbox of this machine may hold reports.
     Check(HostName),
 }
 
-/// Takes in reports: one inbox at a time, whoever asks.
+/// Takes in reports, from one inbox at a time.
 #[derive(Debug)]
 pub(super) struct IntakeLoop {
     state: State,
     runtime: Runtime,
     sessions: Sessions,
-    /// Who is enrolled.
+    /// The accounts, shared with the publish loop.
     accounts: Arc<Mutex<Accounts>>,
     problems: Arc<Problems>,
-    /// Only one caller at a time may take in for a machine. How much was logged of each is kept here.
+    /// The log limiter of each machine. Locked by a caller that takes in reports: there may be one at a time.
     limiters: Mutex<BTreeMap<HostName, LogLimiter>>,
 }
 
@@ -85,8 +85,8 @@ impl IntakeLoop {
         }
     }
 
-    /// Works until nobody can tell it anything any more. One pass over one inbox at a time, and what is told and the
-    /// watch in between: no machine keeps the intake from another for long, nor by coming again and again.
+    /// Runs until no more messages can come. It makes one pass over one inbox at a time, with messages and counts in
+    /// between: no machine keeps the intake from another for long, nor by connecting again and again.
     pub(super) fn run(&self, notices: &Receiver<Notice>) {
         let mut queue = IntakeQueue::new(Instant::now());
         loop {
@@ -145,7 +145,7 @@ impl IntakeLoop {
         }
     }
 
-    /// Ends the sessions of machines that have left too much. What they left is taken in or refused as ever.
+    /// Ends the sessions of machines beyond their quota. Their files are taken in or refused as always.
     fn enforce_quotas(&self, queue: &mut IntakeQueue) {
         for name in queue.quotas.connected() {
             let state = self.state.host(&name);
@@ -169,7 +169,7 @@ impl IntakeLoop {
         }
     }
 
-    /// Makes one pass over each inbox of a machine; one without sessions and with nothing left to take in is done.
+    /// Makes one pass over each inbox of a machine. A machine without sessions and with empty inboxes is done.
     fn take_in_all(&self, name: &HostName, queue: &mut IntakeQueue) {
         let writers = queue.quotas.writers(name);
         let state = self.state.host(name);
@@ -179,7 +179,7 @@ impl IntakeLoop {
             Vec::new()
         });
         for number in numbers {
-            // What lies in an earlier inbox was said before: while it waits, nothing later is heard.
+            // The reports of an earlier inbox are older: while they wait, later ones do, too.
             if more || failure.is_some() {
                 break;
             }
@@ -210,8 +210,8 @@ impl IntakeLoop {
         }
     }
 
-    /// Takes in everything from the inbox of a publication that is about to be removed, after what was said before it.
-    /// An error if something is left that couldn't be kept.
+    /// Takes in everything from the inbox of a publication that is about to be removed, and from earlier inboxes before
+    /// that. An error if a report remains that couldn't be kept.
     pub(super) fn empty(&self, name: &HostName, number: u64) -> io::Result<()> {
         let state = self.state.host(name);
         let mut inboxes = Publications::of(&state).numbers()?;
@@ -229,8 +229,8 @@ impl IntakeLoop {
         outcome
     }
 
-    /// Takes in what a machine that was removed has said as a whole, in one pass: a session of it may still be there, and
-    /// mustn't keep its removal up. Nor may what can't be kept.
+    /// Takes in the complete reports of a removed machine, in one pass. Neither an open session nor a report that can't be
+    /// kept delays the removal.
     pub(super) fn take_in_once(&self, name: &HostName) {
         let numbers = Publications::of(&self.state.host(name)).numbers();
         for number in numbers.unwrap_or_default() {
@@ -254,27 +254,27 @@ impl IntakeLoop {
         self.problems.write();
     }
 
-    /// Does something to the folders of machines while nothing is taken in.
+    /// Calls a function, which may change the folders of machines, while nothing is taken in.
     pub(super) fn while_paused<T>(&self, act: impl FnOnce() -> T) -> T {
-        let _one_at_a_time = self.limiters.lock();
+        let _paused = self.limiters.lock();
         act()
     }
 
-    /// Whether a user id is still this machine's: one that was removed and added again has another, and what is still
-    /// going on with the earlier one has nothing to do with it.
+    /// Whether a user id is still this machine's. A machine that was removed and added again may have another one, and
+    /// nothing to do with the sessions of the earlier one.
     fn is_enrolled(&self, name: &HostName, uid: u32) -> bool {
         let accounts = self.accounts.lock();
         accounts.is_ok_and(|accounts| accounts.name(uid) == Some(name))
     }
 
-    /// Since when a machine is enrolled. What it says came after that, also where the clock went back since.
+    /// The time at which a machine was enrolled. Its reports came later, also if the clock was set back since.
     fn enrolled(&self, name: &HostName) -> Timestamp {
         let accounts = self.accounts.lock();
         let since = accounts.map(|accounts| accounts.get(name).map(|account| account.since));
         since.ok().flatten().unwrap_or(Timestamp::MIN)
     }
 
-    /// Takes in what a pass over an inbox finds.
+    /// Makes one pass over an inbox.
     fn take_in(
         &self,
         name: &HostName,
@@ -288,13 +288,13 @@ impl IntakeLoop {
         let now = Instant::now();
         let mut refuse = |entry: &str, reason: &str| {
             if limiter.may_write(now) {
-                warn!(host = %name, entry, reason, "refused what lay in the inbox");
+                warn!(host = %name, entry, reason, "refused an entry of the inbox");
             }
         };
         let received = Timestamp::now().max(self.enrolled(name));
         let intake = match report::take_in(&inbox, name, &state, writers, received, &mut refuse) {
             Ok(intake) => intake,
-            // It went with its publication, perhaps just now, and was emptied before.
+            // It was emptied and removed with its publication, perhaps just now.
             Err(_) if !inbox.is_dir() => report::Intake::default(),
             Err(error) => return Err(only_the_cause(error)),
         };
@@ -310,19 +310,19 @@ impl IntakeLoop {
         Ok(intake)
     }
 
-    /// Says how much wasn't said.
+    /// Logs the number of suppressed log lines.
     fn log_suppressed(&self, name: &HostName) {
         let mut limiters = self.limiters.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept_back = limiters
+        let suppressed = limiters
             .get_mut(name)
             .map_or(0, LogLimiter::take_suppressed);
-        if kept_back > 0 {
-            warn!(host = %name, "… and {kept_back} more that it left, refused or taken in");
+        if suppressed > 0 {
+            warn!(host = %name, "… and {suppressed} more entries of the inbox, refused or taken in");
         }
     }
 
-    /// A contact that lies ahead was noted while the clock was wrong. It counts as one of now: a machine that never comes
-    /// again becomes silent all the same.
+    /// Replaces a contact in the future by one of now: it was recorded while the clock was wrong, and a machine that never
+    /// connects again must become silent all the same.
     pub(super) fn correct_contact(&self, name: &HostName) -> io::Result<()> {
         let path = self.state.host(name).seen();
         let now = SystemTime::now();
@@ -333,7 +333,7 @@ impl IntakeLoop {
     }
 
     fn touch_seen(&self, name: &HostName, uid: u32) {
-        let _one_at_a_time = self.limiters.lock();
+        let _paused = self.limiters.lock();
         if !self.is_enrolled(name, uid) {
             return;
         }
@@ -345,20 +345,20 @@ impl IntakeLoop {
                 .open(&path)?
                 .set_modified(SystemTime::now())
         };
-        // A machine that was just removed has no folder any more.
+        // The folder of a machine that was just removed is gone.
         let error = touch()
             .err()
             .filter(|error| error.kind() != io::ErrorKind::NotFound);
         self.set_problem(
             ProblemSource::Contact(name.clone()),
             name,
-            "its contacts can't be noted",
+            "its contacts can't be recorded",
             error,
         );
     }
 }
 
-/// What is told besides is known to whoever tells of it.
+/// The I/O error without its context, which the caller adds itself.
 fn only_the_cause(error: anyhow::Error) -> io::Error {
     error
         .downcast()

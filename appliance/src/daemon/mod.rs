@@ -1,4 +1,4 @@
-//! PID 1 of the container: starts everything, hands messages around, and stops everything.
+//! PID 1 of the container: starts all threads, passes messages between them, and stops.
 
 mod counters;
 mod event_loop;
@@ -29,47 +29,47 @@ use self::init::Startup;
 use crate::metrics;
 use crate::sshd::SessionEvent;
 
-/// Where the supervisor finds things.
+/// The options of `bento serve`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The fleet folder.
     pub config: PathBuf,
-    /// What persists.
+    /// The folder of the state.
     pub state: PathBuf,
-    /// Whether it needn't.
+    /// Whether the state may be lost with the container.
     pub ephemeral: bool,
-    /// What lives as long as the container.
+    /// The folder of files that last as long as the container.
     pub runtime: PathBuf,
-    /// Where machines connect.
+    /// The address for machines.
     pub listen: SocketAddr,
-    /// Where metrics are asked for, if anywhere.
+    /// The address for metrics, if there are any.
     pub metrics: Option<SocketAddr>,
 }
 
-/// What the main thread is told.
+/// A message to the main thread.
 enum Message {
     Signal(i32),
-    /// Everything is there, or can't be.
+    /// The start is done, or has failed.
     Started(Box<Result<Startup>>),
     Session(SessionEvent),
     FirstPublication,
-    /// Whether sshd serves.
+    /// The result of a probe of sshd.
     ProbeAnswer(Result<()>),
 }
 
 /// Runs the appliance until TERM.
 ///
 /// # Errors
-/// When it can't start, or can't serve machines any more; every cause is named with what to do.
+/// When it can't start, or can't serve machines any more. The error has each cause, with advice.
 pub fn run(options: &Options) -> Result<()> {
-    // Before anything else: a TERM that comes while starting must not be lost.
+    // First of all: a TERM during the start must not be lost.
     let signals = Signals::new([SIGTERM, SIGINT, SIGCHLD]).context("signals can't be received")?;
     init::check(options)?;
     let metrics = options
         .metrics
         .map(metrics::MetricsServer::bind)
         .transpose()?;
-    // Before there are other threads: it concerns only those that this one starts.
+    // Before there are other threads: it changes only this one, and those that it starts later.
     privileges::drop_unneeded()?;
     let (sender, messages) = mpsc::channel();
     forward_signals(signals, sender.clone());

@@ -1,4 +1,4 @@
-//! The thread that notifies: it looks at the fleet when something happened, and once a minute for who is silent.
+//! The notifier: reads the status after a change, and once a minute for silent machines, and sends messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,31 +19,30 @@ use crate::status::Status;
 use crate::store::atomic_file;
 use crate::store::paths::{Runtime, State};
 
-/// After how long it looks anyway: silence is nothing that happens.
+/// The interval of reads without a change: a machine becomes silent without an event.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// The least time between two looks.
+/// The least time between two reads of the status.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
-/// How much longer than a look the rest after it is, so that looking never takes more than a twentieth of a CPU, however
-/// large the fleet is.
+/// The pause after a read, in times of its duration: reading takes a twentieth of a CPU at most, for a fleet of any size.
 const PAUSE_FACTOR: u32 = 20;
-/// For how long after the start nobody counts as silent: after the appliance was away, machines come again within the
-/// time between two polls.
+/// The time after the start in which no machine counts as silent: all of them connect again within the time between two
+/// polls.
 const SILENCE_GRACE: Duration = Duration::from_secs(60 * 60);
 
-/// Notifies the webhook that `fleet.toml` names. Nothing waits for it.
+/// Notifies the webhook of `fleet.toml`. Nothing waits for it.
 pub(super) struct Notifier {
     state: State,
     runtime: Runtime,
     problems: Arc<Problems>,
     timing: Timing,
     pause: Duration,
-    /// From when on it counts who is silent.
+    /// The end of [`SILENCE_GRACE`].
     silence_counts_from: Instant,
     notified: LastSentFile,
     settings: Option<Notify>,
     delivery: Delivery,
     conditions: BTreeMap<Subject, Option<Condition>>,
-    /// What is wrong with its own files, which the log has once.
+    /// The last error of its own files, which is logged once.
     last_error: Option<String>,
 }
 
@@ -51,9 +50,7 @@ impl Notifier {
     pub(super) fn new(state: State, runtime: Runtime, problems: Arc<Problems>) -> Self {
         let notified = atomic_file::read_json(&state.notified()).unwrap_or_else(|error| {
             let file = state.notified().display().to_string();
-            warn!(
-                "what was notified before, {file}, can't be read, and is notified again: {error}"
-            );
+            warn!("earlier notifications, {file}, can't be read, and are sent again: {error}");
             None
         });
         Notifier {
@@ -71,11 +68,11 @@ impl Notifier {
         }
     }
 
-    /// Works until nobody can rouse it any more. It must be known by now what is wrong with the fleet, or what was bad
-    /// before a restart would seem good.
+    /// Runs until it can no longer be woken. Call it when the problems of the fleet are known: otherwise a condition that was
+    /// bad before a restart would seem good.
     pub(super) fn run(mut self, wakeups: &Receiver<()>) {
         loop {
-            // What comes from now on may not be seen by this look.
+            // A change from now on may come too late for this read.
             while wakeups.try_recv().is_ok() {}
             let began = Instant::now();
             let read = self.read_status();
@@ -94,7 +91,7 @@ impl Notifier {
         }
     }
 
-    /// Looks at the settings, and at the fleet if somebody is to be notified of it.
+    /// Reads the settings, and, if there is a webhook, the conditions of all machines.
     fn read_status(&mut self) -> anyhow::Result<()> {
         let fleet: Option<Fleet> = atomic_file::read_json(&self.state.fleet())?;
         let settings = fleet.and_then(|fleet| fleet.notify);
@@ -118,15 +115,15 @@ impl Notifier {
         Ok(())
     }
 
-    /// Tells what is to be told, until something else may be true. Gives when there is more to do.
+    /// Sends pending messages until the next read of the status. Returns the time at which there is more to send.
     fn deliver(&mut self, until: Instant) -> Option<Instant> {
         loop {
             match self.delivery.next(Instant::now()) {
                 NextDelivery::Idle => return None,
                 NextDelivery::WaitUntil(due) => return Some(due),
                 NextDelivery::Send(subject, since) => {
-                    let told = self.tell(&subject, since);
-                    self.log_failure(told);
+                    let sent = self.send(&subject, since);
+                    self.log_failure(sent);
                 }
             }
             if Instant::now() >= until {
@@ -135,18 +132,18 @@ impl Notifier {
         }
     }
 
-    /// Tells of one machine, or of the fleet.
-    fn tell(&mut self, subject: &Subject, since: Timestamp) -> anyhow::Result<()> {
+    /// Sends a message about one machine, or about the fleet.
+    fn send(&mut self, subject: &Subject, since: Timestamp) -> anyhow::Result<()> {
         let (Some(Some(condition)), Some(settings)) =
             (self.conditions.get(subject), &self.settings)
         else {
             return Ok(());
         };
         let message = Message::new(subject, condition, since);
-        let told = notify::post(settings, &message);
+        let sent = notify::post(settings, &message);
         let last_sent = &mut self.notified.webhook;
         let counters = &self.problems.counters;
-        match told {
+        match sent {
             Ok(_) => {
                 info!("notified by webhook {}: {}", settings.webhook, message.text);
                 counters.notifications.add(1);
@@ -164,8 +161,8 @@ impl Notifier {
                         "a notification failed: {error:#}; it is tried again in {} s",
                         pause.as_secs()
                     ),
-                    FailureResponse::GiveUp(untold) => error!(
-                        "notifying is given up until something changes, with {untold} to tell: {error:#}; try it with \
+                    FailureResponse::GiveUp(pending) => error!(
+                        "notifications stop until something changes, with {pending} pending: {error:#}; try it with \
                          `bento notify --test`"
                     ),
                 }
@@ -181,7 +178,7 @@ impl Notifier {
         )?)
     }
 
-    /// Logs what stands in its way, once.
+    /// Logs an error of its own files, once.
     fn log_failure(&mut self, outcome: anyhow::Result<()>) {
         let last_error = outcome.err().map(|error| format!("{error:#}"));
         if let Some(last_error) = last_error

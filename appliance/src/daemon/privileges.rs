@@ -1,4 +1,4 @@
-//! What the appliance may do: what it needs, and how to give up the rest.
+//! The privileges of the appliance: those that it needs, and how it drops the others.
 
 use std::fmt;
 use std::fs;
@@ -20,7 +20,7 @@ pub const NEEDED: [Capability; 7] = [
     Capability::CAP_SYS_CHROOT,
 ];
 
-/// What a process may do, read from `/proc`.
+/// The privileges of a process, read from `/proc`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Privileges {
     inheritable: u64,
@@ -31,10 +31,10 @@ pub struct Privileges {
     no_new_privileges: bool,
 }
 
-/// What the container wasn't given of what the appliance needs, each with how to give it.
+/// The privileges that the container lacks, each with the option that adds it.
 ///
 /// # Errors
-/// When the kernel doesn't tell.
+/// When they can't be read.
 pub fn missing() -> Result<Vec<String>> {
     let own = |name: &str| {
         let path = format!("/proc/self/{name}");
@@ -49,10 +49,10 @@ pub fn missing() -> Result<Vec<String>> {
     Ok(missing)
 }
 
-/// Gives up every capability but [`NEEDED`] for good, in all five sets, and lets no program that is run from now on
-/// gain any. It concerns only the calling thread and those that it starts: call it before there are others.
+/// Drops every capability but [`NEEDED`] for good, in all five sets, and sets no-new-privileges. It changes only the
+/// calling thread and those that it starts: call it before there are others.
 ///
-/// What the bounding set holds beyond that can only be given up with CAP_SETPCAP; without it, it can't be used.
+/// The bounding set can only be reduced with CAP_SETPCAP; without that capability, the surplus can't be used.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -73,7 +73,7 @@ pub fn drop_unneeded() -> Result<()> {
         caps::set(None, CapSet::Effective, &kept)?;
         caps::set(None, CapSet::Permitted, &kept)
     };
-    drop().context("can't give up capabilities")
+    drop().context("can't drop capabilities")
 }
 
 fn missing_capabilities(effective: &CapsHashSet) -> Vec<String> {
@@ -89,8 +89,8 @@ fn missing_capabilities(effective: &CapsHashSet) -> Vec<String> {
         .collect()
 }
 
-/// Whether the ids that machines have are mapped, all of them. A map has lines of the first id inside, the first one
-/// outside, and how many there are.
+/// The fault of an id map that lacks ids of machines. Each line of a map has the first id inside, the first one outside,
+/// and their number.
 fn missing_ids(kind: &str, map: &str) -> Option<String> {
     let ranges: Vec<(u64, u64)> = map
         .lines()
@@ -130,14 +130,13 @@ fn denied_groups(setgroups: &str) -> Option<String> {
 }
 
 impl Privileges {
-    /// Those of a process.
+    /// Reads the privileges of a process.
     ///
     /// # Errors
-    /// When there is no such process, or the kernel doesn't tell.
+    /// When there is no such process, or they can't be read.
     pub fn of(pid: u32) -> io::Result<Self> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Self::parse(&status)
-            .ok_or_else(|| io::Error::other("the kernel tells nothing of capabilities"))
+        Self::parse(&status).ok_or_else(|| io::Error::other("the kernel shows no capabilities"))
     }
 
     fn parse(status: &str) -> Option<Self> {
@@ -177,7 +176,7 @@ impl fmt::Display for Privileges {
     }
 }
 
-/// The names in a set of capabilities; a newer kernel may have some that have none here.
+/// The names in a set of capabilities; as numbers where a newer kernel has others.
 fn names(set: u64) -> String {
     let known = caps::all();
     let mut names: Vec<_> = known
@@ -241,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn denied_groups_are_told() {
+    fn denied_groups_are_reported() {
         assert_eq!(denied_groups("allow\n"), None);
         assert!(denied_groups("deny\n").unwrap().contains("newgidmap"));
     }
 
     #[test]
-    fn nothing_but_what_is_needed_is_kept() {
+    fn only_the_needed_capabilities_are_kept() {
         // In a thread of its own, as it can't be undone.
         let thread = std::thread::spawn(|| {
             drop_unneeded().unwrap();
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_of_this_process() {
+    fn the_privileges_of_this_process_can_be_read() {
         let own = Privileges::of(std::process::id()).unwrap();
         let effective = caps::read(None, CapSet::Effective).unwrap();
         assert_eq!(

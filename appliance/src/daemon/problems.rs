@@ -12,14 +12,14 @@ use crate::problem::{Problem, lines};
 use crate::store::atomic_file;
 use crate::store::paths::Runtime;
 
-/// What reports problems. Each source sets all of its own at once, and so clears those that are over.
+/// A source of problems. It sets all of its problems at once, and so clears those that are over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ProblemSource {
     /// `fleet.toml`.
     Settings,
     /// The state as a whole.
     State,
-    /// Owners and modes of what all machines share.
+    /// Owners and modes of the paths that all machines share.
     Permissions,
     /// Owners and modes of one machine's chroot.
     HostPermissions(HostName),
@@ -38,20 +38,20 @@ pub(super) enum ProblemSource {
 pub(super) struct Problems {
     file: PathBuf,
     known: Mutex<Known>,
-    /// What is counted of the same threads' work.
+    /// The counters of the same threads.
     pub(super) counters: Counters,
 }
 
 #[derive(Debug)]
 struct Known {
     problems: BTreeMap<ProblemSource, Vec<Problem>>,
-    /// How often they changed.
+    /// The number of changes.
     revision: u64,
-    /// Those that the log hasn't yet.
+    /// The problems that the log hasn't yet.
     new: Vec<Problem>,
-    /// Whether the file says something else.
+    /// Whether the file is out of date.
     changed: bool,
-    /// Whether it couldn't be written the last time, which the log has once.
+    /// Whether the last write failed, which is logged once.
     unwritable: bool,
 }
 
@@ -61,7 +61,7 @@ impl Problems {
             problems: BTreeMap::new(),
             revision: 0,
             new: Vec::new(),
-            // That nothing is wrong must be said, too: without the file nobody knows.
+            // Also without a problem: a missing file means that no appliance runs.
             changed: true,
             unwritable: false,
         };
@@ -72,12 +72,12 @@ impl Problems {
         }
     }
 
-    /// How often what is wrong has changed.
+    /// The number of changes since the start.
     pub(super) fn revision(&self) -> u64 {
         self.known().revision
     }
 
-    /// How many things are wrong.
+    /// The number of problems, without notes.
     pub(super) fn count(&self) -> usize {
         let known = self.known();
         let problems = known.problems.values().flatten();
@@ -116,7 +116,7 @@ impl Problems {
         }
     }
 
-    /// Logs what is new, and writes the file if it says something else.
+    /// Logs the new problems, and writes the file if it is out of date.
     pub(super) fn write(&self) {
         let mut known = self.known();
         let new = std::mem::take(&mut known.new).into_iter();
@@ -133,7 +133,7 @@ impl Problems {
         {
             let file = self.file.display();
             error!(
-                "what is wrong can't be written to {file}, so that status doesn't show it: {error}"
+                "problems can't be written to {file}, so that status doesn't show them: {error}"
             );
         }
         known.unwritable = written.is_err();
@@ -141,7 +141,7 @@ impl Problems {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Nothing panics while it is half changed.
+        // No change panics halfway.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -165,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_does_not_tell_any_more_is_over() {
+    fn a_problem_that_its_source_does_not_set_again_is_over() {
         let (_folder, problems) = problems();
         let a = ProblemSource::Inbox("a".parse().unwrap());
         problems.set(a.clone(), vec![full("a")]);
         problems.set(ProblemSource::State, vec![full("b")]);
-        assert_eq!(written(&problems), None, "nothing before it is posted");
+        assert_eq!(written(&problems), None, "nothing before the write");
         problems.write();
         assert_eq!(written(&problems), Some(vec![full("b"), full("a")]));
         problems.set(ProblemSource::State, Vec::new());

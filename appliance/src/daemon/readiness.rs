@@ -1,4 +1,4 @@
-//! Tells systemd, through podman, that the appliance is ready, or stops.
+//! Readiness notifications to systemd, through podman.
 
 use std::ffi::OsStr;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// What is told.
+/// A state of the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness {
     /// Machines are served.
@@ -24,10 +24,10 @@ impl Readiness {
     }
 }
 
-/// Tells it over `$NOTIFY_SOCKET`, and to nobody if there is none.
+/// Sends it to `$NOTIFY_SOCKET`, if that is set.
 ///
 /// # Errors
-/// When the socket is named but doesn't take the message.
+/// When the socket is set but doesn't take the message.
 pub fn notify(readiness: Readiness) -> io::Result<()> {
     match std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) {
         Some(name) => send(&name, readiness),
@@ -35,7 +35,7 @@ pub fn notify(readiness: Readiness) -> io::Result<()> {
     }
 }
 
-/// A name is a path, or, after an `@`, one in the kernel's own namespace.
+/// The name is a path, or, after an `@`, an abstract name.
 fn send(name: &OsStr, readiness: Readiness) -> io::Result<()> {
     let address = match name.as_bytes().split_first() {
         Some((b'@', name)) => SocketAddr::from_abstract_name(name)?,
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_told() {
+    fn a_path_gets_the_message() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_abstract_name_is_told() {
+    fn an_abstract_name_gets_the_message() {
         let name = format!("bento-test-{}", std::process::id());
         let socket =
             UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();

@@ -1,15 +1,13 @@
-//! Whether sshd still serves: when the appliance asks it, and when it gives up.
+//! The probe of sshd: when it runs, and when the appliance gives up.
 //!
-//! sshd runs anew for every connection, so that it can break at any time, and every session ends then without having
-//! authenticated. Strangers bring that about as well, so that it is only a reason to ask.
+//! Each connection has a new sshd, so it can break at any time. Then every session ends without a login. So do those of
+//! strangers; therefore such an end is only a reason for a probe.
 
 use std::time::{Duration, Instant};
 
-/// The least time between an answer and the next question: what strangers can bring about is one more sshd in this
-/// time, about 25 ms of a CPU.
+/// The least time between two probes: strangers can cause one more sshd in this time, about 25 ms of a CPU.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
-/// How long to wait after each question in a row that wasn't answered. What a package manager or a disk does to sshd
-/// for a moment has passed by then.
+/// The delay after each failure in a row. A moment's trouble, by a package manager or a disk, is over by the last one.
 const BACKOFF: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
@@ -18,35 +16,35 @@ const BACKOFF: [Duration; 5] = [
     Duration::from_secs(16),
 ];
 
-/// What is known of sshd.
+/// The schedule of probes.
 #[derive(Debug)]
 pub(super) struct SshdProbe {
     state: State,
-    /// Questions in a row that weren't answered.
+    /// Failures in a row.
     failures: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It was all right, as far as is known; from this time on it may be asked again.
+    /// Without a reason to probe; not before this time.
     Idle(Option<Instant>),
-    /// It is to be asked at this time.
+    /// To be probed at this time.
     Due(Instant),
-    /// It has been asked.
+    /// Being probed.
     Running,
 }
 
-/// What follows from a question that wasn't answered.
+/// The consequence of a failed probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProbeFailure {
-    /// It is asked again after this time.
+    /// Probe again after this time.
     Retry(Duration),
-    /// It was asked in vain this many times.
+    /// Give up after this many attempts.
     GiveUp(usize),
 }
 
 impl SshdProbe {
-    /// Of an sshd that was just proved to serve.
+    /// Begins with an sshd that just served.
     pub(super) fn new() -> Self {
         SshdProbe {
             state: State::Idle(None),
@@ -54,14 +52,14 @@ impl SshdProbe {
         }
     }
 
-    /// A session ended without having authenticated.
+    /// Records that a session ended without a login.
     pub(super) fn suspect(&mut self, now: Instant) {
         if let State::Idle(rested) = self.state {
             self.state = State::Due(rested.map_or(now, |rested| rested.max(now)));
         }
     }
 
-    /// When sshd is to be asked; none when there is no reason to, or it has been asked.
+    /// The time of the next probe; none without a reason, or while one runs.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.state {
             State::Due(due) => Some(due),
@@ -69,23 +67,23 @@ impl SshdProbe {
         }
     }
 
-    /// It is asked now.
+    /// Records that a probe starts.
     pub(super) fn start(&mut self) {
         self.state = State::Running;
     }
 
-    /// It has answered. Says whether that ends a failure.
+    /// Records a success. True if that ends a failure.
     pub(super) fn answered(&mut self, now: Instant) -> bool {
         self.state = State::Idle(Some(now + MIN_INTERVAL));
         std::mem::take(&mut self.failures) > 0
     }
 
-    /// It couldn't be asked, which says nothing about it.
+    /// Postpones a probe that couldn't run, for want of processes or memory.
     pub(super) fn postpone(&mut self, now: Instant) {
         self.state = State::Due(now + MIN_INTERVAL);
     }
 
-    /// It hasn't answered.
+    /// Records a failure.
     pub(super) fn failed(&mut self, now: Instant) -> ProbeFailure {
         let pause = BACKOFF.get(self.failures);
         self.failures += 1;
@@ -105,67 +103,67 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Asks when it is due, and gives when that was.
-    fn ask(probe: &mut SshdProbe) -> Instant {
+    /// Starts the next probe, and returns its time.
+    fn start_next(probe: &mut SshdProbe) -> Instant {
         let due = probe.due().unwrap();
         probe.start();
-        assert_eq!(probe.due(), None, "one question at a time");
+        assert_eq!(probe.due(), None, "one probe at a time");
         due
     }
 
     #[test]
-    fn without_a_reason_nothing_is_asked() {
+    fn without_a_reason_there_is_no_probe() {
         assert_eq!(SshdProbe::new().due(), None);
     }
 
     #[test]
-    fn a_crowd_of_strangers_costs_one_question_in_ten_seconds() {
+    fn a_crowd_of_strangers_costs_one_probe_in_ten_seconds() {
         let (mut probe, start) = (SshdProbe::new(), Instant::now());
-        let mut questions = 0;
+        let mut probes = 0;
         for tenth in 0..600 {
             let now = start + tenth * SECOND / 10;
             probe.suspect(now);
             if probe.due().is_some_and(|due| due <= now) {
-                ask(&mut probe);
+                start_next(&mut probe);
                 probe.suspect(now);
                 assert_eq!(probe.due(), None);
                 assert!(!probe.answered(now), "nothing was wrong");
-                questions += 1;
+                probes += 1;
             }
         }
-        assert_eq!(questions, 6);
+        assert_eq!(probes, 6);
     }
 
     #[test]
-    fn who_never_answers_is_given_up_after_growing_pauses() {
+    fn an_sshd_that_never_answers_is_given_up_with_backoff() {
         let (mut probe, start) = (SshdProbe::new(), Instant::now());
         probe.suspect(start);
-        let mut asked = Vec::new();
+        let mut started = Vec::new();
         let tries = loop {
-            let now = ask(&mut probe);
-            asked.push((now - start).as_secs());
+            let now = start_next(&mut probe);
+            started.push((now - start).as_secs());
             match probe.failed(now) {
                 ProbeFailure::Retry(pause) => assert_eq!(probe.due(), Some(now + pause)),
                 ProbeFailure::GiveUp(tries) => break tries,
             }
-            // That others fail as well changes nothing.
+            // The failures of others change nothing.
             probe.suspect(now);
         };
-        assert_eq!(asked, [0, 1, 3, 7, 15, 31]);
+        assert_eq!(started, [0, 1, 3, 7, 15, 31]);
         assert_eq!(tries, 6);
     }
 
     #[test]
-    fn an_answer_ends_the_suspicion() {
+    fn a_success_ends_the_failures() {
         let (mut probe, start) = (SshdProbe::new(), Instant::now());
-        for round in 0..10 {
-            let start = start + round * 60 * SECOND;
+        for repetition in 0..10 {
+            let start = start + repetition * 60 * SECOND;
             probe.suspect(start);
             for _ in 0..BACKOFF.len() {
-                let now = ask(&mut probe);
+                let now = start_next(&mut probe);
                 assert!(matches!(probe.failed(now), ProbeFailure::Retry(_)));
             }
-            let now = ask(&mut probe);
+            let now = start_next(&mut probe);
             assert!(probe.answered(now), "a failure is over");
             assert_eq!(probe.due(), None);
         }
@@ -176,11 +174,11 @@ mod tests {
         let (mut probe, start) = (SshdProbe::new(), Instant::now());
         probe.suspect(start);
         for _ in 0..100 {
-            let now = ask(&mut probe);
+            let now = start_next(&mut probe);
             probe.postpone(now);
             assert_eq!(probe.due(), Some(now + MIN_INTERVAL));
         }
-        let now = ask(&mut probe);
+        let now = start_next(&mut probe);
         assert_eq!(probe.failed(now), ProbeFailure::Retry(SECOND));
     }
 }

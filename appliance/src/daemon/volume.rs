@@ -1,4 +1,4 @@
-//! Whether what must persist does: the folder of the state, and what it lies on.
+//! The volume of the state: whether it can be written, and outlives the container.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access, statfs};
 
-/// What `statfs` calls tmpfs and ramfs (linux/magic.h).
+/// The numbers of tmpfs and ramfs in `statfs` (linux/magic.h).
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
-/// Only the first process of a container finds itself with this number; elsewhere it is the machine's init.
+/// The process id of the first process of a container; elsewhere it is the init of the machine.
 const FIRST: u32 = 1;
 
-/// What the state is kept on.
+/// The medium of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Medium {
-    /// A disk, as far as can be told.
+    /// A disk, as far as is known.
     Lasting,
     /// The container's own root: podman removes it with the container.
     Container,
@@ -24,8 +24,8 @@ enum Medium {
     Memory,
 }
 
-/// What is wrong with the folder of the state, with the podman option that mends it; none if it can be written to and,
-/// unless `ephemeral`, outlives the container. The folder is made if it isn't there.
+/// The fault of the state's folder, with the podman option that corrects it; none if it can be written to and, unless
+/// `ephemeral`, outlives the container. The folder is created if it is missing.
 pub fn fault(state: &Path, ephemeral: bool) -> Option<String> {
     let shown = state.display();
     if let Err(error) = fs::create_dir_all(state) {
@@ -35,7 +35,11 @@ pub fn fault(state: &Path, ephemeral: bool) -> Option<String> {
         ));
     }
     match medium(state) {
-        Err(error) => return Some(format!("it can't be found out what {shown} is: {error}")),
+        Err(error) => {
+            return Some(format!(
+                "the filesystem of {shown} can't be determined: {error}"
+            ));
+        }
         Ok(_) if ephemeral => {}
         Ok(medium) => {
             if let Some(cause) = transience(medium) {
@@ -87,7 +91,7 @@ fn medium(state: &Path) -> io::Result<Medium> {
     }
     let mounts = fs::read("/proc/self/mountinfo")?;
     let is_first = std::process::id() == FIRST;
-    // What the container's root is made of depends on podman's storage driver; that it is the root doesn't.
+    // The type of the container's root depends on podman's storage driver; its mount point doesn't.
     let point = mount_point(&mounts, &state.canonicalize()?);
     if is_first && point.is_none_or(|point| point == Path::new("/")) {
         return Ok(Medium::Container);
@@ -95,18 +99,18 @@ fn medium(state: &Path) -> io::Result<Medium> {
     Ok(Medium::Lasting)
 }
 
-/// Where the filesystem is mounted on which a path lies: the longest mount point that leads to it.
+/// The mount point of the filesystem of a path: the longest one that leads to it.
 fn mount_point(mounts: &[u8], path: &Path) -> Option<PathBuf> {
     mounts
         .split(|byte| *byte == b'\n')
-        // The number of the mount, of its parent, of its device, its root there, and its mount point.
+        // The fields: mount id, parent id, device, root in it, mount point.
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
         .map(unescaped)
         .filter(|point| path.starts_with(point))
         .max_by_key(|point| point.components().count())
 }
 
-/// The kernel writes spaces, tabs, line breaks and backslashes as three octal digits after a backslash.
+/// Replaces `\ooo`, as which the kernel writes spaces, tabs, line breaks and backslashes.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -134,7 +138,7 @@ mod tests {
 ";
 
     #[test]
-    fn a_volume_is_told_from_the_containers_own_root() {
+    fn a_volume_differs_from_the_containers_own_root() {
         for (path, point) in [
             ("/state", "/state"),
             ("/state/deep/below", "/state"),
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_in_memory_is_refused_unless_nothing_is_to_be_kept() {
+    fn a_state_in_memory_is_refused_unless_it_is_ephemeral() {
         // A tmpfs on every Linux.
         let folder = tempfile::tempdir_in("/dev/shm").unwrap();
         let state = folder.path().join("state");
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_a_folder_is_told() {
+    fn a_path_that_can_not_be_a_folder_is_a_fault() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let fault = super::fault(&file.path().join("state"), true).unwrap();
         assert!(

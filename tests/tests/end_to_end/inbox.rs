@@ -26,7 +26,7 @@ const LESHY: &str = "leshy";
 /// The honest one.
 const KIKIMORA: &str = "kikimora";
 /// What is logged of each thing that isn't a report.
-const REFUSED: &str = "refused what lay in the inbox";
+const REFUSED: &str = "refused an entry of the inbox";
 /// It clears a screen, sets a title, ends a line, begins another, turns writing around, hides, and looks like nothing.
 const POISON: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n2026 INFO forged\u{9b}31m\u{85}\u{202e}\u{2066}\u{200b}\u{7f}\0end";
 

@@ -1,4 +1,4 @@
-//! What the intake has to do next.
+//! The queue of the intake.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,15 +7,15 @@ use bento_protocol::HostName;
 
 use super::super::intake::quota::UploadQuotas;
 
-/// Whom it expects, and whose turn it is.
+/// The machines with inboxes to take in, and the times of the next pass and count.
 #[derive(Debug)]
 pub(super) struct IntakeQueue {
     pub(super) quotas: UploadQuotas,
-    /// Whose inbox is to be looked at next.
+    /// The machines whose inbox is next, in order.
     pub(super) waiting: VecDeque<HostName>,
     pub(super) next_count: Instant,
     pub(super) next_pass: Instant,
-    /// Machines whose reports couldn't be kept when they were looked at last.
+    /// Machines whose reports couldn't be kept in the last pass.
     pub(super) unstored: BTreeSet<HostName>,
 }
 
@@ -30,7 +30,7 @@ impl IntakeQueue {
         }
     }
 
-    /// How long there is nothing to do; none for as long as nobody comes.
+    /// The time until there is something to do; none if only a message can bring that.
     pub(super) fn idle_time(&self, now: Instant) -> Option<Duration> {
         if !self.waiting.is_empty() {
             return Some(Duration::ZERO);
@@ -39,7 +39,7 @@ impl IntakeQueue {
         (!self.quotas.is_empty()).then(|| next.saturating_duration_since(now))
     }
 
-    /// Its inbox is to be looked at, after those of the others.
+    /// Adds a machine at the end, unless it waits already.
     pub(super) fn enqueue(&mut self, name: HostName) {
         if !self.waiting.contains(&name) {
             self.waiting.push_back(name);

@@ -1,4 +1,4 @@
-//! Which machines are connected, and how much each has left since: the intake's book, without any effect.
+//! The upload quota: the connected machines, and how many files each has left. Rules only, without any effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,11 +6,11 @@ use bento_protocol::{HostName, limits};
 
 use crate::report::Writers;
 
-/// The most files that a machine may leave while it is connected, however many sessions it has: an honest client
-/// delivers a spool of [`limits::SPOOLED_REPORTS`] in one session, and an upload that was cut leaves a half beside it.
+/// The most files that a machine may leave while it is connected, with any number of sessions: an honest client delivers
+/// a spool of [`limits::SPOOLED_REPORTS`] in one session, and an interrupted upload leaves half a file beside it.
 ///
-/// Files and not bytes, because a file that is taken in or refused leaves the inbox, and still takes its room for as
-/// long as the session that made it keeps it open, and may grow to [`limits::REPORT_BYTES`] until then.
+/// Files are counted, and not bytes: a file that left the inbox still takes space while its session keeps it open, and may
+/// grow to [`limits::REPORT_BYTES`] until then.
 pub(super) const MAX_FILES: usize = limits::SPOOLED_REPORTS + 14;
 
 /// The machines that are connected, or whose inbox isn't empty yet.
@@ -23,23 +23,23 @@ struct UploadQuota {
     uid: Option<u32>,
     /// Its open sessions, by number.
     sessions: BTreeSet<u64>,
-    /// How many files lay in its inbox when the first of these began and don't count, see [`UploadQuotas::check`].
+    /// The files that were in its inbox before and don't count, see [`UploadQuotas::check`].
     before: Option<usize>,
-    /// How many files have left its inbox since then.
+    /// The files that left its inbox since the first session began.
     removed: usize,
-    /// It had left too much when it was looked at last.
+    /// Whether it was beyond its quota at the last check.
     is_over: bool,
 }
 
 impl UploadQuotas {
-    /// A session of a machine began.
+    /// Records that a session of a machine began.
     pub(super) fn open(&mut self, name: HostName, uid: u32, session: u64) {
         let quota = self.0.entry(name).or_default();
         quota.uid = Some(uid);
         quota.sessions.insert(session);
     }
 
-    /// A session ended; gives the machine whose it was, if it was one that [`Self::open`] was told of.
+    /// Records the end of a session, and returns its machine; none if [`Self::open`] wasn't called for it.
     pub(super) fn end(&mut self, session: u64) -> Option<HostName> {
         let (name, quota) = self
             .0
@@ -52,12 +52,12 @@ impl UploadQuotas {
         Some(name.clone())
     }
 
-    /// Something may lie in a machine's inbox.
+    /// Adds a machine whose inbox may hold reports.
     pub(super) fn expect(&mut self, name: HostName) {
         self.0.entry(name).or_default();
     }
 
-    /// Nothing is left to do for a machine until it connects again, unless it is connected. Says whether it is gone.
+    /// Removes a machine whose inbox is empty, unless it is connected. True if it is gone.
     pub(super) fn finish(&mut self, name: &HostName) -> bool {
         let is_away = self.writers(name) == Writers::None;
         is_away && self.0.remove(name).is_some()
@@ -77,7 +77,7 @@ impl UploadQuotas {
         connected.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether a machine may still be writing.
+    /// Whether a machine may still write.
     pub(super) fn writers(&self, name: &HostName) -> Writers {
         match self.0.get(name) {
             Some(quota) if quota.is_connected() => Writers::Open,
@@ -85,19 +85,19 @@ impl UploadQuotas {
         }
     }
 
-    /// So many files have left a machine's inbox.
+    /// Records that so many files have left the inbox of a machine.
     pub(super) fn removed(&mut self, name: &HostName, files: usize) {
         if let Some(quota) = self.0.get_mut(name).filter(|quota| quota.is_connected()) {
             quota.removed += files;
         }
     }
 
-    /// So many files lie in a machine's inbox now. Gives its account if its sessions must end for it, and whether that
-    /// is new.
+    /// Checks the quota of a machine with so many files in its inbox now. Returns its account if its sessions must end, and
+    /// whether that is new.
     ///
-    /// What an earlier visit left counts, because a machine that comes again faster than its inbox can be emptied would
-    /// pile it up. It doesn't where nothing `can_store`, such as on a full disk: that isn't the machine's fault, and
-    /// it must still find its generation.
+    /// Files of earlier sessions count, because a machine could otherwise connect again and again, faster than its inbox
+    /// is emptied. They don't count if the appliance can't store reports, such as on a full disk: that isn't the machine's
+    /// fault, and it must still find its generation.
     pub(super) fn check(
         &mut self,
         name: &HostName,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_left_the_inbox_counts_until_the_machine_has_gone() {
+    fn files_that_left_the_inbox_count_until_the_machine_disconnects() {
         let mut quotas = quotas();
         assert_eq!(quotas.check(&name(), MAX_FILES, true), None);
         quotas.removed(&name(), MAX_FILES);
@@ -153,15 +153,19 @@ mod tests {
         assert_eq!(
             quotas.check(&name(), 1, true),
             Some((UID, false)),
-            "told once"
+            "new only once"
         );
         quotas.end(2);
         quotas.open(name(), UID, 3);
-        assert_eq!(quotas.check(&name(), MAX_FILES, true), None, "it came anew");
+        assert_eq!(
+            quotas.check(&name(), MAX_FILES, true),
+            None,
+            "it has connected again"
+        );
     }
 
     #[test]
-    fn what_could_not_be_kept_of_an_earlier_visit_keeps_nobody_out() {
+    fn files_that_could_not_be_stored_end_no_session() {
         let mut quotas = quotas();
         assert_eq!(quotas.check(&name(), 100, false), None);
         assert_eq!(quotas.check(&name(), 100 + MAX_FILES, false), None);
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_session_that_was_refused_ends_no_other() {
+    fn the_end_of_a_refused_session_ends_no_other() {
         let mut quotas = quotas();
         assert_eq!(quotas.end(7), None);
         assert_eq!(quotas.writers(&name()), Writers::Open);

@@ -24,7 +24,7 @@ fn name() -> HostName {
     "kikimora".parse().unwrap()
 }
 
-/// An appliance without a network: its state, who is enrolled, and who takes reports in.
+/// An appliance without a network: its state, its accounts, and its intake.
 struct Appliance {
     kept: Kept,
     intake_loop: IntakeLoop,
@@ -32,7 +32,7 @@ struct Appliance {
     accounts: Arc<Mutex<Accounts>>,
     queue: IntakeQueue,
     /// The inboxes that can't be opened.
-    stuck: BTreeSet<u64>,
+    obstructed: BTreeSet<u64>,
     published: u64,
     sessions: u64,
 }
@@ -56,7 +56,7 @@ impl Appliance {
             account_manager,
             accounts,
             queue: IntakeQueue::new(Instant::now()),
-            stuck: BTreeSet::new(),
+            obstructed: BTreeSet::new(),
             published: 0,
             sessions: 0,
         };
@@ -68,7 +68,7 @@ impl Appliance {
         self.kept.state.host(&name())
     }
 
-    /// Gives and takes accounts as these settings say, by a clock that shows this time.
+    /// Adds and removes accounts by these settings, by a clock that shows this time.
     fn enrol(&mut self, tables: &str, now: Timestamp) {
         self.kept.set(tables);
         let fleet = atomic_file::read_json(&self.kept.state.fleet())
@@ -82,11 +82,11 @@ impl Appliance {
                 .while_paused(|| fs::remove_dir_all(folder))
                 .unwrap();
             self.published = 0;
-            self.stuck.clear();
+            self.obstructed.clear();
         }
     }
 
-    /// As [`Publications`] does it; gives the number.
+    /// Publishes as [`Publications`] does, and returns the number.
     fn publish(&mut self, digit: char) -> u64 {
         self.published += 1;
         let publication = self
@@ -105,20 +105,20 @@ impl Appliance {
 
     fn inbox(&self, number: u64) -> PathBuf {
         let inbox = Publications::of(&self.folder()).inbox(number);
-        match self.stuck.contains(&number) {
+        match self.obstructed.contains(&number) {
             true => inbox.with_extension("away"),
             false => inbox,
         }
     }
 
-    /// Lets an inbox be one that can't be opened, or again one that can.
-    fn stick(&mut self, number: u64, stuck: bool) {
+    /// Makes an inbox unreadable, or readable again.
+    fn obstruct(&mut self, number: u64, obstructed: bool) {
         let inbox = Publications::of(&self.folder()).inbox(number);
         let away = inbox.with_extension("away");
-        if stuck && self.stuck.insert(number) {
+        if obstructed && self.obstructed.insert(number) {
             fs::rename(&inbox, &away).unwrap();
             symlink(&away, &inbox).unwrap();
-        } else if !stuck && self.stuck.remove(&number) {
+        } else if !obstructed && self.obstructed.remove(&number) {
             fs::remove_file(&inbox).unwrap();
             fs::rename(&away, &inbox).unwrap();
         }
@@ -138,7 +138,7 @@ impl Appliance {
         self.leave(number, &name, &packed(report), at);
     }
 
-    /// A session of the machine begins; gives its number.
+    /// Begins a session of the machine, and returns its number.
     fn open(&mut self) -> u64 {
         self.sessions += 1;
         let uid = self.account_manager.accounts().get(&name()).unwrap().uid;
@@ -158,10 +158,10 @@ impl Appliance {
             .handle(Notice::Ended { account, session }, &mut self.queue);
     }
 
-    /// Takes in what there is.
-    fn look(&mut self) {
-        let look = Notice::Check(name());
-        self.intake_loop.handle(look, &mut self.queue);
+    /// Takes in all reports.
+    fn take_in_all(&mut self) {
+        let notice = Notice::Check(name());
+        self.intake_loop.handle(notice, &mut self.queue);
         while let Some(name) = self.queue.waiting.pop_front() {
             self.intake_loop.take_in_all(&name, &mut self.queue);
         }
@@ -178,21 +178,21 @@ impl Appliance {
 }
 
 #[test]
-fn nothing_later_is_heard_while_something_earlier_waits() {
+fn later_reports_wait_while_earlier_ones_can_not_be_read() {
     let mut appliance = Appliance::new();
     let first = appliance.publish('a');
     appliance.report(first, &report('a'), SystemTime::now());
     let second = appliance.publish('b');
     appliance.report(second, &report('b'), SystemTime::now());
     let third = appliance.publish('a');
-    appliance.stick(first, true);
-    appliance.look();
+    appliance.obstruct(first, true);
+    appliance.take_in_all();
     let status = appliance.status();
     assert_eq!((status.state, status.runs), (HostStatus::New, 0));
     assert!(status.error.unwrap().contains("wait in its inbox"));
     assert!(appliance.intake_loop.empty(&name(), second).is_err());
-    appliance.stick(first, false);
-    appliance.look();
+    appliance.obstruct(first, false);
+    appliance.take_in_all();
     let status = appliance.status();
     assert_eq!(
         (status.state, status.runs),
@@ -200,27 +200,27 @@ fn nothing_later_is_heard_while_something_earlier_waits() {
         "it runs the second one"
     );
     appliance.report(third, &report('a'), SystemTime::now());
-    appliance.look();
+    appliance.take_in_all();
     assert_eq!(appliance.status().state, HostStatus::UpToDate);
 }
 
 #[test]
-fn what_takes_more_than_one_pass_is_taken_in_before_what_came_later() {
+fn reports_of_more_than_one_pass_are_taken_in_before_later_ones() {
     let mut appliance = Appliance::new();
     let first = appliance.publish('a');
     let start = SystemTime::now();
     for number in 0..40 {
         let at = start + Duration::from_millis(number);
-        let told = match number {
+        let report = match number {
             39 => report('a'),
             _ => failure('a', Outcome::BuildFailed, '0'),
         };
-        appliance.report(first, &told, at);
+        appliance.report(first, &report, at);
     }
     let second = appliance.publish('b');
     appliance.report(second, &report('b'), start);
     appliance.publish('a');
-    appliance.look();
+    appliance.take_in_all();
     let status = appliance.status();
     assert_eq!(status.runs, 41);
     assert_eq!(
@@ -231,22 +231,22 @@ fn what_takes_more_than_one_pass_is_taken_in_before_what_came_later() {
 }
 
 #[test]
-fn what_is_emptied_before_it_goes_comes_after_what_was_said_before() {
+fn an_inbox_that_is_emptied_before_its_removal_comes_after_earlier_ones() {
     let mut appliance = Appliance::new();
     let first = appliance.publish('a');
     appliance.report(first, &report('a'), SystemTime::now());
     let second = appliance.publish('b');
     appliance.report(second, &report('b'), SystemTime::now());
     appliance.publish('a');
-    // A session of the machine still stands in the first one.
+    // A session of the machine is still in the first one.
     appliance.open();
     appliance.intake_loop.empty(&name(), second).unwrap();
-    appliance.look();
+    appliance.take_in_all();
     assert_eq!(appliance.status().state, HostStatus::RebuildPending);
 }
 
 #[test]
-fn a_machine_that_was_enrolled_by_a_clock_that_was_ahead_is_heard() {
+fn reports_of_a_machine_enrolled_by_a_clock_that_was_ahead_count() {
     let mut appliance = Appliance::new();
     appliance.enrol("", Timestamp::now());
     let ahead = Timestamp::now() + 1.hours();
@@ -255,11 +255,11 @@ fn a_machine_that_was_enrolled_by_a_clock_that_was_ahead_is_heard() {
     let session = appliance.open();
     appliance.report(number, &report('a'), SystemTime::now());
     appliance.close(session);
-    appliance.look();
+    appliance.take_in_all();
     let status = appliance.status();
     assert_eq!((status.state, status.runs), (HostStatus::UpToDate, 1));
     assert!(status.seen.is_some());
-    // Its clock comes there again, and nothing was reported since.
+    // The clock reaches that time again, and nothing was reported since.
     let later = appliance.status_at(ahead + 1.minutes()).unwrap();
     assert_eq!(later.state, HostStatus::UpToDate);
 }
@@ -284,7 +284,7 @@ fn a_contact_by_a_clock_that_was_ahead_keeps_no_machine_from_becoming_silent() {
 }
 
 #[test]
-fn an_inbox_that_just_went_with_its_publication_is_no_trouble() {
+fn an_inbox_that_was_just_removed_with_its_publication_is_no_error() {
     let mut appliance = Appliance::new();
     let number = appliance.publish('a');
     let take_in = |appliance: &Appliance| {
@@ -293,7 +293,7 @@ fn an_inbox_that_just_went_with_its_publication_is_no_trouble() {
             .take_in(&name(), number, Writers::None)
     };
     assert!(take_in(&appliance).is_ok());
-    // What is there and can't be opened is.
+    // An inbox that exists and can't be opened is one.
     let inbox = appliance.inbox(number);
     fs::remove_dir(&inbox).unwrap();
     symlink(std::env::temp_dir(), &inbox).unwrap();

@@ -12,7 +12,7 @@ use crate::publication::published::Published;
 use crate::report::fixture::{failure, generation, report, second};
 
 const OK: Answer = Answer::With("200 OK", "");
-/// Generous: no test waits for as long unless something is wrong.
+/// The longest wait; a test that works never reaches it.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A notifier at work.
@@ -45,7 +45,7 @@ impl Running {
         self.wakeups.send(()).unwrap();
     }
 
-    /// Waits until it has done what there is to do, and ends it.
+    /// Ends it, after everything pending.
     fn stop(self) -> Arc<Problems> {
         drop(self.wakeups);
         self.thread.join().unwrap();
@@ -76,37 +76,37 @@ fn turn_good(kept: &Kept, name: &str) {
     kept.report(name, &[report('a')]);
 }
 
-/// The machine that the next notification is of, and whether it is bad.
+/// The machine of the next notification, and whether it is bad.
 fn next(listener: &Listener) -> (Value, Value) {
-    let mut told = listener.next().json();
-    (told["machine"].take(), told["bad"].take())
+    let mut message = listener.next().json();
+    (message["machine"].take(), message["bad"].take())
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
-        if let Some(seen) = look() {
+        if let Some(seen) = check() {
             return seen;
         }
-        assert!(began.elapsed() < TIMEOUT, "waited in vain for {what}");
+        assert!(began.elapsed() < TIMEOUT, "{what}: timeout");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn each_change_is_told_once_also_across_a_restart() {
+fn each_change_is_sent_once_also_across_a_restart() {
     let listener = Listener::open(OK);
     let kept = kept(&format!("webhook = \"http://{}/\"", listener.address));
     let running = Running::start(&kept);
     turn_bad(&kept, "a");
     running.wake();
-    let told = listener.next().json();
+    let message = listener.next().json();
     assert_eq!(
         (
-            &told["machine"],
-            &told["state"],
-            &told["bad"],
-            &told["error"]
+            &message["machine"],
+            &message["state"],
+            &message["bad"],
+            &message["error"]
         ),
         (
             &json!("a"),
@@ -130,9 +130,9 @@ fn each_change_is_told_once_also_across_a_restart() {
     assert_eq!(next(&listener), (json!("a"), json!(false)));
     kept.tell(&[Problem::new("fleet.toml:3", "is wrong", "mend it")]);
     running.wake();
-    let told = listener.next().json();
+    let message = listener.next().json();
     assert_eq!(
-        (&told["machine"], &told["state"], &told["error"]),
+        (&message["machine"], &message["state"], &message["error"]),
         (
             &Value::Null,
             &json!("faulty"),
@@ -148,7 +148,7 @@ fn each_change_is_told_once_also_across_a_restart() {
 }
 
 #[test]
-fn a_webhook_that_hangs_is_given_up_and_hears_only_what_is_true_at_last() {
+fn a_webhook_that_hangs_is_given_up_and_later_gets_only_the_last_condition() {
     let listener = Listener::open(Answer::Never);
     let kept = kept(&format!(
         "webhook = \"http://{}/\"\ntimeout = \"1s\"",
@@ -181,7 +181,7 @@ fn a_webhook_that_hangs_is_given_up_and_hears_only_what_is_true_at_last() {
     assert_eq!(
         next(&listener),
         (json!("b"), json!(true)),
-        "of a it never heard anything bad"
+        "nothing bad about a was delivered"
     );
     running.stop();
     assert_eq!(listener.count(), 0);

@@ -1,4 +1,4 @@
-//! What is kept of machines that were removed: what they reported, for as long as they can come back.
+//! Removed machines: their reports are kept for as long as they can come back.
 
 use std::fs;
 use std::io;
@@ -9,10 +9,10 @@ use bento_protocol::HostName;
 use crate::store::atomic_file::remove_tree;
 use crate::store::paths::{HostState, State};
 
-/// Sets aside what a machine that has no account any more reported, and removes everything else of it.
+/// Sets aside the reports of a machine without an account, and removes everything else of it.
 ///
-/// Its folder goes in one step, whole: where an account is given back to a folder that is still in its place, everything
-/// that was published is there.
+/// Its folder is moved whole, in one step: if an account comes back while the folder is still in its place, its
+/// publications are complete.
 pub(super) fn set_aside(state: &State, name: &HostName) -> io::Result<()> {
     let aside = state.removed_host(name);
     remove_tree(aside.root())?;
@@ -20,7 +20,7 @@ pub(super) fn set_aside(state: &State, name: &HostName) -> io::Result<()> {
     strip(aside.root())
 }
 
-/// Brings back what was set aside of a machine, unless its folder is still in its place. It is there then, in any case.
+/// Brings back the reports of a machine, unless its folder is still in its place. Creates the folder if there is none.
 pub(super) fn bring_back(state: &State, name: &HostName) -> io::Result<()> {
     let (aside, place) = (state.removed_host(name), state.host(name));
     if !place.root().exists() {
@@ -33,12 +33,12 @@ pub(super) fn bring_back(state: &State, name: &HostName) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes all of a machine that is another one now.
+/// Removes the reports of an earlier machine of this name.
 pub(super) fn forget(state: &State, name: &HostName) -> io::Result<()> {
     remove_tree(state.removed_host(name).root())
 }
 
-/// Removes what is no longer to be kept, and what a crash left beside what is.
+/// Removes what is kept of machines that can no longer come back, and the leftovers of a crash.
 pub(super) fn clear(state: &State, is_kept: impl Fn(&HostName) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(state.removed())? {
         let entry = entry?;
@@ -53,7 +53,7 @@ pub(super) fn clear(state: &State, is_kept: impl Fn(&HostName) -> bool) -> io::R
     Ok(())
 }
 
-/// Removes everything that doesn't outlast a removal, secrets and all.
+/// Removes everything that doesn't outlast a removal, secrets included.
 fn strip(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// A state with the folder of a machine, as it is while it is in the fleet.
+    /// A state with the folder of a machine of the fleet.
     fn state() -> (tempfile::TempDir, State, HostName) {
         let folder = tempfile::tempdir().unwrap();
         let (state, name) = (State::new(folder.path()), "kikimora".parse().unwrap());
@@ -111,7 +111,7 @@ mod tests {
 
     // Issue 10, line 13.
     #[test]
-    fn what_was_reported_is_set_aside_and_brought_back_and_nothing_that_was_published() {
+    fn reports_are_set_aside_and_brought_back_and_publications_are_not() {
         let (_folder, state, name) = state();
         set_aside(&state, &name).unwrap();
         assert_eq!(names(state.removed_host(&name).root()), LEFT);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_that_was_cut_off_is_completed_or_undone() {
+    fn an_interrupted_removal_is_completed_or_undone() {
         // Before it began: everything is still in its place.
         let (_folder, whole, name) = state();
         let all = names(whole.host(&name).root());

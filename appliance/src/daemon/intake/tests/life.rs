@@ -1,4 +1,4 @@
-//! Random lives of a machine and of its appliance, judged by what the machine really runs.
+//! Random lives of a machine and of its appliance, compared with the system that the machine really runs.
 
 mod event;
 mod machine;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 
 use self::event::{Event, Upload, event};
-use self::machine::{Deed, Machine, Said, Told, built};
+use self::machine::{Machine, MachineReport, ReportFile, RunKind, built};
 use super::*;
 use crate::report::fixture::system;
 
@@ -16,18 +16,18 @@ struct Life {
     appliance: Appliance,
     machine: Machine,
     publications: Vec<char>,
-    /// What `bento build` said of what is published: whether it is what the machine comes to.
+    /// Whether `bento build` built the same system from the published generation as the machine does; none without a build.
     expects: Option<bool>,
-    /// The session that the machine has, and in which publication it stands.
+    /// The open session of the machine, and its publication.
     session: Option<(u64, u64)>,
     hung: Vec<(u64, u64)>,
     /// The inbox of each report that was delivered, in order, since the machine was enrolled.
     deliveries: Vec<(u64, usize)>,
-    /// What the appliance has heard of them.
-    heard: usize,
-    /// By how far the appliance's clock is off.
+    /// How many of them the appliance must have taken in.
+    taken_in: usize,
+    /// The error of the appliance's clock.
     offset: SignedDuration,
-    /// How much has come to the disk.
+    /// The number of files written to the disk.
     ticks: u64,
     runs: u64,
 }
@@ -42,7 +42,7 @@ impl Life {
             session: None,
             hung: Vec::new(),
             deliveries: Vec::new(),
-            heard: 0,
+            taken_in: 0,
             offset: SignedDuration::ZERO,
             ticks: 0,
             runs: 0,
@@ -60,7 +60,7 @@ impl Life {
         SystemTime::from(start + self.offset) + Duration::from_millis(20 * self.ticks)
     }
 
-    /// By the machine's clock, which is set all the time.
+    /// By the machine's clock, which is set again and again.
     fn run_id(&mut self) -> RunId {
         self.runs += 1;
         let time = self.runs.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
@@ -73,30 +73,30 @@ impl Life {
         match event {
             Event::Publish(digit) => self.publish(digit),
             Event::Expect(is_right) => self.expect(is_right),
-            Event::UploadQuota(deed) => self.visit(deed),
+            Event::Visit(kind) => self.visit(kind),
             Event::Connect => self.connect(),
             Event::Disconnect => self.disconnect(),
             Event::Hang => self.hung.extend(self.session.take()),
             Event::Poll => self.poll(),
-            Event::Run(deed) => self.run(deed),
+            Event::Run(kind) => self.run(kind),
             Event::Deliver(upload) => self.deliver(upload),
             Event::Late(which) => self.come_late(&which),
-            Event::Look => self.look(),
-            Event::CrashedLook => self.crash_in_a_look(),
+            Event::TakeIn => self.take_in(),
+            Event::CrashedPass => self.crash_in_a_pass(),
             Event::Restart => {
                 self.hung.clear();
                 self.session = None;
                 self.appliance.queue = IntakeQueue::new(Instant::now());
             }
-            Event::LoseLedger(is_damaged) => self.lose_summary(is_damaged),
-            Event::Stick(which, stuck) => {
+            Event::LoseSummary(is_damaged) => self.lose_summary(is_damaged),
+            Event::Obstruct(which, obstructed) => {
                 let numbers = self.numbers();
                 if !numbers.is_empty() {
-                    self.appliance.stick(*which.get(&numbers), stuck);
+                    self.appliance.obstruct(*which.get(&numbers), obstructed);
                 }
             }
-            Event::Step(seconds) => self.step(seconds),
-            Event::Retire => self.retire(),
+            Event::SetClock(seconds) => self.set_clock(seconds),
+            Event::RemoveSuperseded => self.remove_superseded(),
             Event::Replace(is_same) => self.replace(is_same),
         }
     }
@@ -130,21 +130,21 @@ impl Life {
         self.expects = Some(is_right);
     }
 
-    /// What is published at that moment is what the machine finds as long as the session lasts.
+    /// The publication of that moment is the one of the whole session.
     fn connect(&mut self) {
         if self.session.is_none() && self.published().is_some() {
             self.session = Some((self.appliance.open(), self.appliance.published));
         }
     }
 
-    fn visit(&mut self, deed: Deed) {
+    fn visit(&mut self, kind: RunKind) {
         self.poll();
-        self.run(deed);
-        while self.session.is_some() && self.machine.delivered < self.machine.said.len() {
+        self.run(kind);
+        while self.session.is_some() && self.machine.delivered < self.machine.reports.len() {
             self.deliver(Upload::Whole);
         }
         self.disconnect();
-        self.look();
+        self.take_in();
     }
 
     fn disconnect(&mut self) {
@@ -161,17 +161,17 @@ impl Life {
         }
     }
 
-    fn run(&mut self, deed: Deed) {
+    fn run(&mut self, kind: RunKind) {
         if let Some(generation) = self.machine.polled {
             let run = self.run_id();
-            self.machine.act(deed, generation, run);
+            self.machine.act(kind, generation, run);
         }
     }
 
     fn deliver(&mut self, upload: Upload) {
         self.connect();
         let next = self.machine.delivered;
-        let Some((_, number)) = self.session.filter(|_| next < self.machine.said.len()) else {
+        let Some((_, number)) = self.session.filter(|_| next < self.machine.reports.len()) else {
             return;
         };
         if matches!(upload, Upload::AfterACut) {
@@ -185,18 +185,18 @@ impl Life {
         self.deliveries.push((number, next));
     }
 
-    /// Leaves one part in so many of a report: of the first, all of it.
+    /// Leaves the first half of a report with `part` 2, and all of it with 1.
     fn upload(&mut self, number: u64, which: usize, part: usize) {
         let at = self.tick();
-        let said = &mut self.machine.said[which];
-        let (file, content) = match &said.content {
-            Told::Report(report) => {
-                let (run, attempt) = (report.run, said.attempt);
-                said.attempt += 1;
+        let sent = &mut self.machine.reports[which];
+        let (file, content) = match &sent.content {
+            ReportFile::Report(report) => {
+                let (run, attempt) = (report.run, sent.attempt);
+                sent.attempt += 1;
                 (ReportName { run, attempt }.to_string(), packed(report))
             }
-            // Its client doesn't repeat anything.
-            Told::Legacy(file, content) => (file.clone(), content.clone()),
+            // Its client repeats nothing.
+            ReportFile::Legacy(file, content) => (file.clone(), content.clone()),
         };
         let length = content.len() / part;
         self.appliance.leave(number, &file, &content[..length], at);
@@ -205,32 +205,31 @@ impl Life {
     fn come_late(&mut self, which: &prop::sample::Index) {
         let inboxes = self.hung.iter().chain(&self.session);
         let inboxes: Vec<_> = inboxes.map(|(_, number)| *number).collect();
-        let heard = &self.deliveries[..self.heard];
-        if let (Some(number), false) = (inboxes.first(), heard.is_empty()) {
-            let (_, report) = *which.get(heard);
-            if matches!(self.machine.said[report].content, Told::Report(_)) {
+        let taken_in = &self.deliveries[..self.taken_in];
+        if let (Some(number), false) = (inboxes.first(), taken_in.is_empty()) {
+            let (_, report) = *which.get(taken_in);
+            if matches!(self.machine.reports[report].content, ReportFile::Report(_)) {
                 self.upload(*number, report, 1);
             }
         }
     }
 
-    /// How much must be heard once the inboxes up to a number were looked at: all that was delivered before what can't be
-    /// read.
-    fn note_heard(&mut self, last: u64) {
-        let first_stuck = self.appliance.stuck.first().copied();
+    /// Counts the reports that a pass over the inboxes up to a number must take in: all before the first unreadable inbox.
+    fn count_taken_in(&mut self, last: u64) {
+        let first_obstructed = self.appliance.obstructed.first().copied();
         let is_read = |(number, _): &&(u64, usize)| {
-            *number <= last && first_stuck.is_none_or(|stuck| *number < stuck)
+            *number <= last && first_obstructed.is_none_or(|obstructed| *number < obstructed)
         };
-        let heard = self.deliveries.iter().take_while(is_read).count();
-        self.heard = heard.max(self.heard);
+        let count = self.deliveries.iter().take_while(is_read).count();
+        self.taken_in = count.max(self.taken_in);
     }
 
-    fn look(&mut self) {
-        self.appliance.look();
-        self.note_heard(u64::MAX);
+    fn take_in(&mut self) {
+        self.appliance.take_in_all();
+        self.count_taken_in(u64::MAX);
     }
 
-    fn crash_in_a_look(&mut self) {
+    fn crash_in_a_pass(&mut self) {
         let mut left = Vec::new();
         for number in self.numbers() {
             for file in fs::read_dir(self.appliance.inbox(number)).unwrap() {
@@ -240,7 +239,7 @@ impl Life {
             }
         }
         let summary = fs::read(self.appliance.folder().summary());
-        self.look();
+        self.take_in();
         for (content, time, path) in left {
             fs::write(&path, content).unwrap();
             let file = File::options().append(true).open(path).unwrap();
@@ -250,8 +249,8 @@ impl Life {
             Ok(summary) => fs::write(self.appliance.folder().summary(), summary).unwrap(),
             Err(_) => drop(fs::remove_file(self.appliance.folder().summary())),
         }
-        // The start after it looks at once.
-        self.look();
+        // The next start makes a pass at once.
+        self.take_in();
     }
 
     fn lose_summary(&mut self, is_damaged: bool) {
@@ -264,27 +263,27 @@ impl Life {
         }
     }
 
-    /// What waits in an inbox is ordered by the disk's clock, and nothing could tell that this was set back.
-    fn step(&mut self, seconds: i64) {
-        self.look();
-        if self.heard == self.deliveries.len() {
+    /// Sets the clock when no report waits: waiting ones are ordered by the disk's clock, which must not be set back.
+    fn set_clock(&mut self, seconds: i64) {
+        self.take_in();
+        if self.taken_in == self.deliveries.len() {
             self.offset += SignedDuration::from_secs(seconds);
         }
     }
 
-    fn retire(&mut self) {
-        let standing: Vec<u64> = self
+    fn remove_superseded(&mut self) {
+        let in_use: Vec<u64> = self
             .hung
             .iter()
             .chain(&self.session)
             .map(|it| it.1)
             .collect();
         for number in self.numbers() {
-            if number == self.appliance.published || standing.contains(&number) {
+            if number == self.appliance.published || in_use.contains(&number) {
                 continue;
             }
             let emptied = self.appliance.intake_loop.empty(&name(), number);
-            self.note_heard(number);
+            self.count_taken_in(number);
             if emptied.is_ok() {
                 let publications = self.appliance.folder().publications();
                 fs::remove_dir_all(publications.join(number.to_string())).unwrap();
@@ -297,45 +296,47 @@ impl Life {
         for (session, _) in self.hung.drain(..).chain(self.session.take()) {
             self.appliance.close(session);
         }
-        self.appliance.look();
+        self.appliance.take_in_all();
         assert!(self.appliance.status_at(Timestamp::now()).is_none());
         self.publications.clear();
         self.deliveries.clear();
-        (self.heard, self.expects) = (0, None);
+        (self.taken_in, self.expects) = (0, None);
         self.appliance.enrol(FLEET, Timestamp::now() + self.offset);
         if !is_same {
             self.machine = Machine::new();
         }
     }
 
-    /// Status says that a machine is up to date if, and only if, that is what it said last.
+    /// Checks that a machine is up to date by its status if, and only if, its last report says so.
     fn check(&self) {
         let status = self.appliance.status();
-        let heard = self.deliveries[..self.heard].iter();
-        let heard: Vec<_> = heard.map(|(_, said)| &self.machine.said[*said]).collect();
-        let all = || format!("{status:#?}\nof what was heard: {heard:#?}");
-        assert_eq!(status.runs, heard.len() as u64, "{}", all());
-        let (Some(published), Some(last)) = (self.published(), heard.last()) else {
+        let reports = self.deliveries[..self.taken_in].iter();
+        let reports: Vec<_> = reports
+            .map(|(_, report)| &self.machine.reports[*report])
+            .collect();
+        let all = || format!("{status:#?}\nof the reports: {reports:#?}");
+        assert_eq!(status.runs, reports.len() as u64, "{}", all());
+        let (Some(published), Some(last)) = (self.published(), reports.last()) else {
             let states = [HostStatus::Unpublished, HostStatus::New];
             assert!(states.contains(&status.state), "{}", all());
             return;
         };
-        let of_its_own = |said: &&&Said| !said.has_failed_by_itself;
-        let standing = heard.iter().rev().find(of_its_own);
+        let of_its_own = |report: &&&MachineReport| !report.has_failed_by_itself;
+        let judged = reports.iter().rev().find(of_its_own);
         let is_so = last.running == built(published)
             && !last.wants_reboot
-            && standing.is_some_and(|said| said.has_succeeded && said.generation == published);
+            && judged.is_some_and(|report| report.has_succeeded && report.generation == published);
         let expected = is_so && self.expects != Some(false);
         assert_eq!(status.state == HostStatus::UpToDate, expected, "{}", all());
     }
 
-    /// Nothing is in the way any more, and the machine installs what is published.
-    fn settle(&mut self) {
+    /// Removes all obstacles, and lets the machine install the published generation.
+    fn converge(&mut self) {
         if self.published().is_none() {
             self.publish('a');
         }
         for number in self.numbers() {
-            self.appliance.stick(number, false);
+            self.appliance.obstruct(number, false);
         }
         self.expects = self.expects.filter(|expects| *expects);
         let folder = self.appliance.folder();
@@ -343,13 +344,13 @@ impl Life {
             Publications::of(&folder).set_expected_system(None).unwrap();
         }
         self.disconnect();
-        self.visit(Deed::Switch);
+        self.visit(RunKind::Switch);
         self.check();
         assert_eq!(self.appliance.status().state, HostStatus::UpToDate);
     }
 }
 
-/// The same lives each time, unless others are asked for: `PROPTEST_CASES` says how many, `PROPTEST_RNG_SEED` which.
+/// The same lives each time, unless `PROPTEST_CASES` sets their number and `PROPTEST_RNG_SEED` the seed.
 fn config() -> Config {
     let config = Config {
         failure_persistence: None,
@@ -368,7 +369,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn whatever_happens_a_machine_is_up_to_date_if_it_said_so_last(
+    fn in_every_life_a_machine_is_up_to_date_if_its_last_report_says_so(
         events in prop::collection::vec(event(), 1..40)
     ) {
         let mut life = Life::new();
@@ -376,6 +377,6 @@ proptest! {
             life.live_through(event);
             life.check();
         }
-        life.settle();
+        life.converge();
     }
 }

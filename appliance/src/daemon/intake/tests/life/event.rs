@@ -1,42 +1,42 @@
-//! What happens in a life, and how often.
+//! The events of a life, and their frequency.
 
 use bento_protocol::Outcome;
 use proptest::prelude::*;
 
-use super::machine::Deed;
+use super::machine::RunKind;
 
-/// What happens.
+/// An event.
 #[derive(Debug, Clone)]
 pub(super) enum Event {
-    /// A generation is published, perhaps one that was before.
+    /// A generation is published, perhaps an earlier one again.
     Publish(char),
-    /// `bento build` came to the system that the machine comes to, or to another one.
+    /// `bento build` built the same system as the machine, or another one.
     Expect(bool),
-    /// A run without anything in its way, from the poll to the intake.
-    UploadQuota(Deed),
+    /// A run without obstacles, from the poll to the intake.
+    Visit(RunKind),
     Connect,
     Disconnect,
     /// The connection is lost, and the appliance doesn't notice.
     Hang,
-    /// The machine asks which generation is published. What it does next is about that one, whatever is published then.
+    /// The machine polls. Its next run is about that generation, whatever is published then.
     Poll,
-    Run(Deed),
+    Run(RunKind),
     /// It delivers the oldest report that waits.
     Deliver(Upload),
-    /// Something that it delivered long ago arrives once more.
+    /// A report that was delivered long ago arrives once more.
     Late(prop::sample::Index),
-    Look,
-    /// The appliance dies before the summary says what was taken in.
-    CrashedLook,
+    TakeIn,
+    /// The appliance dies before it writes the summary.
+    CrashedPass,
     Restart,
     /// The summary is lost, or damaged.
-    LoseLedger(bool),
-    /// An inbox can't be opened, or can again.
-    Stick(prop::sample::Index, bool),
-    /// The appliance's clock is set, by so many seconds.
-    Step(i64),
-    /// Publications in which nobody stands go.
-    Retire,
+    LoseSummary(bool),
+    /// An inbox becomes unreadable, or readable again.
+    Obstruct(prop::sample::Index, bool),
+    /// The appliance's clock is set by so many seconds.
+    SetClock(i64),
+    /// Publications without a session are removed.
+    RemoveSuperseded,
     /// Removed, and enrolled again: the same machine, or another one of its name.
     Replace(bool),
 }
@@ -46,11 +46,11 @@ pub(super) enum Upload {
     Whole,
     /// The connection was cut in the middle of an attempt before.
     AfterACut,
-    /// It was there already, but the machine didn't hear so.
+    /// It had arrived already, but the answer was lost.
     Twice,
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn kind() -> impl Strategy<Value = RunKind> {
     let failure = prop::sample::select(vec![
         Outcome::PullFailed,
         Outcome::BuildFailed,
@@ -60,15 +60,15 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]);
     let legacy = prop::sample::select(vec!["success", "failure", "rollback", "autoupdate"]);
     prop_oneof![
-        8 => Just(Deed::Switch),
-        3 => Just(Deed::Unchanged),
-        1 => Just(Deed::NewKernel),
-        1 => Just(Deed::Stage),
-        3 => failure.clone().prop_map(Deed::Fail),
-        1 => Just(Deed::SelfUpdate),
-        2 => failure.prop_map(Deed::FailToSelfUpdate),
-        2 => Just(Deed::SwitchByHand),
-        1 => legacy.prop_map(Deed::Legacy),
+        8 => Just(RunKind::Switch),
+        3 => Just(RunKind::Unchanged),
+        1 => Just(RunKind::NewKernel),
+        1 => Just(RunKind::Stage),
+        3 => failure.clone().prop_map(RunKind::Fail),
+        1 => Just(RunKind::SelfUpdate),
+        2 => failure.prop_map(RunKind::FailToSelfUpdate),
+        2 => Just(RunKind::SwitchByHand),
+        1 => legacy.prop_map(RunKind::Legacy),
     ]
 }
 
@@ -82,21 +82,21 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => prop::char::range('a', 'c').prop_map(Event::Publish),
         1 => any::<bool>().prop_map(Event::Expect),
-        10 => deed().prop_map(Event::UploadQuota),
+        10 => kind().prop_map(Event::Visit),
         2 => Just(Event::Connect),
         3 => Just(Event::Disconnect),
         1 => Just(Event::Hang),
         4 => Just(Event::Poll),
-        12 => deed().prop_map(Event::Run),
+        12 => kind().prop_map(Event::Run),
         12 => upload.prop_map(Event::Deliver),
         2 => index().prop_map(Event::Late),
-        8 => Just(Event::Look),
-        1 => Just(Event::CrashedLook),
+        8 => Just(Event::TakeIn),
+        1 => Just(Event::CrashedPass),
         1 => Just(Event::Restart),
-        1 => any::<bool>().prop_map(Event::LoseLedger),
-        2 => (index(), any::<bool>()).prop_map(|(number, stuck)| Event::Stick(number, stuck)),
-        1 => (-100_000..100_000_i64).prop_map(Event::Step),
-        2 => Just(Event::Retire),
+        1 => any::<bool>().prop_map(Event::LoseSummary),
+        2 => (index(), any::<bool>()).prop_map(|(number, stuck)| Event::Obstruct(number, stuck)),
+        1 => (-100_000..100_000_i64).prop_map(Event::SetClock),
+        2 => Just(Event::RemoveSuperseded),
         1 => any::<bool>().prop_map(Event::Replace),
     ]
 }

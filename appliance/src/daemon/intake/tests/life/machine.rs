@@ -1,4 +1,4 @@
-//! A machine that does what it is told, and says the truth of it.
+//! A machine that reports its runs truthfully.
 
 use std::io::Write;
 
@@ -8,11 +8,11 @@ use flate2::write::GzEncoder;
 
 use crate::report::fixture::{report, system};
 
-/// What a machine does, and then reports.
+/// A kind of run.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Deed {
+pub(super) enum RunKind {
     Switch,
-    /// It is on the generation already, and says so.
+    /// It has the generation already.
     Unchanged,
     /// The same, with a new kernel.
     NewKernel,
@@ -25,33 +25,33 @@ pub(super) enum Deed {
     Legacy(&'static str),
 }
 
-/// What a machine said: the truth, for it knows no better.
+/// A report, with the facts of its run.
 #[derive(Debug, Clone)]
-pub(super) struct Said {
+pub(super) struct MachineReport {
     pub(super) generation: char,
     pub(super) running: String,
-    /// It came to the system of just this generation, be it at the next boot.
+    /// Whether it runs the system of this generation, or will at the next boot.
     pub(super) has_succeeded: bool,
     pub(super) wants_reboot: bool,
     pub(super) has_failed_by_itself: bool,
     pub(super) attempt: u32,
-    pub(super) content: Told,
+    pub(super) content: ReportFile,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Told {
+pub(super) enum ReportFile {
     Report(Box<Report>),
     Legacy(String, Vec<u8>),
 }
 
-/// A machine, and what it can know.
+/// A machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) running: String,
     pub(super) wants_reboot: bool,
     pub(super) polled: Option<char>,
-    pub(super) said: Vec<Said>,
-    /// How many of these are delivered.
+    pub(super) reports: Vec<MachineReport>,
+    /// The number of delivered reports.
     pub(super) delivered: usize,
 }
 
@@ -65,53 +65,55 @@ impl Machine {
             running: "first".to_owned(),
             wants_reboot: false,
             polled: None,
-            said: Vec::new(),
+            reports: Vec::new(),
             delivered: 0,
         }
     }
 
-    /// Does something about a generation, and says what came of it.
-    pub(super) fn act(&mut self, deed: Deed, generation: char, run: RunId) {
-        let (auto, outcome) = match deed {
-            Deed::Unchanged | Deed::SwitchByHand => (false, Outcome::Unchanged),
-            Deed::Switch | Deed::NewKernel | Deed::Legacy(_) => (false, Outcome::Switched),
-            Deed::Stage => (false, Outcome::Staged),
-            Deed::Fail(outcome) => (false, outcome),
-            Deed::SelfUpdate => (true, Outcome::Switched),
-            Deed::FailToSelfUpdate(outcome) => (true, outcome),
+    /// Runs with a generation, and adds the report.
+    pub(super) fn act(&mut self, kind: RunKind, generation: char, run: RunId) {
+        let (auto, outcome) = match kind {
+            RunKind::Unchanged | RunKind::SwitchByHand => (false, Outcome::Unchanged),
+            RunKind::Switch | RunKind::NewKernel | RunKind::Legacy(_) => (false, Outcome::Switched),
+            RunKind::Stage => (false, Outcome::Staged),
+            RunKind::Fail(outcome) => (false, outcome),
+            RunKind::SelfUpdate => (true, Outcome::Switched),
+            RunKind::FailToSelfUpdate(outcome) => (true, outcome),
         };
-        match deed {
-            Deed::NewKernel | Deed::Stage => self.wants_reboot = true,
-            Deed::Switch | Deed::Unchanged | Deed::SelfUpdate => self.wants_reboot = false,
+        match kind {
+            RunKind::NewKernel | RunKind::Stage => self.wants_reboot = true,
+            RunKind::Switch | RunKind::Unchanged | RunKind::SelfUpdate => self.wants_reboot = false,
             _ => {}
         }
         let mut came_to = Some(built(generation));
-        match deed {
-            Deed::Switch | Deed::Unchanged | Deed::NewKernel => self.running = built(generation),
-            Deed::SwitchByHand => self.running = "by-hand".to_owned(),
-            Deed::SelfUpdate => {
+        match kind {
+            RunKind::Switch | RunKind::Unchanged | RunKind::NewKernel => {
+                self.running = built(generation)
+            }
+            RunKind::SwitchByHand => self.running = "by-hand".to_owned(),
+            RunKind::SelfUpdate => {
                 self.running = built(generation) + "-moved";
                 came_to = Some(self.running.clone());
             }
-            Deed::Fail(outcome) | Deed::FailToSelfUpdate(outcome) => {
+            RunKind::Fail(outcome) | RunKind::FailToSelfUpdate(outcome) => {
                 came_to = None;
                 if outcome == Outcome::ActivationFailed {
                     self.running = "half".to_owned();
                 }
             }
-            Deed::Stage | Deed::Legacy(_) => {}
+            RunKind::Stage | RunKind::Legacy(_) => {}
         }
-        let content = match deed {
-            Deed::Legacy(outcome) => {
+        let content = match kind {
+            RunKind::Legacy(outcome) => {
                 let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
                 gzip.write_all(run.to_string().as_bytes()).unwrap();
-                // A name that is taken isn't written again.
-                let number = self.said.len();
+                // The name of each log is new.
+                let number = self.reports.len();
                 let (hour, minute) = (number / 60, number % 60);
                 let file = format!("20220912-{hour:02}{minute:02}_x_{outcome}.log.gz");
-                Told::Legacy(file, gzip.finish().unwrap())
+                ReportFile::Legacy(file, gzip.finish().unwrap())
             }
-            _ => Told::Report(Box::new(Report {
+            _ => ReportFile::Report(Box::new(Report {
                 run,
                 outcome,
                 auto,
@@ -125,12 +127,12 @@ impl Machine {
                 ..report(generation)
             })),
         };
-        self.said.push(Said {
+        self.reports.push(MachineReport {
             generation,
             running: self.running.clone(),
-            has_succeeded: outcome.is_success() && !auto && !matches!(deed, Deed::Legacy(_)),
+            has_succeeded: outcome.is_success() && !auto && !matches!(kind, RunKind::Legacy(_)),
             wants_reboot: self.wants_reboot,
-            has_failed_by_itself: matches!(deed, Deed::FailToSelfUpdate(_)),
+            has_failed_by_itself: matches!(kind, RunKind::FailToSelfUpdate(_)),
             attempt: 1,
             content,
         });

@@ -1,4 +1,4 @@
-//! Promise 3 in stories: what is published by the real publisher, what is left in a real inbox, and what status says.
+//! Promise 3: the real reconciler publishes, reports are left in a real inbox, and status must be true.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use crate::report::fixture::{packed, report};
 use crate::report::{Writers, take_in};
 
 impl Appliance {
-    /// Publishes what an edit makes; gives its id, and the number of the publication.
+    /// Publishes an edit, and returns the generation and the number of the publication.
     fn publish(&mut self, text: &str) -> (GenerationId, u64) {
         self.edit(text);
         let published = self.outcome().unwrap();
@@ -41,7 +41,7 @@ impl Appliance {
         file.set_modified(at).unwrap();
     }
 
-    /// Takes in what was left; gives the state then.
+    /// Takes in all reports, and returns the state.
     fn state(&self) -> HostStatus {
         let keep = self.state.host(&name());
         for number in Publications::of(&keep).numbers().unwrap() {
@@ -75,7 +75,7 @@ fn switched(generation: GenerationId, system: &str) -> Report {
     }
 }
 
-/// The report of a run that came to nothing, on a machine that still runs a system.
+/// The report of a run that failed, on a machine that still runs a system.
 fn failed(generation: GenerationId, outcome: Outcome, running: &str) -> Report {
     let success = switched(generation, running);
     Report {
@@ -89,16 +89,16 @@ fn failed(generation: GenerationId, outcome: Outcome, running: &str) -> Report {
     }
 }
 
-/// What a poll tells that finds nothing new, but the machine otherwise than it last said.
-fn again(told: &Report) -> Report {
+/// The report of a poll without a new generation, after a change on the machine.
+fn again(before: &Report) -> Report {
     Report {
         run: RunId::now(),
         outcome: Outcome::Unchanged,
-        ..told.clone()
+        ..before.clone()
     }
 }
 
-/// A run's id by a clock that is so many milliseconds after 1970.
+/// The id of a run, so many milliseconds after 1970.
 fn run_at(milliseconds: u64) -> RunId {
     let time = format!("{milliseconds:012x}");
     let text = format!("{}-{}-7000-8000-000000000000", &time[..8], &time[8..]);
@@ -110,7 +110,7 @@ fn appliance() -> Appliance {
 }
 
 #[test]
-fn what_was_published_while_a_machine_was_building_is_still_pending() {
+fn a_generation_published_during_a_build_is_still_pending() {
     let mut appliance = appliance();
     let (first, old) = appliance.publish("first");
     assert_eq!(appliance.state(), HostStatus::New);
@@ -137,7 +137,7 @@ fn a_report_of_an_old_generation_says_nothing_of_the_new_one() {
     let (second, new) = appliance.publish("second");
     let report = switched(second, "two");
     assert_eq!(appliance.state_after(new, &report), HostStatus::UpToDate);
-    // By a connection that hung since then.
+    // By a connection that has hung since then.
     let late = switched(first, "one");
     assert_eq!(
         appliance.state_after(old, &late),
@@ -289,7 +289,7 @@ fn a_generation_that_was_rolled_back_is_up_to_date_only_once_it_runs() {
 }
 
 #[test]
-fn what_comes_back_after_a_failing_generation_is_pending_until_it_is_told() {
+fn an_earlier_generation_after_a_failing_one_is_pending_until_it_is_reported() {
     let mut appliance = appliance();
     let (first, number) = appliance.publish("first");
     let installed = switched(first, "one");
@@ -307,8 +307,8 @@ fn what_comes_back_after_a_failing_generation_is_pending_until_it_is_told() {
         HostStatus::SyncPending,
         "it is known to run it"
     );
-    let told = again(&installed);
-    assert_eq!(appliance.state_after(number, &told), HostStatus::UpToDate);
+    let report = again(&installed);
+    assert_eq!(appliance.state_after(number, &report), HostStatus::UpToDate);
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn a_reboot_and_a_switch_by_hand_are_seen() {
 }
 
 #[test]
-fn what_was_built_here_tells_a_mismatch_and_what_needs_no_rebuild() {
+fn a_build_shows_a_mismatch_and_a_system_that_needs_no_rebuild() {
     let mut appliance = appliance();
     let (first, number) = appliance.publish("first");
     appliance.state_after(number, &switched(first, "one"));
@@ -363,7 +363,7 @@ fn what_was_built_here_tells_a_mismatch_and_what_needs_no_rebuild() {
 }
 
 #[test]
-fn a_log_of_a_client_of_2022_is_told_as_what_it_is() {
+fn a_log_of_a_client_of_2022_is_legacy() {
     let mut appliance = appliance();
     let (first, number) = appliance.publish("first");
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
