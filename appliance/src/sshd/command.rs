@@ -29,8 +29,8 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Which programs of OpenSSH aren't there, each with how to get it. The parts that sshd starts by itself only
-    /// [`Self::answer`] can miss: each version of OpenSSH has others, and the path of each is compiled into sshd.
+    /// The missing programs of OpenSSH, each with advice. The parts that sshd starts by itself are checked by
+    /// [`Self::answer`]: they differ between versions of OpenSSH, and their paths are compiled into sshd.
     pub fn missing_programs() -> Vec<String> {
         ["sshd", "ssh-keygen"]
             .into_iter()
@@ -39,17 +39,17 @@ impl Sshd {
             .collect()
     }
 
-    /// Makes everything that sshd needs. Whatever fails here fails again at the next try.
+    /// Creates everything that sshd needs. A failure is permanent.
     ///
-    /// Nobody can log in until [`passwd::write`] is called. This waits for its own child processes, so it must be
-    /// called before anybody [reaps](super::reap).
+    /// No machine can log in until [`passwd::write`] is called. This waits for its own child processes, so call it before
+    /// there is a [reaper](super::reap).
     ///
     /// # Errors
-    /// When a program is missing, the host key is no good or none of `allowed` (empty: any), or a file can't be
+    /// When a program is missing, the host key is damaged or none of `allowed` (empty: any), or a file can't be
     /// written.
     pub fn prepare(state: &State, runtime: &Runtime, allowed: &[PublicKey]) -> Result<Self> {
         let program = find("sshd")?;
-        // sshd looks for its own account even in a check.
+        // sshd needs its own account even for a check.
         passwd::write(runtime, &[])?;
         create_empty_folder().with_context(|| format!("can't make {EMPTY_FOLDER}"))?;
         let host_key = HostKey::read_or_create(state)?;
@@ -62,8 +62,8 @@ impl Sshd {
         })
     }
 
-    /// Configures sshd with every setting that this one knows, and lets it check that. It waits for its own child
-    /// processes, as [`Self::prepare`] does.
+    /// Configures sshd with every setting that this version knows, and checks that. It waits for its own child processes,
+    /// as [`Self::prepare`] does.
     ///
     /// # Errors
     /// When the configuration can't be written, or sshd refuses it.
@@ -80,15 +80,14 @@ impl Sshd {
         self.check()
     }
 
-    /// Lets sshd serve a connection of the appliance's own, which nobody else sees, as it would serve a machine: it
-    /// gives the line with which sshd introduces itself. That is the only proof that all is there which an sshd of
-    /// whatever version needs.
+    /// Probes sshd: it serves a private connection of the appliance as it would serve a machine. Returns its
+    /// identification line. Only this proves that everything that this version of sshd needs is there.
     ///
     /// The caller [reaps](super::reap) the process.
     ///
     /// # Errors
-    /// When no answer comes within the limit; what sshd said of it is in the error. [`is_shortage`] tells whether
-    /// there was just nothing left to start it with.
+    /// When no answer comes within the limit; the error has the log of sshd. [`is_shortage`] recognises a mere shortage of
+    /// processes, memory or files.
     ///
     /// [`is_shortage`]: super::is_shortage
     pub fn answer(&self, limit: Duration) -> Result<String> {
@@ -100,7 +99,7 @@ impl Sshd {
         self.host_key.public()
     }
 
-    /// Gives a connection to an sshd of its own.
+    /// Starts an sshd for a connection.
     pub(super) fn start(&self, connection: &TcpStream) -> io::Result<Process> {
         Process::start(&self.program, &self.configuration, connection)
     }
@@ -121,7 +120,7 @@ impl Sshd {
         Ok(())
     }
 
-    /// Whether this sshd was built with a setting: a known one that was left out gives a warning.
+    /// Whether this sshd was built with a setting: it warns of a known setting that it was built without.
     fn knows(&self, setting: &str) -> Result<bool> {
         let output = self.test(&["-o", setting])?;
         Ok(output.status.success() && output.stderr.is_empty())
@@ -147,7 +146,7 @@ fn create_empty_folder() -> io::Result<()> {
     }
 }
 
-/// The absolute path of a program of OpenSSH. sshd must know its own, to start itself anew.
+/// The absolute path of a program of OpenSSH. sshd must be started by its path, to start itself again.
 pub(super) fn find(name: &str) -> Result<PathBuf> {
     let executable = |path: &PathBuf| {
         fs::metadata(path)

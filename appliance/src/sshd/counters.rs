@@ -4,24 +4,24 @@ use serde::{Deserialize, Serialize};
 
 use super::reason::Reason;
 
-/// How many sessions there are, and were since the appliance started; its own aren't counted.
+/// The numbers of open sessions, and of sessions since the start of the appliance, without its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCounters {
-    /// Connections that have an sshd and haven't proved yet whose they are.
+    /// Connections with an sshd, before the login.
     pub unauthenticated: u64,
     /// Open sessions of machines.
     pub authenticated: u64,
     /// Connections that got an sshd, in all.
     pub accepted: u64,
-    /// Those of which became a session of a machine.
+    /// Logins of machines, in all.
     pub logins: u64,
-    /// Those that the appliance ended, by the reason.
+    /// Sessions that the appliance ended, by reason.
     pub ended: BTreeMap<String, u64>,
 }
 
 impl Default for SessionCounters {
     fn default() -> Self {
-        // What never happened is counted, too: nobody can tell a missing number from a lost one.
+        // Reasons without a session are included: a missing number could be a lost one.
         let never = |reason: &Reason| (reason.label().to_owned(), 0);
         SessionCounters {
             unauthenticated: 0,
@@ -34,7 +34,7 @@ impl Default for SessionCounters {
 }
 
 impl SessionCounters {
-    /// The appliance ends a session.
+    /// Records that the appliance ends a session.
     pub(super) fn end(&mut self, reason: Reason) {
         *self.ended.entry(reason.label().to_owned()).or_default() += 1;
     }

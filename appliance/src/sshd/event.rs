@@ -1,14 +1,14 @@
-/// What happens to sessions.
+/// An event of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// A machine has authenticated and starts an SFTP session. Not sent for one that is refused.
+    /// A machine has logged in. Not sent for a machine that is refused.
     Authenticated {
         /// The session's number.
         session: u64,
         /// The machine's account, from the kernel.
         uid: u32,
     },
-    /// The connection of a session is cut, and its sshd has gone.
+    /// The connection of a session is cut, and its sshd has ended.
     Ended {
         /// The session's number.
         session: u64,

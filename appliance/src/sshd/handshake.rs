@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-/// The loopback address from which the appliance dials itself. Nobody outside of the container can have it, so the
-/// acceptor knows its own health check by it.
+/// The loopback address from which the appliance connects to itself. No peer outside of the container can have it, so the
+/// listener recognises its own health check by it.
 pub const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 66, 69, 78);
 
 const IDENTIFICATION: &[u8] = b"SSH-2.0-bento_health\r\n";
@@ -15,11 +15,11 @@ const LINE_BYTES: usize = 255;
 const PACKET_BYTES: usize = 35_000;
 const SSH_MSG_KEXINIT: u8 = 20;
 
-/// Begins an SSH connection as any client does, far enough to see that a real sshd, with its host key loaded,
-/// answers there: gives the line with which it introduces itself.
+/// Begins an SSH connection, far enough to prove that a real sshd with its host key answers. Returns its identification
+/// line.
 ///
 /// # Errors
-/// When nobody listens, no answer comes within the limit, or it isn't the appliance's.
+/// When nothing listens, no answer comes within the limit, or it isn't the appliance's.
 pub fn handshake(address: SocketAddr, limit: Duration) -> Result<String> {
     let mut timed = TimedStream {
         deadline: Instant::now() + limit,
@@ -33,7 +33,7 @@ pub fn handshake(address: SocketAddr, limit: Duration) -> Result<String> {
         .with_context(|| format!("no sshd answers at {address}"))
 }
 
-/// The same on a connection that is there already.
+/// The same on an open connection.
 ///
 /// # Errors
 /// When no answer comes within the limit, or it isn't the appliance's.
@@ -45,7 +45,7 @@ pub(super) fn handshake_on(connection: TcpStream, limit: Duration) -> Result<Str
     timed.exchange()
 }
 
-/// A connection of which every step must be done by one deadline.
+/// A connection with one deadline for all its steps.
 struct TimedStream {
     deadline: Instant,
     stream: Option<TcpStream>,
@@ -60,7 +60,7 @@ impl TimedStream {
         };
         let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         self.stream = Some(TcpStream::from(socket));
-        // The limit for writing holds for connecting, too.
+        // The timeout for writing holds for connecting, too.
         let stream = self.stream()?;
         if address.is_ipv4() {
             bind(&*stream, &SocketAddrV4::new(OWN_ADDRESS, 0))?;
@@ -68,10 +68,12 @@ impl TimedStream {
         Ok(connect(&*stream, &address)?)
     }
 
-    /// Says who we are, and hears who is there and what it offers.
+    /// Exchanges identification lines, and reads the algorithms that sshd offers.
     fn exchange(&mut self) -> Result<String> {
         self.stream()?.write_all(IDENTIFICATION)?;
-        let line = self.read_line().context("sshd doesn't introduce itself")?;
+        let line = self
+            .read_line()
+            .context("sshd sends no identification line")?;
         ensure!(line.starts_with("SSH-2.0-"), "{line:?} isn't SSH");
         let packet = self
             .read_packet()
@@ -86,7 +88,7 @@ impl TimedStream {
         Ok(line)
     }
 
-    /// The connection, with the time that is left as its limit.
+    /// The connection, with the remaining time as its timeout.
     fn stream(&mut self) -> Result<&mut TcpStream> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         ensure!(!left.is_zero(), "it took too long");
@@ -123,7 +125,7 @@ impl TimedStream {
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
-    /// A packet's content, before any key is exchanged: length, length of the padding, content, padding.
+    /// Reads the content of an unencrypted packet: length, length of the padding, content, padding.
     fn read_packet(&mut self) -> Result<Vec<u8>> {
         let mut length = [0; 4];
         self.read_exactly(&mut length)?;
@@ -141,7 +143,7 @@ impl TimedStream {
     }
 }
 
-/// The second list of a KEXINIT message: type, cookie of 16 bytes, key exchange algorithms, host key algorithms.
+/// The host key algorithms of a KEXINIT message: type, cookie of 16 bytes, key exchange algorithms, host key algorithms.
 pub fn host_key_algorithms(message: &[u8]) -> Option<&str> {
     let (SSH_MSG_KEXINIT, rest) = message.split_first().map(|(kind, rest)| (*kind, rest))? else {
         return None;
@@ -164,14 +166,14 @@ mod tests {
 
     use super::*;
 
-    /// A server that says this to whoever comes, and then nothing.
-    fn server(says: &'static [u8]) -> (SocketAddr, thread::JoinHandle<TcpStream>) {
+    /// A server that sends this to its first client, and then nothing.
+    fn server(sends: &'static [u8]) -> (SocketAddr, thread::JoinHandle<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answer = thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
             assert_eq!(peer.ip(), OWN_ADDRESS);
-            stream.write_all(says).unwrap();
+            stream.write_all(sends).unwrap();
             stream
         });
         (address, answer)
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_listens_is_no_sshd() {
+    fn a_server_that_only_listens_is_no_sshd() {
         let says: [&[u8]; 5] = [
             b"",
             b"HTTP/1.1 400\r\n",
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_all_is_no_sshd() {
+    fn a_closed_port_is_no_sshd() {
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

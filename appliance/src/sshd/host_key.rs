@@ -14,8 +14,8 @@ use crate::fleet::PublicKey;
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
-/// The key by which machines know the appliance. Every client has it pinned, so it is made once and never replaced
-/// by accident: a key that is there but no good is an error.
+/// The key by which machines know the appliance. Every client has it pinned, so it is created once and never replaced
+/// by accident: a damaged key is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKey {
     public: PublicKey,
@@ -31,14 +31,14 @@ impl HostKey {
         let private = path.display();
         Self::read_file(&path, || {
             format!(
-                "the host key {private} is no good; put back the one that the machines know from a copy of /state, \
-                 or, if it is lost, remove {private} and {private}.pub and tell every machine the new key"
+                "the host key {private} is damaged; put back the one that the machines know from a copy of /state, \
+                 or, if it is lost, remove {private} and {private}.pub and give every machine the new key"
             )
         })
     }
 
-    /// The key of this state as its file says, without a program that checks it: while machines are served, whoever
-    /// [reaps](super::reap) may take away the end of any program, and it would seem to have failed.
+    /// Reads the key of this state without the check by ssh-keygen: while machines are served, the
+    /// [reaper](super::reap) may take its exit status, and it would seem to have failed.
     ///
     /// # Errors
     /// When there is none, or it can't be read.
@@ -52,11 +52,11 @@ impl HostKey {
         })
     }
 
-    fn read_file(path: &Path, no_good: impl FnOnce() -> String) -> Result<Self> {
+    fn read_file(path: &Path, damaged: impl FnOnce() -> String) -> Result<Self> {
         let private = path.display();
         require_private(path)?;
         // ssh-keygen checks the file's checksum, and derives the public key from the private one.
-        let text = run(&["-y", "-P", ""].map(OsStr::new), path).with_context(no_good)?;
+        let text = run(&["-y", "-P", ""].map(OsStr::new), path).with_context(damaged)?;
         let public: PublicKey = text
             .parse()
             .with_context(|| format!("the host key {private}"))?;
@@ -67,7 +67,7 @@ impl HostKey {
         Ok(HostKey { public })
     }
 
-    /// Reads the key of this state, or makes one if this state never had any.
+    /// Reads the key of this state, or creates one if this state never had any.
     ///
     /// # Errors
     /// When the key is damaged, half of it is missing, or it can't be read or written.
@@ -80,16 +80,16 @@ impl HostKey {
             ensure!(
                 !exists(&public)?,
                 "the host key {} is gone, but {} is there: put the private key back from a copy of /state, or, if \
-                 it is lost, remove the public one and tell every machine the new key",
+                 it is lost, remove the public one and give every machine the new key",
                 path.display(),
                 public.display()
             );
             create(&path).with_context(|| format!("can't make the host key {}", path.display()))?;
-            let made = Self::read(state)?.public.fingerprint();
+            let created = Self::read(state)?.public.fingerprint();
             if exists(&state.accounts())? {
-                warn!(key = %made, "the host key was gone, and a new one was made: tell every machine");
+                warn!(key = %created, "the host key was gone, and a new one was created: every machine must learn it");
             } else {
-                info!(key = %made, "a host key was made");
+                info!(key = %created, "a host key was created");
             }
         }
         let key = Self::read(state)?;
@@ -97,7 +97,7 @@ impl HostKey {
         Ok(key)
     }
 
-    /// Derived from the private key, which is the one that counts: a crash may have left none, or another one's.
+    /// Writes the public key, as derived from the private one: a crash may have left none, or that of another key.
     fn write_public(&self, path: &Path) -> Result<()> {
         let line = format!("{}\n", self.public);
         if fs::read_to_string(path).is_ok_and(|old| old == line) {
@@ -107,7 +107,7 @@ impl HostKey {
             .with_context(|| format!("can't write {}", path.display()))
     }
 
-    /// Its public half.
+    /// The public key.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
@@ -130,10 +130,10 @@ impl HostKey {
     }
 }
 
-/// The private key is its owner's alone: ssh-keygen and sshd ask that of root's files, and let any other owner's pass.
+/// Requires that only its owner can read the private key: ssh-keygen and sshd check that for files of root only.
 fn require_private(path: &Path) -> Result<()> {
     let shown = path.display();
-    let file = fs::metadata(path).with_context(|| format!("can't look at the host key {shown}"))?;
+    let file = fs::metadata(path).with_context(|| format!("can't read the host key {shown}"))?;
     ensure!(
         file.is_file(),
         "the host key {shown} isn't a file: put it back from a copy of /state"
@@ -150,15 +150,15 @@ fn public_path(private: &Path) -> PathBuf {
 }
 
 fn exists(path: &Path) -> Result<bool> {
-    // Not Path::exists, which takes a dangling symlink for nothing.
+    // Not Path::exists, for which a dangling symlink doesn't exist.
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("can't look for {}", path.display())),
+        Err(error) => Err(error).with_context(|| format!("can't check {}", path.display())),
     }
 }
 
-/// Removes what a crash left while a key was made, or its public half written.
+/// Removes the leftovers of a crash while a key was created, or its public half written.
 fn clear_asides(path: &Path) -> Result<()> {
     let aside = atomic_file::aside(path);
     let of_public = atomic_file::aside(&public_path(path));
@@ -169,8 +169,8 @@ fn clear_asides(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a key aside and moves its private half into place. The public one is derived whenever it is wanted; alone, it
-/// would be taken for a loss.
+/// Creates a key aside and moves its private half into place. The public half is derived again when needed; alone, it
+/// would look like the loss of the private one.
 fn create(path: &Path) -> Result<()> {
     let folder = path.parent().context("the key has no folder")?;
     DirBuilder::new()
@@ -190,7 +190,7 @@ fn create(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs ssh-keygen on a key file, and gives what it prints.
+/// Runs ssh-keygen on a key file, and returns its output.
 fn run(arguments: &[&OsStr], key: &Path) -> Result<String> {
     let program = super::command::find("ssh-keygen")?;
     let output = Command::new(&program)

@@ -1,23 +1,23 @@
-//! How much the sessions may take, at a time and in time.
+//! The limits of sessions: their number, and their time.
 
 use std::time::Duration;
 
-/// How much the sessions may take.
+/// The limits of sessions.
 #[derive(Debug, Clone)]
 pub struct SessionLimits {
-    /// Slots: connections that have an sshd and haven't authenticated. Each costs about 1 MB and 25 ms of a CPU.
+    /// Slots: connections with an sshd, before the login. Each costs about 1 MB and 25 ms of a CPU.
     pub unauthenticated: usize,
-    /// Connections that have no sshd yet; further ones wait in the kernel's queue. Each costs one file descriptor.
+    /// Pending connections; further ones wait in the kernel's queue. Each costs one file descriptor.
     pub pending: usize,
-    /// How long a connection that has a slot may take to authenticate.
+    /// The time for the login of a connection with a slot.
     pub grace: Duration,
-    /// After how long its slot goes to a pending connection, if no slot is free. Several round trips by way of Tor.
+    /// The time after which its slot goes to a pending connection, if no slot is free: several round trips through Tor.
     pub evict_after: Duration,
     /// Sessions of one machine at a time.
     pub per_account: usize,
-    /// How long a session may last once it is authenticated.
+    /// The longest session after the login.
     pub session: Duration,
-    /// How long an sshd may take to notice that its connection is cut, before it is killed.
+    /// The time for an sshd to notice that its connection is cut, before it is killed.
     pub hang_up: Duration,
 }
 

@@ -33,12 +33,12 @@ pub(super) struct Listener<R: Fn(SessionEvent)> {
     listening: bool,
     pending: PendingConnections,
     processes: HashMap<u64, Process>,
-    /// Until when nothing is accepted or started, for want of files, memory or processes.
+    /// The end of a pause in accepting and starting, for want of files, memory or processes.
     paused_until: Option<Instant>,
     sshd: Sshd,
     shared: Arc<SharedTable>,
     reporter: Reporter<R>,
-    /// SessionLimits the lines about connections that haven't authenticated: there are many of them on the Internet.
+    /// Limits the log lines about connections that haven't authenticated: there are many of them on the Internet.
     log_limiter: LogLimiter,
 }
 
@@ -84,7 +84,7 @@ impl<R: Fn(SessionEvent)> Listener<R> {
                     return;
                 }
             }
-            if let Err(error) = self.turn() {
+            if let Err(error) = self.step() {
                 error!("no connection can be accepted any more: {error}");
                 return;
             }
@@ -92,7 +92,7 @@ impl<R: Fn(SessionEvent)> Listener<R> {
     }
 
     /// Does what is due, then waits for events and handles them.
-    fn turn(&mut self) -> io::Result<()> {
+    fn step(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
@@ -118,13 +118,13 @@ impl<R: Fn(SessionEvent)> Listener<R> {
         self.pending = PendingConnections::new();
     }
 
-    /// When there will be something to do, if nothing but time passes.
+    /// The time of the next action, if no event comes before.
     fn next_due(&self) -> Option<Instant> {
         let session = self.shared.table().next_due(self.pending.others());
         session.into_iter().chain(self.paused_until).min()
     }
 
-    /// Ends the sessions whose time has come.
+    /// Ends the sessions that are due.
     fn end_sessions(&mut self, now: Instant) {
         let actions = self.shared.table().due(self.pending.others(), now);
         for action in actions {
@@ -141,7 +141,7 @@ impl<R: Fn(SessionEvent)> Listener<R> {
                 Action::Kill(session) => {
                     warn!(
                         session,
-                        "sshd is still there after its connection was cut: it is killed"
+                        "sshd still runs after its connection was cut: it is killed"
                     );
                     self.processes
                         .get(&session)
@@ -278,9 +278,9 @@ impl<R: Fn(SessionEvent)> Listener<R> {
     fn may_log_unauthenticated(&mut self) -> bool {
         let may = self.log_limiter.may_write(Instant::now());
         if may {
-            let kept_back = self.log_limiter.take_suppressed();
-            if kept_back > 0 {
-                info!("… and {kept_back} more lines about connections that didn't log in");
+            let suppressed = self.log_limiter.take_suppressed();
+            if suppressed > 0 {
+                info!("… and {suppressed} more lines about connections that didn't log in");
             }
         }
         may
@@ -297,8 +297,7 @@ impl<R: Fn(SessionEvent)> Listener<R> {
     }
 }
 
-/// Whether an error of accept says that the system has nothing more to give, rather than something about one
-/// connection.
+/// Whether an error of accept is a shortage of the system, and not a fault of one connection.
 fn lacks_resources(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let lacking = [

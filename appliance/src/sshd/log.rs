@@ -1,4 +1,4 @@
-//! What sshd says, and who of its processes says it.
+//! The log of a session: each line of its sshd, with the user id of the process that wrote it.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,21 +16,21 @@ const LINE_BYTES: usize = 2048;
 /// One line of a session's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// The user id of the process that wrote it, from the kernel: nobody but root can give another than its own.
+    /// The user id of the process that wrote it, from the kernel: only root can give another than its own.
     pub uid: u32,
     /// Safe to print: a client chooses parts of it.
     pub text: String,
 }
 
-/// Where sshd's log is read.
+/// The reading end of a log.
 #[derive(Debug)]
 pub(super) struct Log(OwnedFd);
 
 impl Log {
-    /// The two ends of a log: ours, and the one for sshd's stderr.
+    /// Opens both ends of a log: ours, and the one for sshd's stderr.
     ///
-    /// A socket of packets and not a pipe: the kernel then tells with every line who wrote it, and a line break
-    /// inside of one can't pass for the start of another.
+    /// It is a packet socket and not a pipe: so the kernel gives the writer of every line, and a line break inside of one
+    /// doesn't start another.
     pub(super) fn open() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -42,7 +42,7 @@ impl Log {
         Ok((Log(ours), theirs))
     }
 
-    /// The next line if there is one now; none once every process of the session has gone.
+    /// The next line if there is one now; none once every process of the session has ended.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when there is nothing to read yet.
@@ -69,7 +69,7 @@ impl Log {
 }
 
 impl Line {
-    /// What a process wrote at once.
+    /// The line of one write of a process.
     pub fn new(uid: u32, bytes: &[u8]) -> Self {
         Line {
             uid,
@@ -77,12 +77,12 @@ impl Line {
         }
     }
 
-    /// Whether it tells that a machine has logged in, which sshd says before anything runs as that machine's account.
+    /// Whether it reports a login, which sshd logs before anything runs as the machine's account.
     pub(super) fn is_login(&self) -> bool {
         self.uid == 0 && self.text.starts_with("Accepted ")
     }
 
-    /// How much it matters: what tells of logins and trouble is for everybody, the rest for who looks closer.
+    /// Its level: logins and trouble are visible by default, routine isn't.
     pub(super) fn level(&self, own: bool) -> Level {
         if own || is_routine(&self.text) {
             Level::DEBUG
@@ -93,7 +93,7 @@ impl Line {
         }
     }
 
-    /// Hands it on.
+    /// Writes it to the appliance's log.
     pub(super) fn emit(&self, session: u64, level: Level) {
         let text = &self.text;
         match level {
@@ -104,7 +104,7 @@ impl Line {
     }
 }
 
-/// What sshd says in every session at the level of detail that the appliance needs.
+/// Whether sshd logs such a line in every session, at the log level that the appliance needs.
 pub(super) fn is_routine(text: &str) -> bool {
     const ROUTINE: [&str; 11] = [
         "Accepted key ",
@@ -128,7 +128,7 @@ impl AsFd for Log {
     }
 }
 
-/// A text as one line of printable ASCII, whatever it holds.
+/// Any text as one line of printable ASCII.
 pub(super) fn one_line(text: &str) -> String {
     let plain = |character: char| character.is_ascii_graphic() || character == ' ';
     text.trim_end()
@@ -153,16 +153,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_reaches_a_terminal_raw() {
+    fn control_characters_are_escaped() {
         assert_eq!(one_line("a\u{1b}[2Jb\nc\r\n"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(one_line("\u{202e}ü"), "\\u{202e}\\u{fc}");
     }
 
     #[test]
-    fn the_kernel_tells_who_writes() {
+    fn each_line_has_the_user_id_of_its_writer() {
         let (log, theirs) = Log::open().unwrap();
         assert_eq!(log.next().unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        let say = |uid: u32, text: &str| {
+        let write = |uid: u32, text: &str| {
             let status = Command::new("/bin/sh")
                 .args(["-c", "printf '%b' \"$0\" >&2", text])
                 .stderr(Stdio::from(theirs.try_clone().unwrap()))
@@ -170,11 +170,11 @@ mod tests {
                 .status();
             assert!(status.unwrap().success());
         };
-        say(
+        write(
             10_007,
             "Accepted publickey for root\\nUser child is on pid 1\\n",
         );
-        say(0, "x");
+        write(0, "x");
         drop(theirs);
         let first = log.next().unwrap().unwrap();
         assert_eq!(first.uid, 10_007);

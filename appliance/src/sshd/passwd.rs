@@ -1,4 +1,4 @@
-//! The accounts with which machines log in. sshd reads them anew for every connection, so nothing is restarted.
+//! The password file and the key files of the accounts. sshd reads them for every connection, so nothing is restarted.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -13,18 +13,18 @@ use crate::fleet::PublicKey;
 use crate::store::atomic_file;
 use crate::store::paths::Runtime;
 
-/// The user ids that machines can have; the group id of each is the same number. The container's id map must hold
-/// them all: 65,536 subordinate ids, which is what a user gets by default, do.
+/// The user ids of machines; the group id of each is the same number. The container's id map must have all of them: the
+/// default of 65,536 subordinate ids does.
 pub const UIDS: Range<u32> = 10_000..30_000;
 
 /// The account of sshd's own unprivileged process.
 pub const SSHD_UID: u32 = 74;
 
-/// Nothing is ever run as a shell: sshd doesn't look at it when it changes the root, and runs its own SFTP server.
+/// The shell, which is never run: sshd ignores it in a chroot, and runs its own SFTP server.
 const SHELL: &str = "/usr/sbin/nologin";
 
-/// Everybody's to read, because sshd opens a key file as the user who logs in; root's alone to change, because it
-/// refuses the file otherwise.
+/// Readable for all, because sshd opens a key file as the user who logs in; writable only for root, because it refuses
+/// the file otherwise.
 const PUBLIC: u32 = 0o644;
 const FOLDER: u32 = 0o755;
 const PRIVATE: u32 = 0o600;
@@ -32,18 +32,18 @@ const PRIVATE: u32 = 0o600;
 /// A machine that may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The machine's name, which is the account's.
+    /// The name of the machine and its account.
     pub name: HostName,
     /// Its user id and group id, one of [`UIDS`].
     pub uid: u32,
-    /// The keys that let it in.
+    /// Its keys.
     pub keys: Vec<PublicKey>,
 }
 
-/// Makes these the only machines that can log in from now on. Sessions that are open stay open.
+/// Makes these the only machines that can log in from now on. Open sessions stay open.
 ///
-/// Keys that are no longer good go first and new ones come last, so that whatever dies in the middle has let nobody
-/// in who isn't in the old list or the new one.
+/// Revoked keys are removed first, and new ones are added last: after a crash in between, only keys of the old list or the
+/// new one work.
 ///
 /// # Errors
 /// When a user id isn't one of [`UIDS`], or a file can't be written.
@@ -57,7 +57,7 @@ pub fn write(runtime: &Runtime, logins: &[Login]) -> Result<()> {
     let keys = runtime.authorized_keys();
     create_folder(runtime.root())?;
     create_folder(&keys)?;
-    remove_strangers(&keys, logins)?;
+    remove_others(&keys, logins)?;
     replace(&runtime.passwd(), &passwd(logins), PUBLIC)?;
     replace(&runtime.group(), &group(logins), PUBLIC)?;
     replace(&runtime.shadow(), &shadow(logins), PRIVATE)?;
@@ -93,7 +93,8 @@ fn group(logins: &[Login]) -> String {
         .collect()
 }
 
-/// `*` is a password that nothing matches. `!` would say that the account is locked, and sshd would let no key in.
+/// The shadow file. `*` is a password that nothing matches; with `!` the account would be locked, and sshd would refuse
+/// every key.
 fn shadow(logins: &[Login]) -> String {
     let machines = logins.iter().map(|account| account.name.as_str());
     ["root", "sshd"]
@@ -117,8 +118,8 @@ fn create_folder(path: &Path) -> Result<()> {
         .with_context(|| format!("can't prepare the folder {}", path.display()))
 }
 
-/// Removes the key files of everybody else, and what a write that was cut off left behind.
-fn remove_strangers(keys: &Path, logins: &[Login]) -> Result<()> {
+/// Removes all other key files, and the leftovers of an interrupted write.
+fn remove_others(keys: &Path, logins: &[Login]) -> Result<()> {
     let remove = || -> io::Result<()> {
         for entry in fs::read_dir(keys)? {
             let entry = entry?;
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_has_no_keys_left() {
+    fn a_removed_machine_has_no_keys_left() {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::new(folder.path());
         write(
@@ -219,7 +220,7 @@ mod tests {
             &[account("kikimora", 10_000), account("domovoi", 10_001)],
         )
         .unwrap();
-        fs::write(runtime.authorized_keys().join("domovoi.new"), "cut off").unwrap();
+        fs::write(runtime.authorized_keys().join("domovoi.new"), "half").unwrap();
         write(&runtime, &[account("domovoi", 10_001)]).unwrap();
         assert_eq!(key_files(&runtime), ["domovoi"]);
         assert!(

@@ -1,4 +1,4 @@
-//! Connections that have no sshd yet, in the order in which they came.
+//! Pending connections: those without an sshd, in the order in which they came.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ impl<C> PendingConnections<C> {
         self.queue(own).push_back(connection);
     }
 
-    /// Puts a connection back in front: it is served next.
+    /// Puts a connection back at the front: it is served next.
     pub(super) fn push_front(&mut self, connection: C, own: bool) {
         self.queue(own).push_front(connection);
     }
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_connection_that_was_closed_without_a_word_is_abandoned() {
+    fn only_a_connection_that_was_closed_without_data_is_abandoned() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let connect = || {
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

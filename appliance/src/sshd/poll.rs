@@ -1,4 +1,4 @@
-//! Waits for many file descriptors at once.
+//! One wait for many file descriptors.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,14 +7,14 @@ use std::time::Duration;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
-/// How many events are taken at once.
+/// The most events of one wait.
 const EVENTS: usize = 256;
 
-/// What is waited for.
+/// The polled file descriptors.
 #[derive(Debug)]
 pub(super) struct Poll(OwnedFd);
 
-/// What a file descriptor stands for.
+/// The meaning of a file descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     /// Another thread wakes this one.
@@ -65,7 +65,7 @@ impl Poll {
         Ok(epoll::delete(&self.0, what)?)
     }
 
-    /// Waits until something is readable, for this long at most. A signal may cut it short.
+    /// Waits until one is readable, for this long at most. A signal may end the wait early.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<Vec<Source>> {
         let mut events = Vec::with_capacity(EVENTS);
         let timeout = timeout.map(timespec);
@@ -81,7 +81,7 @@ impl Poll {
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    // Rounded up: a wake before the time would find nothing to do and wait again, for nothing, over and over.
+    // Rounded up: a wake before the time would find nothing to do, and wait again, over and over.
     let nanoseconds = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
     let milliseconds = nanoseconds.saturating_add(999_999) / 1_000_000;
     Timespec {

@@ -1,4 +1,4 @@
-//! The proof that sshd can serve: one session of the appliance's own, on a connection that nobody else has.
+//! The probe of sshd: one session of the appliance's own, on a private connection.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -14,14 +14,14 @@ use super::handshake::handshake_on;
 use super::log::is_routine;
 use super::process::Process;
 
-/// How long an sshd may take to notice that its connection was cut.
+/// The time for an sshd to notice that its connection was cut.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
-/// How much of what it says is kept, in bytes: a line or two.
+/// The most bytes of its log in an error: a line or two.
 const LOG_BYTES: usize = 500;
 
-/// Starts an sshd as for a machine, and begins a connection with it as a machine does.
+/// Starts an sshd as for a machine, and begins a connection as a machine does.
 pub(super) fn of(sshd: &Sshd, limit: Duration) -> Result<String> {
-    let (ours, theirs) = pair().context("can't connect to myself")?;
+    let (ours, theirs) = pair().context("the appliance can't connect to itself")?;
     let process = sshd.start(&theirs).context("sshd can't be started")?;
     let deadline = Instant::now() + limit + EXIT_GRACE;
     thread::scope(|scope| {
@@ -39,8 +39,7 @@ pub(super) fn of(sshd: &Sshd, limit: Duration) -> Result<String> {
     })
 }
 
-/// Whether a failure says that the system has no more processes, memory or files to give, rather than something
-/// about sshd.
+/// Whether a failure is a shortage of processes, memory or files, and not a fault of sshd.
 pub fn is_shortage(error: &anyhow::Error) -> bool {
     let scarce = [
         Errno::AGAIN,
@@ -60,12 +59,12 @@ fn pair() -> Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let ours = TcpStream::connect(listener.local_addr()?)?;
     let (theirs, peer) = listener.accept()?;
-    ensure!(peer == ours.local_addr()?, "somebody else came first");
+    ensure!(peer == ours.local_addr()?, "another connection came first");
     Ok((ours, theirs))
 }
 
-/// Hears what sshd says beside what it always says, until it ends. Then its end of the connection, of which this
-/// process has a copy, is cut.
+/// Reads the log of an sshd until it ends, without routine lines. Then this process' copy of its end of the connection is
+/// cut.
 fn read_log(process: &Process, deadline: Instant) -> String {
     let mut lines: Vec<String> = Vec::new();
     loop {
@@ -88,7 +87,7 @@ fn read_log(process: &Process, deadline: Instant) -> String {
     log
 }
 
-/// Waits for sshd to say something, or to end.
+/// Waits for a line of the log, or its end.
 fn wait(process: &Process, limit: Duration) -> io::Result<()> {
     let limit = Timespec::try_from(limit).ok();
     let mut sources = [PollFd::new(&process.log, PollFlags::IN)];
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shortage_is_told_from_a_fault() {
+    fn a_shortage_is_no_fault() {
         let failure = |errno: Errno| {
             anyhow::Error::from(io::Error::from(errno)).context("sshd can't be started")
         };

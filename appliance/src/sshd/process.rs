@@ -13,8 +13,7 @@ use super::log::Log;
 /// The most files that one session can have open. sshd itself needs a dozen.
 const OPEN_FILES: u64 = 256;
 
-/// The sshd of one connection. It isn't waited for: the process that runs the sessions reaps it, see
-/// [`super::reap`].
+/// The sshd of one connection. The process that runs the sessions reaps it, see [`super::reap`].
 #[derive(Debug)]
 pub(super) struct Process {
     group: Pid,
@@ -23,7 +22,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Gives a connection to an sshd of its own.
+    /// Starts an sshd for a connection.
     pub(super) fn start(
         program: &Path,
         configuration: &Path,
@@ -36,7 +35,7 @@ impl Process {
                 .try_clone()
                 .map(|socket| Stdio::from(OwnedFd::from(socket)))
         };
-        // The appliance's environment, which podman gives it, is none of a session's business.
+        // Without the appliance's environment, which isn't for sessions.
         let child = Command::new(program)
             .args(["-i", "-e", "-f"])
             .arg(configuration)
@@ -59,7 +58,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Bounds what the session can do to the disk; sshd's children inherit it. In time, as sshd can't have answered
+    /// Limits the session's use of the disk; sshd's children inherit the limits. This is in time: sshd can't have answered
     /// its client yet.
     fn limit(&self) -> io::Result<()> {
         let limits = [
@@ -73,7 +72,7 @@ impl Process {
                 maximum: Some(most),
             };
             match prlimit(Some(self.group), resource, limit) {
-                // It has ended by itself already; why, its log tells.
+                // It has ended by itself already; its log has the cause.
                 Err(rustix::io::Errno::SRCH) => return Ok(()),
                 result => _ = result?,
             }
@@ -81,16 +80,16 @@ impl Process {
         Ok(())
     }
 
-    /// Cuts the connection in both directions. That ends sshd and its children whatever they are doing: each of them reads
-    /// the end of the connection, or of its pipe to the one that did. TERM and KILL have to find the right one of
-    /// them: KILL to the wrong one leaves a transfer running.
+    /// Cuts the connection in both directions. That ends sshd and its children in any state: each reads the end of the
+    /// connection, or of its pipe to the one that does. With signals, a KILL of the wrong one would leave a transfer
+    /// running.
     pub(super) fn hang_up(&self) {
         // It may be cut already.
         let _ = self.connection.shutdown(Shutdown::Both);
     }
 
-    /// For an sshd that doesn't notice that its connection is cut. Only while its log is open: as long as some process of
-    /// the group is alive, the kernel gives the group's number to nobody else.
+    /// Kills an sshd that doesn't notice that its connection is cut. Only while its log is open: as long as a process of
+    /// the group is alive, the kernel doesn't reuse the number of the group.
     pub(super) fn kill(&self) {
         let _ = kill_process_group(self.group, Signal::KILL);
     }
@@ -98,7 +97,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Our copy of the socket must not outlive sshd's, and what might still hold one must lose it.
+        // Our copy of the socket must not outlive sshd's, and any other holder must lose it.
         self.hang_up();
     }
 }

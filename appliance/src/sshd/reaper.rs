@@ -1,10 +1,9 @@
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
-/// Collects every child that has exited, adopted ones included, until there is none left: signals coalesce, so one
-/// SIGCHLD may stand for many. Sessions don't wait for their sshd themselves; the process that runs them must call
-/// this.
+/// Reaps every child that has exited, adopted ones included: signals coalesce, so one SIGCHLD may stand for many. The
+/// process that runs sessions must call this; they don't wait for their sshd themselves.
 ///
-/// It takes the exit status away from any [`std::process::Child`] that somebody else still waits for.
+/// It takes the exit status away from any [`std::process::Child`] that is still waited for elsewhere.
 pub fn reap() -> Vec<(Pid, WaitStatus)> {
     let mut exited = Vec::new();
     // An error says that there are no children at all.

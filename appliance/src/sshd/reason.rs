@@ -1,25 +1,25 @@
-//! Why sessions are ended.
+//! The reasons for which the appliance ends sessions.
 
 use std::fmt;
 
-/// Why a session is ended by the appliance.
+/// A reason for which the appliance ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// It didn't authenticate in time.
+    /// No login in time.
     Grace,
-    /// It was the oldest that hadn't authenticated, and another connection waited for a slot.
+    /// The oldest session without a login, while another connection waited for a slot.
     Room,
-    /// It lasted too long.
+    /// Too long a session.
     Length,
-    /// Its machine has enough others.
+    /// Too many sessions of its machine.
     Number,
-    /// Its account isn't one of those that may have sessions.
+    /// An account that isn't allowed.
     Account,
-    /// Its account's keys were changed after it began.
+    /// New keys of its account since it began.
     Keys,
-    /// Its machine has left too much in its inbox.
+    /// Too many files in the inbox of its machine.
     Inbox,
-    /// All sessions are ended.
+    /// The stop of the appliance.
     Stop,
 }
 

@@ -1,4 +1,4 @@
-//! The session table: the sessions, their machines, and which must end. Rules only, without any effect.
+//! The session table: the sessions, their machines, and the rules that end them. It has no effect by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use super::limits::SessionLimits;
 use super::passwd::SSHD_UID;
 use super::reason::Reason;
 
-/// Slots of the appliance's own health check: it must not take a crowd for a failure.
+/// The slots of the appliance's own health check, for which a crowd must not look like a failure.
 const OWN_SLOTS: usize = 4;
 
 /// A connection that has an sshd.
@@ -23,11 +23,11 @@ struct Session {
     end: Option<End>,
 }
 
-/// That a session must end.
+/// The end of a session.
 #[derive(Debug)]
 struct End {
     reason: Reason,
-    /// When its processes must be gone; none until its connection was cut.
+    /// The deadline for the end of its processes; none until its connection is cut.
     deadline: Option<Instant>,
 }
 
@@ -37,7 +37,7 @@ impl Session {
         self.uid.is_none() && !self.own
     }
 
-    /// Ends it, if there is a reason. The first one stands.
+    /// Ends it, if there is a reason. The first reason stays.
     fn end_for(&mut self, reason: Option<Reason>) {
         if let (None, Some(reason)) = (&self.end, reason) {
             self.end = Some(End {
@@ -48,25 +48,25 @@ impl Session {
     }
 }
 
-/// What has to be done to a session.
+/// An action on a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Cut its connection.
     HangUp(u64, Reason),
-    /// Kill what is left of it: cutting the connection didn't help.
+    /// Kill its processes: cutting the connection wasn't enough.
     Kill(u64),
 }
 
-/// The sessions, each known by a number that only grows.
+/// The sessions, by number, which only grows.
 #[derive(Debug)]
 pub(super) struct SessionTable {
     limits: SessionLimits,
     next: u64,
     sessions: BTreeMap<u64, Session>,
     allowed: BTreeSet<u32>,
-    /// For an account whose keys were changed: the first session that can only know the new ones.
+    /// For an account with changed keys: the first session that can only have used the new ones.
     renewed: BTreeMap<u32, u64>,
-    /// What has happened; open sessions are counted on request.
+    /// The counts of past events; open sessions are counted on request.
     counters: SessionCounters,
 }
 
@@ -97,7 +97,7 @@ impl SessionTable {
         &self.limits
     }
 
-    /// The number that the next session will have.
+    /// The number of the next session.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -106,7 +106,7 @@ impl SessionTable {
         self.sessions.is_empty()
     }
 
-    /// The oldest session of this account, or one that hasn't authenticated and may turn out to be its.
+    /// The oldest session that is, or may turn out to be, this account's.
     pub(super) fn oldest_of(&self, uid: u32) -> Option<u64> {
         let may_be = |session: &Session| session.uid.is_none_or(|other| other == uid);
         self.sessions
@@ -115,7 +115,7 @@ impl SessionTable {
             .map(|(number, _)| *number)
     }
 
-    /// Whether a slot is free, for the appliance itself or for anybody else.
+    /// Whether a slot is free, for the appliance itself or for others.
     pub(super) fn has_free_slot(&self, own: bool) -> bool {
         let sessions = self.sessions.values();
         if own {
@@ -125,7 +125,7 @@ impl SessionTable {
         }
     }
 
-    /// The sessions that take a slot and needn't give it back yet, oldest first.
+    /// The sessions that take a slot and aren't ending, oldest first.
     fn holders(&mut self) -> impl Iterator<Item = &mut Session> {
         let sessions = self.sessions.values_mut();
         sessions.filter(|session| session.takes_slot() && session.end.is_none())
@@ -141,7 +141,7 @@ impl SessionTable {
             .for_each(|session| session.end_for(Some(Reason::Room)));
     }
 
-    /// How many of the pending connections neither have a slot nor will have one as soon as a session has ended.
+    /// The number of pending connections without a slot, free or about to be.
     fn missing_slots(&mut self, pending: usize) -> usize {
         let free = self
             .limits
@@ -150,7 +150,7 @@ impl SessionTable {
         pending.saturating_sub(free)
     }
 
-    /// A connection gets an sshd.
+    /// Records that a connection gets an sshd, and returns the number of its session.
     pub(super) fn begin(&mut self, own: bool, now: Instant) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -182,8 +182,7 @@ impl SessionTable {
             .is_some_and(|session| !session.takes_slot())
     }
 
-    /// Records that some process of a session runs as this user. True if a machine has authenticated by that and is
-    /// welcome.
+    /// Records that a process of a session runs as this user. True if that shows the login of a machine that is accepted.
     pub(super) fn identify(&mut self, number: u64, uid: u32, now: Instant) -> bool {
         if matches!(uid, 0 | SSHD_UID) {
             return false;
@@ -199,9 +198,9 @@ impl SessionTable {
         session.uid = Some(uid);
         session.deadline = now + self.limits.session;
         session.end_for(refusal);
-        let welcome = session.end.is_none();
-        self.counters.logins += u64::from(welcome);
-        welcome
+        let is_accepted = session.end.is_none();
+        self.counters.logins += u64::from(is_accepted);
+        is_accepted
     }
 
     fn refusal(&self, number: u64, uid: u32) -> Option<Reason> {
@@ -227,7 +226,7 @@ impl SessionTable {
         }
     }
 
-    /// Ends every session of this account that has begun, also one that hasn't authenticated yet.
+    /// Ends every session of this account that has begun, also before its login.
     pub(super) fn end_account(&mut self, uid: u32) {
         let oldest = self.sessions.keys().next().copied().unwrap_or(self.next);
         self.renewed.retain(|_, first| *first > oldest);
@@ -241,7 +240,7 @@ impl SessionTable {
         }
     }
 
-    /// Ends the open sessions of this account; it may come again.
+    /// Ends the open sessions of this account; it may connect again.
     pub(super) fn interrupt(&mut self, uid: u32) {
         for session in self
             .sessions
@@ -259,14 +258,14 @@ impl SessionTable {
         }
     }
 
-    /// Removes a session whose last process has gone; returns its account.
+    /// Removes a session without processes, and returns its account.
     pub(super) fn remove(&mut self, number: u64) -> Option<u32> {
         self.sessions
             .remove(&number)
             .and_then(|session| session.uid)
     }
 
-    /// What has to be done by now, with so many pending connections. Taken as done.
+    /// Takes the actions that are due, with so many pending connections.
     pub(super) fn due(&mut self, pending: usize, now: Instant) -> Vec<Action> {
         self.evict(pending, now);
         let hang_up = self.limits.hang_up;
@@ -297,7 +296,7 @@ impl SessionTable {
         actions.collect()
     }
 
-    /// When [`Self::due`] will have something to do, if nothing but time passes.
+    /// The time of the next action, if nothing changes before.
     pub(super) fn next_due(&mut self, pending: usize) -> Option<Instant> {
         let evict_after = self.limits.evict_after;
         let missing = self.missing_slots(pending);

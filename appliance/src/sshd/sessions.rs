@@ -16,11 +16,11 @@ use super::listener::Listener;
 use super::session_table::SessionTable;
 use super::shared::SharedTable;
 
-/// How many connections the kernel keeps for us, so that a fleet that wakes at once waits and isn't dropped. The
-/// kernel takes less if `net.core.somaxconn` says so.
+/// The length of the kernel's queue of connections, so that a fleet that wakes at once waits and isn't dropped. The
+/// kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A cheap handle to the sessions and to the thread that accepts and watches them.
+/// A cheap handle to the sessions and to the listener's thread.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     shared: Arc<SharedTable>,
@@ -36,14 +36,14 @@ impl Sessions {
         }
     }
 
-    /// Starts to accept connections. No account may have a session until [`Self::allow`] says so.
+    /// Starts to accept connections. No account may have a session before [`Self::allow`].
     ///
     /// `report` is called for every event, in the listener's thread, and mustn't block. The process must reap its
-    /// children, see [`super::reap`]. Its limit of open files is raised as far as it may be.
+    /// children, see [`super::reap`]. Its limit of open files is raised to the maximum.
     ///
     /// # Errors
-    /// When the thread can't be started, or when this thread blocks signals: sshd would inherit that, and then
-    /// notice neither the end of its children nor its own deadlines.
+    /// When the thread can't be started, or when this thread blocks signals: sshd would inherit that, and notice neither
+    /// the end of its children nor its own deadlines.
     pub fn open(
         listener: TcpListener,
         sshd: Sshd,
@@ -67,18 +67,17 @@ impl Sessions {
         Ok(Sessions { shared })
     }
 
-    /// The number that the next session will have. A session with that number or a later one that finds its chroot
-    /// finds what is current now, or newer.
+    /// The number of the next session. A session with that number or a later one gets the current chroot, or a newer one.
     pub fn next_session(&self) -> u64 {
         self.shared.table().next()
     }
 
-    /// The oldest session of this account, or one that hasn't authenticated yet and may turn out to be its.
+    /// The oldest session that is, or may turn out to be, this account's.
     pub fn oldest_session_of(&self, uid: u32) -> Option<u64> {
         self.shared.table().oldest_of(uid)
     }
 
-    /// The numbers of open sessions, and of all since the start.
+    /// The numbers of open sessions, and of sessions since the start.
     pub fn counters(&self) -> SessionCounters {
         self.shared.table().counters()
     }
@@ -88,20 +87,19 @@ impl Sessions {
         self.shared.table().is_empty()
     }
 
-    /// Allows sessions to these accounts only. A session of another account ends at once, or as soon as it
-    /// authenticates. Call it after [`super::passwd::write`].
+    /// Allows sessions to these accounts only. A session of another account ends at once, or at its login. Call it after
+    /// [`super::passwd::write`].
     pub fn allow(&self, uids: BTreeSet<u32>) {
         self.change(|table| table.allow(uids));
     }
 
-    /// Ends every session of this account that has begun, also one that is still authenticating: for an account
-    /// whose keys have changed. Call it after [`super::passwd::write`].
+    /// Ends every session of this account that has begun, also before its login: for an account with changed keys. Call it
+    /// after [`super::passwd::write`].
     pub fn end_account(&self, uid: u32) {
         self.change(|table| table.end_account(uid));
     }
 
-    /// Ends the sessions of this account that are open, because its machine has left too much in its inbox. It may
-    /// come again at once.
+    /// Ends the open sessions of this account, because its machine has left too many files. It may connect again at once.
     pub fn interrupt(&self, uid: u32) {
         self.change(|table| table.interrupt(uid));
     }
@@ -111,7 +109,7 @@ impl Sessions {
         self.change(SessionTable::end_all);
     }
 
-    /// Accepts nothing any more, and closes all pending connections. Sessions go on.
+    /// Stops to accept, and closes all pending connections. Sessions go on.
     pub fn close(&self) {
         self.shared.close();
     }
@@ -122,21 +120,21 @@ impl Sessions {
     }
 }
 
-/// Listens for machines, with a long queue. Address `[::]` stands for IPv4, too.
+/// Listens for machines, with a long queue. The address `[::]` includes IPv4.
 ///
 /// # Errors
-/// When the address is taken or isn't this machine's.
+/// When the address is in use or isn't this machine's.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
-    // The standard library's queue is short; to listen again only changes its length.
+    // The queue of the standard library is short; listening again only changes its length.
     rustix::net::listen(&listener, BACKLOG)?;
     Ok(listener)
 }
 
-/// Takes as many open files as this process may have, and leaves most of them to sessions and to the rest.
+/// Raises the limit of open files, and limits pending connections to a quarter of it.
 fn within_open_files(limits: SessionLimits) -> SessionLimits {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // If it can't be raised, accepting waits whenever there are none left.
+    // If it can't be raised, accepting waits whenever no descriptor is left.
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {

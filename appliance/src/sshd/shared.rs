@@ -47,7 +47,7 @@ impl SharedTable {
         let _ = rustix::io::write(&self.waker, &1_u64.to_ne_bytes());
     }
 
-    /// Takes back all wakes until now.
+    /// Clears all wakes so far.
     pub(super) fn clear_wakes(&self) {
         let _ = rustix::io::read(&self.waker, &mut [0; 8]);
     }

@@ -4,11 +4,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::store::paths::{Runtime, State};
 
-/// Files are created with no permission at all and can be written to only through the handle that created them.
-/// Whatever reading, and creating such a file, doesn't need is refused, also what a later sshd may bring: `-p` lists what
-/// is allowed, by the names that `sftp-server -Q requests` prints. The last two are extensions: a report counts as
-/// delivered once fsync was answered, and clients ask for limits before they read in large pieces. `-R` would refuse the
-/// creation, too.
+/// The SFTP server. Files are created without any permission and can be written to only through the handle that created
+/// them. `-p` lists the allowed requests, by the names that `sftp-server -Q requests` prints: those for reading, and for
+/// creating such a file. All others are refused, also those of a later sshd. The last two are extensions: a report counts
+/// as delivered once fsync was answered, and clients ask for limits before they read in large pieces. `-R` would refuse
+/// the creation, too.
 const SFTP_SERVER: &str = "internal-sftp -u 0777 -p open,close,read,write,lstat,stat,fstat,\
                            opendir,readdir,realpath,readlink,fsync,limits";
 
@@ -19,7 +19,7 @@ pub(super) const OPTIONAL: [&str; 5] = [
     "RequiredRSASize 2048",
     "UsePAM no",
     "DebianBanner no",
-    // The appliance ends such sessions itself, and sooner.
+    // The appliance ends such sessions itself, and earlier.
     "UnusedConnectionTimeout 1m",
 ];
 
@@ -102,7 +102,7 @@ LogLevel VERBOSE
     ))
 }
 
-/// A path that sshd takes as it is.
+/// The text of a path without characters that are special in a configuration of sshd.
 fn literal(path: &Path) -> Result<&str> {
     let text = path
         .to_str()
@@ -112,7 +112,7 @@ fn literal(path: &Path) -> Result<&str> {
     };
     ensure!(
         text.starts_with('/') && text.chars().all(plain),
-        "sshd can't be told of {text:?}: use an absolute path of letters, digits and \"._-\""
+        "sshd can't use the path {text:?}: use an absolute path of letters, digits and \"._-\""
     );
     Ok(text)
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_is_locked_into_what_is_published_for_it() {
+    fn a_machine_is_confined_to_its_publication() {
         let state = State::new("/state");
         let text = text(&state, &Runtime::new("/run/bento")).unwrap();
         let current = state.host(&"kikimora".parse().unwrap()).current();

@@ -1,4 +1,4 @@
-//! A second key beside the one that sshd shows, so that one can replace the other while the machines know both.
+//! The spare host key: a second key beside the one in use, so that it can replace that one while the machines know both.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use crate::store::atomic_file;
 use crate::store::paths::State;
 
 impl HostKey {
-    /// The spare key: the next one before a switch, and the last one after it. None if nothing is being replaced.
+    /// The spare key: the next key before a switch, and the last key after it. None without a replacement in progress.
     ///
     /// # Errors
     /// When it is damaged or can't be read.
@@ -20,16 +20,16 @@ impl HostKey {
         if !exists(&path)? {
             return Ok(None);
         }
-        let no_good = || {
+        let damaged = || {
             format!(
-                "the spare host key {} is no good: remove it with `bento host-key --forget`",
+                "the spare host key {} is damaged: remove it with `bento host-key --forget`",
                 path.display()
             )
         };
-        Self::read_file(&path, no_good).map(Some)
+        Self::read_file(&path, damaged).map(Some)
     }
 
-    /// Makes a spare key, unless there is one already.
+    /// Creates a spare key, unless there is one already.
     ///
     /// # Errors
     /// When this state has no key in use, or the spare is damaged or can't be written.
@@ -43,11 +43,11 @@ impl HostKey {
         Self::spare(state)?.with_context(|| format!("{} is gone again", path.display()))
     }
 
-    /// Lets the spare key and the one in use change places, in one step: each sshd, which is one for each connection,
-    /// reads its key when it starts. Gives the one that is in use from now on.
+    /// Exchanges the spare key and the one in use, in one step: each connection has a new sshd, which reads its key at the
+    /// start. Returns the key that is in use from now on.
     ///
     /// # Errors
-    /// When there is no spare one, or the appliance may not run with it; nothing is changed then.
+    /// When there is no spare key, or the appliance may not run with it; nothing is changed then.
     pub fn switch(state: &State, allowed: &[PublicKey]) -> Result<Self> {
         Self::read(state)?;
         let spare = Self::spare(state)?;
@@ -76,7 +76,7 @@ impl HostKey {
         Ok(spare)
     }
 
-    /// Removes the spare key, however good it is.
+    /// Removes the spare key, also a damaged one.
     ///
     /// # Errors
     /// When it can't be removed.

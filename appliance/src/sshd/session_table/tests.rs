@@ -40,7 +40,7 @@ fn a_session_takes_a_slot_until_it_has_authenticated() {
 
 const NONE: [u64; 0] = [];
 
-/// The sessions that are ended in favour of so many pending connections.
+/// The sessions that are ended for so many pending connections.
 fn evicted(table: &mut SessionTable, pending: usize, now: Instant) -> Vec<u64> {
     let number = |action| match action {
         Action::HangUp(number, reason) => {
@@ -61,7 +61,7 @@ fn the_oldest_goes_first_and_only_for_a_pending_connection_without_a_slot() {
     assert_eq!(table.next_due(0), Some(start + table.limits().grace));
     assert_eq!(table.next_due(1), Some(due));
     assert_eq!(evicted(&mut table, 100, due - second), NONE, "too early");
-    assert_eq!(evicted(&mut table, 0, due), NONE, "nobody waits");
+    assert_eq!(evicted(&mut table, 0, due), NONE, "no connection waits");
     assert_eq!(
         evicted(&mut table, 100, due),
         [first],
@@ -130,7 +130,7 @@ fn a_machine_has_four_sessions_and_no_fifth() {
     );
     assert_eq!(table.remove(numbers[0]), Some(A));
     let sixth = table.begin(false, now);
-    assert!(table.identify(sixth, A, now), "a place is free again");
+    assert!(table.identify(sixth, A, now), "one has ended");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn sessions_have_deadlines() {
 }
 
 #[test]
-fn who_is_not_enrolled_is_ended_now_or_later() {
+fn a_session_of_an_account_that_is_not_allowed_is_ended_now_or_later() {
     let (mut table, now) = table();
     let [open, other, authenticating] = [(); 3].map(|()| table.begin(false, now));
     table.identify(open, A, now);
@@ -175,7 +175,7 @@ fn who_is_not_enrolled_is_ended_now_or_later() {
 }
 
 #[test]
-fn new_keys_end_what_began_with_the_old_ones() {
+fn new_keys_end_sessions_that_began_with_the_old_ones() {
     let (mut table, now) = table();
     let [open, other, authenticating] = [(); 3].map(|()| table.begin(false, now));
     table.identify(open, A, now);
@@ -197,7 +197,7 @@ fn new_keys_end_what_began_with_the_old_ones() {
 }
 
 #[test]
-fn who_leaves_too_much_is_interrupted_and_may_come_again() {
+fn a_machine_that_leaves_too_much_is_interrupted_and_may_connect_again() {
     let (mut table, now) = table();
     let [open, other, authenticating] = [(); 3].map(|()| table.begin(false, now));
     table.identify(open, A, now);
@@ -208,7 +208,7 @@ fn who_leaves_too_much_is_interrupted_and_may_come_again() {
 }
 
 #[test]
-fn an_old_session_is_anybodys_until_it_is_known() {
+fn an_old_session_may_be_of_any_account_until_its_login() {
     let (mut table, now) = table();
     let [first, second] = [(); 2].map(|()| table.begin(false, now));
     assert_eq!(table.oldest_of(A), Some(first));
@@ -247,7 +247,7 @@ fn sessions_are_counted_but_not_the_appliances_own() {
 
     let late = now + table.limits().grace;
     table.due(0, late);
-    // What is asked again isn't another end.
+    // A second action isn't another end.
     table.due(0, late + table.limits().hang_up);
     table.remove(machine);
     let counters = table.counters();
