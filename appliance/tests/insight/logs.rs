@@ -60,11 +60,11 @@ fn an_unknown_report_is_one_error_with_advice() {
         ),
         (
             ["logs", "kikimora", "-n", "1"],
-            "bento: kikimora has reported nothing yet: `bento status kikimora`",
+            "bento: kikimora has no reports yet: `bento status kikimora`",
         ),
         (
             ["logs", "kikimora", "--run", "1"],
-            "bento: kikimora has reported nothing yet",
+            "bento: kikimora has no reports yet",
         ),
     ] {
         for said in [

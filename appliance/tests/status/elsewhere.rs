@@ -193,7 +193,7 @@ fn when_the_other_side_hangs_up_it_says_why_on_the_terminal_as_it_was() {
         assert_eq!(left.code, Some(1), "{end}");
         assert!(
             left.after
-                .starts_with("bento: the appliance can't be asked"),
+                .starts_with("bento: can't reach the appliance"),
             "{}",
             left.after
         );
