@@ -192,8 +192,7 @@ fn when_the_other_side_hangs_up_it_says_why_on_the_terminal_as_it_was() {
         let left = terminal.end();
         assert_eq!(left.code, Some(1), "{end}");
         assert!(
-            left.after
-                .starts_with("bento: can't reach the appliance"),
+            left.after.starts_with("bento: can't reach the appliance"),
             "{}",
             left.after
         );
