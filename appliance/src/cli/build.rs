@@ -40,10 +40,10 @@ pub struct BuildCommand {
     /// Print the result as JSON; progress goes to standard error
     #[arg(long)]
     json: bool,
-    /// Copy the system of one machine to it over ssh and activate it, for urgent changes, such as root@web.example.org
+    /// Copy the one machine's system to this host over ssh, such as root@web.example.org, and activate it there
     #[arg(long, value_name = "HOST", conflicts_with_all = ["dry_run", "json"])]
     target: Option<SshTarget>,
-    /// The activation on the target
+    /// How to activate it on the target
     #[arg(long, value_enum, requires = "target", default_value_t = PushAction::Test)]
     action: PushAction,
     #[command(flatten)]

@@ -18,9 +18,8 @@ use document::{CheckDocument, Detail};
 
 /// Check the fleet for errors, without Nix and without publishing
 ///
-/// Also prints a preview: new generations, affected machines, files that machines share, and warnings about files that
-/// are likely to fail or to surprise after they are published. The exit code is 1 if there are errors, or, with
-/// --strict, warnings.
+/// Also prints a preview: new generations, affected machines, files that machines share, and warnings about likely
+/// failures after the publication. The exit code is 1 if there are errors, or, with --strict, warnings.
 #[derive(Debug, Args)]
 pub struct CheckCommand {
     /// Check only these machines

@@ -22,7 +22,7 @@ pub struct DiffCommand {
     /// Print JSON, including the contents of files
     #[arg(long)]
     json: bool,
-    /// Don't list changed packages, for which Nix is asked
+    /// Don't ask Nix for changed packages
     #[arg(long)]
     no_packages: bool,
     #[command(flatten)]

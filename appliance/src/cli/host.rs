@@ -27,7 +27,7 @@ pub enum HostCommand {
     List(list::ListCommand),
     /// Stop publishing for machines: they keep their current generation
     Pause(pause::PauseCommand),
-    /// Publish for paused machines again
+    /// Resume publishing for machines
     Resume(pause::ResumeCommand),
 }
 

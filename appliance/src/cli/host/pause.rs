@@ -16,7 +16,7 @@ pub struct PauseCommand {
     machines: Machines,
 }
 
-/// Publish for paused machines again
+/// Resume publishing for machines
 #[derive(Debug, Args)]
 pub struct ResumeCommand {
     #[command(flatten)]
