@@ -50,6 +50,26 @@ pub struct Situation {
     pub machine: Option<Digest>,
 }
 
+/// Reason not to keep a new system.
+#[derive(Debug)]
+pub struct Rejection {
+    /// The fault.
+    pub source: anyhow::Error,
+    /// Whether another try may succeed though nothing changes in the fleet: it may be the network's fault, or the
+    /// appliance's, or this machine's.
+    pub retry: bool,
+}
+
+impl From<anyhow::Error> for Rejection {
+    /// A fault of this machine: its disk, its processes.
+    fn from(source: anyhow::Error) -> Self {
+        Rejection {
+            source,
+            retry: true,
+        }
+    }
+}
+
 /// A specialisation that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Specialisation {

@@ -7,6 +7,7 @@
 mod activation;
 mod boot_state;
 mod effects;
+mod error;
 mod fetch;
 mod knowledge;
 mod pending_boot;
@@ -21,7 +22,7 @@ use anyhow::anyhow;
 use bento_protocol::{Format, GenerationId, Outcome, Phase, Report, RunId, SystemPath, Systems};
 
 pub use boot_state::{Action as BootAction, BootState, Event as BootEvent};
-pub use effects::{Effects, Inputs, Machine, Records, Server, Unconfirmed};
+pub use effects::{Effects, Inputs, Machine, Records, Server};
 pub use reboot::reboot_if_needed;
 pub use recovery::{Recovered, recover, secrets_of_boot};
 pub use report::report_now;
@@ -30,6 +31,7 @@ pub use rollback::{roll_back, roll_back_by_hand};
 use crate::exit::{ExitReason, Failure};
 use crate::server::poll;
 use crate::state::record::{Before, Failed, Installed, Journal, PhaseName, Record, Told};
+use error::UpdateError;
 use knowledge::{Knowledge, Standing};
 
 /// What is asked of an update.
@@ -121,56 +123,6 @@ struct Transaction<'w, W: Effects> {
     returns_by_boot: bool,
 }
 
-/// An update that didn't succeed.
-struct Unsuccessful {
-    /// What the report says.
-    outcome: Outcome,
-    /// Whether another try may end otherwise though nothing changes in the fleet.
-    is_passing: bool,
-    failure: Failure,
-}
-
-impl Unsuccessful {
-    /// Before anything of the machine was changed. Whether the configuration, a cache or a builder is to blame can't be
-    /// told for sure.
-    fn build(error: anyhow::Error) -> Self {
-        Unsuccessful {
-            outcome: Outcome::BuildFailed,
-            is_passing: true,
-            failure: Failure {
-                reason: ExitReason::RebuildFailed,
-                error,
-            },
-        }
-    }
-
-    /// This machine couldn't keep or write something: a disk that is full, or fails.
-    fn local(error: anyhow::Error) -> Self {
-        Self::build(error)
-    }
-
-    /// The new system was refused, and the old one runs untouched.
-    fn activation(error: anyhow::Error, is_passing: bool) -> Self {
-        Unsuccessful {
-            outcome: Outcome::ActivationFailed,
-            is_passing,
-            ..Self::build(error)
-        }
-    }
-
-    /// Something of the machine was changed, and then it was brought back, or not.
-    fn rolled_back(outcome: Outcome, error: anyhow::Error, is_passing: bool) -> Self {
-        Unsuccessful {
-            outcome,
-            is_passing,
-            failure: Failure {
-                reason: ExitReason::RolledBack,
-                error,
-            },
-        }
-    }
-}
-
 impl<W: Effects> Transaction<'_, W> {
     /// After the poll: what there is to do.
     fn go_on(&mut self, knowledge: &Knowledge, is_held: bool) -> Result<(), Failure> {
@@ -213,15 +165,15 @@ impl<W: Effects> Transaction<'_, W> {
     }
 
     /// The whole way to a new system.
-    fn update(&mut self) -> Result<Outcome, Unsuccessful> {
+    fn update(&mut self) -> Result<Outcome, UpdateError> {
         let generation = self.journal.generation;
         let staged = self.effects.staged(generation);
-        let mut staged = match staged.map_err(Unsuccessful::local)? {
+        let mut staged = match staged.map_err(UpdateError::local)? {
             Some(staged) => staged,
             None => self.fetch()?,
         };
         self.effects.hang_up();
-        self.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
+        self.begin(PhaseName::Build).map_err(UpdateError::local)?;
         let begun = Instant::now();
         // Nobody is taken back to older packages than the machine moved to by itself.
         let moves = staged.as_ref().terms().self_update;
@@ -251,7 +203,7 @@ impl<W: Effects> Transaction<'_, W> {
         }
         self.journal.auto = true;
         self.carry_out(|this| {
-            this.begin(PhaseName::Build).map_err(Unsuccessful::local)?;
+            this.begin(PhaseName::Build).map_err(UpdateError::local)?;
             this.build_and_activate(&staged, begun, inputs)
         })
     }
@@ -261,53 +213,54 @@ impl<W: Effects> Transaction<'_, W> {
         staged: &W::Staged,
         begun: Instant,
         inputs: anyhow::Result<Inputs>,
-    ) -> Result<Outcome, Unsuccessful> {
+    ) -> Result<Outcome, UpdateError> {
         let inputs = inputs.map_err(|error| self.build_failed(begun, error))?;
         self.journal.mark = Some(inputs.mark);
-        self.effects.make_room().map_err(Unsuccessful::local)?;
+        self.effects.make_room().map_err(UpdateError::local)?;
         // Inputs that nothing pins, or that move by themselves, may be others the next time.
         let may_move = staged.as_ref().terms().self_update || !inputs.are_pinned;
         let built = self.effects.build(staged);
         let system = built.map_err(|error| self.build_failed(begun, error))?;
         self.ended(PhaseName::Build, begun, system.as_str());
         self.journal.built = Some(system.clone());
-        self.effects.check(&system).map_err(|refused| {
-            Unsuccessful::activation(refused.error, refused.is_passing || may_move)
-        })?;
-        self.activate(&system).map_err(|failed| Unsuccessful {
-            is_passing: failed.is_passing || may_move,
-            ..failed
+        let checked = self.effects.check(&system);
+        let activated = checked
+            .map_err(UpdateError::activation)
+            .and_then(|()| self.activate(&system));
+        activated.map_err(|error| UpdateError {
+            retry: error.retry || may_move,
+            ..error
         })
     }
 
-    fn build_failed(&mut self, begun: Instant, error: anyhow::Error) -> Unsuccessful {
+    fn build_failed(&mut self, begun: Instant, error: anyhow::Error) -> UpdateError {
         self.ended(PhaseName::Build, begun, "failed");
         let generation = self.journal.generation.short();
-        Unsuccessful::build(error.context(format!("the build of generation {generation} failed")))
+        UpdateError::build(error.context(format!("the build of generation {generation} failed")))
     }
 
     /// Carries an update out, and tells what came of it, whatever that is.
     fn carry_out(
         &mut self,
-        update: impl FnOnce(&mut Self) -> Result<Outcome, Unsuccessful>,
+        update: impl FnOnce(&mut Self) -> Result<Outcome, UpdateError>,
     ) -> Result<(), Failure> {
         match update(self) {
             Ok(outcome) => {
                 self.finish(outcome);
                 Ok(())
             }
-            Err(unsuccessful) => {
-                self.journal.error = Some(format!("{:#}", unsuccessful.failure.error));
-                self.fail(unsuccessful.outcome, unsuccessful.is_passing);
-                Err(unsuccessful.failure)
+            Err(error) => {
+                self.journal.error = Some(format!("{:#}", error.source));
+                self.fail(error.outcome, error.retry);
+                Err(error.into())
             }
         }
     }
 
     /// Remembers what failed, and tells the appliance. A pull is tried at every run, and told of once.
-    fn fail(&mut self, outcome: Outcome, is_passing: bool) {
+    fn fail(&mut self, outcome: Outcome, retry: bool) {
         let is_known = outcome == Outcome::PullFailed && self.is_known_to_fail(outcome);
-        self.remember_failure(outcome, is_passing);
+        self.remember_failure(outcome, retry);
         match is_known {
             true => self.close(),
             false => self.finish(outcome),
@@ -327,7 +280,7 @@ impl<W: Effects> Transaction<'_, W> {
         failed_before && self.effects.reported() == Some(now)
     }
 
-    fn remember_failure(&mut self, outcome: Outcome, is_passing: bool) {
+    fn remember_failure(&mut self, outcome: Outcome, retry: bool) {
         let (generation, auto) = (self.journal.generation, self.journal.auto);
         // How often a pull failed says nothing of when a build is worth another try.
         let was_pulled = |outcome| outcome != Outcome::PullFailed;
@@ -348,7 +301,7 @@ impl<W: Effects> Transaction<'_, W> {
             outcome,
             built: self.journal.built.clone(),
             error: self.journal.error.clone().unwrap_or_default(),
-            is_passing,
+            retry,
             count: count.saturating_add(1),
             at: self.effects.now(),
         };
@@ -445,9 +398,13 @@ impl<W: Effects> Transaction<'_, W> {
         };
         let mut error = standing.error().map(str::to_owned);
         let mut auto = standing.is_auto();
-        if let (Outcome::Unchanged, Some(astray)) = (outcome, &self.journal.unreturned) {
+        if let (Outcome::Unchanged, Some(unreturned)) = (outcome, &self.journal.unreturned) {
             // It may run only half of what is installed.
-            (outcome, error, auto) = (Outcome::RollbackFailed, astray.error.clone(), astray.auto);
+            (outcome, error, auto) = (
+                Outcome::RollbackFailed,
+                unreturned.error.clone(),
+                unreturned.auto,
+            );
         }
         let situation = self.effects.situation();
         let reboot_required = situation.reboot_required || outcome == Outcome::Staged;

@@ -12,6 +12,7 @@ use bento_nix::process::{self, Limited};
 use crate::environment::Environment;
 use crate::exit::ExitReason;
 use crate::machine::Machine;
+use crate::machine::Rejection;
 use crate::machine::health;
 use crate::machine::health::Finding;
 use crate::machine::next_client::NextClient;
@@ -20,7 +21,6 @@ use crate::server::connection::Connection;
 use crate::server::identity::Identity;
 use crate::server::poll;
 use crate::settings::{Health, Settings};
-use crate::update::Unconfirmed;
 use grace::{Clock, Grace, Stopwatch};
 
 /// How many grace times a machine has after a boot: more is started then than by a switch, and to go back is to boot
@@ -49,7 +49,7 @@ impl<'a> Proof<'a> {
         old: &'a (Settings, Identity),
         must_carry_on: bool,
         after_boot: bool,
-    ) -> Result<Self, Unconfirmed> {
+    ) -> Result<Self, Rejection> {
         let new = Identity::with_settings(&environment.config);
         let next = NextClient::of(&environment.machine);
         let program = next.as_ref().map(|next| next.program.clone());
@@ -63,9 +63,9 @@ impl<'a> Proof<'a> {
                 (None, Ok(_)) => None,
             };
             if let Some(error) = unusable {
-                return Err(Unconfirmed {
-                    error: error.context("the client couldn't run again with its new settings"),
-                    is_passing: false,
+                return Err(Rejection {
+                    source: error.context("the client couldn't run again with its new settings"),
+                    retry: false,
                 });
             }
         }
@@ -88,32 +88,32 @@ impl<'a> Proof<'a> {
     }
 
     /// Reaches the appliance: the switch may have restarted the network.
-    pub(crate) fn reach(&mut self) -> Result<Connection, Unconfirmed> {
+    pub(crate) fn reach(&mut self) -> Result<Connection, Rejection> {
         let (settings, identity) = self.new.as_ref().unwrap_or(self.old);
         let reached = self.grace.keep_trying(|| poll::poll(settings, identity));
         let grace = self.grace.length();
         reached
             .map(|(connection, _)| connection)
-            .map_err(|error| Unconfirmed {
-                error: error.context(format!(
+            .map_err(|error| Rejection {
+                source: error.context(format!(
                     "the appliance, which could be reached before, can't be reached from the new system within {} s",
                     grace.as_secs()
                 )),
-                is_passing: true,
+                retry: true,
             })
     }
 
     /// Lets the Nix that the next client will use build something: by nothing else can the machine ever leave a system
     /// that breaks it.
-    pub(crate) fn build(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), Unconfirmed> {
+    pub(crate) fn build(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), Rejection> {
         let environment = self.next.as_ref().map(|next| next.environment.as_slice());
         let built = self
             .grace
             .keep_trying(|| trial_build::run(environment, line));
-        built.map_err(|problem| Unconfirmed {
+        built.map_err(|problem| Rejection {
             // A collection of garbage may hold it up.
-            is_passing: problem.timed_out,
-            error: anyhow!(
+            retry: problem.timed_out,
+            source: anyhow!(
                 "nothing could be built any more on the new system, because its Nix {}",
                 problem.into_text()
             ),
@@ -125,7 +125,7 @@ impl<'a> Proof<'a> {
         &mut self,
         machine: &Machine,
         line: &mut dyn FnMut(&str),
-    ) -> Result<(), Unconfirmed> {
+    ) -> Result<(), Rejection> {
         let (settings, _) = self.new.as_ref().unwrap_or(self.old);
         let health = &settings.health;
         let warnings = healthy(health, &machine.health_checks(), &mut self.grace, line)?;
@@ -141,7 +141,7 @@ fn healthy(
     folder: &Path,
     grace: &mut Grace<impl Clock>,
     line: &mut dyn FnMut(&str),
-) -> Result<Vec<String>, Unconfirmed> {
+) -> Result<Vec<String>, Rejection> {
     let checked = grace.keep_trying(|| match health::check(health, folder, line) {
         findings if findings.is_empty() => Ok(()),
         findings => Err(findings),
@@ -151,9 +151,9 @@ fn healthy(
     let is_required = |it: &&Finding| it.is_required;
     let required: Vec<_> = findings.iter().filter(is_required).map(text).collect();
     if !required.is_empty() {
-        return Err(Unconfirmed {
-            error: anyhow!("{}", required.join("; ")).context("the new system isn't healthy"),
-            is_passing: false,
+        return Err(Rejection {
+            source: anyhow!("{}", required.join("; ")).context("the new system isn't healthy"),
+            retry: false,
         });
     }
     Ok(findings.iter().map(text).collect())

@@ -7,8 +7,8 @@ use anyhow::anyhow;
 use bento_protocol::{Address, HostName, SystemPath};
 use serde::Deserialize;
 
+use crate::machine::Rejection;
 use crate::server::host_key::HostKey;
-use crate::update::Unconfirmed;
 
 /// What starts the client, in a system.
 const TIMER: &str = "etc/systemd/system/timers.target.wants/bento-update.timer";
@@ -36,7 +36,7 @@ struct EssentialServer {
 struct Problem {
     text: String,
     /// Whether the fleet may take it away without a change of the system.
-    is_passing: bool,
+    retry: bool,
 }
 
 /// Makes sure that a system carries on: that it has the client's timer, and settings that name this machine and a
@@ -46,7 +46,7 @@ pub(crate) fn check(
     system: &SystemPath,
     name: &HostName,
     logs_in_as: &mut dyn FnMut(&HostName) -> anyhow::Result<()>,
-) -> Result<(), Unconfirmed> {
+) -> Result<(), Rejection> {
     let problems: Vec<Problem> = [
         timer_problem(&system.join(TIMER)).map(Problem::lasting),
         settings_problem(&system.join(SETTINGS), name, logs_in_as),
@@ -61,24 +61,21 @@ pub(crate) fn check(
         .iter()
         .map(|problem| problem.text.as_str())
         .collect();
-    Err(Unconfirmed {
-        error: anyhow!(
+    Err(Rejection {
+        source: anyhow!(
             "the new system is refused, because with it this machine could never be updated again: {}. Correct the \
              machine's configuration in the fleet; or, if that is what you want, `bento-client update --force` takes \
              the system once, and `guard = false` in client.toml takes any",
             texts.join("; ")
         ),
-        is_passing: problems.iter().all(|problem| problem.is_passing),
+        retry: problems.iter().all(|problem| problem.retry),
     })
 }
 
 impl Problem {
     /// One of the system itself.
     fn lasting(text: String) -> Self {
-        Problem {
-            text,
-            is_passing: false,
-        }
+        Problem { text, retry: false }
     }
 }
 
@@ -151,7 +148,7 @@ fn name_problem(
             "{is_another}. A machine that was renamed has its key also in [hosts.{new}] of fleet.toml, with \
              renamed_from = \"{name}\"; by that name it isn't let in: {error:#}"
         ),
-        is_passing: true,
+        retry: true,
     })
 }
 
@@ -217,7 +214,7 @@ mod tests {
                 _ => Err(anyhow!("the key isn't its own")),
             };
             let checked = check(&system, &"kikimora".parse().unwrap(), &mut logs_in_as);
-            checked.map_err(|refused| format!("{:#}", refused.error))
+            checked.map_err(|refused| format!("{:#}", refused.source))
         }
 
         #[track_caller]

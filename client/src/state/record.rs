@@ -65,7 +65,8 @@ pub struct Unkept {
     /// What doesn't work.
     pub error: String,
     /// Whether it may be the network's or the appliance's fault rather than the system's.
-    pub is_passing: bool,
+    #[serde(rename = "is_passing")]
+    pub retry: bool,
 }
 
 /// What the last report said about the machine: as long as this stays true, there is nothing to tell.

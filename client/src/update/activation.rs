@@ -3,32 +3,18 @@ use std::time::Instant;
 use anyhow::anyhow;
 use bento_protocol::{Outcome, SystemPath};
 
-use super::{Effects, Transaction, Unsuccessful, rollback};
+use super::error::UpdateError;
+use super::{Effects, Transaction, rollback};
+use crate::machine::Rejection;
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
 use crate::state::record::{PhaseName, Record};
 
-/// Why an activation doesn't go on.
-struct Stop {
-    error: anyhow::Error,
-    is_passing: bool,
-}
-
-impl Stop {
-    /// For the new system's own sake.
-    fn failed(error: anyhow::Error) -> Self {
-        Stop {
-            error,
-            is_passing: false,
-        }
-    }
-
-    /// For the machine's: its disk, its processes.
-    fn local(error: anyhow::Error) -> Self {
-        Stop {
-            error,
-            is_passing: true,
-        }
+/// A fault of the new system itself.
+fn own_fault(source: anyhow::Error) -> Rejection {
+    Rejection {
+        source,
+        retry: false,
     }
 }
 
@@ -44,7 +30,7 @@ enum Way {
 
 impl<W: Effects> Transaction<'_, W> {
     /// `arm → activate → confirm → commit`, or for the next boot `commit` alone.
-    pub(super) fn activate(&mut self, system: &SystemPath) -> Result<Outcome, Unsuccessful> {
+    pub(super) fn activate(&mut self, system: &SystemPath) -> Result<Outcome, UpdateError> {
         if self.is_in_place(system) {
             self.switch_secrets_quietly(Some(self.journal.generation));
             return Ok(Outcome::Switched);
@@ -60,7 +46,7 @@ impl<W: Effects> Transaction<'_, W> {
         }
         let failed_before = self.effects.failed_units();
         self.arm()
-            .map_err(|error| Unsuccessful::activation(error, true))?;
+            .map_err(|error| UpdateError::activation(error.into()))?;
         match self.switch_and_prove(system, &failed_before) {
             Ok(Way::Runs) => Ok(Outcome::Switched),
             Ok(Way::NeedsBoot(reason)) => {
@@ -72,9 +58,9 @@ impl<W: Effects> Transaction<'_, W> {
             }
             Ok(Way::Busy) => {
                 self.disarm_untouched()?;
-                Err(Unsuccessful::activation(anyhow!(SwitchError::Busy), true))
+                Err(UpdateError::activation(anyhow!(SwitchError::Busy).into()))
             }
-            Err(stop) => Err(self.go_back(stop)),
+            Err(rejection) => Err(self.go_back(rejection)),
         }
     }
 
@@ -124,17 +110,18 @@ impl<W: Effects> Transaction<'_, W> {
     }
 
     /// Nothing of the machine was changed but the secrets: they go back, and what was armed goes.
-    fn disarm_untouched(&mut self) -> Result<(), Unsuccessful> {
+    fn disarm_untouched(&mut self) -> Result<(), UpdateError> {
         let before = self.journal.before.generation;
         if let Err(error) = self.effects.switch_secrets(before) {
-            return Err(self.go_back(Stop::local(error)));
+            return Err(self.go_back(error.into()));
         }
         if self.journal.is_armed {
             let decided = self.effects.decide(self.journal.run, Decision::Committed);
             if !matches!(decided, Ok(true)) {
-                return Err(self.go_back(Stop::local(anyhow!(
-                    "the time for the new system was over before it could be activated"
-                ))));
+                return Err(self.go_back(
+                    anyhow!("the time for the new system was over before it could be activated")
+                        .into(),
+                ));
             }
             self.journal.is_armed = false;
             self.effects.disarm(self.journal.run);
@@ -146,14 +133,12 @@ impl<W: Effects> Transaction<'_, W> {
         &mut self,
         system: &SystemPath,
         failed_before: &[String],
-    ) -> Result<Way, Stop> {
-        self.begin(PhaseName::Activate).map_err(Stop::local)?;
+    ) -> Result<Way, Rejection> {
+        self.begin(PhaseName::Activate)?;
         let begun = Instant::now();
         let generation = self.journal.generation;
         let before = self.journal.before.generation;
-        self.effects
-            .switch_secrets(Some(generation))
-            .map_err(Stop::local)?;
+        self.effects.switch_secrets(Some(generation))?;
         let target = self.target(system);
         let switched = match self.switch_twice(&target, failed_before) {
             Ok(switched) => switched,
@@ -163,7 +148,7 @@ impl<W: Effects> Transaction<'_, W> {
             Err(SwitchError::Busy) => return Ok(Way::Busy),
             Err(SwitchError::Failed(error)) => {
                 self.ended(PhaseName::Activate, begun, "failed");
-                return Err(Stop::failed(error));
+                return Err(own_fault(error));
             }
         };
         let restarted = self.effects.restart_units(before, generation);
@@ -172,7 +157,7 @@ impl<W: Effects> Transaction<'_, W> {
             Err(_) => "failed",
         };
         self.ended(PhaseName::Activate, begun, note);
-        restarted.map_err(Stop::failed)?;
+        restarted.map_err(own_fault)?;
         self.confirm(&target, switched, failed_before)?;
         self.commit(system)?;
         Ok(Way::Runs)
@@ -213,8 +198,8 @@ impl<W: Effects> Transaction<'_, W> {
         system: &SystemPath,
         switched: Switched,
         failed_before: &[String],
-    ) -> Result<(), Stop> {
-        self.begin(PhaseName::Confirm).map_err(Stop::local)?;
+    ) -> Result<(), Rejection> {
+        self.begin(PhaseName::Confirm)?;
         let begun = Instant::now();
         let confirmed = self.look(system, switched, failed_before);
         let note = if confirmed.is_ok() {
@@ -238,11 +223,11 @@ impl<W: Effects> Transaction<'_, W> {
         system: &SystemPath,
         switched: Switched,
         failed_before: &[String],
-    ) -> Result<Vec<String>, Stop> {
+    ) -> Result<Vec<String>, Rejection> {
         let running = self.effects.situation().running;
         if running.as_ref() != Some(system) {
             let running = running.map_or("nothing known".to_owned(), |running| running.to_string());
-            return Err(Stop::failed(anyhow!(
+            return Err(own_fault(anyhow!(
                 "switch-to-configuration said that all is well, but {running} runs, not {system}"
             )));
         }
@@ -251,7 +236,7 @@ impl<W: Effects> Transaction<'_, W> {
         if switched == Switched::SomeUnitsFailed {
             let newly = self.newly_failed(failed_before);
             if !newly.is_empty() {
-                return Err(Stop::failed(anyhow!(
+                return Err(own_fault(anyhow!(
                     "these units fail, which didn't before the update: {}",
                     newly.join(", ")
                 )));
@@ -278,15 +263,10 @@ impl<W: Effects> Transaction<'_, W> {
                 }
             }
             // With nothing to go back to, an appliance that is away is no reason to stop halfway.
-            Err(unconfirmed) if unconfirmed.is_passing && !self.journal.is_armed => {
-                warnings.push(format!("{:#}", unconfirmed.error));
+            Err(rejection) if rejection.retry && !self.journal.is_armed => {
+                warnings.push(format!("{:#}", rejection.source));
             }
-            Err(unconfirmed) => {
-                return Err(Stop {
-                    error: unconfirmed.error,
-                    is_passing: unconfirmed.is_passing,
-                });
-            }
+            Err(rejection) => return Err(rejection),
         }
         Ok(warnings)
     }
@@ -303,17 +283,17 @@ impl<W: Effects> Transaction<'_, W> {
     }
 
     /// Makes the new system the one that boots, and only then decides that it stays: until then the rollback may come.
-    fn commit(&mut self, system: &SystemPath) -> Result<(), Stop> {
-        self.begin(PhaseName::Commit).map_err(Stop::local)?;
+    fn commit(&mut self, system: &SystemPath) -> Result<(), Rejection> {
+        self.begin(PhaseName::Commit)?;
         let begun = Instant::now();
-        self.make_bootable(system).map_err(|error| Stop {
-            is_passing: rollback::may_pass(&error),
-            error,
+        self.make_bootable(system).map_err(|source| Rejection {
+            retry: rollback::is_worth_retry(&source),
+            source,
         })?;
         if self.journal.is_armed {
             let decided = self.effects.decide(self.journal.run, Decision::Committed);
-            if !decided.map_err(Stop::local)? {
-                return Err(Stop::local(anyhow!("the commit came too late")));
+            if !decided? {
+                return Err(anyhow!("the commit came too late").into());
             }
         }
         self.ended(PhaseName::Commit, begun, "the new system is there to stay");
@@ -325,28 +305,28 @@ impl<W: Effects> Transaction<'_, W> {
     }
 
     /// Brings the machine back, and says whether that worked.
-    fn go_back(&mut self, stop: Stop) -> Unsuccessful {
-        let Stop { error, is_passing } = stop;
+    fn go_back(&mut self, rejection: Rejection) -> UpdateError {
         if !self.journal.is_armed {
-            return Unsuccessful::activation(error, is_passing);
+            return UpdateError::activation(rejection);
         }
+        let Rejection { source, retry } = rejection;
         match rollback::ensure(self.effects, &self.journal) {
             // Where it was decided that the time was over, what failed may have done so because the old system came.
-            Ok(was_decided) => Unsuccessful::rolled_back(
-                Outcome::RolledBack,
-                error.context(match was_decided {
+            Ok(was_decided) => UpdateError {
+                outcome: Outcome::RolledBack,
+                retry: retry || !was_decided,
+                source: source.context(match was_decided {
                     true => "the new system was rolled back",
                     false => "nothing had confirmed the new system in time, and it was rolled back",
                 }),
-                is_passing || !was_decided,
-            ),
-            Err(astray) => {
-                self.returns_by_boot = astray.returns_by_boot;
-                Unsuccessful::rolled_back(
-                    Outcome::RollbackFailed,
-                    rollback::both(&error, &astray.error),
-                    is_passing,
-                )
+            },
+            Err(failure) => {
+                self.returns_by_boot = failure.returns_by_boot;
+                UpdateError {
+                    outcome: Outcome::RollbackFailed,
+                    retry,
+                    source: rollback::both(&source, &failure.source),
+                }
             }
         }
     }

@@ -6,9 +6,9 @@ use bento_protocol::{Digest, GenerationId, Phase, Policy, Report, RunId, SystemP
 use jiff::Timestamp;
 
 use crate::generation::pull::PullError;
-use crate::machine::Situation;
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
+use crate::machine::{Rejection, Situation};
 use crate::state::record::{Journal, Record, Recorded, Told};
 
 /// Everything that an update acts upon. A process may die at any of these calls; what was done before stays done.
@@ -107,7 +107,7 @@ pub trait Machine {
     /// Builds the system.
     fn build(&mut self, source: &Self::Source) -> anyhow::Result<SystemPath>;
     /// Refuses a system that couldn't be updated any more, or whose kernel has no room in /boot.
-    fn check(&mut self, system: &SystemPath) -> Result<(), Unconfirmed>;
+    fn check(&mut self, system: &SystemPath) -> Result<(), Rejection>;
 
     /// Arms the rollback timer, which brings the old system back if nothing confirms the new one in time.
     fn arm(&mut self, journal: &Journal) -> anyhow::Result<()>;
@@ -141,11 +141,7 @@ pub trait Machine {
     fn set_profile(&mut self, system: &SystemPath) -> anyhow::Result<()>;
     /// Checks whether the machine works; after a boot with a longer grace time. Failures of optional checks come back as
     /// warnings.
-    fn confirm(
-        &mut self,
-        was_reachable: bool,
-        after_boot: bool,
-    ) -> Result<Vec<String>, Unconfirmed>;
+    fn confirm(&mut self, was_reachable: bool, after_boot: bool) -> Result<Vec<String>, Rejection>;
 
     /// Whether the policy lets the machine reboot at this time of its day.
     fn may_reboot(&mut self, policy: &Policy) -> bool;
@@ -160,13 +156,4 @@ pub struct Inputs {
     pub mark: Digest,
     /// Whether a lock file pins them.
     pub are_pinned: bool,
-}
-
-/// Why a new system isn't to be kept.
-#[derive(Debug)]
-pub struct Unconfirmed {
-    /// What doesn't work.
-    pub error: anyhow::Error,
-    /// Whether it may be the network's or the appliance's fault rather than the system's.
-    pub is_passing: bool,
 }

@@ -3,14 +3,14 @@ use std::time::Instant;
 use anyhow::anyhow;
 use bento_protocol::Outcome;
 
-use super::{Effects, Transaction, Unsuccessful};
-use crate::exit::{ExitReason, Failure};
+use super::error::UpdateError;
+use super::{Effects, Transaction};
 use crate::generation::pull::PullError;
 use crate::state::record::PhaseName;
 
 impl<W: Effects> Transaction<'_, W> {
     /// `pull → verify → stage`, by a delta where there is one, else by the bundle.
-    pub(super) fn fetch(&mut self) -> Result<W::Staged, Unsuccessful> {
+    pub(super) fn fetch(&mut self) -> Result<W::Staged, UpdateError> {
         let generation = self.journal.generation;
         let mut verified = None;
         if let Some(base) = self.effects.base(generation) {
@@ -38,7 +38,7 @@ impl<W: Effects> Transaction<'_, W> {
                 .pull_and_verify(None)
                 .map_err(|error| self.pull_failed(error))?,
         };
-        self.begin(PhaseName::Stage).map_err(Unsuccessful::local)?;
+        self.begin(PhaseName::Stage).map_err(UpdateError::local)?;
         let begun = Instant::now();
         let recorded = self.effects.recorded();
         let awaited = recorded.awaiting.map(|awaiting| awaiting.installed);
@@ -46,7 +46,7 @@ impl<W: Effects> Transaction<'_, W> {
         let known = known.into_iter().flatten().map(|it| it.generation);
         let keep: Vec<_> = known.chain(self.journal.before.generation).collect();
         let staged = self.effects.stage(verified, &keep);
-        let staged = staged.map_err(Unsuccessful::local)?;
+        let staged = staged.map_err(UpdateError::local)?;
         let note = format!("generation {} is in place", generation.short());
         self.ended(PhaseName::Stage, begun, &note);
         Ok(staged)
@@ -81,30 +81,20 @@ impl<W: Effects> Transaction<'_, W> {
         Ok(verified)
     }
 
-    /// What a pull that failed comes to: what the network or the server is to blame for, or what this machine is.
-    fn pull_failed(&mut self, error: PullError) -> Unsuccessful {
-        let (reason, error) = match error {
-            PullError::Local(error) => return Unsuccessful::local(error),
-            PullError::Lost(error) => {
-                // The report dials again.
-                self.effects.hang_up();
-                (ExitReason::Server, error)
-            }
-            PullError::Missing(_) | PullError::Unverified(_) => {
-                (ExitReason::Unverified, anyhow!(error))
-            }
-        };
-        let context = format!(
-            "generation {} couldn't be pulled",
-            self.journal.generation.short()
-        );
-        Unsuccessful {
+    /// Failure of a pull: the network's, the server's or this machine's.
+    fn pull_failed(&mut self, error: PullError) -> UpdateError {
+        if let PullError::Local(error) = error {
+            return UpdateError::local(error);
+        }
+        if let PullError::Lost(_) = error {
+            // The report dials again.
+            self.effects.hang_up();
+        }
+        let generation = self.journal.generation.short();
+        UpdateError {
             outcome: Outcome::PullFailed,
-            is_passing: true,
-            failure: Failure {
-                reason,
-                error: error.context(context),
-            },
+            retry: true,
+            source: anyhow!(error).context(format!("generation {generation} couldn't be pulled")),
         }
     }
 }

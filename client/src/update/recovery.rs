@@ -129,9 +129,9 @@ impl<W: Effects> Transaction<'_, W> {
         match rollback::ensure(self.effects, &self.journal) {
             Ok(_) if phase == PhaseName::Arm => self.give_up(Outcome::ActivationFailed, why),
             Ok(_) => self.give_up(Outcome::RolledBack, why),
-            Err(astray) => {
-                self.returns_by_boot = astray.returns_by_boot;
-                let both = rollback::both(&anyhow!(why), &astray.error);
+            Err(failure) => {
+                self.returns_by_boot = failure.returns_by_boot;
+                let both = rollback::both(&anyhow!(why), &failure.source);
                 self.give_up(Outcome::RollbackFailed, format!("{both:#}"));
             }
         }
@@ -181,8 +181,8 @@ impl<W: Effects> Transaction<'_, W> {
         self.effects
             .warn("the last rollback failed; it is tried again");
         let why = self.journal.error.clone().unwrap_or_default();
-        if let Err(astray) = rollback::ensure(self.effects, &self.journal) {
-            self.returns_by_boot = astray.returns_by_boot;
+        if let Err(failure) = rollback::ensure(self.effects, &self.journal) {
+            self.returns_by_boot = failure.returns_by_boot;
             self.return_by_boot();
             return;
         }
@@ -196,9 +196,8 @@ impl<W: Effects> Transaction<'_, W> {
         let generation = self.journal.generation;
         let failed = self.effects.recorded().failed;
         // What the update failed for may pass all the same.
-        let is_passing =
-            failed.is_some_and(|failed| failed.generation == generation && failed.is_passing);
-        self.remember_failure(Outcome::RolledBack, is_passing);
+        let retry = failed.is_some_and(|failed| failed.generation == generation && failed.retry);
+        self.remember_failure(Outcome::RolledBack, retry);
         self.finish(Outcome::RolledBack);
     }
 }

@@ -16,19 +16,19 @@ const BUSY_TRIES: usize = 60;
 /// The pause between two of these tries.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why the old system isn't back.
+/// Failure to bring the old system back.
 #[derive(Debug)]
-pub(super) struct Astray {
-    /// What failed.
-    pub(super) error: anyhow::Error,
+pub(super) struct RollbackError {
+    /// The fault.
+    pub(super) source: anyhow::Error,
     /// Whether a boot leads to the old system, where switching to it failed.
     pub(super) returns_by_boot: bool,
 }
 
-impl From<anyhow::Error> for Astray {
-    fn from(error: anyhow::Error) -> Self {
-        Astray {
-            error,
+impl From<anyhow::Error> for RollbackError {
+    fn from(source: anyhow::Error) -> Self {
+        RollbackError {
+            source,
             returns_by_boot: false,
         }
     }
@@ -39,7 +39,7 @@ impl From<anyhow::Error> for Astray {
 ///
 /// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
 /// the new system or made it bootable after it.
-pub(super) fn ensure(effects: &mut impl Effects, journal: &Journal) -> Result<bool, Astray> {
+pub(super) fn ensure(effects: &mut impl Effects, journal: &Journal) -> Result<bool, RollbackError> {
     // A state folder that can't be used, such as one over which something was mounted, is no reason to stay.
     let was_decided = match effects.decide(journal.run, Decision::RollingBack) {
         Ok(was_decided) => was_decided,
@@ -64,14 +64,14 @@ pub fn roll_back(effects: &mut impl Effects, journal: &Journal) -> anyhow::Resul
     }
     match ensure(effects, journal) {
         Ok(_) => Ok(true),
-        Err(Astray {
-            error,
+        Err(RollbackError {
+            source,
             returns_by_boot: true,
         }) => {
             effects.reboot()?;
-            Err(error.context(REBOOTS))
+            Err(source.context(REBOOTS))
         }
-        Err(astray) => Err(astray.error),
+        Err(failure) => Err(failure.source),
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) const REBOOTS: &str =
 
 /// Restores what the machine was before the update, as far as that goes: what can't be restored keeps nothing else from
 /// it. Doing it twice does no harm.
-fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), Astray> {
+fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), RollbackError> {
     let before = &journal.before;
     let old = before
         .running
@@ -129,8 +129,8 @@ fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), Astra
         return Ok(());
     }
     let failures: Vec<_> = failures.iter().map(|error| format!("{error:#}")).collect();
-    Err(Astray {
-        error: anyhow!("{}", failures.join("; ")),
+    Err(RollbackError {
+        source: anyhow!("{}", failures.join("; ")),
         // Once: a boot that didn't bring it back wouldn't the next time.
         returns_by_boot: boots_old && !switches && situation.boot == before.boot,
     })
@@ -151,7 +151,7 @@ pub(super) fn boot(
 }
 
 /// Whether what kept a system from being made bootable may pass: the disk or another switch, and not its boot loader.
-pub(super) fn may_pass(error: &anyhow::Error) -> bool {
+pub(super) fn is_worth_retry(error: &anyhow::Error) -> bool {
     !matches!(error.downcast_ref(), Some(SwitchError::Failed(_)))
 }
 
@@ -256,9 +256,9 @@ fn give_up_by_hand(effects: &mut impl Effects, awaiting: &Awaiting) -> Result<Sy
     // If this is cut short, the next start completes it as a rollback that failed.
     transaction.journal.outcome = Some(Outcome::RollbackFailed);
     transaction.begin(PhaseName::Commit).map_err(failed)?;
-    if let Err(astray) = ensure(transaction.effects, &transaction.journal) {
+    if let Err(failure) = ensure(transaction.effects, &transaction.journal) {
         transaction.or_warn(|effects| effects.record(Record::Journal(None)));
-        return Err(failed(astray.error));
+        return Err(failed(failure.source));
     }
     transaction.remember_failure(Outcome::RolledBack, false);
     transaction.finish(Outcome::RolledBack);

@@ -5,7 +5,6 @@ use anyhow::Context;
 use bento_protocol::{Digest, GenerationId, Phase, Policy, RunId, SystemPath};
 use jiff::Timestamp;
 
-use crate::machine::Situation;
 use crate::machine::build;
 use crate::machine::confirm;
 use crate::machine::disk;
@@ -17,6 +16,7 @@ use crate::machine::rollback_timer::{Decision, Inhibitor};
 use crate::machine::secrets;
 use crate::machine::switch;
 use crate::machine::switch::{Action, SwitchError, Switched};
+use crate::machine::{Rejection, Situation};
 use crate::run::{LiveEffects, Source, known_systems, usable};
 use crate::server::poll;
 use crate::settings::{Operation, Settings, SystemSettings};
@@ -24,7 +24,7 @@ use crate::state::RollbackLock;
 use crate::state::hold;
 use crate::state::record;
 use crate::state::record::Journal;
-use crate::update::{Inputs, Machine, Unconfirmed};
+use crate::update::{Inputs, Machine};
 
 impl Machine for LiveEffects<'_> {
     type Source = Source;
@@ -124,12 +124,9 @@ impl Machine for LiveEffects<'_> {
         )
     }
 
-    fn check(&mut self, system: &SystemPath) -> Result<(), Unconfirmed> {
+    fn check(&mut self, system: &SystemPath) -> Result<(), Rejection> {
         let known = usable(&self.known, self.environment);
-        let (settings, identity) = known.map_err(|error| Unconfirmed {
-            error,
-            is_passing: true,
-        })?;
+        let (settings, identity) = known?;
         if !self.force && settings.guard {
             guard::check(system, &settings.name, &mut |name| {
                 let renamed = Settings {
@@ -139,10 +136,7 @@ impl Machine for LiveEffects<'_> {
                 poll::poll(&renamed, identity).map(drop)
             })?;
         }
-        disk::boot_has_room(self.machine, system).map_err(|error| Unconfirmed {
-            error,
-            is_passing: true,
-        })
+        Ok(disk::boot_has_room(self.machine, system)?)
     }
 
     fn arm(&mut self, journal: &Journal) -> anyhow::Result<()> {
@@ -255,15 +249,8 @@ impl Machine for LiveEffects<'_> {
         Ok(())
     }
 
-    fn confirm(
-        &mut self,
-        was_reachable: bool,
-        after_boot: bool,
-    ) -> Result<Vec<String>, Unconfirmed> {
-        let known = usable(&self.known, self.environment).map_err(|error| Unconfirmed {
-            error,
-            is_passing: true,
-        })?;
+    fn confirm(&mut self, was_reachable: bool, after_boot: bool) -> Result<Vec<String>, Rejection> {
+        let known = usable(&self.known, self.environment)?;
         let must_carry_on = known.0.guard && !self.force;
         let mut proof = confirm::Proof::of(self.environment, known, must_carry_on, after_boot)?;
         let (console, tail) = (&mut self.console, &mut self.tail);

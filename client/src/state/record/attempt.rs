@@ -19,7 +19,8 @@ pub struct Failed {
     pub error: String,
     /// Whether another try may end otherwise though nothing was changed in the fleet: the network, a full disk,
     /// inputs that no lock file pins.
-    pub is_passing: bool,
+    #[serde(rename = "is_passing")]
+    pub retry: bool,
     /// How often it has failed like this.
     pub count: u32,
     /// When it failed last, by this machine's clock.
@@ -36,14 +37,14 @@ impl Failed {
     /// What a boot comes to that failed its proof and is still to be followed by one that leads back; none if its proof
     /// didn't fail.
     pub(crate) fn of_boot(awaiting: &Awaiting, now: Timestamp) -> Option<Self> {
-        let Unkept { error, is_passing } = awaiting.failure.clone()?;
+        let Unkept { error, retry } = awaiting.failure.clone()?;
         Some(Failed {
             generation: awaiting.installed.generation,
             auto: awaiting.auto,
             outcome: Outcome::RollbackFailed,
             built: Some(awaiting.installed.system.clone()),
             error,
-            is_passing,
+            retry,
             count: 0,
             at: now,
         })
@@ -51,7 +52,7 @@ impl Failed {
 
     /// When it is tried again by itself, if ever. A pull is part of every run until it succeeds.
     pub fn retry_at(&self) -> Option<Timestamp> {
-        self.is_passing.then(|| {
+        self.retry.then(|| {
             let pause = match self.count {
                 _ if self.outcome == Outcome::PullFailed => SignedDuration::ZERO,
                 0 | 1 => SignedDuration::ZERO,
@@ -72,14 +73,14 @@ impl Failed {
 mod tests {
     use super::*;
 
-    fn failed(is_passing: bool, count: u32) -> Failed {
+    fn failed(retry: bool, count: u32) -> Failed {
         Failed {
             generation: "a".repeat(64).parse().unwrap(),
             auto: false,
             outcome: Outcome::BuildFailed,
             built: None,
             error: "no network".into(),
-            is_passing,
+            retry,
             count,
             at: Timestamp::UNIX_EPOCH,
         }

@@ -189,7 +189,7 @@ fn example(state: BootState, is_installed: bool) -> (Option<Awaiting>, Situation
         BootState::Returning | BootState::Returned => {
             awaiting.failure = Some(Unkept {
                 error: "it isn't healthy".into(),
-                is_passing: false,
+                retry: false,
             });
             (situation.running, situation.profile) = (Some(new), Some(old));
             if state == BootState::Returned {

@@ -32,9 +32,9 @@ impl<W: Effects> Transaction<'_, W> {
                 }
                 self.keep(&awaiting)
             }
-            Err(unconfirmed) => {
+            Err(rejection) => {
                 self.ended(PhaseName::Confirm, begun, "failed");
-                self.go_back_by_boot(awaiting, &unconfirmed)
+                self.go_back_by_boot(awaiting, &rejection)
             }
         }
     }

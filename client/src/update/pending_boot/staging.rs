@@ -2,20 +2,22 @@ use bento_protocol::{GenerationId, Outcome, SystemPath};
 
 use super::take_back;
 use crate::exit::Failure;
+use crate::machine::Rejection;
 use crate::state::record::{Awaiting, PhaseName, Record};
 use crate::update::boot_state::{Action, Event};
+use crate::update::error::UpdateError;
 use crate::update::knowledge::Knowledge;
-use crate::update::{Effects, Transaction, Unsuccessful, pending_boot, rollback};
+use crate::update::{Effects, Transaction, pending_boot, rollback};
 
 impl<W: Effects> Transaction<'_, W> {
     /// Makes a system the one that boots, and nothing more: it is proven after the boot.
     pub(in crate::update) fn stage_for_boot(
         &mut self,
         system: &SystemPath,
-    ) -> Result<Outcome, Unsuccessful> {
+    ) -> Result<Outcome, UpdateError> {
         self.journal.at_boot = true;
         self.journal.was_reachable = true;
-        self.begin(PhaseName::Commit).map_err(Unsuccessful::local)?;
+        self.begin(PhaseName::Commit).map_err(UpdateError::local)?;
         let awaiting = self.new_awaiting(system);
         let staged = self
             .make_bootable(system)
@@ -27,14 +29,16 @@ impl<W: Effects> Transaction<'_, W> {
                 back.and_then(|()| pending_boot::forget(self.effects, Event::RolledBack));
             if let Err(failure) = forgotten {
                 let error = rollback::both(&error, &failure);
-                return Err(Unsuccessful::rolled_back(
-                    Outcome::RollbackFailed,
-                    error,
-                    false,
-                ));
+                return Err(UpdateError {
+                    outcome: Outcome::RollbackFailed,
+                    retry: false,
+                    source: error,
+                });
             }
-            let is_passing = rollback::may_pass(&error);
-            return Err(Unsuccessful::activation(error, is_passing));
+            return Err(UpdateError::activation(Rejection {
+                retry: rollback::is_worth_retry(&error),
+                source: error,
+            }));
         }
         self.or_warn(|effects| effects.record(Record::Failed(None)));
         Ok(Outcome::Staged)
@@ -76,10 +80,9 @@ impl<W: Effects> Transaction<'_, W> {
         }
         match self.stage_for_boot(system) {
             Ok(outcome) => self.finish(outcome),
-            Err(unsuccessful) => {
-                let why = format!("{:#}; {cut_short}", unsuccessful.failure.error);
-                self.journal.error = Some(why);
-                self.fail(unsuccessful.outcome, true);
+            Err(error) => {
+                self.journal.error = Some(format!("{:#}; {cut_short}", error.source));
+                self.fail(error.outcome, true);
             }
         }
     }

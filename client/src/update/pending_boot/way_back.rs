@@ -3,33 +3,33 @@ use bento_protocol::{Outcome, SystemPath};
 
 use super::{awaiting_proof, other_fallback, reboots_into_old, unremembered};
 use crate::exit::{ExitReason, Failure};
-use crate::machine::Situation;
+use crate::machine::{Rejection, Situation};
 use crate::state::record::{Awaiting, Rebooted, Record, Unkept};
 use crate::update::boot_state::Event;
-use crate::update::{Effects, Transaction, Unconfirmed, pending_boot, rollback};
+use crate::update::{Effects, Transaction, pending_boot, rollback};
 
 impl<W: Effects> Transaction<'_, W> {
     /// Makes the old system the one that boots, and reboots.
     pub(super) fn go_back_by_boot(
         &mut self,
         mut awaiting: Awaiting,
-        unconfirmed: &Unconfirmed,
+        rejection: &Rejection,
     ) -> Result<(), Failure> {
-        let Unconfirmed { error, is_passing } = unconfirmed;
+        let Rejection { source, retry } = rejection;
         let before = awaiting.before.clone();
         let was_stuck = awaiting.is_stuck;
         let back = self.boot_what_was(&before);
         awaiting.failure = Some(Unkept {
-            error: format!("{error:#}"),
-            is_passing: *is_passing,
+            error: format!("{source:#}"),
+            retry: *retry,
         });
         awaiting.boot = self.effects.situation().boot;
         let back =
             back.and_then(|()| pending_boot::set(self.effects, Event::ProofFails, Some(&awaiting)));
         match back.and_then(|()| self.effects.reboot()) {
-            Ok(()) => Err(reboots_into_old(error)),
+            Ok(()) => Err(reboots_into_old(source)),
             Err(failure) => {
-                let error = rollback::both(error, &failure);
+                let error = rollback::both(source, &failure);
                 self.report_stuck(&error, was_stuck);
                 Err(Failure {
                     reason: ExitReason::RolledBack,
@@ -62,7 +62,7 @@ impl<W: Effects> Transaction<'_, W> {
     pub(super) fn give_up_boot(&mut self, awaiting: &Awaiting) -> Result<(), Failure> {
         let before = &awaiting.before;
         let situation = self.effects.situation();
-        let Unkept { error, is_passing } = reason(awaiting, &situation);
+        let Unkept { error, retry } = reason(awaiting, &situation);
         if before.is_back(&situation) || !situation.is_on(&awaiting.installed.system) {
             self.switch_secrets_quietly(before.generation);
         }
@@ -94,7 +94,7 @@ impl<W: Effects> Transaction<'_, W> {
             true => Outcome::RolledBack,
             false => Outcome::RollbackFailed,
         };
-        self.remember_failure(outcome, is_passing);
+        self.remember_failure(outcome, retry);
         self.remember_came_back(&awaiting.installed.system, true);
         self.report_outcome(outcome);
         let next = self.unproven(awaiting);
@@ -144,6 +144,6 @@ fn reason(awaiting: &Awaiting, situation: &Situation) -> Unkept {
              chose so",
             awaiting.installed.system
         ),
-        is_passing: false,
+        retry: false,
     })
 }

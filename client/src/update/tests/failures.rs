@@ -170,7 +170,7 @@ fn what_no_lock_file_pins_is_tried_again() {
     let mut fake = Fake::with(Nature::Unhealthy);
     fake.publish_with(|generation| generation.is_unpinned = true);
     assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
-    assert!(fake.disk.failed.as_ref().unwrap().is_passing);
+    assert!(fake.disk.failed.as_ref().unwrap().retry);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_system_that_would_not_carry_on_is_refused_before_anything_changes() {
 
 #[test]
 fn what_fails_once_it_runs_is_rolled_back_with_its_secrets() {
-    for (nature, is_passing) in [
+    for (nature, retry) in [
         (Nature::ActivationFails, false),
         (Nature::Unhealthy, false),
         (Nature::UnitFails, false),
@@ -200,7 +200,7 @@ fn what_fails_once_it_runs_is_rolled_back_with_its_secrets() {
         assert_eq!(report.outcome, Outcome::RolledBack, "{nature:?}");
         assert_eq!(report.system.built, Some(system(1, 0)));
         assert_eq!(fake.disk.secrets, Some(id(0)));
-        assert_eq!(fake.disk.failed.as_ref().unwrap().is_passing, is_passing);
+        assert_eq!(fake.disk.failed.as_ref().unwrap().retry, retry);
         fake.check_whole();
     }
 }

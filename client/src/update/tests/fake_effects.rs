@@ -8,14 +8,14 @@ use anyhow::anyhow;
 use bento_protocol::{GenerationId, Phase, Policy, Reboot, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
-use super::super::{Inputs, Machine, Records, Server, Unconfirmed};
+use super::super::{Inputs, Machine, Records, Server};
 use super::effects::{NO_BUILD, SERVER};
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
 use super::machine::{CONSOLE, Nature, console_of, name, system};
 use crate::generation::pull::PullError;
-use crate::machine::Situation;
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
+use crate::machine::{Rejection, Situation};
 use crate::state::record::{Journal, Record, Recorded, Told};
 
 /// A generation in place, and how old its inputs are.
@@ -312,7 +312,7 @@ impl Machine for Fake {
         })
     }
 
-    fn check(&mut self, system: &SystemPath) -> Result<(), Unconfirmed> {
+    fn check(&mut self, system: &SystemPath) -> Result<(), Rejection> {
         let result = self.try_to("guard", |_| {});
         self.is_slandered |= result.is_err();
         let checked = result.and_then(|()| {
@@ -320,15 +320,12 @@ impl Machine for Fake {
             anyhow::ensure!(!is_refused, "there is no timer");
             Ok(())
         });
-        checked.map_err(|error| Unconfirmed {
-            error,
-            is_passing: false,
+        checked.map_err(|error| Rejection {
+            source: error,
+            retry: false,
         })?;
         let room = self.try_to("check the room in /boot", |_| {});
-        room.map_err(|error| Unconfirmed {
-            error,
-            is_passing: true,
-        })
+        Ok(room?)
     }
 
     fn arm(&mut self, journal: &Journal) -> anyhow::Result<()> {
@@ -433,23 +430,23 @@ impl Machine for Fake {
         .inspect_err(|_| self.is_slandered = true)
     }
 
-    fn confirm(&mut self, was_reachable: bool, _: bool) -> Result<Vec<String>, Unconfirmed> {
+    fn confirm(&mut self, was_reachable: bool, _: bool) -> Result<Vec<String>, Rejection> {
         self.effect("confirm", 2, |fake, course| {
-            let unconfirmed = |why: &str, is_passing| {
-                Err(Unconfirmed {
-                    error: anyhow!(why.to_owned()),
-                    is_passing,
+            let rejection = |why: &str, retry| {
+                Err(Rejection {
+                    source: anyhow!(why.to_owned()),
+                    retry,
                 })
             };
             fake.is_slandered |= course == Course::Fails(1);
             let is_lost = was_reachable && !fake.is_reachable_now();
             if course == Course::Fails(0) || is_lost {
-                return unconfirmed("the appliance can't be reached", true);
+                return rejection("the appliance can't be reached", true);
             }
             let nature = fake.server.nature(&fake.machine.running);
             let is_ill = matches!(nature, Nature::Unhealthy | Nature::BreaksNix);
             if course != Course::Whole || is_ill {
-                return unconfirmed("it isn't healthy", false);
+                return rejection("it isn't healthy", false);
             }
             fake.is_connected = was_reachable;
             Ok(Vec::new())

@@ -12,7 +12,7 @@ const PAUSE: i64 = 7 * 60;
 
 impl Fake {
     /// Whether an earlier rollback failed and hasn't been made good.
-    fn is_astray(&self) -> bool {
+    fn is_failure(&self) -> bool {
         let journal = self.disk.journal.as_ref();
         journal.is_some_and(|journal| {
             journal.outcome == Some(Outcome::RollbackFailed) || journal.unreturned.is_some()
@@ -44,10 +44,10 @@ impl Fake {
             Outcome::Unchanged => built != running || !machine.is_half,
             Outcome::Staged => built == Some(machine.loader()) && built == Some(&machine.profile),
             Outcome::PullFailed | Outcome::BuildFailed | Outcome::ActivationFailed => {
-                is_old || self.is_astray()
+                is_old || self.is_failure()
             }
             Outcome::RolledBack => {
-                is_old && *machine.loader() == whole(&machine.running) || self.is_astray()
+                is_old && *machine.loader() == whole(&machine.running) || self.is_failure()
             }
             Outcome::RollbackFailed => true,
         };

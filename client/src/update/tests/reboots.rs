@@ -62,7 +62,7 @@ fn a_staged_system_that_is_not_healthy_reboots_into_the_old_one() {
     assert_eq!(fake.disk.secrets, Some(id(0)));
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert_eq!(fake.newest_report().outcome, Outcome::RolledBack);
-    assert!(!fake.disk.failed.as_ref().unwrap().is_passing);
+    assert!(!fake.disk.failed.as_ref().unwrap().retry);
     fake.check_whole();
 }
 
