@@ -62,7 +62,7 @@ pub fn reboot_if_needed(environment: &Environment) -> Result<(), Failure> {
     update::reboot_if_needed(&mut effects)
 }
 
-/// Reports what is so now, and says so.
+/// Reports the present state, and prints to which server.
 pub fn report(environment: &Environment) -> Result<(), Failure> {
     let known = Identity::with_settings(&environment.config).because(ExitReason::Usage)?;
     let _lock = prepare(environment)?;
@@ -75,7 +75,7 @@ pub fn report(environment: &Environment) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the armed timer does: brings the old system back, unless the new one was confirmed. It needs neither settings
+/// Brings the old system back when the armed timer elapses, unless the new one was confirmed. It needs neither settings
 /// nor the lock of runs: the one may be what is broken, and the other in the hands of a run that hangs.
 pub fn roll_back_armed(environment: &Environment, run: RunId) -> Result<(), Failure> {
     if rollback_timer::decision(&environment.state, run).because(ExitReason::RolledBack)?
@@ -91,20 +91,20 @@ pub fn roll_back_armed(environment: &Environment, run: RunId) -> Result<(), Fail
         })
         .because(ExitReason::RolledBack)?;
     let was_brought_back = update::roll_back(&mut effects, &journal)
-        .context("THE ROLLBACK FAILED, and this machine needs a look; it is tried again at the next start")
+        .context("THE ROLLBACK FAILED, and this machine needs attention; it is tried again at the next start")
         .because(ExitReason::RolledBack)?;
     if was_brought_back {
         effects
             .console
             .warn("nothing had confirmed the new system in time: the old one is back");
-        tell_at_once(environment);
+        report_at_once(environment);
     }
     Ok(())
 }
 
 /// If the run that was to be confirmed is dead, its report is made now instead of at the next start.
-fn tell_at_once(environment: &Environment) {
-    // The run lives, and tells of it itself.
+fn report_at_once(environment: &Environment) {
+    // The run lives, and reports that itself.
     let Ok(_lock) = environment.state.lock() else {
         return;
     };
@@ -128,9 +128,12 @@ pub fn roll_back_by_hand(environment: &Environment) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets the secrets be those of the system that was booted: what runs, or what is `booting` before it runs. A run that
+/// Switches the secrets to those of the booted system: the running one, or `booting` before it runs. A run that
 /// began since that boot brings its own, also where it switches to the first system that the machine has.
-pub fn settle_secrets(environment: &Environment, booting: Option<&Path>) -> anyhow::Result<()> {
+pub fn switch_secrets_of_boot(
+    environment: &Environment,
+    booting: Option<&Path>,
+) -> anyhow::Result<()> {
     let installed = record::read(&environment.state.installed())?;
     let awaiting = record::read(&environment.state.awaiting())?;
     let journal: Option<Journal> = record::read(&environment.state.journal())?;

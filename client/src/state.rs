@@ -1,4 +1,4 @@
-//! `/var/lib/bento`: every path that there is in it.
+//! Paths in `/var/lib/bento`.
 
 pub(crate) mod atomic_file;
 pub(crate) mod contact;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use bento_protocol::GenerationId;
 
-/// Where the client keeps its state unless a command is told otherwise.
+/// Default state folder of the client.
 pub const STATE_FOLDER: &str = "/var/lib/bento";
 
 /// The paths of the client's state.
@@ -36,7 +36,7 @@ pub struct RollbackLock {
     _file: File,
 }
 
-/// Why there is no lock.
+/// Failure to get the lock.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another run has it.
@@ -79,7 +79,7 @@ impl State {
 
     /// Makes the folders that are missing.
     pub fn prepare(&self) -> anyhow::Result<()> {
-        // An existing folder keeps its permissions: the administrator may want others to look into it.
+        // An existing folder keeps its permissions: the administrator may want others to read it.
         for folder in [self.folder.clone(), self.secrets_folder()] {
             make_folder(&folder, 0o700)?;
         }
@@ -155,22 +155,22 @@ impl State {
         self.folder.join("lock")
     }
 
-    /// What is installed.
+    /// Record of the installed generation.
     pub fn installed(&self) -> PathBuf {
         self.folder.join("installed.json")
     }
 
-    /// What the appliance was told last.
+    /// Record of the last delivered report.
     pub fn delivered(&self) -> PathBuf {
         self.folder.join("delivered.json")
     }
 
-    /// That no server can be asked.
+    /// Record that no server can be polled.
     pub fn no_contact(&self) -> PathBuf {
         self.folder.join("no-contact.json")
     }
 
-    /// Until when the machine's owner wants no updates.
+    /// Record of a pause of updates by the machine's owner.
     pub fn hold(&self) -> PathBuf {
         self.folder.join("hold.json")
     }
@@ -200,12 +200,12 @@ impl State {
         self.secrets_folder().join(id.to_string())
     }
 
-    /// Where services find their secrets: a link to those of the generation that is to run.
+    /// Path by which services find their secrets: a link to those of the generation that is to run.
     pub fn secrets(&self) -> PathBuf {
         self.folder.join("secrets")
     }
 
-    /// What came of archives whose transfer was cut.
+    /// Parts of archives whose transfer was cut.
     pub fn received(&self) -> PathBuf {
         self.folder.join("received")
     }
@@ -220,27 +220,27 @@ impl State {
         self.folder.join("result")
     }
 
-    /// What a run is about to do.
+    /// Journal of a run.
     pub fn journal(&self) -> PathBuf {
         self.folder.join("transaction.json")
     }
 
-    /// What awaits a boot.
+    /// Record of a system that awaits a boot.
     pub fn awaiting(&self) -> PathBuf {
         self.folder.join("awaiting.json")
     }
 
-    /// What is known to work with the kernel that was booted.
+    /// Record of the last system that worked with its own kernel.
     pub fn fallback(&self) -> PathBuf {
         self.folder.join("fallback.json")
     }
 
-    /// What keeps that from Nix' garbage collection.
+    /// Link that protects that system from Nix' garbage collection.
     pub fn fallback_root(&self) -> PathBuf {
         self.folder.join("fallback")
     }
 
-    /// What failed last.
+    /// Record of the last failure.
     pub fn failed(&self) -> PathBuf {
         self.folder.join("failed.json")
     }
@@ -250,17 +250,17 @@ impl State {
         self.folder.join("history.json")
     }
 
-    /// The last reboot that was asked for.
+    /// Record of the last reboot that was asked for.
     pub fn rebooted(&self) -> PathBuf {
         self.folder.join("rebooted.json")
     }
 
-    /// When the last self-update was made.
+    /// Time of the last self-update.
     pub fn self_updated(&self) -> PathBuf {
         self.folder.join("self-updated.json")
     }
 
-    /// What is armed, and what was decided about it.
+    /// Armed runs, and the decisions about them.
     pub fn armed_folder(&self) -> PathBuf {
         self.folder.join("armed")
     }
@@ -275,7 +275,7 @@ impl State {
         self.folder.join("reserve")
     }
 
-    /// Which processes carry out a switch, where no unit does.
+    /// Processes of a switch, where it has no unit.
     pub fn switching(&self) -> PathBuf {
         self.folder.join("switching")
     }

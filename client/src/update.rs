@@ -1,8 +1,8 @@
-//! An update as a transaction: which phase follows which, and what follows when one fails.
+//! An update as a transaction: the order of its phases, and what follows when one fails.
 //!
-//! Nothing here touches the machine or the network: what does is passed in as a [`Effects`]. Before each phase the journal
-//! says on disk what is about to be done, so that whatever dies in the middle, the next start brings the machine to the
-//! old system or to the new one, and says which.
+//! Nothing here touches the machine or the network except through [`Effects`]. Each phase is recorded in the journal before
+//! it begins, so that after a crash at any point the next start brings the machine to the old system or to the new one,
+//! and reports which.
 
 mod activation;
 mod boot_state;
@@ -30,20 +30,20 @@ pub use rollback::{roll_back, roll_back_by_hand};
 
 use crate::exit::{ExitReason, Failure};
 use crate::server::poll;
-use crate::state::record::{Before, Failed, Installed, Journal, PhaseName, Record, Told};
+use crate::state::record::{Before, Failed, Installed, Journal, PhaseName, Record, ReportedState};
 use error::UpdateError;
 use knowledge::{Knowledge, Standing};
 
-/// What is asked of an update.
+/// Options of an update.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UpdateOptions {
-    /// Try again what is known to have failed.
+    /// Also try a generation that is known to have failed.
     pub retry: bool,
     /// Let the new system take effect at the next boot only, whatever its settings say.
     pub at_boot: bool,
 }
 
-/// Brings the machine to the generation that is published, and tells the appliance.
+/// Brings the machine to the generation that is published, and reports the result.
 pub fn update(effects: &mut impl Effects, options: UpdateOptions) -> Result<(), Failure> {
     let Recovered {
         unreturned,
@@ -92,17 +92,17 @@ pub fn update(effects: &mut impl Effects, options: UpdateOptions) -> Result<(), 
         },
         returns_by_boot: false,
     };
-    let note = knowledge.note(generation, &situation, options.retry);
+    let description = knowledge.describe(generation, &situation, options.retry);
     transaction.ended(
         PhaseName::Poll,
         begun,
-        &format!("generation {} {note}", generation.short()),
+        &format!("generation {} {description}", generation.short()),
     );
     transaction.effects.deliver();
     if situation.held.is_none() {
         transaction.unstage(&mut knowledge, generation)?;
     }
-    let result = transaction.go_on(&knowledge, situation.held.is_some());
+    let result = transaction.update_if_needed(&knowledge, situation.held.is_some());
     reboot::reboot_if_due(effects)?;
     result
 }
@@ -124,15 +124,17 @@ struct Transaction<'w, W: Effects> {
 }
 
 impl<W: Effects> Transaction<'_, W> {
-    /// After the poll: what there is to do.
-    fn go_on(&mut self, knowledge: &Knowledge, is_held: bool) -> Result<(), Failure> {
+    /// Does what the published generation asks for.
+    fn update_if_needed(&mut self, knowledge: &Knowledge, is_held: bool) -> Result<(), Failure> {
         let generation = self.journal.generation;
         match knowledge.standing(generation, is_held, self.options.retry, self.effects.now()) {
             Standing::New => self.carry_out(|this| this.update()),
             Standing::Held(last) => {
                 self.effects
                     .warn("updates are held: `bento-client hold off` ends that");
-                last.map_or(Ok(()), |last| self.tell(&Standing::Held(Some(last))))
+                last.map_or(Ok(()), |last| {
+                    self.report_standing(&Standing::Held(Some(last)))
+                })
             }
             // Somebody went back by hand, or switched to another system, and wants it undone.
             Standing::Installed(installed)
@@ -143,11 +145,11 @@ impl<W: Effects> Transaction<'_, W> {
             Standing::Installed(installed) => {
                 self.switch_secrets_quietly(Some(generation));
                 if is_held || !self.moves_by_itself(knowledge) {
-                    return self.tell(&Standing::Installed(installed));
+                    return self.report_standing(&Standing::Installed(installed));
                 }
                 self.self_update(&installed)
             }
-            standing => self.tell(&standing),
+            standing => self.report_standing(&standing),
         }
     }
 
@@ -164,7 +166,7 @@ impl<W: Effects> Transaction<'_, W> {
         wanted && is_due && (self.options.retry || self.effects.self_update_is_due())
     }
 
-    /// The whole way to a new system.
+    /// All phases of an update to a new system.
     fn update(&mut self) -> Result<Outcome, UpdateError> {
         let generation = self.journal.generation;
         let staged = self.effects.staged(generation);
@@ -181,16 +183,16 @@ impl<W: Effects> Transaction<'_, W> {
         self.build_and_activate(&staged, begun, inputs)
     }
 
-    /// Moves the inputs of what is installed; if something moved, the same way to a new system.
+    /// Updates the inputs of the installed generation; if something changed, goes through the same phases.
     fn self_update(&mut self, installed: &Installed) -> Result<(), Failure> {
         let generation = self.journal.generation;
         let nothing_moved = Standing::Installed(installed.clone());
         let mut staged = match self.effects.staged(generation) {
             Ok(Some(staged)) => staged,
-            Ok(None) => return self.tell(&nothing_moved),
+            Ok(None) => return self.report_standing(&nothing_moved),
             Err(error) => {
                 self.effects.warn(&format!("{error:#}"));
-                return self.tell(&nothing_moved);
+                return self.report_standing(&nothing_moved);
             }
         };
         self.effects.hang_up();
@@ -199,7 +201,7 @@ impl<W: Effects> Transaction<'_, W> {
         if let Ok(inputs) = &inputs
             && installed.mark == Some(inputs.mark)
         {
-            return self.tell(&nothing_moved);
+            return self.report_standing(&nothing_moved);
         }
         self.journal.auto = true;
         self.carry_out(|this| {
@@ -239,7 +241,7 @@ impl<W: Effects> Transaction<'_, W> {
         UpdateError::build(error.context(format!("the build of generation {generation} failed")))
     }
 
-    /// Carries an update out, and tells what came of it, whatever that is.
+    /// Carries an update out, and reports its outcome.
     fn carry_out(
         &mut self,
         update: impl FnOnce(&mut Self) -> Result<Outcome, UpdateError>,
@@ -257,7 +259,7 @@ impl<W: Effects> Transaction<'_, W> {
         }
     }
 
-    /// Remembers what failed, and tells the appliance. A pull is tried at every run, and told of once.
+    /// Records and reports a failure. A pull is tried at every run, and its failure is reported once.
     fn fail(&mut self, outcome: Outcome, retry: bool) {
         let is_known = outcome == Outcome::PullFailed && self.is_known_to_fail(outcome);
         self.remember_failure(outcome, retry);
@@ -276,7 +278,7 @@ impl<W: Effects> Transaction<'_, W> {
             .failed
             .is_some_and(|failed| failed.generation == generation && failed.outcome == outcome);
         let situation = self.effects.situation();
-        let now = Told::new(generation, &situation, situation.reboot_required);
+        let now = ReportedState::new(generation, &situation, situation.reboot_required);
         failed_before && self.effects.reported() == Some(now)
     }
 
@@ -308,36 +310,36 @@ impl<W: Effects> Transaction<'_, W> {
         self.or_warn(|effects| effects.record(Record::Failed(Some(&failed))));
     }
 
-    /// Writes down what came of the run, tells the appliance, and leaves nothing behind.
+    /// Records and reports the outcome of the run, and cleans up after it.
     fn finish(&mut self, outcome: Outcome) {
         self.journal.outcome = Some(outcome);
-        let noted = self.begin(PhaseName::Report);
-        if let Err(error) = &noted {
+        let recorded = self.begin(PhaseName::Report);
+        if let Err(error) = &recorded {
             self.effects.warn(&format!("{error:#}"));
         }
         let is_remembered = outcome != Outcome::Switched || self.remember_installed();
-        let is_told = self.report_outcome(outcome);
-        // The next start remembers and tells what this one couldn't, and rolls back again.
+        let is_reported = self.report_outcome(outcome);
+        // The next start records and reports what this one couldn't, and rolls back again.
         if outcome == Outcome::RollbackFailed {
             self.return_by_boot();
             return;
         }
-        if is_remembered && is_told {
+        if is_remembered && is_reported {
             self.close();
-        } else if self.journal.is_armed && noted.is_ok() {
+        } else if self.journal.is_armed && recorded.is_ok() {
             // This start may go on with another run, whose journal knows nothing of what was armed for this one. Where the
-            // outcome isn't noted, what was decided is all that tells it to the next start.
+            // outcome isn't recorded, the next start knows it from the decision alone.
             self.effects.disarm(self.journal.run);
         }
     }
 
-    /// Where switching to the old system failed and a boot leads to it, the machine reboots at once, whatever the policy
-    /// says: the start after it completes the rollback.
+    /// Reboots at once, whatever the policy is, if switching to the old system failed and a boot leads to it. The start
+    /// after it completes the rollback.
     fn return_by_boot(&mut self) {
         if self.returns_by_boot {
             self.effects.warn(rollback::REBOOTS);
             let rebooted = self.effects.reboot();
-            // Somebody keeps it from going down: the next start tries again.
+            // Something inhibits the shutdown: the next start tries again.
             self.returns_by_boot = rebooted.is_ok();
             self.or_warn(|_| rebooted);
         }
@@ -360,8 +362,8 @@ impl<W: Effects> Transaction<'_, W> {
         result.is_ok()
     }
 
-    /// Removes what was armed, and the journal. What an earlier run couldn't bring back is still to be, unless this one
-    /// came to one system or the other.
+    /// Removes the armed timer and the journal. A failed rollback of an earlier run stays recorded, unless this run reached
+    /// one system or the other.
     fn close(&mut self) {
         if self.journal.is_armed {
             self.effects.disarm(self.journal.run);
@@ -378,9 +380,9 @@ impl<W: Effects> Transaction<'_, W> {
         self.or_warn(|effects| effects.record(Record::Journal(unreturned.as_deref())));
     }
 
-    /// There is nothing to do; but the appliance should know if the machine isn't what it was told.
-    fn tell(&mut self, standing: &Standing) -> Result<(), Failure> {
-        self.tell_of(standing, false);
+    /// Ends a run with nothing to do; a change of the machine since the last report is reported.
+    fn report_standing(&mut self, standing: &Standing) -> Result<(), Failure> {
+        self.report_change(standing, false);
         match standing.refusal() {
             Some(refusal) => Err(Failure {
                 reason: ExitReason::RebuildFailed,
@@ -390,10 +392,9 @@ impl<W: Effects> Transaction<'_, W> {
         }
     }
 
-    /// Reports how the machine stands, if the appliance wasn't told yet or is to be told `anew`. Whether there is
-    /// something to tell.
-    fn tell_of(&mut self, standing: &Standing, anew: bool) -> bool {
-        let Some((generation, mut outcome)) = standing.told() else {
+    /// Reports how the machine stands, if that differs from the last report, or `anew`. Whether there is anything to report.
+    fn report_change(&mut self, standing: &Standing, anew: bool) -> bool {
+        let Some((generation, mut outcome)) = standing.to_report() else {
             return false;
         };
         let mut error = standing.error().map(str::to_owned);
@@ -408,7 +409,7 @@ impl<W: Effects> Transaction<'_, W> {
         }
         let situation = self.effects.situation();
         let reboot_required = situation.reboot_required || outcome == Outcome::Staged;
-        let now = Told::new(generation, &situation, reboot_required);
+        let now = ReportedState::new(generation, &situation, reboot_required);
         if anew || self.effects.reported() != Some(now) {
             self.journal.generation = generation;
             self.journal.built = standing.built().cloned();
@@ -452,23 +453,23 @@ impl<W: Effects> Transaction<'_, W> {
             specialisation: specialisation.map(|it| it.name),
             log: String::new(),
         };
-        let is_told = self.effects.report(report);
+        let is_reported = self.effects.report(report);
         self.ended(PhaseName::Report, begun, outcome.as_str());
-        is_told
+        is_reported
     }
 
-    /// Says on disk which phase begins, before it does.
+    /// Records which phase begins, before it does.
     fn begin(&mut self, phase: PhaseName) -> anyhow::Result<()> {
         self.journal.phase = phase;
         self.effects.record(Record::Journal(Some(&self.journal)))
     }
 
-    fn ended(&mut self, name: PhaseName, begun: Instant, note: &str) {
+    fn ended(&mut self, name: PhaseName, begun: Instant, result: &str) {
         let phase = Phase {
             name: name.to_string(),
             seconds: begun.elapsed().as_secs_f64(),
         };
-        self.effects.show(&phase, note);
+        self.effects.show(&phase, result);
         self.journal.phases.push(phase);
     }
 
@@ -482,7 +483,7 @@ impl<W: Effects> Transaction<'_, W> {
         }
     }
 
-    /// What ran before a system, and to what a boot led then. Where the system itself did, what ran before it.
+    /// The system that ran before another, and the one that booted then. If the system itself ran, those before it.
     fn previous(&mut self, system: &SystemPath) -> (Option<SystemPath>, Option<SystemPath>) {
         let before = &self.journal.before;
         if before.was_on(system) {

@@ -6,7 +6,7 @@ use super::place::Place;
 use crate::exit::{Because, ExitReason, Failure};
 use crate::run;
 
-/// Let the secrets be those of the system that was booted.
+/// Switch the secrets to those of the booted system.
 #[derive(Debug, Args)]
 pub struct SettleSecrets {
     /// The system that is being booted, while it doesn't run yet
@@ -20,6 +20,7 @@ impl SettleSecrets {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
         let environment = self.place.environment()?;
-        run::settle_secrets(&environment, self.system.as_deref()).because(ExitReason::RebuildFailed)
+        run::switch_secrets_of_boot(&environment, self.system.as_deref())
+            .because(ExitReason::RebuildFailed)
     }
 }

@@ -1,7 +1,7 @@
-//! That no server could be asked what is published: since when, and why.
+//! Record that no server could be polled: since when, and why.
 //!
-//! A machine that is away from its server is nothing to be alarmed about, so that its unit doesn't fail; whoever looks at
-//! the machine should see it all the same. Only what changes is written: nothing at each poll.
+//! A machine that is away from its server is no reason for alarm, so its unit doesn't fail; `bento-client status` shows it
+//! all the same. Only a change is written: nothing at each poll.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,21 +10,21 @@ use crate::state::State;
 use crate::state::atomic_file;
 use crate::state::record;
 
-/// Why there is no contact; it goes with the next poll that succeeds.
+/// Reason for the lack of contact; removed by the next poll that succeeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NoContact {
-    /// When a server was first missed.
+    /// Time of the first poll that failed.
     pub(crate) since: Timestamp,
-    /// What was said of it last.
+    /// Error of the last poll.
     pub(crate) error: String,
 }
 
-/// What is remembered; a record that can't be read is as good as none.
+/// The record; one that can't be read counts as none.
 pub(crate) fn missing(state: &State) -> Option<NoContact> {
     record::read(&state.no_contact()).ok().flatten()
 }
 
-/// Remembers that no server could be asked.
+/// Records that no server could be polled.
 pub(crate) fn failed(state: &State, error: &str, now: Timestamp) -> anyhow::Result<()> {
     let before = missing(state);
     let next = NoContact {
@@ -37,7 +37,7 @@ pub(crate) fn failed(state: &State, error: &str, now: Timestamp) -> anyhow::Resu
     record::write(&state.no_contact(), &next)
 }
 
-/// Forgets it: a server answered.
+/// Removes the record: a server answered.
 pub(crate) fn made(state: &State) -> anyhow::Result<()> {
     atomic_file::remove(&state.no_contact())
 }

@@ -1,4 +1,4 @@
-//! The owner's wish to be left in peace for a while: polled and reported, not updated.
+//! Pause of updates by the machine's owner: it still polls and reports.
 
 use std::time::Duration;
 
@@ -11,31 +11,31 @@ use crate::state::State;
 use crate::state::atomic_file;
 use crate::state::record;
 
-/// The longest time for which a machine can be held: an owner's wish, and no way to forget a machine.
+/// Longest time for which a machine can be held: a forgotten hold mustn't end its updates.
 pub const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// What is kept of the wish.
+/// Record of a hold.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hold {
     until: Timestamp,
 }
 
-/// Until when the machine isn't to be updated; none when that time has passed, or was never said.
+/// End of the hold; none if it has passed, or if there is no hold.
 ///
-/// A time further away than [`LONGEST`] was said while the clock was wrong, and isn't any either. The same goes for a
+/// An end further away than [`LONGEST`] was set while the clock was wrong, and doesn't count either. The same goes for a
 /// record that can't be read: it must not stop updates for ever.
 pub fn until(state: &State, now: Timestamp) -> Option<Timestamp> {
     read(state, now).unwrap_or_default()
 }
 
-/// The same, for those who want to know why it can't be read.
+/// The same, with the error if the record can't be read.
 pub(crate) fn read(state: &State, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {
     let hold: Option<Hold> = record::read(&state.hold())?;
     let until = hold.map(|hold| hold.until);
     Ok(until.filter(|until| is_possible(*until, now)))
 }
 
-/// Leaves the machine in peace until a time; updates go on when it has come.
+/// Holds the machine until a time.
 pub(crate) fn begin(state: &State, until: Timestamp, now: Timestamp) -> anyhow::Result<()> {
     ensure!(until > now, "{until} has passed already");
     ensure!(
@@ -50,7 +50,7 @@ pub(crate) fn begin(state: &State, until: Timestamp, now: Timestamp) -> anyhow::
     write().context(NOT_ALLOWED)
 }
 
-/// Lets updates go on.
+/// Ends the hold.
 pub(crate) fn end(state: &State) -> anyhow::Result<()> {
     atomic_file::remove_if_there(&state.hold())
         .with_context(|| format!("can't remove {}", state.hold().display()))

@@ -1,4 +1,4 @@
-//! What the client remembers between runs, a file for each.
+//! Records that the client keeps between runs, a file for each.
 
 mod attempt;
 mod journal;
@@ -24,14 +24,14 @@ pub struct Installed {
     pub generation: GenerationId,
     /// The system that was built from it.
     pub system: SystemPath,
-    /// Which inputs it was built with, as far as a self-update moves them.
+    /// Digest of the inputs that it was built with, as far as a self-update moves them.
     pub mark: Option<Digest>,
     /// Whether it comes of a self-update.
     #[serde(default)]
     pub auto: bool,
-    /// What ran before: where a rollback by hand goes.
+    /// The system that ran before: a rollback by hand leads there.
     pub previous: Option<SystemPath>,
-    /// Where that is a specialisation, the system that it belongs to, to which a boot leads.
+    /// The system that boots then, if the one before is a specialisation of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_boots: Option<SystemPath>,
 }
@@ -39,39 +39,40 @@ pub struct Installed {
 /// A system that takes effect at the next boot, and is to be proven then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Awaiting {
-    /// What is to be installed; `previous` is none if nothing ran.
+    /// The generation to install; `previous` is none if nothing ran.
     pub installed: Installed,
     /// Whether it comes of a self-update.
     pub auto: bool,
-    /// What the machine goes back to.
+    /// State to go back to.
     pub before: Before,
-    /// The boot during which this was written: another one tells that the machine was booted since.
+    /// The boot during which this was written: another one shows that the machine was booted since.
     pub boot: BootId,
     /// Whether the appliance was reachable when it was staged.
     pub was_reachable: bool,
-    /// Why it isn't to be kept: the next boot goes back.
+    /// Result of a failed proof: the next boot goes back.
     pub failure: Option<Unkept>,
-    /// Where the system was switched to before, and only its boot awaits a proof: what is installed if it fails.
+    /// The generation to install if the proof fails, where the system was switched to before and only its boot awaits a
+    /// proof.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Installed>,
-    /// Whether the way back from it failed, and was told to have.
+    /// Whether the way back from it failed, and that was reported.
     #[serde(default)]
     pub is_stuck: bool,
 }
 
-/// Why a system that was booted isn't to be kept.
+/// Reason not to keep a system that was booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unkept {
-    /// What doesn't work.
+    /// The fault.
     pub error: String,
     /// Whether it may be the network's or the appliance's fault rather than the system's.
     #[serde(rename = "is_passing")]
     pub retry: bool,
 }
 
-/// What the last report said about the machine: as long as this stays true, there is nothing to tell.
+/// State of the machine by its last report: as long as it is the same, there is nothing to report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct ReportedState {
     generation: GenerationId,
     running: Option<SystemPath>,
     booted: Option<SystemPath>,
@@ -79,18 +80,18 @@ pub struct Told {
     held: Option<Timestamp>,
 }
 
-/// What the appliance was told last, and when.
+/// The last delivered report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {
     #[serde(flatten)]
-    told: Told,
-    /// The run of the report that told it.
+    state: ReportedState,
+    /// The run of the report.
     #[serde(default)]
     run: Option<RunId>,
-    /// The server that was told, by its address.
+    /// Address of the server that has it.
     #[serde(default)]
     server: Option<String>,
-    /// By this machine's clock.
+    /// Time of the delivery, by this machine's clock.
     at: Timestamp,
 }
 
@@ -99,17 +100,17 @@ pub struct Delivered {
 pub struct PastRun {
     /// Its id.
     pub run: RunId,
-    /// The generation that it was about.
+    /// Its generation.
     pub generation: GenerationId,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Whether it was a self-update.
     pub auto: bool,
-    /// When it began, by this machine's clock.
+    /// Its beginning, by this machine's clock.
     pub started: Timestamp,
-    /// When it ended, by this machine's clock.
+    /// Its end, by this machine's clock.
     pub finished: Timestamp,
-    /// What failed.
+    /// The failure.
     pub error: Option<String>,
 }
 
@@ -166,10 +167,10 @@ impl Awaiting {
     }
 }
 
-impl Told {
-    /// What a report about this generation in this situation says.
+impl ReportedState {
+    /// State in a report about this generation in this situation.
     pub fn new(generation: GenerationId, situation: &Situation, reboot_required: bool) -> Self {
-        Told {
+        ReportedState {
             generation,
             running: situation.running.clone(),
             booted: situation.booted.clone(),
@@ -178,9 +179,9 @@ impl Told {
         }
     }
 
-    /// What a report says.
-    pub fn by(report: &Report) -> Self {
-        Told {
+    /// State in a report.
+    pub fn of(report: &Report) -> Self {
+        ReportedState {
             generation: report.generation,
             running: report.system.running.clone(),
             booted: report.system.booted.clone(),
@@ -191,26 +192,26 @@ impl Told {
 }
 
 impl Delivered {
-    /// For how long the appliance is trusted to remember: afterwards it is told again. An appliance that was restored
-    /// from a copy, or at which this machine was enrolled anew, never learned of what it was told before.
+    /// Time after which the same state is reported again: an appliance that was restored from a copy, or at which this
+    /// machine was enrolled anew, doesn't have the last report.
     const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
 
-    /// What a server was told last, now that it has this report too. Of a run it counts the first: what a start that
-    /// completes a run tells once more, it doesn't learn.
+    /// Record after the delivery of one more report. A server counts the first report of a run, so that a second one, by
+    /// the start that completes the run, changes nothing.
     pub fn after(last: Option<Self>, report: &Report, server: &str, now: Timestamp) -> Self {
         let knows = |last: &Delivered| last.run == Some(report.run) && last.is_of(server);
         last.filter(knows).unwrap_or_else(|| Delivered {
-            told: Told::by(report),
+            state: ReportedState::of(report),
             run: Some(report.run),
             server: Some(server.to_owned()),
             at: now,
         })
     }
 
-    /// What a server still knows. A time in the future is no better than one long ago: the clock was wrong.
-    pub fn remembered(self, server: &str, now: Timestamp) -> Option<Told> {
+    /// State that a server still has. A delivery in the future counts as one long ago: the clock was wrong.
+    pub fn remembered(self, server: &str, now: Timestamp) -> Option<ReportedState> {
         let is_recent = now.duration_since(self.at).abs() < Self::REMEMBERED;
-        (is_recent && self.is_of(server)).then_some(self.told)
+        (is_recent && self.is_of(server)).then_some(self.state)
     }
 
     fn is_of(&self, server: &str) -> bool {
@@ -219,10 +220,10 @@ impl Delivered {
 }
 
 impl PastRun {
-    /// How many are remembered.
+    /// Number of runs that are kept.
     pub const KEPT: usize = 20;
 
-    /// What a report says of its run.
+    /// The run of a report.
     pub fn by(report: &Report) -> Self {
         PastRun {
             run: report.run,
@@ -267,7 +268,7 @@ mod tests {
     use crate::state::spool::tests::report;
 
     #[test]
-    fn a_server_knows_what_it_was_told_first_of_each_run_and_only_it_does() {
+    fn a_server_has_the_first_report_of_each_run_and_another_server_has_none() {
         let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1000);
         let run = RunId::now();
         let first = report(run);
@@ -275,18 +276,27 @@ mod tests {
             reboot_required: true,
             ..report(run)
         };
-        let told = Delivered::after(None, &first, "one", now);
-        assert_eq!(told.clone().remembered("one", now), Some(Told::by(&first)));
-        assert_eq!(told.clone().remembered("two", now), None);
-        let repeated = Delivered::after(Some(told.clone()), &again, "one", now);
-        assert_eq!(repeated.remembered("one", now), Some(Told::by(&first)));
-        let elsewhere = Delivered::after(Some(told.clone()), &again, "two", now);
-        assert_eq!(elsewhere.remembered("two", now), Some(Told::by(&again)));
+        let delivered = Delivered::after(None, &first, "one", now);
+        assert_eq!(
+            delivered.clone().remembered("one", now),
+            Some(ReportedState::of(&first))
+        );
+        assert_eq!(delivered.clone().remembered("two", now), None);
+        let repeated = Delivered::after(Some(delivered.clone()), &again, "one", now);
+        assert_eq!(
+            repeated.remembered("one", now),
+            Some(ReportedState::of(&first))
+        );
+        let elsewhere = Delivered::after(Some(delivered.clone()), &again, "two", now);
+        assert_eq!(
+            elsewhere.remembered("two", now),
+            Some(ReportedState::of(&again))
+        );
         let later = Report {
             run: RunId::now(),
             ..again
         };
-        let later_told = Delivered::after(Some(told), &later, "one", now);
-        assert_eq!(later_told.remembered("one", now), Some(Told::by(&later)));
+        let last = Delivered::after(Some(delivered), &later, "one", now);
+        assert_eq!(last.remembered("one", now), Some(ReportedState::of(&later)));
     }
 }

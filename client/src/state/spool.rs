@@ -88,7 +88,7 @@ impl Spool {
         fs::read(&path).with_context(|| format!("can't read {}", path.display()))
     }
 
-    /// What a report says.
+    /// A report.
     pub fn report(&self, waiting: &Waiting) -> anyhow::Result<Report> {
         let path = self.path(waiting);
         let read = || {

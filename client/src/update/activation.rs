@@ -18,8 +18,8 @@ fn own_fault(source: anyhow::Error) -> Rejection {
     }
 }
 
-/// How far an activation came without a failure.
-enum Way {
+/// Progress of an activation without a failure.
+enum Progress {
     /// The new system runs.
     Runs,
     /// It can only be booted, for this reason; nothing was changed.
@@ -48,15 +48,15 @@ impl<W: Effects> Transaction<'_, W> {
         self.arm()
             .map_err(|error| UpdateError::activation(error.into()))?;
         match self.switch_and_prove(system, &failed_before) {
-            Ok(Way::Runs) => Ok(Outcome::Switched),
-            Ok(Way::NeedsBoot(reason)) => {
+            Ok(Progress::Runs) => Ok(Outcome::Switched),
+            Ok(Progress::NeedsBoot(reason)) => {
                 self.disarm_untouched()?;
                 let why = format!("{reason}; it takes effect at the next boot");
                 self.effects.warn(&why);
                 self.journal.error = Some(why);
                 self.stage_for_boot(system)
             }
-            Ok(Way::Busy) => {
+            Ok(Progress::Busy) => {
                 self.disarm_untouched()?;
                 Err(UpdateError::activation(anyhow!(SwitchError::Busy).into()))
             }
@@ -73,7 +73,7 @@ impl<W: Effects> Transaction<'_, W> {
             && !self.effects.secrets_differ(generations.0, generations.1)
     }
 
-    /// What is switched to: the system, or its specialisation of the name of that which ran before.
+    /// The system to switch to, or its specialisation if one of that name ran before.
     fn target(&mut self, system: &SystemPath) -> SystemPath {
         let before = self.journal.before.specialisation.as_ref();
         before
@@ -133,7 +133,7 @@ impl<W: Effects> Transaction<'_, W> {
         &mut self,
         system: &SystemPath,
         failed_before: &[String],
-    ) -> Result<Way, Rejection> {
+    ) -> Result<Progress, Rejection> {
         self.begin(PhaseName::Activate)?;
         let begun = Instant::now();
         let generation = self.journal.generation;
@@ -143,27 +143,27 @@ impl<W: Effects> Transaction<'_, W> {
         let switched = match self.switch_twice(&target, failed_before) {
             Ok(switched) => switched,
             Err(reason @ (SwitchError::NeedsBoot | SwitchError::Inhibited(_))) => {
-                return Ok(Way::NeedsBoot(reason));
+                return Ok(Progress::NeedsBoot(reason));
             }
-            Err(SwitchError::Busy) => return Ok(Way::Busy),
+            Err(SwitchError::Busy) => return Ok(Progress::Busy),
             Err(SwitchError::Failed(error)) => {
                 self.ended(PhaseName::Activate, begun, "failed");
                 return Err(own_fault(error));
             }
         };
         let restarted = self.effects.restart_units(before, generation);
-        let note = match &restarted {
+        let result = match &restarted {
             Ok(()) => "the new system runs",
             Err(_) => "failed",
         };
-        self.ended(PhaseName::Activate, begun, note);
+        self.ended(PhaseName::Activate, begun, result);
         restarted.map_err(own_fault)?;
         self.confirm(&target, switched, failed_before)?;
         self.commit(system)?;
-        Ok(Way::Runs)
+        Ok(Progress::Runs)
     }
 
-    /// Switches; once more if units failed that didn't before: one retry cures most of what passes.
+    /// Switches; once more if units failed that didn't before: one retry cures most transient failures.
     fn switch_twice(
         &mut self,
         system: &SystemPath,
@@ -171,7 +171,7 @@ impl<W: Effects> Transaction<'_, W> {
     ) -> Result<Switched, SwitchError> {
         let run = self.journal.run;
         let switched = self.effects.switch(run, system, Action::Test);
-        // An exit code alone doesn't tell that nothing was changed: NixOS' script ends with whatever number an error has.
+        // An exit code alone doesn't prove that nothing was changed: NixOS' script ends with whatever number an error has.
         let is_untouched = self.effects.situation().running == self.journal.before.running;
         let switched = switched.map_err(|error| match is_untouched {
             true => error,
@@ -201,13 +201,13 @@ impl<W: Effects> Transaction<'_, W> {
     ) -> Result<(), Rejection> {
         self.begin(PhaseName::Confirm)?;
         let begun = Instant::now();
-        let confirmed = self.look(system, switched, failed_before);
-        let note = if confirmed.is_ok() {
+        let confirmed = self.check_new_system(system, switched, failed_before);
+        let result = if confirmed.is_ok() {
             "the machine works"
         } else {
             "failed"
         };
-        self.ended(PhaseName::Confirm, begun, note);
+        self.ended(PhaseName::Confirm, begun, result);
         let warnings = confirmed?;
         for warning in &warnings {
             self.effects.warn(warning);
@@ -218,7 +218,7 @@ impl<W: Effects> Transaction<'_, W> {
         Ok(())
     }
 
-    fn look(
+    fn check_new_system(
         &mut self,
         system: &SystemPath,
         switched: Switched,
@@ -304,7 +304,7 @@ impl<W: Effects> Transaction<'_, W> {
         rollback::boot(self.effects, self.journal.run, system, Action::Boot)
     }
 
-    /// Brings the machine back, and says whether that worked.
+    /// Brings the machine back; the failure says whether that worked.
     fn go_back(&mut self, rejection: Rejection) -> UpdateError {
         if !self.journal.is_armed {
             return UpdateError::activation(rejection);

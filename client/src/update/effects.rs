@@ -1,4 +1,4 @@
-//! What an update acts upon: its records, the server and the machine.
+//! Ports of an update: its records, the server and the machine.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::generation::pull::PullError;
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
 use crate::machine::{Rejection, Situation};
-use crate::state::record::{Journal, Record, Recorded, Told};
+use crate::state::record::{Journal, Record, Recorded, ReportedState};
 
 /// Everything that an update acts upon. A process may die at any of these calls; what was done before stays done.
 pub trait Effects: Records + Machine + Server<Staged = <Self as Machine>::Source> {}
@@ -23,7 +23,7 @@ pub trait Records {
     /// Writes a record, whole or not at all.
     fn record(&mut self, record: Record<'_>) -> anyhow::Result<()>;
     /// Content of the newest report, delivered or not.
-    fn reported(&mut self) -> Option<Told>;
+    fn reported(&mut self) -> Option<ReportedState>;
 }
 
 /// The appliance, and the generations that were fetched from it.
@@ -80,10 +80,10 @@ pub trait Machine {
 
     /// The time.
     fn now(&mut self) -> Timestamp;
-    /// Lets time pass.
+    /// Waits for some time.
     fn wait(&mut self, time: Duration);
     /// Shows a phase that has ended.
-    fn show(&mut self, phase: &Phase, note: &str);
+    fn show(&mut self, phase: &Phase, result: &str);
     /// Shows a warning.
     fn warn(&mut self, warning: &str);
 
@@ -111,7 +111,7 @@ pub trait Machine {
 
     /// Arms the rollback timer, which brings the old system back if nothing confirms the new one in time.
     fn arm(&mut self, journal: &Journal) -> anyhow::Result<()>;
-    /// What was decided about a run that was armed; none if it wasn't.
+    /// The decision about a run that was armed; none if it wasn't.
     fn decision(&mut self, run: RunId) -> anyhow::Result<Option<Decision>>;
     /// Decides that a new system stays or goes, if nothing has decided yet, or that the old one is back. Whether it was
     /// decided here.
@@ -121,7 +121,7 @@ pub trait Machine {
     /// Waits for the right to go back.
     fn lock_rollback(&mut self) -> anyhow::Result<Self::RollbackLock>;
 
-    /// Lets the stable path of secrets lead to those of a generation.
+    /// Switches the stable path of secrets to those of a generation.
     fn switch_secrets(&mut self, generation: Option<GenerationId>) -> anyhow::Result<()>;
     /// Whether two generations differ in their secrets.
     fn secrets_differ(&mut self, from: Option<GenerationId>, to: GenerationId) -> bool;

@@ -47,8 +47,8 @@ impl<W: Effects> Transaction<'_, W> {
         let keep: Vec<_> = known.chain(self.journal.before.generation).collect();
         let staged = self.effects.stage(verified, &keep);
         let staged = staged.map_err(UpdateError::local)?;
-        let note = format!("generation {} is in place", generation.short());
-        self.ended(PhaseName::Stage, begun, &note);
+        let result = format!("generation {} is in place", generation.short());
+        self.ended(PhaseName::Stage, begun, &result);
         Ok(staged)
     }
 

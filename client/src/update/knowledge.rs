@@ -6,7 +6,7 @@ use super::boot_state::BootState;
 use crate::machine::Situation;
 use crate::state::record::{Awaiting, Failed, Installed, Recorded};
 
-/// What a machine remembers of the updates before.
+/// Records of earlier updates that decide about the next.
 #[derive(Debug)]
 pub(super) struct Knowledge {
     pub(super) installed: Option<Installed>,
@@ -14,7 +14,7 @@ pub(super) struct Knowledge {
     failed: Option<Failed>,
 }
 
-/// How a machine stands to the generation that is published.
+/// Standing of a machine towards the published generation.
 #[derive(Debug)]
 pub(super) enum Standing {
     /// It is to be updated.
@@ -25,7 +25,7 @@ pub(super) enum Standing {
     Staged(Installed),
     /// It is known to have failed, and isn't tried now.
     Failed(Failed),
-    /// Its owner asked it to wait; what it did last stands, if it ever did anything.
+    /// Its owner holds it; its last attempt counts, if there was one.
     Held(Option<Box<Standing>>),
 }
 
@@ -97,7 +97,7 @@ impl Knowledge {
             .filter(|failed| failed.generation == generation)
     }
 
-    /// What the last attempt came to, whatever is published now.
+    /// Result of the last attempt, whatever is published now.
     fn last(&self) -> Option<Standing> {
         let failed = self.failure().cloned();
         failed.map(Standing::Failed).or_else(|| {
@@ -113,8 +113,8 @@ impl Knowledge {
         failed.is_none_or(|failed| failed.is_due(now))
     }
 
-    /// What is said of a generation that was polled.
-    pub(super) fn note(
+    /// Description of a polled generation for the terminal.
+    pub(super) fn describe(
         &self,
         generation: GenerationId,
         situation: &Situation,
@@ -144,14 +144,14 @@ impl Knowledge {
 }
 
 impl Standing {
-    /// What a report says of it; none if there is nothing to say yet.
-    pub(super) fn told(&self) -> Option<(GenerationId, Outcome)> {
+    /// Generation and outcome for a report; none if there is nothing to report yet.
+    pub(super) fn to_report(&self) -> Option<(GenerationId, Outcome)> {
         match self {
             Standing::New | Standing::Held(None) => None,
             Standing::Installed(installed) => Some((installed.generation, Outcome::Unchanged)),
             Standing::Staged(staged) => Some((staged.generation, Outcome::Staged)),
             Standing::Failed(failed) => Some((failed.generation, failed.outcome)),
-            Standing::Held(Some(last)) => last.told(),
+            Standing::Held(Some(last)) => last.to_report(),
         }
     }
 
@@ -181,7 +181,7 @@ impl Standing {
         }
     }
 
-    /// Why nothing is done, where that is a failure of the run.
+    /// Reason for doing nothing, where that is a failure of the run.
     pub(super) fn refusal(&self) -> Option<String> {
         let Standing::Failed(failed) = self else {
             return None;

@@ -1,4 +1,4 @@
-//! What a run does about a boot that the last update waits for, by the table of [`BootState`].
+//! Actions of a run for a boot that the last update waits for, by the table of [`BootState`].
 
 mod proof;
 mod staging;
@@ -36,7 +36,7 @@ pub(super) fn set(
     effects.record(Record::Awaiting(awaiting))
 }
 
-/// Sees to it that no boot is awaited any more after an event: a run that was cut short may have recorded one.
+/// Removes the record of an awaited boot after an event, if there is one: a run that was cut short may have left it.
 pub(super) fn forget(effects: &mut impl Effects, event: Event) -> anyhow::Result<()> {
     match effects.recorded().awaiting {
         Some(_) => set(effects, event, None),
@@ -128,7 +128,7 @@ pub(super) fn await_proof(
     set(effects, Event::RebootAllowed, Some(&awaiting))
 }
 
-/// Where the machine could go back to from what is installed.
+/// The system that the machine could go back to from the installed one.
 fn other_fallback(effects: &mut impl Effects, installed: &Installed) -> Option<Installed> {
     let fallback = effects
         .recorded()
@@ -188,8 +188,8 @@ fn take_back(effects: &mut impl Effects, event: Event, awaiting: &Awaiting) -> R
     })
 }
 
-/// Leaves the machine to the administrator who made another system the one that boots, or switched to one. A staged system
-/// has failed by that, and isn't staged again by itself; an installed one stays installed.
+/// Accepts that another system was made the one that boots, or was switched to, by hand. A staged system has failed by
+/// that, and isn't staged again by itself; an installed one stays installed.
 fn yield_to_hand(effects: &mut impl Effects, awaiting: &Awaiting) -> Result<(), Failure> {
     if !awaiting.is_installed() {
         let situation = effects.situation();
@@ -232,7 +232,7 @@ fn boot_what_was(effects: &mut impl Effects, run: RunId, before: &Before) -> any
     }
 }
 
-/// Why the run ends: the machine goes down.
+/// Failure that ends a run because the machine reboots.
 fn reboots_into_old(error: &anyhow::Error) -> Failure {
     Failure {
         reason: ExitReason::RolledBack,
@@ -244,7 +244,7 @@ fn reboots_into_old(error: &anyhow::Error) -> Failure {
 fn unremembered(error: anyhow::Error) -> Failure {
     Failure {
         reason: ExitReason::RebuildFailed,
-        error: error.context("what came of the boot can't be remembered"),
+        error: error.context("the result of the boot can't be recorded"),
     }
 }
 

@@ -6,9 +6,9 @@ use crate::state::record::{Rebooted, Record};
 use super::boot_state::{Action, BootState, Event};
 use super::{Effects, pending_boot};
 
-/// How long a reboot waits for the appliance to take the report, at most.
+/// Longest wait of a reboot for the delivery of the report.
 const DELIVERY: Duration = Duration::from_secs(600);
-/// How often the report is tried meanwhile.
+/// Pause between two tries to deliver it.
 const PAUSE: Duration = Duration::from_secs(20);
 
 /// Restarts the machine where its newest report says that this is wanted and the policy allows it now. What a run left
@@ -60,7 +60,7 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
         return Ok(());
     }
     await_delivery(effects);
-    // What somebody switched to, or made the one that boots, they look after.
+    // A system that was switched to by hand, or made bootable by hand, is proven by nobody.
     let is_ours =
         situation.is_on(&installed.system) && situation.profile.as_ref() == Some(&installed.system);
     let awaited = match (is_staged, is_ours) {
@@ -72,7 +72,7 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
         .and_then(|()| effects.record(Record::Rebooted(&rebooted)))
         .and_then(|()| effects.reboot());
     reboot.map_err(|error| {
-        // What somebody boots by hand, they look after.
+        // A boot by hand isn't proven.
         if !is_staged && let Err(error) = pending_boot::forget(effects, Event::ProofDropped) {
             effects.warn(&format!("{error:#}"));
         }

@@ -6,8 +6,8 @@ use crate::machine::Situation;
 use crate::machine::rollback_timer::Decision;
 use crate::state::record::{Awaiting, Installed, Journal, PhaseName};
 
-/// Completes what a run left undone that was cut short: the machine is wholly old or wholly new afterwards, nothing is
-/// armed, and a report says which.
+/// Completes a run that was cut short: afterwards the machine is wholly old or wholly new, nothing is armed, and a report
+/// says which.
 pub fn recover(effects: &mut impl Effects) -> Recovered {
     let Some(journal) = effects.recorded().journal else {
         return Recovered::default();
@@ -20,7 +20,7 @@ pub fn recover(effects: &mut impl Effects) -> Recovered {
     };
     match transaction.journal.outcome {
         Some(Outcome::RollbackFailed) => transaction.roll_back_again(),
-        // What came of the boot was told since.
+        // The result of the boot was reported since.
         Some(Outcome::Staged) if transaction.effects.recorded().awaiting.is_none() => {
             transaction.close()
         }
@@ -45,7 +45,7 @@ pub fn recover(effects: &mut impl Effects) -> Recovered {
     }
 }
 
-/// What became of a run that was cut short.
+/// Result of the recovery of a run.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// The journal that says what the machine should be, if it couldn't be brought back.
@@ -79,7 +79,7 @@ pub fn secrets_of_boot(
         (None, None) => return installed.map(|installed| installed.generation),
     };
     let (system, generation) = new;
-    // Where only the secrets are new, the system doesn't tell.
+    // If only the secrets are new, the system doesn't show it.
     let is_back = is_given_up && before.is_back(situation);
     match system.is_some_and(|system| situation.is_on(system)) && !is_back {
         true => Some(generation),
@@ -89,8 +89,8 @@ pub fn secrets_of_boot(
 
 /// Whether a run came so far that its system may be booted.
 fn may_boot_its_own(journal: &Journal) -> bool {
-    let is_told = |outcome| !matches!(outcome, Outcome::Switched | Outcome::RollbackFailed);
-    journal.phase >= PhaseName::Commit && !journal.outcome.is_some_and(is_told)
+    let is_over = |outcome| !matches!(outcome, Outcome::Switched | Outcome::RollbackFailed);
+    journal.phase >= PhaseName::Commit && !journal.outcome.is_some_and(is_over)
 }
 
 impl<W: Effects> Transaction<'_, W> {
@@ -188,14 +188,14 @@ impl<W: Effects> Transaction<'_, W> {
         }
         // Before the journal forgets the run: if this is cut short, it is done again.
         self.effects.disarm(self.journal.run);
-        // A run's second report counts for nothing: this one tells of another run.
+        // A run's second report doesn't count: this one is of another run.
         self.journal.run = RunId::now();
         self.journal.started = self.effects.now();
         self.journal.phases.clear();
         self.journal.error = Some(format!("a later start brought the machine back. {why}"));
         let generation = self.journal.generation;
         let failed = self.effects.recorded().failed;
-        // What the update failed for may pass all the same.
+        // The cause of the failed update may be transient all the same.
         let retry = failed.is_some_and(|failed| failed.generation == generation && failed.retry);
         self.remember_failure(Outcome::RolledBack, retry);
         self.finish(Outcome::RolledBack);

@@ -6,8 +6,8 @@ use super::{Effects, Transaction, UpdateOptions, pending_boot};
 use crate::exit::{ExitReason, Failure};
 use crate::state::record::{Before, Journal};
 
-/// Reports what is so now, also where the appliance was told the same before. Changes nothing of the machine, but what a
-/// run left undone is completed first.
+/// Reports the present state, also if the last report was the same. Changes nothing of the machine, but first completes
+/// what a run left undone.
 ///
 /// # Errors
 /// When no server can be asked what is published, the report can't be delivered and waits for the next run, or there is
@@ -22,7 +22,7 @@ pub fn report_now(effects: &mut impl Effects) -> Result<(), Failure> {
     let polled = effects.poll();
     let generation = polled.map_err(|error| failed(ExitReason::Server, error))?;
     let knowledge = Knowledge::of(effects);
-    // As on a machine that is held: what it did last stands, whatever is published.
+    // As on a machine that is held: its last attempt counts, whatever is published.
     let standing = knowledge.standing(generation, true, false, started);
     let before = Before::now(&situation, knowledge.secrets());
     let mut transaction = Transaction {
@@ -34,7 +34,7 @@ pub fn report_now(effects: &mut impl Effects) -> Result<(), Failure> {
         },
         returns_by_boot: false,
     };
-    if !transaction.tell_of(&standing, true) {
+    if !transaction.report_change(&standing, true) {
         let nothing = "nothing was installed or tried yet: `bento-client update` does, and reports";
         return Err(failed(ExitReason::RebuildFailed, anyhow!(nothing)));
     }

@@ -11,7 +11,7 @@ use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError};
 use crate::state::record::{Awaiting, Before, Journal, PhaseName, Record};
 
-/// How often a system is switched to while another switch goes on, which somebody may have begun by hand.
+/// Tries to switch to a system while another switch, perhaps by hand, is under way.
 const BUSY_TRIES: usize = 60;
 /// The pause between two of these tries.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
@@ -34,11 +34,10 @@ impl From<anyhow::Error> for RollbackError {
     }
 }
 
-/// Decides that the old system comes back, unless somebody has, and sees to it that it is back. Whether it was decided
-/// here.
+/// Decides that the old system comes back, unless that is decided, and brings it back. Whether it was decided here.
 ///
-/// What another process brought back is brought back again: while it did so, the run went on, and may have switched to
-/// the new system or made it bootable after it.
+/// A rollback by another process is repeated: meanwhile the run may have switched to the new system, or made it bootable,
+/// after that process.
 pub(super) fn ensure(effects: &mut impl Effects, journal: &Journal) -> Result<bool, RollbackError> {
     // A state folder that can't be used, such as one over which something was mounted, is no reason to stay.
     let was_decided = match effects.decide(journal.run, Decision::RollingBack) {
@@ -57,7 +56,7 @@ pub(super) fn ensure(effects: &mut impl Effects, journal: &Journal) -> Result<bo
     Ok(was_decided)
 }
 
-/// What the armed timer does: goes back, unless the new system was confirmed in time. Whether it went back.
+/// Rolls back when the armed timer elapses, unless the new system was confirmed in time. Whether it did.
 pub fn roll_back(effects: &mut impl Effects, journal: &Journal) -> anyhow::Result<bool> {
     if !effects.decide(journal.run, Decision::RollingBack)? {
         return Ok(false);
@@ -75,7 +74,7 @@ pub fn roll_back(effects: &mut impl Effects, journal: &Journal) -> anyhow::Resul
     }
 }
 
-/// What is said when the machine goes down because of a rollback.
+/// Message when the machine reboots for a rollback.
 pub(super) const REBOOTS: &str =
     "the machine reboots into the old system, to which it can't be switched";
 
@@ -104,7 +103,7 @@ fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), Rollb
     let is_fresh = situation.boot != before.boot && situation.running.as_ref() == Some(old);
     if journal.phase >= PhaseName::Activate && !is_fresh {
         let switched = switch(effects, journal.run, old, Action::Return);
-        // Whoever switches it by hand isn't to be disturbed by a boot.
+        // A switch by hand mustn't be disturbed by a boot.
         let is_busy =
             |error: &anyhow::Error| matches!(error.downcast_ref(), Some(SwitchError::Busy));
         switches = switched.as_ref().err().is_none_or(is_busy);
@@ -185,10 +184,10 @@ fn check_running(effects: &mut impl Effects, system: &SystemPath) -> anyhow::Res
     Ok(())
 }
 
-/// Why the new system was given up, and why the old one didn't come back.
+/// Combines the reason for giving up the new system and the failure to bring back the old one.
 pub(super) fn both(error: &anyhow::Error, failure: &anyhow::Error) -> anyhow::Error {
     anyhow!(
-        "THE ROLLBACK FAILED, and this machine needs a look: {failure:#}. It is tried again at the next start. The \
+        "THE ROLLBACK FAILED, and this machine needs attention: {failure:#}. It is tried again at the next start. The \
          update was given up because: {error:#}"
     )
 }
@@ -204,7 +203,7 @@ pub fn roll_back_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failu
     }
 }
 
-/// What the report of a rollback by hand gives as its reason.
+/// Reason in the report of a rollback by hand.
 const BY_HAND: &str = "somebody went back by hand, with `bento-client rollback`";
 
 fn failed(error: anyhow::Error) -> Failure {
@@ -214,7 +213,7 @@ fn failed(error: anyhow::Error) -> Failure {
     }
 }
 
-/// Leaves what is installed. It stays installed: the machine has drifted from it.
+/// Leaves the installed system. It stays installed: the machine has drifted from it.
 fn leave_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failure> {
     let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
     let installed = effects.recorded().installed.ok_or_else(nothing)?;

@@ -38,8 +38,8 @@ impl Machine for LiveEffects<'_> {
         std::thread::sleep(time);
     }
 
-    fn show(&mut self, phase: &Phase, note: &str) {
-        self.console.phase(phase, note);
+    fn show(&mut self, phase: &Phase, result: &str) {
+        self.console.phase(phase, result);
     }
 
     fn warn(&mut self, warning: &str) {
@@ -230,7 +230,7 @@ impl Machine for LiveEffects<'_> {
     fn stop_switch(&mut self, run: RunId) {
         let stopped = switch::stop(self.machine, self.state, run);
         self.warn_of(stopped);
-        // What a switch said whose client died before it could tell.
+        // The output of a switch whose client died before it could report it.
         if let Ok(log) = std::fs::read_to_string(self.state.activation_log()) {
             log.lines().for_each(|line| self.tail.push(line));
         }

@@ -6,7 +6,7 @@ use crate::generation::staged;
 use crate::machine::rollback_timer;
 use crate::run::LiveEffects;
 use crate::state::record;
-use crate::state::record::{Delivered, Installed, Record, Recorded, Told};
+use crate::state::record::{Delivered, Installed, Record, Recorded, ReportedState};
 use crate::state::spool::Spool;
 use crate::update::Records;
 
@@ -42,14 +42,14 @@ impl Records for LiveEffects<'_> {
         }
     }
 
-    fn reported(&mut self) -> Option<Told> {
+    fn reported(&mut self) -> Option<ReportedState> {
         let spool = Spool::new(self.state);
         let newest = spool
             .waiting()
             .ok()
             .and_then(|waiting| waiting.last().copied());
         match newest.and_then(|newest| spool.report(&newest).ok()) {
-            Some(report) => Some(Told::by(&report)),
+            Some(report) => Some(ReportedState::of(&report)),
             None => self
                 .read::<Delivered>(&self.state.delivered())
                 .and_then(|delivered| {

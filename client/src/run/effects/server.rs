@@ -21,11 +21,11 @@ use crate::state::record::PastRun;
 use crate::state::spool::Spool;
 use crate::update::{Machine, Server};
 
-/// How long the network has to come back with the old system, before its report waits for the next run.
+/// Time for the network to come back with the old system, before its report waits for the next run.
 const NETWORK_COMES_BACK: Duration = Duration::from_secs(60);
 /// Pause between two tries to reach the appliance.
 const PAUSE: Duration = Duration::from_secs(3);
-/// How often the appliance is tried before it counts as out of reach.
+/// Tries to reach the appliance before it counts as out of reach.
 const REACH_TRIES: usize = 3;
 
 impl Server for LiveEffects<'_> {
@@ -37,11 +37,11 @@ impl Server for LiveEffects<'_> {
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
         let (settings, identity) = usable(&self.known, self.environment)?;
         let polled = poll::poll(settings, identity);
-        let noted = match &polled {
+        let recorded = match &polled {
             Ok(_) => contact::made(self.state),
             Err(error) => contact::failed(self.state, &format!("{error:#}"), Timestamp::now()),
         };
-        self.warn_of(noted);
+        self.warn_of(recorded);
         let (connection, generation) = polled?;
         self.polled = Some(connection.server().to_owned());
         self.connection = Some(connection);
@@ -77,7 +77,7 @@ impl Server for LiveEffects<'_> {
         };
         let dropped = match Spool::new(self.state).add(&report) {
             Ok(dropped) => dropped,
-            Err(error) => return self.tell_without_keeping(report, &error),
+            Err(error) => return self.report_without_keeping(report, &error),
         };
         if dropped > 0 {
             self.warn(&format!(
@@ -86,9 +86,9 @@ impl Server for LiveEffects<'_> {
         }
         self.remember_run(&report);
         let begun = Instant::now();
-        let is_patient = report.outcome == Outcome::RolledBack;
+        let waits_for_network = report.outcome == Outcome::RolledBack;
         loop {
-            let is_over = !is_patient || begun.elapsed() >= NETWORK_COMES_BACK;
+            let is_over = !waits_for_network || begun.elapsed() >= NETWORK_COMES_BACK;
             if is_over || self.try_to_deliver().is_ok() {
                 self.deliver();
                 return true;
@@ -184,28 +184,28 @@ impl LiveEffects<'_> {
     }
 
     /// A disk that is full is no reason to be silent, unless older reports wait: they come first.
-    fn tell_without_keeping(&mut self, report: Report, error: &anyhow::Error) -> bool {
+    fn report_without_keeping(&mut self, report: Report, error: &anyhow::Error) -> bool {
         self.warn(&format!("the report can't be kept: {error:#}"));
         if !self.deliver() {
             return false;
         }
-        // The next start may tell of this run again, and of a run the appliance counts only the first report.
+        // The next start may report this run again, and of a run the appliance counts only the first report.
         let report = Report {
             run: RunId::now(),
             ..report
         };
-        let mut told = || {
+        let mut deliver = || {
             let known = usable(&self.known, self.environment)?;
             let connection = connection(&mut self.connection, known)?;
-            // What it was told before is no longer what it knows, and that must be so even if nothing can be written.
+            // The record of the last delivery is outdated by that, also if nothing can be written.
             atomic_file::remove_if_there(&self.state.delivered())?;
             delivery::tell(connection, &report)?;
-            // Otherwise it is told again by the next run.
+            // Otherwise the next run reports it again.
             let _ = delivery::note(self.state, &report, connection.server());
             Ok(())
         };
-        let told: anyhow::Result<()> = told();
-        self.warn_of(told).is_some()
+        let delivered: anyhow::Result<()> = deliver();
+        self.warn_of(delivered).is_some()
     }
 
     fn remember_run(&mut self, report: &Report) {

@@ -11,31 +11,30 @@ pub struct Failed {
     pub generation: GenerationId,
     /// Whether it was a self-update of a generation that is installed.
     pub auto: bool,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// What was built, if anything was.
+    /// The system, if one was built.
     pub built: Option<SystemPath>,
-    /// What failed.
+    /// The fault.
     pub error: String,
     /// Whether another try may end otherwise though nothing was changed in the fleet: the network, a full disk,
     /// inputs that no lock file pins.
     #[serde(rename = "is_passing")]
     pub retry: bool,
-    /// How often it has failed like this.
+    /// Number of such failures.
     pub count: u32,
-    /// When it failed last, by this machine's clock.
+    /// Time of the last one, by this machine's clock.
     pub at: Timestamp,
 }
 
 impl Failed {
     /// The pause after the second failure; each further one doubles it. After the first there is none: one retry
-    /// cures most of what passes.
+    /// cures most transient failures.
     const PAUSE: SignedDuration = SignedDuration::from_mins(5);
     /// The longest pause.
     const LONGEST: SignedDuration = SignedDuration::from_hours(6);
 
-    /// What a boot comes to that failed its proof and is still to be followed by one that leads back; none if its proof
-    /// didn't fail.
+    /// Failure of a boot whose proof failed and that the machine hasn't gone back from yet; none if the proof didn't fail.
     pub(crate) fn of_boot(awaiting: &Awaiting, now: Timestamp) -> Option<Self> {
         let Unkept { error, retry } = awaiting.failure.clone()?;
         Some(Failed {
@@ -50,7 +49,7 @@ impl Failed {
         })
     }
 
-    /// When it is tried again by itself, if ever. A pull is part of every run until it succeeds.
+    /// Time of the next try by itself, if there is one. A pull is part of every run until it succeeds.
     pub fn retry_at(&self) -> Option<Timestamp> {
         self.retry.then(|| {
             let pause = match self.count {
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again_ever_more_rarely() {
+    fn a_transient_failure_is_tried_again_with_backoff() {
         let pauses: Vec<_> = [1, 2, 3, 4, 8, 9, 100, u32::MAX]
             .map(|count| failed(true, count).retry_at().unwrap().as_second() / 60)
             .into();

@@ -24,11 +24,11 @@ pub enum PhaseName {
     Arm,
     /// Switch to the new system.
     Activate,
-    /// Find out whether it works.
+    /// Check whether it works.
     Confirm,
     /// Make it the one that boots, and disarm.
     Commit,
-    /// Tell the appliance.
+    /// Report to the appliance.
     Report,
     /// Restart the machine, where that is wanted.
     Reboot,
@@ -59,7 +59,7 @@ impl fmt::Display for PhaseName {
     }
 }
 
-/// What a run is about to do, on disk before it does it: the next start learns from it what was going on.
+/// Journal of a run: each step is on disk before it begins, so that the next start can complete a run that was cut short.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Journal {
     /// The run.
@@ -68,17 +68,17 @@ pub struct Journal {
     pub generation: GenerationId,
     /// Whether it is a self-update.
     pub auto: bool,
-    /// When it began, by this machine's clock.
+    /// Its beginning, by this machine's clock.
     pub started: Timestamp,
     /// The phase that begins.
     pub phase: PhaseName,
     /// The phases that have ended.
     pub phases: Vec<Phase>,
-    /// What the machine goes back to.
+    /// State to go back to.
     pub before: Before,
-    /// What was built.
+    /// The system, once it is built.
     pub built: Option<SystemPath>,
-    /// Which inputs it was built with, as far as a self-update moves them.
+    /// Digest of the inputs that it was built with, as far as a self-update moves them.
     pub mark: Option<Digest>,
     /// Whether the new system only takes effect at the next boot.
     pub at_boot: bool,
@@ -86,20 +86,20 @@ pub struct Journal {
     pub is_armed: bool,
     /// Whether the appliance was reachable before the activation.
     pub was_reachable: bool,
-    /// What came of it, once that is decided; what remains then is to tell.
+    /// Its outcome, once that is decided; only the report remains then.
     pub outcome: Option<Outcome>,
-    /// What failed.
+    /// The fault.
     pub error: Option<String>,
-    /// That of an earlier run whose rollback failed: as long as no run has made that good, the machine isn't `before`.
+    /// Journal of an earlier run whose rollback failed: until a later run succeeds, the machine isn't on `before`.
     pub unreturned: Option<Box<Journal>>,
 }
 
-/// What a machine was before an update: what a rollback restores.
+/// State of a machine before an update, which a rollback restores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Before {
     /// The system that ran.
     pub running: Option<SystemPath>,
-    /// What that is a specialisation of.
+    /// The systems that it is a specialisation of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub specialisation: Option<Specialisation>,
     /// The system that a boot would have led to.
@@ -111,7 +111,7 @@ pub struct Before {
 }
 
 impl Journal {
-    /// That of a run which has polled, and changed nothing yet.
+    /// Journal of a run that has polled, and changed nothing yet.
     pub fn begun(run: RunId, generation: GenerationId, started: Timestamp, before: Before) -> Self {
         Journal {
             run,
@@ -134,7 +134,7 @@ impl Journal {
 }
 
 impl Before {
-    /// What is so now.
+    /// The present state.
     pub fn now(situation: &Situation, generation: Option<GenerationId>) -> Self {
         Before {
             running: situation.running.clone(),

@@ -56,7 +56,7 @@ impl<W: Effects> Transaction<'_, W> {
         pending_boot::set(self.effects, Event::Proven, None).map_err(unremembered)
     }
 
-    /// What was switched to before may have been followed by another generation, which failed.
+    /// Removes the recorded failure, unless it is of another generation that was tried since the switch.
     fn forget_failure_of(&mut self, awaiting: &Awaiting) {
         let proven = &awaiting.installed;
         let is_of_it = |failed: &Failed| {

@@ -39,7 +39,7 @@ impl<W: Effects> Transaction<'_, W> {
         }
     }
 
-    /// Somebody may keep the machine from going down for long: the appliance should know what runs until then.
+    /// Reports that the machine can't go back yet: a shutdown may be inhibited for long.
     fn report_stuck(&mut self, error: &anyhow::Error, was_stuck: bool) {
         self.journal.error = Some(format!("{error:#}"));
         // A later generation that failed as well was reported since, and isn't tried at every start.
@@ -58,7 +58,7 @@ impl<W: Effects> Transaction<'_, W> {
         }
     }
 
-    /// The machine isn't on the system that awaited the boot: reports whether it is on the one before.
+    /// Reports that the machine isn't on the system that awaited the boot, and whether it is on the one before.
     pub(super) fn give_up_boot(&mut self, awaiting: &Awaiting) -> Result<(), Failure> {
         let before = &awaiting.before;
         let situation = self.effects.situation();
@@ -119,8 +119,8 @@ impl<W: Effects> Transaction<'_, W> {
         }
     }
 
-    /// What was switched to before this one was staged, and hasn't run with its own kernel until the machine went back
-    /// to it: that boot is to be proven, too.
+    /// Record of a boot that is to be proven, too: the installed system was switched to before this one was staged, and
+    /// ran with its own kernel only now that the machine went back to it.
     fn unproven(&mut self, awaiting: &Awaiting) -> Option<Awaiting> {
         let situation = self.effects.situation();
         let installed = self.effects.recorded().installed?;
@@ -134,7 +134,7 @@ impl<W: Effects> Transaction<'_, W> {
     }
 }
 
-/// Why a system is given up: its proof failed, or it wasn't booted.
+/// Reason for giving up a system: its proof failed, or it wasn't booted.
 fn reason(awaiting: &Awaiting, situation: &Situation) -> Unkept {
     let running = situation.running.as_ref();
     let running = running.map_or("another system".to_owned(), ToString::to_string);

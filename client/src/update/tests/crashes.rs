@@ -31,7 +31,7 @@ fn try_everything(make: impl Fn() -> Fake) -> usize {
         for fault in faults(ways) {
             let mut fake = make().with_fault(effect, fault);
             fake.update();
-            fake.settle();
+            fake.recover_undisturbed();
             fake.check_progress();
             cases += 1;
         }
@@ -186,7 +186,7 @@ const KILLED: Fault = Fault::Death {
 };
 
 #[test]
-fn a_run_that_is_cut_short_is_told_by_the_next() {
+fn a_run_that_is_cut_short_is_reported_by_the_next() {
     for (act, outcome) in [
         ("pull a delta", Outcome::PullFailed),
         ("build", Outcome::BuildFailed),
@@ -211,7 +211,7 @@ fn a_run_that_is_cut_short_is_told_by_the_next() {
 }
 
 #[test]
-fn without_a_client_the_timer_brings_the_old_system_back_and_tells() {
+fn without_a_client_the_timer_brings_the_old_system_back_and_reports() {
     for act in ["confirm", "profile 1", "boot 1"] {
         let mut fake = with_new_secrets(Nature::Good).with_fault_at(act, KILLED);
         assert_eq!(fake.update(), None);
@@ -227,7 +227,7 @@ fn without_a_client_the_timer_brings_the_old_system_back_and_tells() {
 }
 
 #[test]
-fn a_run_that_goes_on_after_its_time_does_not_leave_the_new_system() {
+fn a_run_that_continues_after_its_time_does_not_leave_the_new_system() {
     let timer = Fault::Timer { dies: false };
     for act in [
         "secrets 2",
@@ -247,7 +247,7 @@ fn a_run_that_goes_on_after_its_time_does_not_leave_the_new_system() {
 }
 
 #[test]
-fn a_switch_goes_on_without_its_client_and_is_stopped_by_the_next() {
+fn a_switch_continues_without_its_client_and_is_stopped_by_the_next() {
     let amid = Fault::Death {
         when: When::Amid,
         reboots: false,

@@ -1,4 +1,4 @@
-//! What single effects do to the world in memory.
+//! What single effects do to the machine in memory.
 
 use anyhow::anyhow;
 use bento_protocol::{Digest, RunId, SystemPath};
@@ -67,7 +67,7 @@ impl Fake {
         }
         let failed = Err(SwitchError::Failed(anyhow!("exit code 1")));
         match course {
-            Course::Fails(way) => self.is_slandered |= way != 2,
+            Course::Fails(way) => self.is_blamed |= way != 2,
             Course::Half => self.machine.switching = Some(system.clone()),
             Course::Whole => {}
         }
@@ -113,7 +113,7 @@ impl Fake {
                 return Ok(Switched::Wholly);
             }
         }
-        self.is_slandered = true;
+        self.is_blamed = true;
         Err(SwitchError::Failed(anyhow!("no room in /boot")))
     }
 

@@ -77,7 +77,7 @@ fn a_server_that_gives_nothing_usable_is_reported_if_it_can_be() {
 
 // Issue 10, line 32.
 #[test]
-fn a_pull_that_fails_is_tried_at_every_run_and_told_of_once_a_day_until_it_is_over() {
+fn a_pull_that_fails_is_tried_at_every_run_and_reported_once_a_day_until_it_is_over() {
     let mut fake = Fake::with(Nature::Good);
     fake.disk.staged.clear();
     let broken = Fault::Error(1);
@@ -119,7 +119,7 @@ fn a_pull_that_failed_is_over_when_what_is_installed_is_published_again() {
 
 // Issue 10, line 22.
 #[test]
-fn a_failed_build_leaves_the_machine_alone_and_is_tried_again_ever_more_rarely() {
+fn a_failed_build_leaves_the_machine_alone_and_is_tried_again_with_backoff() {
     let mut fake = Fake::with(Nature::BuildFails);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert!(!fake.did("secrets 1") && !fake.did("arm"));
@@ -153,7 +153,7 @@ fn an_activation_that_failed_is_not_tried_before_something_changes() {
 }
 
 #[test]
-fn what_may_pass_is_tried_again_at_once_and_then_ever_more_rarely() {
+fn a_transient_failure_is_tried_again_at_once_and_then_with_backoff() {
     let broken = Fault::Error(0);
     let mut fake = Fake::with(Nature::Good).with_fault_at("build", broken);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
@@ -174,7 +174,7 @@ fn what_no_lock_file_pins_is_tried_again() {
 }
 
 #[test]
-fn a_system_that_would_not_carry_on_is_refused_before_anything_changes() {
+fn a_system_that_could_not_be_updated_again_is_refused_before_anything_changes() {
     let mut fake = Fake::with(Nature::Refused);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert!(!fake.did("arm"));
@@ -209,7 +209,7 @@ fn what_fails_once_it_runs_is_rolled_back_with_its_secrets() {
 fn a_server_that_was_gone_before_is_no_reason_to_roll_back() {
     let mut fake = Fake::with(Nature::Good);
     fake.server.is_down = false;
-    let mut fake = fake.with_fault_at("look for the appliance", Fault::Error(0));
+    let mut fake = fake.with_fault_at("reach the appliance", Fault::Error(0));
     fake.server.systems[1].nature = Nature::KillsNetwork;
     assert_eq!(fake.update(), Some(Ok(())));
     assert_eq!(fake.machine.running, system(1, 0));
@@ -251,7 +251,7 @@ fn a_unit_that_failed_before_is_only_a_warning() {
 }
 
 #[test]
-fn another_switch_that_goes_on_is_waited_for_until_the_next_start() {
+fn another_switch_in_progress_is_waited_for_until_the_next_start() {
     let busy = Fault::Error(2);
     let mut fake = Fake::with(Nature::Good).with_fault_at("test 1", busy);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
@@ -262,7 +262,7 @@ fn another_switch_that_goes_on_is_waited_for_until_the_next_start() {
 }
 
 #[test]
-fn a_rollback_that_fails_says_so_and_is_tried_again_with_a_report_of_its_own() {
+fn a_rollback_that_fails_is_reported_and_tried_again_with_a_report_of_its_own() {
     let mut fake = rollback_fails();
     assert_eq!(fake.newest_report().outcome, Outcome::RollbackFailed);
     assert!(
@@ -285,7 +285,7 @@ fn a_rollback_that_fails_says_so_and_is_tried_again_with_a_report_of_its_own() {
 fn an_old_system_that_cannot_be_switched_to_is_booted_once() {
     let mut fake = Fake::with(Nature::Unhealthy).with_fault_at("test 0", Fault::Error(0));
     assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
-    // It was told before the machine went down.
+    // It was reported before the machine went down.
     assert!(fake.did("report rollback_failed") && fake.done.last().unwrap() == "reboot");
     assert_eq!(fake.machine.boots, 2);
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
@@ -405,7 +405,7 @@ fn a_record_that_cannot_be_written_is_written_by_the_next_start() {
 }
 
 #[test]
-fn what_changed_before_a_run_is_told_once_more_is_told_too() {
+fn what_changed_before_a_run_is_reported_once_more_is_reported_too() {
     let fake = Fake::with(Nature::Good).with_kernel(1);
     let death = Fault::Death {
         when: When::After,
@@ -456,7 +456,7 @@ fn what_was_rolled_back_on_a_full_disk_does_not_come_to_stay_by_the_next_start()
     assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
     assert_eq!(fake.machine.running, system(0, 0));
     fake.update();
-    let told = fake.server.reports.iter().map(|report| report.outcome);
-    assert_eq!(told.take(1).collect::<Vec<_>>(), [Outcome::RolledBack]);
-    fake.settle();
+    let reported = fake.server.reports.iter().map(|report| report.outcome);
+    assert_eq!(reported.take(1).collect::<Vec<_>>(), [Outcome::RolledBack]);
+    fake.recover_undisturbed();
 }

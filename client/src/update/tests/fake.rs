@@ -1,4 +1,4 @@
-//! A world in memory, in which anything can fail at any time.
+//! A machine in memory, in which anything can fail at any time.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -29,7 +29,7 @@ pub(super) enum Fault {
     /// Just before, the time of what is armed is over: another process goes back while this one goes on. That process
     /// may die as soon as it has decided to.
     Timer { dies: bool },
-    /// From here on the disk is full: nothing can be noted or told, and no new system made the one that boots.
+    /// From here on the disk is full: nothing can be recorded or reported, and no new system made the one that boots.
     Full,
 }
 
@@ -50,8 +50,8 @@ pub(super) enum Course {
 }
 
 fn takes_room(effect: &str) -> bool {
-    let notes = effect.starts_with("note journal") && effect != "note journal nothing";
-    notes || effect.starts_with("report") || effect == "boot 1"
+    let records = effect.starts_with("record journal") && effect != "record journal nothing";
+    records || effect.starts_with("report") || effect == "boot 1"
 }
 
 /// The death of a client, thrown through the code that is tested.
@@ -75,8 +75,8 @@ pub(super) struct Fake {
     pub(super) effects: Vec<usize>,
     /// What goes wrong in the next run, and at which effect.
     pub(super) fault: Option<(usize, Fault)>,
-    /// Whether an error was made up that looks like a generation's own fault.
-    pub(super) is_slandered: bool,
+    /// Whether an invented error seems to be a generation's own fault.
+    pub(super) is_blamed: bool,
     pub(super) is_connected: bool,
     pub(super) is_rollback_locked: Rc<Cell<bool>>,
     is_client_alive: bool,
@@ -114,7 +114,7 @@ impl Fake {
             warnings: Vec::new(),
             effects: Vec::new(),
             fault: None,
-            is_slandered: false,
+            is_blamed: false,
             is_connected: false,
             is_rollback_locked: Rc::default(),
             is_client_alive: false,
@@ -226,7 +226,7 @@ impl Fake {
         None
     }
 
-    /// Something that acts upon the world or can fail.
+    /// An effect that acts upon something or can fail.
     pub(super) fn effect<T>(
         &mut self,
         name: impl Into<String>,
@@ -283,7 +283,7 @@ impl Fake {
         resume_unwind(Box::new(Death))
     }
 
-    /// The machine goes down and comes up, and settles its secrets before its services start.
+    /// The machine goes down and comes up, and switches its secrets before its services start.
     pub(super) fn reboot_machine(&mut self) {
         let before = self.boot_state();
         self.machine.boot(&self.server);
@@ -385,11 +385,11 @@ impl Fake {
         self.server.reports.last().expect("nothing was reported")
     }
 
-    /// What was done, without what was only noted.
+    /// What was done, without what was only recorded.
     pub(super) fn acts(&self) -> Vec<&str> {
-        let is_note = |done: &&str| done.starts_with("note ") || *done == "deliver";
+        let is_record = |done: &&str| done.starts_with("record ") || *done == "deliver";
         let done = self.done.iter().map(String::as_str);
-        done.filter(|done| !is_note(done)).collect()
+        done.filter(|done| !is_record(done)).collect()
     }
 
     pub(super) fn did(&self, what: &str) -> bool {

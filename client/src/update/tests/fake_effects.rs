@@ -1,4 +1,4 @@
-//! How the world in memory does what the transaction asks of it.
+//! How the machine in memory does what the transaction asks of it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use crate::generation::pull::PullError;
 use crate::machine::rollback_timer::Decision;
 use crate::machine::switch::{Action, SwitchError, Switched};
 use crate::machine::{Rejection, Situation};
-use crate::state::record::{Journal, Record, Recorded, Told};
+use crate::state::record::{Journal, Record, Recorded, ReportedState};
 
 /// A generation in place, and how old its inputs are.
 #[derive(Debug)]
@@ -85,23 +85,23 @@ impl Records for Fake {
                 format!("installed {}", short(Some(installed.generation)))
             }
             Record::Fallback(installed) => {
-                format!("note fallback {}", short(Some(installed.generation)))
+                format!("record fallback {}", short(Some(installed.generation)))
             }
             Record::Awaiting(awaiting) => {
                 let generation = awaiting.map(|awaiting| awaiting.installed.generation);
-                format!("note awaiting {}", short(generation))
+                format!("record awaiting {}", short(generation))
             }
             Record::Failed(failed) => {
                 format!(
-                    "note failed {}",
+                    "record failed {}",
                     short(failed.map(|failed| failed.generation))
                 )
             }
             Record::Journal(journal) => {
                 let phase = journal.map_or("nothing", |journal| journal.phase.as_str());
-                format!("note journal {phase}")
+                format!("record journal {phase}")
             }
-            Record::Rebooted(_) => "note rebooted".to_owned(),
+            Record::Rebooted(_) => "record rebooted".to_owned(),
         };
         let is_fallback_needed = self.situation().reboot_required;
         self.try_to(name, |fake| match record {
@@ -120,8 +120,8 @@ impl Records for Fake {
         })
     }
 
-    fn reported(&mut self) -> Option<Told> {
-        let newest = self.disk.spool.last().map(Told::by);
+    fn reported(&mut self) -> Option<ReportedState> {
+        let newest = self.disk.spool.last().map(ReportedState::of);
         newest.or_else(|| self.disk.delivered.clone()?.remembered(SERVER, self.clock))
     }
 }
@@ -141,7 +141,7 @@ impl Server for Fake {
 
     fn is_reachable(&mut self) -> bool {
         self.hang_up();
-        let result = self.try_to("look for the appliance", |_| {});
+        let result = self.try_to("reach the appliance", |_| {});
         result.is_ok() && self.is_reachable_now()
     }
 
@@ -174,7 +174,7 @@ impl Server for Fake {
     }
 
     fn staged(&mut self, generation: GenerationId) -> anyhow::Result<Option<Source>> {
-        self.try_to("look for what is staged", |_| {})?;
+        self.try_to("find what is staged", |_| {})?;
         let is_staged = self.disk.staged.contains(&generation);
         Ok(is_staged.then(|| self.source(generation)))
     }
@@ -280,7 +280,7 @@ impl Machine for Fake {
                 source.inputs = fake.server.inputs;
                 Ok(())
             })?,
-            false => self.try_to("look at the inputs", |_| {})?,
+            false => self.try_to("read the inputs", |_| {})?,
         }
         Ok(Inputs {
             mark: Self::mark_of(source.inputs),
@@ -314,7 +314,7 @@ impl Machine for Fake {
 
     fn check(&mut self, system: &SystemPath) -> Result<(), Rejection> {
         let result = self.try_to("guard", |_| {});
-        self.is_slandered |= result.is_err();
+        self.is_blamed |= result.is_err();
         let checked = result.and_then(|()| {
             let is_refused = self.server.nature(system) == Nature::Refused;
             anyhow::ensure!(!is_refused, "there is no timer");
@@ -344,13 +344,13 @@ impl Machine for Fake {
     }
 
     fn decision(&mut self, run: RunId) -> anyhow::Result<Option<Decision>> {
-        self.try_to("look at the decision", |_| {})?;
+        self.try_to("read the decision", |_| {})?;
         Ok(self.disk.decisions.get(&run).copied())
     }
 
     fn decide(&mut self, run: RunId, decision: Decision) -> anyhow::Result<bool> {
         let (name, from) = match decision {
-            Decision::RolledBack => ("note rolled back".to_owned(), Decision::RollingBack),
+            Decision::RolledBack => ("record rolled back".to_owned(), Decision::RollingBack),
             _ => (format!("decide {decision:?}"), Decision::Armed),
         };
         let mut is_decided = false;
@@ -427,7 +427,7 @@ impl Machine for Fake {
         self.try_to(format!("profile {}", name(system)), |fake| {
             fake.machine.profile = system.clone();
         })
-        .inspect_err(|_| self.is_slandered = true)
+        .inspect_err(|_| self.is_blamed = true)
     }
 
     fn confirm(&mut self, was_reachable: bool, _: bool) -> Result<Vec<String>, Rejection> {
@@ -438,7 +438,7 @@ impl Machine for Fake {
                     retry,
                 })
             };
-            fake.is_slandered |= course == Course::Fails(1);
+            fake.is_blamed |= course == Course::Fails(1);
             let is_lost = was_reachable && !fake.is_reachable_now();
             if course == Course::Fails(0) || is_lost {
                 return rejection("the appliance can't be reached", true);

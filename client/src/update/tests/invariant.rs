@@ -56,7 +56,7 @@ impl Fake {
 
     /// Nothing goes wrong any more: one start, and one after each reboot that is asked for, makes the machine wholly old
     /// or wholly new; so does the boot that it awaits.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn recover_undisturbed(&mut self) {
         self.server.is_down = false;
         self.machine.held = None;
         self.machine.is_inhibited = false;
@@ -155,7 +155,7 @@ impl Fake {
         }
         let options = UpdateOptions {
             // It isn't to blame for what was made up.
-            retry: self.is_slandered,
+            retry: self.is_blamed,
             ..UpdateOptions::default()
         };
         for _ in 0..3 {

@@ -21,16 +21,16 @@ fn an_update_goes_through_its_phases_in_order() {
         fake.acts(),
         [
             "poll",
-            "look for what is staged",
+            "find what is staged",
             "pull a delta",
             "verify",
             "stage",
-            "look at the inputs",
+            "read the inputs",
             "make room",
             "build",
             "guard",
             "check the room in /boot",
-            "look for the appliance",
+            "reach the appliance",
             "arm",
             "secrets 1",
             "test 1",
@@ -46,7 +46,7 @@ fn an_update_goes_through_its_phases_in_order() {
     let journals: Vec<_> = fake
         .done
         .iter()
-        .filter_map(|done| done.strip_prefix("note journal "))
+        .filter_map(|done| done.strip_prefix("record journal "))
         .collect();
     assert_eq!(
         journals,
@@ -105,7 +105,7 @@ fn new_secrets_alone_are_activated_proven_and_their_units_restarted() {
 }
 
 #[test]
-fn nothing_new_is_told_only_when_the_machine_is_another_than_was_told() {
+fn nothing_new_is_reported_only_when_the_machine_differs_from_its_last_report() {
     let mut fake = Fake::new();
     assert_eq!(fake.update(), Some(Ok(())));
     assert_eq!(fake.acts(), ["poll", "secrets 0", "report unchanged"]);
@@ -143,7 +143,7 @@ fn a_machine_that_is_held_polls_and_reports_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_machine_that_is_held_after_a_failure_says_what_failed() {
+fn a_machine_that_is_held_after_a_failure_reports_it() {
     let mut fake = Fake::with(Nature::Unhealthy);
     assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
     fake.publish(Nature::Good);
@@ -154,7 +154,7 @@ fn a_machine_that_is_held_after_a_failure_says_what_failed() {
 }
 
 #[test]
-fn a_machine_that_never_was_updated_and_is_held_says_nothing() {
+fn a_machine_that_never_was_updated_and_is_held_reports_nothing() {
     let mut fake = Fake::with(Nature::Good);
     fake.disk.installed = None;
     fake.hold(4);
@@ -183,7 +183,7 @@ fn a_self_update_is_marked_and_made_only_when_something_moved() {
     let report = fake.newest_report();
     assert_eq!((report.auto, report.outcome), (true, Outcome::Unchanged));
 
-    // Nobody is taken back to older packages by a new generation.
+    // A machine isn't taken back to older packages by a new generation.
     fake.publish(Nature::Good);
     fake.update();
     assert_eq!(fake.machine.running, system(1, 1));
@@ -213,7 +213,7 @@ fn by_hand(fake: &mut Fake) -> Result<(), Failure> {
 
 // Issue 10, line 27.
 #[test]
-fn somebody_can_have_it_reported_how_the_machine_stands() {
+fn a_report_can_be_made_by_hand() {
     let mut fake = Fake::new();
     fake.update();
     assert_eq!(fake.start(report_now), Some(Ok(())));
@@ -240,7 +240,7 @@ fn somebody_can_have_it_reported_how_the_machine_stands() {
 
 // Issue 10, line 26.
 #[test]
-fn somebody_can_go_back_by_hand_and_undo_that() {
+fn a_rollback_by_hand_can_be_undone() {
     let mut fake = Fake::with(Nature::Good);
     fake.update();
     assert_eq!(fake.start(by_hand), Some(Ok(())));
@@ -336,7 +336,7 @@ fn a_machine_stays_in_its_specialisation_if_the_new_system_has_it() {
 
 // Issue 10, line 21.
 #[test]
-fn a_specialisation_that_the_new_system_lacks_is_left_and_that_is_said() {
+fn a_specialisation_that_the_new_system_lacks_is_left_and_that_is_reported() {
     let mut fake = Fake::with(Nature::Good).specialised();
     fake.server.systems[1].has_console = false;
     assert_eq!(fake.update(), Some(Ok(())));

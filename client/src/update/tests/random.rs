@@ -140,7 +140,7 @@ impl Fake {
     fn specialise(&mut self, whether: bool) {
         let machine = &mut self.machine;
         let system = whole(&machine.running);
-        // What a run left undone is another story: its report tells of what it did.
+        // Not while a run is undone: its report is about what it did.
         let is_quiet = self.disk.journal.is_none() && machine.switching.is_none();
         if is_quiet && self.server.system(&system).has_console {
             machine.running = match whether {
@@ -181,7 +181,7 @@ proptest! {
         for event in events {
             fake.live_through(event);
         }
-        fake.settle();
+        fake.recover_undisturbed();
         fake.check_progress();
     }
 }

@@ -88,7 +88,7 @@ fn a_staged_system_makes_way_for_a_newer_generation() {
 }
 
 #[test]
-fn a_staged_system_that_was_half_taken_back_is_told_as_staged_no_more() {
+fn a_staged_system_that_was_half_taken_back_is_not_reported_as_staged() {
     let dies = Fault::Death {
         when: When::After,
         reboots: false,
@@ -145,12 +145,12 @@ fn a_boot_that_cuts_a_staging_short_is_not_the_one_that_is_awaited() {
 }
 
 #[test]
-fn a_staged_system_that_runs_before_its_staging_was_told_is_only_proven() {
+fn a_staged_system_that_runs_before_its_staging_was_reported_is_only_proven() {
     let dies = Fault::Death {
         when: When::Before,
         reboots: true,
     };
-    let mut fake = Fake::with(Nature::NeedsBoot).with_fault_at("note failed -", dies);
+    let mut fake = Fake::with(Nature::NeedsBoot).with_fault_at("record failed -", dies);
     assert_eq!(fake.update(), None);
     assert_eq!(fake.machine.running, system(1, 0));
     let mut fake = fake.with_fault_at("boot 1", Fault::Error(1));
@@ -161,7 +161,7 @@ fn a_staged_system_that_runs_before_its_staging_was_told_is_only_proven() {
 }
 
 #[test]
-fn a_boot_loader_that_cannot_be_taken_back_is_told_and_taken_back_by_the_next_start() {
+fn a_boot_loader_that_cannot_be_taken_back_is_reported_and_taken_back_by_the_next_start() {
     let fake = booted(Nature::NeverBoots);
     let mut fake = fake.with_fault_at("boot 0", Fault::Error(1));
     assert_eq!(fake.update(), Some(Err(ExitReason::RolledBack)));
@@ -172,11 +172,12 @@ fn a_boot_loader_that_cannot_be_taken_back_is_told_and_taken_back_by_the_next_st
 }
 
 #[test]
-fn what_cannot_be_noted_as_awaited_is_not_booted() {
+fn what_cannot_be_recorded_as_awaited_is_not_booted() {
     let mut fake = Fake::with(Nature::NeedsBoot);
     fake.update();
-    assert!(fake.did("note awaiting 1"));
-    let mut fake = Fake::with(Nature::NeedsBoot).with_fault_at("note awaiting 1", Fault::Error(0));
+    assert!(fake.did("record awaiting 1"));
+    let mut fake =
+        Fake::with(Nature::NeedsBoot).with_fault_at("record awaiting 1", Fault::Error(0));
     assert_eq!(fake.update(), Some(Err(ExitReason::RebuildFailed)));
     assert_eq!(*fake.machine.loader(), system(0, 0));
     fake.check_whole();
@@ -247,9 +248,9 @@ fn a_kernel_to_which_bento_reboots_is_proven_or_goes_back() {
     assert_eq!(fake.disk.secrets, Some(id(0)));
     // Perhaps the network was away for another reason: it is tried again, and no boot of it is left unproven.
     fake.update();
-    let told = fake.server.reports.iter().map(|report| report.outcome);
+    let reported = fake.server.reports.iter().map(|report| report.outcome);
     let expected = [Outcome::Switched, Outcome::RolledBack, Outcome::Staged];
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(reported.collect::<Vec<_>>(), expected);
     assert_eq!(
         (fake.machine.boots, fake.machine.loader()),
         (3, &system(1, 0))
@@ -311,7 +312,7 @@ fn a_reboot_waits_for_its_report_but_not_for_ever() {
 
     let mut fake = Fake::with(Nature::Good).with_kernel(1);
     fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
-    let mut fake = fake.with_fault_at("look for the appliance", Fault::Error(0));
+    let mut fake = fake.with_fault_at("reach the appliance", Fault::Error(0));
     fake.server.systems[1].nature = Nature::KillsNetwork;
     let before = fake.clock;
     assert_eq!(fake.update(), Some(Ok(())));
@@ -320,7 +321,7 @@ fn a_reboot_waits_for_its_report_but_not_for_ever() {
 }
 
 #[test]
-fn a_reboot_that_fails_is_said() {
+fn a_reboot_that_fails_is_reported() {
     let mut fake = Fake::with(Nature::NeedsBoot);
     fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
     let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
@@ -356,7 +357,7 @@ fn wants_reboot() -> Fake {
 
 #[test]
 fn what_somebody_switched_to_is_booted_and_nothing_is_given_up_for_it() {
-    for is_noted in [false, true] {
+    for is_recordd in [false, true] {
         let mut fake = Fake::with(Nature::Good).with_kernel(1);
         fake.update();
         fake.publish(Nature::Good);
@@ -368,10 +369,11 @@ fn what_somebody_switched_to_is_booted_and_nothing_is_given_up_for_it() {
             when: When::Before,
             reboots: false,
         };
-        let mut fake = fake.with_fault_at("reboot", if is_noted { dies } else { Fault::Error(0) });
+        let mut fake =
+            fake.with_fault_at("reboot", if is_recordd { dies } else { Fault::Error(0) });
         fake.update();
-        assert_eq!(fake.disk.awaiting.is_some(), is_noted);
-        if is_noted {
+        assert_eq!(fake.disk.awaiting.is_some(), is_recordd);
+        if is_recordd {
             // By other means than bento's.
             fake.machine.running = system(1, 0);
             fake.machine.profile = system(1, 0);
@@ -440,7 +442,7 @@ fn a_system_that_was_never_booted_is_proven_when_a_staged_one_goes_back_to_it() 
 }
 
 #[test]
-fn a_proof_tells_whether_the_system_comes_of_a_self_update() {
+fn the_report_of_a_proof_says_whether_the_system_comes_from_a_self_update() {
     let mut fake = Fake::with(Nature::Good).with_kernel(1);
     fake.publish_with(|generation| generation.terms.reboot = Reboot::Immediate);
     let mut fake = fake.with_fault_at("reboot", Fault::Error(0));
@@ -471,7 +473,7 @@ fn a_machine_that_cannot_go_back_from_a_boot_takes_what_is_published_next() {
         assert_eq!(fake.did("build"), published.is_some(), "{:?}", fake.done);
     }
     assert_eq!(fake.machine.running, system(3, 0));
-    fake.settle();
+    fake.recover_undisturbed();
     let outcomes = fake.server.reports.iter().map(|report| report.outcome);
     assert_eq!(
         outcomes.take(5).collect::<Vec<_>>(),
@@ -487,7 +489,7 @@ fn a_machine_that_cannot_go_back_from_a_boot_takes_what_is_published_next() {
 }
 
 #[test]
-fn a_way_back_that_fails_is_told_whatever_failed_before() {
+fn a_way_back_that_fails_is_reported_whatever_failed_before() {
     let mut fake = wants_reboot();
     fake.publish(Nature::BuildFails);
     fake.update();
@@ -548,7 +550,7 @@ fn a_machine_that_is_still_to_go_back_by_a_boot_is_not_reported_as_staged() {
     assert_eq!(report.generation, id(2));
     let error = report.error.as_deref().unwrap();
     assert!(error.contains("it isn't healthy"), "{error}");
-    fake.settle();
+    fake.recover_undisturbed();
     assert_eq!(fake.newest_report().outcome, Outcome::RolledBack);
 }
 
@@ -640,7 +642,7 @@ fn a_rollback_by_hand_that_is_cut_short_is_completed_by_the_next_run() {
         ] {
             let mut fake = booted(Nature::Good).with_fault(effect, Fault::Death { when, reboots });
             assert_eq!(fake.start(by_hand), None);
-            fake.settle();
+            fake.recover_undisturbed();
         }
     }
 }
