@@ -1,4 +1,4 @@
-//! What of this machine lies outside of bento's own folder.
+//! The machine outside of bento's own folder.
 
 pub(crate) mod build;
 pub(crate) mod confirm;
@@ -29,18 +29,18 @@ pub struct Machine {
     root: PathBuf,
 }
 
-/// What a machine runs, as far as its owner could have changed it without bento.
+/// Systems of a machine, which its owner may have changed without bento.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Situation {
-    /// What runs.
+    /// The running system.
     pub running: Option<SystemPath>,
-    /// What it is a specialisation of, if that is known.
+    /// The specialisation that it is, if that is known.
     pub specialisation: Option<Specialisation>,
-    /// What was booted.
+    /// The booted system.
     pub booted: Option<SystemPath>,
-    /// The newest version of the profile: what a boot leads to.
+    /// The newest version of the profile, which boots next.
     pub profile: Option<SystemPath>,
-    /// Which boot this is.
+    /// Id of this boot.
     pub boot: BootId,
     /// Whether kernel, initrd or kernel modules of what runs differ from the booted ones.
     pub reboot_required: bool,
@@ -101,9 +101,9 @@ impl BootId {
 }
 
 impl Machine {
-    /// Where the kernel gives the id of its boot.
+    /// File of the kernel with the id of its boot.
     const BOOT_ID: &'static str = "proc/sys/kernel/random/boot_id";
-    /// Where systemd keeps the id of the machine.
+    /// File of systemd with the id of the machine.
     const MACHINE_ID: &'static str = "etc/machine-id";
     /// The folder of a system's specialisations: a link each, by its name.
     const SPECIALISATIONS: &'static str = "specialisation";
@@ -128,7 +128,7 @@ impl Machine {
         }
     }
 
-    /// Where disks may be mounted from which the machine boots; `/boot` comes first.
+    /// Mount points of disks from which the machine may boot; `/boot` comes first.
     pub fn boot_folders(&self) -> [PathBuf; 3] {
         ["boot", "boot/efi", "efi"].map(|folder| self.root.join(folder))
     }
@@ -159,7 +159,7 @@ impl Machine {
         self.root.join("sys/kernel/kexec_loaded")
     }
 
-    /// What the machine runs now.
+    /// The present systems of the machine.
     pub fn situation(&self) -> Situation {
         self.situation_with(Vec::new)
     }
@@ -203,7 +203,7 @@ impl Machine {
         }
     }
 
-    /// What runs; nothing yet, before the first activation of a boot has come to its end.
+    /// The running system; none before the first activation of a boot has ended.
     pub(crate) fn running(&self) -> Option<SystemPath> {
         self.system("run/current-system")
     }
@@ -227,7 +227,7 @@ impl Machine {
             .collect()
     }
 
-    /// The SHA-256 of the line `bento-machine 1 <id>`: it tells machines apart, and nobody learns the id, which
+    /// The SHA-256 of the line `bento-machine 1 <id>`: it distinguishes machines, and hides the id, which
     /// machine-id(5) wants kept from the network. None where there is no id, or not yet.
     fn id(&self) -> Option<Digest> {
         let text = fs::read_to_string(self.root.join(Self::MACHINE_ID)).ok()?;
@@ -371,20 +371,23 @@ mod tests {
 
     // Issue 10, line 29.
     #[test]
-    fn a_machine_is_told_by_a_digest_of_its_id() {
+    fn a_machine_is_identified_by_a_digest_of_its_id() {
         let root = tempfile::tempdir().unwrap();
         let machine = Machine::new(root.path());
         fs::create_dir(root.path().join("etc")).unwrap();
-        let told = |id: &str| {
+        let digest_of = |id: &str| {
             fs::write(root.path().join("etc/machine-id"), id).unwrap();
             machine.situation().machine
         };
         let one = "0123456789abcdef0123456789abcdef\n";
-        let digest = told(one).unwrap();
+        let digest = digest_of(one).unwrap();
         assert_eq!(digest, Digest::of(format!("bento-machine 1 {one}")));
-        assert_ne!(Some(digest), told("f123456789abcdef0123456789abcdef\n"));
+        assert_ne!(
+            Some(digest),
+            digest_of("f123456789abcdef0123456789abcdef\n")
+        );
         for none in ["", "uninitialized\n", &"0".repeat(32), "0123\n"] {
-            assert_eq!(told(none), None, "{none:?}");
+            assert_eq!(digest_of(none), None, "{none:?}");
         }
     }
 }

@@ -11,14 +11,14 @@ use crate::settings::Settings;
 use crate::state::State;
 use crate::state::atomic_file;
 
-/// What is built: a generation as it was published, or a working copy of it.
+/// Source of a build: a generation as it was published, or a working copy of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Source<'a> {
     /// The folder that Nix builds.
     pub(crate) config: &'a Path,
-    /// What the fleet says about its use.
+    /// The policy of the generation.
     pub(crate) policy: &'a Policy,
-    /// With what Nix logs in where the inputs are private.
+    /// Logins of Nix for private inputs.
     pub(crate) netrc: Option<PathBuf>,
 }
 

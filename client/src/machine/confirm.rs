@@ -1,4 +1,4 @@
-//! Whether the machine works on its new system, by what that system itself says must work.
+//! Proof that the machine works on its new system, by that system's own settings and health checks.
 
 mod grace;
 
@@ -23,25 +23,24 @@ use crate::server::poll;
 use crate::settings::{Health, Settings};
 use grace::{Clock, Grace, Stopwatch};
 
-/// How many grace times a machine has after a boot: more is started then than by a switch, and to go back is to boot
-/// again.
+/// Number of grace times after a boot: more is started then than by a switch, and to go back is to boot again.
 const AFTER_BOOT: u32 = 5;
-/// How long another client may take to look at its settings and at the appliance.
-const LOOK: Duration = Duration::from_secs(120);
+/// Longest time for another client to check its settings and the appliance.
+const CHECK: Duration = Duration::from_secs(120);
 
-/// What is asked of a system that has just begun to run.
+/// Proof of a system that has just begun to run.
 pub(crate) struct Proof<'a> {
-    /// Those that the new system brought.
+    /// Settings of the new system.
     new: Option<(Settings, Identity)>,
     old: &'a (Settings, Identity),
     next: Option<NextClient>,
     grace: Grace<Stopwatch>,
-    /// What is not as it should be, and no reason to go back.
+    /// Faults that are no reason to go back.
     pub(crate) warnings: Vec<String>,
 }
 
 impl<'a> Proof<'a> {
-    /// By the settings that are there now: they are those by which the machine will look for its next generation. The
+    /// By the settings that are there now: the machine will poll for its next generation with them. The
     /// client that will read them may be another version than this one; it is asked. Whether the machine `must_carry_on`
     /// is what its guard says. What is asked from now on may fail until the grace time is over.
     pub(crate) fn of(
@@ -76,8 +75,8 @@ impl<'a> Proof<'a> {
         }
         let new = new.ok();
         let (settings, _) = new.as_ref().unwrap_or(old);
-        let patience = if after_boot { AFTER_BOOT } else { 1 };
-        let grace = Grace::begin(settings.confirm.grace.duration() * patience);
+        let times = if after_boot { AFTER_BOOT } else { 1 };
+        let grace = Grace::begin(settings.confirm.grace.duration() * times);
         Ok(Proof {
             new,
             old,
@@ -103,8 +102,7 @@ impl<'a> Proof<'a> {
             })
     }
 
-    /// Lets the Nix that the next client will use build something: by nothing else can the machine ever leave a system
-    /// that breaks it.
+    /// Builds something with the Nix that the next client will use: the machine couldn't leave a system that breaks it.
     pub(crate) fn build(&mut self, line: &mut dyn FnMut(&str)) -> Result<(), Rejection> {
         let environment = self.next.as_ref().map(|next| next.environment.as_slice());
         let built = self
@@ -159,12 +157,12 @@ fn healthy(
     Ok(findings.iter().map(text).collect())
 }
 
-/// Lets another client look at its settings. That it can't reach the appliance is found out by other means.
+/// Runs another client's check of its settings. Whether it reaches the appliance is checked by other means.
 fn asked(client: &Path, environment: &Environment) -> anyhow::Result<()> {
     let mut command = Command::new(client);
     command.arg("check").args(&environment.arguments);
     let mut said = Vec::new();
-    let limited = process::run_limited(command, LOOK, &mut |line| said.push(line.to_owned()))?;
+    let limited = process::run_limited(command, CHECK, &mut |line| said.push(line.to_owned()))?;
     let usage = i32::from(ExitReason::Usage as u8);
     match limited {
         Limited::Ended(status) if status.code() == Some(usage) => bail!("{}", said.join("; ")),

@@ -11,8 +11,8 @@ pub use store::{make_room, remove_old_systems};
 
 use crate::settings::ByteSize;
 
-/// What is free for everybody on the file system of a path that may be yet to be made. What some file systems reserve
-/// for root doesn't count: Nix builds as other users, and looks at the same number for its own `min-free`.
+/// Bytes free for everybody on the file system of a path, which may not exist yet. What some file systems reserve
+/// for root doesn't count: Nix builds as other users, and reads the same number for its own `min-free`.
 fn free_for_all(path: &Path) -> io::Result<ByteSize> {
     let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let mut tries = path.ancestors().map(|path| Ok(rustix::fs::statvfs(path)?));
@@ -21,7 +21,7 @@ fn free_for_all(path: &Path) -> io::Result<ByteSize> {
     Ok(ByteSize::new(space.f_bavail.saturating_mul(space.f_frsize)))
 }
 
-/// What is free for root on the file system of a path, as which a boot loader is installed.
+/// Bytes free for root on the file system of a path: a boot loader is installed as root.
 fn free_for_root(path: &Path) -> io::Result<ByteSize> {
     let space = rustix::fs::statvfs(path)?;
     Ok(ByteSize::new(space.f_bfree.saturating_mul(space.f_frsize)))

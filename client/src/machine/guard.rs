@@ -10,12 +10,12 @@ use serde::Deserialize;
 use crate::machine::Rejection;
 use crate::server::host_key::HostKey;
 
-/// What starts the client, in a system.
+/// Timer of the client, in a system.
 const TIMER: &str = "etc/systemd/system/timers.target.wants/bento-update.timer";
 /// The client's settings, in a system.
 const SETTINGS: &str = "etc/bento/client.toml";
 
-/// What of the settings must be right so that the machine can be updated. The new system's client may know keys that
+/// Settings that must be right so that the machine can be updated. The new system's client may know keys that
 /// this one doesn't, so the others aren't looked at.
 #[derive(Deserialize)]
 struct Essence {
@@ -39,7 +39,7 @@ struct Problem {
     retry: bool,
 }
 
-/// Makes sure that a system carries on: that it has the client's timer, and settings that name this machine and a
+/// Makes sure that a system can be updated again: that it has the client's timer, and settings that name this machine and a
 /// server that can be recognised. Another name is right where `logs_in_as` finds that the appliance knows the machine by
 /// it, too: it was renamed. The error says all that is missing.
 pub(crate) fn check(

@@ -14,7 +14,7 @@ use bento_nix::process::{self, Limited};
 
 use crate::settings::Health;
 
-/// Where programs lie that check the health of a system: in `required/` those without which it doesn't stay, in
+/// Folder of programs that check the health of a system: in `required/` those without which it doesn't stay, in
 /// `wanted/` those that only warn.
 pub const HEALTH_FOLDER: &str = "etc/bento/health.d";
 
@@ -25,13 +25,13 @@ pub struct Finding {
     pub name: String,
     /// Whether a system that fails it is rolled back.
     pub is_required: bool,
-    /// What is wrong: how it ended, and the last lines of what it wrote.
+    /// The problem: its exit, and the last lines of its output.
     pub problem: String,
 }
 
-/// How many of the last lines that a check wrote go into its finding.
+/// Number of the last lines of a check's output that go into its finding.
 const LINES: usize = 10;
-/// How much of each of them, in characters.
+/// Longest part of each line, in characters.
 const LINE_CHARACTERS: usize = 500;
 
 /// Carries out the checks of the settings in their order, and then every program in `required/` and in `wanted/` of
@@ -42,7 +42,7 @@ const LINE_CHARACTERS: usize = 500;
 /// relies on it, and it would check nothing.
 pub fn check(health: &Health, folder: &Path, line: &mut dyn FnMut(&str)) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut note = |name: String, is_required, result: Result<(), String>| {
+    let mut add = |name: String, is_required, result: Result<(), String>| {
         findings.extend(result.err().map(|problem| Finding {
             name,
             is_required,
@@ -55,13 +55,13 @@ pub fn check(health: &Health, folder: &Path, line: &mut dyn FnMut(&str)) -> Vec<
         let limit = check.timeout.unwrap_or(health.timeout).duration();
         let name = check.name.to_string();
         let result = run(&name, command, limit, line);
-        note(name, check.required, result.map_err(Problem::into_text));
+        add(name, check.required, result.map_err(Problem::into_text));
     }
     for (part, is_required) in [("required", true), ("wanted", false)] {
         let folder = folder.join(part);
         let names = names_in(&folder).unwrap_or_else(|error| {
             let problem = format!("can't list {}: {error}", folder.display());
-            note(part.to_owned(), is_required, Err(problem));
+            add(part.to_owned(), is_required, Err(problem));
             Vec::new()
         });
         for file_name in names {
@@ -70,7 +70,7 @@ pub fn check(health: &Health, folder: &Path, line: &mut dyn FnMut(&str)) -> Vec<
                 let limit = health.timeout.duration();
                 run(&name, command, limit, line).map_err(Problem::into_text)
             });
-            note(name, is_required, result);
+            add(name, is_required, result);
         }
     }
     findings
@@ -97,7 +97,7 @@ fn program(path: &Path) -> Result<Command, String> {
     if name.ends_with(b"~") || (name.starts_with(b"#") && name.ends_with(b"#")) {
         return Err(format!("{shown} is what an editor left: remove it"));
     }
-    let metadata = fs::metadata(path).map_err(|error| format!("can't look at {shown}: {error}"))?;
+    let metadata = fs::metadata(path).map_err(|error| format!("can't read {shown}: {error}"))?;
     if !metadata.is_file() {
         return Err(format!("{shown} isn't a file: only programs belong there"));
     }
@@ -109,7 +109,7 @@ fn program(path: &Path) -> Result<Command, String> {
     Ok(Command::new(path))
 }
 
-/// How a program ended that should have succeeded, and what it wrote last.
+/// Exit of a program that should have succeeded, and its last output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     text: String,

@@ -23,7 +23,7 @@ use crate::state::atomic_file;
 pub(crate) struct Moved {
     /// The folder to build.
     pub(crate) config: PathBuf,
-    /// Which inputs these are.
+    /// Digest of these inputs.
     pub(crate) mark: Digest,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn is_due(every: Duration, last: Option<Timestamp>, now: Timestamp) -
     }
 }
 
-/// Which inputs a configuration has now: two marks differ when something moved. Of a flake it is the digest of its
+/// Digest of the inputs that a configuration has now: two differ when something moved. Of a flake it is the digest of its
 /// lock file, of any other that of the place in the store to which root's channels lead; without them, of nothing.
 pub(crate) fn mark_of(config: &Path) -> anyhow::Result<Digest> {
     let mark = if bento_nix::is_flake(config) {
@@ -74,7 +74,7 @@ pub(crate) fn move_on(
             .with_context(|| format!("can't make the working copy {}", working.display()))?;
         let update = bento_nix::update_lock(bento_nix::version().as_ref(), &working, &[]);
         bento_nix::run(with_options(update, source, settings), limit, tail, line)?;
-        settle(&working).with_context(|| format!("can't finish {}", working.display()))?;
+        normalise(&working).with_context(|| format!("can't finish {}", working.display()))?;
         working
     } else {
         // Without channels an update would replace whatever profile there is by an empty one.
@@ -91,7 +91,7 @@ pub(crate) fn move_on(
     Ok(Moved { config, mark })
 }
 
-/// How many versions of root's channels stay: each is a root of Nix' garbage collector.
+/// Number of versions of root's channels that stay: each is a root of Nix' garbage collector.
 const KEPT_CHANNELS: &str = "+5";
 
 fn without_old_channels() -> Command {
@@ -123,7 +123,7 @@ fn has_channels() -> anyhow::Result<bool> {
     Ok(!output.stdout.trim_ascii().is_empty())
 }
 
-/// The same with what the build is told about Nix's settings.
+/// The same with the build's options for Nix.
 fn with_options(mut command: Command, source: &Source<'_>, settings: &Settings) -> Command {
     let arguments = [&source.policy.terms().nix_args, &settings.nix_args];
     let arguments = arguments.map(|arguments| arguments.as_slice());
@@ -159,7 +159,7 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// Gives what was changed the permissions and the time that a published folder has: Nix sees both.
-fn settle(working: &Path) -> anyhow::Result<()> {
+fn normalise(working: &Path) -> anyhow::Result<()> {
     let lock_file = working.join(LOCK_FILE);
     if lock_file.exists() {
         normal::settle(&lock_file, normal::file_mode(false))?;

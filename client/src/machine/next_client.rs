@@ -8,7 +8,7 @@ use crate::machine::Machine;
 /// The unit that starts the client.
 const UNIT: &str = "bento-update.service";
 
-/// What the unit of the system that runs starts, and with which environment.
+/// Program and environment of the client's unit in the running system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NextClient {
     /// The program.

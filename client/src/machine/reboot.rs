@@ -1,4 +1,4 @@
-//! Whether the machine may reboot now, and how it does.
+//! Reboots: whether the policy allows one now, and how it is made.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::machine::rollback_timer::INHIBITOR;
 /// The unit with which NixOS, where `boot.kexec.enable` is set, loads the kernel of the system profile.
 const KEXEC_LOADER: &str = "prepare-kexec.service";
 
-/// How long logind may take to name who holds a lock.
+/// Longest time for logind to name the holders of locks.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The time of day where this machine is.
@@ -49,7 +49,7 @@ fn is_in(window: &RebootWindow, local: Time) -> bool {
     }
 }
 
-/// Lets systemd reboot the machine, and returns at once. With `kexec` it jumps into the new kernel without the
+/// Starts a reboot by systemd, and returns at once. With `kexec` it jumps into the new kernel without the
 /// firmware, where the machine is set up for that. A program that holds a lock against shutdown is left in peace: the
 /// error names it.
 pub(crate) fn reboot(machine: &Machine, kexec: bool) -> anyhow::Result<()> {
@@ -71,8 +71,8 @@ pub(crate) fn reboot(machine: &Machine, kexec: bool) -> anyhow::Result<()> {
     systemctl(&["--check-inhibitors=no", verb]).map(|_| ())
 }
 
-/// Where the boot loader counts the attempts to boot a system, only it can go back from a kernel that doesn't boot;
-/// kexec would pass it by.
+/// Whether kexec may be used: if the boot loader counts the attempts to boot a system, only it can go back from a kernel
+/// that doesn't boot, and kexec would bypass it.
 fn may_kexec(machine: &Machine) -> bool {
     let entries = machine.boot_entries();
     let mut names = entries
@@ -137,7 +137,7 @@ struct Inhibitors {
 /// What, who, why, mode, user, process.
 type Inhibitor = (String, String, String, String, u32, u32);
 
-/// Who holds a lock against shutdown, and why. Without a logind that answers there are no locks.
+/// Holders of locks against shutdown, and their reasons. Without a logind that answers there are no locks.
 fn locks() -> Vec<String> {
     let mut command = Command::new("busctl");
     command.args([

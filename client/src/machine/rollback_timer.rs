@@ -1,4 +1,4 @@
-//! What brings the old system back when nothing confirms the new one.
+//! Timer that brings the old system back when nothing confirms the new one.
 //!
 //! A file named for the run says that it is armed. To decide is to rename that file, so that of a commit and a rollback
 //! exactly one comes about, whichever processes try. A rollback is set off by a transient systemd timer, which needs
@@ -18,13 +18,13 @@ use crate::machine::Machine;
 use crate::state::State;
 use crate::state::atomic_file;
 
-/// How often a process that waits looks whether it still has to.
-const LOOK: Duration = Duration::from_millis(500);
+/// Pause between two checks of a process whether it still has to wait.
+const PAUSE: Duration = Duration::from_millis(500);
 
-/// Room for what a decision leads to: links, notes and a report, on a disk that is full by then. In bytes.
+/// Room for the results of a decision: links, records and a report, on a disk that is full by then. In bytes.
 const RESERVE: usize = 256 << 10;
 
-/// What was decided about a run.
+/// Decision about a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Nothing yet: the rollback may come.
@@ -59,12 +59,12 @@ impl Decision {
     }
 }
 
-/// What was decided about a run that was armed; none if it wasn't.
+/// The decision about a run that was armed; none if it wasn't.
 pub(crate) fn decision(state: &State, run: RunId) -> anyhow::Result<Option<Decision>> {
     for decision in Decision::ALL {
         let path = decision.path(state, run);
         let exists = path.try_exists();
-        if exists.with_context(|| format!("can't look at {}", path.display()))? {
+        if exists.with_context(|| format!("can't read {}", path.display()))? {
             return Ok(Some(decision));
         }
     }
@@ -182,7 +182,7 @@ fn set_timer(
     Ok(())
 }
 
-/// Where a Nix that isn't at its usual place has its things.
+/// Environment of a Nix that isn't at its usual place.
 const NIX_PLACES: [&str; 4] = [
     "NIX_STORE_DIR",
     "NIX_STATE_DIR",
@@ -217,7 +217,7 @@ pub(crate) fn wait_detached(state: &State, run: RunId, time: Duration) {
     // A monotonic time, which stands still while the machine is suspended.
     let begun = Instant::now();
     while begun.elapsed() < time && matches!(decision(state, run), Ok(Some(Decision::Armed))) {
-        thread::sleep(LOOK);
+        thread::sleep(PAUSE);
     }
 }
 
@@ -318,9 +318,9 @@ mod tests {
                     .into_iter()
                     .cycle()
                     .take(8)
-                    .map(|verdict| {
+                    .map(|decision| {
                         let state = &state;
-                        scope.spawn(move || decide(state, run, verdict).unwrap())
+                        scope.spawn(move || decide(state, run, decision).unwrap())
                     })
                     .collect();
                 threads
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_that_is_done_is_told_from_one_that_was_begun() {
+    fn a_rollback_that_is_done_differs_from_one_that_was_begun() {
         let (_folder, state) = state();
         let run = RunId::now();
         atomic_file::write(&Decision::Armed.path(&state, run), b"", 0o600).unwrap();

@@ -14,7 +14,7 @@ use crate::settings::{RestartUnits, UnitName};
 use crate::state::State;
 use crate::state::atomic_file;
 
-/// Lets the stable path lead to the secrets of a generation, all of them in one step; of none, the path goes.
+/// Switches the stable path to the secrets of a generation, all in one step; without a generation it is removed.
 pub(crate) fn switch_to(state: &State, id: Option<&GenerationId>) -> anyhow::Result<()> {
     let link = state.secrets();
     let Some(id) = id.filter(|id| state.secrets_of(id).is_dir()) else {

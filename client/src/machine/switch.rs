@@ -1,4 +1,4 @@
-//! A system's own switch-to-configuration, run so that it outlives whoever asked for it.
+//! A system's own switch-to-configuration, run so that it outlives the client.
 
 mod unit;
 
@@ -19,7 +19,7 @@ use crate::machine::Machine;
 use crate::state::State;
 use crate::state::atomic_file;
 
-/// What a system is asked to do.
+/// Action of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// To run now, and not to be booted.
@@ -40,7 +40,7 @@ impl Action {
         }
     }
 
-    /// What it is for, in words for a message.
+    /// Its purpose, in words for a message.
     pub(crate) fn meaning(self) -> &'static str {
         match self {
             Action::Test | Action::Return => "switch to",
@@ -52,7 +52,7 @@ impl Action {
         matches!(self, Action::Return | Action::BootAgain)
     }
 
-    /// How long it may take.
+    /// Longest time that it may take.
     fn limit(self) -> Duration {
         match self.is_way_back() {
             true => activation::LONGEST_RETURN,
@@ -61,10 +61,10 @@ impl Action {
     }
 }
 
-/// What tells NixOS' script to leave its checks before a switch out.
+/// Variable that makes NixOS' script leave out its checks before a switch.
 const UNCHECKED: (&str, &str) = ("NIXOS_NO_CHECK", "1");
 
-/// What a switch came to, when it did.
+/// Result of a switch that came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switched {
     /// All is as it should be.
@@ -73,7 +73,7 @@ pub enum Switched {
     SomeUnitsFailed,
 }
 
-/// Why a switch didn't come about.
+/// Failure of a switch.
 #[derive(Debug, thiserror::Error)]
 pub enum SwitchError {
     /// Another one is going on; nothing was changed.
@@ -91,7 +91,7 @@ pub enum SwitchError {
     Failed(anyhow::Error),
 }
 
-/// What the check of recent versions of NixOS says before it refuses a switch: no exit code of its own tells it from
+/// Message of recent versions of NixOS when their check refuses a switch: no exit code of its own distinguishes it from
 /// others. It comes first of all, and `boot` goes without it.
 #[derive(Debug, Default)]
 struct Refusal {
@@ -102,7 +102,7 @@ struct Refusal {
 
 impl Refusal {
     const BEGIN: &str = "There are changes to critical components of the system";
-    const VERDICT: &str = "Pre-switch check 'switchInhibitors' failed";
+    const REFUSAL: &str = "Pre-switch check 'switchInhibitors' failed";
 
     fn hear(&mut self, line: &str) {
         let line = line.trim();
@@ -111,7 +111,7 @@ impl Refusal {
         } else if line.contains(" -> ") && self.changes.len() < 10 {
             self.changes.push(line.to_owned());
         }
-        self.is_by_inhibitors |= line == Self::VERDICT;
+        self.is_by_inhibitors |= line == Self::REFUSAL;
     }
 }
 

@@ -8,16 +8,16 @@ use bento_protocol::RunId;
 use crate::machine::health;
 use crate::machine::health::Problem;
 
-/// How long it may take. It takes less than a second where nothing else builds or collects garbage.
+/// Longest time of a build. It takes less than a second where nothing else builds or collects garbage.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Variables that only count if the next client's unit sets them.
 const NOT_OURS: [&str; 2] = ["NIX_REMOTE", "NIX_CONFIG"];
 
-/// What the system and Nix' database say where a disk is full.
+/// Messages of the system and of Nix' database when a disk is full.
 const FULL: [&str; 2] = ["No space left on device", "database or disk is full"];
 
-/// Lets Nix evaluate and build a derivation that no store has, here and without asking anybody: a builder or a cache
+/// Evaluates and builds a derivation that no store has, on this machine alone: a builder or a cache
 /// that is away is no fault of the system. The environment is that of the client that will build next, and none where
 /// that is this one.
 pub(crate) fn run(

@@ -12,7 +12,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) trait Clock {
     /// The time since it was started.
     fn elapsed(&self) -> Duration;
-    /// Lets time pass.
+    /// Waits for some time.
     fn sleep(&mut self, time: Duration);
 }
 
@@ -49,7 +49,7 @@ impl<C: Clock> Grace<C> {
         Grace { clock, length }
     }
 
-    /// How long it is.
+    /// Its length.
     pub(super) fn length(&self) -> Duration {
         self.length
     }
@@ -96,7 +96,7 @@ pub(super) mod tests {
         }
     }
 
-    /// When what takes so many seconds is tried, where it never succeeds.
+    /// Times of the tries of something that takes so many seconds and never succeeds.
     fn tries(grace: u64, takes: u64) -> Vec<f64> {
         let clock = FakeClock::default();
         let mut tried = Vec::new();

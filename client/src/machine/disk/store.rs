@@ -9,7 +9,7 @@ use super::free_for_all;
 use crate::machine::Machine;
 use crate::settings::{ByteSize, Disk};
 
-/// How often garbage is collected: what Nix counts as freed, the disk doesn't always, as where files are shared.
+/// Passes of garbage collection: the disk doesn't always gain what Nix counts as freed, for example if files are shared.
 const GARBAGE_ROUNDS: usize = 3;
 
 /// Makes sure, before a build, that as much is free in the Nix store as the settings want. Where it isn't, systems are
@@ -40,10 +40,10 @@ fn make_room_in(
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<()> {
     let missing = |free: ByteSize| disk.store_free.bytes().saturating_sub(free.bytes());
-    let look = || {
+    let measure = || {
         free_for_all(store).with_context(|| format!("can't see how full {} is", store.display()))
     };
-    let before = look()?;
+    let before = measure()?;
     if missing(before) == 0 {
         return Ok(());
     }
@@ -53,7 +53,7 @@ fn make_room_in(
         disk.store_free
     ));
     let removed = remove_systems(nix, disk, machine, line)?;
-    let mut after = look()?;
+    let mut after = measure()?;
     let mut rounds = 0..if disk.collect_garbage {
         GARBAGE_ROUNDS
     } else {
@@ -61,7 +61,7 @@ fn make_room_in(
     };
     while missing(after) > 0 && rounds.next().is_some() {
         collect_garbage(nix, missing(after), line)?;
-        after = look()?;
+        after = measure()?;
     }
     if missing(after) == 0 {
         return Ok(());

@@ -16,14 +16,14 @@ use bento_nix::process::{self, Limited};
 
 /// Pause between two questions how far the unit is.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long one question may take.
+/// Longest time of one request.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long systemd may leave all questions without an answer: it gives none while it executes itself anew.
+/// Longest time without an answer by systemd: it gives none while it executes itself anew.
 const SILENCE: Duration = Duration::from_secs(120);
 /// The longest line that is passed on as one, in bytes: output without a newline must not fill the memory.
 const LINE_BYTES: usize = 16 << 10;
 
-/// Why nobody knows how a program in a unit ended.
+/// Reason that the exit of a program in a unit is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UnitError {
     /// It didn't begin.
@@ -57,7 +57,7 @@ pub(super) fn run(
     follow(true);
     match ended {
         Ok(Some(status)) => {
-            // What can't be removed now is removed by whoever stops the switches of this run.
+            // What can't be removed now is removed when the switches of this run are stopped.
             let _ = end(name);
             Ok(status)
         }
@@ -80,7 +80,7 @@ fn wait(name: &str, meanwhile: &mut dyn FnMut()) -> anyhow::Result<Option<ExitSt
             Ok(UnitState::Gone) => return Ok(None),
             Ok(UnitState::Runs) => heard = Instant::now(),
             Err(error) if heard.elapsed() > SILENCE => {
-                return Err(error.context(format!("systemd doesn't tell how {name} ended")));
+                return Err(error.context(format!("systemd doesn't report how {name} ended")));
             }
             Err(_) => {}
         }
