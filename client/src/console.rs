@@ -1,11 +1,11 @@
-//! What a run tells the person at the terminal, or the journal: a line for everything that is worth one.
+//! Output of a run on the terminal or in the journal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use bento_protocol::Phase;
 
-/// Where a run's lines go: progress and the build's output to standard output, warnings to standard error.
+/// Output of a run: progress and the build's output on standard output, warnings on standard error.
 #[derive(Debug)]
 pub struct Console {
     is_terminal: bool,
@@ -13,7 +13,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// How often a progress line is drawn anew.
+    /// Time between two drawings of a progress line.
     const REDRAW: Duration = Duration::from_millis(100);
 
     /// The console of this process.
@@ -24,10 +24,10 @@ impl Console {
         }
     }
 
-    /// A phase that has ended, and what came of it.
-    pub fn phase(&mut self, phase: &Phase, note: &str) {
+    /// A phase that has ended, and its result.
+    pub fn phase(&mut self, phase: &Phase, result: &str) {
         self.line(&format!(
-            "{:<9}{:>7.1} s  {note}",
+            "{:<9}{:>7.1} s  {result}",
             phase.name, phase.seconds
         ));
     }
@@ -45,7 +45,7 @@ impl Console {
         let _ = writeln!(io::stderr().lock(), "bento-client: warning: {warning}");
     }
 
-    /// How far a transfer is; only a terminal shows it.
+    /// Progress of a transfer; only a terminal shows it.
     pub fn progress(&mut self, name: &str, done: u64, total: u64) {
         let now = Instant::now();
         let is_due = self.progress.is_none_or(|last| now - last >= Self::REDRAW) || done == total;
@@ -65,7 +65,7 @@ impl Console {
     }
 }
 
-/// Prints what a command was asked for. That its reader has gone is no error: `head` has seen what it wanted.
+/// Prints the output of a command. A reader that has gone is no error: `head` has read enough.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -74,7 +74,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// How far a transfer is: as a bar, in percent, and in numbers.
+/// Progress of a transfer: as a bar, in percent, and in numbers.
 fn bar(done: u64, total: u64) -> String {
     const WIDTH: u64 = 30;
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);

@@ -10,7 +10,7 @@ use crate::state::State;
 pub struct Environment {
     /// The file of settings.
     pub config: PathBuf,
-    /// What the client keeps.
+    /// The client's state folder.
     pub state: State,
     /// The machine.
     pub machine: Machine,

@@ -1,10 +1,10 @@
-//! How a command ends.
+//! Exit codes and failures of a command.
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// Why `bento-client` ended as it did: its exit code, which is a contract.
+/// Reason of an exit of `bento-client`, with its exit code, which is a contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitReason {
@@ -21,7 +21,7 @@ pub enum ExitReason {
     Server = 4,
     /// Another run holds the lock.
     Locked = 5,
-    /// What the server gave doesn't verify.
+    /// The server's data doesn't verify.
     Unverified = 6,
 }
 
@@ -36,7 +36,7 @@ impl From<ExitReason> for ExitCode {
 pub struct Failure {
     /// The exit code.
     pub reason: ExitReason,
-    /// What failed, where, and what to do.
+    /// The failure, where it happened, and what to do.
     pub error: anyhow::Error,
 }
 
@@ -59,9 +59,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Says what an error means for the exit code.
+/// Gives an error an exit code.
 pub trait Because<T> {
-    /// The same result, with the reason for which the program would exit.
+    /// The same result, with the reason for the exit.
     fn because(self, reason: ExitReason) -> Result<T, Failure>;
 }
 

@@ -52,8 +52,8 @@ pub struct Bootstrap {
     place: Place,
 }
 
-/// How long to wait between two attempts to log in.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two attempts to log in.
+const PAUSE: Duration = Duration::from_secs(5);
 
 impl Bootstrap {
     /// Carries it out.
@@ -131,7 +131,7 @@ impl Bootstrap {
         if !self.accept_new_host_key {
             let refuse = || {
                 bail!(
-                    "how is {} to be told from another? Run `bento host-key` on the appliance, and give what it \
+                    "how is {} to be distinguished from another? Run `bento host-key` on the appliance, and give what it \
                      prints: --host-key \"ssh-ed25519 …\". Or take the key that it shows now, unseen: \
                      --accept-new-host-key",
                     self.server
@@ -234,7 +234,7 @@ fn wait_for_admission(settings: &Settings, identity: &Identity) -> anyhow::Resul
             say(format_args!("Waiting: {text}"));
             said = text;
         }
-        thread::sleep(PATIENCE);
+        thread::sleep(PAUSE);
     }
 }
 

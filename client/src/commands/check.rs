@@ -34,7 +34,7 @@ pub struct Check {
     json: bool,
 }
 
-/// Something that was looked at.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     subject: String,
@@ -57,10 +57,10 @@ impl Check {
         }
         let state = self.place.state()?;
         let identity = Identity::read(&settings.identity_file);
-        findings.push(look_at_identity(&settings, &identity));
+        findings.push(check_identity(&settings, &identity));
         let mut published = None;
         for server in &settings.servers {
-            let found = look_at_server(server, &settings, identity.as_ref().ok(), &mut findings);
+            let found = check_server(server, &settings, identity.as_ref().ok(), &mut findings);
             published = published.or(found);
         }
         let installed: Option<Installed> =
@@ -130,9 +130,9 @@ fn bad(subject: &str, reason: ExitReason, error: &anyhow::Error) -> Finding {
     }
 }
 
-fn look_at_identity(settings: &Settings, identity: &anyhow::Result<Identity>) -> Finding {
+fn check_identity(settings: &Settings, identity: &anyhow::Result<Identity>) -> Finding {
     let file = settings.identity_file.display();
-    let look = || {
+    let check = || {
         let identity = identity.as_ref().map_err(|error| anyhow!("{error:#}"))?;
         let mode = identity.mode()?;
         if mode & 0o077 != 0 {
@@ -145,21 +145,21 @@ fn look_at_identity(settings: &Settings, identity: &anyhow::Result<Identity>) ->
             identity.fingerprint()
         ))
     };
-    match look() {
+    match check() {
         Ok(says) => good("identity", says),
         Err(error) => bad("identity", ExitReason::Usage, &error),
     }
 }
 
-/// Goes as far as it can with a server, and gives the generation that it publishes.
-fn look_at_server(
+/// Tries each step with a server, and gives the generation that it publishes.
+fn check_server(
     server: &Server,
     settings: &Settings,
     identity: Option<&Identity>,
     findings: &mut Vec<Finding>,
 ) -> Option<GenerationId> {
     let subject = format!("server {server}");
-    let mut look = || {
+    let mut check = || {
         let greeted = Greeted::meet(
             server,
             settings.proxy_command.as_deref(),
@@ -185,7 +185,7 @@ fn look_at_server(
         findings.push(good(&subject, format!("publishes generation {generation}")));
         Ok(Some(generation))
     };
-    let result: anyhow::Result<_> = look();
+    let result: anyhow::Result<_> = check();
     result.unwrap_or_else(|error| {
         findings.push(bad(&subject, poll::reason_of(&error), &error));
         None
@@ -199,7 +199,7 @@ fn installed_text(installed: Option<&Installed>) -> String {
     }
 }
 
-/// What the next run would do about the generation that is published.
+/// Action of the next run for the published generation.
 fn would_do(
     state: &State,
     published: GenerationId,
@@ -246,7 +246,7 @@ fn would_do(
     ))
 }
 
-/// What the next run would do about a boot that an update waits for, before anything else.
+/// Action of the next run for a boot that an update waits for, before anything else.
 fn would_do_about_boot(
     awaiting: Option<&Awaiting>,
     published: GenerationId,

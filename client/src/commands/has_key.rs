@@ -17,7 +17,7 @@ pub struct HasKey {
 impl HasKey {
     /// Carries it out. A key that is gone from a machine which was updated before is a fault, as are settings or a state
     /// folder that can't be used: they are left to the update, which fails for them. Where this fails, systemd skips the
-    /// update, and nobody is told.
+    /// update, and nobody notices.
     pub fn run(&self) -> Result<(), Failure> {
         let (Ok(state), Ok(settings)) = (self.place.state(), Settings::read(&self.place.config))
         else {

@@ -9,8 +9,7 @@ use crate::settings::parse_duration;
 use crate::state::State;
 use crate::state::hold;
 
-/// Leave this machine in peace for a while: it asks and reports as always, and isn't updated. Without arguments: say
-/// until when.
+/// Pause updates of this machine for a while; it still polls and reports. Without arguments: print until when.
 #[derive(Debug, Args)]
 pub struct Hold {
     /// For how long, such as 90m, 4h or 2d; at most 90 days
@@ -37,10 +36,10 @@ impl Hold {
     /// Carries it out.
     pub fn run(&self) -> Result<(), Failure> {
         let state = self.place.state()?;
-        let says = self
+        let text = self
             .carry_out(&state, &Zoned::now())
             .because(ExitReason::Usage)?;
-        console::print(&format!("{says}\n")).because(ExitReason::Usage)
+        console::print(&format!("{text}\n")).because(ExitReason::Usage)
     }
 
     fn carry_out(&self, state: &State, now: &Zoned) -> anyhow::Result<String> {
@@ -71,7 +70,7 @@ impl Hold {
             |until| {
                 let until = until.to_zoned(now.time_zone().clone());
                 format!(
-                    "This machine asks and reports as always, but isn't updated until {}. \
+                    "This machine polls and reports as always, but isn't updated until {}. \
                      `bento-client hold off` ends that.",
                     until.strftime("%Y-%m-%d %H:%M %Z")
                 )

@@ -1,4 +1,4 @@
-//! What `bento-client` can be asked to do: a module for each command, with its arguments and its `run`.
+//! Commands of `bento-client`: a module each, with its arguments and its `run`.
 
 mod bootstrap;
 mod check;
@@ -20,7 +20,7 @@ use crate::exit::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "bento-client", version)]
 pub struct CommandLine {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -42,13 +42,13 @@ pub enum Command {
     Rollback(rollback::Rollback),
     /// Reboot, if the system that was installed wants that and its policy allows it now
     RebootIfNeeded(reboot_if_needed::RebootIfNeeded),
-    /// Let the secrets be those of the system that was booted
+    /// Switch the secrets to those of the booted system
     #[command(hide = true)]
     SettleSecrets(settle_secrets::SettleSecrets),
     /// Succeed unless this machine still waits for its first key
     #[command(hide = true)]
     HasKey(has_key::HasKey),
-    /// Leave this machine in peace for a while: it asks and reports as always, and isn't updated
+    /// Pause updates of this machine for a while; it still polls and reports
     Hold(hold::Hold),
 }
 
@@ -63,7 +63,7 @@ impl Command {
             Command::Report(report) => report.run(),
             Command::Rollback(rollback) => rollback.run(),
             Command::RebootIfNeeded(reboot) => reboot.run(),
-            Command::SettleSecrets(settle) => settle.run(),
+            Command::SettleSecrets(secrets) => secrets.run(),
             Command::HasKey(has_key) => has_key.run(),
             Command::Hold(hold) => hold.run(),
         }

@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use crate::settings::SETTINGS_FILE;
 use crate::state::{STATE_FOLDER, State};
 
-/// Where the client finds and keeps its things.
+/// Paths that the client works with.
 #[derive(Debug, Args)]
 pub(super) struct Place {
     /// The settings

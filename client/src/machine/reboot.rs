@@ -50,7 +50,7 @@ fn is_in(window: &RebootWindow, local: Time) -> bool {
 }
 
 /// Starts a reboot by systemd, and returns at once. With `kexec` it jumps into the new kernel without the
-/// firmware, where the machine is set up for that. A program that holds a lock against shutdown is left in peace: the
+/// firmware, where the machine is set up for that. If a program holds a lock against shutdown, there is no reboot: the
 /// error names it.
 pub(crate) fn reboot(machine: &Machine, kexec: bool) -> anyhow::Result<()> {
     ensure!(

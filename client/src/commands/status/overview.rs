@@ -1,4 +1,4 @@
-//! What `bento-client status` shows: what this machine is on, what is going on, and what comes next.
+//! Content of `bento-client status`: the systems of this machine, the run in progress, and the next step.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use crate::state::record::{Awaiting, Failed, Installed, Journal, PastRun, PhaseN
 use crate::state::spool::Spool;
 use crate::update::BootState;
 
-/// A look at the machine and at what the client remembers.
+/// State of the machine, and records of the client.
 #[derive(Debug, Serialize)]
 pub struct Overview {
     /// The version of this document.
@@ -27,15 +27,15 @@ pub struct Overview {
     generation: Option<GenerationId>,
     /// The system that was built from it.
     built: Option<SystemPath>,
-    /// What runs.
+    /// The running system.
     running: Option<SystemPath>,
     /// The specialisation that runs, by its name.
     specialisation: Option<String>,
     /// Whether what runs is neither what was built nor a specialisation of it.
     drifted: bool,
-    /// What was booted.
+    /// The booted system.
     booted: Option<SystemPath>,
-    /// What a boot leads to.
+    /// The system that the next boot leads to.
     profile: Option<SystemPath>,
     /// Whether a change takes effect only at the next boot.
     reboot_required: bool,
@@ -52,13 +52,13 @@ pub struct Overview {
     phase: Option<PhaseName>,
     /// Whether the old system comes back unless the new one is confirmed.
     armed: bool,
-    /// What failed last, and when it is tried again.
+    /// The last failure, and the time of the next try.
     failed: Option<Failure>,
-    /// That no server can be asked.
+    /// The reason, if no server can be polled.
     no_contact: Option<NoContact>,
     /// Until when the machine waits because its owner asked it to.
     held: Option<Timestamp>,
-    /// How many reports wait for delivery.
+    /// Number of reports that wait for delivery.
     waiting_reports: usize,
     /// The last runs, oldest first.
     runs: Vec<PastRun>,
@@ -73,7 +73,7 @@ struct Failure {
 }
 
 impl Overview {
-    /// Looks. It needs no lock, and changes nothing.
+    /// Reads it. Needs no lock, and changes nothing.
     pub fn of(state: &State, machine: &Machine) -> anyhow::Result<Self> {
         let installed: Option<Installed> = record::read(&state.installed())?;
         let journal: Option<Journal> = record::read(&state.journal())?;
@@ -129,7 +129,7 @@ impl Overview {
         })
     }
 
-    /// What became of a boot that an update waited for, and the error that its proof ended with.
+    /// Result of a boot that an update waited for, with the error that its proof ended with.
     fn last_boot(&self) -> Option<String> {
         let awaited = self.awaited.as_ref()?;
         let generation = awaited.installed.generation.short();
@@ -161,7 +161,7 @@ impl Overview {
         })
     }
 
-    /// What the next boot leads to, where it changes something.
+    /// The system that the next boot leads to, if it changes something.
     fn next_boot(&self) -> Option<String> {
         let profile = or_none(&self.profile);
         let awaited = self.awaited.as_ref();
