@@ -154,7 +154,7 @@ impl Machine {
         ["boot", "efi", "boot/efi"].map(|boot| self.root.join(boot).join("loader/entries"))
     }
 
-    /// Says `1` when a kernel is loaded into which kexec would jump.
+    /// File that contains `1` if a kernel is loaded for kexec.
     pub(crate) fn kexec_loaded(&self) -> PathBuf {
         self.root.join("sys/kernel/kexec_loaded")
     }

@@ -212,7 +212,7 @@ fn make_key(file: &Path, comment: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what is going on; what is to be done is done also if nobody reads that.
+/// Prints progress. The work continues also if nothing reads that.
 fn say(text: fmt::Arguments<'_>) {
     Console::new().line(&text.to_string());
 }

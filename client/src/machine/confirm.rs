@@ -40,7 +40,7 @@ pub(crate) struct Proof<'a> {
 }
 
 impl<'a> Proof<'a> {
-    /// By the settings that are there now: the machine will poll for its next generation with them. The
+    /// Begins a proof by the present settings: the machine will poll for its next generation with them. The
     /// client that will read them may be another version than this one; it is asked. Whether the machine `must_carry_on`
     /// is what its guard says. What is asked from now on may fail until the grace time is over.
     pub(crate) fn of(

@@ -123,7 +123,7 @@ fn has_channels() -> anyhow::Result<bool> {
     Ok(!output.stdout.trim_ascii().is_empty())
 }
 
-/// The same with the build's options for Nix.
+/// Adds the build's options for Nix to a command.
 fn with_options(mut command: Command, source: &Source<'_>, settings: &Settings) -> Command {
     let arguments = [&source.policy.terms().nix_args, &settings.nix_args];
     let arguments = arguments.map(|arguments| arguments.as_slice());

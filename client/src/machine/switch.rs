@@ -22,13 +22,13 @@ use crate::state::atomic_file;
 /// Action of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// To run now, and not to be booted.
+    /// Run the system now; don't boot it.
     Test,
-    /// To be booted, and not to run now.
+    /// Boot it from now on; don't run it now.
     Boot,
-    /// To run again, because a newer one isn't kept. What a system checks before a switch to it doesn't count: it ran.
+    /// Run it again, because a newer one isn't kept. Its checks before a switch don't count: it ran.
     Return,
-    /// To be booted again, because a newer one isn't kept.
+    /// Boot it again, because a newer one isn't kept.
     BootAgain,
 }
 
@@ -198,7 +198,7 @@ pub(crate) fn set_profile(
     Ok(())
 }
 
-/// With what the names of all units begin in which switches run.
+/// Prefix of the names of all units in which switches run.
 const UNITS: &str = "bento-activate-";
 
 fn unit_prefix(run: RunId) -> String {

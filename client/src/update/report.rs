@@ -10,7 +10,7 @@ use crate::state::record::{Before, Journal};
 /// what a run left undone.
 ///
 /// # Errors
-/// When no server can be asked what is published, the report can't be delivered and waits for the next run, or there is
+/// If no server can be polled, the report can't be delivered and waits for the next run, or there is
 /// nothing to report because nothing was ever installed.
 pub fn report_now(effects: &mut impl Effects) -> Result<(), Failure> {
     let unreturned = super::recover(effects).unreturned;

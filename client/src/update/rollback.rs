@@ -213,7 +213,7 @@ fn failed(error: anyhow::Error) -> Failure {
     }
 }
 
-/// Leaves the installed system. It stays installed: the machine has drifted from it.
+/// Rolls back from the installed system. It stays installed, and the machine has drifted from it.
 fn leave_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failure> {
     let nothing = || failed(anyhow!("nothing is known that ran before the last update"));
     let installed = effects.recorded().installed.ok_or_else(nothing)?;

@@ -200,7 +200,7 @@ fn example(state: BootState, is_installed: bool) -> (Option<Awaiting>, Situation
     (Some(awaiting), situation)
 }
 
-/// Lets something happen to a machine without its client.
+/// Changes a machine by an event without its client.
 fn happen(event: Event, situation: &mut Situation) {
     let boots = match event {
         Event::NewBoots => system("new"),

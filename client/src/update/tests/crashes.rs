@@ -1,4 +1,4 @@
-//! What remains of an update that anything at all happened to.
+//! An update with a fault or a crash at every effect.
 
 use bento_protocol::{Outcome, Reboot};
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ pub(super) fn faults(ways: usize) -> impl Iterator<Item = Fault> {
     (0..ways).map(Fault::Error).chain(deaths).chain(timers)
 }
 
-/// Lets everything happen once at every effect of an update, each time to a machine that is fresh from `make`, and
+/// Runs an update with every fault at every effect, each time on a fresh machine from `make`, and
 /// gives the number of cases.
 fn try_everything(make: impl Fn() -> Fake) -> usize {
     let mut whole = make();

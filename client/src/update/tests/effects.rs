@@ -1,4 +1,4 @@
-//! What single effects do to the machine in memory.
+//! Results of single effects on the machine in memory.
 
 use anyhow::anyhow;
 use bento_protocol::{Digest, RunId, SystemPath};
@@ -12,7 +12,7 @@ use crate::state::record::Delivered;
 /// The address of the only server.
 pub(super) const SERVER: &str = "bento.example.org:2222";
 
-/// What Nix says where a build fails.
+/// Nix's message for a failed build.
 pub(super) const NO_BUILD: &str = "error: no such thing";
 
 impl Fake {
@@ -45,7 +45,7 @@ impl Fake {
         });
     }
 
-    /// What runs as far as it got, and perhaps goes on by itself.
+    /// Switches as far as it gets; the switch may continue by itself.
     pub(super) fn switch_to(
         &mut self,
         system: &SystemPath,

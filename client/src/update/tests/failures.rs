@@ -1,4 +1,4 @@
-//! What fails, what follows, and whether it is tried again.
+//! Failures, their consequences, and whether they are tried again.
 
 use bento_protocol::Outcome;
 

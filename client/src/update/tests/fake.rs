@@ -16,10 +16,10 @@ use crate::exit::{ExitReason, Failure};
 use crate::machine::rollback_timer::Decision;
 use crate::state::record::Installed;
 
-/// How long nothing has to confirm a new system until the old one comes back, in minutes.
+/// Minutes without a confirmation until the old system comes back.
 pub(super) const TIME_TO_CONFIRM: i64 = 5;
 
-/// What goes wrong at one effect.
+/// Fault at one effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It fails, in the way of that number.
@@ -40,7 +40,7 @@ pub(super) enum When {
     After,
 }
 
-/// What becomes of an effect.
+/// Course of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Course {
     Whole,
@@ -68,12 +68,12 @@ pub(super) struct Fake {
     pub(super) clock: Timestamp,
     /// Minutes, which no change of the clock touches.
     pub(super) uptime: i64,
-    /// What was done since the start of the last run, in order.
+    /// Effects since the start of the last run, in order.
     pub(super) done: Vec<String>,
     pub(super) warnings: Vec<String>,
     /// In how many ways each effect of the last run could fail.
     pub(super) effects: Vec<usize>,
-    /// What goes wrong in the next run, and at which effect.
+    /// Fault of the next run, and the index of its effect.
     pub(super) fault: Option<(usize, Fault)>,
     /// Whether an invented error seems to be a generation's own fault.
     pub(super) is_blamed: bool,
@@ -176,7 +176,7 @@ impl Fake {
         self
     }
 
-    /// The same at the first effect of that name; a run without faults shows which one that is.
+    /// The same at the first effect of that name, which a run without faults finds.
     pub(super) fn with_fault_at(self, name: &str, fault: Fault) -> Self {
         let mut trial = self.clone();
         trial.is_rollback_locked = Rc::default();
@@ -194,7 +194,7 @@ impl Fake {
         self.start(|fake| update(fake, options))
     }
 
-    /// What a client's process does, until it ends or dies.
+    /// Runs a client's process until it ends or dies.
     pub(super) fn start(&mut self, run: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Ended {
         self.done.clear();
         self.warnings.clear();
@@ -334,7 +334,7 @@ impl Fake {
         Some(self.server.generation(generation).secrets)
     }
 
-    /// What is armed does its work, if there is anything armed.
+    /// The armed timer elapses, if one is armed.
     pub(super) fn time_is_over(&mut self, dies: bool) {
         let Some((run, _)) = self.machine.timer.take() else {
             return;
@@ -358,7 +358,7 @@ impl Fake {
         self.is_timer = false;
     }
 
-    /// Time passes while no client runs.
+    /// Lets time pass while no client runs.
     pub(super) fn pass(&mut self, minutes: i64) {
         self.uptime += minutes;
         self.clock += SignedDuration::from_mins(minutes);
@@ -385,7 +385,7 @@ impl Fake {
         self.server.reports.last().expect("nothing was reported")
     }
 
-    /// What was done, without what was only recorded.
+    /// Effects other than records.
     pub(super) fn acts(&self) -> Vec<&str> {
         let is_record = |done: &&str| done.starts_with("record ") || *done == "deliver";
         let done = self.done.iter().map(String::as_str);

@@ -1,4 +1,4 @@
-//! How the machine in memory does what the transaction asks of it.
+//! Effects of a transaction on the machine in memory.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What must be true of every report, and of a machine that nothing disturbs any more.
+//! Invariants of every report, and of a machine that nothing disturbs any more.
 
 use bento_protocol::{Outcome, Report, SystemPath};
 use jiff::SignedDuration;

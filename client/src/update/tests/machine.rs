@@ -1,4 +1,4 @@
-//! What a crash leaves: a machine, its disk, and the server to which it belongs.
+//! State that survives a crash: a machine, its disk, and its server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::machine::rollback_timer::Decision;
 use crate::machine::{BootId, Situation, Specialisation};
 use crate::state::record::{Awaiting, Delivered, Failed, Installed, Journal, Rebooted};
 
-/// What a system is like.
+/// Nature of a system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Nature {
     #[default]
@@ -47,7 +47,7 @@ pub(super) struct System {
     pub(super) is_for_boot: bool,
 }
 
-/// What is published: a system and secrets.
+/// A published generation: a system and secrets.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Generation {
     pub(super) system: usize,
@@ -65,11 +65,11 @@ pub(super) struct Server {
     pub(super) is_down: bool,
     /// As a fleet's appliance counts them: of each run the first.
     pub(super) reports: Vec<Report>,
-    /// Which inputs there are for those who move on.
+    /// Newest inputs for a self-update.
     pub(super) inputs: u8,
 }
 
-/// What the client keeps.
+/// State folder of the client.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
     pub(super) installed: Option<Installed>,
@@ -85,11 +85,11 @@ pub(super) struct Disk {
     pub(super) secrets: Option<GenerationId>,
 }
 
-/// What runs, and what would after a boot.
+/// The running system, and those that would boot.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
     pub(super) running: SystemPath,
-    /// To what was switched without a failure.
+    /// Systems that were switched to without a failure.
     pub(super) ran: BTreeSet<SystemPath>,
     /// Whether a switch ended halfway.
     pub(super) is_half: bool,
@@ -97,7 +97,7 @@ pub(super) struct Machine {
     pub(super) switching: Option<SystemPath>,
     pub(super) booted: SystemPath,
     pub(super) profile: SystemPath,
-    /// What the boot loader has: it leads to the last of them, and back from one that doesn't come up.
+    /// Entries of the boot loader: it boots the last of them, and goes back from one that doesn't come up.
     pub(super) entries: Vec<SystemPath>,
     pub(super) boots: usize,
     pub(super) is_going_down: bool,
@@ -207,7 +207,7 @@ impl Machine {
         }
     }
 
-    /// To what a boot leads.
+    /// The system that the boot loader tries first.
     pub(super) fn loader(&self) -> &SystemPath {
         self.entries.last().expect("it began with one")
     }
@@ -235,7 +235,7 @@ impl Machine {
         }
     }
 
-    /// What was to be kept in memory is lost; what the boot loader has runs, if it can.
+    /// Boots the newest entry of the boot loader that comes up; memory is lost.
     pub(super) fn boot(&mut self, server: &Server) {
         let comes_up = |system: &&SystemPath| {
             let nature = server.nature(system);

@@ -1,4 +1,4 @@
-//! What is done, in which order, and what isn't.
+//! Order of the effects of a run.
 
 use bento_protocol::Outcome;
 

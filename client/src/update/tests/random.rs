@@ -9,7 +9,7 @@ use super::crashes::any_fault;
 use super::fake::{Fake, Fault};
 use super::machine::{Nature, console_of, whole};
 
-/// What happens to a machine.
+/// Event in the life of a machine.
 #[derive(Debug, Clone)]
 enum Event {
     Publish(Publication),
