@@ -124,7 +124,7 @@ impl Kept {
     pub(crate) fn report(&self, name: &str, reports: &[Report]) {
         let mut summary = Summary::default();
         for report in reports {
-            summary.note(&record(summary.next, report.clone()));
+            summary.add(&record(summary.next, report.clone()));
         }
         fs::create_dir_all(self.host(name).root()).unwrap();
         atomic_file::write_json(&self.host(name).summary(), &summary).unwrap();

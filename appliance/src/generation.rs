@@ -1,4 +1,4 @@
-//! From a host tree to a generation: reads every file once and names the whole by its digest.
+//! Generations: a host tree becomes a manifest, with the digest of each file and the id of the whole.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -18,28 +18,28 @@ use crate::fleet::Host;
 use crate::problem::Problem;
 use crate::scan::{FleetFolder, HostTree, Stamp, TreeFile};
 
-/// Digests of files that were read before, by stamp: an unchanged fleet costs one stat a file.
+/// Digests of files by stamp, so that an unchanged fleet costs one stat for each file.
 #[derive(Debug, Default)]
 pub struct DigestCache {
     known: HashMap<Stamp, Digest>,
-    /// What was asked for since the last [`Self::forget_unused`].
+    /// Those used since the last [`Self::forget_unused`].
     used: HashMap<Stamp, Digest>,
 }
 
 impl DigestCache {
-    /// How many digests may be known before the unused ones are forgotten in any case: some 15 MB.
-    const MANY: usize = 100_000;
+    /// The number of digests above which unused ones are forgotten in any case: some 15 MB.
+    const LARGE: usize = 100_000;
 
-    /// How old a stamp must be when its file is read, so that a second change within the same tick of a filesystem's clock
-    /// can't hide behind it.
+    /// The least age of a stamp when its file is read: a second change in the same tick of a filesystem's clock would have
+    /// the same stamp.
     const MIN_AGE: Duration = Duration::from_secs(2);
 
-    /// Whether there are so many that the unused ones have to go.
+    /// Whether it is so large that unused digests must be forgotten.
     pub fn is_large(&self) -> bool {
-        self.known.len() + self.used.len() > Self::MANY
+        self.known.len() + self.used.len() > Self::LARGE
     }
 
-    /// Forgets the digests for which nobody asked since the last time.
+    /// Forgets the digests that weren't used since the last call.
     pub fn forget_unused(&mut self) {
         self.known = std::mem::take(&mut self.used);
     }
@@ -68,19 +68,18 @@ impl DigestCache {
     }
 }
 
-/// Why a file of a tree couldn't be read as it was found.
+/// A failed read of a file of a tree.
 #[derive(Debug)]
 pub enum ReadError {
-    /// This file isn't any more what it was when the tree was walked: walk again once it has settled. Relative to the
-    /// fleet folder.
+    /// This file, relative to the fleet folder, has changed since the scan: scan again when it is stable.
     Changed(PathBuf),
-    /// It can't be read.
+    /// A file can't be read.
     Unreadable(Problem),
-    /// What was read couldn't be passed on.
+    /// The output couldn't be written.
     Output(io::Error),
 }
 
-/// Reads a file of a tree, and makes sure that it was the same from the walk to the last byte.
+/// Reads a file of a tree, if it is the same from the scan to the last byte.
 pub fn read(
     fleet: &FleetFolder,
     file: &TreeFile,
@@ -111,7 +110,7 @@ pub fn read(
 fn unreadable(file: &TreeFile, error: &io::Error) -> ReadError {
     let place = file.real.to_string_lossy();
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        // Gone, or a symlink by now: the tree is being changed.
+        // Gone, or a symlink by now: the tree changes.
         Some(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => ReadError::Changed(file.real.clone()),
         Some(Errno::ACCESS | Errno::PERM) => ReadError::Unreadable(Problem::new(
             place,
@@ -129,7 +128,7 @@ fn unreadable(file: &TreeFile, error: &io::Error) -> ReadError {
     }
 }
 
-/// The generation that a host tree makes.
+/// The manifest of a host tree.
 pub fn manifest(
     name: &HostName,
     host: &Host,
@@ -143,7 +142,7 @@ pub fn manifest(
         .map_err(|error| impossible(host, &error))
 }
 
-/// The files of a host tree, for all the machines that get the same: an id each is all that they take then.
+/// The files of a host tree, for all machines that get the same files.
 pub fn file_list(
     host: &Host,
     tree: &HostTree,
@@ -160,7 +159,7 @@ fn files(
     cache: &mut DigestCache,
 ) -> Result<Vec<ManifestEntry>, ReadError> {
     let file = |file: &TreeFile| {
-        // What a symlink says was read with its stamp.
+        // The target of a symlink was read with its stamp.
         if let Some(link) = &file.symlink {
             return Ok(link.clone().into());
         }
@@ -184,8 +183,8 @@ fn impossible(host: &Host, error: &ManifestError) -> ReadError {
     ))
 }
 
-/// Refuses a generation that no client would take. Not a part of [`manifest`], which every look at a fleet makes: this is
-/// asked only of what is about to be published.
+/// Refuses a generation that no client would take. It isn't a part of [`manifest`], because only generations that are about
+/// to be published need it.
 pub fn require_size(manifest: &Manifest, host: &Host) -> Result<(), ReadError> {
     match too_large(manifest, &host.source.to_string()) {
         Some(problem) => Err(ReadError::Unreadable(problem.of(manifest.host()))),
@@ -193,7 +192,7 @@ pub fn require_size(manifest: &Manifest, host: &Host) -> Result<(), ReadError> {
     }
 }
 
-/// Why a client would refuse a manifest for its size: nothing is published that no machine would take.
+/// The problem of a manifest that a client would refuse for its size.
 fn too_large(manifest: &Manifest, place: &str) -> Option<Problem> {
     // The head of a manifest has some hundred bytes beside its policy.
     if size(manifest.policy()) > limits::HEAD_BYTES / 2 {
@@ -213,8 +212,8 @@ fn too_large(manifest: &Manifest, place: &str) -> Option<Problem> {
     })
 }
 
-/// No less than the size of a manifest as JSON, in bytes, without writing it: of each file there are at most 136 bytes
-/// beside its path, of a symlink fewer beside path and target; each byte of these is escaped by one more at most.
+/// An upper bound of the size of a manifest as JSON, in bytes, without writing it: a file has at most 136 bytes beside its
+/// path, a symlink fewer beside path and target; the escape of each of their bytes takes one more at most.
 fn size_at_most(manifest: &Manifest) -> u64 {
     let of_file = |entry: &ManifestEntry| {
         let target = entry.symlink().map_or(0, |link| link.target().len());
@@ -239,12 +238,12 @@ fn size(value: &impl Serialize) -> u64 {
     let mut length = Length(0);
     match serde_json::to_writer(&mut length, value) {
         Ok(()) => length.0,
-        // What can't be written isn't fit to be published either.
+        // A manifest that can't be written can't be published either.
         Err(_) => u64::MAX,
     }
 }
 
-/// What the client must know: the host's own settings, then the marker files in its folder, then the defaults of all.
+/// The settings for the client: the host's own ones, then its marker files, then the defaults.
 pub fn policy(host: &Host, tree: &HostTree) -> Policy {
     let mut terms = host.terms.clone();
     if tree.has_config("REBOOT") && !host.overruled.reboot {
@@ -307,7 +306,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("young"), "1").unwrap();
         assert!(!cached(folder.path(), "young"));
-        // What this test was compiled from was there well before.
+        // A source file of this test is old enough.
         assert!(cached(Path::new(env!("CARGO_MANIFEST_DIR")), "Cargo.toml"));
     }
 
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_client_would_take_is_refused() {
+    fn a_generation_that_no_client_would_take_is_refused() {
         let arguments = |count| vec!["--fallback".to_owned(); count];
         assert_eq!(refusal(&manifest(1000, arguments(1000))), None);
         for files in [1000, 5000] {

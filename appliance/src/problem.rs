@@ -1,4 +1,4 @@
-//! What is wrong with a fleet, for the person who can mend it.
+//! Problems of a fleet, for the administrator.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 use crate::text::list::first_few;
 use crate::text::sanitise::is_shown;
 
-/// One thing that is wrong: where, what, and what to do about it.
+/// A problem: its place, its description, and advice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// A file or folder, relative to the fleet folder, with a line where there is one: `fleet.toml:12`.
     pub place: String,
-    /// The machine whose publication it stops; none when it concerns the whole fleet.
+    /// The machine whose publication it stops; none for a problem of the whole fleet.
     pub host: Option<HostName>,
-    /// What is wrong.
+    /// The description.
     pub what: String,
-    /// What to do about it.
+    /// The advice.
     pub advice: String,
-    /// Whether nothing is wrong: it is as the administrator wants it, who is only reminded.
+    /// Whether it is only a reminder, and nothing is wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_note: bool,
 }
@@ -42,7 +42,7 @@ impl Problem {
         }
     }
 
-    /// Something that is as the administrator wants it, as a reminder.
+    /// A note: a reminder of something that is as the administrator wants it.
     pub fn note(
         place: impl Into<String>,
         what: impl Into<String>,
@@ -54,7 +54,7 @@ impl Problem {
         }
     }
 
-    /// A problem with the folder in which the appliance keeps things, such as a full disk.
+    /// A problem with the state, such as a full disk.
     pub fn of_state(root: &Path, what: &str, error: &io::Error) -> Self {
         let advice = match error.kind() {
             ErrorKind::StorageFull => "make room on that volume, in blocks and in inodes",
@@ -62,12 +62,12 @@ impl Problem {
             ErrorKind::ReadOnlyFilesystem => {
                 "mount that volume writable again; the host's kernel log says whether an error made it read-only"
             }
-            _ => "look at that volume, and at the host's kernel log",
+            _ => "check that volume, and the host's kernel log",
         };
         Problem::new(
             root.display().to_string(),
             format!("{what}: {error}"),
-            format!("{advice}; what is published stays, and it is tried again by itself"),
+            format!("{advice}; publications stay, and bento tries again by itself"),
         )
     }
 
@@ -87,8 +87,8 @@ impl Problem {
     }
 
     fn line(&self, hosts: &str) -> String {
-        // Names come from files and may hold anything: a newline or an escape sequence must not reach a terminal, nor
-        // what lets one name look like another.
+        // Names of files may hold anything: a newline or an escape sequence must not reach a terminal, nor characters with
+        // which one name looks like another.
         let safe = |text: &str| text.chars().flat_map(escape).collect::<String>();
         let parts = [
             &safe(&self.place),
@@ -109,15 +109,16 @@ pub fn lines(problems: &[Problem]) -> Vec<String> {
             groups.push((problem.clone(), Vec::new()));
             continue;
         };
-        let anyones = Problem {
+        let without_host = Problem {
             host: None,
             ..problem.clone()
         };
-        let same = |(other, hosts): &&mut (Problem, Vec<_>)| *other == anyones && !hosts.is_empty();
+        let same =
+            |(other, hosts): &&mut (Problem, Vec<_>)| *other == without_host && !hosts.is_empty();
         match groups.iter_mut().find(same) {
             Some((_, hosts)) if hosts.contains(&host) => {}
             Some((_, hosts)) => hosts.push(host),
-            None => groups.push((anyones, vec![host])),
+            None => groups.push((without_host, vec![host])),
         }
     }
     groups
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_a_file_steers_no_terminal() {
+    fn the_name_of_a_file_has_no_effect_on_a_terminal() {
         let problem = Problem::new("a\u{1b}[2J", "is \u{202e}xin.ekalf\u{200b}\n", "rename it");
         let shown = r"a\u{1b}[2J: is \u{202e}xin.ekalf\u{200b}\n: rename it";
         assert_eq!(problem.to_string(), shown);

@@ -8,8 +8,7 @@ use bento_protocol::{File, ManifestEntry, Symlink};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// The modification time of every file that is published: 1 s after the epoch, because Nix and zip tools take 0 for
-/// "unknown".
+/// The modification time of every published file: 1 s after the epoch, because 0 means "unknown" to Nix and zip tools.
 pub(super) const MODIFIED: u64 = 1;
 
 /// Writes an archive whose first entry is a JSON document, followed by files and symlinks.

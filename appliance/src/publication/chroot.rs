@@ -1,5 +1,5 @@
-//! Writes what a machine sees. Everything belongs to root and is readable by the machine's group only; `logs/` is
-//! the one folder to which it can write, and can't list.
+//! The chroot of a machine. Everything belongs to root and is readable by the machine's group only; `logs/` is the one
+//! folder to which it can write, and can't list.
 
 use std::fs::{self, DirBuilder, FileTimes, Permissions};
 use std::io::{self, Write};
@@ -20,8 +20,8 @@ pub const FOLDER: u32 = 0o750;
 pub const FILE: u32 = 0o440;
 /// The same, and executable.
 pub const EXECUTABLE: u32 = 0o550;
-/// The group may create files in it and nothing else: without the group's r bit it can't list it, and sshd is told
-/// to refuse to rename, remove or change what lies there.
+/// The group may create files in it and nothing else: without the r bit it can't list it, and the configuration of sshd
+/// refuses to rename, remove or change files.
 pub const INBOX: u32 = 0o730;
 
 pub(super) fn inbox(chroot: &Path) -> PathBuf {
@@ -57,15 +57,15 @@ fn create_folder(path: &Path, mode: u32, gid: u32) -> io::Result<()> {
 /// Writes one publication.
 pub(super) struct Writer<'a> {
     pub(super) chroot: &'a Path,
-    /// Where the secrets lie until they are in the archives; out of the machine's sight, and removed afterwards.
+    /// The folder of the secrets until they are in the archives, which the machine can't see. It is removed afterwards.
     pub(super) aside: &'a Path,
     pub(super) gid: u32,
     pub(super) manifest: &'a Manifest,
 }
 
 impl Writer<'_> {
-    /// Writes `config/`, with what symlinks lead to in their place, and the secrets aside. Files that didn't change are hard links to those of the publication
-    /// before, whose files nobody ever writes to.
+    /// Writes `config/` with symlinks followed, and the secrets aside. Unchanged files are hard links to those of the previous
+    /// publication, which are never written to.
     pub(super) fn files(
         &self,
         tree: &HostTree,
@@ -77,7 +77,7 @@ impl Writer<'_> {
             DirBuilder::new().mode(0o700).create(self.aside)
         };
         create().map_err(ReadError::Output)?;
-        // Both are sorted by path and have the same paths, as the manifest was made from the tree.
+        // Both have the same paths in the same order: the manifest was made from the tree.
         for (entry, found) in self.manifest.files().iter().zip(tree.files()) {
             let ManifestEntry::File(file) = entry else {
                 continue;
@@ -96,13 +96,13 @@ impl Writer<'_> {
         self.follow_symlinks().map_err(ReadError::Output)
     }
 
-    /// Puts into `config/` what symlinks lead to, in their place.
+    /// Replaces symlinks in `config/` by their targets.
     fn follow_symlinks(&self) -> io::Result<()> {
         for (seen, file) in plain::copies(self.manifest) {
             self.create_parents(&seen)?;
             let target = self.chroot.join(seen.as_str());
             if fs::hard_link(self.local(file), &target).is_err() {
-                // A filesystem bounds how many links a file has.
+                // A filesystem limits the number of links of a file.
                 fs::copy(self.local(file), &target)?;
                 self.set_attributes(
                     &fs::File::open(&target)?,
@@ -114,7 +114,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Copies a file of the fleet, if it still is what the manifest says.
+    /// Copies a file of the fleet, if it is still the one of the manifest.
     fn copy(
         &self,
         fleet: &FleetFolder,
@@ -135,7 +135,7 @@ impl Writer<'_> {
             .map_err(ReadError::Output)
     }
 
-    /// Gives a file its owner, mode and time.
+    /// Sets the owner, mode and times of a file.
     fn set_attributes(&self, file: &fs::File, executable: bool, modified: u64) -> io::Result<()> {
         std::os::unix::fs::fchown(file, None, Some(self.gid))?;
         file.set_permissions(Permissions::from_mode(if executable {
@@ -147,7 +147,7 @@ impl Writer<'_> {
         file.set_times(FileTimes::new().set_modified(time).set_accessed(time))
     }
 
-    /// Where a file of the manifest lies while the publication is staged.
+    /// The path of a file of the manifest while the publication is staged.
     fn local(&self, file: &File) -> PathBuf {
         match file.path.area() {
             Area::Config => self.chroot.join(file.path.as_str()),
@@ -173,7 +173,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes the bundle, and the deltas that lead here from these generations.
+    /// Writes the bundle, and the deltas from these generations.
     pub(super) fn archives(&self, history: &[Manifest]) -> io::Result<()> {
         let json = serde_json::to_vec(self.manifest)?;
         let manifest = manifest(self.chroot);
@@ -210,7 +210,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes what the clients poll.
+    /// Writes the files that clients poll.
     pub(super) fn poll_files(&self, last_change: SystemTime) -> io::Result<()> {
         let generation = inside(self.chroot, chroot::GENERATION);
         symlink(self.manifest.generation().to_string(), &generation)?;

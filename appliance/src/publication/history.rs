@@ -1,9 +1,8 @@
-//! What is kept of publications that aren't the published ones any more, so that `bento diff` can show what has changed
-//! since the one that a machine runs.
+//! The history of a machine: the configurations of superseded publications, so that `bento diff` can show the changes since
+//! the generation that a machine runs.
 //!
-//! That is `config/`, and which generation it was; the manifest lies in the folder of manifests. Its files are hard
-//! links that other publications share, so that only those which changed take room. Nothing is kept in which a secret
-//! could be.
+//! `config/` and the record are kept; the manifest is in the folder of manifests. The files are hard links that other
+//! publications share, so that only changed ones take space. Nothing is kept that could hold a secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder};
@@ -20,20 +19,19 @@ use crate::publication::published::Published;
 use crate::store::atomic_file;
 use crate::store::paths::{HostState, State};
 
-/// A tenth of the disk stays free of what is only kept to be shown …
+/// The history leaves a tenth of the disk free …
 const FREE_PART: u64 = 10;
 /// … but more than this, in bytes, needn't.
 const FREE_BYTES: u64 = 1 << 30;
 
 impl Publications<'_> {
-    /// Removes a publication that is no longer the published one, and in which no session stands. Its configuration is
-    /// kept, to be compared with later ones.
+    /// Removes a superseded publication without sessions. Its configuration is kept in the history.
     pub fn remove_superseded(&self, number: u64) -> io::Result<()> {
         let folder = self.folder(number);
         let kept = keep(self.host, number, &folder).unwrap_or_else(|error| {
-            // It is only shown. What is in the way mustn't keep the publication's room as well.
+            // The space of the publication is more important than its history.
             let host = self.host.root().display();
-            debug!("{host}: publication {number} can't be kept to compare it with: {error}");
+            debug!("{host}: the configuration of publication {number} can't be kept: {error}");
             false
         });
         if kept {
@@ -42,14 +40,14 @@ impl Publications<'_> {
         fs::remove_dir_all(&folder.0)
     }
 
-    /// Removes what needn't be kept of retired publications any more: the last few remain, and the newest of each
-    /// generation that is `in_use`, however old. That is asked only if there is anything older.
+    /// Removes old configurations: the last few remain, and, at any age, the newest of each generation `in_use`. That
+    /// function is called only if there are older ones.
     pub fn prune(&self, in_use: impl FnOnce() -> io::Result<Vec<GenerationId>>) -> io::Result<()> {
         prune(self.host, in_use)?;
         self.prune_manifests()
     }
 
-    /// Removes manifests from which no delta leads any more, and whose files aren't there any more either.
+    /// Removes the manifests of generations without a delta, a publication or a kept configuration.
     pub(super) fn prune_manifests(&self) -> io::Result<()> {
         let kept = folders(self.host)?;
         let publications = numbered(&self.host.publications(), "")?;
@@ -66,17 +64,17 @@ impl Publications<'_> {
     }
 }
 
-/// Keeps what a retired publication showed, in one step: whenever it is cut off, the next try goes on. What couldn't be
-/// kept is still in the publication's folder. False if there is nothing to keep, or no room for it.
-fn keep(host: &HostState, number: u64, retired: &Folder) -> io::Result<bool> {
-    let chroot = retired.chroot();
+/// Moves the configuration of a superseded publication to the history, in one step; after a crash the next attempt goes on.
+/// False if there is none, or no space for it: then the publication is still in its folder.
+fn keep(host: &HostState, number: u64, superseded: &Folder) -> io::Result<bool> {
+    let chroot = superseded.chroot();
     let config = chroot.join(Area::Config.folder());
     if !config.is_dir() || is_scarce(host)? {
         return Ok(false);
     }
     remove_all_but(&chroot, &[config])?;
-    remove_all_but(&retired.0, &[retired.chroot(), retired.record()])?;
-    // A secret that was removed mustn't come again with the new name.
+    remove_all_but(&superseded.0, &[superseded.chroot(), superseded.record()])?;
+    // A removed secret mustn't reappear under the new name.
     fs::File::open(&chroot)?.sync_all()?;
     let kept = host.kept();
     match DirBuilder::new().mode(0o700).create(&kept) {
@@ -86,7 +84,7 @@ fn keep(host: &HostState, number: u64, retired: &Folder) -> io::Result<bool> {
             atomic_file::sync_folder_of(&kept)?;
         }
     }
-    atomic_file::rename(&retired.0, &folder(host, number).0)?;
+    atomic_file::rename(&superseded.0, &folder(host, number).0)?;
     Ok(true)
 }
 
@@ -105,12 +103,12 @@ fn remove_all_but(folder: &Path, remain: &[PathBuf]) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a publication is kept.
+/// The folder of a kept configuration.
 pub(super) fn folder(host: &HostState, number: u64) -> Folder {
     Folder(host.kept().join(number.to_string()))
 }
 
-/// What is kept, by number.
+/// The kept configurations, by number.
 pub(super) fn folders(host: &HostState) -> io::Result<BTreeMap<u64, Folder>> {
     let folders = numbered(&host.kept(), "")?.into_iter();
     Ok(folders
@@ -118,8 +116,8 @@ pub(super) fn folders(host: &HostState) -> io::Result<BTreeMap<u64, Folder>> {
         .collect())
 }
 
-/// Removes what needn't be kept any more: all where the disk is nearly full, and else whatever is older than the last
-/// few, except the newest of each generation that is `in_use`, which is asked only if there is anything older.
+/// Removes old configurations: all if the disk is nearly full, otherwise all but the last few and the newest of each
+/// generation `in_use`.
 fn prune(
     host: &HostState,
     in_use: impl FnOnce() -> io::Result<Vec<GenerationId>>,
@@ -148,26 +146,26 @@ fn prune(
     Ok(())
 }
 
-/// Which generation it was; none where that can't be read any more, such as after half of a removal.
+/// The generation of a kept configuration; none if its record can't be read, such as after half of a removal.
 fn record(folder: &Folder) -> Option<GenerationId> {
     let published: Option<Published> = atomic_file::read_json(&folder.record()).ok()?;
     published.map(|published| published.generation)
 }
 
-/// The record first, so that half of one is never taken for a whole one.
+/// Removes a kept configuration, its record first: half of one never counts as a whole one.
 fn remove(folder: &Folder) -> io::Result<()> {
     atomic_file::remove(&folder.record())?;
     fs::remove_dir_all(&folder.0)
 }
 
-/// Removes all that is kept of every machine, for want of room. True if there was anything.
+/// Removes the kept configurations of all machines, to make space. False if there were none.
 ///
 /// # Errors
 /// When something can't be removed.
 pub fn make_room(state: &State) -> io::Result<bool> {
     let mut made = false;
     for entry in fs::read_dir(state.hosts())? {
-        // What isn't a machine's isn't the appliance's.
+        // Another entry isn't the appliance's.
         let name = entry?.file_name();
         let Some(name) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
@@ -180,7 +178,7 @@ pub fn make_room(state: &State) -> io::Result<bool> {
     Ok(made)
 }
 
-/// Whether what is left of the disk should be left to what is needed.
+/// Whether the disk has too little space for history.
 fn is_scarce(host: &HostState) -> io::Result<bool> {
     let disk = rustix::fs::statvfs(host.root())?;
     Ok(leaves_little(&disk))
@@ -190,7 +188,7 @@ fn leaves_little(disk: &StatVfs) -> bool {
     let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
     let all = disk.f_blocks.saturating_mul(disk.f_frsize);
     let few_bytes = bytes < FREE_BYTES.min(all / FREE_PART);
-    // A filesystem that has as many inodes as it needs says that it has none.
+    // A filesystem without a limit of inodes reports 0.
     let few_inodes = disk.f_files > 0 && disk.f_favail < disk.f_files / FREE_PART;
     few_bytes || few_inodes
 }

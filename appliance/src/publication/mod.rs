@@ -1,4 +1,4 @@
-//! From a generation to the chroot that its machine sees: staged aside, switched to in one step.
+//! Publications: a generation becomes the chroot of its machine. It is staged aside, and switched to in one step.
 
 mod archive;
 mod chroot;
@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::{GenerationId, Manifest, SystemPath};
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use tracing::warn;
 
 use crate::generation::ReadError;
@@ -29,19 +28,18 @@ use crate::scan::{FleetFolder, HostTree};
 use crate::store::atomic_file;
 use crate::store::paths::HostState;
 
-/// From how many generations before it a delta leads to a published one. A machine that was away longer pulls the
-/// bundle.
+/// The number of earlier generations with a delta to the published one. A machine that was away longer pulls the bundle.
 const DELTAS: usize = 5;
 
-/// The publications of one machine: each has a folder of its own, named by a number that only grows.
+/// The publications of one machine: folders named by a number that only grows.
 #[derive(Debug)]
 pub struct Publications<'a> {
     host: &'a HostState,
 }
 
-/// A publication that is complete but not yet to be seen.
+/// A publication that is complete, and not yet visible.
 #[derive(Debug)]
-#[must_use = "a staged publication isn't published until it is switched to"]
+#[must_use = "a staged publication isn't published before the switch"]
 pub struct StagedPublication {
     number: u64,
     partial: PathBuf,
@@ -49,7 +47,7 @@ pub struct StagedPublication {
 }
 
 impl StagedPublication {
-    /// The generation that it publishes.
+    /// Its generation.
     pub fn generation(&self) -> GenerationId {
         self.manifest.generation()
     }
@@ -59,29 +57,29 @@ impl StagedPublication {
 struct Folder(PathBuf);
 
 impl Folder {
-    /// What the machine sees.
+    /// The chroot of the machine.
     fn chroot(&self) -> PathBuf {
         self.0.join("chroot")
     }
 
-    /// What the appliance knows of it; out of the machine's sight.
+    /// The record of the appliance, which the machine can't see.
     fn record(&self) -> PathBuf {
         self.0.join("published.json")
     }
 }
 
 impl<'a> Publications<'a> {
-    /// Those of a machine.
+    /// The publications of a machine.
     pub fn of(host: &'a HostState) -> Self {
         Publications { host }
     }
 
-    /// What is published; none if nothing ever was.
+    /// The record of the current publication; none if there is none.
     pub fn published(&self) -> io::Result<Option<Published>> {
         Published::read(self.host)
     }
 
-    /// The manifest of what is published.
+    /// The manifest of the current publication.
     pub fn manifest(&self) -> io::Result<Option<Manifest>> {
         match self.current()? {
             Some(number) => {
@@ -100,32 +98,12 @@ impl<'a> Publications<'a> {
             expected_system: system,
             ..published
         };
-        atomic_file::write_json(&self.folder(number).record(), &published)?;
-        self.touch_current()
+        atomic_file::write_json(&self.folder(number).record(), &published)
     }
 
-    /// Whoever follows the status watches a machine's own folder, and not those of its publications.
-    fn touch_current(&self) -> io::Result<()> {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_NOW,
-        };
-        let times = Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
-        let link = self.host.current();
-        Ok(rustix::fs::utimensat(
-            CWD,
-            &link,
-            &times,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?)
-    }
-
-    /// Gives a machine for which nothing could be published yet an empty chroot, so that its client is told just
-    /// that, instead of being thrown out.
-    pub fn enrol(&self, gid: u32) -> io::Result<()> {
+    /// Creates an empty chroot for a machine without a publication, so that its client can report that, instead of a failed
+    /// login.
+    pub fn create_empty(&self, gid: u32) -> io::Result<()> {
         if self.current()?.is_some() {
             return Ok(());
         }
@@ -145,9 +123,9 @@ impl<'a> Publications<'a> {
         fleet: &FleetFolder,
         gid: u32,
     ) -> Result<StagedPublication, ReadError> {
-        // A disk that can't read the old one any more mustn't keep the new one back: it is written in full then.
+        // A damaged old publication doesn't stop the new one: that is written in full then.
         let before = self.manifest().unwrap_or_else(|error| {
-            warn!(host = %manifest.host(), "the manifest of what is published can't be read: {error}");
+            warn!(host = %manifest.host(), "the manifest of the current publication can't be read: {error}");
             None
         });
         let previous = match (&before, self.current().map_err(ReadError::Output)?) {
@@ -190,7 +168,7 @@ impl<'a> Publications<'a> {
         })
     }
 
-    /// Publishes: from one moment to the next, new sessions see the new generation.
+    /// Publishes: from now on new sessions see the new generation.
     pub fn switch(&self, staged: StagedPublication) -> io::Result<()> {
         let manifests = self.host.manifests();
         atomic_file::write_json(
@@ -198,15 +176,15 @@ impl<'a> Publications<'a> {
             &staged.manifest,
         )?;
         self.switch_to(staged.number, &staged.partial)?;
-        // It is published by now, whatever becomes of what nobody needs any more; the next one tries again.
+        // It is published in any case; the next switch tries again.
         if let Err(error) = self.prune_manifests() {
             let host = staged.manifest.host();
-            warn!(%host, "manifests that aren't needed any more can't be removed: {error}");
+            warn!(%host, "old manifests can't be removed: {error}");
         }
         Ok(())
     }
 
-    /// The number of what is published.
+    /// The number of the current publication.
     pub fn current(&self) -> io::Result<Option<u64>> {
         match fs::read_link(self.host.current()) {
             Ok(target) => Ok(target.parent().and_then(number_of)),
@@ -215,24 +193,24 @@ impl<'a> Publications<'a> {
         }
     }
 
-    /// The publications whose folders are still there, the published one included.
+    /// The numbers of all publications that still have a folder, the current one included.
     pub fn numbers(&self) -> io::Result<Vec<u64>> {
         Ok(numbered(&self.host.publications(), "")?
             .into_keys()
             .collect())
     }
 
-    /// What a machine sees whose session began while this was the published one.
+    /// The chroot of sessions that began while this publication was current.
     pub fn chroot(&self, number: u64) -> PathBuf {
         self.folder(number).chroot()
     }
 
-    /// Where the machine leaves reports, in a session that began while this was the published one.
+    /// The inbox of sessions that began while this publication was current.
     pub fn inbox(&self, number: u64) -> PathBuf {
         chroot::inbox(&self.folder(number).chroot())
     }
 
-    /// Removes what a crash left behind.
+    /// Removes the leftovers of a crash.
     pub fn remove_leftovers(&self) -> io::Result<()> {
         self.remove_unfinished()?;
         let folders = [
@@ -248,17 +226,17 @@ impl<'a> Publications<'a> {
         publications.try_for_each(|folder| atomic_file::remove_asides(folder))
     }
 
-    /// Removes what was being staged, and publications that were never switched to, with their manifests. No session
-    /// ever stood in one of these, and their numbers come again.
+    /// Removes staged publications, and those that were never switched to, with their manifests. No session was ever in one
+    /// of them, and their numbers are used again.
     pub fn remove_unfinished(&self) -> io::Result<()> {
         self.remove_partials()?;
         let current = self.current()?.unwrap_or_default();
-        let is_unseen = |number: &u64| *number > current;
+        let is_unused = |number: &u64| *number > current;
         let mut folders = numbered(&self.host.publications(), "")?;
-        folders.retain(|number, _| is_unseen(number));
+        folders.retain(|number, _| is_unused(number));
         folders.values().try_for_each(fs::remove_dir_all)?;
         let mut manifests = numbered(&self.host.manifests(), ".json")?;
-        manifests.retain(|number, _| is_unseen(number));
+        manifests.retain(|number, _| is_unused(number));
         manifests.values().try_for_each(fs::remove_file)
     }
 
@@ -281,8 +259,7 @@ impl<'a> Publications<'a> {
         Folder(self.host.publications().join(number.to_string()))
     }
 
-    /// A new folder for a publication. There is one at a time; what was staged and couldn't be
-    /// switched to goes.
+    /// A new folder to stage a publication. There is one at a time; an earlier one is removed.
     fn partial(&self, number: u64) -> io::Result<PathBuf> {
         let partial = self.host.publications().join(format!("{number}{PARTIAL}"));
         fs::create_dir_all(self.host.publications())?;
@@ -308,7 +285,7 @@ impl<'a> Publications<'a> {
             .into_values()
             .rev()
             .take(DELTAS);
-        // Without one that can't be read there is one delta less.
+        // An unreadable manifest costs one delta.
         Ok(newest
             .filter_map(|path| atomic_file::read_json(&path).ok()?)
             .collect())
@@ -334,7 +311,7 @@ fn number_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// The entries of a folder that are named by a number and a suffix, by number; empty if there is no such folder.
+/// The entries of a folder with a number and a suffix as their name, by number; empty if there is no such folder.
 fn numbered(folder: &Path, suffix: &str) -> io::Result<BTreeMap<u64, PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -1,4 +1,4 @@
-//! The plain files of a generation with its symlinks followed, for a client that knows only files and folders.
+//! The plain files of a generation, with symlinks followed, for a client that knows only files and folders.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use tracing::warn;
 
 use crate::scan::real_path;
 
-/// The most files that are there only because a symlink leads to them, and symlinks that are followed for that: symlinks
-/// to folders can multiply a tree, also one without files.
+/// The most files that are added by following symlinks, and symlinks that are followed for them: symlinks to folders can
+/// multiply a tree, also one without files.
 const MAX_COPIES: usize = 10_000;
 
-/// The files to which the symlinks of a generation lead, each with the path at which it is seen there. A symlink that
-/// leads nowhere, or to a folder in which it lies, is left out.
+/// The files to which the symlinks of a generation lead, each with its path below the symlink. Dangling symlinks, and
+/// those to a folder above them, are left out.
 pub(super) fn copies(manifest: &Manifest) -> Vec<(FilePath, &File)> {
     let mut copies = Copies {
         manifest,
@@ -26,12 +26,12 @@ pub(super) fn copies(manifest: &Manifest) -> Vec<(FilePath, &File)> {
     }
     if copies.room == 0 {
         let host = manifest.host();
-        warn!(%host, "symlinks lead to more than {MAX_COPIES} files: not all of them are among its plain files");
+        warn!(%host, "symlinks lead to more than {MAX_COPIES} files: some are missing among its plain files");
     }
     copies.found
 }
 
-/// The plain files of a generation that are executable, by their paths as they are seen.
+/// The paths of the executable plain files of a generation.
 pub fn executables(manifest: &Manifest) -> BTreeSet<String> {
     let files = manifest.files().iter().filter_map(ManifestEntry::file);
     let plain = files.map(|file| (file.path.clone(), file));
@@ -44,13 +44,12 @@ pub fn executables(manifest: &Manifest) -> BTreeSet<String> {
 struct Copies<'m> {
     manifest: &'m Manifest,
     found: Vec<(FilePath, &'m File)>,
-    /// How many more files and symlinks may be found.
+    /// The number of files and symlinks that may still be added.
     room: usize,
 }
 
 impl<'m> Copies<'m> {
-    /// Finds what the symlink at `link` leads to, as it is seen at `seen`. `above` are the symlinks that were followed
-    /// to come there.
+    /// Adds the target of the symlink at `link`, with the path `seen`. `above` are the symlinks that were followed before.
     fn follow<'a>(&mut self, link: &'a str, seen: &str, above: &mut Vec<&'a str>)
     where
         'm: 'a,
@@ -78,7 +77,7 @@ impl<'m> Copies<'m> {
         above.pop();
     }
 
-    /// Finds all that lies below a folder, as it is seen at `seen`.
+    /// Adds everything below a folder, with the path `seen`.
     fn folder<'a>(&mut self, folder: &str, seen: &str, above: &mut Vec<&'a str>)
     where
         'm: 'a,
@@ -102,7 +101,7 @@ impl<'m> Copies<'m> {
     }
 
     fn add(&mut self, seen: &str, file: &'m File) {
-        // A path that is too long for Linux to open can't be shown.
+        // Linux can't open a path that is too long.
         if let (1.., Ok(seen)) = (self.room, FilePath::new(Area::Config, seen)) {
             self.room -= 1;
             self.found.push((seen, file));
@@ -154,7 +153,7 @@ mod tests {
 
     // Issue 10, line 3.
     #[test]
-    fn what_symlinks_lead_to_is_seen_in_their_place() {
+    fn symlinks_are_replaced_by_their_targets() {
         assert_eq!(
             seen(&[
                 ("a/default.nix", Some("../pkgs/default.nix")),

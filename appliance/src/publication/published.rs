@@ -1,4 +1,4 @@
-//! What is published for a machine: written by whoever publishes, read by status.
+//! The record of a publication, beside its chroot: written by the publish loop, read by status.
 
 use std::io;
 
@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 use crate::store::atomic_file;
 use crate::store::paths::HostState;
 
-/// The generation that a machine finds when it polls now.
+/// The generation that a machine finds when it polls.
 ///
-/// The manifest remains the truth: this is a summary beside it for status, which reads a thousand of them and mustn't
-/// open a thousand manifests.
+/// The manifest remains the truth: this is a summary for status, which reads a thousand of them and mustn't open a
+/// thousand manifests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// Its id.
+    /// The id of the generation.
     pub generation: GenerationId,
-    /// When it was published, by the appliance's clock.
+    /// The time of publication, by the appliance's clock.
     pub at: Timestamp,
-    /// What `bento build` made of this generation, where a `flake.lock` makes that comparable.
+    /// The system that `bento build` built from this generation, where a `flake.lock` makes that comparable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_system: Option<SystemPath>,
 }
 
 impl Published {
-    /// A generation that was published at a time.
+    /// The record of a generation without a build.
     pub fn new(generation: GenerationId, at: Timestamp) -> Self {
         Published {
             generation,
@@ -34,7 +34,7 @@ impl Published {
         }
     }
 
-    /// Reads what is published for a machine; none when nothing is yet.
+    /// Reads the record of a machine's current publication; none if there is none.
     pub fn read(host: &HostState) -> io::Result<Option<Self>> {
         atomic_file::read_json(&host.published())
     }

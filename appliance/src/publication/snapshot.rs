@@ -1,4 +1,4 @@
-//! What can still be shown of a generation that was published once.
+//! Snapshots: the readable part of a generation that is, or was, published.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,15 +16,15 @@ use crate::store::atomic_file;
 /// A generation of a machine, published now or earlier.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// What it consists of.
+    /// Its manifest.
     pub manifest: Manifest,
-    /// Where its `config/` lies, held open because an appliance that publishes meanwhile moves it; none where only the
-    /// manifest is left.
+    /// The folder of its `config/`, held open because the appliance may move it meanwhile; none if only the manifest is
+    /// left.
     folder: Option<OwnedFd>,
 }
 
 impl Snapshot {
-    /// Opens one of its files. None for a secret, of which nothing is kept, and for what isn't there any more.
+    /// Opens one of its files. None for a secret, which is never kept, and for a removed file.
     ///
     /// # Errors
     /// When it can't be opened.
@@ -42,12 +42,12 @@ impl Snapshot {
 }
 
 impl Publications<'_> {
-    /// What is left of a generation; none where nothing is.
+    /// The snapshot of a generation; none if nothing is left of it.
     ///
     /// # Errors
-    /// When what there is can't be listed.
+    /// When the folders can't be listed.
     pub fn snapshot(&self, generation: GenerationId) -> io::Result<Option<Snapshot>> {
-        // In this order nothing is missed that moves from here to there meanwhile.
+        // In this order: a publication may move from the first folder to the second meanwhile.
         let mut numbers: BTreeSet<u64> = self.numbers()?.into_iter().collect();
         numbers.extend(history::folders(self.host)?.into_keys());
         let manifest = |number: u64| -> Option<Manifest> {

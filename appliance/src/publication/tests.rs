@@ -11,7 +11,7 @@ use crate::fleet::{self, Host};
 use crate::generation::{self, DigestCache};
 use crate::store::paths::State;
 
-/// A group that needs no privilege to give files to.
+/// A group to which files can be given without privileges.
 fn gid() -> u32 {
     rustix::process::getgid().as_raw()
 }
@@ -112,7 +112,7 @@ fn entries(path: &Path) -> Vec<(String, u32, u64, String)> {
 }
 
 #[test]
-fn a_machine_sees_what_the_contract_says() {
+fn a_chroot_has_the_files_of_the_contract() {
     let appliance = Appliance::new();
     appliance.write("bento-secrets/a/wifi", "password");
     appliance.write("hosts/a/bin/run", "#!");
@@ -189,7 +189,7 @@ fn a_machine_sees_what_the_contract_says() {
 }
 
 #[test]
-fn nothing_is_seen_before_the_switch_and_all_of_it_after() {
+fn nothing_is_visible_before_the_switch_and_everything_after() {
     let appliance = Appliance::new();
     let first = appliance.publish();
     appliance.write("hosts/a/flake.nix", "{ }");
@@ -275,7 +275,7 @@ fn the_time_of_publication_moves_by_a_minute_at_least() {
 }
 
 #[test]
-fn what_changes_while_it_is_read_is_not_published() {
+fn a_file_that_changes_while_it_is_read_is_not_published() {
     let appliance = Appliance::new();
     let (fleet, tree, manifest) = appliance.read();
     appliance.write("hosts/a/flake.nix", "[]");
@@ -296,7 +296,7 @@ fn what_changes_while_it_is_read_is_not_published() {
 }
 
 #[test]
-fn an_interrupted_preparation_leaves_nothing_behind() {
+fn an_interrupted_stage_leaves_nothing_behind() {
     let appliance = Appliance::new();
     appliance.publish();
     appliance.write("hosts/a/flake.nix", "{ }");
@@ -315,7 +315,7 @@ fn an_interrupted_preparation_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
+fn a_publication_without_a_switch_is_removed_with_its_manifest() {
     let appliance = Appliance::new();
     let first = appliance.publish();
     appliance.write("hosts/a/flake.nix", "{ }");
@@ -351,8 +351,8 @@ fn a_publication_that_was_never_switched_to_goes_with_its_manifest() {
 #[test]
 fn a_machine_without_a_publication_has_an_inbox_only() {
     let appliance = Appliance::new();
-    appliance.publications().enrol(gid()).unwrap();
-    appliance.publications().enrol(gid()).unwrap();
+    appliance.publications().create_empty(gid()).unwrap();
+    appliance.publications().create_empty(gid()).unwrap();
     assert_eq!(appliance.publications().numbers().unwrap(), [1]);
     assert_eq!(fs::read_dir(appliance.chroot()).unwrap().count(), 1);
     assert_eq!(appliance.publications().published().unwrap(), None);
@@ -362,7 +362,7 @@ fn a_machine_without_a_publication_has_an_inbox_only() {
     assert!(appliance.publications().inbox(1).is_dir());
 }
 
-/// All that lies in a folder, but folders, by its path there.
+/// The paths of everything in a folder but folders.
 fn everything(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
@@ -386,7 +386,7 @@ fn text(snapshot: &Snapshot, path: &str) -> Option<String> {
 }
 
 #[test]
-fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret() {
+fn a_superseded_publication_keeps_its_configuration_without_a_secret() {
     let appliance = Appliance::new();
     appliance.write("hosts/a/same.nix", "same");
     appliance.write("bento-secrets/a/wifi", "password");
@@ -436,7 +436,7 @@ fn what_is_kept_of_a_retired_publication_is_its_configuration_without_a_secret()
 }
 
 #[test]
-fn what_is_kept_are_the_last_few_and_what_is_in_use_however_old() {
+fn the_last_few_configurations_are_kept_and_those_in_use_at_any_age() {
     let mut appliance = Appliance::new();
     let mut ids = vec![];
     let turn = |appliance: &mut Appliance, turn: usize| {
@@ -490,7 +490,7 @@ fn what_is_kept_are_the_last_few_and_what_is_in_use_however_old() {
 }
 
 #[test]
-fn what_is_kept_makes_room_and_leaves_the_names_of_what_there_was() {
+fn kept_configurations_make_room_and_leave_their_manifests() {
     let appliance = Appliance::new();
     let first = appliance.publish().generation();
     appliance.write("hosts/a/flake.nix", "{ }");
@@ -505,9 +505,9 @@ fn what_is_kept_makes_room_and_leaves_the_names_of_what_there_was() {
 }
 
 #[test]
-fn of_a_machine_for_which_nothing_was_published_nothing_is_kept() {
+fn an_empty_chroot_leaves_no_kept_configuration() {
     let appliance = Appliance::new();
-    appliance.publications().enrol(gid()).unwrap();
+    appliance.publications().create_empty(gid()).unwrap();
     appliance.publish();
     appliance.publications().remove_superseded(1).unwrap();
     assert_eq!(appliance.publications().numbers().unwrap(), [2]);

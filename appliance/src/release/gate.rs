@@ -23,7 +23,7 @@ pub enum Requirement {
     Build,
 }
 
-/// Why a record can't be read.
+/// A failed read of a record.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RecordError {
     /// It is just being written: this file, relative to the fleet folder.
@@ -68,10 +68,10 @@ impl Requirement {
     }
 }
 
-/// The record of a machine; none if there is none.
+/// Reads the record of a machine; none if there is none.
 ///
 /// # Errors
-/// When there is something that isn't such a record, or not yet.
+/// When the file isn't such a record, or not yet.
 pub fn read<T: FolderRecord>(
     fleet: &FleetFolder,
     host: &HostName,
@@ -229,7 +229,7 @@ mod tests {
             read::<Approval>(&fleet, &host),
             Err(RecordError::BeingWritten(path::<Approval>(&host)))
         );
-        // Whatever its times say: only the kernel knows when it was changed.
+        // Its mtime doesn't matter: the kernel sets the ctime.
         File::open(&file)
             .unwrap()
             .set_modified(SystemTime::UNIX_EPOCH)

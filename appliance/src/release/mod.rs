@@ -1,9 +1,8 @@
-//! What the administrator let go out: `.bento/` in the fleet folder, written by `bento deploy` and `bento build`, and read
+//! Approvals and builds: the records in `.bento/` of the fleet folder, written by `bento deploy` and `bento build`, and read
 //! by the appliance.
 //!
-//! There is a file for each machine and kind, so that what two administrators record doesn't meet in one file of a git
-//! checkout. Each names a generation by its id: what it says holds for exactly those files and settings, wherever the
-//! folder is by then.
+//! There is a file for each machine and kind, so that records of two administrators don't conflict in a git checkout. Each
+//! has the id of a generation, and holds for exactly those files and settings.
 
 mod gate;
 
@@ -24,43 +23,43 @@ pub use gate::{RecordError, Requirement, read, unmet};
 /// The folder of all records, in the fleet folder. Nothing of it is ever published.
 pub const FOLDER: &str = ".bento";
 
-/// The longest record, in bytes: what is longer isn't one.
+/// The longest record, in bytes.
 const LIMIT: u64 = 64 << 10;
 
-/// That a generation may be published: `.bento/approved/<name>.json`.
+/// The approval of a generation: `.bento/approved/<name>.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// The version of this file.
     pub format: Format,
-    /// Which generation.
+    /// The approved generation.
     pub generation: GenerationId,
-    /// When, by the clock of who approved it.
+    /// The time, by the administrator's clock.
     pub at: Timestamp,
 }
 
-/// Which system came out of a generation: `.bento/built/<name>.json`. A build that failed leaves none.
+/// The build of a generation: `.bento/built/<name>.json`. A failed build leaves none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// The version of this file.
     pub format: Format,
-    /// Of which generation.
+    /// The built generation.
     pub generation: GenerationId,
     /// The system.
     pub system: SystemPath,
-    /// Whether the machine must come to the same: a flake with its lock file, in the generation, whose inputs the
-    /// machine doesn't move by itself.
+    /// Whether the machine must build the same system: a flake with its lock file in the generation, and no self-updates of
+    /// the machine.
     pub comparable: bool,
-    /// When, by the clock of who built it.
+    /// The time, by the administrator's clock.
     pub at: Timestamp,
 }
 
-/// That nothing is to be kept of a machine that was removed: `.bento/forgotten/<name>.json`. It counts for a machine that
-/// was enrolled before.
+/// The order to keep nothing of a removed machine: `.bento/forgotten/<name>.json`. It holds for a machine that was enrolled
+/// earlier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forgotten {
     /// The version of this file.
     pub format: Format,
-    /// When, by the clock of who wants it so.
+    /// The time, by the administrator's clock.
     pub at: Timestamp,
 }
 
@@ -71,10 +70,10 @@ pub trait FolderRecord: Serialize + DeserializeOwned {
     /// The command that writes it.
     const COMMAND: &'static str;
 
-    /// The record of a machine, as the appliance reads it from a folder that may change meanwhile; none if there is none.
+    /// Reads the record of a machine, from a folder that may change meanwhile; none if there is none.
     ///
     /// # Errors
-    /// When there is something that isn't such a record.
+    /// When the file isn't such a record.
     fn of(fleet: &FleetFolder, host: &HostName) -> io::Result<Option<Self>> {
         match fleet.text(&path::<Self>(host), LIMIT, false) {
             Ok((text, _)) => Ok(Some(serde_json::from_str(&text)?)),
@@ -83,8 +82,8 @@ pub trait FolderRecord: Serialize + DeserializeOwned {
         }
     }
 
-    /// Records it for a machine, as wholly as a power loss allows. Everybody may read it who may read the fleet folder:
-    /// it tells nothing, and the appliance may be another user's.
+    /// Writes the record of a machine, safe against a power loss. It is readable for all users of the fleet folder: it has
+    /// no secret, and the appliance may run as another user.
     ///
     /// # Errors
     /// When it can't be written.
@@ -97,15 +96,15 @@ pub trait FolderRecord: Serialize + DeserializeOwned {
     }
 }
 
-/// Where the record of a machine lies, relative to the fleet folder.
+/// The path of the record of a machine, relative to the fleet folder.
 pub fn path<T: FolderRecord>(host: &HostName) -> PathBuf {
     Path::new(FOLDER).join(T::KIND).join(format!("{host}.json"))
 }
 
-/// Removes all that is recorded of a machine, and what its builds left: it is no machine of the fleet any more.
+/// Removes the records of a machine that leaves the fleet, and the files of its builds.
 ///
 /// # Errors
-/// When something can't be removed.
+/// When a file can't be removed.
 pub fn forget(fleet: &Path, host: &HostName) -> io::Result<()> {
     let records = [path::<Approval>(host), path::<Build>(host)];
     let left = [system(host), log(host)];
@@ -115,13 +114,12 @@ pub fn forget(fleet: &Path, host: &HostName) -> io::Result<()> {
         .try_for_each(|path| atomic_file::remove(&path))
 }
 
-/// The link to the system of a machine that was built last, which keeps Nix from collecting it as garbage: relative to
-/// the fleet folder.
+/// The link to the last built system of a machine, a root for Nix' garbage collector: relative to the fleet folder.
 pub fn system(host: &HostName) -> PathBuf {
     Path::new(FOLDER).join("systems").join(host.as_str())
 }
 
-/// What Nix said of a machine's build that failed: relative to the fleet folder.
+/// The log of a machine's failed build: relative to the fleet folder.
 pub fn log(host: &HostName) -> PathBuf {
     Path::new(FOLDER).join("logs").join(format!("{host}.log"))
 }
@@ -157,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_recorded_is_read_again_and_nothing_else_passes_for_it() {
+    fn a_record_is_read_again_and_nothing_else_counts_as_one() {
         let folder = tempfile::tempdir().unwrap();
         let host: HostName = "kikimora".parse().unwrap();
         let fleet = FleetFolder::open(folder.path()).unwrap();

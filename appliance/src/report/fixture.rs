@@ -26,7 +26,7 @@ pub(crate) fn second(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_225_600 + second).unwrap()
 }
 
-/// The report of a run that switched to what it built from the generation, and runs it.
+/// The report of a run that built the generation and switched to it.
 pub(crate) fn report(digit: char) -> Report {
     let built = Some(system(&format!("system-{digit}")));
     Report {
@@ -68,7 +68,7 @@ pub(crate) fn failure(digit: char, outcome: Outcome, runs: char) -> Report {
     }
 }
 
-/// A report as it was taken in.
+/// The record of a report.
 pub(crate) fn record(sequence: u64, report: Report) -> Record {
     let report = Report {
         log: String::new(),
@@ -81,7 +81,7 @@ pub(crate) fn record(sequence: u64, report: Report) -> Record {
     }
 }
 
-/// The inbox of one machine, and what is kept of it.
+/// The inbox of one machine, and its folder in the state.
 pub(crate) struct Machine {
     pub(crate) name: HostName,
     pub(crate) logs: PathBuf,
@@ -124,7 +124,7 @@ impl Machine {
     }
 }
 
-/// A report as it goes over the wire.
+/// A report as a client uploads it.
 pub(crate) fn packed(report: &Report) -> Vec<u8> {
     gzip::compress(&serde_json::to_vec(report).unwrap())
 }

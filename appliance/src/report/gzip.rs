@@ -1,4 +1,4 @@
-//! Gzip from a machine: never more than was allowed for, and "ends too early" told apart from "isn't gzip".
+//! Gzip from a machine: within a limit, and with different errors for "ends too early" and "isn't gzip".
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -6,19 +6,19 @@ use flate2::Compression;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 
-/// Why bytes aren't one whole gzip stream within the limit.
+/// A failed decompression of one gzip stream.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GzipError {
-    /// They end before the stream does: an upload that was cut, or that still goes on.
+    /// The bytes end before the stream: an interrupted upload, or one in progress.
     #[error("it ends too early: the upload was cut")]
     Cut,
-    /// They decompress to more than is allowed.
+    /// The content is larger than the limit.
     #[error("it decompresses to more than {0} bytes")]
     TooLarge(u64),
     /// More follows after the end of the stream.
     #[error("there is more after its end")]
     Trailing,
-    /// They aren't gzip.
+    /// The bytes aren't gzip.
     #[error("it isn't gzip: {0}")]
     Invalid(io::Error),
 }
@@ -29,7 +29,7 @@ pub(super) fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, GzipError>
     let mut content = Vec::new();
     let read = decoder.by_ref().take(limit + 1).read_to_end(&mut content);
     match read {
-        // flate2 calls a checksum or a header that is cut UnexpectedEof as well.
+        // flate2 also returns UnexpectedEof for half a checksum or header.
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(GzipError::Cut),
         Err(error) => Err(GzipError::Invalid(error)),
         Ok(_) if content.len() as u64 > limit => Err(GzipError::TooLarge(limit)),
@@ -38,7 +38,7 @@ pub(super) fn decompress(bytes: &[u8], limit: u64) -> Result<Vec<u8>, GzipError>
     }
 }
 
-/// Compresses what is kept.
+/// Compresses content for the store.
 pub(super) fn compress(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(content).and_then(|()| encoder.finish());
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_cut_of_a_stream_is_told_from_the_whole() {
+    fn every_part_of_a_stream_is_cut() {
         let whole = compress(b"the quick brown fox jumps over the lazy dog");
         assert!(decompress(&whole, 43).is_ok());
         for length in 0..whole.len() {
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_bomb_is_stopped_at_the_limit() {
         let bomb = compress(&vec![0; 64 << 20]);
-        // Its end isn't even there: reading so far would find it cut.
+        // Without its end: reading all of it would give Cut.
         let fuse = &bomb[..bomb.len() / 2];
         assert!(matches!(
             decompress(fuse, 1000),

@@ -1,4 +1,4 @@
-//! Takes in what a machine left in its inbox. Everything in there is hostile until shown otherwise.
+//! The inbox of a machine: its reports are taken in. Every entry is hostile until checked.
 
 use std::ffi::CStr;
 use std::path::Path;
@@ -17,52 +17,52 @@ use kind::{Classified, Refusal};
 mod entry;
 mod kind;
 
-/// Whether somebody may still be writing into an inbox.
+/// The possible writers of an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
-    /// A session that can write there is open: what ends too early may only not be there yet.
+    /// A session is open: a file that ends too early may still grow.
     Open,
-    /// None is: what ends too early stays so.
+    /// There is none: a file that ends too early stays so.
     None,
 }
 
-/// What one pass over an inbox came to.
+/// The result of one pass over an inbox.
 #[derive(Debug, Default)]
 pub struct Intake {
-    /// The reports that were taken in, in the order of receipt.
+    /// The new records, in the order of receipt.
     pub taken: Vec<Record>,
-    /// How many entries were refused.
+    /// The number of refused entries.
     pub refused: u64,
-    /// How many entries are gone from the inbox, whatever became of them.
+    /// The number of entries that were removed from the inbox.
     pub removed: usize,
-    /// Whether another pass at once would find more to do.
+    /// Whether another pass would find more.
     pub more: bool,
 }
 
-/// Is told of each entry that is refused: its name, and why, both fit for a log.
+/// The callback for each refused entry: its name and the reason, both fit for a log.
 pub type Refuse<'a> = &'a mut dyn FnMut(&str, &str);
 
-/// The most entries of an inbox that one pass looks at.
-const PASS: usize = 32;
-/// After how long a pass looks at no more entries, so that the machines whose turn comes next don't wait for one that
-/// leaves what takes long. The worst entry takes some 60 ms.
-const TURN: Duration = Duration::from_millis(100);
+/// The most entries of one pass.
+const MAX_ENTRIES: usize = 32;
+/// The time after which a pass begins no further entry, so that other machines don't wait for one with slow entries. The
+/// worst entry takes some 60 ms.
+const MAX_TIME: Duration = Duration::from_millis(100);
 
-/// How many entries lie in an inbox, counted no further than to `most`; none if there is no such inbox.
+/// The number of entries of an inbox, counted up to `most`; 0 if there is no such inbox.
 pub fn count(logs: &Path, most: usize) -> usize {
-    // One that is just being removed with its publication holds nothing any more.
+    // It may just be removed with its publication, and is empty then.
     Inbox::open(logs).map_or(0, |inbox| inbox.count(most))
 }
 
-/// Takes in what lies in one inbox (`<publication>/logs`): copies each report to what is kept of the machine, makes
-/// that last, writes the summary, and only then removes it from the inbox, so that a crash can't lose a report. One
-/// that was taken in before is known by the id of its run.
+/// Takes in the entries of one inbox (`<publication>/logs`): copies each report durably to the machine's store, writes the
+/// summary, and only then removes the report from the inbox, so that a crash can't lose it. A report that was taken in
+/// before is recognised by the id of its run.
 ///
-/// What isn't a report is removed, and `refuse` is told. Only one caller at a time may take in for a machine.
+/// Other entries are removed, and passed to `refuse`. Only one caller at a time may take in for a machine.
 ///
 /// # Errors
-/// When the inbox can't be listed, or what is kept can't be written, such as on a full disk; whatever wasn't kept is
-/// still in the inbox then.
+/// When the inbox can't be listed, or the store can't be written, such as on a full disk; then the remaining reports are
+/// still in the inbox.
 pub fn take_in(
     logs: &Path,
     host: &HostName,
@@ -107,7 +107,7 @@ fn take_in_within(
     };
     let store = Store::open(keep, limits).with_context(cannot_keep)?;
     let summary = Summary::reconcile(keep, &store).with_context(cannot_keep)?;
-    let mut pass = Pass {
+    let mut pass = InboxPass {
         inbox,
         host,
         keep,
@@ -121,24 +121,24 @@ fn take_in_within(
     };
 
     let began = Instant::now();
-    let mut looked_at = 0;
+    let mut taken = 0;
     let mut outcome = Ok(());
-    for entry in entries.iter().take(PASS) {
-        looked_at += 1;
-        outcome = pass.look_at(entry);
-        if outcome.is_err() || began.elapsed() >= TURN {
+    for entry in entries.iter().take(MAX_ENTRIES) {
+        taken += 1;
+        outcome = pass.take(entry);
+        if outcome.is_err() || began.elapsed() >= MAX_TIME {
             break;
         }
     }
     pass.finish().with_context(cannot_keep)?;
     outcome.with_context(cannot_keep)?;
-    // Without progress another pass would only do the same again.
-    pass.intake.more = pass.intake.removed > 0 && entries.len() > looked_at;
+    // Without progress another pass would do the same again.
+    pass.intake.more = pass.intake.removed > 0 && entries.len() > taken;
     Ok(pass.intake)
 }
 
 /// One pass over one inbox.
-struct Pass<'a> {
+struct InboxPass<'a> {
     inbox: Inbox,
     host: &'a HostName,
     keep: &'a HostState,
@@ -152,8 +152,8 @@ struct Pass<'a> {
     intake: Intake,
 }
 
-impl<'a> Pass<'a> {
-    fn look_at(&mut self, entry: &'a InboxEntry) -> std::io::Result<()> {
+impl<'a> InboxPass<'a> {
+    fn take(&mut self, entry: &'a InboxEntry) -> std::io::Result<()> {
         match kind::classify(&self.inbox, entry, &self.store) {
             Ok(Classified::Report {
                 identity,
@@ -170,7 +170,7 @@ impl<'a> Pass<'a> {
             Ok(Classified::Refused(Refusal::Gzip(gzip::GzipError::Cut)))
                 if self.writers == Writers::Open => {}
             Ok(Classified::Refused(refusal)) => self.refuse(entry, &refusal),
-            // One entry that can't be read mustn't keep the others out.
+            // An unreadable entry doesn't stop the others.
             Err(error) => {
                 tracing::warn!(host = %self.host, entry = entry.shown(), %error, "an inbox entry can't be read");
             }
@@ -185,7 +185,7 @@ impl<'a> Pass<'a> {
             content,
         };
         self.store.add(&record, identity, log)?;
-        self.summary.note(&record);
+        self.summary.add(&record);
         self.intake.taken.push(record);
         Ok(())
     }
@@ -198,7 +198,7 @@ impl<'a> Pass<'a> {
         self.remove(&entry.name);
     }
 
-    /// Keeps the limits, writes the summary, and then removes from the inbox what is kept.
+    /// Applies the limits, writes the summary, and then removes the kept reports from the inbox.
     fn finish(&mut self) -> std::io::Result<()> {
         if self.kept.is_empty() && self.intake.refused == 0 {
             return Ok(());

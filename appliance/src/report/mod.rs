@@ -1,6 +1,7 @@
-//! Reports: from the inbox of a machine, which is hostile until shown otherwise, to what status and logs read.
+//! Reports: from the inbox of a machine, whose content is hostile until checked, to the records that status and logs read.
 //!
-//! [`take_in`] empties an inbox: what is a report becomes a [`Record`] in the [`Store`], what isn't is refused. The [`Summary`] sums up the store, so that status never opens a report.
+//! [`take_in`] empties an inbox: a report becomes a [`Record`] in the [`Store`], any other file is refused. The [`Summary`]
+//! sums up the store, so that status never opens a report.
 
 #[cfg(test)]
 pub(crate) mod fixture;

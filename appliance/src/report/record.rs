@@ -1,4 +1,4 @@
-//! One report that was taken in.
+//! The record of one report.
 
 use bento_protocol::{Digest, GenerationId, Outcome, Report, SystemPath};
 use jiff::Timestamp;
@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use crate::legacy::LegacyLog;
 use crate::text::sanitise::{both_ends, one_line};
 
-/// A report that was taken in, without its log, which is kept beside it.
+/// A report in the store, without its log, which is kept beside it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The place in the order of receipt: counted from 1 for each machine, never used twice.
     pub sequence: u64,
     /// When it was taken in, by the appliance's clock.
     pub received: Timestamp,
-    /// What the machine said.
+    /// The content.
     pub content: Content,
 }
 
-/// What a machine said.
+/// The content of a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
@@ -28,8 +28,8 @@ pub enum Content {
     Legacy(LegacyLog),
 }
 
-/// The phases that a brief record keeps, each once: what a machine calls its phases is its own affair, and names that it
-/// invents anew for each run would fill a database of metrics.
+/// The phases that a brief record keeps, each once: a machine may use any names, and new names in each run would fill a
+/// database of metrics.
 const PHASES: [&str; 11] = [
     "poll", "pull", "verify", "stage", "build", "arm", "activate", "confirm", "commit", "report",
     "reboot",
@@ -49,7 +49,7 @@ impl Record {
         }
     }
 
-    /// The system that the machine built from it.
+    /// The system that the machine built from that generation.
     pub fn built(&self) -> Option<&SystemPath> {
         match &self.content {
             Content::Report(report) => report.system.built.as_ref(),
@@ -65,7 +65,7 @@ impl Record {
         }
     }
 
-    /// The specialisation of what it built that runs, by name; none where the system itself runs, or none is known to.
+    /// The name of the running specialisation of the built system; none if the system itself runs, or it isn't known.
     pub fn specialisation(&self) -> Option<&str> {
         match &self.content {
             Content::Report(report) => {
@@ -76,7 +76,7 @@ impl Record {
         }
     }
 
-    /// By what machines with the same key are told apart.
+    /// The identity by which machines with the same key differ.
     pub fn machine(&self) -> Option<Digest> {
         match &self.content {
             Content::Report(report) => report.machine,
@@ -84,13 +84,13 @@ impl Record {
         }
     }
 
-    /// Whether what runs is known to be what it built, or a specialisation of that.
+    /// Whether the running system is known to be the built one, or a specialisation of it.
     pub fn runs_what_it_built(&self) -> bool {
         self.running().is_some()
             && (self.running() == self.built() || self.specialisation().is_some())
     }
 
-    /// How the run ended; none for a bento 2022 log, which doesn't tell enough for that.
+    /// The outcome of the run; none for a bento 2022 log, which has too few details.
     pub fn outcome(&self) -> Option<Outcome> {
         match &self.content {
             Content::Report(report) => Some(report.outcome),
@@ -98,7 +98,7 @@ impl Record {
         }
     }
 
-    /// How the run ended, in the words of the report or of the log's name.
+    /// The outcome of the run, in the words of the report or of the log's name.
     pub fn outcome_name(&self) -> &'static str {
         match &self.content {
             Content::Report(report) => report.outcome.as_str(),
@@ -106,7 +106,7 @@ impl Record {
         }
     }
 
-    /// The same for a person: spelled as the states of status are.
+    /// The same, spelled as the states of status.
     pub fn outcome_word(&self) -> String {
         self.outcome_name().replace('_', "-")
     }
@@ -119,7 +119,7 @@ impl Record {
         }
     }
 
-    /// Whether the machine came to run, or will run at the next boot, what it built.
+    /// Whether the machine runs the built system, or will after the next boot.
     pub fn is_success(&self) -> bool {
         match &self.content {
             Content::Report(report) => report.outcome.is_success(),
@@ -132,7 +132,7 @@ impl Record {
         matches!(&self.content, Content::Report(report) if report.reboot_required)
     }
 
-    /// The time until which the machine's owner asked it to wait.
+    /// The end of the hold that the machine's owner set.
     pub fn held(&self) -> Option<Timestamp> {
         match &self.content {
             Content::Report(report) => report.held,
@@ -140,7 +140,7 @@ impl Record {
         }
     }
 
-    /// What failed, for a person; as the machine wrote it, so escape it before a terminal.
+    /// The error, as the machine wrote it: escape it before a terminal.
     pub fn error(&self) -> Option<&str> {
         match &self.content {
             Content::Report(report) => report.error.as_deref(),
@@ -148,7 +148,7 @@ impl Record {
         }
     }
 
-    /// What it says, as one line for a log: no text of the machine reaches it raw.
+    /// One line for a log, without unescaped text of the machine.
     pub fn line(&self) -> String {
         let of = match &self.content {
             Content::Report(report) => format!(
@@ -170,8 +170,8 @@ impl Record {
         )
     }
 
-    /// The same within 8 KiB, for the summary: a machine can fill a report with 8 MiB, and status reads a
-    /// thousand summaries.
+    /// The record within 8 KiB, for the summary: a machine can fill a report with 8 MiB, and status reads a thousand
+    /// summaries.
     #[must_use]
     pub fn brief(&self) -> Record {
         let mut brief = self.clone();
@@ -205,7 +205,7 @@ mod tests {
     use crate::report::fixture::{failure, record, second};
 
     #[test]
-    fn a_line_says_what_happened_and_steers_no_terminal() {
+    fn a_line_has_the_outcome_and_no_effect_on_a_terminal() {
         let mut failed = failure('b', Outcome::BuildFailed, 'a');
         failed.auto = true;
         failed.error = Some("error:\n\u{1b}[2J".into());

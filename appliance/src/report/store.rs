@@ -1,4 +1,4 @@
-//! The reports that are kept of one machine.
+//! The store: the kept reports of one machine.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -9,10 +9,10 @@ use super::{Record, gzip};
 use crate::store::atomic_file;
 use crate::store::paths::HostState;
 
-/// Gives a machine the reports that it left by another name. They share their files, which never change.
+/// Copies the reports of a machine to its new name. Both share the files, which never change.
 ///
 /// # Errors
-/// When they can't be read, or the new ones can't be made.
+/// When the reports can't be read, or the links can't be created.
 pub fn copy(from: &HostState, to: &HostState) -> io::Result<()> {
     let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
     let entries = match fs::read_dir(from.reports()) {
@@ -30,7 +30,7 @@ pub fn copy(from: &HostState, to: &HostState) -> io::Result<()> {
     }
 }
 
-/// How much is kept of one machine; the oldest go first.
+/// The limits of one machine's store; the oldest reports are removed first.
 #[derive(Debug, Clone, Copy)]
 pub struct RetentionLimits {
     /// The most reports.
@@ -49,8 +49,8 @@ impl Default for RetentionLimits {
 }
 
 /// The folder of one machine's reports: for each a `<sequence>.<identity>.json` without the log, and, written before
-/// it, a `<sequence>.<identity>.log.gz`. The identity is the id of the run, so that listing the folder is enough to
-/// know a report that was taken in before.
+/// it, a `<sequence>.<identity>.log.gz`. The identity is the id of the run, so that a list of the folder is enough to
+/// recognise a report that was taken in before.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
@@ -65,7 +65,7 @@ struct Kept {
     bytes: u64,
 }
 
-/// What the name of a file in the folder says.
+/// The parts of a file name in the folder.
 struct Name<'a> {
     sequence: u64,
     identity: &'a str,
@@ -76,7 +76,7 @@ const RECORD: &str = "json";
 const LOG: &str = "log.gz";
 
 impl Store {
-    /// Opens a machine's store to read it; an empty one if there is none.
+    /// Opens a machine's store for reading; an empty one if there is none.
     pub fn read(keep: &HostState, limits: RetentionLimits) -> io::Result<Self> {
         let mut store = Store {
             folder: keep.reports(),
@@ -96,7 +96,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens a machine's store to add to it: makes the folder, and removes what a crash left half-written.
+    /// Opens a machine's store for writing: creates the folder, and removes the leftovers of a crash.
     pub(super) fn open(keep: &HostState, limits: RetentionLimits) -> io::Result<Self> {
         fs::create_dir_all(keep.reports())?;
         atomic_file::sync_folder_of(&keep.reports())?;
@@ -138,12 +138,12 @@ impl Store {
         size(RECORD) + size(LOG)
     }
 
-    /// How many reports there are.
+    /// The number of reports.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
@@ -153,14 +153,14 @@ impl Store {
         self.kept.keys().next_back().copied()
     }
 
-    /// Whether a report with this identity is there.
+    /// Whether it has a report with this identity.
     pub(super) fn contains(&self, identity: &str) -> bool {
         self.identities.contains(identity)
     }
 
-    /// Keeps a report, so that it survives a power loss.
+    /// Adds a report, safe against a power loss.
     pub(super) fn add(&mut self, record: &Record, identity: &str, log: &[u8]) -> io::Result<()> {
-        // The record last: it is what makes the report count.
+        // The record last: with it the report counts.
         atomic_file::write(&self.path(record.sequence, identity, LOG), log)?;
         atomic_file::write_json(&self.path(record.sequence, identity, RECORD), record)?;
         self.keep(
@@ -171,7 +171,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the oldest reports until the limits are kept, except the essential ones; returns how many.
+    /// Removes the oldest reports beyond the limits, except essential ones; returns their number.
     pub(super) fn prune(&mut self, essential: &[Option<u64>]) -> io::Result<usize> {
         let before = self.len();
         let mut bytes: u64 = self.kept.values().map(|kept| kept.bytes).sum();
@@ -196,7 +196,7 @@ impl Store {
             return Ok(0);
         };
         let bytes = *bytes;
-        // The record first: a log without one is swept at the next opening.
+        // The record first: a log without one is removed at the next opening.
         for extension in [RECORD, LOG] {
             remove_if_there(&self.path(sequence, identity, extension))?;
         }
@@ -206,8 +206,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// The reports from the oldest to the newest, read one by one; one that can't be read is left out, with a line
-    /// in the log.
+    /// The reports from the oldest to the newest, read one by one. An unreadable one is left out and logged.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = Record> {
         self.kept.iter().filter_map(|(sequence, kept)| {
             let path = self.path(*sequence, &kept.identity, RECORD);
@@ -263,20 +262,20 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_half_written_is_removed() {
+    fn the_leftovers_of_a_crash_are_removed() {
         let machine = Machine::new();
         let sent = report('a');
         let identity = sent.run.to_string();
         store(&machine)
             .add(&record(1, sent), &identity, b"")
             .unwrap();
-        for debris in [
+        for leftover in [
             "0000000002.x.log.gz",
             "0000000002.x.json.new",
             "0000000001.x.log.gz.new",
             "0000000003.x",
         ] {
-            fs::write(machine.keep.reports().join(debris), "half").unwrap();
+            fs::write(machine.keep.reports().join(leftover), "half").unwrap();
         }
         assert_eq!(store(&machine).newest(), Some(1));
         assert_eq!(fs::read_dir(machine.keep.reports()).unwrap().count(), 2);

@@ -1,4 +1,4 @@
-//! What status needs of a machine's reports, in one small file.
+//! The summary: the part of a machine's reports that status needs, in one small file.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,7 +11,7 @@ use super::{Record, RetentionLimits, Store};
 use crate::store::atomic_file;
 use crate::store::paths::HostState;
 
-/// The sum of a machine's reports. All but [`Self::refused`] can be made again from the store.
+/// The summary of a machine's reports. All but [`Self::refused`] can be rebuilt from the store.
 ///
 /// Its records are brief ones, see [`Record::brief`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,37 +20,37 @@ pub struct Summary {
     pub format: Format,
     /// The sequence number of the next report.
     pub next: u64,
-    /// How many reports are kept.
+    /// The number of kept reports.
     pub kept: u64,
-    /// How many reports were removed because there were too many.
+    /// The number of reports that were removed by the limits.
     pub dropped: u64,
-    /// How many entries of the inbox weren't reports.
+    /// The number of refused entries of the inbox.
     pub refused: u64,
     /// The newest report.
     pub newest: Option<Record>,
-    /// The newest report that isn't a failed self-update: what the machine's state is judged by.
+    /// The newest report that isn't a failed self-update: it decides the machine's state.
     pub standing: Option<Record>,
     /// The newest report of a success.
     pub succeeded: Option<Record>,
-    /// The newest report of a success in which the machine ran the system that it had built.
+    /// The newest report of a success with the built system running.
     pub confirmed: Option<Record>,
-    /// Which machines took turns in reporting with this key, the newest last; empty where reports don't tell.
+    /// The machines that reported with this key, alternately, the newest last; empty if reports don't name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    machines: Vec<Turn>,
+    machines: Vec<MachinePeriod>,
 }
 
-/// One machine's reports, from another's to another's.
+/// A period of reports of one machine, between those of others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Turn {
+struct MachinePeriod {
     machine: Digest,
-    /// When the last of them was taken in.
+    /// The time of its last report.
     last: Timestamp,
 }
 
-/// How many turns are remembered: enough for some copies of one disk.
-const TURNS: usize = 8;
-/// For how long it is said that there are two machines after one of them was silent.
-const TWIN_SAID: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// The number of periods that are kept: enough for some copies of one disk.
+const MAX_PERIODS: usize = 8;
+/// The time after which a machine that no longer reports doesn't count as a twin.
+const TWIN_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Default for Summary {
     fn default() -> Self {
@@ -70,8 +70,8 @@ impl Default for Summary {
 }
 
 impl Summary {
-    /// Reads a machine's summary without changing anything; if the file is missing or damaged, makes it anew from
-    /// the store. Empty for a machine that never reported.
+    /// Reads a machine's summary without writing; if the file is missing or damaged, rebuilds it from the store. Empty for a
+    /// machine that never reported.
     pub fn read(keep: &HostState) -> io::Result<Self> {
         match atomic_file::read_json(&keep.summary()) {
             Ok(Some(summary)) => Ok(summary),
@@ -85,7 +85,7 @@ impl Summary {
         let summary: Summary = match atomic_file::read_json(&keep.summary()) {
             Ok(summary) => summary.unwrap_or_default(),
             Err(error) => {
-                tracing::warn!(summary = %keep.summary().display(), %error, "the summary can't be read: made anew");
+                tracing::warn!(summary = %keep.summary().display(), %error, "the summary can't be read: rebuilt");
                 Summary::default()
             }
         };
@@ -95,16 +95,16 @@ impl Summary {
         }
     }
 
-    /// The summary that the store gives, with the count of refusals that this one had.
+    /// The summary of the store, with this one's count of refused entries.
     fn rebuilt(&self, store: &Store) -> io::Result<Self> {
         let mut rebuilt = Summary {
             refused: self.refused,
             ..Summary::default()
         };
         for record in store.records() {
-            rebuilt.note(&record);
+            rebuilt.add(&record);
         }
-        // A record that can't be read any more still used its number.
+        // An unreadable record still has its number.
         rebuilt.next = rebuilt
             .next
             .max(store.newest().map_or(1, |newest| newest + 1))
@@ -113,10 +113,10 @@ impl Summary {
         Ok(rebuilt)
     }
 
-    /// Takes note of a report; they come in the order of their sequence.
-    pub(crate) fn note(&mut self, record: &Record) {
+    /// Adds a report; they must come in the order of their sequence.
+    pub(crate) fn add(&mut self, record: &Record) {
         let brief = record.brief();
-        self.note_machine(record);
+        self.add_machine(record);
         self.next = record.sequence + 1;
         if record.is_success() || !record.is_auto() {
             self.standing = Some(brief.clone());
@@ -130,39 +130,44 @@ impl Summary {
         self.newest = Some(brief);
     }
 
-    fn note_machine(&mut self, record: &Record) {
+    fn add_machine(&mut self, record: &Record) {
         let Some(machine) = record.machine() else {
             return;
         };
         let last = record.received;
         match self.machines.last_mut() {
-            Some(turn) if turn.machine == machine => turn.last = last,
-            _ => self.machines.push(Turn { machine, last }),
+            Some(period) if period.machine == machine => period.last = last,
+            _ => self.machines.push(MachinePeriod { machine, last }),
         }
-        let surplus = self.machines.len().saturating_sub(TURNS);
+        let surplus = self.machines.len().saturating_sub(MAX_PERIODS);
         self.machines.drain(..surplus);
     }
 
-    /// Whether several machines report with one key. One that comes back after another reported tells: a machine that was
-    /// installed anew never does. It is no more said once only one of them has been heard for a week.
+    /// Whether several machines report with one key: one has reported before and after another. A machine that was installed
+    /// anew never does that. False again once only one of them has reported for a week.
     pub fn has_twin(&self, now: Timestamp) -> bool {
         let Some((newest, before)) = self.machines.split_last() else {
             return false;
         };
         let mut seen = BTreeSet::new();
-        let came_back = !self.machines.iter().all(|turn| seen.insert(turn.machine));
-        let others = before.iter().filter(|turn| turn.machine != newest.machine);
-        let last = others.map(|turn| turn.last).max();
-        came_back && last.is_some_and(|last| now.duration_since(last) < TWIN_SAID)
+        let came_back = !self
+            .machines
+            .iter()
+            .all(|period| seen.insert(period.machine));
+        let others = before
+            .iter()
+            .filter(|period| period.machine != newest.machine);
+        let last = others.map(|period| period.last).max();
+        came_back && last.is_some_and(|last| now.duration_since(last) < TWIN_AGE)
     }
 
-    /// Takes note of what the store holds: each number that isn't there any more was dropped.
+    /// Sets the counts by the store: each missing number was removed.
     pub(super) fn count(&mut self, store: &Store) {
         self.kept = store.len() as u64;
         self.dropped = (self.next - 1).saturating_sub(self.kept);
     }
 
-    /// The numbers of the reports that the store must keep, however old, so that this summary can be made again.
+    /// The numbers of the reports that the store must keep at any age, so that this summary can be rebuilt.
     pub(super) fn essential(&self) -> [Option<u64>; 4] {
         let number = |record: &Option<Record>| record.as_ref().map(|record| record.sequence);
         [
@@ -173,29 +178,29 @@ impl Summary {
         ]
     }
 
-    /// Writes it down.
+    /// Writes it to the state.
     pub(super) fn write(&self, keep: &HostState) -> io::Result<()> {
         atomic_file::write_json(&keep.summary(), self)
     }
 
-    /// How many runs were reported.
+    /// The number of reported runs.
     pub fn runs(&self) -> u64 {
         self.next - 1
     }
 
-    /// The report that the machine's state is judged by: a failed self-update counts only where there is no other.
+    /// The report that decides the machine's state: a failed self-update counts only if there is no other.
     pub fn judged(&self) -> Option<&Record> {
         self.standing.as_ref().or(self.newest.as_ref())
     }
 
-    /// The generation that the machine was last known to run, and the one that it installed last.
+    /// The last generation that the machine was known to run, and the last one that it installed.
     pub fn installed(&self) -> Vec<GenerationId> {
         let records = [&self.confirmed, &self.succeeded];
         let generations = records.into_iter().flatten().filter_map(Record::generation);
         generations.collect()
     }
 
-    /// The summary without what was received before a time: a name that is enrolled again begins anew.
+    /// The summary without reports from before a time: a name that is enrolled again begins anew.
     #[must_use]
     pub fn since(mut self, time: Timestamp) -> Self {
         for record in [
@@ -206,7 +211,7 @@ impl Summary {
         ] {
             record.take_if(|record| record.received < time);
         }
-        self.machines.retain(|turn| turn.last >= time);
+        self.machines.retain(|period| period.last >= time);
         self
     }
 }
@@ -220,14 +225,14 @@ mod tests {
     use super::*;
     use crate::report::fixture::{Machine, failure, record, report, second, system};
 
-    /// Keeps reports as a pass over the inbox does.
+    /// Adds reports as a pass over the inbox does.
     fn keep(machine: &Machine, reports: &[Report], limits: RetentionLimits) -> Summary {
         let mut store = Store::open(&machine.keep, limits).unwrap();
         let mut summary = Summary::reconcile(&machine.keep, &store).unwrap();
         for report in reports {
             let record = record(summary.next, report.clone());
             store.add(&record, &report.run.to_string(), b"").unwrap();
-            summary.note(&record);
+            summary.add(&record);
             store.prune(&summary.essential()).unwrap();
         }
         summary.count(&store);
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn it_remembers_the_reports_that_matter() {
+    fn it_has_the_reports_that_matter() {
         let machine = Machine::new();
         let summary = keep(&machine, &history(), RetentionLimits::default());
         assert_eq!(sequence(&summary.confirmed), 2);
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_be_made_anew_from_the_store_also_when_old_reports_are_gone() {
+    fn it_can_be_rebuilt_from_the_store_also_when_old_reports_are_gone() {
         let machine = Machine::new();
         let summary = keep(
             &machine,
@@ -291,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_a_crash_left_behind_catches_up() {
+    fn an_old_one_after_a_crash_is_brought_up_to_date() {
         let machine = Machine::new();
         let behind = keep(&machine, &history()[..2], RetentionLimits::default());
         Summary {
@@ -325,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_an_account_is_of_another_machine() {
+    fn reports_from_before_the_account_are_of_another_machine() {
         let machine = Machine::new();
         let summary = keep(&machine, &history(), RetentionLimits::default());
         let later = summary.clone().since(second(4));
@@ -339,9 +344,9 @@ mod tests {
 
     // Issue 10, line 29.
     #[test]
-    fn two_machines_with_one_key_take_turns_and_one_that_is_installed_anew_does_not() {
+    fn two_machines_with_one_key_alternate_and_one_that_is_installed_anew_does_not() {
         let day = |day: i64| second(day * 86_400);
-        let heard = |machines: &[(char, i64)]| {
+        let summary_of = |machines: &[(char, i64)]| {
             let mut summary = Summary::default();
             for (machine, at) in machines {
                 let sent = Report {
@@ -350,7 +355,7 @@ mod tests {
                 };
                 let mut record = record(summary.next, sent);
                 record.received = day(*at);
-                summary.note(&record);
+                summary.add(&record);
             }
             summary
         };
@@ -361,18 +366,18 @@ mod tests {
             &[],
         ];
         for reports in silent {
-            assert!(!heard(reports).has_twin(day(3)), "{reports:?}");
+            assert!(!summary_of(reports).has_twin(day(3)), "{reports:?}");
         }
-        let twins = heard(&[('a', 0), ('b', 1), ('a', 2)]);
+        let twins = summary_of(&[('a', 0), ('b', 1), ('a', 2)]);
         assert!(twins.has_twin(day(3)));
         // The copy got a key of its own.
-        let alone = heard(&[('a', 0), ('b', 1), ('a', 2), ('a', 5), ('a', 8)]);
+        let alone = summary_of(&[('a', 0), ('b', 1), ('a', 2), ('a', 5), ('a', 8)]);
         assert!(alone.has_twin(day(7)) && !alone.has_twin(day(9)));
-        let three = heard(&[('a', 0), ('b', 0), ('c', 0), ('a', 1), ('b', 1), ('c', 1)]);
+        let three = summary_of(&[('a', 0), ('b', 0), ('c', 0), ('a', 1), ('b', 1), ('c', 1)]);
         assert!(three.has_twin(day(2)));
         let many: Vec<_> = (0..1000).map(|turn| (['a', 'b'][turn % 2], 0)).collect();
-        let many = heard(&many);
-        assert!(many.has_twin(day(1)) && many.machines.len() == TURNS);
+        let many = summary_of(&many);
+        assert!(many.has_twin(day(1)) && many.machines.len() == MAX_PERIODS);
         assert!(!many.since(day(1)).has_twin(day(1)), "another machine's");
     }
 

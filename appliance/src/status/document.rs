@@ -1,4 +1,4 @@
-//! What is known of a fleet, as `bento status --json` prints it, and as it is read again elsewhere.
+//! The status document: printed by `bento status --json`, and read again by a remote `bento`.
 
 use std::borrow::Cow;
 
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::HostStatus;
 use crate::store::machines;
 
-/// What is known of a fleet at one moment: the document that `bento status --json` prints.
+/// The status of a fleet at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The version of this document.
     pub format: Format,
-    /// The moment.
+    /// The time of the status.
     #[serde(serialize_with = "to_the_second")]
     pub at: Timestamp,
-    /// What is wrong with the fleet as a whole, a line each; none where no appliance runs that could tell.
+    /// The problems of the fleet as a whole, a line each; none if no appliance runs.
     pub problems: Option<Vec<String>>,
     /// The machines, by name.
     pub hosts: Vec<MachineStatus>,
@@ -32,85 +32,85 @@ pub struct Status {
 pub struct RemovedMachine {
     /// Its name.
     pub name: HostName,
-    /// When the appliance took its account away.
+    /// The time of the removal.
     #[serde(serialize_with = "to_the_second")]
     pub at: Timestamp,
 }
 
-/// What is known of one machine. What isn't known is none.
+/// The status of one machine. Unknown values are none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineStatus {
     /// Its name.
     pub name: HostName,
     /// Its state.
     pub state: HostStatus,
-    /// What it finds when it polls.
+    /// The published generation.
     pub published: Option<PublishedVersion>,
-    /// What its newest report says.
+    /// The newest report.
     pub reported: Option<Reported>,
-    /// What `bento build` made of the published generation.
+    /// The system that `bento build` built from the published generation.
     pub expected_system: Option<SystemPath>,
     /// The last contact.
     #[serde(serialize_with = "option_to_the_second")]
     pub seen: Option<Timestamp>,
-    /// Whether that is longer ago than is normal for it.
+    /// Whether the last contact is longer ago than normal.
     pub silent: Option<bool>,
-    /// Whether the administrator holds its generation.
+    /// Whether the administrator has paused its publications.
     pub paused: bool,
-    /// The time until which its owner asked it to wait, if that isn't over.
+    /// The end of the hold that its owner set, if that is in the future.
     #[serde(serialize_with = "option_to_the_second")]
     pub held: Option<Timestamp>,
-    /// How many runs it reported.
+    /// The number of reported runs.
     pub runs: u64,
-    /// What is wrong, in one line that is fit for a terminal.
+    /// The error, in one line that is safe for a terminal.
     pub error: Option<String>,
-    /// The same, a line for each thing that stops its publication.
+    /// The problems that stop its publication, a line each.
     #[serde(default)]
     pub problems: Vec<String>,
-    /// What the administrator is reminded of, a line each: nothing is wrong.
+    /// Notes for the administrator, a line each: nothing is wrong.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// What runs on it, in short: a generation where its system is known to be built from that one.
+    /// The running version, in short: the generation if its system is known to be built from that.
     #[serde(default)]
     pub version: Option<String>,
 }
 
-/// What a machine finds when it polls.
+/// The generation that a machine finds when it polls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedVersion {
     /// The generation.
     pub generation: GenerationId,
-    /// Since when.
+    /// The time of publication.
     #[serde(serialize_with = "to_the_second")]
     pub at: Timestamp,
 }
 
-/// What a machine's newest report says.
+/// The newest report of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reported {
     /// The generation that was polled in the run.
     pub generation: Option<GenerationId>,
-    /// How the run ended, in the words of the report, or of a bento 2022 log's name.
+    /// The outcome of the run, in the words of the report, or of a bento 2022 log's name.
     pub outcome: Cow<'static, str>,
     /// Whether the machine moved its inputs by itself.
     pub auto: bool,
-    /// When it was taken in, by the appliance's clock.
+    /// The time of receipt, by the appliance's clock.
     #[serde(serialize_with = "to_the_second")]
     pub at: Timestamp,
     /// The system that was built.
     pub built: Option<SystemPath>,
     /// The system that ran at the end.
     pub running: Option<SystemPath>,
-    /// Which of its specialisations that is, by name; none where it is the system itself.
+    /// The name of the running specialisation; none if it is the system itself.
     #[serde(default)]
     pub specialisation: Option<String>,
 }
 
 impl Status {
-    /// Refuses names of machines that the fleet hasn't.
+    /// Checks that the fleet has these machines.
     ///
     /// # Errors
-    /// When there is one.
+    /// When one is unknown.
     pub fn require(&self, names: &[HostName]) -> anyhow::Result<()> {
         let known = |name: &&HostName| self.hosts.iter().any(|host| host.name == **name);
         let unknown = names.iter().filter(|name| !known(name));
@@ -119,19 +119,19 @@ impl Status {
         Ok(())
     }
 
-    /// Leaves only these machines; all, when none is named.
+    /// Keeps only these machines; all if none is named.
     ///
     /// # Errors
-    /// When the fleet hasn't one of them.
+    /// When one is unknown.
     pub fn retain(&mut self, names: &[HostName]) -> anyhow::Result<()> {
         self.require(names)?;
-        let is_asked = |name: &HostName| names.is_empty() || names.contains(name);
-        self.hosts.retain(|host| is_asked(&host.name));
-        self.removed.retain(|machine| is_asked(&machine.name));
+        let is_wanted = |name: &HostName| names.is_empty() || names.contains(name);
+        self.hosts.retain(|host| is_wanted(&host.name));
+        self.removed.retain(|machine| is_wanted(&machine.name));
         Ok(())
     }
 
-    /// Adds what is wrong with the fleet where somebody asks from, if the appliance doesn't say the same.
+    /// Adds problems that the administrator's own `bento` found, without duplicates.
     pub fn add_problems(&mut self, lines: Vec<String>) {
         if lines.is_empty() {
             return;
@@ -144,8 +144,8 @@ impl Status {
         }
     }
 
-    /// Whether somebody has to look: at a machine, or at the fleet as a whole. That nobody knows whether anything is wrong
-    /// with it, because no appliance runs, is no less bad.
+    /// Whether a machine, or the fleet as a whole, needs attention. It also does if its problems are unknown, because no
+    /// appliance runs.
     pub fn needs_attention(&self) -> bool {
         self.problems
             .as_ref()
@@ -153,7 +153,7 @@ impl Status {
             || self.hosts.iter().any(MachineStatus::needs_attention)
     }
 
-    /// Whether another one says the same, be it of another moment.
+    /// Whether another status is the same, apart from its time.
     pub fn says_the_same_as(&self, other: &Status) -> bool {
         self.problems == other.problems
             && self.hosts == other.hosts
@@ -162,14 +162,14 @@ impl Status {
 }
 
 impl MachineStatus {
-    /// Whether somebody has to look at it: it failed, isn't what it should be, or is silent. What passes by itself, such
-    /// as an update that is under way, or is the machine's owner's to do, such as a reboot, isn't meant.
+    /// Whether it needs attention: it failed, isn't what it should be, or is silent. An update in progress doesn't count, nor
+    /// does a task of the machine's owner, such as a reboot.
     pub fn needs_attention(&self) -> bool {
         self.has_bad_state() || self.silent == Some(true) || self.error.is_some()
     }
 
-    /// Whether something is wrong, though its state by itself needs nobody: what is in its folder can't be published, or
-    /// an update that it made by itself failed.
+    /// Whether something is wrong although its state needs no attention: its folder can't be published, or a self-update
+    /// failed.
     pub fn is_faulty(&self) -> bool {
         self.error.is_some() && !self.has_bad_state()
     }
@@ -192,7 +192,7 @@ impl MachineStatus {
     }
 }
 
-/// Without fractions, which some readers of RFC 3339, such as jq's `fromdate`, don't take.
+/// Serialises a time without fractions, which some readers of RFC 3339, such as jq's `fromdate`, don't accept.
 fn to_the_second<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.0}"))
 }

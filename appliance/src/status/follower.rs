@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use super::{Status, StatusReading};
 use crate::store::paths::{Runtime, State};
 
-/// The interval between two looks for changes: a thousand machines cost some milliseconds each time.
+/// The interval between two checks for changes: a thousand machines take some milliseconds.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The interval between two complete readings. They notice what no file shows: a machine that became silent, or two
+/// The interval between two complete reads. They find changes without a new mtime: a machine that became silent, or two
 /// changes within one tick of the filesystem's clock.
 const REREAD: Duration = Duration::from_secs(30);
 
-/// Gives a status whenever it differs from the one before.
+/// Returns a status whenever it has changed.
 #[derive(Debug)]
 pub struct Follower {
     state: State,

@@ -1,8 +1,8 @@
-//! Status: the knowledge of the appliance about every machine.
+//! Status: the state of every machine.
 //!
-//! [`judge`] is the pure core; [`StatusReading`] reads what it needs, a few small files a machine and never a report;
-//! [`Status`] is the resulting document, which a remote `bento status` reads again; and [`table`] shows it to a person. A
-//! [`Follower`] gives it whenever it changes.
+//! [`judge`] is the pure core; [`StatusReading`] reads its input, a few small files for each machine and never a report;
+//! [`Status`] is the resulting document, which a remote `bento status` reads again; [`table`] shows it to a person; and a
+//! [`Follower`] returns it after each change.
 
 mod document;
 mod follower;

@@ -1,4 +1,4 @@
-//! Reads what is known of every machine, and judges it.
+//! The reading of a fleet: the files of every machine, and the status that follows from them.
 
 mod machine;
 
@@ -21,17 +21,17 @@ use crate::store::machines::{former, read_fleet};
 use crate::store::paths::{Runtime, State};
 use crate::store::stamp::Stamp;
 
-/// How many machines are read at once: more than there are processors, because with a cold cache each waits for the disk.
+/// The number of parallel reads: more than there are processors, because with a cold cache each waits for the disk.
 const AT_ONCE: usize = 8;
 
-/// All that was read of a fleet: what is known of it at any moment follows from this without reading anything anew.
+/// The content of all files of a fleet: its status at any time follows from this without another read.
 #[derive(Debug)]
 pub struct StatusReading {
     state: State,
     runtime: Runtime,
     hosts: BTreeMap<HostName, Host>,
     accounts: Accounts,
-    /// None where no appliance runs that could tell.
+    /// None if no appliance runs.
     problems: Option<Vec<Problem>>,
     machines: BTreeMap<HostName, MachineReading>,
     fleet_stamps: [Stamp; 2],
@@ -39,10 +39,10 @@ pub struct StatusReading {
 }
 
 impl Status {
-    /// Reads what is known now. Files of one machine that can't be read are that machine's error, and stop no other.
+    /// Reads the status. An unreadable file of a machine is an error of that machine only.
     ///
     /// # Errors
-    /// When there is no state, or the fleet in it can't be read.
+    /// When there is no state, or its fleet can't be read.
     pub fn read(state: &State, runtime: &Runtime, now: Timestamp) -> anyhow::Result<Self> {
         Ok(StatusReading::of(state, runtime)?.status(now))
     }
@@ -54,7 +54,7 @@ impl StatusReading {
     /// # Errors
     /// As [`Status::read`].
     pub fn of(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
-        // Each stamp is taken before its file is read: a change in between is read twice rather than never.
+        // Each stamp is taken before its file is read: a change in between is read twice, but never missed.
         let fleet_stamps = fleet_stamps(state);
         let problems_stamp = Stamp::of(&runtime.problems());
         let (hosts, accounts) = read_fleet(state)?;
@@ -71,7 +71,7 @@ impl StatusReading {
         })
     }
 
-    /// Reads again what has changed since it was read; false if nothing has.
+    /// Reads changed files again; false if there are none.
     ///
     /// # Errors
     /// As [`Status::read`].
@@ -95,7 +95,7 @@ impl StatusReading {
         Ok(has_changed)
     }
 
-    /// Reads the list of machines again. The reading of those that stay is kept.
+    /// Reads the list of machines again, and keeps the readings of those that stay.
     fn read_fleet(&mut self) -> anyhow::Result<()> {
         (self.hosts, self.accounts) = read_fleet(&self.state)?;
         self.machines
@@ -109,7 +109,7 @@ impl StatusReading {
         Ok(())
     }
 
-    /// What the reports of each machine come to since it was enrolled.
+    /// The summary of each machine since it was enrolled.
     pub fn summaries(&self) -> BTreeMap<HostName, Summary> {
         let summary = |(name, machine): (&HostName, &MachineReading)| {
             let summary = machine.summary_since(self.enrolled(name)).into_owned();
@@ -130,7 +130,7 @@ impl StatusReading {
         self.accounts.get(name).map(|account| account.since)
     }
 
-    /// What is known at a moment, by what was read.
+    /// The status at a time, from the files as they were read.
     pub fn status(&self, now: Timestamp) -> Status {
         let is_one_machines = |problem: &&Problem| {
             let host = problem.host.as_ref();
@@ -138,7 +138,7 @@ impl StatusReading {
         };
         let (of_machines, of_fleet): (Vec<_>, Vec<_>) =
             self.problems.iter().flatten().partition(is_one_machines);
-        let (notes, of_machines) = of_machines.into_iter().partition(|told| told.is_note);
+        let (notes, of_machines) = of_machines.into_iter().partition(|problem| problem.is_note);
         let (mut problems_of, mut notes_of) = (by_machine(of_machines), by_machine(notes));
         let nothing = MachineReading::default();
         let mut machine = |(name, host): (&HostName, &Host)| {
@@ -165,7 +165,7 @@ impl StatusReading {
             name: name.clone(),
             at: removed.at,
         };
-        // One that was renamed goes on by its new name.
+        // A renamed machine is there by its new name.
         let is_gone = |(_, removed): &(&HostName, &Removed)| {
             let mut hosts = self.hosts.values();
             !hosts.any(|host| removed.had_one_of(&host.keys))
@@ -208,7 +208,7 @@ fn read_machines(
     };
     let share = names.len().div_ceil(AT_ONCE).max(AT_ONCE);
     thread::scope(|scope| {
-        // Not Scope::spawn, which panics where there are no threads left: then this one reads them all.
+        // Not Scope::spawn, which panics if there are no threads left: then this one reads them all.
         let spawn = |names| {
             let thread = thread::Builder::new().spawn_scoped(scope, move || read(names));
             thread.map_err(|_| names)
@@ -224,18 +224,18 @@ fn read_machines(
     })
 }
 
-/// What the appliance that runs here tells; none if none does.
+/// Reads the problems of the appliance that runs here; none if there is none.
 fn read_problems(path: &Path) -> Option<Vec<Problem>> {
     atomic_file::read_json(path).unwrap_or_else(|error| {
         Some(vec![Problem::new(
             path.display().to_string(),
-            format!("what is wrong was written here, but can't be read: {error}"),
+            format!("the problems of the fleet can't be read: {error}"),
             "run this as the user whose appliance it is",
         )])
     })
 }
 
-/// A line for each, by the machine that it is about.
+/// The lines of the problems of each machine.
 fn by_machine(problems: Vec<&Problem>) -> BTreeMap<HostName, Vec<String>> {
     let mut lines: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for problem in problems {
@@ -247,7 +247,7 @@ fn by_machine(problems: Vec<&Problem>) -> BTreeMap<HostName, Vec<String>> {
     lines
 }
 
-/// A problem where the machine's name stands before it anyway.
+/// A problem for a place that already has the machine's name.
 fn without_name(problem: &Problem) -> String {
     Problem {
         host: None,

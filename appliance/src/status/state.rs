@@ -14,7 +14,7 @@ use crate::report::{Content, Record, Summary};
 pub enum HostStatus {
     /// No generation could be published yet.
     Unpublished,
-    /// It never reported since it was enrolled.
+    /// It hasn't reported since it was enrolled.
     New,
     /// Its newest report is a bento 2022 log.
     Legacy,
@@ -22,7 +22,7 @@ pub enum HostStatus {
     RolledBack,
     /// It tried the published generation, and failed.
     Failing,
-    /// It installed the published generation, but isn't known to run what it built from it.
+    /// It installed the published generation, but isn't known to run the system that it built.
     Drifted,
     /// It installed the published generation, and a change takes effect at the next boot.
     RebootPending,
@@ -30,7 +30,7 @@ pub enum HostStatus {
     AutoUpdated,
     /// It runs the published generation, but `bento build` built another system from that.
     Mismatch,
-    /// It runs what it built from exactly the published generation.
+    /// It runs the system that it built from exactly the published generation.
     UpToDate,
     /// It hasn't reported the published generation, but runs the system that was built from that.
     SyncPending,
@@ -80,11 +80,10 @@ impl fmt::Display for HostStatus {
     }
 }
 
-/// Judges a machine by what is published for it and by the reports since its account ([`Summary::since`]).
+/// Judges a machine by its published generation and by its reports since it was enrolled ([`Summary::since`]).
 ///
-/// Only the order of receipt decides which report is the newest; no clock does. A failed self-update leaves the
-/// state of the last run that wasn't one; but which system runs, and whether a reboot is required, is told by the
-/// newest report in any case.
+/// The newest report is the last one in the order of receipt, whatever the clocks were. A failed self-update leaves the
+/// state of the last run before it; but the running system and a required reboot are always those of the newest report.
 pub fn judge(published: Option<&Published>, summary: &Summary) -> HostStatus {
     let Some(published) = published else {
         return HostStatus::Unpublished;
@@ -120,7 +119,7 @@ pub fn judge(published: Option<&Published>, summary: &Summary) -> HostStatus {
 /// The states of a machine whose run with the published generation succeeded.
 fn judge_success(published: &Published, run: &Record, newest: &Record) -> HostStatus {
     let built = run.built();
-    // What isn't known is never taken for the same.
+    // An unknown system is never the same as another.
     let runs_built =
         built.is_some() && (newest.running() == built || newest.specialisation().is_some());
     let is_staged = run.outcome() == Some(Outcome::Staged);

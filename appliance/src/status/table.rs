@@ -16,22 +16,22 @@ use crate::text::terminal::{Colour, Terminal, legible, paint};
 /// The table in its parts, each a line or several.
 #[derive(Debug)]
 pub struct Table {
-    /// What is wrong with the fleet as a whole, in full; not painted.
+    /// The problems of the fleet as a whole, in full and without colour.
     pub above: Vec<String>,
-    /// The headings; none where there is no machine to show.
+    /// The headings; none without a machine to show.
     pub headings: Option<String>,
-    /// A line a machine, none wider than the terminal.
+    /// A line for each machine, not wider than the terminal.
     pub rows: Vec<String>,
-    /// What didn't fit, in full.
+    /// The errors that didn't fit, in full.
     pub below: Vec<String>,
-    /// How many machines are in which state, or why there is none.
+    /// The number of machines in each state, or the reason for an empty table.
     pub summary: String,
 }
 
-/// Everything that is known: what is wrong with the fleet first, then the table, and below it in full what didn't fit.
+/// Renders a status: the problems of the fleet first, then the table, and below it the errors that didn't fit, in full.
 /// Without a terminal it is plain and nothing is cut.
 ///
-/// `of` is how many machines it was chosen from.
+/// `of` is the number of machines before a selection.
 pub fn render(status: &Status, of: usize, terminal: Option<Terminal>) -> String {
     let table = Table::new(status, of, status.at, terminal);
     let above = table.above.iter();
@@ -56,12 +56,12 @@ pub fn render(status: &Status, of: usize, terminal: Option<Terminal>) -> String 
 }
 
 impl Table {
-    /// The table as it is at a moment, for a terminal or plain.
+    /// The table at a time, for a terminal or plain.
     pub fn new(status: &Status, of: usize, now: Timestamp, terminal: Option<Terminal>) -> Self {
         let cells = |host| cells(host, now, terminal);
         let mut rows: Vec<StatusRow> = status.hosts.iter().map(cells).collect();
         let layout = Layout::of(&rows, terminal.map(|terminal| terminal.columns));
-        // A problem begins with its place, which says most; a failed run with what everybody knows by now.
+        // A problem begins with its place, which is useful; the error of a failed run with what the state says already.
         let failures = status.hosts.iter().zip(&mut rows);
         for (_, row) in failures.filter(|(host, _)| host.problems.is_empty()) {
             row[ERROR] = cause::within(&row[ERROR], layout.room.unwrap_or(usize::MAX));
@@ -99,7 +99,8 @@ fn above(status: &Status, terminal: Option<Terminal>) -> Vec<String> {
     }
 }
 
-/// Such as `12 machines: 10 up-to-date, 2 failing; 1 silent`: each machine is in one state, and may be more besides.
+/// The summary, such as `12 machines: 10 up-to-date, 2 failing; 1 silent`: each machine is in one state, and may have other
+/// properties.
 fn summary(hosts: &[MachineStatus], of: usize) -> String {
     let machines = if of == 1 { "machine" } else { "machines" };
     if of == 0 {
@@ -175,7 +176,7 @@ fn cells(host: &MachineStatus, now: Timestamp, terminal: Option<Terminal>) -> St
     ]
 }
 
-/// What runs on a machine, and in which specialisation.
+/// The running version, and its specialisation.
 fn version(host: &MachineStatus) -> Option<String> {
     let version = host.version.as_deref().map(|version| one_line(version, 16));
     let reported = host.reported.as_ref();
@@ -188,14 +189,13 @@ fn version(host: &MachineStatus) -> Option<String> {
     }
 }
 
-/// What is said of a machine below the table: each thing that stops its publication, or an error that didn't fit, and
-/// what the administrator is reminded of.
+/// The lines of a machine below the table: its problems, or an error that didn't fit, and its notes.
 fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
     let name = &host.name;
     let full = |text: &String| format!("{name}: {}", one_line(text, usize::MAX));
     let didnt_fit =
         |error: &&String| room.is_some_and(|room| room < SHORTEST_ERROR || error.width() > room);
-    // Where there is one only, the table may have said it.
+    // A single problem may be in the table already.
     let (problems, error) = match (&host.problems[..], &host.error) {
         ([], error) => (&[][..], error.as_ref().filter(didnt_fit)),
         ([only], Some(error)) if only == error && !didnt_fit(&error) => (&[][..], None),
@@ -205,7 +205,7 @@ fn below(host: &MachineStatus, room: Option<usize>) -> Vec<String> {
     lines.map(full).collect()
 }
 
-/// Who was removed within the last week.
+/// The machines that were removed within the last week.
 fn removed(machines: &[RemovedMachine], now: Timestamp) -> Option<String> {
     let one = |machine: &RemovedMachine| match age(machine.at, now) {
         Some(age) => format!("{} {age} ago", machine.name),
@@ -213,7 +213,7 @@ fn removed(machines: &[RemovedMachine], now: Timestamp) -> Option<String> {
     };
     (!machines.is_empty()).then(|| {
         format!(
-            "Removed: {}. What comes back within a week with the same key goes on as it was.",
+            "Removed: {}. A machine that comes back within a week with the same key keeps its reports.",
             machines.iter().map(one).collect::<Vec<_>>().join(", ")
         )
     })
@@ -235,15 +235,14 @@ pub(crate) fn cut(text: &str, room: usize) -> String {
         fits
     };
     let mut beginning: String = text.chars().take_while(fits).collect();
-    // Some sequences, such as a sign that asks to be shown as a picture, are wider than their characters.
+    // Some sequences, such as those of emoji, are wider than their characters.
     while beginning.width() >= room {
         beginning.pop();
     }
     beginning + "…"
 }
 
-/// How long something lasts, in the largest unit that says enough; none where that is less than a minute, so that nobody
-/// who follows has to draw it anew each second.
+/// The age of a time, in the largest useful unit; none below a minute, so that `--watch` needn't draw it again each second.
 fn age(time: Timestamp, now: Timestamp) -> Option<String> {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {
@@ -254,7 +253,7 @@ fn age(time: Timestamp, now: Timestamp) -> Option<String> {
     }
 }
 
-/// A text in lines that fit into so many cells of a terminal, broken between words where that is possible.
+/// A text in lines of at most so many cells of a terminal, broken between words where possible.
 pub(crate) fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let room = room.max(2);
@@ -292,7 +291,7 @@ fn colour(host: &MachineStatus) -> Colour {
     }
 }
 
-/// For those who don't see the colours. All are one cell wide.
+/// The symbol of a machine, for readers who can't see the colours. All are one cell wide.
 fn symbol(host: &MachineStatus) -> char {
     match colour(host) {
         Colour::Green => '✓',

@@ -195,7 +195,7 @@ impl AccountManager {
                 all = false;
                 continue;
             };
-            let created = Publications::of(&self.state.host(name)).enrol(account.uid);
+            let created = Publications::of(&self.state.host(name)).create_empty(account.uid);
             let problem = created.err().map(|error| {
                 remove_unfinished(&self.state.host(name), name);
                 unwritable(&self.state, &error).of(name)

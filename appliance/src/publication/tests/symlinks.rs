@@ -31,7 +31,7 @@ fn link(appliance: &Appliance, path: &str, target: &str) {
 }
 
 #[test]
-fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
+fn an_archive_has_symlinks_and_the_plain_files_their_targets() {
     let appliance = Appliance::new();
     let (long, deep) = ("t".repeat(150), "folder/".repeat(25));
     appliance.write("hosts/a/pkgs/default.nix", "import ./a.nix");
@@ -98,7 +98,7 @@ fn an_archive_has_symlinks_and_the_plain_files_have_what_they_lead_to() {
 }
 
 #[test]
-fn the_id_of_a_symlink_is_the_same_wherever_it_is_made() {
+fn the_id_of_a_symlink_is_the_same_on_every_machine() {
     let ids = [0, 1].map(|_| {
         let appliance = Appliance::new();
         link(&appliance, "hosts/a/link", "flake.nix");

@@ -1,4 +1,4 @@
-//! The inbox as a folder: names, and files opened so that nothing is followed and nothing blocks.
+//! The folder of an inbox: its names and files, opened without following symlinks and without blocking.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// The most entries that are listed at a time: bounds the memory that a machine can make the appliance use.
+/// The most entries that are listed at a time, which limits the memory that a machine can take.
 const LISTED: usize = 4096;
 
 /// The folder of an inbox, held open.
@@ -24,7 +24,7 @@ pub(super) struct Inbox {
 /// One entry of the inbox.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct InboxEntry {
-    /// The last time at which something was written, by the appliance's clock: the machine can't set it.
+    /// The time of the last write, by the appliance's clock: the machine can't set it.
     modified: (i64, i64),
     /// Its name, which may hold anything but `/`.
     pub(super) name: CString,
@@ -39,7 +39,7 @@ impl Inbox {
         })
     }
 
-    /// How many entries it has, counted no further than to `most`.
+    /// The number of entries, counted up to `most`.
     pub(super) fn count(&self, most: usize) -> usize {
         Dir::read_from(&self.folder).map_or(0, |folder| {
             let names = folder.map_while(Result::ok).filter(is_entry);
@@ -47,7 +47,7 @@ impl Inbox {
         })
     }
 
-    /// What is in it, in the order in which it was completed; runs tie where the clock can't tell.
+    /// The entries in the order of their completion; those of the same tick of the clock by name.
     pub(super) fn entries(&self) -> io::Result<Vec<InboxEntry>> {
         let mut entries = Vec::new();
         for found in Dir::read_from(&self.folder)? {
@@ -74,8 +74,8 @@ impl Inbox {
     /// The content of an entry, at most `limit` bytes and one more; none when it isn't a regular file.
     pub(super) fn read(&self, entry: &InboxEntry, limit: u64) -> io::Result<Option<Vec<u8>>> {
         let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode).is_file();
-        // Looked at before it is opened, because opening a device can do something; and after, because only then
-        // is it sure what was opened. NONBLOCK: a FIFO would wait for a writer for ever.
+        // Checked before it is opened, because opening a device can have an effect; and after, because only then it is
+        // certain what was opened. NONBLOCK: a FIFO would wait for a writer for ever.
         if !is_file(&statat(
             &self.folder,
             &entry.name,
@@ -97,7 +97,7 @@ impl Inbox {
     /// Removes an entry.
     pub(super) fn remove(&self, name: &CStr) -> io::Result<()> {
         match unlinkat(&self.folder, name, AtFlags::empty()) {
-            // No machine can make one, but a person can. It is never followed out of the inbox.
+            // No machine can create a folder, but an administrator can. Symlinks out of the inbox aren't followed.
             Err(Errno::ISDIR) => {
                 fs::remove_dir_all(self.path.join(OsStr::from_bytes(name.to_bytes())))
             }

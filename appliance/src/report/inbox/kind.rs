@@ -1,4 +1,4 @@
-//! Decides what an entry of an inbox is.
+//! The classification of the entries of an inbox.
 
 use std::io;
 
@@ -9,23 +9,23 @@ use super::super::{Content, Store};
 use super::entry::{Inbox, InboxEntry};
 use crate::legacy::LegacyLog;
 
-/// What an entry of an inbox is.
+/// An entry of an inbox, classified.
 pub(super) enum Classified {
-    /// A report that wasn't there before.
+    /// A new report.
     Report {
-        /// What tells the run from every other.
+        /// The identity of the run.
         identity: String,
         content: Box<Content>,
         /// Gzipped.
         log: Vec<u8>,
     },
-    /// A report of a run that was taken in before, or what is left of one.
+    /// A report of a run that was taken in before, or a part of one.
     Known,
-    /// Nothing that a client of ours leaves.
+    /// No file of a client.
     Refused(Refusal),
 }
 
-/// Why something in an inbox isn't a report.
+/// The reason for which an entry is no report.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("its name is neither a report's nor that of a bento 2022 log")]
@@ -42,7 +42,7 @@ pub(super) enum Refusal {
     OtherRun,
 }
 
-/// What a name says.
+/// The name of an entry.
 enum Name {
     Report(ReportName),
     Legacy(LegacyLog),
@@ -56,7 +56,7 @@ impl Name {
     }
 }
 
-/// Reads an entry. An error is one of reading: it says nothing about what the entry is.
+/// Reads and classifies an entry. An error is only one of reading.
 pub(super) fn classify(inbox: &Inbox, entry: &InboxEntry, store: &Store) -> io::Result<Classified> {
     let Some(name) = Name::parse(entry) else {
         return Ok(Classified::Refused(Refusal::Name));
@@ -69,13 +69,13 @@ pub(super) fn classify(inbox: &Inbox, entry: &InboxEntry, store: &Store) -> io::
     let Some(bytes) = inbox.read(entry, limits::REPORT_BYTES)? else {
         return Ok(Classified::Refused(Refusal::NotAFile));
     };
-    let verdict = match name {
+    let classified = match name {
         Name::Report(name) => open_report(&bytes, name),
         Name::Legacy(log) => open_legacy(bytes, log),
     };
-    Ok(match verdict {
+    Ok(match classified {
         Ok(Classified::Report { identity, .. }) if store.contains(&identity) => Classified::Known,
-        Ok(verdict) => verdict,
+        Ok(classified) => classified,
         Err(refusal) => Classified::Refused(refusal),
     })
 }
@@ -100,8 +100,8 @@ fn open_report(bytes: &[u8], name: ReportName) -> Result<Classified, Refusal> {
     })
 }
 
-/// A bento 2022 log is kept as it came. It has no id of its own: the same name with the same content is the same
-/// log, which a crash left in the inbox; the same name with other content is another run of that minute.
+/// Reads a bento 2022 log, which is kept unchanged. It has no id of its own: the same name with the same content is the
+/// same log, left in the inbox by a crash; the same name with other content is another run of that minute.
 fn open_legacy(bytes: Vec<u8>, log: LegacyLog) -> Result<Classified, Refusal> {
     open(&bytes)?;
     let name = log.to_string();

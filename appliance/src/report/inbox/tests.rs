@@ -26,7 +26,7 @@ impl Machine {
         .unwrap()
     }
 
-    /// As many passes as it takes: a busy machine needs several.
+    /// Makes passes until the inbox is empty: a busy machine needs several.
     fn take_in(&self, writers: Writers) -> Intake {
         self.take_in_within(writers, RetentionLimits::default())
     }
@@ -66,7 +66,7 @@ impl Machine {
         .to_string()
     }
 
-    /// What was refused is gone, counted, and hasn't become a report.
+    /// The entry is refused: removed and counted, and no report.
     fn assert_refused(&self, writers: Writers, what: &str) {
         let before = self.summary().refused;
         let intake = self.take_in(writers);
@@ -170,7 +170,7 @@ fn two_attempts_in_one_pass_are_one_run() {
 }
 
 #[test]
-fn half_a_report_is_waited_for_as_long_as_somebody_may_write_it() {
+fn half_a_report_waits_as_long_as_a_session_is_open() {
     let machine = Machine::new();
     let sent = report('a');
     let whole = packed(&sent);
@@ -188,7 +188,7 @@ fn half_a_report_is_waited_for_as_long_as_somebody_may_write_it() {
 }
 
 #[test]
-fn a_report_that_somebody_still_holds_open_is_copied_not_moved() {
+fn a_report_that_is_still_open_is_copied_not_moved() {
     let machine = Machine::new();
     let path = machine.deliver(&report('a'), 1);
     let mut held = fs::OpenOptions::new().append(true).open(path).unwrap();
@@ -210,7 +210,7 @@ fn a_report_that_somebody_still_holds_open_is_copied_not_moved() {
 }
 
 #[test]
-fn what_is_not_a_report_is_refused() {
+fn entries_that_are_not_reports_are_refused() {
     let machine = Machine::new();
     let good = report('a');
     let mut other_format = json(&good);
@@ -302,14 +302,14 @@ fn only_files_with_the_right_names_are_opened() {
 }
 
 #[test]
-fn what_is_refused_is_told_so_that_it_fits_a_log() {
+fn a_refused_entry_is_escaped_for_a_log() {
     let machine = Machine::new();
     machine.put(PathBuf::from("\u{1b}[2J\n\u{202e}"), "");
     let mut bad = json(&report('a'));
     bad["outcome"] = "\u{1b}]0;\n\u{202e}\u{85}".into();
     machine.put(machine.name(), gzipped(&bad));
-    let mut told = Vec::new();
-    let mut refuse = |entry: &str, reason: &str| told.push(format!("{entry}: {reason}"));
+    let mut lines = Vec::new();
+    let mut refuse = |entry: &str, reason: &str| lines.push(format!("{entry}: {reason}"));
     let writers = Writers::Open;
     while take_in(
         &machine.logs,
@@ -322,13 +322,16 @@ fn what_is_refused_is_told_so_that_it_fits_a_log() {
     .unwrap()
     .more
     {}
-    assert_eq!(told.len(), 2);
+    assert_eq!(lines.len(), 2);
     let shown = |character: char| character == ' ' || character.is_ascii_graphic();
-    assert!(told.iter().all(|line| line.chars().all(shown)), "{told:?}");
+    assert!(
+        lines.iter().all(|line| line.chars().all(shown)),
+        "{lines:?}"
+    );
 }
 
 #[test]
-fn entries_are_counted_no_further_than_is_asked() {
+fn entries_are_counted_up_to_the_limit() {
     let machine = Machine::new();
     assert_eq!(count(&machine.logs, 10), 0);
     for number in 0..20 {
@@ -362,7 +365,7 @@ fn an_inbox_that_is_a_symlink_is_not_followed() {
 }
 
 #[test]
-fn thousands_of_entries_are_worked_off_in_bounded_passes() {
+fn thousands_of_entries_are_taken_in_by_bounded_passes() {
     let machine = Machine::new();
     for number in 0..5000 {
         machine.put(format!("{number}.rubbish"), "");
@@ -379,7 +382,7 @@ fn thousands_of_entries_are_worked_off_in_bounded_passes() {
     assert!(
         passes
             .iter()
-            .all(|pass| pass.taken.len() as u64 + pass.refused <= PASS as u64)
+            .all(|pass| pass.taken.len() as u64 + pass.refused <= MAX_ENTRIES as u64)
     );
     assert_eq!(passes.iter().map(|pass| pass.refused).sum::<u64>(), 5000);
     assert_eq!(passes.iter().flat_map(|pass| &pass.taken).count(), 1);
@@ -388,7 +391,7 @@ fn thousands_of_entries_are_worked_off_in_bounded_passes() {
 }
 
 #[test]
-fn no_more_is_kept_than_the_limits_allow_and_what_goes_is_counted() {
+fn the_limits_are_kept_and_removed_reports_are_counted() {
     let machine = Machine::new();
     let limits = RetentionLimits {
         reports: 5,
@@ -476,7 +479,7 @@ fn nothing_leaves_the_inbox_while_nothing_can_be_kept() {
 }
 
 #[test]
-fn a_bento_2022_log_is_kept_as_it_came() {
+fn a_bento_2022_log_is_kept_unchanged() {
     let machine = Machine::new();
     let name =
         "20260102-0304_0c5mc9c6lbpjbs6xk8wqm1mxwrfbwyzz-nixos-system-kikimora_failure.log.gz";

@@ -1,4 +1,4 @@
-//! What was read of one machine, and what that comes to.
+//! The reading of one machine, and its status.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,14 +16,14 @@ use crate::store::paths::HostState;
 use crate::store::stamp::Stamp;
 use crate::text::sanitise::one_line;
 
-/// What was read of one machine: two small files, and the time of a third.
+/// The reading of one machine: two small files, and the time of a third.
 #[derive(Debug, Clone, Default)]
 pub(super) struct MachineReading {
     published: Option<Published>,
     summary: Summary,
     contact: Option<Timestamp>,
     stamps: Stamps,
-    /// What couldn't be read, a safe line each.
+    /// The unreadable files, a safe line each.
     unreadable: Vec<String>,
 }
 
@@ -46,12 +46,12 @@ impl Stamps {
 }
 
 impl MachineReading {
-    /// Reads them.
+    /// Reads the files.
     pub(super) fn of(keep: &HostState) -> Self {
         Self::read(keep, Stamps::of(keep))
     }
 
-    /// Reads them again if one has changed; false if none has.
+    /// Reads the files again if one has changed; false if none has.
     pub(super) fn refresh(&mut self, keep: &HostState) -> bool {
         let stamps = Stamps::of(keep);
         if self.stamps == stamps {
@@ -74,11 +74,11 @@ impl MachineReading {
         }
     }
 
-    /// The same machine by the account of its former name, if that is the one that it used last.
+    /// The reading of the former name's account, if the machine used that last.
     pub(super) fn or_former(&self, former: &MachineReading) -> Self {
         let last = |reading: &MachineReading| Some(reading.summary.newest.as_ref()?.received);
         let contact = self.contact.max(former.contact);
-        // As long as it left nothing by its new name, both have what it left by the former one.
+        // Until it reports by its new name, both have the reports of the former one.
         let used = match last(self) > last(former) {
             true => self,
             false => former,
@@ -89,7 +89,7 @@ impl MachineReading {
         }
     }
 
-    /// What was received before the machine was enrolled came from another one that had its name.
+    /// The summary since the machine was enrolled: earlier reports are of another machine of its name.
     pub(super) fn summary_since(&self, enrolled: Option<Timestamp>) -> Cow<'_, Summary> {
         match enrolled {
             Some(enrolled) => Cow::Owned(self.summary.clone().since(enrolled)),
@@ -97,7 +97,7 @@ impl MachineReading {
         }
     }
 
-    /// What is known of it at a moment.
+    /// The status at a time.
     pub(super) fn status(
         &self,
         name: &HostName,
@@ -112,7 +112,7 @@ impl MachineReading {
         let state = judge(published, &summary);
         let lines: Vec<_> = self.unreadable.iter().cloned().chain(problems).collect();
         let seen = self.contact.or(newest.map(|record| record.received));
-        // An account that lies ahead was noted while the clock was wrong, and nothing came before it.
+        // An account of the future was enrolled while the clock was wrong: nothing is older than it.
         let enrolled_before = enrolled.filter(|enrolled| *enrolled <= now);
         let seen = seen.filter(|seen| enrolled_before.is_none_or(|enrolled| *seen >= enrolled));
         MachineStatus {
@@ -158,7 +158,7 @@ impl Reported {
     }
 }
 
-/// What to say where two machines take turns in reporting.
+/// The error of two machines with one key.
 const TWIN: &str = "another machine reports with its key, as a copied disk makes one: give the copy a key and a \
                     /etc/machine-id of its own, and add it with `bento host add`";
 
@@ -167,7 +167,7 @@ fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
     (!both.is_empty()).then(|| both.join("; "))
 }
 
-/// Why the newest run failed, or the one that the state is judged by. The summary holds it as one safe line.
+/// The error of the newest run, or of the one that decides the state. The summary has it as one safe line.
 fn error(summary: &Summary) -> Option<String> {
     let judged = [summary.newest.as_ref(), summary.judged()];
     let failed = judged
@@ -188,7 +188,7 @@ fn error(summary: &Summary) -> Option<String> {
     )
 }
 
-/// How what a machine built differs from what was built here, where that is its state.
+/// The error of a machine that built another system than `bento build`, if that is its state.
 fn mismatch(state: HostStatus, published: &Published, summary: &Summary) -> Option<String> {
     if state != HostStatus::Mismatch {
         return None;
@@ -203,7 +203,7 @@ fn mismatch(state: HostStatus, published: &Published, summary: &Summary) -> Opti
     ))
 }
 
-/// What runs on a machine, in short.
+/// The running version, in short.
 fn version(summary: &Summary) -> Option<String> {
     let newest = summary.newest.as_ref()?;
     let running = newest.running()?;
@@ -217,18 +217,18 @@ fn version(summary: &Summary) -> Option<String> {
     confirmed.generation().map(|generation| generation.short())
 }
 
-/// By what a person tells systems apart: the beginning of the hash.
+/// The beginning of the hash, by which a person distinguishes systems.
 fn short(system: &SystemPath) -> String {
     let name = system.as_str().rsplit('/').next().unwrap_or_default();
     name.chars().take(8).collect()
 }
 
 fn is_over(contact: Timestamp, normal: Duration, now: Timestamp) -> bool {
-    // A contact in the future, after the clock was set back, is no long silence.
+    // A contact in the future, after the clock was set back, is no silence.
     Duration::try_from(now.duration_since(contact)).is_ok_and(|silence| silence > normal)
 }
 
-/// A file that can't be read counts as if it weren't there, and that is said.
+/// The content of a file; the default for an unreadable one, which is added to `unreadable`.
 fn or_default<T: Default>(read: io::Result<T>, path: &Path, unreadable: &mut Vec<String>) -> T {
     read.unwrap_or_else(|error| {
         unreadable.push(one_line(

@@ -47,11 +47,11 @@ impl Appliance {
             runtime,
             _folder: folder,
         };
-        appliance.tell(&[]);
+        appliance.set_problems(&[]);
         appliance
     }
 
-    fn tell(&self, problems: &[Problem]) {
+    fn set_problems(&self, problems: &[Problem]) {
         atomic_file::write_json(&self.runtime.problems(), &problems).unwrap();
     }
 
@@ -71,7 +71,7 @@ impl Appliance {
     fn report(&self, name: &str, reports: &[Report]) {
         let mut summary = Summary::default();
         for report in reports {
-            summary.note(&record(summary.next, report.clone()));
+            summary.add(&record(summary.next, report.clone()));
         }
         fs::create_dir_all(self.host(name).root()).unwrap();
         atomic_file::write_json(&self.host(name).summary(), &summary).unwrap();
@@ -160,7 +160,7 @@ fn the_document_is_that_of_the_contract() {
 }
 
 #[test]
-fn what_an_older_appliance_does_not_say_is_not_known() {
+fn values_that_an_older_appliance_lacks_are_unknown() {
     let older = json!({"format": 1, "at": "2026-01-01T00:00:10Z", "hosts": [
         {"name": "domovoi", "state": "new", "paused": false, "runs": 0},
     ]});
@@ -172,7 +172,7 @@ fn what_an_older_appliance_does_not_say_is_not_known() {
 }
 
 #[test]
-fn what_runs_is_told_by_the_generation_that_it_was_built_from() {
+fn the_running_version_is_the_generation_that_it_was_built_from() {
     let version = |reports: &[Report]| {
         let appliance = Appliance::new();
         appliance.report("kikimora", reports);
@@ -199,7 +199,7 @@ fn a_bento_2022_log_is_shown_as_it_speaks() {
         .parse()
         .unwrap();
     let mut summary = Summary::default();
-    summary.note(&Record {
+    summary.add(&Record {
         sequence: 1,
         received: second(1),
         content: Content::Legacy(log),
@@ -232,14 +232,14 @@ fn the_error_is_what_stops_the_publication_or_else_the_failure_of_a_run() {
     assert_eq!(machine.error.as_deref(), Some(r"error: \u{1b}[31mno luck"));
     assert!(machine.problems.is_empty());
 
-    appliance.tell(&[problem("x"), problem("y\u{7}")]);
+    appliance.set_problems(&[problem("x"), problem("y\u{7}")]);
     let machine = appliance.machine("kikimora", second(10));
-    let told = |place| format!("{place}: leads out of the fleet: use a link that doesn't");
-    assert_eq!(machine.problems, [told("x"), told(r"y\u{7}")]);
+    let line = |place| format!("{place}: leads out of the fleet: use a link that doesn't");
+    assert_eq!(machine.problems, [line("x"), line(r"y\u{7}")]);
     assert_eq!(machine.error.unwrap(), machine.problems.join("; "));
     assert_eq!(machine.state, HostStatus::Failing);
 
-    appliance.tell(&[]);
+    appliance.set_problems(&[]);
     appliance.report("kikimora", &[lines, report('b')]);
     assert_eq!(
         appliance.machine("kikimora", second(10)).error,
@@ -249,17 +249,17 @@ fn the_error_is_what_stops_the_publication_or_else_the_failure_of_a_run() {
 }
 
 #[test]
-fn what_is_wrong_with_the_fleet_stands_above_all() {
+fn problems_of_the_fleet_come_first() {
     let appliance = Appliance::new();
     let fault = Problem::new("fleet.toml:3", "unknown key \u{1b}", "remove it");
     let stranger = Problem::new("fleet.toml:9", "no key", "add one").of(&"leshy".parse().unwrap());
-    appliance.tell(&[fault, problem("x"), stranger]);
-    let told = appliance.read(second(0)).problems;
+    appliance.set_problems(&[fault, problem("x"), stranger]);
+    let problems = appliance.read(second(0)).problems;
     let expected = [
         r"fleet.toml:3: unknown key \u{1b}: remove it",
         "fleet.toml:9: leshy: no key: add one",
     ];
-    assert_eq!(told.unwrap(), expected);
+    assert_eq!(problems.unwrap(), expected);
     assert!(appliance.machine("domovoi", second(0)).problems.is_empty());
 }
 
@@ -270,8 +270,8 @@ fn where_no_appliance_runs_what_is_wrong_is_not_known() {
     fs::remove_file(appliance.runtime.problems()).unwrap();
     assert_eq!(appliance.read(second(0)).problems, None);
     fs::write(appliance.runtime.problems(), "{").unwrap();
-    let told = appliance.read(second(0)).problems.unwrap();
-    assert!(told[0].contains("problems.json"), "{told:?}");
+    let problems = appliance.read(second(0)).problems.unwrap();
+    assert!(problems[0].contains("problems.json"), "{problems:?}");
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn a_name_that_is_enrolled_again_begins_anew() {
 
 // Issue 10, line 13.
 #[test]
-fn who_was_removed_and_when_is_known() {
+fn removed_machines_are_listed_with_the_time() {
     let appliance = Appliance::new();
     let mut accounts = Accounts::beginning_after(0);
     let name: HostName = "leshy".parse().unwrap();
@@ -365,7 +365,7 @@ fn a_damaged_file_of_one_machine_is_its_own_error() {
     appliance.report("domovoi", &[report('a')]);
     appliance.publish("kikimora", &published('a'));
     fs::write(appliance.host("kikimora").published(), "{").unwrap();
-    appliance.tell(&[problem("x")]);
+    appliance.set_problems(&[problem("x")]);
     let machine = appliance.machine("kikimora", second(10));
     assert_eq!(machine.state, HostStatus::Unpublished);
     assert_eq!(machine.problems.len(), 2);
@@ -386,7 +386,7 @@ fn reports_are_not_opened_while_there_is_a_summary() {
     let appliance = Appliance::new();
     appliance.publish("kikimora", &published('a'));
     appliance.report("kikimora", &[report('a')]);
-    // Listing this as a folder would fail, and be told.
+    // Listing this as a folder would fail with an error.
     fs::write(appliance.host("kikimora").reports(), "").unwrap();
     let machine = appliance.machine("kikimora", second(10));
     assert_eq!((machine.state, machine.error), (HostStatus::UpToDate, None));
@@ -492,19 +492,19 @@ fn two_machines_with_one_key_are_said_and_hide_no_failure() {
         ..report
     };
     let (first, copy) = (from("first", report('a')), from("copy", report('a')));
-    let told = |reports: &[Report]| {
+    let status_after = |reports: &[Report]| {
         appliance.report("kikimora", reports);
         let status = Status::read(&appliance.state, &appliance.runtime, second(60)).unwrap();
         let name = "kikimora".parse().unwrap();
         let host = status.hosts.into_iter().find(|host| host.name == name);
         host.unwrap()
     };
-    let anew = told(&[first.clone(), copy.clone()]);
+    let anew = status_after(&[first.clone(), copy.clone()]);
     assert_eq!(
         (anew.error.as_deref(), anew.state),
         (None, HostStatus::UpToDate)
     );
-    let twins = told(&[first.clone(), copy.clone(), first.clone()]);
+    let twins = status_after(&[first.clone(), copy.clone(), first.clone()]);
     let error = twins.error.as_deref().unwrap();
     assert!(
         error.contains("another machine reports with its key"),
@@ -514,7 +514,7 @@ fn two_machines_with_one_key_are_said_and_hide_no_failure() {
     assert!(!error.contains("  "), "{error}");
     assert!(twins.needs_attention() && twins.state == HostStatus::UpToDate && twins.runs == 3);
     let failed = from("copy", failure('a', Outcome::BuildFailed, 'a'));
-    let failing = told(&[first, copy, failed.clone(), failed]);
+    let failing = status_after(&[first, copy, failed.clone(), failed]);
     assert_eq!(failing.state, HostStatus::Failing);
     let failing = failing.error.unwrap();
     assert!(failing.ends_with("no luck"), "{failing}");
@@ -525,7 +525,7 @@ fn two_machines_with_one_key_are_said_and_hide_no_failure() {
 fn a_pull_that_failed_is_failing_and_says_why() {
     let appliance = Appliance::new();
     appliance.publish("kikimora", &Published::new(generation('b'), second(0)));
-    let told = |error: Option<&str>| {
+    let status_after = |error: Option<&str>| {
         let failed = Report {
             error: error.map(str::to_owned),
             ..failure('b', Outcome::PullFailed, 'a')
@@ -538,12 +538,12 @@ fn a_pull_that_failed_is_failing_and_says_why() {
             .find(|host| host.reported.is_some());
         host.unwrap()
     };
-    let failing = told(Some("the pull was cut"));
+    let failing = status_after(Some("the pull was cut"));
     assert_eq!(failing.state, HostStatus::Failing);
     assert_eq!(failing.error.as_deref(), Some("the pull was cut"));
     assert_eq!(failing.reported.as_ref().unwrap().outcome, "pull_failed");
     assert!(failing.needs_attention());
-    let silent = told(None);
+    let silent = status_after(None);
     assert!(
         silent
             .error

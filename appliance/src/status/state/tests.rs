@@ -22,7 +22,7 @@ fn expecting(digit: char, name: &str) -> Published {
 fn summary(reports: &[Report]) -> Summary {
     let mut summary = Summary::default();
     for report in reports {
-        summary.note(&record(summary.next, report.clone()));
+        summary.add(&record(summary.next, report.clone()));
     }
     summary
 }
@@ -102,10 +102,10 @@ fn new() {
 fn legacy_logs() {
     for outcome in ["success", "failure", "rollback", "autoupdate"] {
         let mut summary = summary(&[]);
-        summary.note(&legacy(&format!("20220912-0000_x_{outcome}.log.gz")));
+        summary.add(&legacy(&format!("20220912-0000_x_{outcome}.log.gz")));
         assert_eq!(judge(Some(&published('a')), &summary), Legacy, "{outcome}");
         let newer = record(2, report('a'));
-        summary.note(&newer);
+        summary.add(&newer);
         assert_eq!(
             judge(Some(&published('a')), &summary),
             UpToDate,
@@ -113,7 +113,7 @@ fn legacy_logs() {
         );
     }
     let mut back = summary(&[report('a')]);
-    back.note(&Record {
+    back.add(&Record {
         sequence: 2,
         ..legacy("20220912-0000_x_success.log.gz")
     });
@@ -310,7 +310,7 @@ fn the_order_of_receipt_decides_not_a_clock() {
     );
     let mut summary = Summary::default();
     for (number, report) in [(1, failure('b', Outcome::BuildFailed, 'a')), (2, past)] {
-        summary.note(&Record {
+        summary.add(&Record {
             received: second(0),
             ..record(number, report)
         });
@@ -437,7 +437,7 @@ fn a_reboot_after_a_switch() {
 }
 
 #[test]
-fn what_is_not_known_is_never_up_to_date() {
+fn an_unknown_system_is_never_up_to_date() {
     assert_eq!(
         state(&published('a'), &[running(report('a'), None)]),
         Drifted

@@ -1,23 +1,23 @@
-//! The part of a failed run's error that says most, where there is no room for all of it.
+//! The cause in an error of a failed run, for a cell that is too narrow for all of it.
 
 use unicode_width::UnicodeWidthStr;
 
 use super::cut;
 
-/// How Nix begins what it says went wrong.
+/// The beginning of an error of Nix.
 const NIX: &str = "error: ";
 const STORE: &str = "/nix/store/";
-/// How many characters of a store path come before its name: a hash and a hyphen.
+/// The characters of a store path before its name: a hash and a hyphen.
 const HASH: usize = 33;
 
-/// As much of an error as fits into so many cells, from its cause on. The client puts what failed before why it did, so
-/// that the cause is what Nix says, or else the end of the chain.
+/// As much of an error as fits into so many cells, from its cause on. In an error of the client each cause follows its
+/// effect: the cause is the error of Nix, or else the end of the chain.
 pub(super) fn within(error: &str, room: usize) -> String {
     if error.width() <= room {
         return error.to_owned();
     }
     let error = without_hashes(error);
-    // Where Nix shows how it came there, that begins as an error, too.
+    // A trace of Nix begins as an error, too.
     let nix = error
         .match_indices(NIX)
         .map(|(place, _)| &error[place + NIX.len()..])
@@ -55,7 +55,7 @@ mod tests {
 
     // Issue 10, line 42.
     #[test]
-    fn what_does_not_fit_begins_with_its_cause() {
+    fn an_error_that_does_not_fit_begins_with_its_cause() {
         let hash = "a".repeat(32);
         let builder = format!(
             "the build of generation b71fa047 failed: error: builder for '/nix/store/{hash}-greeter.drv' failed with exit \

@@ -1,4 +1,4 @@
-//! Which columns of the table are shown, and how wide.
+//! The layout of the table: the shown columns and their widths.
 
 use unicode_width::UnicodeWidthStr;
 
@@ -19,32 +19,32 @@ pub(super) const HEADINGS: [&str; COLUMNS] = [
 const MACHINE: usize = 0;
 /// The column of the states, which is coloured.
 const STATE: usize = 1;
-/// The column of the errors, which comes last and takes what is left of the line.
+/// The column of the errors, which is the last one and takes the rest of the line.
 pub(super) const ERROR: usize = 6;
-/// What is left out first on a terminal that is too narrow for all: PUBLISHED is told by the state, too.
+/// The columns that are left out on a narrow terminal, in order: the state implies PUBLISHED.
 const LEFT_OUT_FIRST: [usize; 4] = [3, 2, 4, 5];
-/// What is left out, from the first on, where an error has little room.
+/// The columns that are left out, in order, if there is little room for errors.
 const LESS_THAN_AN_ERROR: [usize; 2] = [3, 2];
-/// How many cells an error should have, if it needs as many: most causes are readable in them.
+/// The wanted width of an error that needs as much: most causes are readable in it.
 const WANTED: usize = 40;
-/// Between columns.
+/// The gap between columns.
 const GAP: &str = "  ";
-/// An error isn't shown in fewer characters than this, only below the table.
+/// The least width of an error; a shorter one is shown only below the table.
 pub(super) const SHORTEST_ERROR: usize = 12;
 
-/// What stands in a line, column by column.
+/// The cells of a line.
 pub(super) type StatusRow = [String; COLUMNS];
 
-/// Which columns are shown, and how wide they are, in cells of a terminal.
+/// The widths of the columns, in cells of a terminal.
 pub(super) struct Layout {
-    /// None for a column that is left out. What stands in that of the errors doesn't count.
+    /// None for a column that is left out, and for that of the errors.
     widths: [Option<usize>; COLUMNS],
-    /// What is left for errors; none where nothing is cut.
+    /// The width of errors; none if nothing is cut.
     pub(super) room: Option<usize>,
 }
 
 impl Layout {
-    /// What fits these rows, on a terminal of so many columns if there is one.
+    /// The layout of these rows, for a terminal of so many columns if there is one.
     pub(super) fn of(rows: &[StatusRow], columns: Option<usize>) -> Self {
         let mut widths = HEADINGS.map(|heading| Some(heading.width()));
         for row in rows {
@@ -67,7 +67,7 @@ impl Layout {
                 widths[column] = None;
             }
         }
-        // Why a machine failed says more than since when it could have known.
+        // The cause of a failure is more useful than the time of publication.
         let longest = rows.iter().map(|row| row[ERROR].width()).max();
         let wanted = longest.unwrap_or_default().min(WANTED);
         for column in LESS_THAN_AN_ERROR {
@@ -79,7 +79,7 @@ impl Layout {
             let both = columns.saturating_sub(GAP.len());
             let state = widths[STATE].unwrap_or_default();
             let name = widths[MACHINE].unwrap_or_default();
-            // A name that was cut in the middle says less than a state that was.
+            // Half a name is less useful than half a state.
             let state = state.min(both.saturating_sub(name).max(both * 3 / 5));
             widths[STATE] = Some(state);
             widths[MACHINE] = Some(both - state);
@@ -90,7 +90,7 @@ impl Layout {
         }
     }
 
-    /// A line.
+    /// One line of the table.
     pub(super) fn row(
         &self,
         cells: &StatusRow,

@@ -49,7 +49,7 @@ fn plain(columns: usize) -> Option<Terminal> {
 
 // Issue 10, line 13.
 #[test]
-fn who_was_removed_is_said_below_the_table() {
+fn removed_machines_are_below_the_table() {
     let removed = |name: &str, at| RemovedMachine {
         name: name.parse().unwrap(),
         at,
@@ -62,11 +62,11 @@ fn who_was_removed_is_said_below_the_table() {
         ],
         ..status(vec![machine("a", HostStatus::UpToDate)])
     };
-    let told = "Removed: domovoi 2 h ago, leshy just now. What comes back within a week with the same key goes on as it was.";
+    let expected = "Removed: domovoi 2 h ago, leshy just now. A machine that comes back within a week with the same key keeps its reports.";
     for terminal in [None, plain(80)] {
         let text = render(&status, terminal);
         assert_eq!(
-            text.lines().filter(|line| *line == told).count(),
+            text.lines().filter(|line| *line == expected).count(),
             1,
             "{text}"
         );
@@ -99,7 +99,7 @@ kikimora  new      -          -      -         -
 }
 
 #[test]
-fn what_is_shown_beside_the_state() {
+fn the_cells_beside_the_state() {
     let all = MachineStatus {
         paused: true,
         held: Some(second(3600)),
