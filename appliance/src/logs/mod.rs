@@ -97,7 +97,7 @@ impl MachineReports {
     /// while.
     ///
     /// # Errors
-    /// As [`History::open`].
+    /// As [`MachineReports::open`].
     pub fn open_in_use(state: &State, name: &HostName) -> anyhow::Result<Self> {
         let own = Self::open(state, name)?;
         let (hosts, _) = machines::read_fleet(state)?;

@@ -128,7 +128,7 @@ fn a_client_that_could_not_work_is_not_built() -> Result<()> {
             // Issue 10, line 24.
             (
                 beside("nix.enable = false;"),
-                "services.bento-client builds this machine's systems with Nix, and nix.enable is false",
+                "services.bento-client builds this machine's systems with Nix, but nix.enable is false",
             ),
             (
                 client("name = \"kikimora\";"),
