@@ -122,8 +122,8 @@ pub fn roll_back_by_hand(environment: &Environment) -> Result<(), Failure> {
     let mut effects = LiveEffects::new(environment, known.ok());
     let old = update::roll_back_by_hand(&mut effects)?;
     effects.console.line(&format!(
-        "{old} runs again. The generation that was installed stays out until it changes, or until \
-         `bento-client update --retry` installs it again."
+        "{old} runs again. The newer generation isn't installed again until it changes, or until \
+         `bento-client update --retry`."
     ));
     Ok(())
 }
