@@ -38,10 +38,10 @@ const MIN_BACKOFF: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(300);
 /// The interval of permission checks: a change from outside of the container causes no event.
 const PERMISSION_CHECK: Duration = Duration::from_secs(30);
-/// How long the appliance waits for a stable fleet folder before it is ready without a first publication.
+/// The time after which the appliance is ready without a stable fleet folder.
 const READY_GRACE: Duration = Duration::from_secs(10);
 
-/// What a pass left undone, which decides when the next one follows.
+/// The result of a pass, which decides when the next one follows.
 #[derive(Debug, Default)]
 struct PassResult {
     /// Something changes, or sessions have to end first: after the debounce.
@@ -52,7 +52,7 @@ struct PassResult {
     problems: Vec<Problem>,
 }
 
-/// Brings accounts, publications and logins to what the fleet folder says.
+/// Brings accounts, publications and logins into agreement with the fleet folder.
 pub(super) struct PublishLoop {
     reconciler: Reconciler,
     state: State,

@@ -12,7 +12,7 @@ use crate::text::sanitise::{both_ends, one_line};
 pub struct Record {
     /// The place in the order of receipt: counted from 1 for each machine, never used twice.
     pub sequence: u64,
-    /// When it was taken in, by the appliance's clock.
+    /// The time of receipt, by the appliance's clock.
     pub received: Timestamp,
     /// The content.
     pub content: Content,

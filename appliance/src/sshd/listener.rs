@@ -17,7 +17,7 @@ use super::session_table::Action;
 use super::shared::SharedTable;
 use crate::text::log_limiter::LogLimiter;
 
-/// How long to wait when the system has no more files, memory or processes to give.
+/// The pause after a shortage of files, memory or processes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The most lines of one session that are read before those of others.
 const LINES_AT_ONCE: usize = 16;
@@ -203,7 +203,7 @@ impl<R: Fn(SessionEvent)> Listener<R> {
         Ok(())
     }
 
-    /// Gives an sshd to as many pending connections as there are free slots.
+    /// Starts an sshd for as many pending connections as there are free slots.
     fn admit(&mut self, now: Instant) {
         for own in [true, false] {
             while self.paused_until.is_none() && self.shared.table().has_free_slot(own) {

@@ -143,7 +143,7 @@ fn replace(path: &Path, content: &str, mode: u32) -> Result<()> {
     if is_right {
         return Ok(());
     }
-    // No account has a dot in its name: sshd never takes this file for somebody's keys.
+    // No account has a dot in its name: this file never counts as the keys of an account.
     let aside = atomic_file::aside(path);
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()

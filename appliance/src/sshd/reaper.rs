@@ -6,7 +6,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 /// It takes the exit status away from any [`std::process::Child`] that is still waited for elsewhere.
 pub fn reap() -> Vec<(Pid, WaitStatus)> {
     let mut exited = Vec::new();
-    // An error says that there are no children at all.
+    // An error means that there are no children.
     while let Ok(Some(child)) = wait(WaitOptions::NOHANG) {
         exited.push(child);
     }

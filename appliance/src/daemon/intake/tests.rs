@@ -1,4 +1,4 @@
-//! What machines leave, through the real intake, and what status says of it.
+//! Reports of machines, through the real intake, and the status that follows.
 
 mod life;
 

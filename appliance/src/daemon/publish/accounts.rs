@@ -1,4 +1,4 @@
-//! The account manager: adds and removes accounts as the fleet says.
+//! The account manager: adds and removes accounts with the machines of the fleet.
 
 use std::fs;
 use std::io;
@@ -239,7 +239,7 @@ mod tests {
 
     // Issue 10, line 34.
     #[test]
-    fn a_state_that_lost_its_accounts_enrols_nobody_anew() {
+    fn a_state_without_its_accounts_enrols_no_machine_again() {
         let kept = Kept::new("[hosts.a]\n");
         let problems = || Arc::new(Problems::new(&kept.runtime));
         let begin = || AccountManager::new(kept.state.clone(), problems());

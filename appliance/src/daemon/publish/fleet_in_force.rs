@@ -72,7 +72,7 @@ impl FleetInForce {
         })
     }
 
-    /// How long nothing may change before it counts as stable, by the fleet in force.
+    /// The debounce of the fleet in force.
     pub(super) fn debounce(&self) -> Duration {
         let publish = self.fleet.as_ref().map(|fleet| fleet.publish.clone());
         publish.unwrap_or_default().debounce.as_duration()
@@ -127,7 +127,7 @@ impl FleetInForce {
         }
     }
 
-    /// Waits while the file may only be being replaced: git, and many an editor, remove a file before they write it anew.
+    /// Waits while the file may only be in replacement: git, and many an editor, remove a file before they write it again.
     fn not_found(
         &mut self,
         place: &str,

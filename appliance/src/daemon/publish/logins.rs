@@ -1,4 +1,4 @@
-//! The accounts and keys that sshd lets in.
+//! The accounts and keys that may log in.
 
 use std::sync::{Arc, Mutex};
 
@@ -50,7 +50,7 @@ impl Logins {
         self.set(logins.iter().filter_map(remaining).collect(), accounts)
     }
 
-    /// Lets exactly these log in. Sessions of an account that is gone or lost a key are ended.
+    /// Makes exactly these the logins. Sessions of an account that is gone, or lost a key, are ended.
     pub(super) fn set(&mut self, logins: Vec<Login>, accounts: &Accounts) -> Result<(), Problem> {
         if self.current.as_ref() == Some(&logins) {
             return Ok(());

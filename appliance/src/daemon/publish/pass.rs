@@ -73,7 +73,7 @@ pub(super) struct Staged {
     tree: HostTree,
 }
 
-/// What became of a machine in a pass. Unless it is published, its last publication stays.
+/// The outcome of a pass for one machine. Unless it is [`Self::Published`], the last publication stays.
 #[derive(Debug)]
 pub(super) enum HostOutcome {
     /// It got a new generation.
@@ -128,7 +128,7 @@ impl<'a> Pass<'a> {
         next
     }
 
-    /// Lets a machine wait if one of its files has changed since the scan.
+    /// Requires that no file of a tree has changed since the scan.
     fn require_unchanged(&self, tree: &HostTree) -> Result<(), HostOutcome> {
         match self.changed.iter().find(|file| tree.holds(file)) {
             Some(file) => Err(HostOutcome::Unstable(Some(file.clone()))),
@@ -136,7 +136,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What becomes of a machine whose files couldn't be read or copied.
+    /// The outcome for a machine after a failed read or copy of a file.
     fn read_failed(&mut self, host: &HostName, error: ReadError) -> HostOutcome {
         match error {
             ReadError::Changed(file) => {
@@ -157,7 +157,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Records what became of a machine.
+    /// Records the outcome for a machine.
     fn finish(&mut self, target: HostInPass<'_>, outcome: HostOutcome) {
         let HostInPass {
             name, mut problems, ..

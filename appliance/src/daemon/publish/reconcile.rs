@@ -1,4 +1,4 @@
-//! The reconciler: brings all chroots to what the fleet folder says, pass by pass.
+//! The reconciler: brings accounts and chroots into agreement with the fleet folder, pass by pass.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +88,7 @@ impl Reconciler {
         logins.unwrap_or_default()
     }
 
-    /// How long nothing may change before it counts as stable.
+    /// The debounce of the fleet in force.
     pub(super) fn debounce(&self) -> Duration {
         self.settings.debounce()
     }

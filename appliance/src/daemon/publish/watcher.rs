@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// How long an event may take before it is missing.
+    /// The time after which an event is missing.
     const MISSING: Duration = Duration::from_secs(60);
 
     fn folder() -> TempDir {

@@ -192,7 +192,7 @@ fn the_running_version_is_the_generation_that_it_was_built_from() {
 }
 
 #[test]
-fn a_bento_2022_log_is_shown_as_it_speaks() {
+fn a_bento_2022_log_is_shown_in_its_own_words() {
     let appliance = Appliance::new();
     appliance.publish("kikimora", &published('a'));
     let log = "20220912-0000_0c5mc9c6lbpjbs6xk8wqm1mxwrfbwyzz-nixos_rollback.log.gz"
@@ -220,7 +220,7 @@ fn a_bento_2022_log_is_shown_as_it_speaks() {
 }
 
 #[test]
-fn the_error_is_what_stops_the_publication_or_else_the_failure_of_a_run() {
+fn the_error_is_a_problem_of_the_publication_or_else_of_a_run() {
     let appliance = Appliance::new();
     appliance.publish("kikimora", &published('b'));
     let lines = Report {
@@ -264,7 +264,7 @@ fn problems_of_the_fleet_come_first() {
 }
 
 #[test]
-fn where_no_appliance_runs_what_is_wrong_is_not_known() {
+fn without_an_appliance_the_problems_are_unknown() {
     let appliance = Appliance::new();
     assert_eq!(appliance.read(second(0)).problems, Some(Vec::new()));
     fs::remove_file(appliance.runtime.problems()).unwrap();
@@ -401,7 +401,7 @@ fn reports_are_not_opened_while_there_is_a_summary() {
 }
 
 #[test]
-fn one_can_ask_for_some_machines() {
+fn machines_can_be_selected() {
     let appliance = Appliance::new();
     let names = |status: &Status| {
         status
@@ -484,7 +484,7 @@ fn time_alone_makes_a_machine_silent_and_ends_a_hold() {
 
 // Issue 10, line 29.
 #[test]
-fn two_machines_with_one_key_are_said_and_hide_no_failure() {
+fn two_machines_with_one_key_are_an_error_and_hide_no_failure() {
     let appliance = Appliance::new();
     appliance.publish("kikimora", &Published::new(generation('a'), second(0)));
     let from = |machine: &str, report: Report| Report {
@@ -522,7 +522,7 @@ fn two_machines_with_one_key_are_said_and_hide_no_failure() {
 
 // Issue 10, line 32.
 #[test]
-fn a_pull_that_failed_is_failing_and_says_why() {
+fn a_failed_pull_is_failing_with_its_error() {
     let appliance = Appliance::new();
     appliance.publish("kikimora", &Published::new(generation('b'), second(0)));
     let status_after = |error: Option<&str>| {

@@ -145,7 +145,7 @@ fn rolled_back_and_failing() {
 
 // Issue 10, line 21.
 #[test]
-fn a_specialisation_of_what_was_built_is_what_was_built() {
+fn a_specialisation_of_the_built_system_counts_as_the_built_system() {
     let specialised = |report: Report| Report {
         specialisation: Some("console".into()),
         ..running(report, Some(system("console")))
@@ -172,7 +172,7 @@ fn a_specialisation_of_what_was_built_is_what_was_built() {
         state(&published('a'), &[specialised(report('a')), by_hand]),
         Drifted
     );
-    // What runs isn't known, so that it may be anything.
+    // The running system is unknown.
     let unknown = running(specialised(report('a')), None);
     assert_eq!(state(&published('a'), &[unknown]), Drifted);
     assert_eq!(
@@ -275,7 +275,7 @@ fn rebuild_pending() {
     );
 }
 
-// What made status lie elsewhere.
+// Cases in which the status of other tools is wrong.
 
 #[test]
 fn published_while_the_machine_was_building() {
@@ -286,7 +286,7 @@ fn published_while_the_machine_was_building() {
 }
 
 #[test]
-fn a_late_report_of_an_old_generation_takes_nothing_for_up_to_date() {
+fn after_a_late_report_of_an_old_generation_it_is_not_up_to_date() {
     assert_eq!(
         state(&published('b'), &[report('b'), report('a')]),
         RebuildPending
@@ -323,7 +323,7 @@ fn the_order_of_receipt_decides_not_a_clock() {
 }
 
 #[test]
-fn a_failed_self_update_leaves_the_state_of_the_last_run_that_was_none() {
+fn a_failed_self_update_leaves_the_state_of_the_run_before() {
     for outcome in [
         Outcome::PullFailed,
         Outcome::BuildFailed,
@@ -354,13 +354,13 @@ fn a_failed_self_update_leaves_the_state_of_the_last_run_that_was_none() {
 }
 
 #[test]
-fn a_failed_self_update_that_left_another_system_running_is_no_up_to_date() {
+fn after_a_failed_self_update_with_another_system_running_it_is_not_up_to_date() {
     let failed = auto(failure('a', Outcome::ActivationFailed, 'x'));
     assert_eq!(state(&published('a'), &[report('a'), failed]), Drifted);
 }
 
 #[test]
-fn a_machine_of_which_only_failed_self_updates_are_known_is_judged_by_them() {
+fn a_machine_with_only_failed_self_updates_has_their_state() {
     assert_eq!(
         state(
             &published('a'),

@@ -114,7 +114,7 @@ fn the_cells_beside_the_state() {
 }
 
 #[test]
-fn no_line_is_wider_than_the_terminal_and_what_was_cut_is_below() {
+fn no_line_is_wider_than_the_terminal_and_cut_errors_are_below() {
     let error = format!("日本{}", "x".repeat(100));
     let failing = MachineStatus {
         error: Some(error.clone()),
@@ -200,7 +200,7 @@ fn problems_can_be_read_in_full() {
 }
 
 #[test]
-fn without_an_appliance_nobody_is_told_that_nothing_is_wrong() {
+fn without_an_appliance_the_problems_are_unknown() {
     let unknown = Status {
         problems: None,
         ..status(vec![machine("a", HostStatus::UpToDate)])
@@ -211,7 +211,7 @@ fn without_an_appliance_nobody_is_told_that_nothing_is_wrong() {
 }
 
 #[test]
-fn nothing_raw_reaches_a_terminal() {
+fn control_characters_are_escaped() {
     let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\rup-to-date\u{202e}";
     let hostile = MachineStatus {
         error: Some(evil.into()),
@@ -302,7 +302,7 @@ fn where_the_locale_has_no_symbols_letters_stand_in_their_places() {
 }
 
 #[test]
-fn an_error_that_the_table_says_in_full_is_not_said_twice() {
+fn an_error_that_fits_the_table_is_not_repeated_below() {
     let problem = "hosts/a/x: is a FIFO".to_owned();
     let faulty = MachineStatus {
         error: Some(problem.clone()),
@@ -369,7 +369,7 @@ fn the_machines_and_their_states_are_aligned_at_any_width() {
 }
 
 #[test]
-fn the_summary_counts_each_machine_once_and_then_what_else_it_is() {
+fn the_summary_counts_each_machine_by_state_and_then_by_other_properties() {
     let silent = MachineStatus {
         silent: Some(true),
         ..machine("a", HostStatus::UpToDate)

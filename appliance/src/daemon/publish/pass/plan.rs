@@ -1,4 +1,4 @@
-//! HostPlan: the generations that are new and may be published.
+//! Plan: the generations that are new and may be published.
 
 use bento_protocol::{GenerationId, HostName, Manifest};
 
@@ -9,7 +9,7 @@ use crate::release::{self, Approval, Build};
 use crate::scan::HostTree;
 
 impl<'a> Pass<'a> {
-    /// HostPlan: reads the files, and lets generations pass that are new and may be published.
+    /// Plan: reads the files. Continues with a generation that is new and may be published.
     pub(super) fn plan(
         &mut self,
         target: &mut HostInPass<'a>,

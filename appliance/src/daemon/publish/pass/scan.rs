@@ -53,8 +53,8 @@ impl<'a> Pass<'a> {
         targets
     }
 
-    /// Reads what is published for a machine, and what was built. A build of the published generation also says which
-    /// system to expect, whatever the folder holds by now.
+    /// Reads the current publication of a machine, and its last build. If that is a build of the published generation, its
+    /// system becomes the expected one, whatever the folder holds by now.
     fn read_current(&self, target: &mut HostInPass<'a>) -> Result<(), HostOutcome> {
         let failed = |error| HostOutcome::Failed(self.reconciler.unwritable(&error));
         let publications = Publications::of(&target.state);
@@ -76,7 +76,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Debounce: lets stable trees pass.
+    /// Debounce: continues with a stable tree.
     pub(super) fn debounce(
         &mut self,
         target: &mut HostInPass<'a>,

@@ -131,7 +131,7 @@ fn a_generation_published_during_a_build_is_still_pending() {
 }
 
 #[test]
-fn a_report_of_an_old_generation_says_nothing_of_the_new_one() {
+fn a_report_of_an_old_generation_does_not_count_for_the_new_one() {
     let mut appliance = appliance();
     let (first, old) = appliance.publish("first");
     let (second, new) = appliance.publish("second");
@@ -206,10 +206,10 @@ fn a_clock_that_is_a_day_off_changes_nothing() {
     );
     let behind = at(now - day + 1, switched(first, "one"));
     assert_eq!(appliance.state_after(number, &behind), HostStatus::UpToDate);
-    // When it was heard is the appliance's to say.
+    // The time of the contact is by the appliance's clock.
     let status = appliance.status();
-    let heard = Timestamp::now().duration_since(status.seen.unwrap());
-    assert!(heard.as_secs() < 3600, "{heard}");
+    let age = Timestamp::now().duration_since(status.seen.unwrap());
+    assert!(age.as_secs() < 3600, "{age}");
     assert_eq!(status.silent, Some(false));
 }
 
