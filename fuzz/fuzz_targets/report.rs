@@ -106,9 +106,9 @@ fuzz_target!(|input: &[u8]| {
     };
     let json = recipe::gunzip(&bytes, limits::REPORT_JSON_BYTES);
     let named = serde_json::from_slice::<Value>(&json).ok();
-    let run = named.and_then(|json| RunId::try_from(json.get("run")?.as_str()?.to_owned()).ok());
+    let run = named.and_then(|json| json.get("run")?.as_str()?.parse().ok());
     let name = ReportName {
-        run: run.unwrap_or_else(|| RUN.to_owned().try_into().unwrap()),
+        run: run.unwrap_or_else(|| RUN.parse().unwrap()),
         attempt: 1,
     };
 

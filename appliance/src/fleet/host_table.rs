@@ -64,7 +64,7 @@ impl HostTable {
             terms,
             overruled,
             renamed_from: renamed_from
-                .map(HostName::try_from)
+                .map(|name| name.parse::<HostName>())
                 .transpose()
                 .map_err(|error| error.to_string())?,
             renamed_to: None,

@@ -1,12 +1,13 @@
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use bento_protocol::text_type;
 use ssh_key::{Algorithm, HashAlg};
 
 /// An SSH public key: the algorithm, the key in base64, and perhaps a comment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone)]
 pub struct PublicKey(ssh_key::PublicKey);
+
+text_type!(PublicKey);
 
 /// Why a text isn't a public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,10 +48,10 @@ impl PartialEq for PublicKey {
 
 impl Eq for PublicKey {}
 
-impl TryFrom<String> for PublicKey {
-    type Error = PublicKeyError;
+impl std::str::FromStr for PublicKey {
+    type Err = PublicKeyError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let form = || PublicKeyError::Form(text.chars().take(120).collect());
         if text.chars().any(char::is_control) {
@@ -61,20 +62,6 @@ impl TryFrom<String> for PublicKey {
             Algorithm::Dsa => Err(PublicKeyError::Weak("ssh-dss".into())),
             _ => Ok(PublicKey(key)),
         }
-    }
-}
-
-impl std::str::FromStr for PublicKey {
-    type Err = PublicKeyError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<PublicKey> for String {
-    fn from(key: PublicKey) -> String {
-        key.to_string()
     }
 }
 

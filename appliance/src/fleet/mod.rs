@@ -56,7 +56,7 @@ impl Fleet {
                 ..host.clone()
             };
             let attribute = account.terms.attribute.take();
-            account.terms.attribute = attribute.or(String::from(name.clone()).try_into().ok());
+            account.terms.attribute = attribute.or(name.as_str().parse().ok());
             Some((former, account))
         });
         let renamed: Vec<_> = renamed.collect();

@@ -1,15 +1,15 @@
 use std::fmt;
 use std::path::Path;
 
-use bento_protocol::HostName;
-use serde::{Deserialize, Serialize};
+use bento_protocol::{HostName, text_type};
 
 use super::template::Template;
 
 /// A folder of the fleet: relative to it, `/`-separated, or `.` for the fleet folder itself.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SourcePath(String);
+
+text_type!(SourcePath(String));
 
 impl SourcePath {
     /// Where a machine's configuration lies if nothing else is said.
@@ -23,10 +23,10 @@ impl SourcePath {
     }
 }
 
-impl TryFrom<String> for SourcePath {
-    type Error = String;
+impl std::str::FromStr for SourcePath {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let trimmed = text.trim_end_matches('/').trim_start_matches("./");
         if matches!(trimmed, "" | ".") && !text.starts_with('/') && !text.is_empty() {
             return Ok(SourcePath(".".into()));
@@ -47,22 +47,11 @@ impl TryFrom<String> for SourcePath {
     }
 }
 
-impl From<SourcePath> for String {
-    fn from(source: SourcePath) -> String {
-        source.0
-    }
-}
-
-impl fmt::Display for SourcePath {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
 /// A [`SourcePath`] in which `{name}` may stand for the machine's name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceTemplate(Template);
+
+text_type!(SourceTemplate);
 
 impl SourceTemplate {
     /// Where one machine's configuration lies.
@@ -70,16 +59,16 @@ impl SourceTemplate {
     /// # Errors
     /// When its name makes a path of it that can't be a source.
     pub fn of(&self, name: &HostName) -> Result<SourcePath, String> {
-        self.0.of(name).try_into()
+        self.0.of(name).parse()
     }
 }
 
-impl TryFrom<String> for SourceTemplate {
-    type Error = String;
+impl std::str::FromStr for SourceTemplate {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        SourcePath::try_from(text.clone())?;
-        Template::try_from(text).map(SourceTemplate)
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<SourcePath>()?;
+        text.parse().map(SourceTemplate)
     }
 }
 
@@ -101,10 +90,7 @@ mod tests {
             ("hosts/a/", "hosts/a"),
             ("./hosts/a", "hosts/a"),
         ] {
-            assert_eq!(
-                SourcePath::try_from(text.to_owned()).unwrap().to_string(),
-                path
-            );
+            assert_eq!(text.parse::<SourcePath>().unwrap().as_str(), path);
         }
         for bad in [
             "",
@@ -117,7 +103,7 @@ mod tests {
             ".bento",
             ".git/x",
         ] {
-            assert!(SourcePath::try_from(bad.to_owned()).is_err(), "{bad:?}");
+            assert!(bad.parse::<SourcePath>().is_err(), "{bad:?}");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `{name}` in settings that machines share.
 
-use bento_protocol::HostName;
-use serde::Deserialize;
+use bento_protocol::{HostName, text_type};
 
 /// What stands for the machine's name.
 const NAME: &str = "name";
@@ -10,30 +9,26 @@ const NAME: &str = "name";
 ///
 /// Other braces are what they are, since gitignore patterns may have them. Only another lone word in braces is
 /// refused: whoever wrote it meant a placeholder.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(String);
+
+text_type!(Template(String));
 
 impl Template {
     /// The text for one machine.
     pub fn of(&self, name: &HostName) -> String {
         self.0.replace(&format!("{{{NAME}}}"), name.as_str())
     }
-
-    /// The text as it is written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for Template {
-    type Error = String;
+impl std::str::FromStr for Template {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let braces = text.split('{').skip(1);
         let mut words = braces.filter_map(|rest| Some(rest.split_once('}')?.0));
         match words.find(|word| *word != NAME && is_word(word)) {
-            None => Ok(Template(text)),
+            None => Ok(Template(text.to_owned())),
             Some(word) => Err(format!(
                 "{{{word}}} in {text:?} means nothing: only {{{NAME}}} stands for something, the machine's name"
             )),
@@ -53,7 +48,7 @@ mod tests {
     #[test]
     fn only_the_machines_name_stands_for_something() {
         let of = |text: &str| {
-            let template = Template::try_from(text.to_owned())?;
+            let template = text.parse::<Template>()?;
             Ok::<_, String>(template.of(&"moon".parse().unwrap()))
         };
         for (text, filled) in [

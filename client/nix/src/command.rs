@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_flake_is_built_by_its_attribute_with_the_own_arguments_last() {
         let terms = Terms {
-            attribute: Some("web.1".to_owned().try_into().unwrap()),
+            attribute: Some("web.1".parse().unwrap()),
             nix_args: words(["--option", "cores", "1"]).try_into().unwrap(),
             ..Terms::default()
         };

@@ -1,30 +1,23 @@
-use std::fmt;
 use std::net::Ipv6Addr;
 
-use serde::{Deserialize, Serialize};
+use crate::text_type;
 
 /// The name or the IP address at which an appliance is reached, of characters that also mean nothing to a shell, which a
 /// proxy command passes through.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(String);
+
+text_type!(Address(String));
 
 /// A text that isn't the address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} isn't a server such as \"bento.example.org\", \"192.0.2.1\" or \"2001:db8::1\"")]
 pub struct AddressError(pub String);
 
-impl Address {
-    /// The address as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+impl std::str::FromStr for Address {
+    type Err = AddressError;
 
-impl TryFrom<String> for Address {
-    type Error = AddressError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
         // A colon elsewhere is that of a port, which is said apart.
         let has_port = || {
@@ -34,30 +27,10 @@ impl TryFrom<String> for Address {
         let is_word =
             (1..=255).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-');
         if is_word && !has_port() {
-            Ok(Address(text))
+            Ok(Address(text.to_owned()))
         } else {
-            Err(AddressError(text))
+            Err(AddressError(text.to_owned()))
         }
-    }
-}
-
-impl std::str::FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<Address> for String {
-    fn from(address: Address) -> Self {
-        address.0
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

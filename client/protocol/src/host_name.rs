@@ -1,6 +1,4 @@
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use crate::text_type;
 
 /// A machine's name: a DNS label of at most 32 characters, which is also the name of its account.
 ///
@@ -10,9 +8,10 @@ use serde::{Deserialize, Serialize};
 /// assert!("Kikimora".parse::<HostName>().is_err());
 /// assert!("root".parse::<HostName>().is_err());
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostName(String);
+
+text_type!(HostName(String));
 
 /// Why a text isn't a machine's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,17 +54,12 @@ impl HostName {
         let suggested = label.trim_matches('-').parse().ok();
         suggested.filter(|_| name.chars().all(is_a_name))
     }
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for HostName {
-    type Error = HostNameError;
+impl std::str::FromStr for HostName {
+    type Err = HostNameError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = text.as_bytes();
         let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
         let is_label = (1..=Self::MAX_LENGTH).contains(&bytes.len())
@@ -73,32 +67,12 @@ impl TryFrom<String> for HostName {
             && !text.starts_with('-')
             && !text.ends_with('-');
         if !is_label {
-            return Err(HostNameError::NotALabel(text));
+            return Err(HostNameError::NotALabel(text.to_owned()));
         }
-        if matches!(text.as_str(), "root" | "sshd") {
-            return Err(HostNameError::Reserved(text));
+        if matches!(text, "root" | "sshd") {
+            return Err(HostNameError::Reserved(text.to_owned()));
         }
-        Ok(HostName(text))
-    }
-}
-
-impl std::str::FromStr for HostName {
-    type Err = HostNameError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<HostName> for String {
-    fn from(name: HostName) -> String {
-        name.0
-    }
-}
-
-impl fmt::Display for HostName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(&self.0)
+        Ok(HostName(text.to_owned()))
     }
 }
 

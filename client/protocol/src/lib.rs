@@ -21,6 +21,7 @@ mod run;
 pub mod stream;
 mod symlink;
 mod system_path;
+mod text_type;
 mod wrong_type;
 
 pub use address::{Address, AddressError};

@@ -1,14 +1,13 @@
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use crate::text_type;
 
 /// The path of a file in a generation: relative, `/`-separated, below `config/` or `secrets/`.
 ///
 /// Its parts are never empty, `.` or `..`, and hold no control characters, so that joining it to a folder can't
 /// leave that folder, and a line that ends with it can't be mistaken for two. Ordered bytewise.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(String);
+
+text_type!(FilePath(String));
 
 /// Why a text isn't the path of a file in a generation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,12 +51,7 @@ impl FilePath {
 
     /// A path from its folder and the rest.
     pub fn new(area: Area, rest: &str) -> Result<Self, FilePathError> {
-        format!("{}/{rest}", area.folder()).try_into()
-    }
-
-    /// The whole path, beginning with its area's folder.
-    pub fn as_str(&self) -> &str {
-        &self.0
+        format!("{}/{rest}", area.folder()).parse()
     }
 
     /// Whether it is configuration or a secret.
@@ -82,48 +76,28 @@ impl FilePath {
     }
 }
 
-impl TryFrom<String> for FilePath {
-    type Error = FilePathError;
+impl std::str::FromStr for FilePath {
+    type Err = FilePathError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.len() > Self::MAX_BYTES {
             return Err(FilePathError::Length(text.len()));
         }
         if text.chars().any(char::is_control) {
-            return Err(FilePathError::Control(text));
+            return Err(FilePathError::Control(text.to_owned()));
         }
         if text.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(FilePathError::Part(text));
+            return Err(FilePathError::Part(text.to_owned()));
         }
         let in_area = [Area::Config, Area::Secrets].iter().any(|area| {
             text.strip_prefix(area.folder())
                 .is_some_and(|rest| rest.starts_with('/'))
         });
         if in_area {
-            Ok(FilePath(text))
+            Ok(FilePath(text.to_owned()))
         } else {
-            Err(FilePathError::Area(text))
+            Err(FilePathError::Area(text.to_owned()))
         }
-    }
-}
-
-impl std::str::FromStr for FilePath {
-    type Err = FilePathError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<FilePath> for String {
-    fn from(path: FilePath) -> String {
-        path.0
-    }
-}
-
-impl fmt::Display for FilePath {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::text_type;
+
 /// What the client must know beside the files, as a JSON object that holds only what differs from the defaults.
 ///
 /// The object is kept as it was received, with keys that this version doesn't know, because the generation's id
@@ -174,14 +176,15 @@ pub struct RebootWindow {
 }
 
 /// A time of day to the minute, written `HH:MM`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LocalTime {
     /// 0 to 23.
     hour: u8,
     /// 0 to 59.
     minute: u8,
 }
+
+text_type!(LocalTime);
 
 impl LocalTime {
     /// Minutes since midnight.
@@ -190,65 +193,47 @@ impl LocalTime {
     }
 }
 
-impl TryFrom<String> for LocalTime {
-    type Error = PolicyError;
+impl std::str::FromStr for LocalTime {
+    type Err = PolicyError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = || {
             let (hour, minute) = text.split_once(':')?;
             let time = LocalTime {
                 hour: hour.parse().ok()?,
                 minute: minute.parse().ok()?,
             };
-            (time.hour < 24 && time.minute < 60 && String::from(time) == text).then_some(time)
+            (time.hour < 24 && time.minute < 60 && time.to_string() == text).then_some(time)
         };
         parse()
             .ok_or_else(|| PolicyError(format!("{text:?} isn't a time of day such as \"02:00\"")))
     }
 }
 
-impl From<LocalTime> for String {
-    fn from(time: LocalTime) -> String {
-        format!("{:02}:{:02}", time.hour, time.minute)
+impl fmt::Display for LocalTime {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:02}:{:02}", self.hour, self.minute)
     }
 }
 
-/// The name of a system in a flake's `nixosConfigurations`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// The name of a system in a flake's `nixosConfigurations`; safe between double quotes in an installable.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribute(String);
 
-impl Attribute {
-    /// The name as text; safe between double quotes in an installable.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+text_type!(Attribute(String));
 
-impl TryFrom<String> for Attribute {
-    type Error = PolicyError;
+impl std::str::FromStr for Attribute {
+    type Err = PolicyError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-'.+".contains(byte);
         if (1..=200).contains(&text.len()) && text.as_bytes().iter().all(allowed) {
-            Ok(Attribute(text))
+            Ok(Attribute(text.to_owned()))
         } else {
             Err(PolicyError(format!(
                 "{text:?} can't be an attribute of nixosConfigurations: use letters, digits and _ - ' . +"
             )))
         }
-    }
-}
-
-impl From<Attribute> for String {
-    fn from(attribute: Attribute) -> String {
-        attribute.0
-    }
-}
-
-impl fmt::Display for Attribute {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

@@ -1,12 +1,14 @@
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::text_type;
+
 /// The id of one run of the client: a UUIDv7, so that ids sort by the time at which the runs began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(Uuid);
+
+text_type!(RunId);
 
 impl RunId {
     /// A new id for a run that begins now.
@@ -15,11 +17,11 @@ impl RunId {
     }
 }
 
-impl TryFrom<String> for RunId {
-    type Error = ReportNameError;
+impl std::str::FromStr for RunId {
+    type Err = ReportNameError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let uuid = Uuid::try_parse(&text)
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let uuid = Uuid::try_parse(text)
             .ok()
             .filter(|uuid| uuid.get_version_num() == 7);
         match uuid {
@@ -27,12 +29,6 @@ impl TryFrom<String> for RunId {
             Some(uuid) if uuid.hyphenated().to_string() == text => Ok(RunId(uuid)),
             _ => Err(ReportNameError(text.chars().take(100).collect())),
         }
-    }
-}
-
-impl From<RunId> for String {
-    fn from(run: RunId) -> String {
-        run.to_string()
     }
 }
 
@@ -66,7 +62,7 @@ impl std::str::FromStr for ReportName {
         let parse = || {
             let (run, attempt) = text.strip_suffix(".report.gz")?.split_once('.')?;
             let name = ReportName {
-                run: run.to_owned().try_into().ok()?,
+                run: run.parse().ok()?,
                 attempt: attempt.parse().ok()?,
             };
             // The round trip refuses "+1", "01" and 0.

@@ -1,15 +1,15 @@
-use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use crate::text_type;
 
 /// The store path of a built NixOS system (its toplevel), as a machine reports it.
 ///
 /// Stores can lie elsewhere than in `/nix/store`, so this only says: absolute, without `.` or `..`, and of printable
 /// ASCII, which can't steer a terminal nor pass for something else.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemPath(String);
+
+text_type!(SystemPath(String));
 
 /// A text that isn't the path of a system.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,21 +20,16 @@ impl SystemPath {
     /// The longest path in bytes; Nix allows names of 211 characters after its store and hash.
     pub const MAX_BYTES: usize = 1024;
 
-    /// The path as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The path of a file in the system, such as `bin/switch-to-configuration`.
     pub fn join(&self, name: &str) -> std::path::PathBuf {
         Path::new(&self.0).join(name)
     }
 }
 
-impl TryFrom<String> for SystemPath {
-    type Error = SystemPathError;
+impl std::str::FromStr for SystemPath {
+    type Err = SystemPathError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let good = text.len() <= Self::MAX_BYTES
             && text.len() > 1
             && text.starts_with('/')
@@ -45,36 +40,16 @@ impl TryFrom<String> for SystemPath {
                 .bytes()
                 .all(|byte| byte == b' ' || byte.is_ascii_graphic());
         if good {
-            Ok(SystemPath(text))
+            Ok(SystemPath(text.to_owned()))
         } else {
             Err(SystemPathError(text.chars().take(200).collect()))
         }
     }
 }
 
-impl std::str::FromStr for SystemPath {
-    type Err = SystemPathError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<SystemPath> for String {
-    fn from(path: SystemPath) -> String {
-        path.0
-    }
-}
-
 impl AsRef<Path> for SystemPath {
     fn as_ref(&self) -> &Path {
         Path::new(&self.0)
-    }
-}
-
-impl fmt::Display for SystemPath {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Rollback {
 }
 
 fn run_id(text: &str) -> Result<RunId, String> {
-    RunId::try_from(text.to_owned()).map_err(|error| error.to_string())
+    text.parse::<RunId>().map_err(|error| error.to_string())
 }
 
 impl Rollback {

@@ -154,7 +154,7 @@ fn name_problem(
 
 fn is_pinned(server: &EssentialServer) -> bool {
     let is_key = |key: &String| key.parse::<HostKey>().is_ok();
-    Address::try_from(server.address.clone()).is_ok() && server.host_keys.iter().any(is_key)
+    server.address.parse::<Address>().is_ok() && server.host_keys.iter().any(is_key)
 }
 
 #[cfg(test)]

@@ -250,7 +250,7 @@ pub(crate) fn all(state: &State) -> Vec<(RunId, Decision)> {
             let decision = Decision::ALL
                 .into_iter()
                 .find(|decision| decision.word() == word)?;
-            Some((run.to_owned().try_into().ok()?, decision))
+            Some((run.parse().ok()?, decision))
         })
         .collect()
 }

@@ -2,15 +2,16 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use bento_protocol::text_type;
 use ssh_key::{Algorithm, HashAlg, PublicKey};
 
 /// A server's host key: ed25519, compared byte by byte.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKey {
     key: PublicKey,
 }
+
+text_type!(HostKey);
 
 /// A text or blob that isn't an ed25519 public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,22 +41,14 @@ impl HostKey {
     }
 }
 
-impl TryFrom<String> for HostKey {
-    type Error = HostKeyError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        PublicKey::from_openssh(text.trim())
-            .ok()
-            .and_then(Self::ed25519)
-            .ok_or_else(|| HostKeyError(text.chars().take(200).collect()))
-    }
-}
-
 impl std::str::FromStr for HostKey {
     type Err = HostKeyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.to_owned().try_into()
+        PublicKey::from_openssh(text.trim())
+            .ok()
+            .and_then(Self::ed25519)
+            .ok_or_else(|| HostKeyError(text.chars().take(200).collect()))
     }
 }
 

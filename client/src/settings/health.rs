@@ -1,6 +1,6 @@
-use std::fmt;
 use std::time::Duration;
 
+use bento_protocol::text_type;
 use serde::Deserialize;
 
 use super::duration::Limit;
@@ -45,29 +45,24 @@ fn yes() -> bool {
 }
 
 /// The name of a check: something to see, on one line.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckName(String);
+
+text_type!(CheckName(String));
 
 /// A text that isn't the name of a check.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} isn't a name for a health check: it must be one line with something on it")]
 pub struct CheckNameError(String);
 
-impl TryFrom<String> for CheckName {
-    type Error = CheckNameError;
+impl std::str::FromStr for CheckName {
+    type Err = CheckNameError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.trim().is_empty() || text.chars().any(char::is_control) {
             return Err(CheckNameError(text.chars().take(80).collect()));
         }
-        Ok(CheckName(text))
-    }
-}
-
-impl fmt::Display for CheckName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        Ok(CheckName(text.to_owned()))
     }
 }
 

@@ -1,7 +1,6 @@
 use std::collections::BTreeMap;
-use std::fmt;
 
-use bento_protocol::{Area, FilePath, FilePathError};
+use bento_protocol::{Area, FilePath, FilePathError, text_type};
 use serde::Deserialize;
 
 /// `[restart_units]`: which units are restarted when a secret changes, by the secret's path below `secrets/`.
@@ -35,9 +34,10 @@ impl TryFrom<BTreeMap<String, Vec<UnitName>>> for RestartUnits {
 }
 
 /// The name of a systemd unit, with its type, such as `wireguard-wg0.service`; it can't be taken for an option.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitName(String);
+
+text_type!(UnitName(String));
 
 /// A text that isn't the name of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,17 +47,12 @@ pub struct UnitNameError(String);
 impl UnitName {
     /// As systemd limits it, in bytes.
     const MAX_BYTES: usize = 255;
-
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for UnitName {
-    type Error = UnitNameError;
+impl std::str::FromStr for UnitName {
+    type Err = UnitNameError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         // systemd.unit(5) names these characters.
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
         let has_type = text.rsplit_once('.').is_some_and(|(name, kind)| {
@@ -70,16 +65,10 @@ impl TryFrom<String> for UnitName {
             && !text.starts_with('-')
             && text.bytes().all(allowed);
         if good {
-            Ok(UnitName(text))
+            Ok(UnitName(text.to_owned()))
         } else {
             Err(UnitNameError(text.chars().take(80).collect()))
         }
-    }
-}
-
-impl fmt::Display for UnitName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 
@@ -94,7 +83,7 @@ mod tests {
             "wg-quick@wg0.service",
             "dev-disk\\x2duuid.mount",
         ] {
-            assert!(UnitName::try_from(good.to_owned()).is_ok(), "{good:?}");
+            assert!(good.parse::<UnitName>().is_ok(), "{good:?}");
         }
         for bad in [
             "",
@@ -106,7 +95,7 @@ mod tests {
             "a;b.service",
             "../a.service",
         ] {
-            assert!(UnitName::try_from(bad.to_owned()).is_err(), "{bad:?}");
+            assert!(bad.parse::<UnitName>().is_err(), "{bad:?}");
         }
     }
 

@@ -71,7 +71,7 @@ impl std::str::FromStr for Server {
             }
         };
         Ok(Server {
-            address: address.to_owned().try_into()?,
+            address: address.parse()?,
             port,
             host_keys: Vec::new(),
         })

@@ -143,7 +143,7 @@ fn a_machine_without_a_flake_is_built_from_its_channels() {
 fn the_policy_names_the_attribute_and_arguments() {
     let mut ground = Ground::new();
     let terms = Terms {
-        attribute: Some("web.1".to_owned().try_into().unwrap()),
+        attribute: Some("web.1".parse().unwrap()),
         nix_args: vec!["--option".into(), "cores".into(), "7".into()]
             .try_into()
             .unwrap(),

@@ -24,7 +24,7 @@ pub struct AddCommand {
     #[arg(long = "key", value_name = "KEY", required = true)]
     keys: Vec<KeyArgument>,
     /// The folder of its configuration, relative to the fleet folder [default: source in [defaults], or hosts/NAME]
-    #[arg(long, value_name = "DIR", value_parser = |text: &str| SourceTemplate::try_from(text.to_owned()))]
+    #[arg(long, value_name = "DIR")]
     source: Option<SourceTemplate>,
     #[command(flatten)]
     appliance: ApplianceOption,

@@ -166,7 +166,7 @@ fn what_a_machine_gets_is_put_in_and_nothing_else_moves() {
             assert_eq!(*known, keys(&[ONE, TWO]), "{two}");
             assert!(is_insertion(&one, &two), "{one}\n---\n{two}");
             assert_eq!(fleet(&two).hosts.len(), 2 + usize::from(host == "c"));
-            let source: SourceTemplate = "hosts/desks".to_owned().try_into().unwrap();
+            let source: SourceTemplate = "hosts/desks".parse().unwrap();
             let sourced = enrol(&two, &name(host), &[], Some(&source)).unwrap();
             assert_eq!(
                 Ok(&fleet(&sourced).hosts[&name(host)].source),

@@ -66,7 +66,7 @@ impl Life {
         let time = self.runs.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
         let text = format!("{time:012x}");
         let text = format!("{}-{}-7000-8000-{:012x}", &text[..8], &text[8..], self.runs);
-        RunId::try_from(text).unwrap()
+        text.parse().unwrap()
     }
 
     fn live_through(&mut self, event: Event) {

@@ -102,7 +102,7 @@ fn again(before: &Report) -> Report {
 fn run_at(milliseconds: u64) -> RunId {
     let time = format!("{milliseconds:012x}");
     let text = format!("{}-{}-7000-8000-000000000000", &time[..8], &time[8..]);
-    RunId::try_from(text).unwrap()
+    text.parse().unwrap()
 }
 
 fn appliance() -> Appliance {
