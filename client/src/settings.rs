@@ -2,7 +2,6 @@
 
 mod byte_size;
 mod disk;
-mod duration;
 mod health;
 mod of_system;
 mod restart_units;
@@ -13,13 +12,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use bento_protocol::{HostName, NixArguments, wrong_type};
+use bento_protocol::{BoundedDuration, HostName, NixArguments, wrong_type};
 use serde::Deserialize;
 
 pub use byte_size::{ByteSize, ByteSizeError};
 pub use disk::{Disk, KeptSystems, KeptSystemsError};
-pub(crate) use duration::parse as parse_duration;
-pub use duration::{Interval, Limit, LimitError, TransferLimit};
 pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Health, HealthCheck};
 pub(crate) use of_system::SystemSettings;
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};
@@ -88,6 +85,15 @@ pub struct Settings {
     pub reboot: RebootSettings,
 }
 
+/// A time limit, up to a day.
+pub type Limit = BoundedDuration<1_000, 86_400_000>;
+
+/// A time limit for an answer within a transfer: libssh2 gives up after 60 seconds, with any limit.
+pub type TransferLimit = BoundedDuration<1_000, 60_000>;
+
+/// The least time between two events, from a minute to a year.
+pub type Interval = BoundedDuration<60_000, 31_536_000_000>;
+
 /// How long the client waits for the network, and for Nix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -105,9 +111,9 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
-            connect: Limit::of(Duration::from_secs(30)),
-            transfer: TransferLimit::default(),
-            build: Limit::of(Limit::LONGEST),
+            connect: Limit::clamped(Duration::from_secs(30)),
+            transfer: TransferLimit::clamped(TransferLimit::MAX),
+            build: Limit::clamped(Limit::MAX),
         }
     }
 }

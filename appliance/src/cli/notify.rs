@@ -106,7 +106,7 @@ impl NotifyCommand {
         let only = self.name.clone().map(Subject::Machine);
         let is_meant = |subject: &Subject| only.as_ref().is_none_or(|only| only == subject);
         let Settings { webhook, timeout } = settings;
-        let limit = timeout.as_duration().as_secs();
+        let limit = timeout.duration().as_secs();
         writeln!(output, "webhook {webhook}, timeout {limit} s")?;
         let last_sent = &notified.webhook;
         show_sent(last_sent, is_meant, output)?;

@@ -4,7 +4,7 @@ use bento_protocol::{Attribute, HostName, NixArguments, Reboot, RebootWindow, Te
 use serde::Deserialize;
 
 use super::template::Template;
-use super::{Host, Overruled, PublicKey, SourcePath, SourceTemplate, Span};
+use super::{Host, Overruled, PublicKey, SilentAfter, SourcePath, SourceTemplate};
 
 /// Any key of a machine, or of `[defaults]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -17,7 +17,7 @@ pub(super) struct HostTable {
     attribute: Option<Attribute>,
     renamed_from: Option<String>,
     paused: Option<bool>,
-    silent_after: Option<Span>,
+    silent_after: Option<SilentAfter>,
     reboot: Option<Reboot>,
     reboot_window: Option<RebootWindow>,
     self_update: Option<bool>,
@@ -72,7 +72,7 @@ impl HostTable {
             silent_after: self
                 .silent_after
                 .or(defaults.silent_after)
-                .unwrap_or(Span::days(1)),
+                .unwrap_or_else(|| SilentAfter::clamped(super::SILENT_AFTER)),
         })
     }
 }

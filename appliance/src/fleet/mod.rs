@@ -1,6 +1,5 @@
 //! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
 
-mod debounce;
 pub mod edit;
 mod host_table;
 mod key;
@@ -8,20 +7,19 @@ mod notify;
 mod reader;
 mod settings;
 mod source;
-mod span;
 mod template;
 
 use std::collections::BTreeMap;
 
-use bento_protocol::{Address, HostName, Terms};
+use std::time::Duration;
+
+use bento_protocol::{Address, BoundedDuration, HostName, Terms};
 use serde::{Deserialize, Serialize};
 
-pub use debounce::Debounce;
 pub use key::{PublicKey, PublicKeyError};
 pub use notify::{Notify, Webhook};
 pub use settings::{FILE_NAME, Reading, admin, decode, read};
 pub use source::{SourcePath, SourceTemplate};
-pub use span::Span;
 
 /// A whole fleet, as read from `fleet.toml`, or as it last was good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,8 +86,25 @@ fn default_port() -> u16 {
     2222
 }
 
+/// How long nothing may change in a folder before it counts as stable: longer than a tick of any clock by which a kernel
+/// dates changes, and shorter than what is a problem, a folder that doesn't stop changing.
+pub type Debounce = BoundedDuration<100, 30_000>;
+
+/// The default of [`Debounce`]: longer than the pauses of a copy in progress, and short enough for a change to be
+/// published within 5 s.
+pub const DEBOUNCE: Duration = Duration::from_secs(2);
+
+/// How long no contact is normal: up to a hundred years.
+pub type SilentAfter = BoundedDuration<1_000, { 36_500 * DAY }>;
+
+/// The default of [`SilentAfter`].
+const SILENT_AFTER: Duration = Duration::from_millis(DAY);
+
+/// A day in milliseconds.
+const DAY: u64 = 24 * 60 * 60 * 1000;
+
 /// When something is published.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Publish {
     /// What makes a generation publishable.
@@ -98,6 +113,16 @@ pub struct Publish {
     pub debounce: Debounce,
     /// Whether only what was built may be published.
     pub require_build: bool,
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Publish {
+            when: When::default(),
+            debounce: Debounce::clamped(DEBOUNCE),
+            require_build: false,
+        }
+    }
 }
 
 /// What makes a generation publishable.
@@ -145,5 +170,5 @@ pub struct Host {
     /// Whether it keeps the generation that it has.
     pub paused: bool,
     /// How long no contact is normal.
-    pub silent_after: Span,
+    pub silent_after: SilentAfter,
 }

@@ -1,14 +1,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use ureq::http::Uri;
 
-use super::Span;
+use bento_protocol::BoundedDuration;
 
-/// The longest time that a notification may take: others wait for it.
-const LONGEST: Duration = Duration::from_secs(10 * 60);
+/// The time that a notification may take; others wait for it.
+pub type PostTimeout = BoundedDuration<1_000, 600_000>;
 
 /// The webhook that hears when a machine's state turns bad, or good again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,20 +16,12 @@ pub struct Notify {
     /// The address to which a message is posted.
     pub webhook: Webhook,
     /// The time that one post may take; at most ten minutes.
-    #[serde(default = "default_timeout", deserialize_with = "timeout")]
-    pub timeout: Span,
+    #[serde(default = "default_timeout")]
+    pub timeout: PostTimeout,
 }
 
-fn default_timeout() -> Span {
-    Span::seconds(30)
-}
-
-fn timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
-    let timeout = Span::deserialize(deserializer)?;
-    match timeout.as_duration() > LONGEST {
-        true => Err(D::Error::custom("timeout is longer than \"10m\"")),
-        false => Ok(timeout),
-    }
+fn default_timeout() -> PostTimeout {
+    PostTimeout::clamped(Duration::from_secs(30))
 }
 
 /// An address to which messages are posted. It is a secret, and shown without its path.
@@ -110,7 +101,7 @@ mod tests {
     #[test]
     fn a_webhook_is_shown_without_what_is_secret() {
         let notify = notify("webhook = \"https://ntfy.example.org:8443/secret?token=1\"").unwrap();
-        assert_eq!(notify.timeout.as_duration(), Duration::from_secs(30));
+        assert_eq!(notify.timeout.duration(), Duration::from_secs(30));
         assert_eq!(
             notify.webhook.to_string(),
             "https://ntfy.example.org:8443/…"
@@ -150,11 +141,7 @@ mod tests {
                 5,
                 "isn't a length of time",
             ),
-            (
-                "webhook = \"https://a\"\ntimeout = \"1h\"",
-                5,
-                "longer than \"10m\"",
-            ),
+            ("webhook = \"https://a\"\ntimeout = \"1h\"", 5, "to \"10m\""),
         ] {
             let error = notify(lines).unwrap_err();
             assert!(

@@ -234,7 +234,7 @@ fn shares_a_key(
 mod tests {
     use bento_protocol::Terms;
 
-    use super::super::Span;
+    use super::super::SilentAfter;
     use super::super::key::tests::ONE;
     use super::*;
 
@@ -255,7 +255,10 @@ mod tests {
         assert_eq!(reading.fleet.server.port, 2222);
         let host = &reading.fleet.hosts[&"kikimora".parse().unwrap()];
         assert_eq!(host.source.to_string(), "hosts/kikimora");
-        assert_eq!(host.silent_after, Span::days(1));
+        assert_eq!(
+            host.silent_after,
+            SilentAfter::clamped(super::super::SILENT_AFTER)
+        );
         assert_eq!(host.terms, Terms::default());
     }
 
@@ -401,11 +404,8 @@ mod tests {
     fn the_debounce_has_a_default_and_bounds() {
         let publish = |lines: &str| read(&format!("{SERVER}[publish]\n{lines}\n"));
         let debounce = |lines: &str| publish(lines).unwrap().fleet.publish.debounce;
-        assert_eq!(debounce("").as_duration().as_millis(), 2000);
-        assert_eq!(
-            debounce("debounce = \"0.2s\"").as_duration().as_millis(),
-            200
-        );
+        assert_eq!(debounce("").duration().as_millis(), 2000);
+        assert_eq!(debounce("debounce = \"0.2s\"").duration().as_millis(), 200);
         let problems = publish("debounce = \"0s\"").unwrap_err();
         let told = problems[0].to_string();
         assert!(

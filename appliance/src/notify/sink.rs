@@ -24,7 +24,7 @@ const SHOWN: usize = 300;
 /// When there is no success in time; the error has advice.
 pub fn post(settings: &Notify, message: &Message) -> anyhow::Result<String> {
     let Notify { webhook, timeout } = settings;
-    let limit = timeout.as_duration();
+    let limit = timeout.duration();
     // ureq resolves the name in a new thread, and would end the process if none can be started.
     let thread = thread::Builder::new().spawn(|| ());
     thread.context("can't start a thread to resolve the webhook's name")?;
@@ -86,7 +86,7 @@ fn roots() -> anyhow::Result<RootCerts> {
 
 fn explained(settings: &Notify, error: Error) -> anyhow::Error {
     let Notify { webhook, timeout } = settings;
-    let seconds = timeout.as_duration().as_secs();
+    let seconds = timeout.duration().as_secs();
     match error {
         Error::Timeout(_) => anyhow!(
             "{webhook} hasn't answered within {seconds} s, the timeout in [notify] of fleet.toml"

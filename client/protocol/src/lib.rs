@@ -4,6 +4,7 @@
 //! holds a name, a path, an id or a manifest that breaks the contract. There is no input or output in this crate.
 
 mod address;
+mod bounded_duration;
 pub mod chroot;
 mod delta;
 mod digest;
@@ -25,6 +26,7 @@ mod text_type;
 mod wrong_type;
 
 pub use address::{Address, AddressError};
+pub use bounded_duration::{BoundedDuration, DurationError, parse_duration};
 pub use delta::{Delta, DeltaError, merge};
 pub use digest::{Digest, DigestError, GenerationId};
 pub use entry::{ManifestEntry, ManifestEntryError};

@@ -1,11 +1,11 @@
 use anyhow::Context;
+use bento_protocol::parse_duration;
 use clap::{Args, ValueEnum};
 use jiff::Zoned;
 
 use super::place::Place;
 use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
-use crate::settings::parse_duration;
 use crate::state::State;
 use crate::state::hold;
 

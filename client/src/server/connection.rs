@@ -5,6 +5,7 @@ mod error;
 use std::cell::RefCell;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use bento_protocol::HostName;
 use ssh2::{ErrorCode, MethodType, OpenFlags, OpenType, Session, Sftp};
@@ -102,7 +103,7 @@ impl Greeted {
             for (method, names) in METHODS {
                 session.method_pref(method, names)?;
             }
-            session.set_timeout(timeouts.connect.milliseconds());
+            session.set_timeout(milliseconds(timeouts.connect.duration()));
             session.set_tcp_stream(SharedStream(Stream::clone(&stream)));
             session.handshake()?;
             let (blob, _) = session.host_key().ok_or_else(ssh2::Error::unknown)?;
@@ -180,7 +181,7 @@ impl Greeted {
             server: server.clone(),
             cause,
         })?;
-        session.set_timeout(timeouts.transfer.milliseconds());
+        session.set_timeout(milliseconds(timeouts.transfer.duration()));
         Ok(Connection {
             server,
             unclosed: RefCell::default(),
@@ -313,4 +314,9 @@ impl Read for RemoteFile<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer)
     }
+}
+
+/// A time limit as libssh2 takes it.
+fn milliseconds(limit: Duration) -> u32 {
+    u32::try_from(limit.as_millis()).unwrap_or(u32::MAX)
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use bento_protocol::text_type;
 use serde::Deserialize;
 
-use super::duration::Limit;
+use super::Limit;
 
 /// `[health]`: what must work on the new system.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -19,7 +19,7 @@ pub struct Health {
 impl Default for Health {
     fn default() -> Self {
         Health {
-            timeout: Limit::of(Duration::from_secs(60)),
+            timeout: Limit::clamped(Duration::from_secs(60)),
             checks: Vec::new(),
         }
     }

@@ -195,7 +195,7 @@ fn errors_name_the_line_and_what_is_wrong() {
             "\"kikimora\"",
             "\"kikimora\"\ntimeouts.transfer = \"2m\"",
             2,
-            "at most 60s",
+            "to \"1m\"",
         ),
         ("\"kikimora\"", "\"kikimora", 1, "string"),
     ] {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::duration::{Interval, Limit};
+use super::{Interval, Limit};
 
 /// `operation`: when a new system takes effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -27,7 +27,7 @@ pub struct Rollback {
 impl Default for Rollback {
     fn default() -> Self {
         Rollback {
-            after: Limit::of(Duration::from_secs(5 * 60)),
+            after: Limit::clamped(Duration::from_secs(5 * 60)),
         }
     }
 }
@@ -43,7 +43,7 @@ pub struct Confirm {
 impl Default for Confirm {
     fn default() -> Self {
         Confirm {
-            grace: Limit::of(Duration::from_secs(60)),
+            grace: Limit::clamped(Duration::from_secs(60)),
         }
     }
 }

@@ -301,7 +301,11 @@ fn lock_files_move_in_the_words_of_a_newer_nix_too() -> Result<()> {
     ground
         .guest
         .put_file("/srv/nixpkgs-stand-in/new", "644", "")?;
-    says(&ground.bento("flake-update other")?, 1, "the inputs are nixpkgs");
+    says(
+        &ground.bento("flake-update other")?,
+        1,
+        "the inputs are nixpkgs",
+    );
     assert_eq!(ground.guest.read_file(&lock)?, first);
     says(&ground.bento("flake-update nixpkgs")?, 0, "  nixpkgs: ");
     assert_ne!(ground.guest.read_file(&lock)?, first);

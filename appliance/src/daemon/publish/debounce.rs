@@ -167,9 +167,7 @@ pub(super) fn keeps_changing(place: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Debounce;
-
-    const DEBOUNCE: Duration = Debounce::DEFAULT;
+    use crate::fleet::DEBOUNCE;
 
     /// In a scan that takes no time.
     fn is_stable(

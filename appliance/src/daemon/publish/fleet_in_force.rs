@@ -54,7 +54,7 @@ pub(crate) fn host_keys(config: &Path, state: &State) -> io::Result<Vec<PublicKe
 fn debounce_of(text: io::Result<Option<String>>) -> Duration {
     let reading = text.ok().flatten().and_then(|text| fleet::read(&text).ok());
     let publish = reading.map(|reading| reading.fleet.publish);
-    publish.unwrap_or_default().debounce.as_duration()
+    publish.unwrap_or_default().debounce.duration()
 }
 
 impl FleetInForce {
@@ -75,7 +75,7 @@ impl FleetInForce {
     /// The debounce of the fleet in force.
     pub(super) fn debounce(&self) -> Duration {
         let publish = self.fleet.as_ref().map(|fleet| fleet.publish.clone());
-        publish.unwrap_or_default().debounce.as_duration()
+        publish.unwrap_or_default().debounce.duration()
     }
 
     /// Writes the fleet to the state. It is in force before: a machine that is removed while the disk is full loses its

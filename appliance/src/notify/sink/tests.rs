@@ -2,7 +2,6 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::fixture::listener::{Answer, Listener};
-use crate::fleet::Span;
 
 fn message() -> Message {
     Message::test(None, Timestamp::UNIX_EPOCH)
@@ -12,7 +11,7 @@ fn settings(listener: &Listener, seconds: u64) -> Notify {
     let address = format!("http://{}/secret?token=1", listener.address);
     Notify {
         webhook: address.try_into().unwrap(),
-        timeout: Span::seconds(seconds),
+        timeout: format!("{seconds}s").parse().unwrap(),
     }
 }
 

@@ -123,7 +123,7 @@ impl MachineReading {
             seen,
             silent: seen
                 .or(enrolled)
-                .map(|contact| is_over(contact, host.silent_after.as_duration(), now)),
+                .map(|contact| is_over(contact, host.silent_after.duration(), now)),
             paused: host.paused,
             held: newest.and_then(Record::held).filter(|until| *until > now),
             runs: newest.map_or(0, |_| summary.runs()),

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::fixture::git;
-use crate::fleet::Debounce;
+use crate::fleet::DEBOUNCE;
 
 const GOOD: &str = "[server]\naddress = \"x\"\n[hosts.kikimora]\n";
 
@@ -47,7 +47,7 @@ impl Fixture {
         let folder = FleetFolder::open(self.folder.path());
         for _ in 0..3 {
             self.scan(&folder);
-            self.now += Debounce::DEFAULT;
+            self.now += DEBOUNCE;
         }
     }
 
@@ -147,7 +147,7 @@ fn a_folder_that_is_not_there_keeps_the_last_good_fleet_until_it_is_back() {
     let missing = Err(io::Error::from(io::ErrorKind::NotFound));
     assert!(fixture.scan(&missing), "it is checked again soon");
     assert!(fixture.problems().is_empty());
-    fixture.now += Debounce::DEFAULT;
+    fixture.now += DEBOUNCE;
     assert!(!fixture.scan(&missing));
     fixture.assert_kept("the fleet folder: can't be read");
     let removed = tempfile::tempdir().unwrap();

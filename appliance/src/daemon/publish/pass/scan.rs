@@ -82,7 +82,7 @@ impl<'a> Pass<'a> {
         target: &mut HostInPass<'a>,
         scan: HostScan,
     ) -> Result<HostTree, HostOutcome> {
-        let debounce = self.fleet.publish.debounce.as_duration();
+        let debounce = self.fleet.publish.debounce.duration();
         let hosts = &mut self.reconciler.debounce;
         let host = hosts.entry(target.name.clone()).or_default();
         let (now, begin, end) = (self.now.into(), self.instant, scan.end);

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::fixture::git;
-use crate::fleet::{Debounce, FILE_NAME};
+use crate::fleet::{DEBOUNCE, FILE_NAME};
 use crate::preview::Preview;
 use crate::publication::published::Published;
 use crate::release::{self, Approval, Build, FolderRecord};
@@ -88,7 +88,7 @@ impl Appliance {
     /// Makes passes until everything is stable.
     fn reconcile(&mut self) {
         for _ in 0..3 {
-            self.instant += Debounce::DEFAULT;
+            self.instant += DEBOUNCE;
             self.pass();
         }
         self.reconciler.problems.write();
@@ -391,11 +391,11 @@ fn nothing_is_published_while_the_settings_change() {
     let first = appliance.outcome();
     assert!(first.is_some());
     appliance.edit("2");
-    appliance.instant += Debounce::DEFAULT;
+    appliance.instant += DEBOUNCE;
     appliance.pass();
     appliance.publish_when("when = \"deploy\"");
     // By now the machine's folder is stable, and the settings aren't.
-    appliance.instant += Debounce::DEFAULT;
+    appliance.instant += DEBOUNCE;
     appliance.pass();
     assert_eq!(appliance.outcome(), first);
     appliance.approve(appliance.made());

@@ -40,7 +40,7 @@ impl Appliance {
 
     /// One pass with a change after the scan, before anything is written. Whether something is unstable then.
     fn pass_with_change(&mut self, change: Option<(&str, &str)>) -> bool {
-        self.instant += Debounce::DEFAULT;
+        self.instant += DEBOUNCE;
         let (now, mut result) = (Timestamp::now(), PassResult::default());
         let folder = self.reconciler.refresh(now, self.instant, &mut result);
         let fleet = self.reconciler.fleet().unwrap().clone();
