@@ -153,12 +153,16 @@ fn apply_to_host(
     outcome.apply(act, &Rule::closed(host.publications()));
     for number in publications.numbers()? {
         let chroot = publications.chroot(number);
-        outcome.apply(
-            act,
-            &Rule::closed(host.publications().join(number.to_string())),
-        );
-        outcome.apply(act, &Rule::exactly(&chroot, gid, FOLDER));
-        outcome.apply(act, &Rule::exactly(publications.inbox(number), gid, INBOX));
+        for rule in [
+            Rule::closed(host.publications().join(number.to_string())),
+            Rule::exactly(&chroot, gid, FOLDER),
+            Rule::exactly(publications.inbox(number), gid, INBOX),
+        ] {
+            // A crash may have cut off the removal of an earlier publication, which begins with its inbox.
+            if number == current || rule.exists() {
+                outcome.apply(act, &rule);
+            }
+        }
         // In an earlier one a session may still stand, and does what it began.
         if number == current {
             let manifest = publications.manifest()?;

@@ -56,7 +56,7 @@ impl Running {
 /// A fleet of two machines that are up to date, and these settings.
 fn kept(notify: &str) -> Kept {
     let kept = Kept::new(&format!(
-        "[notify]\n{notify}\n[defaults]\nsilent_after = \"400000d\"\n[hosts.a]\n[hosts.b]\n"
+        "[notify]\n{notify}\n[defaults]\nsilent_after = \"36500d\"\n[hosts.a]\n[hosts.b]\n"
     ));
     for name in ["a", "b"] {
         kept.publish(name, &Published::new(generation('a'), second(5)));

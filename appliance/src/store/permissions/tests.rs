@@ -207,3 +207,15 @@ fn the_modes_of_a_new_mount_are_set_right_without_a_word() {
     open(state.root());
     assert_eq!(shared(state, runtime, Rule::mend).mended, 1);
 }
+
+#[test]
+fn an_earlier_publication_whose_removal_was_cut_off_is_no_problem() {
+    let way = Way::new();
+    let cut_off = way.host().publications().join("0");
+    fs::create_dir_all(cut_off.join("chroot")).unwrap();
+    let outcome = way.apply(Depth::Everything, Rule::mend);
+    assert_eq!(outcome.problems, []);
+    fs::remove_dir(way.chroot().join("logs")).unwrap();
+    let outcome = way.apply(Depth::Everything, Rule::mend);
+    assert_eq!(outcome.problems.len(), 1, "the current one needs its inbox");
+}
