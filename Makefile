@@ -15,7 +15,7 @@ demo: ## set up what is needed and show the main job on this machine
 	@tests/setup
 	@tests/progress 'binaries' $(MAKE) --no-print-directory binaries
 	@tests/progress 'image' $(MAKE) --no-print-directory archive
-	@tests/progress 'base tree of guests' $(PROGRAMS)/ground base
+	@tests/progress 'base tree of guests' $(PROGRAMS)/test-env base
 	@$(PROGRAMS)/demo up
 
 demo-down: ## stop what `make demo` left running

@@ -38,7 +38,7 @@ const BASE: &[u8] = b"0manifest.json\n{\"format\":1,\"host\":\"kikimora\",\"gene
     0config/flake.nix\n{ }\xff0config/sub/run.sh\n#!/bin/sh\n\xff0secrets/token\nhush\xff";
 
 /// A machine with one generation in place, and something beside it.
-struct Ground {
+struct ArchiveEnv {
     folder: TempDir,
     state: State,
     host: HostName,
@@ -47,7 +47,7 @@ struct Ground {
     untouched: BTreeMap<PathBuf, Option<Vec<u8>>>,
 }
 
-static GROUND: LazyLock<Ground> = LazyLock::new(|| {
+static ENV: LazyLock<ArchiveEnv> = LazyLock::new(|| {
     let folder = place::folder();
     let beside = folder.path().join("beside");
     fs::create_dir(&beside).unwrap();
@@ -63,7 +63,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
     let pulled = unpack(&archive, &state, &host, id, Source::Bundle).unwrap();
     let verified = verify::verify(&state, pulled).unwrap();
     let base = stage::stage(&state, verified, &[]).unwrap();
-    Ground {
+    ArchiveEnv {
         untouched: place::content(folder.path()),
         files: document.files("files").unwrap(),
         folder,
@@ -85,7 +85,7 @@ fn unpack(
     })
 }
 
-impl Ground {
+impl ArchiveEnv {
     /// The files to which a document leads, in the order in which the client must come by them.
     fn listed(&self, document: &Document, is_delta: bool) -> Option<Vec<Listed>> {
         match is_delta {
@@ -179,7 +179,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let is_delta = flags & IS_DELTA != 0;
-    let mut archive = GROUND.archive(*flags, rest);
+    let mut archive = ENV.archive(*flags, rest);
     if flags & IS_CUT != 0 {
         archive.truncate(archive.len() - archive.len().min(1 + usize::from(flags >> 4)));
     }
@@ -188,19 +188,13 @@ fuzz_target!(|input: &[u8]| {
     let named = document
         .as_ref()
         .and_then(|document| document.generation()?.parse().ok());
-    let id = named.unwrap_or(GROUND.base.id());
+    let id = named.unwrap_or(ENV.base.id());
 
-    match unpack(
-        &archive,
-        &GROUND.state,
-        &GROUND.host,
-        id,
-        GROUND.source(is_delta),
-    ) {
+    match unpack(&archive, &ENV.state, &ENV.host, id, ENV.source(is_delta)) {
         Ok(pulled) => {
             assert_eq!(flags & IS_CUT, 0, "what was cut is whole");
             let document = document.expect("what was understood is a document");
-            GROUND.judge(pulled, id, &document, is_delta);
+            ENV.judge(pulled, id, &document, is_delta);
         }
         Err(ArchiveError::Invalid(error)) => {
             let _ = format!("{error:#}");
@@ -212,12 +206,9 @@ fuzz_target!(|input: &[u8]| {
             );
         }
     }
-    if id != GROUND.base.id() {
-        let content = place::content(GROUND.folder.path());
-        assert!(
-            content == GROUND.untouched,
-            "something stayed, or was touched"
-        );
+    if id != ENV.base.id() {
+        let content = place::content(ENV.folder.path());
+        assert!(content == ENV.untouched, "something stayed, or was touched");
     }
 });
 

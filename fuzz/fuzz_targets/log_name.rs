@@ -16,17 +16,17 @@ use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
-struct Ground {
+struct LogEnv {
     folder: TempDir,
     keep: HostState,
     host: HostName,
     log: Vec<u8>,
 }
 
-static GROUND: LazyLock<Ground> = LazyLock::new(|| {
+static ENV: LazyLock<LogEnv> = LazyLock::new(|| {
     let folder = place::folder();
     let host: HostName = "kikimora".parse().unwrap();
-    Ground {
+    LogEnv {
         keep: State::new(folder.path().join("state")).host(&host),
         host,
         folder,
@@ -66,16 +66,16 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
 
-    let logs = GROUND.keep.root().join("logs");
-    let _ = fs::remove_dir_all(GROUND.keep.root());
+    let logs = ENV.keep.root().join("logs");
+    let _ = fs::remove_dir_all(ENV.keep.root());
     fs::create_dir_all(&logs).unwrap();
     let path = logs.join(OsStr::from_bytes(input));
     let receive = || {
-        fs::write(&path, &GROUND.log).unwrap();
+        fs::write(&path, &ENV.log).unwrap();
         take_in(
             &logs,
-            &GROUND.host,
-            &GROUND.keep,
+            &ENV.host,
+            &ENV.keep,
             Writers::None,
             Timestamp::UNIX_EPOCH,
             &mut |entry, reason| [entry, reason].into_iter().for_each(shown::assert_one_line),
@@ -91,15 +91,15 @@ fuzz_target!(|input: &[u8]| {
     if let (Some(record), Some(log)) = (intake.taken.first(), legacy) {
         assert_eq!(record.content, Content::Legacy(log));
         shown::assert_one_line(&record.line());
-        let store = Store::read(&GROUND.keep, Limits::default()).expect("it was written");
+        let store = Store::read(&ENV.keep, Limits::default()).expect("it was written");
         assert_eq!(
             store.log(1).unwrap().as_deref(),
             Some(b"building\n".as_slice())
         );
         assert!(receive().taken.is_empty(), "one log was taken in twice");
     }
-    assert_eq!(place::names(GROUND.folder.path()), ["state"]);
-    let kept = place::names(GROUND.keep.root());
+    assert_eq!(place::names(ENV.folder.path()), ["state"]);
+    let kept = place::names(ENV.keep.root());
     assert!(
         kept.iter()
             .all(|name| matches!(name.as_str(), "logs" | "reports" | "summary.json")),

@@ -7,7 +7,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use bento_appliance::fleet;
-use bento_appliance::report::{Content, RetentionLimits, Record, Store, Summary, Writers, take_in};
+use bento_appliance::report::{Content, Record, RetentionLimits, Store, Summary, Writers, take_in};
 use bento_appliance::status::{Status, table};
 use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::{HostState, Runtime, State};
@@ -30,7 +30,7 @@ const RUN: &str = "01920000-0000-7000-8000-000000000000";
 /// The most bytes that the summary holds of one report.
 const BRIEF_BYTES: usize = 8 << 10;
 
-struct Ground {
+struct ReportEnv {
     _folder: TempDir,
     state: State,
     runtime: Runtime,
@@ -38,13 +38,13 @@ struct Ground {
     host: HostName,
 }
 
-static GROUND: LazyLock<Ground> = LazyLock::new(|| {
+static ENV: LazyLock<ReportEnv> = LazyLock::new(|| {
     let folder = place::folder();
     let state = State::new(folder.path());
     let host: HostName = "kikimora".parse().unwrap();
     let keep = state.host(&host);
     atomic_file::write_json(&state.fleet(), &fleet::read(FLEET).unwrap().fleet).unwrap();
-    Ground {
+    ReportEnv {
         runtime: Runtime::new(folder.path()),
         _folder: folder,
         state,
@@ -55,7 +55,7 @@ static GROUND: LazyLock<Ground> = LazyLock::new(|| {
 
 /// What is kept of a report must be all of it, and fit for a log and a table.
 fn judge(record: &Record, report: &Report) {
-    let store = Store::read(&GROUND.keep, RetentionLimits::default()).expect("it was written");
+    let store = Store::read(&ENV.keep, RetentionLimits::default()).expect("it was written");
     assert_eq!(
         store.log(1).unwrap().as_deref(),
         Some(report.log.as_bytes())
@@ -76,14 +76,14 @@ fn judge(record: &Record, report: &Report) {
     shown::assert_one_line(&record.line());
     let brief = serde_json::to_vec(&record.brief()).expect("it is JSON");
     assert!(brief.len() <= BRIEF_BYTES, "{} bytes", brief.len());
-    let summary = Summary::read(&GROUND.keep).expect("it was written");
+    let summary = Summary::read(&ENV.keep).expect("it was written");
     assert_eq!(summary.newest, Some(record.brief()));
 }
 
 /// Shows the fleet to a person, and to a program.
 fn show() {
     let now = Timestamp::from_second(1_800_000_000).unwrap();
-    let status = Status::read(&GROUND.state, &GROUND.runtime, now).expect("the fleet was written");
+    let status = Status::read(&ENV.state, &ENV.runtime, now).expect("the fleet was written");
     shown::assert_lines(&table::render(&status, status.hosts.len(), None));
     for columns in [20, 80, 200] {
         let terminal = Terminal {
@@ -112,8 +112,8 @@ fuzz_target!(|input: &[u8]| {
         attempt: 1,
     };
 
-    let logs = GROUND.keep.root().join("logs");
-    let _ = fs::remove_dir_all(GROUND.keep.root());
+    let logs = ENV.keep.root().join("logs");
+    let _ = fs::remove_dir_all(ENV.keep.root());
     fs::create_dir_all(&logs).unwrap();
     let writers = match flags & IS_OPEN {
         0 => Writers::None,
@@ -123,8 +123,8 @@ fuzz_target!(|input: &[u8]| {
         fs::write(logs.join(name.to_string()), &bytes).unwrap();
         take_in(
             &logs,
-            &GROUND.host,
-            &GROUND.keep,
+            &ENV.host,
+            &ENV.keep,
             writers,
             Timestamp::UNIX_EPOCH,
             &mut |entry, reason| [entry, reason].into_iter().for_each(shown::assert_one_line),

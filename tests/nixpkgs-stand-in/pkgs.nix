@@ -28,7 +28,7 @@ let
       generate = name: value: pkgs.writeText name (lib.toTOML value);
     };
 
-    # As if bento's overlay were applied. The test ground puts these files there.
+    # As if bento's overlay were applied. The test environment puts these files there.
     bento-client = "/opt/bento";
     bento-appliance-image = "/opt/bento/bento.oci.tar";
   };

@@ -22,7 +22,7 @@ const CLEAR: &str = r#"
 /// What the image is called in the home.
 const IMAGE: &str = "bento.oci.tar";
 /// Where the home has what only this machine needs.
-const PROGRAMS: &str = ".ground";
+const PROGRAMS: &str = ".env";
 
 /// An account. Podman keeps images, containers and volumes in its home, apart from those of any other. All of it goes
 /// when this value is dropped, or when this process dies.
@@ -51,7 +51,7 @@ impl Account {
             home: folder,
         };
         account
-            .furnish()
+            .provision()
             .with_context(|| format!("cannot make the home {}", account.home.display()))?;
         Ok(account)
     }
@@ -76,7 +76,7 @@ impl Account {
         self.podman.own(path)
     }
 
-    fn furnish(&self) -> Result<()> {
+    fn provision(&self) -> Result<()> {
         let programs = self.home.join(PROGRAMS);
         fs::create_dir_all(&programs)?;
         fs::copy(artifacts::image()?, self.home.join(IMAGE))?;

@@ -31,7 +31,7 @@ const BENTO: &str = "/usr/bin/bento";
 const PORT: u16 = 2222;
 /// What the image is called in podman's store, with the archive's digest for a tag: tests that run
 /// at once never run different images under one name.
-const REPOSITORY: &str = "localhost/bento-ground";
+const REPOSITORY: &str = "localhost/bento-tests";
 /// It should be ready within a second; a machine that is busy with other tests needs more.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 

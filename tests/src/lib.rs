@@ -1,4 +1,4 @@
-//! The test ground: what the end-to-end tests and the demonstration stand on.
+//! The test environment: what the end-to-end tests and the demonstration stand on.
 //!
 //! Nothing here pretends. [`Appliance`] runs the real image in rootless podman, [`Guest`] is a whole
 //! machine with systemd and Nix, [`Fleet`] writes the folder that an administrator would write, and

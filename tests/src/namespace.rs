@@ -2,7 +2,7 @@
 //!
 //! Every desktop and server distribution mounts cgroups v2 alone at /sys/fs/cgroup and lets users
 //! open /dev/net/tun. A bare virtual machine may do neither, and then gets both in a mount namespace
-//! of the ground's own, so that nothing changes for the rest of the machine.
+//! of the environment's own, so that nothing changes for the rest of the machine.
 
 use std::env;
 use std::fmt;
@@ -23,11 +23,11 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const TUN: &str = "/dev/net/tun";
 /// One for the whole machine, because rootless podman's own namespaces hang on the one in which it
 /// was first started.
-const FOLDER: &str = "/run/bento-ground";
+const FOLDER: &str = "/run/bento-tests";
 
 /// Run by `unshare` inside the new namespace. A tmpfs holds the node, because /run may be `nodev`.
 /// `/` must be shared for podman's sake, and only from there on.
-const FURNISH: &str = "
+const PROVISION: &str = "
     case $1 in *cgroups*)
         umount --lazy --recursive /sys/fs/cgroup || true
         mount -t cgroup2 none /sys/fs/cgroup
@@ -88,7 +88,7 @@ pub fn check() -> Result<()> {
     let lacks = Lack::here();
     if !lacks.is_empty() {
         bail!(
-            "this machine lacks {}: start this through `ground enter --`, as `make test` does",
+            "this machine lacks {}: start this through `env enter --`, as `make test` does",
             list(&lacks)
         );
     }
@@ -152,7 +152,7 @@ fn make(handle: &Path, lacks: &[Lack]) -> Result<()> {
     unshare
         .arg(format!("--mount={}", handle.display()))
         // What is mounted on the machine later is seen here too; nothing goes the other way.
-        .args(["--propagation", "slave", "sh", "-ec", FURNISH, "sh"])
+        .args(["--propagation", "slave", "sh", "-ec", PROVISION, "sh"])
         .arg(words.join(" "));
     // Not by `process::run`, whose threads would stand in the way of `setns`.
     let made = unshare.output().context("cannot run unshare")?;

@@ -11,13 +11,13 @@ use nix::unistd::{Gid, Uid, User};
 
 use crate::{namespace, process};
 
-/// The user that runs podman when the ground is started as root.
-const USER: &str = "bento-ground";
-const HOME: &str = "/var/lib/bento-ground";
+/// The user that runs podman when the environment is started as root.
+const USER: &str = "bento-tests";
+const HOME: &str = "/var/lib/bento-tests";
 /// Where podman keeps its sockets and process ids; logind makes it only for users that log in.
 const RUNTIME: &str = "/run/user";
 
-/// Rootless podman of one user: the one that runs the tests, or `bento-ground` where root does.
+/// Rootless podman of one user: the one that runs the tests, or `bento-tests` where root does.
 #[derive(Debug, Clone)]
 pub struct Podman {
     user: Option<User>,
@@ -25,7 +25,7 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// Podman as it can be used here; as root, makes the user `bento-ground` if there is none.
+    /// Podman as it can be used here; as root, makes the user `bento-tests` if there is none.
     ///
     /// # Errors
     /// If this process doesn't stand where podman can run (see [`namespace::check`]), or the user

@@ -18,7 +18,7 @@ const SIZE: u64 = 32 << 20;
 /// btrfs takes no less.
 const BTRFS_SIZE: u64 = 128 << 20;
 /// What fills a volume lies beside what the appliance has there.
-const BALLAST: &str = "ballast-of-the-ground";
+const BALLAST: &str = "ballast-of-the-env";
 
 /// Moves the disk `$1/disk` to a tmpfs of its own, `$1/thin`, whose room can be taken away below it.
 const MAKE_THIN: &str = r#"
@@ -286,7 +286,7 @@ impl Volume {
             .stdout;
         let device = source.trim().rsplit('/').next().context("no device")?;
         let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
-        fs::write(&trigger, "the ground's").with_context(|| format!("cannot write {trigger}"))
+        fs::write(&trigger, "the env's").with_context(|| format!("cannot write {trigger}"))
     }
 
     /// Mends the filesystem and mounts it again. Nothing may use it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::ground::{Ended, Ground};
+use crate::env::{BuildEnv, Ended};
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
@@ -15,7 +15,7 @@ fn commands(text: &str) -> Vec<String> {
     parts.map(str::to_owned).collect()
 }
 
-impl Ground {
+impl BuildEnv {
     /// Runs a command in the fleet folder.
     fn shell(&self, command: &str) -> Ended {
         let bento = std::path::Path::new(env!("CARGO_BIN_EXE_bento"));
@@ -31,26 +31,23 @@ impl Ground {
 // Issue 10, lines 2 and 37.
 #[test]
 fn every_command_that_check_prints_works() {
-    let ground = Ground::new(&["kikimora", "desk"]);
+    let env = BuildEnv::new(&["kikimora", "desk"]);
     for host in ["kikimora", "desk"] {
-        ground.flake(host, ":");
+        env.flake(host, ":");
     }
-    let toml = ground.read("fleet.toml");
+    let toml = env.read("fleet.toml");
     let keyed = toml.replace(
         "[hosts.kikimora]",
         &format!("[hosts.kikimora]\nkeys = [\"{KEY}\"]"),
     );
     assert_ne!(toml, keyed);
-    ground.write("fleet.toml", &keyed);
-    fs::remove_file(ground.fleet().join("hosts/kikimora/flake.lock")).unwrap();
-    ground.write("hosts/desk/flake.lock", "not a lock");
-    ground.write("hosts/desk/default.nix", "import ./gone.nix");
+    env.write("fleet.toml", &keyed);
+    fs::remove_file(env.fleet().join("hosts/kikimora/flake.lock")).unwrap();
+    env.write("hosts/desk/flake.lock", "not a lock");
+    env.write("hosts/desk/default.nix", "import ./gone.nix");
     let user = format!("# sftp_users\n{{ username = \"t470\"; key = \"{KEY_TWO}\"; }}\n");
-    ground.write("fleet.nix", &user);
-    let said = ground
-        .bento(&["check", "--quiet", "--offline"])
-        .with(0)
-        .text;
+    env.write("fleet.nix", &user);
+    let said = env.bento(&["check", "--quiet", "--offline"]).with(0).text;
     let mut typed = commands(&said);
     typed.sort();
     let add = format!("bento host add t470 --key \"{KEY_TWO}\"");
@@ -63,12 +60,12 @@ fn every_command_that_check_prints_works() {
             "nix flake lock ./hosts/kikimora"
         ]
     );
-    fs::remove_file(ground.fleet().join("hosts/desk/flake.lock")).unwrap();
+    fs::remove_file(env.fleet().join("hosts/desk/flake.lock")).unwrap();
     // Locked before it is built.
     typed.reverse();
     for command in &typed {
-        let ended = ground.shell(command);
+        let ended = env.shell(command);
         assert_eq!(ended.code, Some(0), "{command}: {}", ended.text);
     }
-    assert!(ground.read("fleet.toml").contains("[hosts.t470]"));
+    assert!(env.read("fleet.toml").contains("[hosts.t470]"));
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::ground::{Ended, Ground, names};
+use crate::env::{BuildEnv, Ended, names};
 
 /// Three machines, one with a name that isn't one in the fleet; the system of each depends on its own folder and on the
 /// modules, and reads nothing else.
@@ -38,38 +38,38 @@ fn git(folder: &Path, arguments: &[&str]) {
     assert!(ended.status.success(), "{ended:?}");
 }
 
-fn repository() -> Ground {
-    let ground = Ground::new(&[]);
-    std::fs::remove_file(ground.fleet().join("fleet.toml")).unwrap();
+fn repository() -> BuildEnv {
+    let env = BuildEnv::new(&[]);
+    std::fs::remove_file(env.fleet().join("fleet.toml")).unwrap();
     let platform = format!("{}-linux", std::env::consts::ARCH);
-    ground.write("flake.nix", &FLAKE.replace("PLATFORM", &platform));
-    ground.write("flake.lock", crate::ground::LOCK);
-    ground.write("README.md", "mine");
-    ground.write("modules/common.nix", "\"common\"");
+    env.write("flake.nix", &FLAKE.replace("PLATFORM", &platform));
+    env.write("flake.lock", crate::env::LOCK);
+    env.write("README.md", "mine");
+    env.write("modules/common.nix", "\"common\"");
     for machine in ["CORE-PW", "moon", "sun.example.org"] {
-        ground.write(
+        env.write(
             &format!("hosts/{machine}/value.nix"),
             &format!("\"{machine}\""),
         );
     }
-    ground.write("secrets/token.age", "age-encryption.org/v1\n");
-    symlink("/etc/hostname", ground.fleet().join("modules/broken")).unwrap();
-    git(&ground.fleet(), &["init", "-q"]);
-    git(&ground.fleet(), &["add", "."]);
-    git(&ground.fleet(), &["commit", "-qm", "mine"]);
-    ground
+    env.write("secrets/token.age", "age-encryption.org/v1\n");
+    symlink("/etc/hostname", env.fleet().join("modules/broken")).unwrap();
+    git(&env.fleet(), &["init", "-q"]);
+    git(&env.fleet(), &["add", "."]);
+    git(&env.fleet(), &["commit", "-qm", "mine"]);
+    env
 }
 
 // Issue 10, line 6.
 #[test]
 fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
-    let ground = repository();
+    let env = repository();
     for wrong in [&["init", "."][..], &["check"]] {
-        let ended = ground.bento(wrong).with(1);
+        let ended = env.bento(wrong).with(1);
         ended.saying("has a flake but no fleet.toml: run `bento init --existing` in that folder");
     }
-    let before = names(&ground.fleet());
-    let said = ground
+    let before = names(&env.fleet());
+    let said = env
         .bento(&["init", "--existing", "--address", "10.0.0.1"])
         .with(0);
     let said = said
@@ -77,10 +77,10 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
         .saying("CORE-PW is named core-pw in the fleet")
         .saying("Not published: README.md.")
         .saying("Can't be published: modules/broken: ");
-    let mut after = names(&ground.fleet());
+    let mut after = names(&env.fleet());
     after.retain(|name| name != "fleet.toml");
     assert_eq!(before, after, "only fleet.toml is written");
-    let toml = ground.read("fleet.toml");
+    let toml = env.read("fleet.toml");
     for line in [
         "address = \"10.0.0.1\"",
         "  \"/hosts/{name}/\",",
@@ -94,23 +94,22 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
     }
     assert!(said.text.contains("core-pw  generation "), "{}", said.text);
     // New folders are private until include names them.
-    ground.write("private/key", "secret");
-    ground.write("secrets/wifi.env", "secret");
-    ground
-        .bento(&["check", "--json", "--offline"])
+    env.write("private/key", "secret");
+    env.write("secrets/wifi.env", "secret");
+    env.bento(&["check", "--json", "--offline"])
         .with(0)
         .saying("\"files\": 5");
-    ground.bento(&["build"]).with(0).saying("3 built.");
-    let again = ground.bento(&["init", "--existing"]).with(1);
+    env.bento(&["build"]).with(0).saying("3 built.");
+    let again = env.bento(&["init", "--existing"]).with(1);
     again.saying("fleet.toml already exists, and init never overwrites");
 }
 
 // Issue 10, line 6.
 #[test]
 fn without_nix_the_folders_name_the_machines() {
-    let ground = repository();
-    let mut command = ground.command(&["init", "--existing"]);
+    let env = repository();
+    let mut command = env.command(&["init", "--existing"]);
     let ended = Ended::of(command.env("PATH", "/nowhere").output().unwrap()).with(0);
     ended.saying("3 machines, by the names in hosts/.");
-    ground.bento(&["build"]).with(0).saying("3 built.");
+    env.bento(&["build"]).with(0).saying("3 built.");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::ground::{Ended, Ground};
+use crate::env::{BuildEnv, Ended};
 
 /// Waits for a condition.
 fn await_that(mut what: impl FnMut() -> bool) {
@@ -19,18 +19,18 @@ fn await_that(mut what: impl FnMut() -> bool) {
 
 #[test]
 fn a_signal_that_was_ignored_at_the_start_ends_nothing() {
-    let ground = Ground::new(&["first"]);
-    let (begun, go_on) = (ground.path("builder"), ground.path("go-on"));
+    let env = BuildEnv::new(&["first"]);
+    let (begun, go_on) = (env.path("builder"), env.path("go-on"));
     let script = format!(
         "echo > {}; while ! test -e {}; do sleep 0.05; done",
         begun.display(),
         go_on.display()
     );
-    ground.flake("first", &script);
-    let child = ground
+    env.flake("first", &script);
+    let child = env
         .environment("nohup")
         .args([env!("CARGO_BIN_EXE_bento"), "build"])
-        .current_dir(ground.fleet())
+        .current_dir(env.fleet())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -41,25 +41,25 @@ fn a_signal_that_was_ignored_at_the_start_ends_nothing() {
     fs::write(go_on, "").unwrap();
     let ended = Ended::of(child.wait_with_output().unwrap());
     ended.with(0).saying("1 built.");
-    assert!(ground.record("first").is_some());
+    assert!(env.record("first").is_some());
 }
 
 #[test]
 fn an_interruption_leaves_no_program_no_folder_and_no_record() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let ground = Ground::new(&["first", "second"]);
-        let begun = ground.path("builder");
-        ground.flake(
+        let env = BuildEnv::new(&["first", "second"]);
+        let begun = env.path("builder");
+        env.flake(
             "first",
             &format!("echo $$ > {}; sleep 1000", begun.display()),
         );
-        ground.flake("second", ":");
+        env.flake("second", ":");
         // A shell starts background programs with INT ignored.
-        let child = ground
+        let child = env
             .environment("env")
             .args(["--default-signal=INT", "--default-signal=TERM"])
             .args([env!("CARGO_BIN_EXE_bento"), "build", "--jobs", "1"])
-            .current_dir(ground.fleet())
+            .current_dir(env.fleet())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -73,8 +73,8 @@ fn an_interruption_leaves_no_program_no_folder_and_no_record() {
         let ended = Ended::of(child.wait_with_output().unwrap());
         ended.with(130).saying("2 interrupted.");
         await_that(|| kill(builder, None).is_err());
-        assert_eq!(ground.record("first"), None);
-        assert_eq!(ground.record("second"), None);
-        assert_eq!(ground.leftovers(), [""; 0]);
+        assert_eq!(env.record("first"), None);
+        assert_eq!(env.record("second"), None);
+        assert_eq!(env.leftovers(), [""; 0]);
     }
 }

@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::ground::Ground;
+use crate::env::BuildEnv;
 
 /// Of a flake that needs what a symlink leads to, out of its folder.
 const FLAKE: &str = "{\n  inputs.one = { url = \"path:INPUTS/one\"; flake = false; };\n  inputs.two = { url = \
@@ -11,25 +11,25 @@ const FLAKE: &str = "{\n  inputs.one = { url = \"path:INPUTS/one\"; flake = fals
                      outputs = _: { };\n}\n";
 
 /// A fleet of `own`, with a folder of its own, and of `left` and `right`, which share one by a symlink.
-fn fleet() -> Ground {
-    let ground = Ground::new(&["own", "left", "right"]);
-    let flake = FLAKE.replace("INPUTS", ground.path("inputs").to_str().unwrap());
-    ground.write("utils/near/flake.nix", "{ outputs = _: { }; }");
+fn fleet() -> BuildEnv {
+    let env = BuildEnv::new(&["own", "left", "right"]);
+    let flake = FLAKE.replace("INPUTS", env.path("inputs").to_str().unwrap());
+    env.write("utils/near/flake.nix", "{ outputs = _: { }; }");
     for folder in ["hosts/own", "shared"] {
-        ground.write(&format!("{folder}/flake.nix"), &flake);
+        env.write(&format!("{folder}/flake.nix"), &flake);
     }
-    symlink("../../utils", ground.fleet().join("hosts/own/utils")).unwrap();
-    symlink("../utils", ground.fleet().join("shared/utils")).unwrap();
+    symlink("../../utils", env.fleet().join("hosts/own/utils")).unwrap();
+    symlink("../utils", env.fleet().join("shared/utils")).unwrap();
     for host in ["left", "right"] {
-        symlink("../shared", ground.fleet().join("hosts").join(host)).unwrap();
+        symlink("../shared", env.fleet().join("hosts").join(host)).unwrap();
     }
-    move_input(&ground, "one", "1");
-    move_input(&ground, "two", "1");
-    ground
+    move_input(&env, "one", "1");
+    move_input(&env, "two", "1");
+    env
 }
 
-fn move_input(ground: &Ground, input: &str, version: &str) {
-    let folder = ground.path("inputs").join(input);
+fn move_input(env: &BuildEnv, input: &str, version: &str) {
+    let folder = env.path("inputs").join(input);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("version"), version).unwrap();
 }
@@ -54,17 +54,17 @@ fn files(folder: &Path, into: &mut BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
-fn everything(ground: &Ground) -> BTreeMap<PathBuf, Vec<u8>> {
+fn everything(env: &BuildEnv) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
-    files(&ground.fleet(), &mut all);
+    files(&env.fleet(), &mut all);
     all
 }
 
 #[test]
 fn each_lock_file_is_updated_once_and_nothing_else() {
-    let ground = fleet();
-    let before = everything(&ground);
-    let ended = ground.bento(&["flake-update"]).with(0);
+    let env = fleet();
+    let before = everything(&env);
+    let ended = env.bento(&["flake-update"]).with(0);
     let ended = ended
         .saying("shared (left, right)\n")
         .saying("hosts/own (own)\n")
@@ -76,36 +76,32 @@ fn each_lock_file_is_updated_once_and_nothing_else() {
         "{}",
         ended.text
     );
-    ground
-        .bento(&["flake-update"])
+    env.bento(&["flake-update"])
         .with(0)
         .saying("Lock files: 2 unchanged.");
 
-    let lock = ground.fleet().join("shared/flake.lock");
+    let lock = env.fleet().join("shared/flake.lock");
     fs::set_permissions(&lock, fs::Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::chown(&lock, Some(1234), Some(1234)).unwrap();
-    move_input(&ground, "one", "2");
-    let ended = ground
+    move_input(&env, "one", "2");
+    let ended = env
         .bento(&["flake-update", "--host", "right", "--host", "own"])
         .with(0);
     assert_eq!(ended.text.matches("  one: ").count(), 2, "{}", ended.text);
     assert!(!ended.text.contains("  two: "), "{}", ended.text);
     let metadata = fs::metadata(&lock).unwrap();
     assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o640, 1234));
-    assert_eq!(everything(&ground), before);
-    assert_eq!(ground.leftovers(), [""; 0]);
+    assert_eq!(everything(&env), before);
+    assert_eq!(env.leftovers(), [""; 0]);
 }
 
 // Issue 10, line 41.
 #[test]
 fn a_machine_among_the_inputs_gives_a_hint() {
-    let ground = fleet();
-    let before = ground
-        .bento(&["flake-update", "--host", "own", "one"])
-        .with(0);
+    let env = fleet();
+    let before = env.bento(&["flake-update", "--host", "own", "one"]).with(0);
     assert!(!before.text.contains("hosts/right"), "{}", before.text);
-    ground
-        .bento(&["flake-update", "--host", "own", "right"])
+    env.bento(&["flake-update", "--host", "own", "right"])
         .with(1)
         .saying("no flake has an input right: the inputs are ")
         .saying("right is a machine: use --host right");
@@ -113,52 +109,49 @@ fn a_machine_among_the_inputs_gives_a_hint() {
 
 #[test]
 fn a_single_input_is_updated_alone_and_an_unknown_one_is_an_error() {
-    let ground = fleet();
-    ground.bento(&["flake-update"]).with(0);
+    let env = fleet();
+    env.bento(&["flake-update"]).with(0);
     for input in ["one", "two"] {
-        move_input(&ground, input, "2");
+        move_input(&env, input, "2");
     }
-    let lock = ground.read("shared/flake.lock");
-    ground
-        .bento(&["flake-update", "one", "three"])
+    let lock = env.read("shared/flake.lock");
+    env.bento(&["flake-update", "one", "three"])
         .with(1)
         .saying("no flake has an input three: the inputs are near, one, two");
-    assert_eq!(ground.read("shared/flake.lock"), lock);
-    let ended = ground
+    assert_eq!(env.read("shared/flake.lock"), lock);
+    let ended = env
         .bento(&["flake-update", "one"])
         .with(0)
         .saying("  one: ");
     assert!(!ended.text.contains("two: "), "{}", ended.text);
-    ground.bento(&["flake-update"]).with(0).saying("  two: ");
+    env.bento(&["flake-update"]).with(0).saying("  two: ");
 }
 
 #[test]
 fn a_failure_in_one_folder_does_not_stop_the_others() {
-    let ground = fleet();
+    let env = fleet();
     let flake = "{ inputs.gone.url = \"path:/nowhere/at/all\"; outputs = _: { }; }";
-    ground.write("hosts/own/flake.nix", flake);
-    ground
-        .bento(&["flake-update"])
+    env.write("hosts/own/flake.nix", flake);
+    env.bento(&["flake-update"])
         .with(1)
         .saying("can't update hosts/own (own):")
         .saying("/nowhere/at/all")
         .saying("Lock files: 1 updated, 1 failed.");
-    assert!(ground.fleet().join("shared/flake.lock").exists());
-    assert!(!ground.fleet().join("hosts/own/flake.lock").exists());
+    assert!(env.fleet().join("shared/flake.lock").exists());
+    assert!(!env.fleet().join("hosts/own/flake.lock").exists());
 }
 
 #[test]
 fn a_lock_file_of_two_flakes_is_left_alone() {
-    let ground = fleet();
-    ground.bento(&["flake-update"]).with(0);
-    let lock = ground.fleet().join("hosts/own/flake.lock");
+    let env = fleet();
+    env.bento(&["flake-update"]).with(0);
+    let lock = env.fleet().join("hosts/own/flake.lock");
     fs::remove_file(&lock).unwrap();
     symlink("../../shared/flake.lock", &lock).unwrap();
-    let before = ground.read("shared/flake.lock");
-    move_input(&ground, "one", "2");
-    ground
-        .bento(&["flake-update"])
+    let before = env.read("shared/flake.lock");
+    move_input(&env, "one", "2");
+    env.bento(&["flake-update"])
         .with(1)
         .saying("another flake.nix uses the same lock file");
-    assert_eq!(ground.read("shared/flake.lock"), before);
+    assert_eq!(env.read("shared/flake.lock"), before);
 }

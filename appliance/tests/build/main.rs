@@ -9,8 +9,8 @@
 mod advice;
 mod builds;
 mod deployments;
+mod env;
 mod existing;
-mod ground;
 mod interruption;
 mod locks;
 mod screen;

@@ -1,4 +1,4 @@
-use crate::ground::{Ended, Ground};
+use crate::env::{BuildEnv, Ended};
 
 /// Of a window, which is smaller than the table.
 const LINES: usize = 4;
@@ -16,13 +16,13 @@ fn plain(line: &str) -> String {
 #[test]
 fn on_a_terminal_the_table_is_drawn_in_place_and_never_larger_than_the_window() {
     let hosts = ["a", "b", "c", "d", "e", "f"];
-    let ground = Ground::new(&hosts);
+    let env = BuildEnv::new(&hosts);
     for host in hosts {
-        ground.flake(host, "sleep 0.5");
+        env.flake(host, "sleep 0.5");
     }
-    ground.flake("f", "exit 3");
+    env.flake("f", "exit 3");
     let bento = env!("CARGO_BIN_EXE_bento");
-    let mut terminal = ground.environment("script");
+    let mut terminal = env.environment("script");
     terminal
         .args([
             "-qefc",
@@ -31,7 +31,7 @@ fn on_a_terminal_the_table_is_drawn_in_place_and_never_larger_than_the_window() 
         .arg("/dev/null")
         .env("TERM", "xterm")
         .env("SHELL", "/bin/sh")
-        .current_dir(ground.fleet());
+        .current_dir(env.fleet());
     let ended = Ended::of(terminal.output().unwrap()).with(1);
     // Each redraw begins by clearing the table.
     let mut frames: Vec<&str> = ended.text.split("\r\u{1b}[J").skip(1).collect();

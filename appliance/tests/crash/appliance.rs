@@ -11,11 +11,11 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::apart::until;
-use crate::ground::Ground;
+use crate::env::CrashEnv;
 
 /// An appliance that can be started, and dies.
 pub struct Appliance<'a> {
-    pub ground: &'a Ground,
+    pub env: &'a CrashEnv,
     /// The fleet folder.
     pub config: PathBuf,
     /// What it keeps.
@@ -29,9 +29,9 @@ pub struct Running {
 }
 
 impl<'a> Appliance<'a> {
-    pub fn new(ground: &'a Ground, config: &Path, state: impl Into<PathBuf>) -> Self {
+    pub fn new(env: &'a CrashEnv, config: &Path, state: impl Into<PathBuf>) -> Self {
         Appliance {
-            ground,
+            env,
             config: config.to_owned(),
             state: State::new(state),
         }
@@ -39,7 +39,7 @@ impl<'a> Appliance<'a> {
 
     /// What starts it, as a process that first stops itself.
     pub fn halted(&self) -> Command {
-        let runtime = self.ground.runtime();
+        let runtime = self.env.runtime();
         // As when a container starts.
         if runtime.root().exists() {
             fs::remove_dir_all(runtime.root()).unwrap();
@@ -80,7 +80,7 @@ impl<'a> Appliance<'a> {
     }
 
     fn log(&self) -> PathBuf {
-        self.ground.path("log")
+        self.env.path("log")
     }
 
     /// What the one that was started last has logged.

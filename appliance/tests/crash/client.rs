@@ -6,18 +6,18 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use bento_appliance::store::paths::State;
 
+use crate::env::CrashEnv;
 use crate::fleet::private_key;
-use crate::ground::Ground;
 
 /// `sftp` as this machine, which reads its commands from its standard input.
-pub fn sftp(ground: &Ground, state: &State, name: &str) -> Command {
-    let known_hosts = ground.path("known_hosts");
+pub fn sftp(env: &CrashEnv, state: &State, name: &str) -> Command {
+    let known_hosts = env.path("known_hosts");
     let host_key = fs::read_to_string(state.host_key().with_added_extension("pub")).unwrap();
     fs::write(&known_hosts, format!("[127.0.0.1]:2222 {host_key}")).unwrap();
     let mut command = Command::new("sftp");
     command
         .args(["-q", "-F", "/dev/null", "-P", "2222", "-b", "-", "-i"])
-        .arg(private_key(ground, name));
+        .arg(private_key(env, name));
     for option in [
         &format!("UserKnownHostsFile={}", known_hosts.display()),
         "StrictHostKeyChecking=yes",
@@ -36,11 +36,11 @@ pub fn sftp(ground: &Ground, state: &State, name: &str) -> Command {
 }
 
 /// A file, as this machine pulls it.
-pub fn pull(ground: &Ground, state: &State, name: &str, file: &str) -> Result<Vec<u8>> {
-    let to = ground.path("pulled");
-    let commands = ground.path("commands");
+pub fn pull(env: &CrashEnv, state: &State, name: &str, file: &str) -> Result<Vec<u8>> {
+    let to = env.path("pulled");
+    let commands = env.path("commands");
     fs::write(&commands, format!("get {file} {}\n", to.display()))?;
-    let mut sftp = sftp(ground, state, name);
+    let mut sftp = sftp(env, state, name);
     let output = sftp.stdin(fs::File::open(commands)?).output()?;
     ensure!(
         output.status.success(),

@@ -12,7 +12,7 @@ use std::thread;
 use nix::mount::umount;
 
 use crate::apart::until;
-use crate::ground::run;
+use crate::env::run;
 
 /// Room for some publications, and little enough to be copied in a moment.
 const SIZE: u64 = 24 << 20;

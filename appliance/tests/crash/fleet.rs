@@ -10,7 +10,7 @@ use bento_appliance::release::{Build, FolderRecord};
 use bento_protocol::{Format, HostName};
 use jiff::Timestamp;
 
-use crate::ground::Ground;
+use crate::env::CrashEnv;
 use crate::key;
 
 /// What has been left alone for so long is published at once.
@@ -25,10 +25,10 @@ pub struct Fleets {
 impl Fleets {
     /// Before: domovoi and kikimora. After: domovoi is gone, leshy is new, kikimora has another policy, and of its
     /// files some are added, changed, removed and left alone, and a secret is changed.
-    pub fn write(ground: &Ground) -> Self {
+    pub fn write(env: &CrashEnv) -> Self {
         let fleets = Fleets {
-            before: ground.path("before"),
-            after: ground.path("after"),
+            before: env.path("before"),
+            after: env.path("after"),
         };
         for (folder, names) in [
             (&fleets.before, ["domovoi", "kikimora"]),
@@ -37,7 +37,7 @@ impl Fleets {
             let is_after = folder == &fleets.after;
             let mut text = "[server]\naddress = \"bento.example.org\"\n".to_owned();
             for name in names {
-                let key = key(ground, name);
+                let key = key(env, name);
                 text.push_str(&format!("[hosts.{name}]\nkeys = [\"{key}\"]\n"));
                 if is_after && name == "kikimora" {
                     text.push_str("reboot = \"immediate\"\n");
@@ -93,13 +93,13 @@ fn record_build(fleets: &Fleets) {
 }
 
 /// The file of a machine's private key.
-pub fn private_key(ground: &Ground, name: &str) -> PathBuf {
-    ground.path(&format!("key-of-{name}"))
+pub fn private_key(env: &CrashEnv, name: &str) -> PathBuf {
+    env.path(&format!("key-of-{name}"))
 }
 
 /// A machine's public key.
-fn key(ground: &Ground, name: &str) -> String {
-    let private = private_key(ground, name);
+fn key(env: &CrashEnv, name: &str) -> String {
+    let private = private_key(env, name);
     if !private.exists() {
         key::make(&private);
     }

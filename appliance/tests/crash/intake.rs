@@ -17,8 +17,8 @@ use crate::apart::until;
 use crate::appliance::{Appliance, events};
 use crate::client::sftp;
 use crate::disk::Disk;
+use crate::env::CrashEnv;
 use crate::fleet::Fleets;
-use crate::ground::Ground;
 use crate::power::Cut;
 use crate::report::{file_name, packed, switched};
 use crate::tracer::{Step, kill_before};
@@ -29,11 +29,11 @@ const LOG: &str = "building";
 
 #[test]
 fn killed_at_any_step_of_taking_in_reports_it_has_each_of_them_once() {
-    Ground::inside(|ground| {
-        let (old, runs) = with_reports(ground);
+    CrashEnv::inside(|env| {
+        let (old, runs) = with_reports(env);
         for number in 1.. {
-            let state = ground.copy(old.state.root(), "state");
-            let appliance = Appliance::new(ground, &old.config, state);
+            let state = env.copy(old.state.root(), "state");
+            let appliance = Appliance::new(env, &old.config, state);
             let Some(step) = kill_before(&appliance, "reported", number, is_intake) else {
                 break;
             };
@@ -45,16 +45,16 @@ fn killed_at_any_step_of_taking_in_reports_it_has_each_of_them_once() {
 
 #[test]
 fn after_a_power_cut_at_any_step_of_taking_in_reports_it_has_each_of_them_once() {
-    Ground::inside(|ground| {
-        let (old, runs) = with_reports(ground);
-        let cut = Cut::begin(ground, &old.state);
-        let appliance = Appliance::new(ground, &old.config, cut.state());
+    CrashEnv::inside(|env| {
+        let (old, runs) = with_reports(env);
+        let cut = Cut::begin(env, &old.state);
+        let appliance = Appliance::new(env, &old.config, cut.state());
         let kept = cut.before_every_step(&appliance, "reported", is_intake, |_| Ok(()));
         // The files of a report and the summary are synced one by one.
         assert!(kept.len() > 3, "only {} different disks", kept.len());
         for (when, remains) in kept {
             let again = remains.mount(&cut.at);
-            let restarted = Appliance::new(ground, &old.config, cut.at.join("state"));
+            let restarted = Appliance::new(env, &old.config, cut.at.join("state"));
             require(comes_to_have(&restarted, &runs), &when);
             drop(again);
         }
@@ -63,16 +63,16 @@ fn after_a_power_cut_at_any_step_of_taking_in_reports_it_has_each_of_them_once()
 
 #[test]
 fn a_report_whose_fsync_was_answered_outlives_a_power_cut() {
-    Ground::inside(|ground| {
-        let fleets = Fleets::write(ground);
-        let disk = Disk::make(&ground.path("image"), &ground.path("volume"));
-        let appliance = Appliance::new(ground, &fleets.before, disk.mounted.join("state"));
+    CrashEnv::inside(|env| {
+        let fleets = Fleets::write(env);
+        let disk = Disk::make(&env.path("image"), &env.path("volume"));
+        let appliance = Appliance::new(env, &fleets.before, disk.mounted.join("state"));
         let running = appliance.start();
         running.await_event("ready");
         let report = report(&appliance.state);
-        let file = ground.path("report");
+        let file = env.path("report");
         fs::write(&file, packed(&report)).unwrap();
-        let mut session = sftp(ground, &appliance.state, MACHINE).spawn().unwrap();
+        let mut session = sftp(env, &appliance.state, MACHINE).spawn().unwrap();
         let mut input = session.stdin.take().unwrap();
         let mut output = BufReader::new(session.stdout.take().unwrap()).lines();
         let mut ask = |command: &str| {
@@ -88,23 +88,23 @@ fn a_report_whose_fsync_was_answered_outlives_a_power_cut() {
             file.display(),
             file_name(&report)
         ));
-        let remains = disk.remains(ground.path("copy"));
+        let remains = disk.remains(env.path("copy"));
         session.kill().unwrap();
         session.wait().unwrap();
         drop(running);
 
-        let at = ground.path("after-power-cut");
+        let at = env.path("after-power-cut");
         let again = remains.mount(&at);
-        let restarted = Appliance::new(ground, &fleets.before, at.join("state"));
+        let restarted = Appliance::new(env, &fleets.before, at.join("state"));
         comes_to_have(&restarted, &[report.run]).unwrap();
         drop(again);
     });
 }
 
 /// A state with two reports in the inbox, and their runs.
-fn with_reports(ground: &Ground) -> (Appliance<'_>, Vec<RunId>) {
-    let fleets = Fleets::write(ground);
-    let appliance = Appliance::new(ground, &fleets.before, ground.state("old"));
+fn with_reports(env: &CrashEnv) -> (Appliance<'_>, Vec<RunId>) {
+    let fleets = Fleets::write(env);
+    let appliance = Appliance::new(env, &fleets.before, env.state("old"));
     appliance.run_until_ready();
     let state = &appliance.state;
     let machine = MACHINE.parse().unwrap();

@@ -7,8 +7,8 @@ use std::path::Path;
 use bento_appliance::store::paths::State;
 
 use crate::appliance::Appliance;
+use crate::env::CrashEnv;
 use crate::fleet::Fleets;
-use crate::ground::Ground;
 use crate::inspection::Has;
 use crate::listing::listing;
 use crate::tracer::{Step, kill_before};
@@ -17,11 +17,11 @@ use crate::{is_long, stride};
 
 #[test]
 fn killed_at_any_step_of_its_first_start_it_publishes_everything_at_the_next() {
-    Ground::inside(|ground| {
-        let fleets = Fleets::write(ground);
-        let old = State::new(ground.state("old"));
+    CrashEnv::inside(|env| {
+        let fleets = Fleets::write(env);
+        let old = State::new(env.state("old"));
         fs::create_dir(old.root()).unwrap();
-        let trial = Trial::new(ground, &fleets.before, &old);
+        let trial = Trial::new(env, &fleets.before, &old);
         let seen = kill_at_every_step(&trial, None, |_| true);
         for name in ["domovoi", "kikimora"] {
             let count = seen[name].len();
@@ -36,11 +36,11 @@ fn killed_at_any_step_of_its_first_start_it_publishes_everything_at_the_next() {
 
 #[test]
 fn killed_at_any_step_of_an_edit_it_has_every_machine_wholly_old_or_wholly_new() {
-    Ground::inside(|ground| {
-        let fleets = Fleets::write(ground);
-        let old = Appliance::new(ground, &fleets.before, ground.state("old"));
+    CrashEnv::inside(|env| {
+        let fleets = Fleets::write(env);
+        let old = Appliance::new(env, &fleets.before, env.state("old"));
         old.run_until_ready();
-        let trial = Trial::new(ground, &fleets.after, &old.state);
+        let trial = Trial::new(env, &fleets.after, &old.state);
         let seen = kill_at_every_step(&trial, Some(&fleets.before), |_| true);
         for (name, count) in [("domovoi", 2), ("kikimora", 2), ("leshy", 3)] {
             let count = if is_long() { count } else { 2 };
@@ -52,17 +52,17 @@ fn killed_at_any_step_of_an_edit_it_has_every_machine_wholly_old_or_wholly_new()
 // Issue 10, line 13.
 #[test]
 fn a_machine_that_comes_back_after_a_crash_gets_nothing_half_of_what_was_published_before() {
-    Ground::inside(|ground| {
-        let fleets = Fleets::write(ground);
-        let old = Appliance::new(ground, &fleets.before, ground.state("old"));
+    CrashEnv::inside(|env| {
+        let fleets = Fleets::write(env);
+        let old = Appliance::new(env, &fleets.before, env.state("old"));
         old.run_until_ready();
         let aside = old.state.removed().join("domovoi");
         // Its account is gone, and so is a part of what was published for it.
-        let removing = Appliance::new(ground, &fleets.after, old.state.root());
+        let removing = Appliance::new(env, &fleets.after, old.state.root());
         let is_removal = |step: &Step| step.path.starts_with(&aside) && step.call == "unlinkat";
         assert!(kill_before(&removing, "ready", 3, is_removal).is_some());
         assert!(aside.exists() && !old.state.hosts().join("domovoi").exists());
-        let trial = Trial::new(ground, &fleets.before, &old.state);
+        let trial = Trial::new(env, &fleets.before, &old.state);
         kill_at_every_step(&trial, None, |step| {
             let path = step.path.to_string_lossy();
             path.contains("domovoi") || path.contains("accounts")

@@ -5,19 +5,19 @@
     reason = "what fails here should stop the test there, with its line"
 )]
 
-#[path = "../ground/mod.rs"]
+#[path = "../env/mod.rs"]
 mod apart;
 mod appliance;
 mod archive;
 mod client;
 mod disk;
+mod env;
 mod fleet;
-mod ground;
 mod inspection;
-#[path = "../ground/key.rs"]
+#[path = "../env/key.rs"]
 mod key;
 mod listing;
-#[path = "../ground/report.rs"]
+#[path = "../env/report.rs"]
 mod report;
 mod tracer;
 mod trial;

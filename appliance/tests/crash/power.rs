@@ -13,8 +13,8 @@ use bento_appliance::store::paths::State;
 
 use crate::appliance::{Appliance, events};
 use crate::disk::{Disk, Remains};
+use crate::env::{CrashEnv, run};
 use crate::fleet::Fleets;
-use crate::ground::{Ground, run};
 use crate::inspection::{Has, content, inspect};
 use crate::tracer::{Next, Step, trace};
 use crate::trial::{Trial, require};
@@ -22,8 +22,8 @@ use crate::{is_long, stride};
 
 #[test]
 fn the_disk_of_these_tests_forgets_what_was_not_synced() {
-    Ground::inside(|ground| {
-        let disk = Disk::make(&ground.path("image"), &ground.path("volume"));
+    CrashEnv::inside(|env| {
+        let disk = Disk::make(&env.path("image"), &env.path("volume"));
         let [synced, unsynced, renamed] =
             ["synced", "unsynced", "renamed"].map(|name| disk.mounted.join(name));
         for path in [&synced, &unsynced, &renamed] {
@@ -37,8 +37,8 @@ fn the_disk_of_these_tests_forgets_what_was_not_synced() {
         fs::rename(disk.mounted.join("new"), &renamed).unwrap();
         let found = |name: &str| {
             let remains = disk
-                .remains(ground.path("copy"))
-                .mount(&ground.path("after-power-cut"));
+                .remains(env.path("copy"))
+                .mount(&env.path("after-power-cut"));
             fs::read_to_string(remains.mounted.join(name)).unwrap()
         };
         let names = ["synced", "unsynced", "renamed"];
@@ -51,27 +51,27 @@ fn the_disk_of_these_tests_forgets_what_was_not_synced() {
 
 #[test]
 fn after_a_power_cut_at_any_step_of_its_first_start_what_it_told_is_true() {
-    Ground::inside(|ground| {
-        let fleets = Fleets::write(ground);
-        let old = State::new(ground.state("old"));
+    CrashEnv::inside(|env| {
+        let fleets = Fleets::write(env);
+        let old = State::new(env.state("old"));
         fs::create_dir(old.root()).unwrap();
-        cut_at_every_step(ground, &Trial::new(ground, &fleets.before, &old));
+        cut_at_every_step(env, &Trial::new(env, &fleets.before, &old));
     });
 }
 
 #[test]
 fn after_a_power_cut_at_any_step_of_an_edit_every_machine_is_wholly_old_or_wholly_new() {
-    Ground::inside(|ground| {
-        let fleets = Fleets::write(ground);
-        let old = Appliance::new(ground, &fleets.before, ground.state("old"));
+    CrashEnv::inside(|env| {
+        let fleets = Fleets::write(env);
+        let old = Appliance::new(env, &fleets.before, env.state("old"));
         old.run_until_ready();
-        cut_at_every_step(ground, &Trial::new(ground, &fleets.after, &old.state));
+        cut_at_every_step(env, &Trial::new(env, &fleets.after, &old.state));
     });
 }
 
 /// Cuts the power before each step of an appliance: looks at what is left, and starts another one on it.
-fn cut_at_every_step(ground: &Ground, trial: &Trial<'_>) {
-    let cut = Cut::begin(ground, trial.old);
+fn cut_at_every_step(env: &CrashEnv, trial: &Trial<'_>) {
+    let cut = Cut::begin(env, trial.old);
     let appliance = trial.on(&cut.state());
     let steps = Cell::new(0_usize);
     let counts = |_: &Step| steps.replace(steps.get() + 1).is_multiple_of(stride());
@@ -93,7 +93,7 @@ const STATE: &str = "state";
 
 /// A power cut of a disk with a state.
 pub struct Cut<'a> {
-    ground: &'a Ground,
+    env: &'a CrashEnv,
     disk: Disk,
     /// Where the disk is mounted again afterwards.
     pub at: PathBuf,
@@ -101,15 +101,15 @@ pub struct Cut<'a> {
 
 impl<'a> Cut<'a> {
     /// Puts a copy of a state on a disk.
-    pub fn begin(ground: &'a Ground, old: &State) -> Self {
-        let disk = Disk::make(&ground.path("image"), &ground.path("volume"));
+    pub fn begin(env: &'a CrashEnv, old: &State) -> Self {
+        let disk = Disk::make(&env.path("image"), &env.path("volume"));
         let mut copy = Command::new("cp");
         run(copy.arg("-a").arg(old.root()).arg(disk.mounted.join(STATE)));
         disk.sync();
         Cut {
-            ground,
+            env,
             disk,
-            at: ground.path("after-power-cut"),
+            at: env.path("after-power-cut"),
         }
     }
 
@@ -132,7 +132,7 @@ impl<'a> Cut<'a> {
         let mut cut = |when: String| {
             let remains = self
                 .disk
-                .remains(self.ground.path(&format!("image-{}", kept.len())));
+                .remains(self.env.path(&format!("image-{}", kept.len())));
             let again = remains.mount(&self.at);
             require(look(&State::new(self.at.join(STATE))), &when);
             // Between two syncs nothing changes on the disk.

@@ -10,7 +10,7 @@ use bento_protocol::chroot;
 
 use crate::appliance::Appliance;
 use crate::client::pull;
-use crate::ground::Ground;
+use crate::env::CrashEnv;
 use crate::inspection::{Has, inspect};
 use crate::listing::listing;
 
@@ -19,7 +19,7 @@ const MACHINE: &str = "kikimora";
 
 /// An appliance that begins with a state and a fleet folder, and what an undisturbed one makes of them.
 pub struct Trial<'a> {
-    ground: &'a Ground,
+    env: &'a CrashEnv,
     config: &'a Path,
     pub old: &'a State,
     before: BTreeMap<String, Has>,
@@ -29,11 +29,11 @@ pub struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     /// Lets an undisturbed one do it.
-    pub fn new(ground: &'a Ground, config: &'a Path, old: &'a State) -> Self {
-        let undisturbed = Appliance::new(ground, config, ground.copy(old.root(), "undisturbed"));
+    pub fn new(env: &'a CrashEnv, config: &'a Path, old: &'a State) -> Self {
+        let undisturbed = Appliance::new(env, config, env.copy(old.root(), "undisturbed"));
         undisturbed.run_until_ready();
         Trial {
-            ground,
+            env,
             config,
             old,
             before: inspect(old).unwrap(),
@@ -44,12 +44,12 @@ impl<'a> Trial<'a> {
 
     /// One that begins, on a copy of the state.
     pub fn appliance(&self) -> Appliance<'a> {
-        self.on(&self.ground.copy(self.old.root(), "state"))
+        self.on(&self.env.copy(self.old.root(), "state"))
     }
 
     /// One with this state.
     pub fn on(&self, state: &Path) -> Appliance<'a> {
-        Appliance::new(self.ground, self.config, state)
+        Appliance::new(self.env, self.config, state)
     }
 
     /// What a dead one left: every machine must be wholly old or wholly new.
@@ -73,7 +73,7 @@ impl<'a> Trial<'a> {
         let appliance = self.on(state);
         let running = appliance.start();
         running.await_event("ready");
-        let pulled = pull(self.ground, &appliance.state, MACHINE, chroot::BUNDLE)?;
+        let pulled = pull(self.env, &appliance.state, MACHINE, chroot::BUNDLE)?;
         drop(running);
         let current = appliance.state.host(&MACHINE.parse()?).current();
         let bundle = fs::read(current.join(chroot::BUNDLE.trim_start_matches('/')))?;
@@ -103,8 +103,8 @@ impl<'a> Trial<'a> {
     /// Starts one on what a dead one left, with the fleet folder of the state with which that began: it must come
     /// back to all of it, and leave nothing of what is no longer wanted.
     pub fn take_back(&self, state: &State, config: &Path) -> Result<()> {
-        let copy = self.ground.copy(state.root(), "taken-back");
-        let appliance = Appliance::new(self.ground, config, copy);
+        let copy = self.env.copy(state.root(), "taken-back");
+        let appliance = Appliance::new(self.env, config, copy);
         appliance.run_until_ready();
         let found = inspect(&appliance.state)?;
         ensure!(found == self.before, "{found:?}");

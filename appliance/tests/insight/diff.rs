@@ -9,28 +9,28 @@ use bento_protocol::{Digest, Format, Outcome};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, printed, refusal, success};
+use crate::env::{InsightEnv, printed, refusal, success};
 
 const SYSTEM: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-system";
 
 #[test]
 fn the_running_generation_is_compared_with_the_published_one() {
-    let ground = Ground::new(&["kikimora", "domovoi"]);
-    ground.write("bento-secrets/kikimora/wifi", "password");
-    let first = ground.publish("kikimora");
-    ground.report("kikimora", &success(first, SYSTEM));
-    let new = ground.publish("domovoi");
+    let env = InsightEnv::new(&["kikimora", "domovoi"]);
+    env.write("bento-secrets/kikimora/wifi", "password");
+    let first = env.publish("kikimora");
+    env.report("kikimora", &success(first, SYSTEM));
+    let new = env.publish("domovoi");
     for text in ["two\n", "3\n", "4\n", "5\n", "6\n", "7\n", "8\n", "nine\n"] {
-        ground.write("hosts/kikimora/flake.nix", text);
-        ground.publish("kikimora");
+        env.write("hosts/kikimora/flake.nix", text);
+        env.publish("kikimora");
     }
-    ground.write("bento-secrets/kikimora/wifi", "passphrase");
-    let last = ground.publish("kikimora");
+    env.write("bento-secrets/kikimora/wifi", "passphrase");
+    let last = env.publish("kikimora");
     // A failure doesn't change the running system.
     let mut failure = success(last, SYSTEM);
     failure.outcome = Outcome::BuildFailed;
     failure.system.built = None;
-    ground.report("kikimora", &failure);
+    env.report("kikimora", &failure);
 
     let expected = format!(
         "\
@@ -49,16 +49,13 @@ domovoi: {} is its first generation: it has never reported
         last.short(),
         new.short()
     );
+    assert_eq!(printed(&mut env.here(&["diff", "--no-packages"])), expected);
     assert_eq!(
-        printed(&mut ground.here(&["diff", "--no-packages"])),
-        expected
-    );
-    assert_eq!(
-        printed(&mut ground.elsewhere(&["diff", "--no-packages"])),
+        printed(&mut env.elsewhere(&["diff", "--no-packages"])),
         expected
     );
 
-    let json = printed(&mut ground.elsewhere(&["diff", "--json", "kikimora"]));
+    let json = printed(&mut env.elsewhere(&["diff", "--json", "kikimora"]));
     assert!(
         !json.contains("password") && !json.contains("passphrase"),
         "{json}"
@@ -80,21 +77,21 @@ domovoi: {} is its first generation: it has never reported
     let has = |text: &str| texts.iter().any(|content| content["text"] == text);
     assert!(has("one\n") && has("nine\n") && texts.len() == 2, "{json}");
 
-    ground.report("kikimora", &success(last, SYSTEM));
-    let now = printed(&mut ground.here(&["diff", "kikimora"]));
+    env.report("kikimora", &success(last, SYSTEM));
+    let now = printed(&mut env.here(&["diff", "kikimora"]));
     assert_eq!(now, "kikimora runs the published generation\n");
 }
 
 #[test]
 fn a_machine_that_needs_a_reboot_gets_a_caveat() {
-    let ground = Ground::new(&["kikimora"]);
-    let mut staged = success(ground.publish("kikimora"), SYSTEM);
+    let env = InsightEnv::new(&["kikimora"]);
+    let mut staged = success(env.publish("kikimora"), SYSTEM);
     staged.outcome = Outcome::Staged;
     staged.system.running = None;
-    ground.report("kikimora", &staged);
-    ground.write("hosts/kikimora/flake.nix", "two\n");
-    ground.publish("kikimora");
-    let text = printed(&mut ground.here(&["diff"]));
+    env.report("kikimora", &staged);
+    env.write("hosts/kikimora/flake.nix", "two\n");
+    env.publish("kikimora");
+    let text = printed(&mut env.here(&["diff"]));
     let doubt = format!(
         "kikimora installed {}, but hasn't reported that it runs it\n",
         staged.generation.short()
@@ -104,34 +101,34 @@ fn a_machine_that_needs_a_reboot_gets_a_caveat() {
 
 #[test]
 fn an_unknown_machine_is_one_error_with_advice() {
-    let ground = Ground::new(&["kikimora"]);
-    let said = refusal(&mut ground.here(&["diff", "leshy"]));
+    let env = InsightEnv::new(&["kikimora"]);
+    let said = refusal(&mut env.here(&["diff", "leshy"]));
     assert_eq!(
         said,
         "bento: there is no machine leshy in the fleet: `bento host list` names those that there are\n"
     );
-    let said = refusal(&mut ground.nowhere(&["diff"]));
+    let said = refusal(&mut env.nowhere(&["diff"]));
     assert!(
         said.starts_with("bento: no appliance runs here: run this in its container"),
         "{said}"
     );
 }
 
-/// A Nix whose store is in the ground.
+/// A Nix whose store is in the environment.
 struct Nix(Vec<(&'static str, PathBuf)>);
 
 impl Nix {
-    fn new(ground: &Ground) -> Self {
+    fn new(env: &InsightEnv) -> Self {
         let places = [
             ("NIX_STORE_DIR", "nix/store"),
             ("NIX_STATE_DIR", "nix/state"),
             ("NIX_LOG_DIR", "nix/log"),
             ("NIX_CONF_DIR", "nix/conf"),
         ];
-        let nix = Nix(places.map(|(name, path)| (name, ground.path(path))).into());
-        fs::create_dir_all(ground.path("nix/conf")).unwrap();
+        let nix = Nix(places.map(|(name, path)| (name, env.path(path))).into());
+        fs::create_dir_all(env.path("nix/conf")).unwrap();
         let settings = "build-users-group =\nsubstituters =\n";
-        fs::write(ground.path("nix/conf/nix.conf"), settings).unwrap();
+        fs::write(env.path("nix/conf/nix.conf"), settings).unwrap();
         nix
     }
 
@@ -141,8 +138,8 @@ impl Nix {
     }
 
     /// Adds a folder with one file to the store; gives its path there.
-    fn add(&self, ground: &Ground, name: &str) -> String {
-        let folder = ground.path("to-add").join(name);
+    fn add(&self, env: &InsightEnv, name: &str) -> String {
+        let folder = env.path("to-add").join(name);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("file"), name).unwrap();
         let mut add = self.command(Command::new("nix-store"));
@@ -152,32 +149,30 @@ impl Nix {
 
 #[test]
 fn machines_with_the_same_two_systems_are_compared_once() {
-    let ground = Ground::new(&["domovoi", "kikimora", "leshy"]);
-    let store = [("NIX_STORE_DIR", ground.path("store"))];
+    let env = InsightEnv::new(&["domovoi", "kikimora", "leshy"]);
+    let store = [("NIX_STORE_DIR", env.path("store"))];
     let [old, new, other] = ["old", "new", "other"].map(|name| {
-        let system = ground
-            .path("store")
-            .join(format!("{}-{name}", "0".repeat(32)));
+        let system = env.path("store").join(format!("{}-{name}", "0".repeat(32)));
         fs::create_dir_all(&system).unwrap();
         system.to_str().unwrap().to_owned()
     });
     for (name, runs) in [("domovoi", &old), ("kikimora", &old), ("leshy", &other)] {
-        ground.report(name, &success(ground.publish(name), runs));
-        ground.write(&format!("hosts/{name}/flake.nix"), "two\n");
+        env.report(name, &success(env.publish(name), runs));
+        env.write(&format!("hosts/{name}/flake.nix"), "two\n");
         let build = Build {
             format: Format,
-            generation: ground.publish(name),
+            generation: env.publish(name),
             system: new.parse().unwrap(),
             comparable: true,
             at: Timestamp::now(),
         };
         let name = name.parse().unwrap();
-        build.write(&ground.path("fleet"), &name).unwrap();
+        build.write(&env.path("fleet"), &name).unwrap();
     }
     let tool = "#!/bin/sh\n[ \"$1\" = --version ] || echo \"nvd $*\"\n";
-    let tools = ground.program("tools/nvd", tool);
+    let tools = env.program("tools/nvd", tool);
     let path = format!("{}:/usr/bin:/bin", tools.parent().unwrap().display());
-    let output = printed(ground.elsewhere(&["diff"]).envs(store).env("PATH", path));
+    let output = printed(env.elsewhere(&["diff"]).envs(store).env("PATH", path));
     let expected = format!(
         "packages of domovoi, kikimora:\nnvd --color never diff {old} {new}\n\
          packages of leshy:\nnvd --color never diff {other} {new}\n"
@@ -187,13 +182,13 @@ fn machines_with_the_same_two_systems_are_compared_once() {
 
 #[test]
 fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
-    let ground = Ground::new(&["kikimora"]);
-    let nix = Nix::new(&ground);
-    let [old, new] = ["linux-6.1", "linux-6.6"].map(|name| nix.add(&ground, name));
-    ground.report("kikimora", &success(ground.publish("kikimora"), &old));
-    ground.write("hosts/kikimora/flake.nix", "two\n");
-    let generation = ground.publish("kikimora");
-    let diff = || printed(&mut nix.command(ground.elsewhere(&["diff"])));
+    let env = InsightEnv::new(&["kikimora"]);
+    let nix = Nix::new(&env);
+    let [old, new] = ["linux-6.1", "linux-6.6"].map(|name| nix.add(&env, name));
+    env.report("kikimora", &success(env.publish("kikimora"), &old));
+    env.write("hosts/kikimora/flake.nix", "two\n");
+    let generation = env.publish("kikimora");
+    let diff = || printed(&mut nix.command(env.elsewhere(&["diff"])));
     let why = diff();
     assert!(
         why.ends_with(
@@ -210,7 +205,7 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
         at: Timestamp::now(),
     };
     let name = "kikimora".parse().unwrap();
-    build.write(&ground.path("fleet"), &name).unwrap();
+    build.write(&env.path("fleet"), &name).unwrap();
     let output = diff();
     assert!(
         output.ends_with("packages of kikimora:\nlinux: 6.1 → 6.6\n"),
@@ -218,7 +213,7 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
     );
 
     // A path that Nix would evaluate as a flake isn't a system.
-    let flake = ground.path("flake");
+    let flake = env.path("flake");
     fs::create_dir(&flake).unwrap();
     fs::write(
         flake.join("flake.nix"),
@@ -226,12 +221,12 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
     )
     .unwrap();
     build.system = flake.to_str().unwrap().parse().unwrap();
-    build.write(&ground.path("fleet"), &name).unwrap();
+    build.write(&env.path("fleet"), &name).unwrap();
     let why = diff();
     assert!(why.contains("isn't in the local store"), "{why}");
 
     let without = printed(
-        nix.command(ground.elsewhere(&["diff"]))
+        nix.command(env.elsewhere(&["diff"]))
             .env("PATH", "/bin/none"),
     );
     assert!(
@@ -240,11 +235,11 @@ fn packages_are_compared_by_nix_on_the_machine_of_the_administrator() {
     );
 
     let tool = "#!/bin/sh\n[ \"$1\" = --version ] || echo \"nvd $*\"\n";
-    let tools = ground.program("tools/nvd", tool);
+    let tools = env.program("tools/nvd", tool);
     let path = format!("{}:/usr/bin:/bin", tools.parent().unwrap().display());
     build.system = new.parse().unwrap();
-    build.write(&ground.path("fleet"), &name).unwrap();
-    let output = printed(nix.command(ground.elsewhere(&["diff"])).env("PATH", path));
+    build.write(&env.path("fleet"), &name).unwrap();
+    let output = printed(nix.command(env.elsewhere(&["diff"])).env("PATH", path));
     assert!(
         output.ends_with(&format!("nvd --color never diff {old} {new}\n")),
         "{output}"

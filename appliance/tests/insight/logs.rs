@@ -6,7 +6,7 @@ use std::process::Stdio;
 use bento_protocol::GenerationId;
 use serde_json::Value;
 
-use crate::ground::{Ground, printed, refusal, success};
+use crate::env::{InsightEnv, printed, refusal, success};
 
 const SYSTEM: &str = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-system";
 
@@ -16,33 +16,33 @@ fn generation() -> GenerationId {
 
 #[test]
 fn reports_are_listed_newest_first_and_one_is_shown_with_its_log_from_anywhere() {
-    let ground = Ground::new(&["kikimora"]);
+    let env = InsightEnv::new(&["kikimora"]);
     let reports: Vec<_> = (0..3).map(|_| success(generation(), SYSTEM)).collect();
     for report in &reports {
-        ground.report("kikimora", report);
+        env.report("kikimora", report);
     }
-    let text = printed(&mut ground.here(&["logs", "kikimora", "-n", "2"]));
+    let text = printed(&mut env.here(&["logs", "kikimora", "-n", "2"]));
     let numbers: Vec<_> = text
         .lines()
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert_eq!(numbers, ["3", "2"], "{text}");
     assert_eq!(
-        printed(&mut ground.elsewhere(&["logs", "kikimora", "-n", "2"])),
+        printed(&mut env.elsewhere(&["logs", "kikimora", "-n", "2"])),
         text
     );
 
-    let json = printed(&mut ground.elsewhere(&["logs", "kikimora", "--json"]));
+    let json = printed(&mut env.elsewhere(&["logs", "kikimora", "--json"]));
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["reports"][2]["run"], reports[0].run.to_string());
 
     let run = reports[1].run.to_string();
-    let whole = printed(&mut ground.elsewhere(&["logs", "kikimora", "--run", &run]));
+    let whole = printed(&mut env.elsewhere(&["logs", "kikimora", "--run", &run]));
     assert!(
         whole.contains(&run) && whole.ends_with("\nbuilding it\n"),
         "{whole}"
     );
-    let json = printed(&mut ground.here(&["logs", "kikimora", "--run", "2", "--json"]));
+    let json = printed(&mut env.here(&["logs", "kikimora", "--run", "2", "--json"]));
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(
         (&json["report"]["run"], &json["log"]),
@@ -52,7 +52,7 @@ fn reports_are_listed_newest_first_and_one_is_shown_with_its_log_from_anywhere()
 
 #[test]
 fn an_unknown_report_is_one_error_with_advice() {
-    let ground = Ground::new(&["kikimora"]);
+    let env = InsightEnv::new(&["kikimora"]);
     for (arguments, says) in [
         (
             ["logs", "leshy", "-n", "1"],
@@ -68,8 +68,8 @@ fn an_unknown_report_is_one_error_with_advice() {
         ),
     ] {
         for said in [
-            refusal(&mut ground.here(&arguments)),
-            refusal(&mut ground.elsewhere(&arguments)),
+            refusal(&mut env.here(&arguments)),
+            refusal(&mut env.elsewhere(&arguments)),
         ] {
             assert!(said.starts_with(says), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");
@@ -79,11 +79,11 @@ fn an_unknown_report_is_one_error_with_advice() {
 
 #[test]
 fn a_remote_follow_shows_each_report_until_its_reader_is_gone() {
-    let ground = Ground::new(&["kikimora"]);
-    ground.report("kikimora", &success(generation(), SYSTEM));
+    let env = InsightEnv::new(&["kikimora"]);
+    env.report("kikimora", &success(generation(), SYSTEM));
     for mut command in [
-        ground.here(&["logs", "kikimora", "--follow", "--json", "-n", "1"]),
-        ground.elsewhere(&["logs", "kikimora", "--follow", "--json", "-n", "1"]),
+        env.here(&["logs", "kikimora", "--follow", "--json", "-n", "1"]),
+        env.elsewhere(&["logs", "kikimora", "--follow", "--json", "-n", "1"]),
     ] {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -91,7 +91,7 @@ fn a_remote_follow_shows_each_report_until_its_reader_is_gone() {
             || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
         next();
         let report = success(generation(), SYSTEM);
-        ground.report("kikimora", &report);
+        env.report("kikimora", &report);
         assert_eq!(next()["run"], report.run.to_string());
         // As `head` does when it has seen enough, while nothing more comes.
         drop(lines);
@@ -101,13 +101,13 @@ fn a_remote_follow_shows_each_report_until_its_reader_is_gone() {
 
 #[test]
 fn a_list_that_nobody_reads_to_its_end_ends_quietly() {
-    let ground = Ground::new(&["kikimora"]);
+    let env = InsightEnv::new(&["kikimora"]);
     let mut long = success(generation(), SYSTEM);
     long.log = "a line that is repeated\n".repeat(40_000);
-    ground.report("kikimora", &long);
+    env.report("kikimora", &long);
     for mut command in [
-        ground.here(&["logs", "kikimora", "--run", "latest"]),
-        ground.elsewhere(&["logs", "kikimora", "--run", "latest"]),
+        env.here(&["logs", "kikimora", "--run", "latest"]),
+        env.elsewhere(&["logs", "kikimora", "--run", "latest"]),
     ] {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

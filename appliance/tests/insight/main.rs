@@ -6,7 +6,7 @@
 )]
 
 mod diff;
-mod ground;
+mod env;
 mod logs;
-#[path = "../ground/report.rs"]
+#[path = "../env/report.rs"]
 mod report;

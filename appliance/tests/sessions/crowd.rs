@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use bento_appliance::sshd::SessionLimits;
 
-use crate::ground::{DAY, SECOND, inside, make_key, until};
+use crate::env::{DAY, SECOND, inside, make_key, until};
 use crate::libssh;
 use crate::server::{Session, printed, wait_for_close};
 
 #[test]
 fn a_machine_has_at_most_four_sessions() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(SessionLimits::default(), &[&machine, &other]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let other = env.machine("domovoi", 10_001);
+        let server = env.open(SessionLimits::default(), &[&machine, &other]);
         let mut open: Vec<_> = (0..4).map(|_| server.log_in(&machine)).collect();
         Session::begin(server.sftp_command(&machine, "kikimora")).wait_for_end();
         assert!(open.iter_mut().all(Session::works));
@@ -33,8 +33,8 @@ fn a_machine_has_at_most_four_sessions() {
 
 #[test]
 fn strangers_who_say_nothing_keep_nobody_out() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
         // Without the eviction they would stay for ever.
         let limits = SessionLimits {
             grace: DAY,
@@ -42,7 +42,7 @@ fn strangers_who_say_nothing_keep_nobody_out() {
             ..SessionLimits::default()
         };
         let slots = limits.unauthenticated as u64;
-        let server = ground.open(limits, &[&machine]);
+        let server = env.open(limits, &[&machine]);
         let mut strangers: Vec<_> = (0..300).map(|_| server.stranger("")).collect();
         strangers.push(server.stranger("SSH-2."));
         until("they have all slots", || {
@@ -62,14 +62,14 @@ fn strangers_who_say_nothing_keep_nobody_out() {
 
 #[test]
 fn strangers_who_only_introduce_themselves_are_sent_away() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
         let limits = SessionLimits {
             unauthenticated: 2,
             grace: SECOND,
             ..SessionLimits::default()
         };
-        let server = ground.open(limits, &[&machine]);
+        let server = env.open(limits, &[&machine]);
         let strangers: Vec<_> = (0..6)
             .map(|_| server.stranger("SSH-2.0-stranger\r\n"))
             .collect();
@@ -88,16 +88,16 @@ fn strangers_who_only_introduce_themselves_are_sent_away() {
 
 #[test]
 fn a_fleet_that_wakes_at_once_waits_and_is_served() {
-    inside(|ground| {
+    inside(|env| {
         let machines: Vec<_> = (0..6)
-            .map(|number| ground.machine(&format!("m{number}"), 10_000 + number))
+            .map(|number| env.machine(&format!("m{number}"), 10_000 + number))
             .collect();
         let limits = SessionLimits {
             unauthenticated: 2,
             pending: 3,
             ..patient()
         };
-        let server = ground.open(limits, &machines.iter().collect::<Vec<_>>());
+        let server = env.open(limits, &machines.iter().collect::<Vec<_>>());
         let clients: Vec<_> = machines
             .iter()
             .cycle()
@@ -116,12 +116,11 @@ fn a_fleet_that_wakes_at_once_waits_and_is_served() {
 
 #[test]
 fn five_hundred_machines_in_the_same_second_are_all_served() {
-    inside(|ground| {
-        let key = make_key(&ground.path("key"));
-        let machine =
-            |number: u32| ground.machine_with(&format!("m{number}"), 10_000 + number, &key);
+    inside(|env| {
+        let key = make_key(&env.path("key"));
+        let machine = |number: u32| env.machine_with(&format!("m{number}"), 10_000 + number, &key);
         let machines: Vec<_> = (0..500).map(machine).collect();
-        let server = ground.open(patient(), &machines.iter().collect::<Vec<_>>());
+        let server = env.open(patient(), &machines.iter().collect::<Vec<_>>());
         // All of them are connected before the first one is served.
         let connections: Vec<_> = machines
             .iter()

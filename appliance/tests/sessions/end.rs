@@ -6,14 +6,14 @@ use bento_appliance::sshd::{SessionEvent, SessionLimits, reap};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::ground::{SECOND, inside, others, until};
+use crate::env::{SECOND, inside, others, until};
 use crate::server::{Session, wait_for_close};
 
 #[test]
 fn a_session_has_a_longest_length() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let server = env.open(
             SessionLimits {
                 session: SECOND,
                 ..SessionLimits::default()
@@ -27,9 +27,9 @@ fn a_session_has_a_longest_length() {
 
 #[test]
 fn a_client_that_dies_leaves_nothing_behind() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let server = env.open(
             SessionLimits {
                 unauthenticated: 1,
                 ..SessionLimits::default()
@@ -53,9 +53,9 @@ fn a_client_that_dies_leaves_nothing_behind() {
 
 #[test]
 fn an_sshd_that_hangs_is_killed() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(SessionLimits::default(), &[&machine]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let server = env.open(SessionLimits::default(), &[&machine]);
         let session = server.log_in(&machine);
         for (number, stat) in others() {
             if stat.contains("(sshd") {
@@ -70,13 +70,13 @@ fn an_sshd_that_hangs_is_killed() {
 
 #[test]
 fn a_stop_lets_sessions_finish() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
         let limits = SessionLimits {
             unauthenticated: 1,
             ..SessionLimits::default()
         };
-        let server = ground.open(limits, &[&machine]);
+        let server = env.open(limits, &[&machine]);
         let [mut open, other] = [(); 2].map(|()| server.log_in(&machine));
         let stranger = server.stranger("");
         until("the only slot is taken", || {
@@ -103,8 +103,8 @@ fn a_stop_lets_sessions_finish() {
 
 #[test]
 fn a_stop_with_nobody_there_is_immediate() {
-    inside(|ground| {
-        let server = ground.open(SessionLimits::default(), &[]);
+    inside(|env| {
+        let server = env.open(SessionLimits::default(), &[]);
         server.sessions.close();
         assert_eq!(server.event(), SessionEvent::Stopped);
     });

@@ -4,17 +4,17 @@ use std::net::TcpStream;
 
 use bento_appliance::sshd::{SessionEvent, SessionLimits};
 
+use crate::env::{DAY, inside, make_key, public, until};
 use crate::gate;
-use crate::ground::{DAY, inside, make_key, public, until};
 use crate::libssh::{self, Download};
 use crate::server::{Session, printed, run};
 
 #[test]
 fn only_a_machines_own_key_opens_its_door() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(SessionLimits::default(), &[&machine, &other]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let other = env.machine("domovoi", 10_001);
+        let server = env.open(SessionLimits::default(), &[&machine, &other]);
         for name in ["domovoi", "root", "sshd", "nobody"] {
             let output = run(server.sftp_command(&machine, name), "ls /");
             assert!(!output.status.success(), "{name}: {}", printed(&output));
@@ -30,10 +30,10 @@ fn only_a_machines_own_key_opens_its_door() {
 
 #[test]
 fn a_removed_machine_is_out() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(gentle(), &[&machine, &other]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let other = env.machine("domovoi", 10_001);
+        let server = env.open(gentle(), &[&machine, &other]);
         let open = server.log_in(&machine);
         let mut untouched = server.log_in(&other);
         let (gate, authenticating) = gate::before(server.address);
@@ -60,15 +60,15 @@ fn a_removed_machine_is_out() {
 
 #[test]
 fn a_replaced_key_ends_what_it_opened() {
-    inside(|ground| {
-        let mut machine = ground.machine("kikimora", 10_000);
-        let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(gentle(), &[&machine, &other]);
+    inside(|env| {
+        let mut machine = env.machine("kikimora", 10_000);
+        let other = env.machine("domovoi", 10_001);
+        let server = env.open(gentle(), &[&machine, &other]);
         let open = server.log_in(&machine);
         let mut untouched = server.log_in(&other);
         // The new key is good for this one, too: it began before, so nobody can tell.
         let (gate, authenticating) = gate::before(server.address);
-        let new = make_key(&ground.path("new"));
+        let new = make_key(&env.path("new"));
         let old = std::mem::replace(&mut machine.key, new);
         let late = Session::begin(server.sftp_through(&machine, "kikimora", gate));
         until("the session begins", || {
@@ -96,12 +96,12 @@ fn a_replaced_key_ends_what_it_opened() {
 
 #[test]
 fn who_has_agreed_on_keys_when_it_is_removed_does_not_get_in_and_no_download_stops() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let other = ground.machine("domovoi", 10_001);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let other = env.machine("domovoi", 10_001);
         let content: Vec<u8> = (0..8 << 20).map(|index| (index % 251) as u8).collect();
         other.publish("large", &content);
-        let server = ground.open(gentle(), &[&machine, &other]);
+        let server = env.open(gentle(), &[&machine, &other]);
         let download = Download::begin(server.address, &other, "/large").unwrap();
         let connection = TcpStream::connect(server.address).unwrap();
         let removed = libssh::shake_hands(connection).unwrap();
@@ -130,10 +130,10 @@ fn who_has_agreed_on_keys_when_it_is_removed_does_not_get_in_and_no_download_sto
 
 #[test]
 fn a_refusal_does_not_tell_whether_there_is_such_a_machine() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let wrong = ground.machine("wrong", 10_001);
-        let server = ground.open(SessionLimits::default(), &[&machine]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let wrong = env.machine("wrong", 10_001);
+        let server = env.open(SessionLimits::default(), &[&machine]);
         let refusal = |name: &str| {
             let mut command = server.client("ssh", &wrong, server.address.port());
             command.args(["-v", "-s", &format!("{name}@127.0.0.1"), "sftp"]);

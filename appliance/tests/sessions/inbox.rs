@@ -7,16 +7,16 @@ use std::os::unix::fs::PermissionsExt;
 use bento_appliance::sshd::{SessionEvent, SessionLimits};
 use bento_protocol::limits::REPORT_BYTES;
 
-use crate::ground::{inside, make_file};
+use crate::env::{inside, make_file};
 use crate::server::{printed, run};
 
 #[test]
 fn a_machine_reads_what_is_its_own_and_drops_reports() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let other = ground.machine("domovoi", 10_001);
-        let server = ground.open(SessionLimits::default(), &[&machine, &other]);
-        let report = ground.path("report");
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let other = env.machine("domovoi", 10_001);
+        let server = env.open(SessionLimits::default(), &[&machine, &other]);
+        let report = env.path("report");
         fs::write(&report, "all is well").unwrap();
         let output = server.sftp(
             &machine,
@@ -41,7 +41,7 @@ fn a_machine_reads_what_is_its_own_and_drops_reports() {
                 uid: Some(10_000)
             }
         );
-        let got = ground.path("got");
+        let got = env.path("got");
         let output = server.sftp(&other, &format!("get /secret {}", got.display()));
         assert!(output.status.success(), "{}", printed(&output));
         assert_eq!(fs::read_to_string(got).unwrap(), "only for domovoi");
@@ -50,10 +50,10 @@ fn a_machine_reads_what_is_its_own_and_drops_reports() {
 
 #[test]
 fn nothing_else_can_be_done_over_sftp() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(SessionLimits::default(), &[&machine]);
-        let file = ground.path("file");
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let server = env.open(SessionLimits::default(), &[&machine]);
+        let file = env.path("file");
         fs::write(&file, "first").unwrap();
         let file = file.display();
         assert!(
@@ -62,7 +62,7 @@ fn nothing_else_can_be_done_over_sftp() {
                 .status
                 .success()
         );
-        let other = ground.path("other");
+        let other = env.path("other");
         fs::write(&other, "second").unwrap();
         let other = other.display();
         for command in [
@@ -107,9 +107,9 @@ fn nothing_else_can_be_done_over_sftp() {
 
 #[test]
 fn there_is_nothing_beside_sftp() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(SessionLimits::default(), &[&machine]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let server = env.open(SessionLimits::default(), &[&machine]);
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         target.set_nonblocking(true).unwrap();
         let inward = format!("{}", target.local_addr().unwrap());
@@ -139,11 +139,11 @@ fn there_is_nothing_beside_sftp() {
 
 #[test]
 fn a_report_has_a_largest_size() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let server = ground.open(SessionLimits::default(), &[&machine]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let server = env.open(SessionLimits::default(), &[&machine]);
         let [fits, too_large] = [REPORT_BYTES, REPORT_BYTES + 1].map(|bytes| {
-            let path = ground.path(&bytes.to_string());
+            let path = env.path(&bytes.to_string());
             make_file(&path, bytes);
             server.sftp(&machine, &format!("put {} /logs/{bytes}", path.display()))
         });

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ssh2::{Error, Session};
 
-use crate::ground::Machine;
+use crate::env::Machine;
 
 /// Opens a connection and agrees on keys; who it is, isn't said yet.
 pub fn shake_hands(connection: TcpStream) -> Result<Session, Error> {

@@ -5,11 +5,11 @@
     reason = "what fails here should stop the test there, with its line"
 )]
 
-#[path = "../ground/mod.rs"]
+#[path = "../env/mod.rs"]
 mod apart;
+mod env;
 mod gate;
-mod ground;
-#[path = "../ground/key.rs"]
+#[path = "../env/key.rs"]
 mod key;
 mod libssh;
 mod server;

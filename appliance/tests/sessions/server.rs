@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use bento_appliance::sshd::{SessionEvent, SessionLimits, Sessions, Sshd, listen, passwd};
 use bento_appliance::store::paths::Runtime;
 
-use crate::ground::{Ground, Machine, PATIENCE, until};
+use crate::env::{Machine, PATIENCE, SessionEnv, until};
 
 /// A serving appliance.
 pub struct Server {
@@ -23,11 +23,11 @@ pub struct Server {
 
 impl Server {
     /// Starts to serve these machines.
-    pub fn open(ground: &Ground, limits: SessionLimits, machines: &[&Machine]) -> Self {
-        let sshd = Sshd::prepare(&ground.state, &ground.runtime, &[]).unwrap();
+    pub fn open(env: &SessionEnv, limits: SessionLimits, machines: &[&Machine]) -> Self {
+        let sshd = Sshd::prepare(&env.state, &env.runtime, &[]).unwrap();
         sshd.configure().unwrap();
         let host_key = sshd.host_key().authorized_line();
-        let known_hosts = ground.path("known_hosts");
+        let known_hosts = env.path("known_hosts");
         fs::write(&known_hosts, format!("appliance {host_key}\n")).unwrap();
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ impl Server {
         // Nobody listens any more once the test is over.
         let report = move |event| sender.send(event).unwrap_or_default();
         let sessions = Sessions::open(listener, sshd, limits, report).unwrap();
-        let runtime = ground.runtime.clone();
+        let runtime = env.runtime.clone();
         let server = Server {
             sessions,
             address,

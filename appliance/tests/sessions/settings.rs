@@ -4,15 +4,15 @@ use std::process::Command;
 
 use bento_appliance::sshd::SessionLimits;
 
-use crate::ground::inside;
+use crate::env::inside;
 
 #[test]
 fn a_session_is_sftp_and_nothing_else() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let _server = ground.open(SessionLimits::default(), &[&machine]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let _server = env.open(SessionLimits::default(), &[&machine]);
         let mut sshd = Command::new("/usr/sbin/sshd");
-        sshd.arg("-T").arg("-f").arg(ground.runtime.sshd_config());
+        sshd.arg("-T").arg("-f").arg(env.runtime.sshd_config());
         sshd.args(["-C", "user=kikimora,host=localhost,addr=127.0.0.1"]);
         let output = sshd.output().unwrap();
         assert!(output.status.success());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bento_appliance::sshd::{SessionEvent, SessionLimits};
 
-use crate::ground::{DAY, SECOND, inside, make_key, until};
+use crate::env::{DAY, SECOND, inside, make_key, until};
 use crate::libssh::{self, Download};
 
 /// More than what two windows and all buffers between a server and a client hold.
@@ -29,9 +29,9 @@ fn drip(server: SocketAddr) -> thread::JoinHandle<()> {
 
 #[test]
 fn who_is_slow_costs_nobody_else_anything() {
-    inside(|ground| {
-        let [sleepy, machine] = [("domovoi", 10_001), ("kikimora", 10_000)]
-            .map(|(name, uid)| ground.machine(name, uid));
+    inside(|env| {
+        let [sleepy, machine] =
+            [("domovoi", 10_001), ("kikimora", 10_000)].map(|(name, uid)| env.machine(name, uid));
         let content: Vec<u8> = (0..LARGE).map(|index| (index % 251) as u8).collect();
         for machine in [&sleepy, &machine] {
             machine.publish("large", &content);
@@ -41,7 +41,7 @@ fn who_is_slow_costs_nobody_else_anything() {
             unauthenticated: 4,
             ..SessionLimits::default()
         };
-        let server = ground.open(limits, &[&sleepy, &machine]);
+        let server = env.open(limits, &[&sleepy, &machine]);
         let silent = server.stranger("");
         drip(server.address);
         let stalled = server.stranger("SSH-2.0-stranger\r\n");
@@ -62,15 +62,15 @@ fn who_is_slow_costs_nobody_else_anything() {
 
 #[test]
 fn who_is_slow_has_a_deadline() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
         machine.publish("large", &vec![1; LARGE]);
         let limits = SessionLimits {
             grace: SECOND,
             session: SECOND,
             ..SessionLimits::default()
         };
-        let server = ground.open(limits, &[&machine]);
+        let server = env.open(limits, &[&machine]);
         let dripping = drip(server.address);
         // This machine may be too slow for these limits, too.
         let download = until("a download begins", || {
@@ -84,15 +84,15 @@ fn who_is_slow_has_a_deadline() {
 
 #[test]
 fn strangers_who_stall_and_come_again_keep_nobody_out() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
         // Without an end to their grace, they are only evicted.
         let limits = SessionLimits {
             grace: DAY,
             ..SessionLimits::default()
         };
         let (slots, strangers) = (limits.unauthenticated as u64, 300);
-        let server = ground.open(limits, &[&machine]);
+        let server = env.open(limits, &[&machine]);
         for _ in 0..strangers {
             let address = server.address;
             thread::spawn(move || {
@@ -127,10 +127,10 @@ fn strangers_who_stall_and_come_again_keep_nobody_out() {
 
 #[test]
 fn a_wrong_key_in_a_loop_slows_nobody_down() {
-    inside(|ground| {
-        let machine = ground.machine("kikimora", 10_000);
-        let wrong = make_key(&ground.path("wrong"));
-        let server = ground.open(SessionLimits::default(), &[&machine]);
+    inside(|env| {
+        let machine = env.machine("kikimora", 10_000);
+        let wrong = make_key(&env.path("wrong"));
+        let server = env.open(SessionLimits::default(), &[&machine]);
         let (stop, attempts) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),

@@ -9,17 +9,17 @@ use clap::Parser;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::ground::{DAY, Ground, SECOND, inside, make_key, others, public, until};
+use crate::env::{DAY, SECOND, SessionEnv, inside, make_key, others, public, until};
 
 #[test]
 fn the_health_check_sees_a_real_sshd() {
-    inside(|ground| {
+    inside(|env| {
         let limits = SessionLimits {
             unauthenticated: 1,
             grace: DAY,
             ..SessionLimits::default()
         };
-        let server = ground.open(limits, &[]);
+        let server = env.open(limits, &[]);
         // The only slot is taken.
         let _stranger = server.stranger("SSH-2.0-stranger\r\n");
         until("it is", || {
@@ -32,7 +32,7 @@ fn the_health_check_sees_a_real_sshd() {
         );
         let health = || {
             let address = server.address.to_string();
-            let runtime = ground.runtime.root().to_str().unwrap();
+            let runtime = env.runtime.root().to_str().unwrap();
             let arguments = [
                 "bento",
                 "health",
@@ -47,7 +47,7 @@ fn the_health_check_sees_a_real_sshd() {
             result.map(|_| String::from_utf8(output).unwrap())
         };
         assert!(health().unwrap_err().to_string().contains("publication"));
-        fs::write(ground.runtime.ready(), "").unwrap();
+        fs::write(env.runtime.ready(), "").unwrap();
         let output = health().unwrap();
         assert!(output.starts_with("healthy: SSH-2.0-OpenSSH"), "{output}");
         assert!(output.contains("\nbounding: CAP_"), "{output}");
@@ -58,8 +58,8 @@ fn the_health_check_sees_a_real_sshd() {
 
 #[test]
 fn an_sshd_that_can_not_serve_says_why() {
-    inside(|ground| {
-        let Ground { state, runtime, .. } = &ground;
+    inside(|env| {
+        let SessionEnv { state, runtime, .. } = &env;
         let sshd = Sshd::prepare(state, runtime, &[]).unwrap();
         sshd.configure().unwrap();
         let answer = || sshd.answer(60 * SECOND);
@@ -77,8 +77,8 @@ fn an_sshd_that_can_not_serve_says_why() {
 
 #[test]
 fn an_sshd_that_hangs_is_no_answer_and_does_not_stay() {
-    inside(|ground| {
-        let Ground { state, runtime, .. } = &ground;
+    inside(|env| {
+        let SessionEnv { state, runtime, .. } = &env;
         let sshd = Sshd::prepare(state, runtime, &[]).unwrap();
         // sshd waits for somebody to write its configuration.
         mkfifo(&runtime.sshd_config(), Mode::S_IRUSR).unwrap();
@@ -93,13 +93,13 @@ fn an_sshd_that_hangs_is_no_answer_and_does_not_stay() {
 
 #[test]
 fn a_host_key_is_made_once_and_never_replaced() {
-    inside(|ground| {
-        let Ground { state, runtime, .. } = &ground;
+    inside(|env| {
+        let SessionEnv { state, runtime, .. } = &env;
         let prepare = || Sshd::prepare(state, runtime, &[]);
         let path = state.host_key();
         let first = prepare().unwrap().host_key().clone();
         assert_eq!(prepare().unwrap().host_key(), &first);
-        let other = public(&make_key(&ground.path("other"))).parse().unwrap();
+        let other = public(&make_key(&env.path("other"))).parse().unwrap();
         assert!(
             Sshd::prepare(state, runtime, &[other])
                 .unwrap_err()
@@ -136,8 +136,8 @@ fn a_host_key_is_made_once_and_never_replaced() {
 
 #[test]
 fn a_switch_of_keys_that_a_crash_cut_off_is_whole_after_the_next_start() {
-    inside(|ground| {
-        let Ground { state, runtime, .. } = &ground;
+    inside(|env| {
+        let SessionEnv { state, runtime, .. } = &env;
         let old = HostKey::read_or_create(state).unwrap();
         let new = HostKey::prepare_spare(state).unwrap();
         let public_half = state.host_key().with_added_extension("pub");

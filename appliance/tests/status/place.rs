@@ -1,6 +1,6 @@
 //! The state of an appliance, made by its own parts: what is published was published, and what was reported taken in.
 
-#[path = "../ground/report.rs"]
+#[path = "../env/report.rs"]
 mod report;
 
 use std::fs;

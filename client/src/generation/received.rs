@@ -151,7 +151,7 @@ impl<R: Read> Read for Archive<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generation::archive::tests::{Ground, small};
+    use crate::generation::archive::tests::{ArchiveEnv, small};
 
     fn read(received: &mut Received, wire: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -160,42 +160,39 @@ mod tests {
         bytes
     }
 
-    fn of(ground: &Ground, digit: &str, source: &Source) -> Received {
-        Received::of(&ground.state, &digit.repeat(64).parse().unwrap(), source)
+    fn of(env: &ArchiveEnv, digit: &str, source: &Source) -> Received {
+        Received::of(&env.state, &digit.repeat(64).parse().unwrap(), source)
     }
 
     // Issue 10, line 30.
     #[test]
     fn what_came_is_there_at_the_next_pull_of_the_same_archive() {
-        let ground = Ground::new();
-        let delta = Source::Delta(Box::new(ground.stage(&small())));
-        assert_eq!(
-            read(&mut of(&ground, "a", &Source::Bundle), b"one "),
-            b"one "
-        );
-        assert_eq!(read(&mut of(&ground, "a", &delta), b"other"), b"other");
-        let mut received = of(&ground, "a", &Source::Bundle);
+        let env = ArchiveEnv::new();
+        let delta = Source::Delta(Box::new(env.stage(&small())));
+        assert_eq!(read(&mut of(&env, "a", &Source::Bundle), b"one "), b"one ");
+        assert_eq!(read(&mut of(&env, "a", &delta), b"other"), b"other");
+        let mut received = of(&env, "a", &Source::Bundle);
         assert_eq!(received.length(), 4);
         assert_eq!(read(&mut received, b"two"), b"one two");
         assert_eq!(received.length(), 7);
-        assert_eq!(of(&ground, "a", &delta).length(), 5);
+        assert_eq!(of(&env, "a", &delta).length(), 5);
         received.forget();
         assert_eq!(read(&mut received, b"three"), b"three");
 
         // Of another generation nothing is known, and nothing of the first is kept any more.
-        assert_eq!(of(&ground, "b", &Source::Bundle).length(), 0);
-        assert_eq!(of(&ground, "a", &Source::Bundle).length(), 0);
-        assert_eq!(of(&ground, "a", &delta).length(), 0);
-        read(&mut of(&ground, "a", &Source::Bundle), b"one ");
-        remove_all_but(&ground.state, None).unwrap();
-        remove_all_but(&ground.state, None).unwrap();
-        assert!(!ground.state.received().exists());
+        assert_eq!(of(&env, "b", &Source::Bundle).length(), 0);
+        assert_eq!(of(&env, "a", &Source::Bundle).length(), 0);
+        assert_eq!(of(&env, "a", &delta).length(), 0);
+        read(&mut of(&env, "a", &Source::Bundle), b"one ");
+        remove_all_but(&env.state, None).unwrap();
+        remove_all_but(&env.state, None).unwrap();
+        assert!(!env.state.received().exists());
     }
 
     #[test]
     fn no_more_is_kept_than_a_disk_can_spare() {
-        let ground = Ground::new();
-        let mut received = of(&ground, "a", &Source::Bundle);
+        let env = ArchiveEnv::new();
+        let mut received = of(&env, "a", &Source::Bundle);
         let wire = std::io::repeat(7).take(MOST + (1 << 20));
         let mut count = 0;
         let mut piece = vec![0; 1 << 20];
@@ -209,20 +206,20 @@ mod tests {
         drop(archive);
         assert_eq!(count, MOST + (1 << 20));
         assert_eq!(received.length(), MOST);
-        let next = of(&ground, "a", &Source::Bundle);
+        let next = of(&env, "a", &Source::Bundle);
         assert_eq!(next.length(), MOST);
     }
 
     #[test]
     fn a_disk_that_takes_nothing_keeps_no_pull_from_its_end() {
-        let ground = Ground::new();
-        let mut received = of(&ground, "a", &Source::Bundle);
+        let env = ArchiveEnv::new();
+        let mut received = of(&env, "a", &Source::Bundle);
         // A file stands where the folder should be.
-        fs::write(ground.state.received(), "").unwrap();
+        fs::write(env.state.received(), "").unwrap();
         assert_eq!(read(&mut received, b"all of it"), b"all of it");
         assert_eq!(received.length(), 0);
-        fs::remove_file(ground.state.received()).unwrap();
-        let mut received = of(&ground, "a", &Source::Bundle);
+        fs::remove_file(env.state.received()).unwrap();
+        let mut received = of(&env, "a", &Source::Bundle);
         let mut bytes = Vec::new();
         let mut archive = received.and_then(&b"all of it"[..]).unwrap();
         archive.read_exact(&mut [0; 3]).unwrap();

@@ -187,14 +187,14 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::generation::archive::tests::{Ground, small};
+    use crate::generation::archive::tests::{ArchiveEnv, small};
 
     #[test]
     fn a_staged_generation_is_kept_only_if_nothing_was_done_to_it() {
-        let ground = Ground::new();
-        let id = ground.stage(&small()).id();
+        let env = ArchiveEnv::new();
+        let id = env.stage(&small()).id();
         let found = |complaint: &mut String| {
-            staged(&ground.state, &id, &mut |error| {
+            staged(&env.state, &id, &mut |error| {
                 *complaint = format!("{error:#}");
             })
             .unwrap()
@@ -256,14 +256,14 @@ mod tests {
         ];
         for (harm, expected) in harms {
             harm(
-                &ground.state.generation(&id).join("config"),
-                &ground.state.secrets_of(&id),
+                &env.state.generation(&id).join("config"),
+                &env.state.secrets_of(&id),
             )
             .unwrap();
             let mut complaint = String::new();
             assert!(found(&mut complaint).is_none(), "{expected}");
             assert!(complaint.contains(expected), "{expected}: {complaint}");
-            ground.stage(&small());
+            env.stage(&small());
         }
     }
 }

@@ -99,19 +99,17 @@ pub(crate) fn restart_units(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generation::archive::tests::{Ground, generation};
+    use crate::generation::archive::tests::{ArchiveEnv, generation};
     use crate::publisher::Content;
 
     #[test]
     fn secrets_that_come_go_or_differ_have_changed() {
-        let ground = Ground::new();
+        let env = ArchiveEnv::new();
         let stage = |contents: &[(&str, &str)]| {
             let contents = contents
                 .iter()
                 .map(|(path, bytes)| Content::new(path, *bytes));
-            ground
-                .stage(&generation(&contents.collect::<Vec<_>>()))
-                .id()
+            env.stage(&generation(&contents.collect::<Vec<_>>())).id()
         };
         let old = stage(&[
             ("config/a", "1"),
@@ -130,7 +128,7 @@ mod tests {
             ("secrets/f", "1"),
         ]);
         let changed = |from, to| {
-            let changed = changed(&ground.state, from, to).unwrap();
+            let changed = changed(&env.state, from, to).unwrap();
             changed.iter().map(FilePath::to_string).collect::<Vec<_>>()
         };
         let all = ["0", "a", "b", "d/e", "f"].map(|name| format!("secrets/{name}"));

@@ -3,43 +3,43 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::ground::{Ended, Ground, SETTINGS, carrying_on, flake};
+use crate::env::{ClientEnv, Ended, SETTINGS, carrying_on, flake};
 use crate::server;
 
-fn bootstrap(ground: &Ground, arguments: &[&str]) -> Command {
-    let mut command = ground.client("bootstrap");
+fn bootstrap(env: &ClientEnv, arguments: &[&str]) -> Command {
+    let mut command = env.client("bootstrap");
     command
         .args(["--name", "kikimora", "--server"])
-        .arg(format!("127.0.0.1:{}", ground.server.port))
+        .arg(format!("127.0.0.1:{}", env.server.port))
         .arg("--identity-file")
-        .arg(ground.path("new/key"))
+        .arg(env.path("new/key"))
         .args(arguments);
     command
 }
 
-fn run(ground: &Ground, arguments: &[&str]) -> Ended {
-    Ended::of(bootstrap(ground, arguments).output().unwrap())
+fn run(env: &ClientEnv, arguments: &[&str]) -> Ended {
+    Ended::of(bootstrap(env, arguments).output().unwrap())
 }
 
 #[test]
 fn a_server_that_nobody_vouches_for_is_refused() {
-    let ground = Ground::without_settings();
-    run(&ground, &[])
+    let env = ClientEnv::without_settings();
+    run(&env, &[])
         .with(2)
         .complaining("bento host-key")
         .complaining("--accept-new-host-key");
-    assert!(!ground.path(SETTINGS).exists());
-    assert!(!ground.path("new").exists());
+    assert!(!env.path(SETTINGS).exists());
+    assert!(!env.path("new").exists());
 }
 
 #[test]
 fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
-    let ground = Ground::without_settings();
-    let host_key = ground.server.host_key.clone();
-    let ended = run(&ground, &["--host-key", &host_key])
+    let env = ClientEnv::without_settings();
+    let host_key = env.server.host_key.clone();
+    let ended = run(&env, &["--host-key", &host_key])
         .with(0)
         .without_complaint();
-    let public = server::public_key(&ground.path("new/key"));
+    let public = server::public_key(&env.path("new/key"));
     let paste = format!("bento host add kikimora --key \"{public}\"");
     assert!(public.ends_with(" root@kikimora"), "{public}");
     assert!(ended.stdout.contains(&paste), "{}", ended.stdout);
@@ -48,53 +48,53 @@ fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
         "{}",
         ended.stdout
     );
-    let mode = fs::metadata(ground.path("new/key"))
+    let mode = fs::metadata(env.path("new/key"))
         .unwrap()
         .permissions()
         .mode();
     assert_eq!(mode & 0o7777, 0o600);
 
     // Again: the same key, the same line.
-    let settings = fs::read_to_string(ground.path(SETTINGS)).unwrap();
-    let ended = run(&ground, &["--host-key", &host_key]).with(0);
+    let settings = fs::read_to_string(env.path(SETTINGS)).unwrap();
+    let ended = run(&env, &["--host-key", &host_key]).with(0);
     assert!(ended.stdout.contains(&paste), "{}", ended.stdout);
-    server::make_key(&ground.path("other"));
+    server::make_key(&env.path("other"));
     run(
-        &ground,
-        &["--host-key", &server::public_key(&ground.path("other"))],
+        &env,
+        &["--host-key", &server::public_key(&env.path("other"))],
     )
     .with(2)
     .complaining("is there already");
-    assert_eq!(fs::read_to_string(ground.path(SETTINGS)).unwrap(), settings);
+    assert_eq!(fs::read_to_string(env.path(SETTINGS)).unwrap(), settings);
 }
 
 #[test]
 fn a_key_that_is_taken_unseen_is_shown_and_stays_pinned() {
-    let ground = Ground::without_settings();
-    let ended = run(&ground, &["--accept-new-host-key"]).with(0);
+    let env = ClientEnv::without_settings();
+    let ended = run(&env, &["--accept-new-host-key"]).with(0);
     assert!(ended.stdout.contains("SHA256:"), "{}", ended.stdout);
-    let settings = fs::read_to_string(ground.path(SETTINGS)).unwrap();
-    let pinned = ground.server.host_key.rsplit_once(' ').unwrap().0;
+    let settings = fs::read_to_string(env.path(SETTINGS)).unwrap();
+    let pinned = env.server.host_key.rsplit_once(' ').unwrap().0;
     assert!(settings.contains(pinned), "{settings}");
 }
 
 #[test]
 fn a_machine_behind_a_proxy_goes_through_it_from_the_first_contact_on() {
-    let mut ground = Ground::without_settings();
-    ground.publish(flake("1"), &[]);
+    let mut env = ClientEnv::without_settings();
+    env.publish(flake("1"), &[]);
     // The server's name means something only to the proxy; quotes and backslashes must survive the settings.
-    let used = ground.path("used");
+    let used = env.path("used");
     let command = format!(
         "echo '%h' \"\\\"%p\\\"\" >> {}; exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}; cat <&3 & cat >&3'",
         used.display(),
-        ground.server.port
+        env.server.port
     );
     let bootstrap = |more: &[&str]| {
-        let mut bootstrap = ground.client("bootstrap");
+        let mut bootstrap = env.client("bootstrap");
         bootstrap
             .args(["--name", "kikimora", "--server", "bento.invalid:2222"])
             .arg("--identity-file")
-            .arg(ground.path("new/key"))
+            .arg(env.path("new/key"))
             .args(more);
         Ended::of(bootstrap.output().unwrap())
     };
@@ -107,21 +107,19 @@ fn a_machine_behind_a_proxy_goes_through_it_from_the_first_contact_on() {
         .with(2)
         .complaining("proxy command");
 
-    ground.enrol(&server::public_key(&ground.path("new/key")));
-    ground.update_with(&["--force"]).with(0);
-    assert_eq!(ground.running().as_deref(), Some("1"));
+    env.enrol(&server::public_key(&env.path("new/key")));
+    env.update_with(&["--force"]).with(0);
+    assert_eq!(env.running().as_deref(), Some("1"));
     assert!(fs::read_to_string(&used).unwrap().lines().count() > 1);
 }
 
 #[test]
 fn a_machine_that_waits_is_updated_once_it_is_let_in() {
-    let mut ground = Ground::without_settings();
-    let host_key = ground.server.host_key.clone();
-    let settings = ground
-        .settings(&host_key, "")
-        .replace("/key\"", "/new/key\"");
-    ground.publish(carrying_on(flake("1"), &settings), &[]);
-    let mut waiting = bootstrap(&ground, &["--host-key", &host_key, "--wait"])
+    let mut env = ClientEnv::without_settings();
+    let host_key = env.server.host_key.clone();
+    let settings = env.settings(&host_key, "").replace("/key\"", "/new/key\"");
+    env.publish(carrying_on(flake("1"), &settings), &[]);
+    let mut waiting = bootstrap(&env, &["--host-key", &host_key, "--wait"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -132,10 +130,10 @@ fn a_machine_that_waits_is_updated_once_it_is_let_in() {
         assert!(said.read_line(&mut line).unwrap() > 0, "it didn't wait");
     }
     assert!(line.contains("bento host add kikimora"), "{line}");
-    ground.enrol(&server::public_key(&ground.path("new/key")));
+    env.enrol(&server::public_key(&env.path("new/key")));
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
     assert!(waiting.wait().unwrap().success(), "{rest}");
-    assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.reports().len(), 1);
+    assert_eq!(env.running().as_deref(), Some("1"));
+    assert_eq!(env.reports().len(), 1);
 }

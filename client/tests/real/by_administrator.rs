@@ -12,7 +12,7 @@ use bento_appliance::build::{BuildOptions, BuildOutcome, Screen};
 use bento_appliance::preview::Preview;
 use bento_protocol::SystemPath;
 
-use crate::ground::{Ground, classic, flake, host, with};
+use crate::env::{ClientEnv, classic, flake, host, with};
 use crate::publisher::{Content, Generation};
 
 /// In which a process finds what it is to build.
@@ -48,10 +48,10 @@ fn build(fleet: &Path) {
 
 /// Lets a process of its own build that has this machine's Nix: what a program inherits can't be changed in one of many
 /// threads.
-fn built_by_administrator(ground: &Ground, fleet: &Path) -> SystemPath {
+fn built_by_administrator(env: &ClientEnv, fleet: &Path) -> SystemPath {
     let itself = env::current_exe().unwrap();
-    let nixpkgs = format!("nixpkgs={}", ground.path("nixpkgs").display());
-    let mut command: Command = ground.environment(itself.to_str().unwrap());
+    let nixpkgs = format!("nixpkgs={}", env.path("nixpkgs").display());
+    let mut command: Command = env.environment(itself.to_str().unwrap());
     let output = command
         .args([
             "--exact",
@@ -141,16 +141,16 @@ fn what_is_built_by_hand_is_what_the_machine_builds() {
             with(classic("1.1"), "config/configuration.nix", CLASSIC),
         ),
     ] {
-        let mut ground = Ground::new();
-        let fleet = ground.path(kind);
+        let mut env = ClientEnv::new();
+        let fleet = env.path(kind);
         let contents = [contents, symlinks()].concat();
         write_fleet(&fleet, &contents);
-        ground.server.publish(&published(&fleet), &[]);
-        ground.update().with(0);
-        ground.is_wholly_on("1.1");
-        let by_machine = ground.last_report().system.built;
+        env.server.publish(&published(&fleet), &[]);
+        env.update().with(0);
+        env.is_wholly_on("1.1");
+        let by_machine = env.last_report().system.built;
         assert_eq!(
-            Some(built_by_administrator(&ground, &fleet)),
+            Some(built_by_administrator(&env, &fleet)),
             by_machine,
             "{kind}"
         );

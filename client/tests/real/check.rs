@@ -1,18 +1,18 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::ground::{Ended, Ground, broken, flake};
+use crate::env::{ClientEnv, Ended, broken, flake};
 use crate::server;
 
-fn check(ground: &Ground) -> Ended {
-    Ended::of(ground.client("check").output().unwrap())
+fn check(env: &ClientEnv) -> Ended {
+    Ended::of(env.client("check").output().unwrap())
 }
 
 #[test]
 fn a_machine_that_could_be_updated_is_told_what_would_happen() {
-    let mut ground = Ground::new();
-    let generation = ground.publish(flake("1"), &[]);
-    let ended = check(&ground).with(0).without_complaint();
+    let mut env = ClientEnv::new();
+    let generation = env.publish(flake("1"), &[]);
+    let ended = check(&env).with(0).without_complaint();
     for said in [
         "mode 0600",
         "answers with the pinned host key SHA256:",
@@ -27,19 +27,16 @@ fn a_machine_that_could_be_updated_is_told_what_would_happen() {
             ended.stdout
         );
     }
-    assert!(
-        !ground.path("state").exists(),
-        "check has changed something"
-    );
-    ground.update().with(0);
-    let ended = check(&ground).with(0);
+    assert!(!env.path("state").exists(), "check has changed something");
+    env.update().with(0);
+    let ended = check(&env).with(0);
     assert!(
         ended.stdout.contains("would do nothing"),
         "{}",
         ended.stdout
     );
 
-    let json = ground.client("check").arg("--json").output().unwrap();
+    let json = env.client("check").arg("--json").output().unwrap();
     let findings: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
     assert!(
         findings.iter().all(|finding| finding["good"] == true),
@@ -49,33 +46,33 @@ fn a_machine_that_could_be_updated_is_told_what_would_happen() {
 
 #[test]
 fn what_an_update_would_leave_alone_is_said_with_the_way_out() {
-    let says = |ground: &Ground, said: &str| {
-        let ended = check(ground).with(0);
+    let says = |env: &ClientEnv, said: &str| {
+        let ended = check(env).with(0);
         let update = ended.stdout.lines().find(|line| line.contains("would"));
         assert!(update.is_some_and(|line| line.contains(said)), "{update:?}");
     };
-    let mut ground = Ground::new();
-    let first = ground.publish(flake("1"), &[]);
-    ground.update().with(0);
-    let second = ground.publish(flake("2"), &[&first]);
-    ground.update().with(0);
-    ground.ask("rollback", &[]).with(0);
-    says(&ground, "`bento-client update --retry` switches back");
-    ground.publish(broken("3"), &[&second]);
-    ground.update().with(1);
-    says(&ground, "would build and activate");
-    ground.update().with(1);
-    says(&ground, "is tried again after");
-    ground.ask("hold", &["--for", "4h"]).with(0);
-    says(&ground, "`bento-client hold off` ends that");
+    let mut env = ClientEnv::new();
+    let first = env.publish(flake("1"), &[]);
+    env.update().with(0);
+    let second = env.publish(flake("2"), &[&first]);
+    env.update().with(0);
+    env.ask("rollback", &[]).with(0);
+    says(&env, "`bento-client update --retry` switches back");
+    env.publish(broken("3"), &[&second]);
+    env.update().with(1);
+    says(&env, "would build and activate");
+    env.update().with(1);
+    says(&env, "is tried again after");
+    env.ask("hold", &["--for", "4h"]).with(0);
+    says(&env, "`bento-client hold off` ends that");
 }
 
 #[test]
 fn what_is_not_good_decides_the_exit_code() {
-    let mut ground = Ground::new();
-    ground.publish(flake("1"), &[]);
-    fs::set_permissions(ground.path("key"), Permissions::from_mode(0o644)).unwrap();
-    let ended = check(&ground).with(2).complaining("identity isn't good");
+    let mut env = ClientEnv::new();
+    env.publish(flake("1"), &[]);
+    fs::set_permissions(env.path("key"), Permissions::from_mode(0o644)).unwrap();
+    let ended = check(&env).with(2).complaining("identity isn't good");
     assert!(ended.stdout.contains("chmod 600"), "{}", ended.stdout);
     // It goes on nevertheless.
     assert!(
@@ -83,8 +80,8 @@ fn what_is_not_good_decides_the_exit_code() {
         "{}",
         ended.stdout
     );
-    fs::remove_file(ground.path("key")).unwrap();
-    let ended = check(&ground).with(2);
+    fs::remove_file(env.path("key")).unwrap();
+    let ended = check(&env).with(2);
     for said in ["answers with the pinned host key", "couldn't work"] {
         assert!(
             ended.stdout.contains(said),
@@ -96,17 +93,17 @@ fn what_is_not_good_decides_the_exit_code() {
     let bad = ended.stdout.lines().filter(|line| line.starts_with("BAD "));
     assert_eq!(bad.count(), 2, "{}", ended.stdout);
 
-    server::make_key(&ground.path("other"));
-    fs::rename(ground.path("other"), ground.path("key")).unwrap();
-    let ended = check(&ground).with(4);
+    server::make_key(&env.path("other"));
+    fs::rename(env.path("other"), env.path("key")).unwrap();
+    let ended = check(&env).with(4);
     assert!(
         ended.stdout.contains("bento host add kikimora"),
         "{}",
         ended.stdout
     );
-    let another = server::public_key(&ground.path("other"));
-    ground.write_settings(&ground.settings(&another, ""));
-    let ended = check(&ground).with(4);
+    let another = server::public_key(&env.path("other"));
+    env.write_settings(&env.settings(&another, ""));
+    let ended = check(&env).with(4);
     for said in ["but pinned is SHA256:", "cp --remove-destination"] {
         assert!(
             ended.stdout.contains(said),
@@ -114,22 +111,19 @@ fn what_is_not_good_decides_the_exit_code() {
             ended.stdout
         );
     }
-    ground.write_settings("name = 1");
-    check(&ground).with(2).complaining("line 1");
+    env.write_settings("name = 1");
+    check(&env).with(2).complaining("line 1");
 }
 
 // Issue 10, line 31.
 #[test]
 fn settings_alone_are_read_where_there_is_nothing_else() {
-    let ground = Ground::new();
-    fs::remove_file(ground.path("key")).unwrap();
-    let read = |ground: &Ground| ground.ask("check", &["--settings-only"]);
-    read(&ground).with(0).without_complaint();
-    let typo = ground.settings(&ground.server.host_key, "tiemouts = {}");
-    ground.write_settings(&typo);
-    read(&ground).with(2).complaining("tiemouts");
-    assert!(
-        !ground.path("state").exists(),
-        "check has changed something"
-    );
+    let env = ClientEnv::new();
+    fs::remove_file(env.path("key")).unwrap();
+    let read = |env: &ClientEnv| env.ask("check", &["--settings-only"]);
+    read(&env).with(0).without_complaint();
+    let typo = env.settings(&env.server.host_key, "tiemouts = {}");
+    env.write_settings(&typo);
+    read(&env).with(2).complaining("tiemouts");
+    assert!(!env.path("state").exists(), "check has changed something");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use bento_protocol::{Outcome, RunId};
 use rustix::process::Signal;
 
-use crate::ground::{Ground, flake, with};
+use crate::env::{ClientEnv, flake, with};
 use crate::processes::{Gate, Running, wait_until};
 
 /// The old system comes back soon.
@@ -22,13 +22,13 @@ enum Place {
 }
 
 /// A machine on version 1 whose client waits at a gate on its way to version 2.
-fn halted(place: &Place, settings: &str) -> (Ground, Gate, Running) {
-    let mut ground = Ground::new();
-    let gate = Gate::new(&ground);
+fn halted(place: &Place, settings: &str) -> (ClientEnv, Gate, Running) {
+    let mut env = ClientEnv::new();
+    let gate = Gate::new(&env);
     let (wait, token) = (gate.wait(), "secrets/token");
-    let first = ground.publish(with(flake("1"), token, "one"), &[]);
-    ground.update().with(0);
-    ground.configure(settings);
+    let first = env.publish(with(flake("1"), token, "one"), &[]);
+    env.update().with(0);
+    env.configure(settings);
     let next = with(flake("2"), token, "two");
     let next = match place {
         Place::Build => {
@@ -39,25 +39,25 @@ fn halted(place: &Place, settings: &str) -> (Ground, Gate, Running) {
         Place::Activation => with(next, "config/activation.sh", &format!("{wait}\nactivate")),
         Place::HealthCheck => {
             let check = "[[health.checks]]\nname = \"slow\"\ncommand = ";
-            ground.configure(&format!("{settings}{check}[\"sh\", \"-c\", \"{wait}\"]\n"));
+            env.configure(&format!("{settings}{check}[\"sh\", \"-c\", \"{wait}\"]\n"));
             next
         }
         Place::BootLoader => with(next, "config/boot-loader.sh", &wait),
     };
-    ground.publish(next, &[&first]);
-    let running = Running::start(ground.client("update"));
+    env.publish(next, &[&first]);
+    let running = Running::start(env.client("update"));
     gate.await_arrival();
-    (ground, gate, running)
+    (env, gate, running)
 }
 
 #[track_caller]
-fn is_back(ground: &Ground, because: &str) {
-    ground.is_wholly_on("1");
+fn is_back(env: &ClientEnv, because: &str) {
+    env.is_wholly_on("1");
     assert_eq!(
-        fs::read_to_string(ground.state("secrets/token")).unwrap(),
+        fs::read_to_string(env.state("secrets/token")).unwrap(),
         "one"
     );
-    let report = ground.last_report();
+    let report = env.last_report();
     assert_eq!(report.outcome, Outcome::RolledBack);
     assert_eq!(report.system.running, report.system.before);
     let error = report.error.unwrap();
@@ -66,15 +66,15 @@ fn is_back(ground: &Ground, because: &str) {
 
 /// Nobody starts a client: what was armed does all.
 fn comes_back_by_itself(place: &Place, phase: &str) {
-    let (ground, _gate, running) = halted(place, SOON);
+    let (env, _gate, running) = halted(place, SOON);
     running.kill();
     wait_until("the report of the dead run arrives", || {
-        ground.reports().len() == 2
+        env.reports().len() == 2
     });
     wait_until("the rollback is over", || {
-        !ground.state("transaction.json").exists()
+        !env.state("transaction.json").exists()
     });
-    is_back(&ground, &format!("cut short in its phase {phase}"));
+    is_back(&env, &format!("cut short in its phase {phase}"));
 }
 
 #[test]
@@ -94,15 +94,14 @@ fn a_client_killed_while_it_commits_is_not_missed() {
 
 /// The next start completes what the dead run left, and then has the time to try again.
 fn next_start_completes(place: &Place, phase: &str, outcome: Outcome) {
-    let (ground, gate, running) = halted(place, LATE);
+    let (env, gate, running) = halted(place, LATE);
     running.kill();
     gate.open();
-    ground
-        .update()
+    env.update()
         .with(0)
         .complaining(&format!("the last run was cut short in its phase {phase}"));
-    ground.is_wholly_on("2");
-    let reports = ground.reports();
+    env.is_wholly_on("2");
+    let reports = env.reports();
     let outcomes: Vec<_> = reports.iter().map(|report| report.outcome).collect();
     assert_eq!(outcomes, [Outcome::Switched, outcome, Outcome::Switched]);
     let error = reports[1].error.clone().unwrap();
@@ -129,109 +128,104 @@ fn a_confirmation_that_was_cut_short_is_undone_by_the_next_start() {
 
 #[test]
 fn a_commit_that_was_cut_short_is_completed_by_the_next_start() {
-    let (ground, gate, running) = halted(&Place::BootLoader, LATE);
+    let (env, gate, running) = halted(&Place::BootLoader, LATE);
     running.kill();
     gate.open();
-    ground
-        .update()
+    env.update()
         .with(0)
         .complaining("the last run was cut short in its phase commit");
-    ground.is_wholly_on("2");
-    let outcomes: Vec<_> = ground.reports().iter().map(|it| it.outcome).collect();
+    env.is_wholly_on("2");
+    let outcomes: Vec<_> = env.reports().iter().map(|it| it.outcome).collect();
     assert_eq!(outcomes, [Outcome::Switched, Outcome::Switched]);
 }
 
 #[test]
 fn a_staging_for_the_next_boot_that_was_cut_short_is_completed_by_the_next_start() {
-    let (ground, gate, running) = halted(&Place::BootLoader, "operation = \"boot\"\n");
+    let (env, gate, running) = halted(&Place::BootLoader, "operation = \"boot\"\n");
     running.kill();
     gate.open();
-    ground
-        .update()
+    env.update()
         .with(0)
         .complaining("the last run was cut short in its phase commit");
-    ground.nothing_is_left();
-    assert_eq!(ground.last_report().outcome, Outcome::Staged);
-    assert_eq!(ground.bootable().as_deref(), Some("2"));
-    ground.reboot();
-    ground.update().with(0);
-    ground.is_wholly_on("2");
+    env.nothing_is_left();
+    assert_eq!(env.last_report().outcome, Outcome::Staged);
+    assert_eq!(env.bootable().as_deref(), Some("2"));
+    env.reboot();
+    env.update().with(0);
+    env.is_wholly_on("2");
 }
 
 #[test]
 fn a_proof_after_a_boot_that_was_cut_short_is_made_by_the_next_start() {
-    let mut ground = Ground::new();
-    let gate = Gate::new(&ground);
-    ground.publish(flake("1"), &[]);
-    ground.update_with(&["--at-boot"]).with(0);
-    ground.reboot();
+    let mut env = ClientEnv::new();
+    let gate = Gate::new(&env);
+    env.publish(flake("1"), &[]);
+    env.update_with(&["--at-boot"]).with(0);
+    env.reboot();
     let check = "[[health.checks]]\nname = \"slow\"\ncommand = ";
-    ground.configure(&format!("{check}[\"sh\", \"-c\", \"{}\"]\n", gate.wait()));
-    let running = Running::start(ground.client("update"));
+    env.configure(&format!("{check}[\"sh\", \"-c\", \"{}\"]\n", gate.wait()));
+    let running = Running::start(env.client("update"));
     gate.await_arrival();
     running.kill();
-    assert_eq!(ground.reports().len(), 1);
+    assert_eq!(env.reports().len(), 1);
     gate.open();
-    ground.update().with(0);
-    ground.is_wholly_on("1");
-    assert_eq!(ground.reports().len(), 2);
-    assert_eq!(ground.last_report().outcome, Outcome::Switched);
+    env.update().with(0);
+    env.is_wholly_on("1");
+    assert_eq!(env.reports().len(), 2);
+    assert_eq!(env.last_report().outcome, Outcome::Switched);
 }
 
 #[test]
 fn a_client_that_dies_after_the_old_system_is_back_is_reported_once() {
-    let (ground, gate, running) = halted(&Place::HealthCheck, SOON);
+    let (env, gate, running) = halted(&Place::HealthCheck, SOON);
     running.signal(Signal::STOP);
     wait_until("the old system is back", || {
-        let armed = ground.state_names("armed");
+        let armed = env.state_names("armed");
         armed.iter().any(|name| name.ends_with(".rolled-back"))
     });
     running.kill();
     gate.open();
     // What brought it back may tell of it, if the client is dead in time.
-    wait_until("no other client holds the lock", || {
-        ground.update().code == 0
-    });
-    let outcomes: Vec<_> = ground.reports().iter().map(|it| it.outcome).collect();
+    wait_until("no other client holds the lock", || env.update().code == 0);
+    let outcomes: Vec<_> = env.reports().iter().map(|it| it.outcome).collect();
     let expected = [Outcome::Switched, Outcome::RolledBack, Outcome::Switched];
     assert_eq!(outcomes, expected);
-    ground.is_wholly_on("2");
+    env.is_wholly_on("2");
 }
 
 #[test]
 fn what_was_armed_for_a_run_brings_no_other_one_back() {
-    let (ground, gate, running) = halted(&Place::HealthCheck, LATE);
-    let armed = ground.state_names("armed").pop().unwrap();
+    let (env, gate, running) = halted(&Place::HealthCheck, LATE);
+    let armed = env.state_names("armed").pop().unwrap();
     let other = RunId::now().to_string();
-    fs::write(ground.state("armed").join(format!("{other}.armed")), "").unwrap();
-    ground
-        .ask("rollback", &["--armed", &other])
+    fs::write(env.state("armed").join(format!("{other}.armed")), "").unwrap();
+    env.ask("rollback", &["--armed", &other])
         .with(3)
         .complaining("there is no journal");
-    assert!(ground.state_names("armed").contains(&armed));
+    assert!(env.state_names("armed").contains(&armed));
     gate.open();
     running.end().with(0);
-    assert_eq!(ground.running().as_deref(), Some("2"));
-    assert_eq!(ground.last_report().outcome, Outcome::Switched);
+    assert_eq!(env.running().as_deref(), Some("2"));
+    assert_eq!(env.last_report().outcome, Outcome::Switched);
 }
 
 /// A client that can't go on until the old system is back, and then does: it must not have its way.
 fn wakes_up_too_late(place: &Place) {
-    let (ground, gate, running) = halted(place, SOON);
+    let (env, gate, running) = halted(place, SOON);
     running.signal(Signal::STOP);
-    let armed = || ground.state_names("armed");
+    let armed = || env.state_names("armed");
     wait_until("the old system is back", || {
         armed().iter().any(|name| name.ends_with(".rolled-back"))
     });
-    assert_eq!(ground.running().as_deref(), Some("1"));
+    assert_eq!(env.running().as_deref(), Some("1"));
     gate.open();
     running.signal(Signal::CONT);
     running.end().with(3);
-    is_back(&ground, "nothing had confirmed the new system in time");
-    assert_eq!(ground.reports().len(), 2);
+    is_back(&env, "nothing had confirmed the new system in time");
+    assert_eq!(env.reports().len(), 2);
     // The machine may be to blame: it is tried again.
-    ground.update().with(0);
-    ground.is_wholly_on("2");
+    env.update().with(0);
+    env.is_wholly_on("2");
 }
 
 #[test]

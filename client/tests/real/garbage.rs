@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bento_protocol::{ReportName, RunId};
 
-use crate::ground::{CURRENT, Ground, NAME, broken, flake, with};
+use crate::env::{CURRENT, ClientEnv, NAME, broken, flake, with};
 
 /// All that there is in a folder, without what is named for a generation.
 fn entries(folder: &Path) -> BTreeSet<String> {
@@ -25,7 +25,7 @@ fn entries(folder: &Path) -> BTreeSet<String> {
 
 #[test]
 fn many_updates_leave_no_more_behind_than_a_few() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     let mut left = Vec::new();
     for number in 1..=30 {
         let version = number.to_string();
@@ -35,27 +35,27 @@ fn many_updates_leave_no_more_behind_than_a_few() {
             4 => (broken(&version), 1),
             _ => (flake(&version), 0),
         };
-        ground.publish(with(contents, "secrets/token", &version), &[]);
-        ground.update().with(code);
+        env.publish(with(contents, "secrets/token", &version), &[]);
+        env.update().with(code);
         if number % 10 == 0 {
-            left.push((entries(&ground.path("state")), ground.roots().len()));
+            left.push((entries(&env.path("state")), env.roots().len()));
         }
     }
-    ground.is_wholly_on("30");
+    env.is_wholly_on("30");
     assert_eq!(left[0], left[1]);
     assert_eq!(left[1], left[2]);
 }
 
 #[test]
 fn of_too_many_reports_the_oldest_are_dropped_and_counted() {
-    let mut ground = Ground::new();
-    ground.publish(broken("1"), &[]);
-    let inbox = ground.server.publication(NAME).join("logs");
+    let mut env = ClientEnv::new();
+    env.publish(broken("1"), &[]);
+    let inbox = env.server.publication(NAME).join("logs");
     let permissions = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     fs::set_permissions(&inbox, permissions(0o700)).unwrap();
-    ground.update().with(1);
-    let spool = ground.state("spool");
-    let first = spool.join(&ground.state_names("spool")[0]);
+    env.update().with(1);
+    let spool = env.state("spool");
+    let first = spool.join(&env.state_names("spool")[0]);
     // As many runs as it takes, without their builds.
     for number in 2..=51 {
         let name = ReportName {
@@ -64,39 +64,37 @@ fn of_too_many_reports_the_oldest_are_dropped_and_counted() {
         };
         fs::copy(&first, spool.join(format!("{number:08}-{name}"))).unwrap();
     }
-    ground
-        .update_with(&["--retry"])
+    env.update_with(&["--retry"])
         .with(1)
         .complaining("too many reports wait: the 2 oldest were dropped");
-    let names = ground.state_names("spool");
+    let names = env.state_names("spool");
     assert_eq!(names.len(), 50);
     assert!(names[0].starts_with("00000003-"), "{}", names[0]);
 
     fs::set_permissions(&inbox, permissions(0o730)).unwrap();
-    ground.update().with(1);
-    assert_eq!(ground.reports().len(), 50);
-    assert_eq!(ground.state_names("spool"), [""; 0]);
+    env.update().with(1);
+    assert_eq!(env.reports().len(), 50);
+    assert_eq!(env.state_names("spool"), [""; 0]);
 }
 
 // Issue 10, line 30.
 #[test]
 fn a_rollback_names_what_garbage_collection_took() {
-    let mut ground = Ground::new();
-    let before = fs::canonicalize(ground.path(CURRENT)).unwrap();
-    ground.publish(flake("1"), &[]);
-    ground.update().with(0);
-    ground.reboot();
-    let collected = ground
+    let mut env = ClientEnv::new();
+    let before = fs::canonicalize(env.path(CURRENT)).unwrap();
+    env.publish(flake("1"), &[]);
+    env.update().with(0);
+    env.reboot();
+    let collected = env
         .environment("nix-collect-garbage")
         .arg("-d")
         .output()
         .unwrap();
     assert!(collected.status.success(), "{collected:?}");
     assert!(!before.exists());
-    ground
-        .ask("rollback", &[])
+    env.ask("rollback", &[])
         .with(3)
         .complaining(before.to_str().unwrap())
         .complaining("is gone from the Nix store");
-    ground.is_wholly_on("1");
+    env.is_wholly_on("1");
 }

@@ -2,27 +2,26 @@
 
 use std::fs;
 
-use crate::ground::{Ground, flake};
+use crate::env::{ClientEnv, flake};
 use crate::server::{self, JumpHost};
 
 #[test]
 fn a_machine_goes_through_a_jump_host_and_its_refusals_are_told_in_its_words() {
-    let mut ground = Ground::new();
-    ground.publish(flake("1"), &[]);
-    let folder = ground.path("jump");
-    let allowed = format!("127.0.0.1:{}", ground.server.port);
-    let jump = JumpHost::start(&folder, &server::public_key(&ground.path("key")), &allowed);
-    let known = ground.path("known_hosts");
+    let mut env = ClientEnv::new();
+    env.publish(flake("1"), &[]);
+    let folder = env.path("jump");
+    let allowed = format!("127.0.0.1:{}", env.server.port);
+    let jump = JumpHost::start(&folder, &server::public_key(&env.path("key")), &allowed);
+    let known = env.path("known_hosts");
     let command = format!(
         "ssh -F none -o BatchMode=yes -o UserKnownHostsFile={} -i {} -p {} -W %h:%p kikimora@127.0.0.1",
         known.display(),
-        ground.path("key").display(),
+        env.path("key").display(),
         jump.port,
     );
-    ground.configure(&format!("proxy_command = \"{command}\""));
+    env.configure(&format!("proxy_command = \"{command}\""));
 
-    ground
-        .update()
+    env.update()
         .with(4)
         .complaining("the proxy command ended with exit code 255")
         .complaining("Host key verification failed");
@@ -32,13 +31,12 @@ fn a_machine_goes_through_a_jump_host_and_its_refusals_are_told_in_its_words() {
     )
     .unwrap();
     // What the jump host says on the way is no complaint.
-    ground.update().with(0).without_complaint();
-    assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.reports().len(), 1);
+    env.update().with(0).without_complaint();
+    assert_eq!(env.running().as_deref(), Some("1"));
+    assert_eq!(env.reports().len(), 1);
 
     jump.allow("127.0.0.1:1");
-    ground
-        .update()
+    env.update()
         .with(4)
         .complaining("administratively prohibited");
 }

@@ -8,7 +8,7 @@
     reason = "a test that can't get its value should stop there, with its line"
 )]
 
-mod ground;
+mod env;
 mod processes;
 mod publisher;
 mod server;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bento_protocol::limits;
 
-use crate::ground::{Ended, Ground, generation};
+use crate::env::{ClientEnv, Ended, generation};
 use crate::publisher::{Content, Generation};
 
 /// The contract: the most memory that the client may ever have had, in KiB. Unoptimised, its code alone takes 5 MiB more
@@ -48,8 +48,8 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 /// Updates, and gives the most memory that the client had at any time, in KiB.
-fn update(ground: &Ground) -> (Ended, u64) {
-    let client = ground
+fn update(env: &ClientEnv) -> (Ended, u64) {
+    let client = env
         .client("update")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -76,41 +76,41 @@ fn high_water_mark(status: String) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-fn in_place(ground: &Ground, generation: &Generation) -> bool {
+fn in_place(env: &ClientEnv, generation: &Generation) -> bool {
     let id = generation.manifest.generation().to_string();
-    ground.state_names("generations").contains(&id)
+    env.state_names("generations").contains(&id)
 }
 
 /// There is nothing in it to build, because that isn't what is measured: each update pulls, verifies, stages, and
 /// reports that the build failed.
 #[test]
 fn no_pull_needs_more_memory_than_the_contract_says() {
-    let mut ground = Ground::new();
-    ground.publish(vec![Content::new("config/small", "")], &[]);
-    let (ended, small) = update(&ground);
+    let mut env = ClientEnv::new();
+    env.publish(vec![Content::new("config/small", "")], &[]);
+    let (ended, small) = update(&env);
     ended.with(1);
 
     let mut first = many_files(0, "first");
     first.push(Content::new("config/large", noise(32 << 20)));
-    let first = ground.publish(first, &[]);
+    let first = env.publish(first, &[]);
     let manifest = serde_json::to_vec(&first.manifest).unwrap().len() as u64;
     assert!(manifest > limits::MANIFEST_BYTES / 5, "{manifest} bytes");
 
-    let (ended, bundle) = update(&ground);
+    let (ended, bundle) = update(&env);
     assert!(ended.with(1).stdout.contains("as a bundle"));
-    assert!(in_place(&ground, &first));
+    assert!(in_place(&env, &first));
 
-    let (_, again) = update(&ground);
+    let (_, again) = update(&env);
 
     let second = generation(many_files(1, "second"));
     let delta = second.delta_from(&first);
     let name = format!("delta/{}.tar.gz", first.manifest.generation());
-    ground.server.publish_as(&second, |publication| {
+    env.server.publish_as(&second, |publication| {
         fs::write(publication.join(name), &delta).unwrap();
     });
-    let (ended, delta) = update(&ground);
+    let (ended, delta) = update(&env);
     assert!(ended.with(1).stdout.contains("as a delta"));
-    assert!(in_place(&ground, &second));
+    assert!(in_place(&env, &second));
 
     let all = format!("small {small}, bundle {bundle}, staged before {again}, delta {delta} KiB");
     println!("{all}");

@@ -6,7 +6,7 @@ use std::process::Command;
 use bento_client::commands::CommandLine;
 use clap::CommandFactory;
 
-use crate::ground::{Ground, flake};
+use crate::env::{ClientEnv, flake};
 
 /// What each command needs besides its place, and what it ends with on a machine on version 2.
 const COMMANDS: [(&str, &[&str], i32); 10] = [
@@ -43,10 +43,10 @@ fn unread(mut command: Command) -> i32 {
 
 #[test]
 fn no_command_minds_that_nobody_reads_what_it_says() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     for version in ["1", "2"] {
-        ground.publish(flake(version), &[]);
-        ground.update().with(0);
+        env.publish(flake(version), &[]);
+        env.update().with(0);
     }
     let mut known: Vec<_> = COMMANDS.iter().map(|(name, ..)| *name).collect();
     let all = CommandLine::command();
@@ -55,28 +55,28 @@ fn no_command_minds_that_nobody_reads_what_it_says() {
     all.sort_unstable();
     assert_eq!(known, all);
     for (name, arguments, code) in COMMANDS {
-        let mut command = ground.client(name);
+        let mut command = env.client(name);
         command.args(arguments);
         assert_eq!(unread(command), code, "{name}");
-        let mut help = ground.client(name);
+        let mut help = env.client(name);
         help.arg("--help");
         assert_eq!(unread(help), 0, "{name} --help");
         // The message of an error is lost, its exit code isn't.
-        let mut wrong = ground.client(name);
+        let mut wrong = env.client(name);
         wrong.arg("--no-such-option");
         assert_eq!(unread(wrong), 2, "{name}");
     }
-    let mut json = ground.client("status");
+    let mut json = env.client("status");
     json.arg("--json");
     assert_eq!(unread(json), 0);
     // What they were asked to do is done.
-    ground.is_wholly_on("2");
-    assert_eq!(ground.switches().len(), 8);
+    env.is_wholly_on("2");
+    assert_eq!(env.switches().len(), 8);
     // A warning doesn't end it either.
-    ground.ask("hold", &["--for", "1h"]).with(0);
-    ground.publish(flake("3"), &[]);
-    ground.update().with(0).complaining("updates are held");
-    assert_eq!(unread(ground.client("update")), 0);
-    ground.write_settings("name = 3\n");
-    assert_eq!(unread(ground.client("update")), 2);
+    env.ask("hold", &["--for", "1h"]).with(0);
+    env.publish(flake("3"), &[]);
+    env.update().with(0).complaining("updates are held");
+    assert_eq!(unread(env.client("update")), 0);
+    env.write_settings("name = 3\n");
+    assert_eq!(unread(env.client("update")), 2);
 }

@@ -4,40 +4,40 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
-use crate::ground::{Ground, flake, with};
+use crate::env::{ClientEnv, flake, with};
 
 /// `me:word`, as a browser would send it.
 const LOGIN: &str = "authorization: basic bwu6d29yza==";
 
 #[test]
 fn a_netrc_among_the_secrets_opens_private_inputs() {
-    let mut ground = Ground::new();
-    let port = serve_privately(archive(&ground));
+    let mut env = ClientEnv::new();
+    let port = serve_privately(archive(&env));
     let private = format!(
         "{{ inputs.private = {{ url = \"http://127.0.0.1:{port}/private.tar.gz\"; flake = false; }};\n\
          outputs = {{ self, private }}: {{ nixosConfigurations.kikimora.config.system.build.toplevel =\n\
          builtins.seq (builtins.readFile (private + \"/default.nix\")) (import ./system.nix ./.); }}; }}"
     );
     let contents = with(flake("1"), "config/flake.nix", &private);
-    ground.publish(contents.clone(), &[]);
-    ground.update().with(1).complaining("HTTP error 401");
+    env.publish(contents.clone(), &[]);
+    env.update().with(1).complaining("HTTP error 401");
 
     let netrc = "machine 127.0.0.1 login me password word\n";
-    ground.publish(with(contents, "secrets/netrc", netrc), &[]);
-    ground.update().with(0);
-    assert_eq!(ground.running().as_deref(), Some("1"));
+    env.publish(with(contents, "secrets/netrc", netrc), &[]);
+    env.update().with(0);
+    assert_eq!(env.running().as_deref(), Some("1"));
 }
 
-fn archive(ground: &Ground) -> Vec<u8> {
-    let folder = ground.path("private");
+fn archive(env: &ClientEnv) -> Vec<u8> {
+    let folder = env.path("private");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("default.nix"), "{ }").unwrap();
-    let path = ground.path("private.tar.gz");
+    let path = env.path("private.tar.gz");
     let status = Command::new("tar")
         .arg("-czf")
         .arg(&path)
         .arg("-C")
-        .arg(ground.path(""))
+        .arg(env.path(""))
         .arg("private")
         .status();
     assert!(status.unwrap().success());

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::ground::{Ended, Ground};
+use crate::env::{ClientEnv, Ended};
 
 /// What a script waits for until the test lets it go on.
 pub(crate) struct Gate(PathBuf);
 
 impl Gate {
-    pub(crate) fn new(ground: &Ground) -> Self {
-        Gate(ground.path("gate"))
+    pub(crate) fn new(env: &ClientEnv) -> Self {
+        Gate(env.path("gate"))
     }
 
     /// What to put into a script. It doesn't wait for ever: what isn't ended must end by itself.

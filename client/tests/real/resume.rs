@@ -7,16 +7,16 @@ use std::os::unix::fs::PermissionsExt;
 use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder};
 
-use crate::ground::{Ground, flake};
+use crate::env::{ClientEnv, flake};
 use crate::publisher::{Content, Generation};
 use crate::wire::Wire;
 
 /// A machine that has version 1.
-fn updated() -> (Ground, Generation) {
-    let mut ground = Ground::new();
-    let first = ground.publish(flake("1"), &[]);
-    ground.update().with(0);
-    (ground, first)
+fn updated() -> (ClientEnv, Generation) {
+    let mut env = ClientEnv::new();
+    let first = env.publish(flake("1"), &[]);
+    env.update().with(0);
+    (env, first)
 }
 
 /// A configuration of which the archive has more than this many bytes, whatever compresses it.
@@ -41,27 +41,27 @@ fn large(version: &str) -> Vec<Content> {
 }
 
 /// Updates over a wire that is cut after so many bytes of the server, and gives how many there were.
-fn update_over_a_wire(ground: &Ground, cut_after: u64, code: i32) -> u64 {
-    let wire = Wire::to(ground.server.port, cut_after);
+fn update_over_a_wire(env: &ClientEnv, cut_after: u64, code: i32) -> u64 {
+    let wire = Wire::to(env.server.port, cut_after);
     // Only a cut is to be noticed soon.
     let patience = match cut_after {
         u64::MAX => "",
         _ => "timeouts.transfer = \"2s\"\n",
     };
-    let direct = ground.settings(&ground.server.host_key, patience);
+    let direct = env.settings(&env.server.host_key, patience);
     let settings = direct.replace(
-        &format!("port = {}", ground.server.port),
+        &format!("port = {}", env.server.port),
         &format!("port = {}", wire.port),
     );
     assert_ne!(settings, direct);
-    ground.write_settings(&settings);
-    ground.update().with(code);
+    env.write_settings(&settings);
+    env.update().with(code);
     wire.served()
 }
 
 /// What is kept of archives that didn't come whole, in bytes.
-fn kept(ground: &Ground) -> u64 {
-    let entries = fs::read_dir(ground.state("received"));
+fn kept(env: &ClientEnv) -> u64 {
+    let entries = fs::read_dir(env.state("received"));
     let sizes = entries
         .into_iter()
         .flatten()
@@ -71,102 +71,98 @@ fn kept(ground: &Ground) -> u64 {
 
 #[test]
 fn a_transfer_that_was_cut_goes_on_where_it_ended() {
-    let (mut ground, first) = updated();
-    let second = ground.publish(large("2"), &[]);
+    let (mut env, first) = updated();
+    let second = env.publish(large("2"), &[]);
     let mut before = 0;
     for cut_after in [1_500_000, 1_700_000] {
-        let served = update_over_a_wire(&ground, cut_after, 4);
-        let now = kept(&ground);
+        let served = update_over_a_wire(&env, cut_after, 4);
+        let now = kept(&env);
         assert!(
             now >= before + cut_after - LOST && now - before <= served,
             "{now} bytes are kept after {before}, of {served}"
         );
-        assert_eq!(ground.running().as_deref(), Some("1"));
+        assert_eq!(env.running().as_deref(), Some("1"));
         assert_eq!(
-            ground.state_names("generations"),
+            env.state_names("generations"),
             [first.manifest.generation().to_string()]
         );
         before = now;
     }
-    let served = update_over_a_wire(&ground, u64::MAX, 0);
+    let served = update_over_a_wire(&env, u64::MAX, 0);
     assert!(
         served < LARGE - before + 200_000,
         "{served} bytes came after {before}"
     );
-    ground.is_wholly_on("2");
-    assert!(!ground.state("received").exists());
+    env.is_wholly_on("2");
+    assert!(!env.state("received").exists());
 
     // A delta goes on, too.
     let mut contents = large("3");
     let data = contents.pop().expect("there is data");
     contents.push(Content::new("config/more", data.bytes));
-    let third = ground.publish(contents, &[&second]);
-    update_over_a_wire(&ground, 2_000_000, 4);
-    let before = kept(&ground);
+    let third = env.publish(contents, &[&second]);
+    update_over_a_wire(&env, 2_000_000, 4);
+    let before = kept(&env);
     assert!(before > 2_000_000 - LOST, "{before} bytes are kept");
     let name = format!(
         "{}.{}",
         third.manifest.generation(),
         second.manifest.generation()
     );
-    assert_eq!(ground.state_names("received"), [name]);
-    let served = update_over_a_wire(&ground, u64::MAX, 0);
+    assert_eq!(env.state_names("received"), [name]);
+    let served = update_over_a_wire(&env, u64::MAX, 0);
     assert!(
         served < LARGE - before + 200_000,
         "{served} bytes came after {before}"
     );
-    ground.is_wholly_on("3");
+    env.is_wholly_on("3");
 }
 
 #[test]
 fn what_came_before_the_cut_is_not_believed() {
-    let (mut ground, _) = updated();
-    let second = ground.publish(large("2"), &[]);
-    update_over_a_wire(&ground, 1_500_000, 4);
-    let file = ground
-        .state("received")
-        .join(&ground.state_names("received")[0]);
+    let (mut env, _) = updated();
+    let second = env.publish(large("2"), &[]);
+    update_over_a_wire(&env, 1_500_000, 4);
+    let file = env.state("received").join(&env.state_names("received")[0]);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "secrets may be in it");
 
     // The same generation, published again, has other bytes: it comes whole in the same run.
     let again = compressed_otherwise(&second);
-    ground.server.publish_as(&second, |publication| {
+    env.server.publish_as(&second, |publication| {
         fs::write(publication.join("bundle.tar.gz"), &again).unwrap();
     });
-    let served = update_over_a_wire(&ground, u64::MAX, 0);
+    let served = update_over_a_wire(&env, u64::MAX, 0);
     assert!(served > LARGE, "{served} bytes came");
-    ground.is_wholly_on("2");
-    assert!(!ground.state("received").exists());
+    env.is_wholly_on("2");
+    assert!(!env.state("received").exists());
 
     // Somebody, or a disk, changed what is kept; and what is kept is longer than what is there now.
     for (version, damage) in [
         ("3", (|bytes| bytes[500_000] ^= 1) as fn(&mut Vec<u8>)),
         ("4", |bytes| bytes.resize(10_000_000, 7)),
     ] {
-        ground.publish(large(version), &[]);
-        update_over_a_wire(&ground, 1_500_000, 4);
-        let file = ground
-            .state("received")
-            .join(&ground.state_names("received")[0]);
+        env.publish(large(version), &[]);
+        update_over_a_wire(&env, 1_500_000, 4);
+        let file = env.state("received").join(&env.state_names("received")[0]);
         let mut bytes = fs::read(&file).unwrap();
         damage(&mut bytes);
         fs::write(&file, bytes).unwrap();
-        update_over_a_wire(&ground, u64::MAX, 0);
-        ground.is_wholly_on(version);
+        update_over_a_wire(&env, u64::MAX, 0);
+        env.is_wholly_on(version);
     }
 }
 
 #[test]
 fn what_is_not_wanted_any_more_is_not_kept() {
-    let (mut ground, first) = updated();
-    ground.publish(large("2"), &[]);
-    update_over_a_wire(&ground, 1_500_000, 4);
-    assert!(kept(&ground) > 0);
+    let (mut env, first) = updated();
+    env.publish(large("2"), &[]);
+    update_over_a_wire(&env, 1_500_000, 4);
+    assert!(kept(&env) > 0);
     // The administrator goes back: there is nothing to pull.
-    ground.server.publish(&first, &[]);
-    update_over_a_wire(&ground, u64::MAX, 0);
-    assert_eq!(kept(&ground), 0);
+    env.server.publish(&first, &[]);
+    update_over_a_wire(&env, u64::MAX, 0);
+    assert_eq!(kept(&env), 0);
 }
 
 /// The bundle of a generation in other bytes, as a later publication may have it.

@@ -7,81 +7,78 @@ use std::thread;
 
 use bento_protocol::Outcome;
 
-use crate::ground::{Ground, broken, flake, with};
+use crate::env::{ClientEnv, broken, flake, with};
 use crate::server;
 
 #[test]
 fn a_fetch_that_fails_is_tried_again_at_once_and_then_ever_more_rarely() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     let source = format!(
         "folder: derivation {{ name = \"system\"; system = builtins.readFile (folder + \"/platform\");\n\
          builder = builtins.fetchurl {{ url = \"http://127.0.0.1:{}/builder\";\n\
          sha256 = \"0000000000000000000000000000000000000000000000000000\"; }}; }}",
         server::free_port()
     );
-    let first = ground.publish(with(flake("1"), "config/system.nix", &source), &[]);
+    let first = env.publish(with(flake("1"), "config/system.nix", &source), &[]);
     for tries in 1..=2 {
-        ground.update().with(1).complaining("unable to download");
-        assert_eq!(ground.reports().len(), tries);
-        assert_eq!(ground.last_report().outcome, Outcome::BuildFailed);
+        env.update().with(1).complaining("unable to download");
+        assert_eq!(env.reports().len(), tries);
+        assert_eq!(env.last_report().outcome, Outcome::BuildFailed);
     }
-    ground
-        .update()
+    env.update()
         .with(1)
         .complaining("is tried again after")
         .complaining("unable to download");
-    assert_eq!(ground.reports().len(), 2);
-    ground.update_with(&["--retry"]).with(1);
-    assert_eq!(ground.reports().len(), 3);
+    assert_eq!(env.reports().len(), 2);
+    env.update_with(&["--retry"]).with(1);
+    assert_eq!(env.reports().len(), 3);
 
-    ground.publish(flake("2"), &[&first]);
-    ground.update().with(0).without_complaint();
-    ground.is_wholly_on("2");
+    env.publish(flake("2"), &[&first]);
+    env.update().with(0).without_complaint();
+    env.is_wholly_on("2");
 }
 
 // Issue 10, line 22: whether the configuration is to blame, only people can tell.
 #[test]
 fn an_evaluation_error_is_tried_again_too_and_a_switch_that_failed_is_not() {
-    let mut ground = Ground::new();
-    let first = ground.publish(broken("1"), &[]);
+    let mut env = ClientEnv::new();
+    let first = env.publish(broken("1"), &[]);
     for tries in 1..=2 {
-        ground.update().with(1).complaining("undefined variable");
-        assert_eq!(ground.reports().len(), tries);
+        env.update().with(1).complaining("undefined variable");
+        assert_eq!(env.reports().len(), tries);
     }
-    ground
-        .update()
+    env.update()
         .with(1)
         .complaining("is tried again after")
         .complaining("undefined variable");
 
     let failing = with(flake("2"), "config/activation.sh", "activate; exit 1");
-    ground.publish(failing, &[&first]);
-    ground.update().with(3);
-    ground
-        .update()
+    env.publish(failing, &[&first]);
+    env.update().with(3);
+    env.update()
         .with(1)
         .complaining("isn't tried again until it changes");
-    assert_eq!(ground.reports().len(), 3);
+    assert_eq!(env.reports().len(), 3);
 }
 
 /// The generation fails while this machine has these settings of Nix, says so of all these, and is built once they are
 /// gone.
 #[track_caller]
 fn fails_and_recovers(settings: &str, version: &str, says: &[&str]) {
-    let mut ground = Ground::new();
-    let conf = ground.path("nix/conf/nix.conf");
+    let mut env = ClientEnv::new();
+    let conf = env.path("nix/conf/nix.conf");
     let good = fs::read_to_string(&conf).unwrap();
     fs::write(&conf, format!("{good}{settings}\n")).unwrap();
-    ground.publish(flake(version), &[]);
-    let mut ended = ground.update().with(1);
+    env.publish(flake(version), &[]);
+    let mut ended = env.update().with(1);
     for text in says {
         ended = ended.complaining(text);
     }
-    let error = ground.last_report().error.unwrap();
+    let error = env.last_report().error.unwrap();
     assert!(says.iter().all(|text| error.contains(text)), "{error}");
     fs::write(&conf, good).unwrap();
-    ground.update().with(0);
-    ground.is_wholly_on(version);
+    env.update().with(0);
+    env.is_wholly_on(version);
 }
 
 // Issue 10, line 22.

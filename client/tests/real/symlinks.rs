@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bento_protocol::Digest;
 
-use crate::ground::{Ground, NAME, flake, host, with};
+use crate::env::{ClientEnv, NAME, flake, host, with};
 use crate::publisher::{Content, Generation};
 
 /// Where the configuration has a symlink that Nix follows.
@@ -63,15 +63,15 @@ fn listed(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// The machine has exactly the tree that was published, also in Nix' store.
 #[track_caller]
-fn has(ground: &Ground, generation: &Generation) {
+fn has(env: &ClientEnv, generation: &Generation) {
     let id = generation.manifest.generation().to_string();
-    let config = ground.state(&format!("generations/{id}/config"));
+    let config = env.state(&format!("generations/{id}/config"));
     let files = generation.manifest.files().iter();
     let expected: Vec<_> = files
         .map(|entry| (entry.path().to_string(), generation.bytes(entry).to_vec()))
         .collect();
     assert_eq!(listed(&config), expected);
-    let store = fs::read_dir(ground.path("nix/store")).unwrap();
+    let store = fs::read_dir(env.path("nix/store")).unwrap();
     let sources: Vec<_> = store
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.to_str().unwrap().ends_with("-source"))
@@ -84,7 +84,7 @@ fn has(ground: &Ground, generation: &Generation) {
 
 #[test]
 fn a_configuration_with_symlinks_is_built_as_it_is_in_git() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     let copy = vec![Content::new(OVERLAY, "import ../../pkgs/hello.nix")];
     let folder = vec![Content::symlink("config/common/overlays", "../pkgs")];
     let other = vec![Content::new("config/pkgs/other.nix", "\"other\"")];
@@ -103,8 +103,7 @@ fn a_configuration_with_symlinks_is_built_as_it_is_in_git() {
     for (place, contents) in steps.into_iter().enumerate() {
         let generation = Generation::new(&host(), Default::default(), contents);
         let only_delta = before.as_ref().map(|before| generation.delta_from(before));
-        ground
-            .server
+        env.server
             .publish_as(&generation, |publication| match (&before, only_delta) {
                 (Some(before), Some(delta)) => {
                     let id = before.manifest.generation();
@@ -112,12 +111,12 @@ fn a_configuration_with_symlinks_is_built_as_it_is_in_git() {
                 }
                 _ => fs::write(publication.join("bundle.tar.gz"), generation.bundle()).unwrap(),
             });
-        ground.update().with(0);
-        ground.is_wholly_on(&(place + 1).to_string());
-        has(&ground, &generation);
+        env.update().with(0);
+        env.is_wholly_on(&(place + 1).to_string());
+        has(&env, &generation);
         before = Some(generation);
     }
-    assert_eq!(ground.reports().len(), 6);
+    assert_eq!(env.reports().len(), 6);
 }
 
 /// The id that a generation has whose overlay is a symlink to something else, such as no generation can have.
@@ -136,10 +135,10 @@ fn id_with_overlay(generation: &Generation, target: &str) -> String {
 /// What a server that lies could send, by an id that fits it: nothing of it is created, and the machine stays as it was.
 #[test]
 fn a_symlink_that_leads_out_of_the_configuration_changes_nothing() {
-    let mut ground = Ground::new();
-    ground.publish(configuration("1", link("../../pkgs/default.nix")), &[]);
-    ground.update().with(0);
-    let before = ground.state_names("generations");
+    let mut env = ClientEnv::new();
+    env.publish(configuration("1", link("../../pkgs/default.nix")), &[]);
+    env.update().with(0);
+    let before = env.state_names("generations");
     let next = Generation::new(
         &host(),
         Default::default(),
@@ -163,16 +162,15 @@ fn a_symlink_that_leads_out_of_the_configuration_changes_nothing() {
             }
         }
         let archive = archive.finish();
-        ground.server.publish_as(&next, |publication| {
+        env.server.publish_as(&next, |publication| {
             fs::write(publication.join("bundle.tar.gz"), &archive).unwrap();
             fs::remove_file(publication.join("generation")).unwrap();
             symlink(&id, publication.join("generation")).unwrap();
         });
-        ground
-            .update()
+        env.update()
             .with(6)
             .complaining(&format!("{OVERLAY} is a symlink"));
-        assert_eq!(ground.state_names("generations"), before);
-        ground.is_wholly_on("1");
+        assert_eq!(env.state_names("generations"), before);
+        env.is_wholly_on("1");
     }
 }

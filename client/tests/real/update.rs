@@ -3,17 +3,17 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use bento_protocol::{Outcome, Policy, Terms};
 
-use crate::ground::{CURRENT, Ground, broken, classic, flake, generation, host, is_anywhere, with};
+use crate::env::{CURRENT, ClientEnv, broken, classic, flake, generation, host, is_anywhere, with};
 use crate::publisher::{Content, Generation};
 
 #[test]
 fn a_machine_comes_to_run_what_is_published_and_says_so() {
-    let mut ground = Ground::new();
-    let generation = ground.publish(flake("1"), &[]);
-    let before = fs::canonicalize(ground.path(CURRENT)).unwrap();
-    let ended = ground.update().with(0).without_complaint();
-    assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.switches(), ["test 1", "boot 1"]);
+    let mut env = ClientEnv::new();
+    let generation = env.publish(flake("1"), &[]);
+    let before = fs::canonicalize(env.path(CURRENT)).unwrap();
+    let ended = env.update().with(0).without_complaint();
+    assert_eq!(env.running().as_deref(), Some("1"));
+    assert_eq!(env.switches(), ["test 1", "boot 1"]);
     for phase in [
         "poll", "pull", "verify", "stage", "build", "arm", "activate", "confirm", "commit",
         "report",
@@ -30,8 +30,8 @@ fn a_machine_comes_to_run_what_is_published_and_says_so() {
         ended.stdout
     );
 
-    let report = ground.last_report();
-    let running = fs::canonicalize(ground.path(CURRENT)).unwrap();
+    let report = env.last_report();
+    let running = fs::canonicalize(env.path(CURRENT)).unwrap();
     assert_eq!(report.outcome, Outcome::Switched);
     assert_eq!(report.generation, generation.manifest.generation());
     assert_eq!(
@@ -50,58 +50,57 @@ fn a_machine_comes_to_run_what_is_published_and_says_so() {
         report.log
     );
     assert!(report.nix.is_some());
-    assert_eq!(ground.bootable().as_deref(), Some("1"));
-    ground.nothing_is_left();
+    assert_eq!(env.bootable().as_deref(), Some("1"));
+    env.nothing_is_left();
 }
 
 #[test]
 fn a_machine_that_runs_nothing_yet_is_told_that_it_cannot_go_back() {
-    let mut ground = Ground::blank();
-    ground.publish(flake("1"), &[]);
-    ground
-        .update()
+    let mut env = ClientEnv::blank();
+    env.publish(flake("1"), &[]);
+    env.update()
         .with(0)
         .complaining("this update can't be rolled back");
-    assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.bootable().as_deref(), Some("1"));
-    assert_eq!(ground.last_report().system.before, None);
-    ground.nothing_is_left();
+    assert_eq!(env.running().as_deref(), Some("1"));
+    assert_eq!(env.bootable().as_deref(), Some("1"));
+    assert_eq!(env.last_report().system.before, None);
+    env.nothing_is_left();
 }
 
 #[test]
 fn nothing_new_does_nothing_and_tells_nothing() {
-    let mut ground = Ground::new();
-    ground.publish(flake("1"), &[]);
-    ground.update().with(0);
-    let ended = ground.update().with(0).without_complaint();
+    let mut env = ClientEnv::new();
+    env.publish(flake("1"), &[]);
+    env.update().with(0);
+    let ended = env.update().with(0).without_complaint();
     assert_eq!(ended.stdout.lines().count(), 1, "{}", ended.stdout);
     assert!(
         ended.stdout.contains("is installed already"),
         "{}",
         ended.stdout
     );
-    assert_eq!(ground.switches(), ["test 1", "boot 1"]);
-    assert_eq!(ground.reports().len(), 1);
+    assert_eq!(env.switches(), ["test 1", "boot 1"]);
+    assert_eq!(env.reports().len(), 1);
 }
 
 #[test]
 fn a_switch_by_hand_stays_and_is_told_once() {
-    let mut ground = Ground::new();
-    let first = ground.publish(flake("1"), &[]);
-    ground.update().with(0);
-    ground.publish(flake("2"), &[&first]);
-    ground.update().with(0);
-    let first_system = ground.reports()[0].system.built.clone().unwrap();
-    let current = ground.path(CURRENT);
+    let mut env = ClientEnv::new();
+    let first = env.publish(flake("1"), &[]);
+    env.update().with(0);
+    env.publish(flake("2"), &[&first]);
+    env.update().with(0);
+    let first_system = env.reports()[0].system.built.clone().unwrap();
+    let current = env.path(CURRENT);
     fs::remove_file(&current).unwrap();
     symlink(first_system.as_str(), &current).unwrap();
     for _ in 0..2 {
-        ground.update().with(0);
+        env.update().with(0);
     }
-    assert_eq!(ground.running().as_deref(), Some("1"));
-    assert_eq!(ground.switches(), ["test 1", "boot 1", "test 2", "boot 2"]);
-    assert_eq!(ground.reports().len(), 3);
-    let report = ground.last_report();
+    assert_eq!(env.running().as_deref(), Some("1"));
+    assert_eq!(env.switches(), ["test 1", "boot 1", "test 2", "boot 2"]);
+    assert_eq!(env.reports().len(), 3);
+    let report = env.last_report();
     assert_eq!(report.outcome, Outcome::Unchanged);
     assert_eq!(report.system.running, Some(first_system));
     assert_ne!(report.system.built, report.system.running);
@@ -109,39 +108,39 @@ fn a_switch_by_hand_stays_and_is_told_once() {
 
 #[test]
 fn what_comes_to_the_same_system_is_not_activated_again() {
-    let mut ground = Ground::new();
-    let first = ground.publish(flake("1"), &[]);
-    ground.update().with(0);
+    let mut env = ClientEnv::new();
+    let first = env.publish(flake("1"), &[]);
+    env.update().with(0);
     let terms = Terms {
         nix_args: vec!["--fallback".into()].try_into().unwrap(),
         ..Terms::default()
     };
     let second = Generation::new(&host(), terms.into(), flake("1"));
-    ground.server.publish(&second, &[&first]);
-    ground.update().with(0);
-    assert_eq!(ground.switches(), ["test 1", "boot 1"]);
-    let report = ground.last_report();
+    env.server.publish(&second, &[&first]);
+    env.update().with(0);
+    assert_eq!(env.switches(), ["test 1", "boot 1"]);
+    let report = env.last_report();
     assert_eq!(report.generation, second.manifest.generation());
     assert_eq!(report.outcome, Outcome::Switched);
 }
 
 #[test]
 fn a_machine_without_a_flake_is_built_from_its_channels() {
-    let mut ground = Ground::new();
-    ground.publish(classic("1"), &[]);
-    ground.update().with(0).without_complaint();
-    assert_eq!(ground.running().as_deref(), Some("1"));
+    let mut env = ClientEnv::new();
+    env.publish(classic("1"), &[]);
+    env.update().with(0).without_complaint();
+    assert_eq!(env.running().as_deref(), Some("1"));
     // Without its channels it can't be: they are what the settings say, not what the environment has.
-    ground.publish(classic("2"), &[]);
-    let settings = ground.settings(&ground.server.host_key, "");
-    ground.write_settings(&settings.replace("nixpkgs=", "other="));
-    let ended = ground.update().with(1);
+    env.publish(classic("2"), &[]);
+    let settings = env.settings(&env.server.host_key, "");
+    env.write_settings(&settings.replace("nixpkgs=", "other="));
+    let ended = env.update().with(1);
     assert!(ended.stderr.contains("nixpkgs"), "{}", ended.stderr);
 }
 
 #[test]
 fn the_policy_names_the_attribute_and_arguments() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     let terms = Terms {
         attribute: Some("web.1".parse().unwrap()),
         nix_args: vec!["--option".into(), "cores".into(), "7".into()]
@@ -159,10 +158,9 @@ fn the_policy_names_the_attribute_and_arguments() {
         "config/build.sh",
         &build,
     );
-    ground
-        .server
+    env.server
         .publish(&Generation::new(&host(), terms.into(), contents), &[]);
-    let ended = ground.update().with(0).without_complaint();
+    let ended = env.update().with(0).without_complaint();
     assert!(ended.stdout.contains("7 cores"), "{}", ended.stdout);
 
     let policy: Policy =
@@ -172,95 +170,94 @@ fn the_policy_names_the_attribute_and_arguments() {
         "config/build.sh",
         &build,
     );
-    ground
-        .server
+    env.server
         .publish(&Generation::new(&host(), policy, contents), &[]);
-    ground.update().with(0).complaining(r#""colour\u{1b}""#);
+    env.update().with(0).complaining(r#""colour\u{1b}""#);
 }
 
 #[test]
 fn secrets_lie_at_a_stable_path_and_never_in_the_store() {
-    let mut ground = Ground::new();
-    let first = ground.publish(with(flake("1"), "secrets/wg/key", "the first secret"), &[]);
-    ground.update().with(0);
-    let key = ground.state("secrets/wg/key");
+    let mut env = ClientEnv::new();
+    let first = env.publish(with(flake("1"), "secrets/wg/key", "the first secret"), &[]);
+    env.update().with(0);
+    let key = env.state("secrets/wg/key");
     assert_eq!(fs::read_to_string(&key).unwrap(), "the first secret");
     assert_eq!(fs::metadata(&key).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(
-        fs::metadata(ground.state("secrets/")).unwrap().mode() & 0o7777,
+        fs::metadata(env.state("secrets/")).unwrap().mode() & 0o7777,
         0o700
     );
     assert_eq!(
-        fs::metadata(ground.state("secrets.d")).unwrap().mode() & 0o7777,
+        fs::metadata(env.state("secrets.d")).unwrap().mode() & 0o7777,
         0o700
     );
 
     // A build that fails takes them back.
     let broken = broken("2");
-    let second = ground.publish(
+    let second = env.publish(
         with(broken, "secrets/wg/key", "the second secret"),
         &[&first],
     );
-    ground.update().with(1);
+    env.update().with(1);
     assert_eq!(fs::read_to_string(&key).unwrap(), "the first secret");
 
-    ground.publish(
+    env.publish(
         with(flake("3"), "secrets/wg/key", "the third secret"),
         &[&second],
     );
-    ground.update().with(0);
+    env.update().with(0);
     assert_eq!(fs::read_to_string(&key).unwrap(), "the third secret");
-    ground.publish(flake("4"), &[]);
-    ground.update().with(0);
+    env.publish(flake("4"), &[]);
+    env.update().with(0);
     assert!(!key.exists());
-    assert!(!is_anywhere(&ground.path("nix/store"), " secret"));
-    assert!(!is_anywhere(&ground.path("state"), " secret"));
+    assert!(!is_anywhere(&env.path("nix/store"), " secret"));
+    assert!(!is_anywhere(&env.path("state"), " secret"));
 }
 
 #[test]
 fn what_is_not_installed_any_more_is_not_kept() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     let mut before: Option<Generation> = None;
     for version in ["1", "2", "3"] {
-        let next = ground.publish(flake(version), &before.iter().collect::<Vec<_>>());
-        ground.update().with(0);
+        let next = env.publish(flake(version), &before.iter().collect::<Vec<_>>());
+        env.update().with(0);
         let id = next.manifest.generation().to_string();
-        assert_eq!(ground.state_names("generations"), [id.as_str()]);
-        assert_eq!(ground.state_names("secrets.d"), [id.as_str()]);
+        assert_eq!(env.state_names("generations"), [id.as_str()]);
+        assert_eq!(env.state_names("secrets.d"), [id.as_str()]);
         before = Some(next);
     }
     // What failed stays beside what is installed, so that it needn't be pulled again.
-    let broken = ground.publish(broken("4"), &[]);
-    fs::create_dir(ground.state("generations/left.partial")).unwrap();
-    ground.update().with(1);
+    let broken = env.publish(broken("4"), &[]);
+    fs::create_dir(env.state("generations/left.partial")).unwrap();
+    env.update().with(1);
     let ids =
         [before.unwrap(), broken].map(|generation| generation.manifest.generation().to_string());
     let mut expected = ids.to_vec();
     expected.sort();
-    assert_eq!(ground.state_names("generations"), expected);
-    assert_eq!(ground.state_names("spool"), [""; 0]);
+    assert_eq!(env.state_names("generations"), expected);
+    assert_eq!(env.state_names("spool"), [""; 0]);
 }
 
 #[test]
 fn a_generation_that_is_staged_is_not_pulled_again_unless_it_was_changed() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     let contents = generation(with(flake("1"), "config/activation.sh", "exit 1"));
-    ground.server.publish(&contents, &[]);
-    ground.update().with(3);
-    let publication = ground.server.publication("kikimora");
+    env.server.publish(&contents, &[]);
+    env.update().with(3);
+    let publication = env.server.publication("kikimora");
     let bundle = publication.join("bundle.tar.gz");
     let aside = publication.join("aside");
     fs::rename(&bundle, &aside).unwrap();
-    let ended = ground.update_with(&["--retry"]).with(3);
+    let ended = env.update_with(&["--retry"]).with(3);
     assert!(!ended.stdout.contains("pull"), "{}", ended.stdout);
 
-    let staged = ground.state(&format!(
+    let staged = env.state(&format!(
         "generations/{}/config/extra.nix",
         contents.manifest.generation()
     ));
     fs::write(&staged, "{ }").unwrap();
     fs::rename(&aside, &bundle).unwrap();
-    let ended = ground
+    let ended = env
         .update_with(&["--retry"])
         .with(3)
         .complaining("is pulled again");
@@ -270,19 +267,18 @@ fn a_generation_that_is_staged_is_not_pulled_again_unless_it_was_changed() {
 
 #[test]
 fn a_proxy_command_is_another_way_to_the_server() {
-    let mut ground = Ground::new();
-    ground.publish(flake("1"), &[]);
+    let mut env = ClientEnv::new();
+    env.publish(flake("1"), &[]);
     let proxy = "exec bash -c 'exec 3<>/dev/tcp/%h/%p; cat <&3 & cat >&3'";
-    ground.write_settings(&ground.settings(
-        &ground.server.host_key,
+    env.write_settings(&env.settings(
+        &env.server.host_key,
         &format!("proxy_command = \"{proxy}\""),
     ));
-    ground.update().with(0).without_complaint();
-    assert_eq!(ground.running().as_deref(), Some("1"));
+    env.update().with(0).without_complaint();
+    assert_eq!(env.running().as_deref(), Some("1"));
     // It is really used.
-    ground.write_settings(&ground.settings(&ground.server.host_key, "proxy_command = \"false\""));
-    ground
-        .update()
+    env.write_settings(&env.settings(&env.server.host_key, "proxy_command = \"false\""));
+    env.update()
         .with(4)
         .complaining("no SSH connection")
         .complaining("the proxy command ended with exit code 1, without a word");
@@ -290,7 +286,7 @@ fn a_proxy_command_is_another_way_to_the_server() {
 
 #[test]
 fn a_large_generation_comes_whole() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     let mut contents = flake("1");
     let mut noise = 1_u32;
     let mut bytes = vec![0; 3 << 20];
@@ -299,9 +295,9 @@ fn a_large_generation_comes_whole() {
         *byte = (noise >> 24) as u8;
     }
     contents.push(Content::new("config/data", bytes.clone()));
-    let published = ground.publish(contents, &[]);
-    ground.update().with(0);
-    let data = ground.state(&format!(
+    let published = env.publish(contents, &[]);
+    env.update().with(0);
+    let data = env.state(&format!(
         "generations/{}/config/data",
         published.manifest.generation()
     ));
@@ -311,18 +307,18 @@ fn a_large_generation_comes_whole() {
 // Issue 10, line 23. Whether Nix takes a flake through the link is up to its version; that of the guests doesn't.
 #[test]
 fn the_state_may_lie_on_another_disk_behind_a_link() {
-    let mut ground = Ground::new();
+    let mut env = ClientEnv::new();
     for (version, contents) in [("1", flake("1")), ("2", classic("2"))] {
-        fs::create_dir_all(ground.path("disk/bento")).unwrap();
+        fs::create_dir_all(env.path("disk/bento")).unwrap();
         if version == "1" {
-            symlink("disk/bento", ground.path("state")).unwrap();
+            symlink("disk/bento", env.path("state")).unwrap();
         }
-        ground.publish(with(contents, "secrets/token", version), &[]);
-        ground.update().with(0).without_complaint();
-        ground.is_wholly_on(version);
-        let token = fs::read_to_string(ground.state("secrets/token")).unwrap();
+        env.publish(with(contents, "secrets/token", version), &[]);
+        env.update().with(0).without_complaint();
+        env.is_wholly_on(version);
+        let token = fs::read_to_string(env.state("secrets/token")).unwrap();
         assert_eq!(token, version);
     }
-    ground.ask("rollback", &[]).with(0);
-    ground.is_wholly_on("1");
+    env.ask("rollback", &[]).with(0);
+    env.is_wholly_on("1");
 }

@@ -1,7 +1,7 @@
 {
   description = "A stand-in for bento's flake on a test machine: the real module, the program as it was built";
 
-  # A flake can't reach outside its own folder: the test ground copies this one to
+  # A flake can't reach outside its own folder: the test environment copies this one to
   # /srv/bento-stand-in, and the repository's nixos/ to ./nixos in it.
   outputs = { self }: {
     nixosModules.client = {

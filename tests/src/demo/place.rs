@@ -56,11 +56,11 @@ impl Place {
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot make {}", self.folder.display()))?;
         let demo = env::current_exe().context("cannot find this program")?;
-        let ground = demo.with_file_name("ground");
+        let env = demo.with_file_name("env");
         write_script(
             &self.podman_wrapper(),
             "podman as the administrator of the demonstration",
-            &format!("'{}' podman", ground.display()),
+            &format!("'{}' podman", env.display()),
         )?;
         write_script(
             &self.machine_wrapper(),

@@ -33,22 +33,22 @@ flake-registry =
 experimental-features = nix-command flakes
 ";
 
-/// The folder of the ground's lasting files: `$BENTO_GROUND_CACHE`, or where the system keeps such.
+/// The folder of the environment's lasting files: `$BENTO_TEST_CACHE`, or where the system keeps such.
 ///
 /// # Errors
 /// If there is no such variable, and nothing tells where this user's caches are.
 pub fn cache() -> Result<PathBuf> {
-    if let Some(folder) = env::var_os("BENTO_GROUND_CACHE") {
+    if let Some(folder) = env::var_os("BENTO_TEST_CACHE") {
         return Ok(folder.into());
     }
     if Uid::effective().is_root() {
-        return Ok("/var/cache/bento-ground".into());
+        return Ok("/var/cache/bento-tests".into());
     }
     let caches = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(env::home_dir()?.join(".cache")))
-        .context("neither BENTO_GROUND_CACHE nor XDG_CACHE_HOME nor HOME is set")?;
-    Ok(caches.join("bento-ground"))
+        .context("neither BENTO_TEST_CACHE nor XDG_CACHE_HOME nor HOME is set")?;
+    Ok(caches.join("bento-tests"))
 }
 
 /// The base tree; made first, in half a minute, if there is none of these packages yet.

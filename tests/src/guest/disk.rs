@@ -12,7 +12,7 @@ use crate::process::{self, Output};
 /// Room for some systems on the stand-in for nixpkgs, and little enough to be filled in a moment.
 const SIZE: u64 = 64 << 20;
 /// What fills it.
-const BALLAST: &str = "ballast-of-the-ground";
+const BALLAST: &str = "ballast-of-the-env";
 
 /// What of a guest lies on a small disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

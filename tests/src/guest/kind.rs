@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use nix::unistd::Uid;
 
 /// The cgroup that holds those of all guests.
-pub(super) const CGROUPS: &str = "/sys/fs/cgroup/bento-ground";
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup/bento-tests";
 
 /// What a guest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +29,16 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// The best kind that can run here, or the one that `BENTO_GROUND_GUEST` (`systemd`, `root`) asks for.
+    /// The best kind that can run here, or the one that `BENTO_TEST_GUEST` (`systemd`, `root`) asks for.
     ///
     /// # Errors
     /// If the variable holds anything else.
     pub fn here() -> Result<Self> {
-        match env::var("BENTO_GROUND_GUEST").as_deref() {
+        match env::var("BENTO_TEST_GUEST").as_deref() {
             Ok("systemd") => Ok(Self::Systemd),
             Ok("root") => Ok(Self::Root),
             Ok(other) => {
-                bail!("BENTO_GROUND_GUEST is {other:?}; it may be \"systemd\" or \"root\"")
+                bail!("BENTO_TEST_GUEST is {other:?}; it may be \"systemd\" or \"root\"")
             }
             // Only real root may boot a machine; its cgroups show whether it is that.
             Err(_) if Uid::effective().is_root() && fs::create_dir_all(CGROUPS).is_ok() => {

@@ -10,12 +10,12 @@ mod disk;
 mod elevation;
 mod family;
 mod features;
-mod furnish;
 mod halt;
 mod inside;
 mod kind;
 mod leftovers;
 mod network;
+mod provision;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -132,7 +132,9 @@ impl Guest {
             machine: None,
             lifeline: Some(lifeline),
         };
-        guest.furnish().context("cannot make the tree of a guest")?;
+        guest
+            .provision()
+            .context("cannot make the tree of a guest")?;
         guest.start()?;
         Ok(guest)
     }

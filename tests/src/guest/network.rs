@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Guest;
 
 /// Brings the guest's end up at each boot, as a machine's own configuration would.
-const UNIT: &str = "etc/systemd/system/ground-network.service";
+const UNIT: &str = "etc/systemd/system/env-network.service";
 
 /// The two ends of a cable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Cable {
     }
 
     /// Writes what the guest needs into its tree, and what `systemd.sh` does into its folder.
-    pub(super) fn furnish(&self, folder: &Path) -> Result<()> {
+    pub(super) fn provision(&self, folder: &Path) -> Result<()> {
         let (interface, host, guest) = (&self.interface, self.host, self.guest);
         fs::write(folder.join("cable"), format!("{interface} {host}/30\n"))?;
         let unit = format!(
@@ -56,10 +56,7 @@ impl Cable {
         let wants = upper.join("etc/systemd/system/multi-user.target.wants");
         fs::create_dir_all(&wants)?;
         fs::write(upper.join(UNIT), unit)?;
-        std::os::unix::fs::symlink(
-            Path::new("/").join(UNIT),
-            wants.join("ground-network.service"),
-        )?;
+        std::os::unix::fs::symlink(Path::new("/").join(UNIT), wants.join("env-network.service"))?;
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::computer::configuration;
+use crate::vm::configuration;
 
 const FLAKE: &str = r#"{
   inputs.nixpkgs.url = "path:/srv/nixpkgs-stand-in";
@@ -33,14 +33,14 @@ const GREETING: &str = "printf '\\n4711\\n\\n' >&2";
 const SLOW: &str = "touch /run/begun; while [ ! -e /run/go-on ]; do sleep 0.05; done";
 
 /// A machine whose administrator works on itself, with an ssh that leads to it again.
-struct Ground {
+struct PushEnv {
     guest: Guest,
     port: u16,
     sshd: Child,
     folder: TempDir,
 }
 
-impl Ground {
+impl PushEnv {
     fn new() -> Result<Self> {
         let guest = Guest::boot()?;
         let folder = TempDir::new()?;
@@ -93,7 +93,7 @@ impl Ground {
             "[server]\naddress = \"x\"\n[hosts.desk]\n",
         )?;
         guest.put_file(&format!("{FLEET}/hosts/desk/flake.nix"), "644", FLAKE)?;
-        let ground = Ground {
+        let env = PushEnv {
             guest,
             port,
             sshd,
@@ -102,7 +102,7 @@ impl Ground {
         wait::until("sshd answers", process::SHORT, || {
             TcpStream::connect(("127.0.0.1", port)).ok()
         })?;
-        Ok(ground)
+        Ok(env)
     }
 
     /// Lets the machine's configuration be of this version.
@@ -172,7 +172,7 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for PushEnv {
     fn drop(&mut self) {
         let _ = self.sshd.kill();
         let _ = self.sshd.wait();
@@ -188,126 +188,119 @@ fn says(output: &Output, code: i32, text: &str) {
 
 #[test]
 fn a_system_that_is_brought_by_hand_takes_over_as_far_as_was_asked() -> Result<()> {
-    let ground = Ground::new()?;
-    ground.configure("1", "")?;
-    says(&ground.push("--yes")?, 1, "has no /run/current-system");
-    let first = ground.built()?;
-    ground
-        .guest
+    let env = PushEnv::new()?;
+    env.configure("1", "")?;
+    says(&env.push("--yes")?, 1, "has no /run/current-system");
+    let first = env.built()?;
+    env.guest
         .shell(&format!("{first}/bin/switch-to-configuration test"))?
         .success()?;
 
-    ground.configure("2", "")?;
-    says(&ground.push("")?, 1, "use --yes");
-    assert_eq!(ground.runs()?, first);
-    says(&ground.push("--yes")?, 0, "activating the configuration");
-    let second = ground.built()?;
+    env.configure("2", "")?;
+    says(&env.push("")?, 1, "use --yes");
+    assert_eq!(env.runs()?, first);
+    says(&env.push("--yes")?, 0, "activating the configuration");
+    let second = env.built()?;
     assert_ne!(second, first);
-    assert_eq!(ground.runs()?, second);
-    assert_ne!(ground.boots()?, second);
+    assert_eq!(env.runs()?, second);
+    assert_ne!(env.boots()?, second);
 
-    ground.configure("3", "standIn.exitCode = 4;")?;
+    env.configure("3", "standIn.exitCode = 4;")?;
     says(
-        &ground.push("--yes --action switch")?,
+        &env.push("--yes --action switch")?,
         1,
         "some of its units failed",
     );
-    let third = ground.built()?;
-    assert_eq!(ground.runs()?, third);
-    assert_ne!(ground.boots()?, third);
+    let third = env.built()?;
+    assert_eq!(env.runs()?, third);
+    assert_ne!(env.boots()?, third);
 
-    ground.configure("4", "")?;
-    says(&ground.push("--yes --action boot")?, 0, "will boot");
-    let fourth = ground.built()?;
-    assert_eq!(ground.runs()?, third);
-    assert_eq!(ground.boots()?, fourth);
-    assert_eq!(ground.leads_to("/boot/default-system")?, fourth);
+    env.configure("4", "")?;
+    says(&env.push("--yes --action boot")?, 0, "will boot");
+    let fourth = env.built()?;
+    assert_eq!(env.runs()?, third);
+    assert_eq!(env.boots()?, fourth);
+    assert_eq!(env.leads_to("/boot/default-system")?, fourth);
 
-    ground.configure("5", "")?;
-    says(&ground.push("--yes --action switch")?, 0, "will boot");
-    let fifth = ground.built()?;
-    assert_eq!((ground.runs()?, ground.boots()?), (fifth.clone(), fifth));
+    env.configure("5", "")?;
+    says(&env.push("--yes --action switch")?, 0, "will boot");
+    let fifth = env.built()?;
+    assert_eq!((env.runs()?, env.boots()?), (fifth.clone(), fifth));
     Ok(())
 }
 
 #[test]
 fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
-    let ground = Ground::new()?;
-    ground.configure("1", "")?;
+    let env = PushEnv::new()?;
+    env.configure("1", "")?;
     says(
-        &ground.push("--yes")?,
+        &env.push("--yes")?,
         1,
         "which is unchanged: root@127.0.0.1 has no /run/current-system",
     );
-    let first = ground.built()?;
-    ground
-        .guest
+    let first = env.built()?;
+    env.guest
         .shell(&format!("{first}/bin/switch-to-configuration test"))?
         .success()?;
-    let boots = ground.boots()?;
+    let boots = env.boots()?;
 
-    ground.configure("2", &format!("system.activationScripts.slow = ''{SLOW}'';"))?;
-    let nowhere = ground.bento("build desk --target root@127.0.0.2 --yes")?;
+    env.configure("2", &format!("system.activationScripts.slow = ''{SLOW}'';"))?;
+    let nowhere = env.bento("build desk --target root@127.0.0.2 --yes")?;
     says(
         &nowhere,
         1,
         "which is unchanged: the connection to root@127.0.0.2 failed",
     );
     let target = "build desk --target root@127.0.0.1 --yes";
-    let stranger = ground.bento_with("-o StrictHostKeyChecking=yes", target)?;
+    let stranger = env.bento_with("-o StrictHostKeyChecking=yes", target)?;
     says(&stranger, 1, "which is unchanged: the connection to");
     says(&stranger, 1, "Host key verification failed");
-    fs::write(ground.folder.path().join("no-copies"), "")?;
-    let uncopied = ground.push("--yes --action switch")?;
+    fs::write(env.folder.path().join("no-copies"), "")?;
+    let uncopied = env.push("--yes --action switch")?;
     says(&uncopied, 1, "to root@127.0.0.1, which is unchanged: ");
-    fs::remove_file(ground.folder.path().join("no-copies"))?;
-    assert_eq!((ground.runs()?, ground.boots()?), (first, boots.clone()));
+    fs::remove_file(env.folder.path().join("no-copies"))?;
+    assert_eq!((env.runs()?, env.boots()?), (first, boots.clone()));
 
-    let cut = ground.push_and_cut("--yes --action switch")?;
+    let cut = env.push_and_cut("--yes --action switch")?;
     says(
         &cut,
         1,
         "lost the connection during switch-to-configuration test",
     );
     says(&cut, 1, "still boots the previous system");
-    let second = ground.built()?;
-    let is_there = || (ground.runs().ok()? == second).then_some(());
+    let second = env.built()?;
+    let is_there = || (env.runs().ok()? == second).then_some(());
     wait::until("the switch to go on by itself", process::SHORT, is_there)?;
-    assert_eq!(ground.boots()?, boots);
+    assert_eq!(env.boots()?, boots);
 
-    ground.configure("3", &format!("standIn.bootLoader = ''{SLOW}'';"))?;
-    let cut = ground.push_and_cut("--yes --action switch")?;
-    let third = ground.built()?;
+    env.configure("3", &format!("standIn.bootLoader = ''{SLOW}'';"))?;
+    let cut = env.push_and_cut("--yes --action switch")?;
+    let third = env.built()?;
     says(
         &cut,
         1,
         &format!("now runs {third}, but it may not boot {third}"),
     );
-    assert_eq!(
-        (ground.runs()?, ground.boots()?),
-        (third.clone(), third.clone())
-    );
-    let is_told = || (ground.leads_to("/boot/default-system").ok()? == third).then_some(());
+    assert_eq!((env.runs()?, env.boots()?), (third.clone(), third.clone()));
+    let is_told = || (env.leads_to("/boot/default-system").ok()? == third).then_some(());
     wait::until("the boot loader to be told", process::SHORT, is_told)
 }
 
 #[test]
 fn lock_files_move_in_the_words_of_a_newer_nix_too() -> Result<()> {
-    let ground = Ground::new()?;
-    ground.configure("1", "")?;
+    let env = PushEnv::new()?;
+    env.configure("1", "")?;
     let lock = format!("{FLEET}/hosts/desk/flake.lock");
-    says(&ground.bento("flake-update")?, 0, "  nixpkgs: new, ");
-    let first = ground.guest.read_file(&lock)?;
-    ground
-        .guest
-        .put_file("/srv/nixpkgs-stand-in/new", "644", "")?;
+    says(&env.bento("flake-update")?, 0, "  nixpkgs: new, ");
+    let first = env.guest.read_file(&lock)?;
+    env.guest.put_file("/srv/nixpkgs-stand-in/new", "644", "")?;
     says(
-        &ground.bento("flake-update other")?,
+        &env.bento("flake-update other")?,
         1,
         "the inputs are nixpkgs",
     );
-    assert_eq!(ground.guest.read_file(&lock)?, first);
-    says(&ground.bento("flake-update nixpkgs")?, 0, "  nixpkgs: ");
-    assert_ne!(ground.guest.read_file(&lock)?, first);
+    assert_eq!(env.guest.read_file(&lock)?, first);
+    says(&env.bento("flake-update nixpkgs")?, 0, "  nixpkgs: ");
+    assert_ne!(env.guest.read_file(&lock)?, first);
     Ok(())
 }

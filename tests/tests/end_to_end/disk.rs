@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use bento_tests::{Appliance, Fleet, Options, Volume, wait};
 
-use crate::computer::{Computer, configuration, exits, flake};
 use crate::generation::Generation;
 use crate::machine::Machine;
+use crate::vm::{Vm, configuration, exits, flake};
 use crate::{reports, states};
 
 const NAME: &str = "kikimora";
@@ -20,23 +20,23 @@ const FULL: &str = "No space left on device";
 const A_LOOK: Duration = Duration::from_millis(500);
 
 /// Two machines, and the appliance whose state lies on a small volume. It is dropped before the volume.
-struct Ground {
+struct DiskEnv {
     appliance: Appliance,
     fleet: Fleet,
     volume: Volume,
 }
 
-impl Ground {
+impl DiskEnv {
     fn new(volume: Volume) -> Result<Self> {
         let fleet = fleet()?;
         let appliance = Appliance::start(fleet.path(), on(&volume))?;
-        let ground = Ground {
+        let env = DiskEnv {
             appliance,
             fleet,
             volume,
         };
-        await_left(&ground.fleet, &ground.volume, &[(NAME, 1), (OTHER, 1)])?;
-        Ok(ground)
+        await_left(&env.fleet, &env.volume, &[(NAME, 1), (OTHER, 1)])?;
+        Ok(env)
     }
 
     fn machine(&self) -> Machine {
@@ -174,73 +174,72 @@ fn on(volume: &Volume) -> Options {
 
 #[test]
 fn on_a_full_disk_the_old_generation_stays_until_there_is_room_again() -> Result<()> {
-    Ground::new(Volume::small()?)?.holds(FULL, Volume::fill, Volume::free)
+    DiskEnv::new(Volume::small()?)?.holds(FULL, Volume::fill, Volume::free)
 }
 
 #[test]
 fn without_inodes_the_old_generation_stays_until_there_are_some_again() -> Result<()> {
-    Ground::new(Volume::with_inodes(256)?)?.holds(FULL, Volume::fill_inodes, Volume::free)
+    DiskEnv::new(Volume::with_inodes(256)?)?.holds(FULL, Volume::fill_inodes, Volume::free)
 }
 
 #[test]
 fn within_a_quota_the_old_generation_stays_until_there_is_room_again() -> Result<()> {
     let limit = |volume: &Volume| volume.limit(true);
     let unlimit = |volume: &Volume| volume.limit(false);
-    Ground::new(Volume::with_quota()?)?.holds("Disk quota exceeded", limit, unlimit)
+    DiskEnv::new(Volume::with_quota()?)?.holds("Disk quota exceeded", limit, unlimit)
 }
 
 #[test]
 fn what_could_not_be_written_to_the_disk_is_never_published() -> Result<()> {
-    let ground = Ground::new(Volume::thin()?)?;
-    let old = ground.machine().pull()?;
+    let env = DiskEnv::new(Volume::thin()?)?;
+    let old = env.machine().pull()?;
     // Each file can still be written; only when the filesystem is synced it turns out that nothing came to the disk.
-    ground.volume.starve()?;
-    ground.edit("edited meanwhile")?;
-    ground.await_error("can't be written: ")?;
-    ground.let_it_try()?;
-    assert_eq!(ground.machine().pull()?, old);
+    env.volume.starve()?;
+    env.edit("edited meanwhile")?;
+    env.await_error("can't be written: ")?;
+    env.let_it_try()?;
+    assert_eq!(env.machine().pull()?, old);
     assert_eq!(
-        ground.lines("published host=")?,
+        env.lines("published host=")?,
         2,
         "{}",
-        ground.appliance.logs()?
+        env.appliance.logs()?
     );
 
-    assert_eq!(ground.appliance.stop()?, 0);
-    ground.volume.feed()?;
-    ground.volume.mend()?;
-    ground.appliance.restart()?;
-    let new = ground.machine().await_other_than(old.id())?;
+    assert_eq!(env.appliance.stop()?, 0);
+    env.volume.feed()?;
+    env.volume.mend()?;
+    env.appliance.restart()?;
+    let new = env.machine().await_other_than(old.id())?;
     assert_eq!(text(&new), "edited meanwhile");
-    ground.volume.forget_content()?;
-    assert_eq!(ground.machine().pull()?, new);
-    ground.await_no_error()
+    env.volume.forget_content()?;
+    assert_eq!(env.machine().pull()?, new);
+    env.await_no_error()
 }
 
 #[test]
 fn a_publication_that_does_not_fit_leaves_its_room_to_those_that_do() -> Result<()> {
-    let ground = Ground::new(Volume::small()?)?;
-    let other = Machine::of(&ground.fleet, OTHER, &ground.appliance);
+    let env = DiskEnv::new(Volume::small()?)?;
+    let other = Machine::of(&env.fleet, OTHER, &env.appliance);
     let before = other.pull()?;
     let path = format!("hosts/{NAME}/large");
-    ground.fleet.write(&path, vec![7; 64 << 20])?;
-    ground.await_error(FULL)?;
-    ground
-        .fleet
+    env.fleet.write(&path, vec![7; 64 << 20])?;
+    env.await_error(FULL)?;
+    env.fleet
         .write(&format!("hosts/{OTHER}/configuration.nix"), "edited")?;
     assert_eq!(text(&other.await_other_than(before.id())?), "edited");
-    ground.fleet.remove(&path)?;
-    ground.await_no_error()
+    env.fleet.remove(&path)?;
+    env.await_no_error()
 }
 
 #[test]
 fn what_nobody_needs_any_more_makes_room_for_what_did_not_fit() -> Result<()> {
     // Each generation takes some third of the volume; a session keeps an old one.
-    let ground = Ground::new(Volume::small()?)?;
-    let machine = ground.machine();
+    let env = DiskEnv::new(Volume::small()?)?;
+    let machine = env.machine();
     let path = format!("hosts/{NAME}/large");
     let generation = |byte: u8, before: &Generation| -> Result<Generation> {
-        ground.fleet.write(&path, vec![byte; 7 << 20])?;
+        env.fleet.write(&path, vec![byte; 7 << 20])?;
         machine.await_other_than(before.id())
     };
     let second = generation(1, &machine.pull()?)?;
@@ -248,39 +247,39 @@ fn what_nobody_needs_any_more_makes_room_for_what_did_not_fit() -> Result<()> {
     let third = generation(2, &second)?;
     assert_eq!(session.pull()?, second);
     let fourth = generation(3, &third)?;
-    ground.fleet.write(&path, vec![4; 7 << 20])?;
-    ground.await_error(FULL)?;
+    env.fleet.write(&path, vec![4; 7 << 20])?;
+    env.await_error(FULL)?;
     assert_eq!(session.pull()?, second);
     drop(session);
     machine.await_other_than(fourth.id())?;
-    ground.await_no_error()
+    env.await_no_error()
 }
 
 #[test]
 fn who_is_removed_while_the_disk_is_full_is_out_and_who_is_added_is_in_when_there_is_room()
 -> Result<()> {
-    let mut ground = Ground::new(Volume::small()?)?;
-    ground.volume.fill()?;
-    ground.fleet.forget(OTHER)?;
-    Machine::of(&ground.fleet, OTHER, &ground.appliance).await_dismissal()?;
-    ground.fleet.host("leshy", |host| {
+    let mut env = DiskEnv::new(Volume::small()?)?;
+    env.volume.fill()?;
+    env.fleet.forget(OTHER)?;
+    Machine::of(&env.fleet, OTHER, &env.appliance).await_dismissal()?;
+    env.fleet.host("leshy", |host| {
         host.file("configuration.nix", "{ }")?;
         Ok(())
     })?;
     let told = wait::until("the status to tell it", Duration::from_secs(60), || {
-        let status = ground.appliance.status_json().ok()?;
+        let status = env.appliance.status_json().ok()?;
         let problems = status["problems"].to_string();
         problems.contains("leshy").then_some(problems)
     })?;
     assert!(told.contains(FULL), "{told}");
-    let table = ground.appliance.exec(["status"])?.success()?.stdout;
+    let table = env.appliance.exec(["status"])?.success()?.stdout;
     assert!(table.contains(FULL), "{table}");
-    ground.machine().pull()?;
+    env.machine().pull()?;
 
-    ground.volume.free()?;
-    Machine::of(&ground.fleet, "leshy", &ground.appliance).await_admission()?;
+    env.volume.free()?;
+    Machine::of(&env.fleet, "leshy", &env.appliance).await_admission()?;
     let mended = wait::until("the status to be mended", Duration::from_secs(60), || {
-        let status = ground.appliance.status_json().ok()?;
+        let status = env.appliance.status_json().ok()?;
         status["problems"].as_array()?.is_empty().then_some(status)
     })?;
     let hosts = mended["hosts"].as_array().unwrap();
@@ -295,41 +294,41 @@ fn who_is_removed_while_the_disk_is_full_is_out_and_who_is_added_is_in_when_ther
 #[test]
 fn a_report_that_cannot_be_kept_waits_in_the_inbox_and_is_taken_in_once() -> Result<()> {
     const WAITS: &str = "reports can't be kept, and wait in its inbox";
-    let ground = Ground::new(Volume::small()?)?;
-    let session = ground.machine().log_in()?;
+    let env = DiskEnv::new(Volume::small()?)?;
+    let session = env.machine().log_in()?;
     let id = session.poll()?;
     // The inbox is that of a publication which goes when the session has ended.
-    ground.edit("a second time")?;
-    let second = ground.machine().await_other_than(id)?;
-    await_left(&ground.fleet, &ground.volume, &[(NAME, 2), (OTHER, 1)])?;
+    env.edit("a second time")?;
+    let second = env.machine().await_other_than(id)?;
+    await_left(&env.fleet, &env.volume, &[(NAME, 2), (OTHER, 1)])?;
     // What is only kept to be shown makes room first.
-    ground.volume.fill()?;
-    ground.let_it_try()?;
+    env.volume.fill()?;
+    env.let_it_try()?;
     // Room for the upload, and for nothing of what is kept of it.
-    ground.volume.fill_but(1)?;
+    env.volume.fill_but(1)?;
     session.leave(&reports::success(id))?;
     drop(session);
-    ground.await_error(WAITS)?;
-    ground.let_it_try()?;
-    assert_eq!(states::of(&ground.appliance, NAME)?["runs"], 0);
+    env.await_error(WAITS)?;
+    env.let_it_try()?;
+    assert_eq!(states::of(&env.appliance, NAME)?["runs"], 0);
 
     // A start on a full disk serves what there is.
-    ground.appliance.kill_hard()?;
-    ground.edit("a third time")?;
-    ground.appliance.restart()?;
-    assert_eq!(ground.machine().pull()?, second);
-    ground.await_error(WAITS)?;
-    ground.await_error("can't be written")?;
+    env.appliance.kill_hard()?;
+    env.edit("a third time")?;
+    env.appliance.restart()?;
+    assert_eq!(env.machine().pull()?, second);
+    env.await_error(WAITS)?;
+    env.await_error("can't be written")?;
 
-    ground.volume.free()?;
-    ground.machine().await_other_than(second.id())?;
-    states::await_runs(&ground.appliance, NAME, 1)?;
-    ground.await_no_error()?;
-    ground.machine().log_in()?.leave(&reports::success(id))?;
-    let told = states::await_runs(&ground.appliance, NAME, 2)?;
+    env.volume.free()?;
+    env.machine().await_other_than(second.id())?;
+    states::await_runs(&env.appliance, NAME, 1)?;
+    env.await_no_error()?;
+    env.machine().log_in()?.leave(&reports::success(id))?;
+    let told = states::await_runs(&env.appliance, NAME, 2)?;
     assert_eq!(told["reported"]["generation"], id.to_string());
     let reported = format!("reported host={NAME}");
-    assert_eq!(ground.lines(&reported)?, 2, "{}", ground.appliance.logs()?);
+    assert_eq!(env.lines(&reported)?, 2, "{}", env.appliance.logs()?);
     Ok(())
 }
 
@@ -343,17 +342,17 @@ fn a_client_keeps_the_report_that_a_full_disk_does_not_take() -> Result<()> {
         Ok(())
     })?;
     let appliance = Appliance::start(fleet.path(), on(&volume))?;
-    let computer = Computer::boot(&fleet, NAME, &appliance)?;
+    let vm = Vm::boot(&fleet, NAME, &appliance)?;
     await_left(&fleet, &volume, &[(NAME, 1)])?;
     volume.fill()?;
-    let updated = computer.update()?;
+    let updated = vm.update()?;
     exits(&updated, 0);
-    assert_eq!(computer.version()?, "1");
+    assert_eq!(vm.version()?, "1");
     assert!(updated.stderr.contains("report"), "{}", updated.stderr);
     assert_eq!(states::of(&appliance, NAME)?["runs"], 0);
 
     volume.free()?;
-    exits(&computer.update()?, 0);
+    exits(&vm.update()?, 0);
     let told = states::await_word(&appliance, NAME, "up-to-date")?;
     assert_eq!(told["runs"], 1, "{told}");
     Ok(())
@@ -376,20 +375,20 @@ fn the_very_first_start_on_a_full_disk_says_so_and_the_next_one_with_room_succee
 
 #[test]
 fn under_a_filesystem_that_has_become_read_only_the_old_generation_is_served() -> Result<()> {
-    let ground = Ground::new(Volume::small()?)?;
-    let old = ground.machine().pull()?;
-    ground.volume.find_error()?;
-    ground.edit("edited meanwhile")?;
-    ground.await_error("Read-only file system")?;
-    ground.let_it_try()?;
-    assert_eq!(ground.machine().pull()?, old);
-    ground.told_once()?;
-    ground.appliance.exec(["health"])?.success()?;
+    let env = DiskEnv::new(Volume::small()?)?;
+    let old = env.machine().pull()?;
+    env.volume.find_error()?;
+    env.edit("edited meanwhile")?;
+    env.await_error("Read-only file system")?;
+    env.let_it_try()?;
+    assert_eq!(env.machine().pull()?, old);
+    env.told_once()?;
+    env.appliance.exec(["health"])?.success()?;
 
-    assert_eq!(ground.appliance.stop()?, 0);
-    ground.volume.mend()?;
-    ground.appliance.restart()?;
-    let new = ground.machine().await_other_than(old.id())?;
+    assert_eq!(env.appliance.stop()?, 0);
+    env.volume.mend()?;
+    env.appliance.restart()?;
+    let new = env.machine().await_other_than(old.id())?;
     assert_eq!(text(&new), "edited meanwhile");
-    ground.await_no_error()
+    env.await_no_error()
 }

@@ -25,7 +25,7 @@ const FILES: usize = 10;
 const LARGE: usize = 384 << 10;
 const LIMIT: Duration = Duration::from_secs(60);
 
-struct Ground {
+struct EnduranceEnv {
     appliance: Appliance,
     fleet: Fleet,
     done: AtomicBool,
@@ -82,7 +82,7 @@ fn version_of(generation: &Generation) -> Result<usize> {
     version(paths.map(|path| generation.contents[path].as_slice()))
 }
 
-impl Ground {
+impl EnduranceEnv {
     fn new() -> Result<Self> {
         let mut fleet = Fleet::new()?;
         // So that each version stands for long enough to be downloaded.
@@ -95,7 +95,7 @@ impl Ground {
                 Ok(())
             })?;
         }
-        Ok(Ground {
+        Ok(EnduranceEnv {
             appliance: Appliance::start(fleet.path(), Options::default())?,
             fleet,
             done: AtomicBool::new(false),
@@ -209,36 +209,35 @@ fn download_archive(machine: &Machine, before: &mut Option<Generation>) -> Resul
 #[test]
 fn many_publications_under_constant_downloads() -> Result<()> {
     let edits = at_length(4, 10);
-    let ground = Ground::new()?;
-    let bytes_before = ground.bytes()?;
-    let staying = ground.machine(0).log_in()?;
+    let env = EnduranceEnv::new()?;
+    let bytes_before = env.bytes()?;
+    let staying = env.machine(0).log_in()?;
     let first = staying.pull()?;
-    let stands_in = ground.publications(0)?;
+    let stands_in = env.publications(0)?;
     thread::scope(|scope| {
-        let trees = scope.spawn(|| ground.all_along(0, |machine, _| download_tree(machine)));
-        let bundles =
-            scope.spawn(|| ground.all_along(7, |machine, _| version_of(&machine.pull()?)));
+        let trees = scope.spawn(|| env.all_along(0, |machine, _| download_tree(machine)));
+        let bundles = scope.spawn(|| env.all_along(7, |machine, _| version_of(&machine.pull()?)));
         let deltas = scope.spawn(|| {
             let mut pulled: Vec<Option<Generation>> = vec![None; MACHINES];
-            ground.all_along(15, |machine, number| {
+            env.all_along(15, |machine, number| {
                 download_archive(machine, &mut pulled[number])
             })
         });
         let edited = (1..=edits).try_for_each(|next| {
-            let last = ground.machine(MACHINES - 1);
+            let last = env.machine(MACHINES - 1);
             let before = last.pull()?.id();
-            write_version(&ground.fleet, next)?;
+            write_version(&env.fleet, next)?;
             last.await_other_than(before)?;
             // Machines settle one by one: the last one may have the edit before the others.
-            ground.await_published(MACHINES * (next + 1))?;
+            env.await_published(MACHINES * (next + 1))?;
             ensure!(staying.pull()? == first, "the session's generation changed");
             Ok(())
         });
         // Clearing away goes on while they download.
         let left: usize = (1..MACHINES)
-            .map(|number| ground.publications(number).map_or(0, |left| left.len()))
+            .map(|number| env.publications(number).map_or(0, |left| left.len()))
             .sum();
-        ground.done.store(true, Ordering::Relaxed);
+        env.done.store(true, Ordering::Relaxed);
         for reader in [trees, bundles, deltas] {
             let seen = reader.join().unwrap()?;
             assert!(seen.len() > edits / 2, "only {seen:?} were seen");
@@ -247,8 +246,8 @@ fn many_publications_under_constant_downloads() -> Result<()> {
         assert!(left < MACHINES * 4, "{left} publications were left");
         anyhow::Ok(())
     })?;
-    let published = ground.published()?;
-    let log = ground.appliance.logs()?;
+    let published = env.published()?;
+    let log = env.appliance.logs()?;
     assert_eq!(published, MACHINES * (edits + 1), "{log}");
 
     assert_eq!(staying.pull()?, first);
@@ -256,17 +255,13 @@ fn many_publications_under_constant_downloads() -> Result<()> {
     drop(staying);
     wait::until("everything old to be gone", LIMIT, || {
         // It looks when something happens in the fleet folder, and each 30 s.
-        ground.fleet.write("shared/file~", "").ok()?;
-        let left = |number| {
-            ground
-                .publications(number)
-                .is_ok_and(|left| left.len() == 1)
-        };
+        env.fleet.write("shared/file~", "").ok()?;
+        let left = |number| env.publications(number).is_ok_and(|left| left.len() == 1);
         (0..MACHINES).all(left).then_some(())
     })?;
     assert!(!stands_in[0].exists());
-    let bytes = ground.bytes()?;
-    let downloads = ground.downloads.load(Ordering::Relaxed);
+    let bytes = env.bytes()?;
+    let downloads = env.downloads.load(Ordering::Relaxed);
     println!(
         "{} publications after the first, {downloads} downloads, {bytes_before} bytes before, {bytes} after",
         published - MACHINES

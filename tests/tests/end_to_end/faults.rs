@@ -1,7 +1,7 @@
 //! An update that can't strand a machine: whatever goes wrong, and wherever, the machine comes out of it wholly old or
 //! wholly new, and says which.
 
-mod ground;
+mod env;
 mod matrix;
 
 mod boot;

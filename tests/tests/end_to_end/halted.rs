@@ -1,4 +1,4 @@
-//! The ground under the proof of updates, with the real client: it is halted where a phase begins, and its machine's
+//! The environment under the proof of updates, with the real client: it is halted where a phase begins, and its machine's
 //! network is lost.
 
 use std::time::Duration;
@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use bento_tests::guest::Features;
 use bento_tests::{Appliance, Fleet, Options, Proxy};
 
-use crate::computer::{Computer, configuration, exits, flake};
 use crate::machine::Machine;
 use crate::states;
+use crate::vm::{Vm, configuration, exits, flake};
 
 const NAME: &str = "kikimora";
 
@@ -35,8 +35,8 @@ fn an_update_is_halted_where_each_phase_begins_and_goes_on() -> Result<()> {
     let fleet = fleet()?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let machine = Machine::of(&fleet, NAME, &appliance);
-    let computer = Computer::boot(&fleet, NAME, &appliance)?;
-    exits(&computer.update()?, 0);
+    let vm = Vm::boot(&fleet, NAME, &appliance)?;
+    exits(&vm.update()?, 0);
     publish(
         &fleet,
         &machine,
@@ -44,7 +44,7 @@ fn an_update_is_halted_where_each_phase_begins_and_goes_on() -> Result<()> {
         configuration("2", ""),
     )?;
 
-    let mut halted = computer.guest.update_halted_at("pull")?;
+    let mut halted = vm.guest.update_halted_at("pull")?;
     for (phase, version, armed) in [
         ("verify", "1", false),
         ("stage", "1", false),
@@ -56,15 +56,15 @@ fn an_update_is_halted_where_each_phase_begins_and_goes_on() -> Result<()> {
         ("report", "2", true),
     ] {
         halted.go_on_to(phase)?;
-        let left = computer.guest.leftovers()?;
+        let left = vm.guest.leftovers()?;
         let has_timer = left
             .iter()
             .any(|line| line.starts_with("unit bento-rollback"));
-        assert_eq!(computer.version()?, version, "{phase}");
+        assert_eq!(vm.version()?, version, "{phase}");
         assert_eq!(has_timer, armed, "{phase}: {left:?}");
     }
     exits(&halted.go_on()?, 0);
-    computer.guest.await_quiet()?;
+    vm.guest.await_quiet()?;
     states::await_word(&appliance, NAME, "up-to-date")?;
     Ok(())
 }
@@ -78,27 +78,27 @@ fn a_machine_with_a_cable_of_its_own_is_updated_when_the_way_is_there() -> Resul
         network: true,
         ..Features::default()
     };
-    let computer = Computer::boot_with(features, &fleet, NAME, &appliance)?;
-    exits(&computer.update()?, 4);
-    let here = computer
+    let vm = Vm::boot_with(features, &fleet, NAME, &appliance)?;
+    exits(&vm.update()?, 4);
+    let here = vm
         .guest
         .host_address()
         .context("it has a network of its own")?;
     let proxy = Proxy::start_at(here.into(), appliance.address(), Duration::ZERO)?;
-    computer.go_through(proxy.address())?;
+    vm.go_through(proxy.address())?;
     // Here, because the proxy's port is one of the inputs.
-    let lock = computer.lock(&flake(NAME))?;
+    let lock = vm.lock(&flake(NAME))?;
     publish(&fleet, &machine, "flake.lock", lock)?;
 
     proxy.cut();
-    exits(&computer.update()?, 4);
+    exits(&vm.update()?, 4);
     proxy.mend();
-    let halted = computer.guest.update_halted_at("build")?;
-    computer.guest.shell("ip link set host0 down")?.success()?;
+    let halted = vm.guest.update_halted_at("build")?;
+    vm.guest.shell("ip link set host0 down")?.success()?;
     exits(&halted.go_on()?, 0);
     assert_eq!(states::word(&appliance, NAME)?, "new");
-    computer.guest.shell("ip link set host0 up")?.success()?;
-    exits(&computer.update()?, 0);
+    vm.guest.shell("ip link set host0 up")?.success()?;
+    exits(&vm.update()?, 0);
     states::await_word(&appliance, NAME, "up-to-date")?;
     Ok(())
 }

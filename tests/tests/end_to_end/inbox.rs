@@ -30,12 +30,12 @@ const REFUSED: &str = "refused an entry of the inbox";
 /// It clears a screen, sets a title, ends a line, begins another, turns writing around, hides, and looks like nothing.
 const POISON: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n2026 INFO forged\u{9b}31m\u{85}\u{202e}\u{2066}\u{200b}\u{7f}\0end";
 
-struct Ground {
+struct InboxEnv {
     fleet: Fleet,
     appliance: Appliance,
 }
 
-impl Ground {
+impl InboxEnv {
     fn new(options: Options) -> Result<Self> {
         let mut fleet = Fleet::new()?;
         for name in [KIKIMORA, LESHY] {
@@ -45,7 +45,7 @@ impl Ground {
             })?;
         }
         let appliance = Appliance::start(fleet.path(), options)?;
-        Ok(Ground { fleet, appliance })
+        Ok(InboxEnv { fleet, appliance })
     }
 
     fn machine(&self, name: &str) -> Machine {
@@ -219,41 +219,41 @@ fn poisoned(generation: GenerationId) -> Result<(PathBuf, Vec<u8>)> {
 fn what_is_no_report_is_refused_in_one_line_and_nothing_is_shown_raw() -> Result<()> {
     for format in ["text", "json"] {
         let command = ["serve", "--log-format", format].map(str::to_owned).into();
-        let ground = Ground::new(Options {
+        let env = InboxEnv::new(Options {
             command,
             ..Options::default()
         })?;
-        let session = ground.machine(LESHY).log_in()?;
+        let session = env.machine(LESHY).log_in()?;
         let rubbish = rubbish(session.poll()?)?;
         for (path, content) in &rubbish {
             session.put(path, content)?;
         }
         // Nobody can leave more than this in one file; what came through is no whole report.
         let huge = vec![0; 5 << 20];
-        let other_session = ground.machine(LESHY).log_in()?;
+        let other_session = env.machine(LESHY).log_in()?;
         let put = other_session.put(&report_path(RunId::now()), &huge);
         assert!(put.is_err());
         drop(other_session);
         let (path, content) = poisoned(session.poll()?)?;
         session.put(&path, &content)?;
         drop(session);
-        let told = states::await_runs(&ground.appliance, LESHY, 1)?;
+        let told = states::await_runs(&env.appliance, LESHY, 1)?;
         assert_eq!(told["state"], "failing", "{told}");
-        ground.hears_of_kikimora()?;
-        ground.await_empty_inbox(LESHY)?;
-        let log = ground.appliance.logs()?;
+        env.hears_of_kikimora()?;
+        env.await_empty_inbox(LESHY)?;
+        let log = env.appliance.logs()?;
         let refused = log.lines().filter(|line| line.contains(REFUSED)).count();
         assert_eq!(refused, rubbish.len() + 1, "{log}");
-        ground.shows_nothing_raw()?;
-        assert_eq!(states::of(&ground.appliance, KIKIMORA)?["runs"], 1);
+        env.shows_nothing_raw()?;
+        assert_eq!(states::of(&env.appliance, KIKIMORA)?["runs"], 1);
     }
     Ok(())
 }
 
 #[test]
 fn what_is_still_being_written_is_not_taken_for_whole() -> Result<()> {
-    let ground = Ground::new(Options::default())?;
-    let session = ground.machine(LESHY).log_in()?;
+    let env = InboxEnv::new(Options::default())?;
+    let session = env.machine(LESHY).log_in()?;
     let slow = reports::success(session.poll()?);
     let content = reports::packed(&slow)?;
     let (first, second) = content.split_at(content.len() / 2);
@@ -261,29 +261,29 @@ fn what_is_still_being_written_is_not_taken_for_whole() -> Result<()> {
     file.write_all(first)?;
     // One that came later is taken in meanwhile: the first was looked at, too.
     session.leave(&reports::build_failure(session.poll()?, "no"))?;
-    states::await_word(&ground.appliance, LESHY, "failing")?;
-    ground.hears_of_kikimora()?;
+    states::await_word(&env.appliance, LESHY, "failing")?;
+    env.hears_of_kikimora()?;
     file.write_all(second)?;
     file.close()?;
-    states::await_word(&ground.appliance, LESHY, "up-to-date")?;
+    states::await_word(&env.appliance, LESHY, "up-to-date")?;
 
     // Once nobody can be writing any more, half of a file is what it is.
     let mut file = session.create(&report_path(RunId::now()))?;
     file.write_all(first)?;
     drop((file, session));
-    states::await_log(&ground.appliance, "the upload was cut")?;
-    ground.await_empty_inbox(LESHY)
+    states::await_log(&env.appliance, "the upload was cut")?;
+    env.await_empty_inbox(LESHY)
 }
 
 #[test]
 fn what_only_a_person_can_put_into_an_inbox_is_not_followed() -> Result<()> {
-    let ground = Ground::new(Options::default())?;
-    let secret = ground
+    let env = InboxEnv::new(Options::default())?;
+    let secret = env
         .appliance
         .state_folder()?
         .join("keys/ssh_host_ed25519_key");
     let before = fs::read(&secret)?;
-    let inboxes = ground.inboxes(LESHY)?;
+    let inboxes = env.inboxes(LESHY)?;
     let inbox = inboxes.first().context("it has one")?;
     let path = || {
         let run = RunId::now();
@@ -310,13 +310,13 @@ fn what_only_a_person_can_put_into_an_inbox_is_not_followed() -> Result<()> {
         Some(std::os::unix::fs::MetadataExt::gid(&owner)),
     )?;
 
-    let session = ground.machine(LESHY).log_in()?;
+    let session = env.machine(LESHY).log_in()?;
     session.leave(&reports::success(session.poll()?))?;
     drop(session);
-    states::await_word(&ground.appliance, LESHY, "up-to-date")?;
-    ground.await_empty_inbox(LESHY)?;
-    ground.hears_of_kikimora()?;
-    let log = ground.appliance.logs()?;
+    states::await_word(&env.appliance, LESHY, "up-to-date")?;
+    env.await_empty_inbox(LESHY)?;
+    env.hears_of_kikimora()?;
+    let log = env.appliance.logs()?;
     let refused = log.lines().filter(|line| line.contains(REFUSED)).count();
     assert_eq!(refused, 9, "{log}");
     assert_eq!(fs::read(&secret)?, before);

@@ -19,13 +19,13 @@ const DOMOVOIS: &str = "what only domovoi may know";
 const SECRET: &str = "what nobody may see in plain";
 
 /// Two machines and the folder of one of them, in which it keeps what it gets hold of.
-struct Ground {
+struct IsolationEnv {
     fleet: Fleet,
     appliance: Appliance,
     folder: TempDir,
 }
 
-impl Ground {
+impl IsolationEnv {
     fn new() -> Result<Self> {
         let mut fleet = Fleet::new()?;
         fleet.host("kikimora", |host| {
@@ -41,7 +41,7 @@ impl Ground {
         let appliance = Appliance::start(fleet.path(), Options::default())?;
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("file"), "written by kikimora")?;
-        Ok(Ground {
+        Ok(IsolationEnv {
             fleet,
             appliance,
             folder,

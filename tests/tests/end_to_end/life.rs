@@ -3,9 +3,9 @@
 use anyhow::Result;
 use bento_tests::{Appliance, Fleet, Options};
 
-use crate::computer::{Computer, configuration, exits, flake};
 use crate::machine::Machine;
 use crate::states;
+use crate::vm::{Vm, configuration, exits, flake};
 
 #[test]
 fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<()> {
@@ -24,10 +24,10 @@ fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<(
         fleet.write("hosts/kikimora/configuration.nix", text)?;
         machine.await_other_than(before).map(drop)
     };
-    let computer = Computer::boot(&fleet, "kikimora", &appliance)?;
+    let vm = Vm::boot(&fleet, "kikimora", &appliance)?;
     assert_eq!(states::word(&appliance, "kikimora")?, "new");
 
-    let first = computer.update()?;
+    let first = vm.update()?;
     exits(&first, 0);
     assert!(first.stdout.contains("as a bundle"), "{}", first.stdout);
     let told = states::await_word(&appliance, "kikimora", "up-to-date")?;
@@ -35,25 +35,25 @@ fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<(
         told["reported"]["generation"],
         told["published"]["generation"]
     );
-    assert_eq!(told["reported"]["running"], computer.system()?);
-    assert_eq!(computer.version()?, "1");
-    let first_system = computer.system()?;
+    assert_eq!(told["reported"]["running"], vm.system()?);
+    assert_eq!(vm.version()?, "1");
+    let first_system = vm.system()?;
 
     edit(configuration("2", ""))?;
     assert_eq!(states::word(&appliance, "kikimora")?, "rebuild-pending");
-    let second = computer.update()?;
+    let second = vm.update()?;
     exits(&second, 0);
     assert!(second.stdout.contains("as a delta"), "{}", second.stdout);
     states::await_word(&appliance, "kikimora", "up-to-date")?;
-    assert_eq!(computer.version()?, "2");
-    let second_system = computer.system()?;
+    assert_eq!(vm.version()?, "2");
+    let second_system = vm.system()?;
 
     edit(configuration(
         "3",
         "environment.etc.broken.text = pkgz.hello;",
     ))?;
     for _ in 0..2 {
-        let failed = computer.update()?;
+        let failed = vm.update()?;
         exits(&failed, 1);
         assert!(
             failed.stderr.contains("undefined variable 'pkgz'"),
@@ -66,19 +66,19 @@ fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<(
     assert!(error.contains("undefined variable 'pkgz'"), "{error}");
     let table = appliance.exec(["status"])?.success()?.stdout;
     assert!(table.contains("undefined variable 'pkgz'"), "{table}");
-    assert_eq!(computer.system()?, second_system);
+    assert_eq!(vm.system()?, second_system);
 
     edit(configuration("3", ""))?;
-    exits(&computer.update()?, 0);
+    exits(&vm.update()?, 0);
     states::await_word(&appliance, "kikimora", "up-to-date")?;
 
     // Somebody goes back by hand; nothing is published meanwhile.
     let by_hand = format!("{first_system}/bin/switch-to-configuration switch");
-    computer.guest.shell(&by_hand)?.success()?;
-    exits(&computer.update()?, 0);
+    vm.guest.shell(&by_hand)?.success()?;
+    exits(&vm.update()?, 0);
     let told = states::await_word(&appliance, "kikimora", "drifted")?;
     assert_eq!(told["reported"]["running"], first_system);
-    assert_eq!(computer.version()?, "1");
+    assert_eq!(vm.version()?, "1");
 
     assert_eq!(states::word(&appliance, "domovoi")?, "new");
     Ok(())

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use bento_tests::{Appliance, Fleet, Options};
 
-use crate::computer::{Computer, configuration, flake};
 use crate::machine::Machine;
 use crate::states;
+use crate::vm::{Vm, configuration, flake};
 
 const NAME: &str = "kikimora";
 /// The most memory that the client may ever have had, in KiB.
@@ -21,8 +21,8 @@ const MEASURED: &str = r#"
     wait $client && echo "most memory: $most KiB"
 "#;
 
-fn measured_update(computer: &Computer) -> Result<u64> {
-    let output = computer.guest.shell(MEASURED)?.success()?.stdout;
+fn measured_update(vm: &Vm) -> Result<u64> {
+    let output = vm.guest.shell(MEASURED)?.success()?.stdout;
     let most = output
         .lines()
         .find_map(|line| line.strip_prefix("most memory: ")?.strip_suffix(" KiB"));
@@ -56,8 +56,8 @@ fn no_pull_needs_more_than_sixteen_mebibytes_of_memory() -> Result<()> {
     })?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let machine = Machine::of(&fleet, NAME, &appliance);
-    let computer = Computer::boot(&fleet, NAME, &appliance)?;
-    let bundle = measured_update(&computer)?;
+    let vm = Vm::boot(&fleet, NAME, &appliance)?;
+    let bundle = measured_update(&vm)?;
 
     let before = machine.pull()?.id();
     fleet.write(
@@ -65,11 +65,11 @@ fn no_pull_needs_more_than_sixteen_mebibytes_of_memory() -> Result<()> {
         configuration("2", ""),
     )?;
     machine.await_other_than(before)?;
-    let delta = measured_update(&computer)?;
+    let delta = measured_update(&vm)?;
     states::await_word(&appliance, NAME, "up-to-date")?;
-    assert_eq!(computer.version()?, "2");
+    assert_eq!(vm.version()?, "2");
 
-    let nothing_new = measured_update(&computer)?;
+    let nothing_new = measured_update(&vm)?;
     println!("KiB: bundle {bundle}, delta {delta}, nothing new {nothing_new}");
     for most in [bundle, delta, nothing_new] {
         assert!(most <= MOST_MEMORY, "{most} KiB");

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use bento_tests::process::{self, Output};
 use bento_tests::{Appliance, Fleet, Guest, Options, artifacts};
 
-use crate::computer::{SITE, configuration, exits, flake, stop_timers};
 use crate::states;
+use crate::vm::{SITE, configuration, exits, flake, stop_timers};
 
 /// What a machine that isn't on the network says for its first update; the module says it for the others.
 const NIX_ARGS: &str = r#"nix_args = ["--override-input", "nixpkgs", "path:/srv/nixpkgs-stand-in", "--override-input", "bento", "path:/srv/bento-stand-in"]"#;

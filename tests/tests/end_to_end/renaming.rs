@@ -6,9 +6,9 @@ use anyhow::Result;
 use bento_tests::process::{self, Output};
 use bento_tests::{Appliance, Fleet, Options, artifacts, wait};
 
-use crate::computer::{Computer, configuration, exits, flake};
 use crate::machine::Machine;
 use crate::states;
+use crate::vm::{Vm, configuration, exits, flake};
 
 /// `bento` where the administrator edits.
 fn bento(fleet: &Fleet, arguments: &[&str]) -> Result<Output> {
@@ -38,9 +38,9 @@ fn a_machine_comes_over_to_its_new_name_by_itself() -> Result<()> {
         Ok(())
     })?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
-    let computer = Computer::boot(&fleet, "kikimora", &appliance)?;
-    computer.leave_name_to_configuration()?;
-    exits(&computer.update()?, 0);
+    let vm = Vm::boot(&fleet, "kikimora", &appliance)?;
+    vm.leave_name_to_configuration()?;
+    exits(&vm.update()?, 0);
     states::await_word(&appliance, "kikimora", "up-to-date")?;
 
     let machine = Machine::of(&fleet, "kikimora", &appliance);
@@ -60,20 +60,20 @@ fn a_machine_comes_over_to_its_new_name_by_itself() -> Result<()> {
     assert_eq!(told["runs"], 1, "{told}, after {renamed}");
 
     // It asks by its old name, and has the new one then.
-    exits(&computer.update()?, 0);
-    assert_eq!(computer.version()?, "2");
-    let settings = computer.guest.read_file("/etc/bento/client.toml")?;
+    exits(&vm.update()?, 0);
+    assert_eq!(vm.version()?, "2");
+    let settings = vm.guest.read_file("/etc/bento/client.toml")?;
     assert!(settings.contains("name = \"leshy\""), "{settings}");
-    exits(&computer.update()?, 0);
+    exits(&vm.update()?, 0);
     let told = states::await_word(&appliance, "leshy", "up-to-date")?;
     assert_eq!(
         told["reported"]["generation"],
         told["published"]["generation"]
     );
-    assert_eq!(told["reported"]["running"], computer.system()?);
+    assert_eq!(told["reported"]["running"], vm.system()?);
     assert!(states::of(&appliance, "kikimora").is_err());
     assert_eq!(
-        computer.guest.read_file("/var/lib/bento/secrets/token")?,
+        vm.guest.read_file("/var/lib/bento/secrets/token")?,
         "secret"
     );
 
@@ -84,7 +84,7 @@ fn a_machine_comes_over_to_its_new_name_by_itself() -> Result<()> {
         toml.replace("renamed_from = \"kikimora\"\n", ""),
     )?;
     machine.await_dismissal()?;
-    exits(&computer.update()?, 0);
+    exits(&vm.update()?, 0);
     assert_eq!(states::word(&appliance, "leshy")?, "up-to-date");
     let runs = states::of(&appliance, "leshy")?["runs"].as_u64();
     assert!(runs.is_some_and(|runs| runs >= 2), "{runs:?}");

@@ -5,7 +5,7 @@ use bento_tests::Guest;
 use bento_tests::guest::Features;
 use bento_tests::process::Output;
 
-use crate::computer::{configuration, exits};
+use crate::vm::{configuration, exits};
 
 const FLAKE: &str = r#"{
   inputs.nixpkgs.url = "path:/srv/nixpkgs-stand-in";

@@ -17,7 +17,7 @@ use crate::reports;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A fleet of one machine, and its appliance, to which `[server] admin` leads.
-fn ground() -> Result<(Fleet, Appliance)> {
+fn env() -> Result<(Fleet, Appliance)> {
     let name = format!("bento-test-admin-{}", std::process::id());
     let podman = Podman::new()?.command();
     let mut admin = vec![podman.get_program().to_string_lossy().into_owned()];
@@ -77,7 +77,7 @@ fn guests(appliance: &Appliance) -> Result<Vec<String>> {
 
 #[test]
 fn the_administrators_own_bento_shows_and_follows_what_the_appliance_knows() -> Result<()> {
-    let (fleet, appliance) = ground()?;
+    let (fleet, appliance) = env()?;
     let table = process::run(&mut status(&fleet, &[])?, process::SHORT)?.success()?;
     assert!(table.stdout.contains("kikimora  new "), "{}", table.stdout);
     let json = process::run(&mut status(&fleet, &["--json"])?, process::SHORT)?.success()?;

@@ -9,9 +9,9 @@ use bento_tests::process::Output;
 use bento_tests::proxy::Count;
 use bento_tests::{Appliance, Fleet, Options, Proxy, process, wait};
 
-use crate::computer::{Computer, configuration, exits, flake};
 use crate::machine::Machine;
 use crate::states;
+use crate::vm::{Vm, configuration, exits, flake};
 
 const NAME: &str = "kikimora";
 
@@ -45,22 +45,22 @@ fn round_trips(count: Count) -> u64 {
 fn a_poll_with_nothing_new_takes_few_round_trips_and_changes_nothing() -> Result<()> {
     let fleet = fleet()?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
-    let computer = Computer::boot(&fleet, NAME, &appliance)?;
-    exits(&computer.update()?, 0);
+    let vm = Vm::boot(&fleet, NAME, &appliance)?;
+    exits(&vm.update()?, 0);
     states::await_runs(&appliance, NAME, 1)?;
     let proxy = Proxy::start(appliance.address(), ONE_WAY)?;
-    computer.go_through(proxy.address())?;
+    vm.go_through(proxy.address())?;
     // By its address it is another server, which is told once what is so.
-    exits(&computer.update()?, 0);
+    exits(&vm.update()?, 0);
     states::await_runs(&appliance, NAME, 2)?;
     assert_eq!(proxy.take_count().connections, 1);
     let looks = || -> Result<String> {
         let files = "find /var/lib/bento /nix/store /etc /boot /run/current-system \
                      ! -name lock -printf '%p %T@ %l\\n' | sort";
-        Ok(computer.guest.shell(files)?.success()?.stdout)
+        Ok(vm.guest.shell(files)?.success()?.stdout)
     };
     let before = looks()?;
-    let poll = computer.update()?;
+    let poll = vm.update()?;
     exits(&poll, 0);
     assert_eq!(poll.stderr, "");
     let count = proxy.take_count();
@@ -85,20 +85,20 @@ fn many_files_take_no_more_round_trips_than_few() -> Result<()> {
     write_files(&fleet, FEW, MANY, "first")?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let proxy = Proxy::start(appliance.address(), ONE_WAY)?;
-    let few = Computer::boot(&fleet, "few", &appliance)?;
-    let many = Computer::boot(&fleet, "many", &appliance)?;
-    for computer in [&few, &many] {
-        computer.go_through(proxy.address())?;
+    let few = Vm::boot(&fleet, "few", &appliance)?;
+    let many = Vm::boot(&fleet, "many", &appliance)?;
+    for vm in [&few, &many] {
+        vm.go_through(proxy.address())?;
     }
     for how in ["as a bundle", "as a delta"] {
         // On a busy machine a question may cross with an answer and look like one more; so the fewest count.
         let mut fewest = [u64::MAX; 2];
         for attempt in 0..ATTEMPTS {
-            for (computer, fewest) in [&few, &many].into_iter().zip(&mut fewest) {
+            for (vm, fewest) in [&few, &many].into_iter().zip(&mut fewest) {
                 if how == "as a bundle" {
-                    computer.guest.shell(FORGET)?.success()?;
+                    vm.guest.shell(FORGET)?.success()?;
                 }
-                let update = computer.update()?;
+                let update = vm.update()?;
                 exits(&update, 0);
                 assert!(update.stdout.contains(how), "{}", update.stdout);
                 *fewest = round_trips(proxy.take_count()).min(*fewest);
@@ -135,12 +135,12 @@ fn a_server_with_another_key_than_the_pinned_one_is_told_nothing() -> Result<()>
         ..Options::default()
     };
     let appliance = Appliance::start(fleet.path(), options)?;
-    let computer = Computer::boot(&fleet, NAME, &appliance)?;
+    let vm = Vm::boot(&fleet, NAME, &appliance)?;
     let another = fs::read_to_string(fleet.key(NAME).with_added_extension("pub"))?;
     let kind_and_key: Vec<_> = another.split(' ').take(2).collect();
-    computer.point_at(appliance.address(), &kind_and_key.join(" "))?;
+    vm.point_at(appliance.address(), &kind_and_key.join(" "))?;
 
-    let update = computer.update()?;
+    let update = vm.update()?;
     exits(&update, 4);
     let own = appliance.host_key()?;
     assert!(update.stderr.contains("host key"), "{}", update.stderr);
@@ -151,8 +151,8 @@ fn a_server_with_another_key_than_the_pinned_one_is_told_nothing() -> Result<()>
         assert!(!log.contains(told), "{told} is in {log}");
     }
 
-    computer.point_at(appliance.address(), &own)?;
-    exits(&computer.update()?, 0);
+    vm.point_at(appliance.address(), &own)?;
+    exits(&vm.update()?, 0);
     states::await_log(&appliance, &format!("Accepted publickey for {NAME} "))?;
     Ok(())
 }
@@ -165,16 +165,16 @@ fn waiting_configuration(version: &str) -> String {
 }
 
 /// Runs an update that waits in the middle of its switch, and does something meanwhile. Gives how the update ended.
-fn meanwhile(computer: &Computer, act: impl FnOnce() -> Result<()>) -> Result<Output> {
+fn meanwhile(vm: &Vm, act: impl FnOnce() -> Result<()>) -> Result<Output> {
     thread::scope(|scope| {
-        let update = scope.spawn(|| computer.update());
+        let update = scope.spawn(|| vm.update());
         let begun = wait::until("the switch to begin", process::SHORT, || {
-            let looked = computer.guest.run(["test", "-e", "/run/switching"]);
+            let looked = vm.guest.run(["test", "-e", "/run/switching"]);
             (looked.is_ok_and(|output| output.code() == 0) || update.is_finished()).then_some(())
         });
         let acted = begun.and_then(|()| act());
         // Also after a failure, or the update would wait for ever.
-        computer.guest.run(["touch", "/run/go-on"])?;
+        vm.guest.run(["touch", "/run/go-on"])?;
         let output = update.join().unwrap();
         acted?;
         output
@@ -189,9 +189,9 @@ fn while_one_update_runs_another_is_refused() -> Result<()> {
         waiting_configuration("1"),
     )?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
-    let computer = Computer::boot(&fleet, NAME, &appliance)?;
-    let first = meanwhile(&computer, || {
-        let second = computer.update()?;
+    let vm = Vm::boot(&fleet, NAME, &appliance)?;
+    let first = meanwhile(&vm, || {
+        let second = vm.update()?;
         exits(&second, 5);
         assert!(
             second.stderr.contains("holds the lock"),
@@ -212,18 +212,18 @@ fn what_cannot_be_reported_waits_and_is_told_before_anything_newer() -> Result<(
     fleet.write(&path, waiting_configuration("1"))?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let machine = Machine::of(&fleet, NAME, &appliance);
-    let computer = Computer::boot(&fleet, NAME, &appliance)?;
+    let vm = Vm::boot(&fleet, NAME, &appliance)?;
     let first = machine.pull()?.id();
-    let update = meanwhile(&computer, || appliance.kill_hard())?;
+    let update = meanwhile(&vm, || appliance.kill_hard())?;
     exits(&update, 0);
     assert!(
         update.stderr.contains("waits for the next run"),
         "{}",
         update.stderr
     );
-    assert_eq!(computer.version()?, "1");
+    assert_eq!(vm.version()?, "1");
 
-    let unreachable = computer.update()?;
+    let unreachable = vm.update()?;
     exits(&unreachable, 4);
     let address = appliance.address().to_string();
     assert!(
@@ -235,7 +235,7 @@ fn what_cannot_be_reported_waits_and_is_told_before_anything_newer() -> Result<(
     appliance.restart()?;
     fleet.write(&path, configuration("2", ""))?;
     let second = machine.await_other_than(first)?.id();
-    exits(&computer.update()?, 0);
+    exits(&vm.update()?, 0);
     let told = states::await_runs(&appliance, NAME, 2)?;
     assert_eq!(told["state"], "up-to-date");
     let log = appliance.logs()?;

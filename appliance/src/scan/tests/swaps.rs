@@ -22,20 +22,20 @@ const SWAPS: usize = 2000;
 const REST: Duration = Duration::from_millis(1);
 
 /// A fleet folder, and beside it what lies outside.
-struct Ground {
+struct SwapEnv {
     place: TempDir,
 }
 
-impl Ground {
+impl SwapEnv {
     fn new() -> Self {
-        let ground = Ground {
+        let env = SwapEnv {
             place: tempfile::tempdir().unwrap(),
         };
-        write(&ground.fleet(), "hosts/a/flake.nix", INSIDE[0]);
-        write(&ground.fleet(), "shared/x.nix", INSIDE[1]);
-        write(&ground.fleet(), "bento-secrets/b/x.nix", CANARY);
-        write(ground.place.path(), "outside/x.nix", CANARY);
-        ground
+        write(&env.fleet(), "hosts/a/flake.nix", INSIDE[0]);
+        write(&env.fleet(), "shared/x.nix", INSIDE[1]);
+        write(&env.fleet(), "bento-secrets/b/x.nix", CANARY);
+        write(env.place.path(), "outside/x.nix", CANARY);
+        env
     }
 
     fn fleet(&self) -> PathBuf {
@@ -106,33 +106,33 @@ fn a_link_that_is_swapped_while_it_is_followed_leads_nowhere_outside() {
     .into_iter()
     .enumerate()
     {
-        let ground = Ground::new();
+        let env = SwapEnv::new();
         let (link, other) = (
-            ground.in_fleet("hosts/a/link"),
-            ground.in_fleet(&format!("hosts/other-{number}")),
+            env.in_fleet("hosts/a/link"),
+            env.in_fleet(&format!("hosts/other-{number}")),
         );
         symlink("../../shared", &link).unwrap();
         symlink(outside, &other).unwrap();
-        let file = (ground.in_fleet("hosts/a/x.nix"), ground.in_fleet("hosts/y"));
+        let file = (env.in_fleet("hosts/a/x.nix"), env.in_fleet("hosts/y"));
         symlink("../../shared/x.nix", &file.0).unwrap();
         symlink(format!("{outside}/x.nix"), &file.1).unwrap();
-        let read = ground.read_while_swapping(&[(link, other), file]);
+        let read = env.read_while_swapping(&[(link, other), file]);
         assert!(read > 0, "nothing was ever read with {outside}");
     }
 }
 
 #[test]
 fn a_folder_that_is_swapped_for_a_link_while_it_is_walked_leads_nowhere_outside() {
-    let ground = Ground::new();
-    write(&ground.fleet(), "hosts/a/flake.nix", INSIDE[0]);
-    write(&ground.fleet(), "hosts/a/sub/x.nix", INSIDE[0]);
-    write(&ground.fleet(), "hosts/a/deep/sub/x.nix", INSIDE[0]);
+    let env = SwapEnv::new();
+    write(&env.fleet(), "hosts/a/flake.nix", INSIDE[0]);
+    write(&env.fleet(), "hosts/a/sub/x.nix", INSIDE[0]);
+    write(&env.fleet(), "hosts/a/deep/sub/x.nix", INSIDE[0]);
     let pair = |inside: &str, outside: &str, target: &Path| {
-        let link = ground.in_fleet(outside);
+        let link = env.in_fleet(outside);
         symlink(target, &link).unwrap();
-        (ground.in_fleet(inside), link)
+        (env.in_fleet(inside), link)
     };
-    let outside = ground.place.path().join("outside");
+    let outside = env.place.path().join("outside");
     let pairs = [
         pair("hosts/a/sub", "hosts/one", &outside),
         pair(
@@ -140,11 +140,11 @@ fn a_folder_that_is_swapped_for_a_link_while_it_is_walked_leads_nowhere_outside(
             "hosts/two",
             Path::new("../../../outside"),
         ),
-        pair("hosts/a/deep", "hosts/three", ground.place.path()),
+        pair("hosts/a/deep", "hosts/three", env.place.path()),
         pair("hosts/a", "four", &outside),
     ];
     // One after the other: each lies in the next.
     for pair in pairs {
-        assert!(ground.read_while_swapping(&[pair]) > 0);
+        assert!(env.read_while_swapping(&[pair]) > 0);
     }
 }

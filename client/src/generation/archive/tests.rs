@@ -10,19 +10,19 @@ use super::*;
 use crate::publisher::{Archive, Content, Generation};
 use crate::state::State;
 
-pub(crate) struct Ground {
+pub(crate) struct ArchiveEnv {
     folder: tempfile::TempDir,
     pub(crate) state: State,
 }
 
-impl Ground {
+impl ArchiveEnv {
     pub(crate) fn new() -> Self {
         // In memory where that can be: each generation that is put in place waits for a disk.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let folder = folder.unwrap();
         let state = State::new(folder.path()).unwrap();
         state.prepare().unwrap();
-        Ground { folder, state }
+        ArchiveEnv { folder, state }
     }
 
     fn unpack(
@@ -142,7 +142,7 @@ fn compress(plain: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let long = format!("config/{}/end", "a".repeat(150));
     let generation = generation(&[
         Content::new("config/flake.nix", "{ }"),
@@ -152,14 +152,12 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
         Content::executable("config/sub/run.sh", "#!/bin/sh\n"),
         Content::new("secrets/a/token", "hush"),
     ]);
-    let (head, partial) = ground
-        .unpack(&generation.bundle(), &generation, None)
-        .unwrap();
+    let (head, partial) = env.unpack(&generation.bundle(), &generation, None).unwrap();
     assert!(holds(&partial, &generation));
-    partial.put_in_place(&ground.state, &head).unwrap();
+    partial.put_in_place(&env.state, &head).unwrap();
 
     let id = generation.manifest.generation();
-    let place = ground.state.generation(&id);
+    let place = env.state.generation(&id);
     let look = |path: &std::path::Path| {
         let metadata = fs::metadata(path).unwrap();
         (
@@ -179,7 +177,7 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
         assert_eq!(look(&place.join(path)), (mode, true), "{path:?}");
     }
     assert_eq!(fs::read_dir(&place).unwrap().count(), 3);
-    let secrets = ground.state.secrets_of(&id);
+    let secrets = env.state.secrets_of(&id);
     assert_eq!(look(&secrets.join("a/token")), (0o600, true));
     assert_eq!(look(&secrets.join("a")), (0o700, true));
     assert_eq!(look(&secrets).0, 0o700);
@@ -187,15 +185,15 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
 
 #[test]
 fn no_byte_can_be_changed_without_notice() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let mut generation = small();
-    no_byte_of(&ground, &generation);
+    no_byte_of(&env, &generation);
     // Issue 10, line 3.
     generation = linked();
-    no_byte_of(&ground, &generation);
+    no_byte_of(&env, &generation);
 }
 
-fn no_byte_of(ground: &Ground, generation: &Generation) {
+fn no_byte_of(env: &ArchiveEnv, generation: &Generation) {
     let mut plain = Vec::new();
     GzDecoder::new(generation.bundle().as_slice())
         .read_to_end(&mut plain)
@@ -204,7 +202,7 @@ fn no_byte_of(ground: &Ground, generation: &Generation) {
     for index in 0..plain.len() {
         let mut tampered = plain.clone();
         tampered[index] ^= 0x21;
-        match ground.unpack(&compress(&tampered), generation, None) {
+        match env.unpack(&compress(&tampered), generation, None) {
             // Padding means nothing, and so what comes of it is the same.
             Ok((_, partial)) => {
                 assert!(holds(&partial, generation), "byte {index} changed a file")
@@ -226,20 +224,20 @@ fn no_byte_of(ground: &Ground, generation: &Generation) {
 
 #[test]
 fn an_archive_that_is_cut_anywhere_is_refused() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let generation = small();
     let bundle = generation.bundle();
     for length in 0..bundle.len() {
-        ground.error(&bundle[..length], &generation);
+        env.error(&bundle[..length], &generation);
     }
 }
 
 #[test]
 fn nothing_but_the_files_of_the_manifest_passes() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let generation = small();
     let says = |archive: Vec<u8>, expected: &str| {
-        let error = ground.error(&archive, &generation);
+        let error = env.error(&archive, &generation);
         assert!(error.contains(expected), "{expected:?} isn't in {error:?}");
     };
     says(
@@ -297,7 +295,7 @@ fn nothing_but_the_files_of_the_manifest_passes() {
 
 #[test]
 fn an_archive_for_somebody_or_something_else_is_refused() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let wanted = small();
     let contents = [Content::new("config/flake.nix", "{ outputs = _: { }; }")];
     let other_machine = Generation::new(
@@ -305,12 +303,12 @@ fn an_archive_for_somebody_or_something_else_is_refused() {
         Policy::default(),
         contents.to_vec(),
     );
-    let error = ground.error(&other_machine.bundle(), &wanted);
+    let error = env.error(&other_machine.bundle(), &wanted);
     assert!(
         error.contains("for the machine baba, and this one is kikimora"),
         "{error}"
     );
-    let error = ground.error(&generation(&contents).bundle(), &wanted);
+    let error = env.error(&generation(&contents).bundle(), &wanted);
     assert!(error.contains("was polled"), "{error}");
     // The id in the document isn't believed.
     let mut archive = Archive::new();
@@ -320,13 +318,13 @@ fn an_archive_for_somebody_or_something_else_is_refused() {
         json.replacen("\"executable\":false", "\"executable\":true", 1)
             .as_bytes(),
     );
-    let error = ground.error(&archive.finish(), &wanted);
+    let error = env.error(&archive.finish(), &wanted);
     assert!(error.contains("what it lists is generation"), "{error}");
 }
 
 #[test]
 fn nothing_makes_the_reader_swallow_more_than_it_should() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let generation = small();
     let mut huge = Archive::new();
     huge.add_as(
@@ -335,7 +333,7 @@ fn nothing_makes_the_reader_swallow_more_than_it_should() {
         EntryType::Regular,
         b"{",
     );
-    let error = ground.error(&huge.finish(), &generation);
+    let error = env.error(&huge.finish(), &generation);
     assert!(error.contains("more than the"), "{error}");
 
     for (old, new) in [
@@ -353,7 +351,7 @@ fn nothing_makes_the_reader_swallow_more_than_it_should() {
         let json = serde_json::to_string(&generation.manifest).unwrap();
         let mut long = Archive::new();
         long.add("manifest.json", json.replacen(old, &new, 1).as_bytes());
-        let error = ground.error(&long.finish(), &generation);
+        let error = env.error(&long.finish(), &generation);
         assert!(error.contains("more than the manifest allows"), "{error}");
     }
 
@@ -364,7 +362,7 @@ fn nothing_makes_the_reader_swallow_more_than_it_should() {
         EntryType::GNULongName,
         &vec![b'a'; 1 << 20],
     );
-    let error = ground.error(&long_name.finish(), &generation);
+    let error = env.error(&long_name.finish(), &generation);
     assert!(error.contains("can't be read"), "{error}");
 
     let mut plain = Vec::new();
@@ -372,21 +370,21 @@ fn nothing_makes_the_reader_swallow_more_than_it_should() {
         .read_to_end(&mut plain)
         .unwrap();
     plain.resize(plain.len() + (1 << 20), 0);
-    let error = ground.error(&compress(&plain), &generation);
+    let error = env.error(&compress(&plain), &generation);
     assert!(error.contains("its end can't be read"), "{error}");
 }
 
 #[test]
 fn a_delta_brings_what_changed_and_names_what_is_missing() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let old = small();
     let new = generation(&[
         Content::new("config/flake.nix", "{ outputs = _: { new = 1; }; }"),
         Content::new("config/sub/other", "new"),
         Content::new("secrets/token", "hush"),
     ]);
-    let staged = ground.stage(&old);
-    let (head, partial) = ground
+    let staged = env.stage(&old);
+    let (head, partial) = env
         .unpack(&new.delta_from(&old), &new, Some(&staged))
         .unwrap();
     let carried = list::read::<ManifestEntry>(&partial.carried()).unwrap();
@@ -407,9 +405,9 @@ fn a_delta_brings_what_changed_and_names_what_is_missing() {
         new.manifest.files()
     );
 
-    let elsewhere = ground.stage(&generation(&[]));
+    let elsewhere = env.stage(&generation(&[]));
     let refused = |archive: &[u8], base, expected: &str| {
-        let error = ground
+        let error = env
             .unpack(archive, &new, Some(base))
             .map(|_| ())
             .unwrap_err();
@@ -422,15 +420,15 @@ fn a_delta_brings_what_changed_and_names_what_is_missing() {
 
 #[test]
 fn a_delta_cannot_bring_a_file_twice() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let old = generation(&[]);
     let new = generation(&[Content::new("config/a", "1")]);
     let mut delta = Delta::between(&old.manifest, &new.manifest);
     delta.changed.push(delta.changed[0].clone());
     let mut archive = Archive::new();
     archive.add("delta.json", &serde_json::to_vec(&delta).unwrap());
-    let error = ground
-        .unpack(&archive.finish(), &new, Some(&ground.stage(&old)))
+    let error = env
+        .unpack(&archive.finish(), &new, Some(&env.stage(&old)))
         .map(|_| ())
         .unwrap_err();
     assert!(error.contains("out of order, or twice"), "{error}");
@@ -438,13 +436,13 @@ fn a_delta_cannot_bring_a_file_twice() {
 
 #[test]
 fn a_delta_that_leads_elsewhere_is_refused() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let old = small();
     let new = generation(&[
         Content::new("config/flake.nix", "{ new = 1; }"),
         Content::new("secrets/token", "hush"),
     ]);
-    let staged = ground.stage(&old);
+    let staged = env.stage(&old);
     fn change(delta: &mut Delta, change: impl FnOnce(&mut File)) {
         let mut file = delta.changed[0].file().unwrap().clone();
         change(&mut file);
@@ -485,7 +483,7 @@ fn a_delta_that_leads_elsewhere_is_refused() {
         let mut archive = Archive::new();
         archive.add("delta.json", &serde_json::to_vec(&delta).unwrap());
         add_files(&mut archive, &new, 1);
-        let error = ground
+        let error = env
             .unpack(&archive.finish(), &new, Some(&staged))
             .map(|_| ())
             .unwrap_err();
@@ -496,7 +494,7 @@ fn a_delta_that_leads_elsewhere_is_refused() {
 /// The id of a manifest is known at its end: what it lists isn't believed before that.
 #[test]
 fn nothing_is_written_for_a_manifest_that_lies() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let wanted = small();
     let json = serde_json::to_string(&wanted.manifest).unwrap();
     let lie = json.replacen("\"executable\":true", "\"executable\":false", 1);
@@ -505,7 +503,7 @@ fn nothing_is_written_for_a_manifest_that_lies() {
     archive.add("manifest.json", lie.as_bytes());
     add_files(&mut archive, &wanted, 3);
     let id = wanted.manifest.generation();
-    let partial = Partial::new(&ground.state, &id).unwrap();
+    let partial = Partial::new(&env.state, &id).unwrap();
     let expected = Wanted {
         host: wanted.manifest.host(),
         generation: id,

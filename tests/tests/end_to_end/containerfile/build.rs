@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 /// What the Containerfile begins with.
 const BASE: &str = "docker.io/library/rust:1-trixie";
 /// What the stand-in for it is called as long as nothing is built from it.
-const STAND_IN: &str = "localhost/bento-ground-rust";
+const STAND_IN: &str = "localhost/bento-tests-rust";
 /// What is built; the tag names what it was built of.
-const BUILT: &str = "localhost/bento-ground-containerfile";
+const BUILT: &str = "localhost/bento-tests-containerfile";
 /// A compiler, and the server that Debian's image for Rust hasn't: there is no network in the build.
 const PACKAGES: &str = "gcc,libc6-dev,openssh-server";
 /// Where Debian's image for Rust has its toolchain.

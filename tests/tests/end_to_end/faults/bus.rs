@@ -4,7 +4,7 @@
 use anyhow::Result;
 use bento_tests::guest::Features;
 
-use super::ground::{Ground, QUICK};
+use super::env::{FaultEnv, QUICK};
 
 /// A switch that fails where it can't reach the bus, as that of recent versions of NixOS does.
 const NEEDS_BUS: &str = "standIn.needsBus = true;";
@@ -33,9 +33,9 @@ const NEVER_STOPS: &str = r#"
   services.bento-client.health.checks.shop.command = [ "/bin/false" ];
 "#;
 
-impl Ground {
+impl FaultEnv {
     fn has_bus(&self) -> Result<bool> {
-        let asked = self.computer.guest.run(["busctl", "--timeout=5", "list"])?;
+        let asked = self.vm.guest.run(["busctl", "--timeout=5", "list"])?;
         Ok(asked.status.success())
     }
 }
@@ -43,40 +43,39 @@ impl Ground {
 // Issue 10, line 17.
 #[test]
 fn a_bus_that_restarts_amid_a_switch_does_not_end_the_wait_for_it() -> Result<()> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    ground
-        .publish("system.activationScripts.bus = \"systemctl restart dbus.service; sleep 3\";")?;
-    ground.update(0)?;
-    let told = ground.tells(&["switched"])?;
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    env.publish("system.activationScripts.bus = \"systemctl restart dbus.service; sleep 3\";")?;
+    env.update(0)?;
+    let told = env.tells(&["switched"])?;
     assert_eq!(told[0]["error"], serde_json::Value::Null);
-    ground.is_up_to_date()
+    env.is_up_to_date()
 }
 
 // Issue 10, line 17.
 #[test]
 fn a_system_whose_bus_is_dead_is_rolled_back_without_it() -> Result<()> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    let boot = ground.computer.guest.boot_id()?;
-    ground.publish(BUS_DIES)?;
-    ground.update(3)?;
-    ground.tells(&["rolled_back"])?;
-    assert!(!ground.has_bus()?);
-    ground.is_wholly("1")?;
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    let boot = env.vm.guest.boot_id()?;
+    env.publish(BUS_DIES)?;
+    env.update(3)?;
+    env.tells(&["rolled_back"])?;
+    assert!(!env.has_bus()?);
+    env.is_wholly("1")?;
 
     // By the timer, too.
-    let guest = &ground.computer.guest;
+    let guest = &env.vm.guest;
     let unmask =
         "systemctl unmask --quiet --runtime dbus.socket dbus.service; systemctl start dbus.socket";
     guest.shell(unmask)?.success()?;
-    ground.publish(&format!("{BUS_DIES}system.activationScripts.again = \"\";"))?;
-    let halted = ground.computer.guest.update_halted_at("confirm")?;
+    env.publish(&format!("{BUS_DIES}system.activationScripts.again = \"\";"))?;
+    let halted = env.vm.guest.update_halted_at("confirm")?;
     halted.kill()?;
     let time_is_over = "cd /run/systemd/transient; systemctl start bento-rollback-*.service";
-    ground.computer.guest.shell(time_is_over)?.success()?;
-    assert!(!ground.has_bus()?);
-    ground.tells(&["rolled_back"])?;
-    ground.is_wholly("1")?;
-    assert_eq!(ground.computer.guest.boot_id()?, boot);
+    env.vm.guest.shell(time_is_over)?.success()?;
+    assert!(!env.has_bus()?);
+    env.tells(&["rolled_back"])?;
+    env.is_wholly("1")?;
+    assert_eq!(env.vm.guest.boot_id()?, boot);
     Ok(())
 }
 
@@ -84,38 +83,38 @@ fn a_system_whose_bus_is_dead_is_rolled_back_without_it() -> Result<()> {
 #[test]
 fn an_old_system_that_cannot_be_switched_to_comes_back_by_a_boot() -> Result<()> {
     let common = format!("{QUICK}{NEEDS_BUS}");
-    let mut ground = Ground::with(Features::default(), &common, "")?;
-    let boot = ground.computer.guest.boot_id()?;
-    ground.publish(BUS_DIES)?;
+    let mut env = FaultEnv::with(Features::default(), &common, "")?;
+    let boot = env.vm.guest.boot_id()?;
+    env.publish(BUS_DIES)?;
     // It reboots by itself, whatever the policy says, and perhaps before the client has ended.
-    ground.computer.update()?;
-    ground.computer.guest.await_another_boot(&boot)?;
-    ground.computer.update()?;
-    ground.tells(&["rollback_failed", "rolled_back"])?;
-    assert!(ground.has_bus()?);
-    ground.is_wholly("1")?;
+    env.vm.update()?;
+    env.vm.guest.await_another_boot(&boot)?;
+    env.vm.update()?;
+    env.tells(&["rollback_failed", "rolled_back"])?;
+    assert!(env.has_bus()?);
+    env.is_wholly("1")?;
     // It isn't tried, and nothing rebooted, once more.
-    let boot = ground.computer.guest.boot_id()?;
-    ground.computer.update()?;
-    assert_eq!(ground.computer.guest.boot_id()?, boot);
-    ground.is_wholly("1")
+    let boot = env.vm.guest.boot_id()?;
+    env.vm.update()?;
+    assert_eq!(env.vm.guest.boot_id()?, boot);
+    env.is_wholly("1")
 }
 
 // Issue 10, line 30.
 #[test]
 fn a_way_back_that_waits_for_a_unit_that_does_not_stop_is_bounded() -> Result<()> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    let guest = &ground.computer.guest;
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    let guest = &env.vm.guest;
     guest.put_file("/opt/bento/bin/systemd-run", "755", SOON)?;
     let boot = guest.boot_id()?;
-    ground.publish(NEVER_STOPS)?;
+    env.publish(NEVER_STOPS)?;
     // It reboots by itself, perhaps before the client has ended.
-    ground.computer.update()?;
-    let told = ground.tells(&["rollback_failed"])?;
+    env.vm.update()?;
+    let told = env.tells(&["rollback_failed"])?;
     let error = told[0]["error"].as_str().unwrap_or_default();
     assert!(error.contains("was ended: signal"), "{error}");
-    ground.computer.guest.await_another_boot(&boot)?;
-    ground.computer.update()?;
-    ground.tells(&["rolled_back"])?;
-    ground.is_wholly("1")
+    env.vm.guest.await_another_boot(&boot)?;
+    env.vm.update()?;
+    env.tells(&["rolled_back"])?;
+    env.is_wholly("1")
 }

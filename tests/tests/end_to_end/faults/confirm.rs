@@ -4,18 +4,18 @@ use anyhow::{Context, Result};
 use bento_tests::guest::Features;
 use bento_tests::{process, wait};
 
-use super::ground::{Ground, QUICK};
+use super::env::{FaultEnv, QUICK};
 
 /// A machine whose inputs are pinned, so that what has failed for its own sake isn't tried again.
-fn pinned() -> Result<Ground> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    ground.pin()?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    Ok(ground)
+fn pinned() -> Result<FaultEnv> {
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    env.pin()?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    Ok(env)
 }
 
-impl Ground {
+impl FaultEnv {
     /// A version that is rolled back for this reason, and isn't tried again.
     #[track_caller]
     fn goes_back_from(&mut self, more: &str, why: &str) -> Result<()> {
@@ -40,8 +40,8 @@ impl Ground {
 /// take fail the build already.
 #[test]
 fn a_system_whose_client_could_not_run_again_is_rolled_back() -> Result<()> {
-    let mut ground = pinned()?;
-    ground.goes_back_from(
+    let mut env = pinned()?;
+    env.goes_back_from(
         "services.bento-client.identityFile = \"/var/lib/bento/another\";",
         "/var/lib/bento/another",
     )
@@ -49,27 +49,27 @@ fn a_system_whose_client_could_not_run_again_is_rolled_back() -> Result<()> {
 
 #[test]
 fn an_unhealthy_system_is_rolled_back_and_not_tried_again() -> Result<()> {
-    let mut ground = pinned()?;
-    ground.goes_back_from(
+    let mut env = pinned()?;
+    env.goes_back_from(
         "services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];",
         "shop",
     )?;
-    ground.goes_back_from(
+    env.goes_back_from(
         "services.bento-client.health.checks.shop = { command = [ \"/bin/sleep\" \"600\" ]; timeout = \"1s\"; };",
         "shop",
     )?;
-    ground.goes_back_from(
+    env.goes_back_from(
         "environment.etc.\"bento/health.d/required/till\" = { mode = \"0755\"; text = \"#!/bin/sh\\nexit 1\\n\"; };",
         "till",
     )?;
-    ground.publish(
+    env.publish(
         "services.bento-client.health.checks.shop = { command = [ \"/bin/false\" ]; required = false; };",
     )?;
-    ground.update(0)?;
-    let told = ground.tells(&["switched"])?;
+    env.update(0)?;
+    let told = env.tells(&["switched"])?;
     let warning = told[0]["error"].as_str().unwrap_or_default();
     assert!(warning.contains("shop"), "{warning}");
-    ground.is_up_to_date()
+    env.is_up_to_date()
 }
 
 // Issue 10, line 18.
@@ -79,8 +79,8 @@ fn a_service_that_takes_a_moment_to_listen_is_waited_for() -> Result<()> {
       services.bento-client.confirm.grace = "30s";
       services.bento-client.disk.storeFree = "0B";
     "#;
-    let mut ground = Ground::with(Features::default(), patient, "")?;
-    ground.publish(
+    let mut env = FaultEnv::with(Features::default(), patient, "")?;
+    env.publish(
         r#"
       systemd.services.shop = {
         wantedBy = [ "multi-user.target" ];
@@ -89,10 +89,10 @@ fn a_service_that_takes_a_moment_to_listen_is_waited_for() -> Result<()> {
       services.bento-client.health.checks.shop.command = [ "/usr/bin/test" "-e" "/run/shop" ];
     "#,
     )?;
-    ground.update(0)?;
-    let told = ground.tells(&["switched"])?;
+    env.update(0)?;
+    let told = env.tells(&["switched"])?;
     assert_eq!(told[0]["error"], serde_json::Value::Null);
-    ground.is_up_to_date()
+    env.is_up_to_date()
 }
 
 // Issue 10, line 19.
@@ -101,34 +101,30 @@ fn a_system_that_breaks_nix_is_rolled_back() -> Result<()> {
     let nix = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\n\
                experimental-features = nix-command flakes\n!include /etc/nix/more.conf\n";
     let common = format!("{QUICK}environment.etc.\"nix/nix.conf\".text = {nix:?};");
-    let mut ground = Ground::with(Features::default(), &common, "")?;
-    ground.pin()?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
+    let mut env = FaultEnv::with(Features::default(), &common, "")?;
+    env.pin()?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
     // A builder and a cache that are away are no reason.
-    ground.publish(
+    env.publish(
         "environment.etc.\"nix/more.conf\".text = \"builders = ssh://away.invalid\\nmax-jobs = 0\\n\
          substituters = https://away.invalid\\n\";",
     )?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    ground
-        .computer
-        .guest
-        .shell("rm /etc/nix/more.conf")?
-        .success()?;
-    ground.publish("")?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    ground.goes_back_from(
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    env.vm.guest.shell("rm /etc/nix/more.conf")?.success()?;
+    env.publish("")?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    env.goes_back_from(
         "environment.etc.\"nix/more.conf\".text = \"max-jobs = many\\n\";",
         "'max-jobs' should be",
     )?;
     // What comes next can be built.
-    ground.publish("")?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()
+    env.publish("")?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    env.is_up_to_date()
 }
 
 // Issue 10, line 19: as NixOS has it, with a daemon that builds as users of its own.
@@ -141,78 +137,78 @@ fn a_system_whose_nix_daemon_does_not_answer_is_rolled_back() -> Result<()> {
         serviceConfig.ExecStart = "/usr/bin/nix-daemon";
       };
     "#;
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
     let builders = "groupadd --system nixbld; useradd --system --gid nixbld --groups nixbld nixbld1; \
          sed -i 's/^build-users-group =.*/build-users-group = nixbld/' /etc/nix/nix.conf";
-    ground.computer.guest.shell(builders)?.success()?;
-    ground.pin()?;
-    ground.publish(daemon)?;
-    ground.update(0)?;
-    let told = ground.tells(&["switched"])?;
+    env.vm.guest.shell(builders)?.success()?;
+    env.pin()?;
+    env.publish(daemon)?;
+    env.update(0)?;
+    let told = env.tells(&["switched"])?;
     assert_eq!(told[0]["error"], serde_json::Value::Null);
     // By its unit, which builds by way of the daemon.
-    ground.publish(daemon)?;
+    env.publish(daemon)?;
     let unit = ["systemctl", "start", "bento-update.service"];
-    ground.computer.guest.run(unit)?.success()?;
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()?;
+    env.vm.guest.run(unit)?.success()?;
+    env.tells(&["switched"])?;
+    env.is_up_to_date()?;
 
     let deaf = daemon.replace("/usr/bin/nix-daemon", "/usr/bin/sleep infinity");
-    ground.goes_back_from(&deaf, "cannot connect to socket")
+    env.goes_back_from(&deaf, "cannot connect to socket")
 }
 
 #[test]
 fn what_the_switch_says_decides_what_becomes_of_the_new_system() -> Result<()> {
-    let mut ground = pinned()?;
-    ground.goes_back_from("standIn.exitCode = 1;", "exit code 1")?;
+    let mut env = pinned()?;
+    env.goes_back_from("standIn.exitCode = 1;", "exit code 1")?;
     let broken = |name: &str| {
         format!(
             "systemd.services.{name} = {{ wantedBy = [ \"multi-user.target\" ]; \
              serviceConfig.Type = \"oneshot\"; script = \"exit 7\"; }};"
         )
     };
-    ground.goes_back_from(&broken("newly"), "newly.service")?;
-    ground.goes_back_from("standIn.bootLoader = \"exit 1\";", "boot")?;
+    env.goes_back_from(&broken("newly"), "newly.service")?;
+    env.goes_back_from("standIn.bootLoader = \"exit 1\";", "boot")?;
 
     // What was broken before is no reason.
     let unit =
         "[Service]\nType=oneshot\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n";
-    let guest = &ground.computer.guest;
+    let guest = &env.vm.guest;
     guest.put_file("/etc/systemd/system/long-since.service", "644", unit)?;
     guest.shell("systemctl enable -q long-since; systemctl start long-since || true")?;
     // The switch starts a target anew only if the system wants something of it.
-    ground.publish(
+    env.publish(
         "systemd.services.fine = { wantedBy = [ \"multi-user.target\" ]; script = \"true\"; };",
     )?;
-    ground.update(0)?;
-    let told = ground.tells(&["switched"])?;
+    env.update(0)?;
+    let told = env.tells(&["switched"])?;
     let warning = told[0]["error"].as_str().unwrap_or_default();
     assert!(warning.contains("long-since.service"), "{warning}");
-    ground.is_up_to_date()?;
-    let guest = &ground.computer.guest;
+    env.is_up_to_date()?;
+    let guest = &env.vm.guest;
     guest.shell("systemctl disable -q long-since; systemctl reset-failed")?;
 
     // Another switch is going on: nothing was changed, and the next run tries again.
-    let old = ground.version();
-    ground.publish("standIn.exitCode = 11;")?;
+    let old = env.version();
+    env.publish("standIn.exitCode = 11;")?;
     for _ in 0..2 {
-        ground.update(1)?;
-        ground.tells(&["activation_failed"])?;
-        ground.is_wholly(&old)?;
+        env.update(1)?;
+        env.tells(&["activation_failed"])?;
+        env.is_wholly(&old)?;
     }
-    let refused = ground.update(1)?;
+    let refused = env.update(1)?;
     assert!(refused.contains("is tried again after"), "{refused}");
 
     // Another init can only be booted.
-    ground.publish("standIn.exitCode = 100;")?;
-    ground.update(0)?;
-    ground.tells(&["staged"])?;
-    ground.status("reboot-pending")?;
-    assert_eq!(ground.whole(false)?.version, old);
-    ground.publish("")?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()
+    env.publish("standIn.exitCode = 100;")?;
+    env.update(0)?;
+    env.tells(&["staged"])?;
+    env.status("reboot-pending")?;
+    assert_eq!(env.whole(false)?.version, old);
+    env.publish("")?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    env.is_up_to_date()
 }
 
 #[test]
@@ -228,71 +224,71 @@ fn a_configuration_that_kills_the_network_is_rolled_back_and_not_tried_for_ever(
         network: true,
         ..Features::default()
     };
-    let mut ground = Ground::with(network, QUICK, "")?;
-    ground.pin()?;
-    ground.publish(&uplink("up"))?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    let old = ground.version();
-    ground.publish(&uplink("down"))?;
+    let mut env = FaultEnv::with(network, QUICK, "")?;
+    env.pin()?;
+    env.publish(&uplink("up"))?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    let old = env.version();
+    env.publish(&uplink("down"))?;
     for _ in 0..2 {
-        ground.update(3)?;
+        env.update(3)?;
         // By the same run, over the network that has come back.
-        let told = ground.tells(&["rolled_back"])?;
+        let told = env.tells(&["rolled_back"])?;
         let error = told[0]["error"].as_str().unwrap_or_default();
         assert!(error.contains("can't be reached"), "{error}");
-        ground.is_wholly(&old)?;
+        env.is_wholly(&old)?;
     }
-    let refused = ground.update(1)?;
+    let refused = env.update(1)?;
     assert!(refused.contains("is tried again after"), "{refused}");
-    ground.publish(&uplink("up"))?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()
+    env.publish(&uplink("up"))?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    env.is_up_to_date()
 }
 
 #[test]
 fn the_machine_comes_back_by_itself_when_nobody_confirms() -> Result<()> {
     let common = format!("{QUICK}\nservices.bento-client.rollback.after = \"10s\";");
-    let mut ground = Ground::with(Features::default(), &common, "")?;
+    let mut env = FaultEnv::with(Features::default(), &common, "")?;
     // The client is dead: the report comes all the same.
-    ground.publish("")?;
-    let halted = ground.computer.guest.update_halted_at("confirm")?;
-    assert_eq!(ground.computer.version()?, "2");
+    env.publish("")?;
+    let halted = env.vm.guest.update_halted_at("confirm")?;
+    assert_eq!(env.vm.version()?, "2");
     halted.kill()?;
-    ground.tells(&["rolled_back"])?;
-    ground.is_wholly("1")?;
-    ground.status("rolled-back")?;
+    env.tells(&["rolled_back"])?;
+    env.is_wholly("1")?;
+    env.status("rolled-back")?;
 
     // The client hangs, and holds its lock: the machine comes back, and is told of when it goes on.
-    ground.publish("")?;
-    let halted = ground.computer.guest.update_halted_at("commit")?;
+    env.publish("")?;
+    let halted = env.vm.guest.update_halted_at("commit")?;
     wait::until("the machine to come back", process::SHORT, || {
-        (ground.computer.version().ok()? == "1").then_some(())
+        (env.vm.version().ok()? == "1").then_some(())
     })?;
     let output = halted.go_on()?;
-    crate::computer::exits(&output, 3);
-    ground.tells(&["rolled_back"])?;
-    ground.is_wholly("1")?;
-    ground.status("rolled-back")?;
+    crate::vm::exits(&output, 3);
+    env.tells(&["rolled_back"])?;
+    env.is_wholly("1")?;
+    env.status("rolled-back")?;
     Ok(())
 }
 
 #[test]
 fn an_update_changes_its_own_unit_its_timer_and_its_package() -> Result<()> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    let run = |ground: &Ground| {
-        let started = ground
-            .computer
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    let run = |env: &FaultEnv| {
+        let started = env
+            .vm
             .guest
             .run(["systemctl", "start", "bento-update.service"])?;
         started.success().with_context(|| {
             let journal = ["journalctl", "--unit", "bento-update", "--no-pager"];
-            let journal = ground.computer.guest.run(journal).map(|it| it.stdout);
+            let journal = env.vm.guest.run(journal).map(|it| it.stdout);
             journal.unwrap_or_default()
         })
     };
-    let program = |ground: &Ground| {
+    let program = |env: &FaultEnv| {
         let show = [
             "systemctl",
             "show",
@@ -300,9 +296,9 @@ fn an_update_changes_its_own_unit_its_timer_and_its_package() -> Result<()> {
             "--value",
             "bento-update",
         ];
-        anyhow::Ok(ground.computer.guest.run(show)?.success()?.stdout)
+        anyhow::Ok(env.vm.guest.run(show)?.success()?.stdout)
     };
-    assert!(program(&ground)?.contains("/opt/bento/bin/bento-client"));
+    assert!(program(&env)?.contains("/opt/bento/bin/bento-client"));
     let package = r#"
       services.bento-client.interval = "hourly";
       services.bento-client.package = derivation {
@@ -313,21 +309,21 @@ fn an_update_changes_its_own_unit_its_timer_and_its_package() -> Result<()> {
       };
     "#
     .replace("ARCH", std::env::consts::ARCH);
-    ground.publish(&package)?;
-    run(&ground)?;
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()?;
-    let now = program(&ground)?;
+    env.publish(&package)?;
+    run(&env)?;
+    env.tells(&["switched"])?;
+    env.is_up_to_date()?;
+    let now = program(&env)?;
     assert!(now.contains("bento-client-of-its-own"), "{now}");
-    let timer = ground
-        .computer
+    let timer = env
+        .vm
         .guest
         .read_file("/etc/systemd/system/bento-update.timer")?;
     assert!(timer.contains("OnCalendar=hourly"), "{timer}");
     // And back, by the new one.
-    ground.publish("")?;
-    run(&ground)?;
-    ground.tells(&["switched"])?;
-    assert!(program(&ground)?.contains("/opt/bento/bin/bento-client"));
-    ground.is_up_to_date()
+    env.publish("")?;
+    run(&env)?;
+    env.tells(&["switched"])?;
+    assert!(program(&env)?.contains("/opt/bento/bin/bento-client"));
+    env.is_up_to_date()
 }

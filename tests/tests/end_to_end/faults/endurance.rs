@@ -15,10 +15,10 @@ use bento_tests::length::at_length;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::ground::{Ground, NAME};
-use crate::computer::configuration;
+use super::env::{FaultEnv, NAME};
 use crate::generation::Generation;
 use crate::machine::Machine;
+use crate::vm::configuration;
 
 /// How many updates there are, unless `BENTO_UPDATES` says so, and without the long form: 1000 take half an hour, and tell of each fifty.
 const UPDATES: u32 = 12;
@@ -92,11 +92,11 @@ fn many_updates_leave_no_garbage() -> Result<()> {
         Ok(number) => number.parse()?,
         Err(_) => at_length(UPDATES, 100),
     };
-    let ground = Ground::with(Features::default(), "", "")?;
-    let published = Machine::of(&ground.fleet, NAME, &ground.appliance).pull()?;
-    let current = ground.host_folder()?.join("current");
+    let env = FaultEnv::with(Features::default(), "", "")?;
+    let published = Machine::of(&env.fleet, NAME, &env.appliance).pull()?;
+    let current = env.host_folder()?.join("current");
     let count = || -> Result<Vec<u64>> {
-        let counted = ground.computer.guest.shell(COUNT)?.success()?.stdout;
+        let counted = env.vm.guest.shell(COUNT)?.success()?.stdout;
         let numbers = counted.lines().map(|line| line.trim().parse::<u64>());
         numbers.collect::<Result<_, _>>().context(counted.clone())
     };
@@ -105,9 +105,7 @@ fn many_updates_leave_no_garbage() -> Result<()> {
     for update in 1..=updates {
         let version = format!("update {update}");
         replace(&current, &published, &version)?;
-        ground
-            .update(0)
-            .with_context(|| format!("update {update}"))?;
+        env.update(0).with_context(|| format!("update {update}"))?;
         if update == ENOUGH {
             enough = count()?;
         }
@@ -119,7 +117,7 @@ fn many_updates_leave_no_garbage() -> Result<()> {
         }
     }
     let version = format!("update {updates}");
-    ground.is_wholly(&version)?;
+    env.is_wholly(&version)?;
     let end = count()?;
     let line = format!("{updates} updates: {end:?}, after {ENOUGH} of them {enough:?}");
     writeln!(stderr(), "{line}")?;

@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use bento_tests::guest::{Disk, Features};
 use bento_tests::length::is_long;
 
-use super::ground::Ground;
+use super::env::FaultEnv;
 
 const PHASES: [&str; 11] = [
     "poll", "pull", "verify", "stage", "build", "arm", "activate", "confirm", "commit", "report",
@@ -115,7 +115,7 @@ impl Fault {
     }
 }
 
-impl Ground {
+impl FaultEnv {
     /// One case of the matrix, with a version of its own.
     fn case(&mut self, fault: Fault, phase: &str) -> Result<()> {
         if phase == "reboot" {
@@ -125,9 +125,9 @@ impl Ground {
         self.go_wrong(fault, phase)?;
         if phase == "reboot" && fault == Fault::Kill {
             // What the run didn't come to, the next one does.
-            let boot = self.computer.guest.boot_id()?;
-            self.computer.update()?;
-            self.computer.guest.await_another_boot(&boot)?;
+            let boot = self.vm.guest.boot_id()?;
+            self.vm.update()?;
+            self.vm.guest.await_another_boot(&boot)?;
         }
         self.update(0)?;
         let told = self.tells(fault.told(phase))?;
@@ -147,16 +147,16 @@ fn row(features: Features, faults: &[Fault]) -> Result<()> {
         let tried = |phase: &&str| is_long() || CRITICAL.contains(phase);
         fault.cases().filter(tried)
     };
-    let mut ground = Ground::new(features)?;
+    let mut env = FaultEnv::new(features)?;
     let mut tried = 0;
     let mut failed = Vec::new();
     for &fault in faults {
         for phase in cases(fault) {
             tried += 1;
             // The others tell more of what is wrong.
-            if let Err(error) = ground.case(fault, phase) {
+            if let Err(error) = env.case(fault, phase) {
                 failed.push(format!("{fault:?} in the phase {phase}: {error:#}"));
-                ground.forgive()?;
+                env.forgive()?;
             }
         }
     }

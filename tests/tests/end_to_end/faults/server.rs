@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use super::ground::{Ground, QUICK};
+use super::env::{FaultEnv, QUICK};
 
 /// A block of the tar format.
 const BLOCK: usize = 512;
@@ -74,12 +74,9 @@ fn next(tar: &[u8]) -> usize {
 }
 
 /// The bundle that is published, and the delta from what the machine has.
-fn archives(ground: &Ground) -> Result<[PathBuf; 2]> {
-    let current = ground.host_folder()?.join("current");
-    let installed = ground
-        .computer
-        .guest
-        .read_file("/var/lib/bento/installed.json")?;
+fn archives(env: &FaultEnv) -> Result<[PathBuf; 2]> {
+    let current = env.host_folder()?.join("current");
+    let installed = env.vm.guest.read_file("/var/lib/bento/installed.json")?;
     let installed: serde_json::Value = serde_json::from_str(&installed)?;
     let installed = installed["generation"].as_str().context("it has an id")?;
     let delta = current.join(format!("delta/{installed}.tar.gz"));
@@ -94,9 +91,9 @@ fn alter(path: &Path, content: &[u8]) -> Result<()> {
 
 #[test]
 fn no_byte_of_an_archive_can_be_changed() -> Result<()> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    ground.publish("")?;
-    let archives = archives(&ground)?;
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    env.publish("")?;
+    let archives = archives(&env)?;
     let originals = [fs::read(&archives[0])?, fs::read(&archives[1])?];
     let mut accepted = Vec::new();
     // Told of once, however often it is tried.
@@ -105,34 +102,34 @@ fn no_byte_of_an_archive_can_be_changed() -> Result<()> {
         for (path, original) in archives.iter().zip(&originals) {
             alter(path, &change(original)?)?;
         }
-        let output = ground.computer.update()?;
+        let output = env.vm.update()?;
         let said = output.stdout + &output.stderr;
         if output.status.code() != Some(6) || !said.contains("the delta can't be used") {
             accepted.push(format!("{what}: {said}"));
             continue;
         }
-        ground.tells(std::mem::take(&mut told))?;
-        ground.is_wholly("1")?;
+        env.tells(std::mem::take(&mut told))?;
+        env.is_wholly("1")?;
     }
     assert!(accepted.is_empty(), "{}", accepted.join("\n"));
 
     // The bundle helps where the delta doesn't. What fills the last block of a file is nobody's: it goes nowhere.
     let padding = |tar: &[u8]| next(tar) + BLOCK + size(&tar[next(tar)..]);
     alter(&archives[0], &inside(&originals[0], padding)?)?;
-    let said = ground.update(0)?;
+    let said = env.update(0)?;
     assert!(
         said.contains("the delta can't be used") && said.contains("as a bundle"),
         "{said}"
     );
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()
+    env.tells(&["switched"])?;
+    env.is_up_to_date()
 }
 
 #[test]
 fn a_generation_that_is_announced_and_not_given_is_refused() -> Result<()> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    ground.publish("")?;
-    let link = ground.host_folder()?.join("current/generation");
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    env.publish("")?;
+    let link = env.host_folder()?.join("current/generation");
     let published = fs::read_link(&link)?;
     let announce = |id: &Path| -> Result<()> {
         let aside = link.with_extension("aside");
@@ -140,32 +137,32 @@ fn a_generation_that_is_announced_and_not_given_is_refused() -> Result<()> {
         Ok(fs::rename(&aside, &link)?)
     };
     announce(Path::new(&"0123456789abcdef".repeat(4)))?;
-    ground.update(6)?;
-    ground.tells(&["pull_failed"])?;
-    ground.is_wholly("1")?;
+    env.update(6)?;
+    env.tells(&["pull_failed"])?;
+    env.is_wholly("1")?;
     announce(Path::new("../../../etc"))?;
-    ground.update(6)?;
-    ground.is_wholly("1")?;
+    env.update(6)?;
+    env.is_wholly("1")?;
     announce(&published)?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    env.is_up_to_date()
 }
 
 #[test]
 fn a_server_with_another_host_key_learns_and_gives_nothing() -> Result<()> {
-    let mut ground = Ground::with(Features::default(), QUICK, "")?;
-    ground.publish("")?;
-    let impostor = Appliance::start(ground.fleet.path(), Options::default())?;
+    let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
+    env.publish("")?;
+    let impostor = Appliance::start(env.fleet.path(), Options::default())?;
     let proxy = Proxy::start(impostor.address(), Duration::ZERO)?;
     // The key that it pins stays that of the first.
-    ground.computer.go_through(proxy.address())?;
-    let said = ground.update(4)?;
+    env.vm.go_through(proxy.address())?;
+    let said = env.update(4)?;
     assert!(said.contains("host key"), "{said}");
-    ground.is_wholly("1")?;
+    env.is_wholly("1")?;
     assert!(!impostor.logs()?.contains("Accepted publickey"));
-    ground.computer.go_through(ground.proxy.address())?;
-    ground.update(0)?;
-    ground.tells(&["switched"])?;
-    ground.is_up_to_date()
+    env.vm.go_through(env.proxy.address())?;
+    env.update(0)?;
+    env.tells(&["switched"])?;
+    env.is_up_to_date()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use bento_protocol::{RunId, limits};
 use bento_tests::Options;
 
-use super::{Ground, KIKIMORA, LESHY, REFUSED, inbox_path, report_path};
+use super::{InboxEnv, KIKIMORA, LESHY, REFUSED, inbox_path, report_path};
 use crate::machine::Machine;
 use crate::{reports, states};
 
@@ -45,8 +45,8 @@ fn leave_until_thrown_out(machine: &Machine, content: &[u8], whole: bool) -> Res
 
 #[test]
 fn who_leaves_too_much_is_thrown_out_and_nobody_else_feels_it() -> Result<()> {
-    let ground = Ground::new(Options::default())?;
-    let machine = ground.machine(LESHY);
+    let env = InboxEnv::new(Options::default())?;
+    let machine = env.machine(LESHY);
     let done = AtomicBool::new(false);
     // All but the end of a report: the rest might still come.
     let mut half = super::gzipped(noise(2 << 20, 3).as_bytes())?;
@@ -67,13 +67,13 @@ fn who_leaves_too_much_is_thrown_out_and_nobody_else_feels_it() -> Result<()> {
         let watching = scope.spawn(|| {
             let mut largest = 0;
             while !done.load(Ordering::Relaxed) {
-                largest = largest.max(bytes_of(&ground, LESHY));
+                largest = largest.max(bytes_of(&env, LESHY));
                 thread::sleep(Duration::from_millis(20));
             }
             largest
         });
-        let served = (0..3).try_for_each(|_| ground.hears_of_kikimora());
-        let told = states::await_log(&ground.appliance, TOO_MUCH);
+        let served = (0..3).try_for_each(|_| env.hears_of_kikimora());
+        let told = states::await_log(&env.appliance, TOO_MUCH);
         done.store(true, Ordering::Relaxed);
         for thread in hostile {
             thread.join().expect("it doesn't panic")?;
@@ -83,15 +83,15 @@ fn who_leaves_too_much_is_thrown_out_and_nobody_else_feels_it() -> Result<()> {
     })?;
     println!("most in its inbox: {largest} bytes");
     assert!(largest <= MOST_BYTES, "{largest} bytes were there");
-    ground.await_empty_inbox(LESHY)?;
-    ground.shows_nothing_raw()?;
+    env.await_empty_inbox(LESHY)?;
+    env.shows_nothing_raw()?;
     // It may come again, and is heard.
     let session = machine.await_admission()?;
     session.leave(&reports::success(session.poll()?))?;
     drop(session);
-    states::await_word(&ground.appliance, LESHY, "up-to-date")?;
+    states::await_word(&env.appliance, LESHY, "up-to-date")?;
     assert_eq!(
-        states::of(&ground.appliance, KIKIMORA)?["error"],
+        states::of(&env.appliance, KIKIMORA)?["error"],
         serde_json::Value::Null
     );
     Ok(())
@@ -99,18 +99,18 @@ fn who_leaves_too_much_is_thrown_out_and_nobody_else_feels_it() -> Result<()> {
 
 #[test]
 fn thousands_of_files_make_few_lines_and_are_all_counted() -> Result<()> {
-    let ground = Ground::new(Options::default())?;
-    let inboxes = ground.inboxes(LESHY)?;
+    let env = InboxEnv::new(Options::default())?;
+    let inboxes = env.inboxes(LESHY)?;
     let inbox = inboxes.first().context("it has one")?;
     for number in 0..2000 {
         fs::write(inbox.join(format!("{number}.rubbish")), "")?;
     }
     // Any contact will do: with so much in its inbox it is thrown out at once.
-    ground.machine(LESHY).sftp("ls")?;
-    ground.hears_of_kikimora()?;
-    ground.await_empty_inbox(LESHY)?;
-    let more = states::await_log(&ground.appliance, "… and ")?;
-    let log = ground.appliance.logs()?;
+    env.machine(LESHY).sftp("ls")?;
+    env.hears_of_kikimora()?;
+    env.await_empty_inbox(LESHY)?;
+    let more = states::await_log(&env.appliance, "… and ")?;
+    let log = env.appliance.logs()?;
     let lines = log.lines().filter(|line| line.contains(REFUSED)).count();
     assert_eq!(lines, 64);
     assert!(more.contains("… and 1936 more"), "{more}");
@@ -119,8 +119,8 @@ fn thousands_of_files_make_few_lines_and_are_all_counted() -> Result<()> {
 
 #[test]
 fn a_whole_spool_with_the_largest_logs_is_welcome() -> Result<()> {
-    let ground = Ground::new(Options::default())?;
-    let session = ground.machine(KIKIMORA).log_in()?;
+    let env = InboxEnv::new(Options::default())?;
+    let session = env.machine(KIKIMORA).log_in()?;
     let generation = session.poll()?;
     let log = noise(limits::LOG_BYTES, 0);
     for _ in 0..limits::SPOOLED_REPORTS {
@@ -130,8 +130,8 @@ fn a_whole_spool_with_the_largest_logs_is_welcome() -> Result<()> {
         session.put(&report_path(report.run), &content)?;
     }
     drop(session);
-    states::await_runs(&ground.appliance, KIKIMORA, limits::SPOOLED_REPORTS as u64)?;
-    let log = ground.appliance.logs()?;
+    states::await_runs(&env.appliance, KIKIMORA, limits::SPOOLED_REPORTS as u64)?;
+    let log = env.appliance.logs()?;
     assert!(!log.contains(TOO_MUCH) && !log.contains(REFUSED), "{log}");
     Ok(())
 }
@@ -139,10 +139,10 @@ fn a_whole_spool_with_the_largest_logs_is_welcome() -> Result<()> {
 #[test]
 fn many_hostile_machines_take_no_more_memory_than_one() -> Result<()> {
     const REPORTS: u64 = 4;
-    let mut ground = Ground::new(Options::default())?;
+    let mut env = InboxEnv::new(Options::default())?;
     let names: Vec<_> = (0..6).map(|number| format!("leshy-{number}")).collect();
     for name in &names {
-        ground.fleet.host(name, |host| {
+        env.fleet.host(name, |host| {
             host.file("configuration.nix", name)?;
             Ok(())
         })?;
@@ -156,7 +156,7 @@ fn many_hostile_machines_take_no_more_memory_than_one() -> Result<()> {
         let hostile: Vec<_> = names
             .iter()
             .map(|name| {
-                let (machine, mut json) = (ground.machine(name), json.clone());
+                let (machine, mut json) = (env.machine(name), json.clone());
                 scope.spawn(move || {
                     machine.await_admission()?;
                     for _ in 0..REPORTS {
@@ -175,12 +175,9 @@ fn many_hostile_machines_take_no_more_memory_than_one() -> Result<()> {
             .try_for_each(|thread| thread.join().expect("it doesn't panic"))
     })?;
     for name in &names {
-        states::await_runs(&ground.appliance, name, REPORTS)?;
+        states::await_runs(&env.appliance, name, REPORTS)?;
     }
-    let status = fs::read_to_string(format!(
-        "/proc/{}/status",
-        ground.appliance.first_process()?
-    ))?;
+    let status = fs::read_to_string(format!("/proc/{}/status", env.appliance.first_process()?))?;
     let most = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
@@ -192,8 +189,8 @@ fn many_hostile_machines_take_no_more_memory_than_one() -> Result<()> {
 }
 
 /// The bytes that lie in a machine's inboxes now.
-fn bytes_of(ground: &Ground, name: &str) -> u64 {
-    let inboxes = ground.inboxes(name).unwrap_or_default();
+fn bytes_of(env: &InboxEnv, name: &str) -> u64 {
+    let inboxes = env.inboxes(name).unwrap_or_default();
     let entries = inboxes.iter().filter_map(|inbox| fs::read_dir(inbox).ok());
     // What goes while it is looked at is no longer there.
     entries

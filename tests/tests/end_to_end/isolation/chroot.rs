@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Result;
 use bento_protocol::ReportName;
 
-use super::{DOMOVOIS, Ground, SECRET, all_are_refused};
+use super::{DOMOVOIS, IsolationEnv, SECRET, all_are_refused};
 use crate::{reports, states};
 
 #[test]
 fn a_machine_sees_its_own_generation_and_nothing_else() -> Result<()> {
-    let ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
+    let env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
     let at_the_top = "bundle.tar.gz config delta generation last_change_date logs manifest.json";
     for folder in ["/", "..", "/..", "/../../..", "config/../.."] {
         let listed = kikimora
@@ -45,7 +45,7 @@ fn a_machine_sees_its_own_generation_and_nothing_else() -> Result<()> {
         .iter()
         .flat_map(|path| {
             [
-                format!("get {path} {}", ground.own("stolen")),
+                format!("get {path} {}", env.own("stolen")),
                 format!("ls {path}"),
             ]
         })
@@ -58,8 +58,8 @@ fn a_machine_sees_its_own_generation_and_nothing_else() -> Result<()> {
     all_are_refused(&kikimora, &commands)?;
 
     // All there is to be had, with what can't be read left out.
-    kikimora.sftp(&format!("-get -R / {}", ground.own("all")))?;
-    let everything = read_all(&ground.folder.path().join("all"))?;
+    kikimora.sftp(&format!("-get -R / {}", env.own("all")))?;
+    let everything = read_all(&env.folder.path().join("all"))?;
     assert!(everything.contains("kikimora's"), "{everything}");
     for unseen in [DOMOVOIS, SECRET, "domovoi"] {
         assert!(
@@ -88,11 +88,11 @@ fn read_all(folder: &Path) -> Result<String> {
 
 #[test]
 fn a_machine_changes_nothing_of_what_it_sees() -> Result<()> {
-    let ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
+    let env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
     let looks = "ls -lna /\nls -lna /config\nls -lna /delta";
     let before = (kikimora.sftp(looks)?.success()?.stdout, kikimora.pull()?);
-    let file = ground.own("file");
+    let file = env.own("file");
     let mut commands: Vec<String> = [
         "rm /manifest.json",
         "rm /generation",
@@ -138,8 +138,8 @@ fn a_machine_changes_nothing_of_what_it_sees() -> Result<()> {
 
 #[test]
 fn a_report_is_left_once_and_never_touched_again() -> Result<()> {
-    let ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
+    let env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
     // As long as somebody could still be writing it, the beginning of a report stays where it is.
     let session = kikimora.log_in()?;
     let report = reports::success(session.poll()?);
@@ -147,10 +147,10 @@ fn a_report_is_left_once_and_never_touched_again() -> Result<()> {
         run: report.run,
         attempt: 1,
     };
-    fs::write(ground.own("half"), [0x1f, 0x8b, 8])?;
-    let (half, path) = (ground.own("half"), format!("/logs/{name}"));
+    fs::write(env.own("half"), [0x1f, 0x8b, 8])?;
+    let (half, path) = (env.own("half"), format!("/logs/{name}"));
     kikimora.sftp(&format!("put {half} {path}"))?.success()?;
-    let own = |name: &str| ground.own(name);
+    let own = |name: &str| env.own(name);
     all_are_refused(
         &kikimora,
         &[
@@ -174,28 +174,28 @@ fn a_report_is_left_once_and_never_touched_again() -> Result<()> {
             "ln -s /state /logs/state".to_owned(),
         ],
     )?;
-    let domovoi = ground.machine("domovoi");
+    let domovoi = env.machine("domovoi");
     all_are_refused(&domovoi, &[format!("get {path} {}", own("again"))])?;
 
     // The next attempt is whole, and counts.
     let attempt = ReportName { attempt: 2, ..name };
     session.put(&format!("/logs/{attempt}"), &reports::packed(&report)?)?;
-    states::await_word(&ground.appliance, "kikimora", "up-to-date")?;
-    assert_eq!(states::word(&ground.appliance, "domovoi")?, "new");
+    states::await_word(&env.appliance, "kikimora", "up-to-date")?;
+    assert_eq!(states::word(&env.appliance, "domovoi")?, "new");
     Ok(())
 }
 
 #[test]
 fn a_machine_cannot_fill_the_disk() -> Result<()> {
-    let ground = Ground::new()?;
-    fs::write(ground.own("huge"), vec![0; 5 << 20])?;
-    let kikimora = ground.machine("kikimora");
-    let put = kikimora.sftp(&format!("put {} /logs/huge", ground.own("huge")))?;
+    let env = IsolationEnv::new()?;
+    fs::write(env.own("huge"), vec![0; 5 << 20])?;
+    let kikimora = env.machine("kikimora");
+    let put = kikimora.sftp(&format!("put {} /logs/huge", env.own("huge")))?;
     assert_ne!(put.code(), 0, "{}", put.stdout);
     // It may leave what is shorter.
-    fs::write(ground.own("large"), vec![0; 3 << 20])?;
+    fs::write(env.own("large"), vec![0; 3 << 20])?;
     kikimora
-        .sftp(&format!("put {} /logs/large", ground.own("large")))?
+        .sftp(&format!("put {} /logs/large", env.own("large")))?
         .success()?;
     Ok(())
 }

@@ -11,11 +11,11 @@ use bento_tests::process::{self, Output};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::Ground;
+use super::IsolationEnv;
 use crate::machine::Machine;
 use crate::{reports, states};
 
-impl Ground {
+impl IsolationEnv {
     /// Each client's own folder.
     fn folder_of(&self, client: &str) -> Result<String> {
         let folder = self.own(client);
@@ -59,32 +59,32 @@ fn run(command: &mut Command) -> Result<Output> {
 
 #[test]
 fn every_client_in_use_takes_what_is_its_own_and_leaves_a_report() -> Result<()> {
-    let ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
-    let folder = ground.folder_of("openssh")?;
+    let env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
+    let folder = env.folder_of("openssh")?;
     let listed = kikimora.sftp("ls -l /")?.success()?.stdout;
     assert!(listed.contains("manifest.json"), "{listed}");
     kikimora
         .sftp(&format!("get -R /config/. {folder}"))?
         .success()?;
-    ground.assert_taken(&folder)?;
-    let (file, target) = ground.report(&kikimora)?;
+    env.assert_taken(&folder)?;
+    let (file, target) = env.report(&kikimora)?;
     kikimora.sftp(&format!("put {file} {target}"))?.success()?;
-    ground.await_reports(1)?;
+    env.await_reports(1)?;
 
-    let folder = ground.folder_of("lftp")?;
+    let folder = env.folder_of("lftp")?;
     let (server, name) = (kikimora.server(), kikimora.name());
-    let (file, target) = ground.report(&kikimora)?;
+    let (file, target) = env.report(&kikimora)?;
     let script = format!(
         "set cmd:fail-exit true; set net:max-retries 1; set sftp:connect-program '{}'; \
          open -u {name}, sftp://{server}; mirror /config {folder}; put {file} -o {target}; bye",
         transport(&kikimora)
     );
     run(Command::new("lftp").args(["--norc", "-c", &script]))?;
-    ground.assert_taken(&folder)?;
-    ground.await_reports(2)?;
+    env.assert_taken(&folder)?;
+    env.await_reports(2)?;
 
-    let folder = ground.folder_of("rclone")?;
+    let folder = env.folder_of("rclone")?;
     let rclone = |arguments: &[&str]| {
         let mut command = Command::new("rclone");
         command.args(arguments).args(["--config", "/dev/null"]);
@@ -98,10 +98,10 @@ fn every_client_in_use_takes_what_is_its_own_and_leaves_a_report() -> Result<()>
         run(&mut command)
     };
     rclone(&["copy", ":sftp:/config", &folder])?;
-    ground.assert_taken(&folder)?;
-    let (file, target) = ground.report(&kikimora)?;
+    env.assert_taken(&folder)?;
+    let (file, target) = env.report(&kikimora)?;
     rclone(&["copyto", &file, &format!(":sftp:{target}")])?;
-    ground.await_reports(3)?;
+    env.await_reports(3)?;
 
     // libssh2, as in the client.
     let session = kikimora.log_in()?;
@@ -110,13 +110,13 @@ fn every_client_in_use_takes_what_is_its_own_and_leaves_a_report() -> Result<()>
         "kikimora's"
     );
     session.leave(&reports::success(session.poll()?))?;
-    ground.await_reports(4)
+    env.await_reports(4)
 }
 
 #[test]
 fn the_commands_of_a_client_of_2022_still_do() -> Result<()> {
-    let ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
+    let env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
     let looks =
         || Ok::<_, anyhow::Error>(kikimora.sftp("ls -l last_change_date")?.success()?.stdout);
     let state = looks()?;
@@ -127,15 +127,15 @@ fn the_commands_of_a_client_of_2022_still_do() -> Result<()> {
             .is_some_and(|line| line.contains("last_change_date"))
     );
     assert_eq!(looks()?, state);
-    let folder = ground.folder_of("2022")?;
+    let folder = env.folder_of("2022")?;
     kikimora
         .sftp(&format!("lcd {folder}\ncd config\nget -R ."))?
         .success()?;
-    ground.assert_taken(&folder)?;
-    let log = ground.own("20220917-1200_gen_success.log.gz");
+    env.assert_taken(&folder)?;
+    let log = env.own("20220917-1200_gen_success.log.gz");
     let mut gzip = GzEncoder::new(fs::File::create(&log)?, Compression::default());
     gzip.write_all(b"building the system configuration...")?;
     gzip.finish()?;
     kikimora.sftp(&format!("cd logs\nput {log}"))?.success()?;
-    states::await_word(&ground.appliance, "kikimora", "legacy").map(drop)
+    states::await_word(&env.appliance, "kikimora", "legacy").map(drop)
 }

@@ -12,14 +12,14 @@ use bento_tests::{process, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Ground;
+use super::IsolationEnv;
 use crate::machine::Machine;
 use crate::{reports, states};
 
 #[test]
 fn there_is_no_shell_no_command_no_terminal_and_no_way_through() -> Result<()> {
-    let ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
+    let env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
     for command in [&["echo", "escaped"][..], &["/usr/bin/bento", "--version"]] {
         let output = kikimora.ssh(&[], command)?;
         let said = output.stdout.clone() + &output.stderr;
@@ -64,7 +64,7 @@ fn there_is_no_shell_no_command_no_terminal_and_no_way_through() -> Result<()> {
         assert!(said.contains("open failed: "), "{forwarding:?}: {said}");
     }
     // To the client a refusal looks just as if there were no such socket.
-    states::await_log(&ground.appliance, "refused streamlocal port forward")?;
+    states::await_log(&env.appliance, "refused streamlocal port forward")?;
     let mut x11 = kikimora.subsystem(&["-Y"], "sftp");
     x11.env("DISPLAY", "127.0.0.1:99");
     let said = process::run(&mut x11, process::SHORT)?.stderr;
@@ -90,7 +90,7 @@ fn there_is_no_shell_no_command_no_terminal_and_no_way_through() -> Result<()> {
             output.stdout
         );
     }
-    a_connection_is_one_session(&ground, &kikimora)?;
+    a_connection_is_one_session(&env, &kikimora)?;
     // The door itself is open, or none of this would say anything.
     kikimora.sftp("ls /")?.success()?;
     Ok(())
@@ -133,12 +133,12 @@ fn knock(machine: &Machine, forwarding: [&str; 2]) -> Result<String> {
 }
 
 /// While a session is open, its connection gives no second one.
-fn a_connection_is_one_session(ground: &Ground, machine: &Machine) -> Result<()> {
-    let control = format!("ControlPath={}", ground.own("control"));
+fn a_connection_is_one_session(env: &IsolationEnv, machine: &Machine) -> Result<()> {
+    let control = format!("ControlPath={}", env.own("control"));
     let mut master = machine.subsystem(&["-M", "-o", &control], "sftp");
     let mut child = master.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
     wait::until("the connection to be shared", process::SHORT, || {
-        Path::new(&ground.own("control")).exists().then_some(())
+        Path::new(&env.own("control")).exists().then_some(())
     })?;
     let shared = ["-o", &control, "-o", "ControlMaster=no"];
     let mut check = machine.subsystem(&[&shared[..], &["-O", "check"]].concat(), "sftp");
@@ -162,8 +162,8 @@ fn a_connection_is_one_session(ground: &Ground, machine: &Machine) -> Result<()>
 
 #[test]
 fn only_its_own_key_opens_a_machines_door() -> Result<()> {
-    let ground = Ground::new()?;
-    let keys = &ground.fleet;
+    let env = IsolationEnv::new()?;
+    let keys = &env.fleet;
     let stranger = TempDir::new()?;
     let strange = stranger.path().join("key");
     let mut keygen = Command::new("ssh-keygen");
@@ -173,7 +173,7 @@ fn only_its_own_key_opens_a_machines_door() -> Result<()> {
     process::run(&mut keygen, process::SHORT)?.success()?;
 
     let attempt =
-        |name: &str, key: &Path| Machine::with_key(name, key, &ground.appliance).sftp("ls /");
+        |name: &str, key: &Path| Machine::with_key(name, key, &env.appliance).sftp("ls /");
     attempt("kikimora", &keys.key("kikimora"))?.success()?;
     for (name, key) in [
         ("kikimora", strange.clone()),
@@ -201,11 +201,11 @@ fn only_its_own_key_opens_a_machines_door() -> Result<()> {
 
 #[test]
 fn a_machine_that_is_removed_is_thrown_out_and_let_in_no_more() -> Result<()> {
-    let mut ground = Ground::new()?;
-    let (kikimora, domovoi) = (ground.machine("kikimora"), ground.machine("domovoi"));
+    let mut env = IsolationEnv::new()?;
+    let (kikimora, domovoi) = (env.machine("kikimora"), env.machine("domovoi"));
     let session = domovoi.log_in()?;
     session.poll()?;
-    ground.fleet.forget("domovoi")?;
+    env.fleet.forget("domovoi")?;
     domovoi.await_dismissal()?;
     wait::until("its session to end", process::SHORT, || {
         session.poll().is_err().then_some(())
@@ -218,21 +218,21 @@ fn a_machine_that_is_removed_is_thrown_out_and_let_in_no_more() -> Result<()> {
 const BEGUN: &str = "/logs/0198c0de-0000-7000-8000-000000000000.1.report.gz";
 
 /// Whose files those of a machine are.
-fn account(ground: &Ground, name: &str) -> Result<u32> {
-    let host = ground.appliance.state_folder()?.join("hosts").join(name);
+fn account(env: &IsolationEnv, name: &str) -> Result<u32> {
+    let host = env.appliance.state_folder()?.join("hosts").join(name);
     Ok(fs::metadata(host.join("current/"))?.gid())
 }
 
 /// Lets kikimora report, begin another report, and be removed from the fleet while its session is open.
-fn remove_after_a_report(ground: &mut Ground, kikimora: &Machine) -> Result<()> {
+fn remove_after_a_report(env: &mut IsolationEnv, kikimora: &Machine) -> Result<()> {
     let open = kikimora.log_in()?;
     open.leave(&reports::success(open.poll()?))?;
-    states::await_word(&ground.appliance, "kikimora", "up-to-date")?;
+    states::await_word(&env.appliance, "kikimora", "up-to-date")?;
     // What it leaves last isn't read any more: it could still be being written.
     open.put(BEGUN, &[0x1f, 0x8b, 8])?;
-    ground.fleet.forget("kikimora")?;
+    env.fleet.forget("kikimora")?;
     kikimora.await_dismissal()?;
-    let state = ground.appliance.state_folder()?;
+    let state = env.appliance.state_folder()?;
     wait::until("its sessions to end", process::SHORT, || {
         let accounts = fs::read_to_string(state.join("accounts.json")).ok()?;
         (!accounts.contains("leaving")).then_some(())
@@ -246,7 +246,7 @@ fn remove_after_a_report(ground: &mut Ground, kikimora: &Machine) -> Result<()> 
         .collect::<Result<_>>()?;
     kept.sort();
     assert_eq!(kept, ["reports", "seen", "summary.json"]);
-    let status = ground.appliance.status_json()?;
+    let status = env.appliance.status_json()?;
     assert_eq!(status["removed"][0]["name"], "kikimora", "{status}");
     Ok(())
 }
@@ -254,36 +254,36 @@ fn remove_after_a_report(ground: &mut Ground, kikimora: &Machine) -> Result<()> 
 // Issue 10, lines 13 and 27.
 #[test]
 fn a_machine_that_comes_back_with_its_key_goes_on_as_it_was() -> Result<()> {
-    let mut ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
-    let old_account = account(&ground, "kikimora")?;
-    remove_after_a_report(&mut ground, &kikimora)?;
+    let mut env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
+    let old_account = account(&env, "kikimora")?;
+    remove_after_a_report(&mut env, &kikimora)?;
 
-    ground.fleet.host("kikimora", |_| Ok(()))?;
-    let status = states::await_word(&ground.appliance, "kikimora", "up-to-date")?;
+    env.fleet.host("kikimora", |_| Ok(()))?;
+    let status = states::await_word(&env.appliance, "kikimora", "up-to-date")?;
     assert_eq!(status["runs"], 1);
     let again = kikimora.await_admission()?;
-    assert_eq!(account(&ground, "kikimora")?, old_account);
+    assert_eq!(account(&env, "kikimora")?, old_account);
     assert!(again.modified(BEGUN).is_err());
     assert_eq!(again.pull()?.text("config/configuration.nix"), "kikimora's");
-    let status = ground.appliance.status_json()?;
+    let status = env.appliance.status_json()?;
     assert_eq!(status["removed"], json!([]));
     Ok(())
 }
 
 #[test]
 fn a_name_that_is_added_again_with_another_key_is_a_new_machine() -> Result<()> {
-    let mut ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
-    let old_account = account(&ground, "kikimora")?;
-    remove_after_a_report(&mut ground, &kikimora)?;
+    let mut env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
+    let old_account = account(&env, "kikimora")?;
+    remove_after_a_report(&mut env, &kikimora)?;
 
-    let key = ground.fleet.key("kikimora");
+    let key = env.fleet.key("kikimora");
     fs::remove_file(key.with_added_extension("pub"))?;
     fs::remove_file(&key)?;
-    ground.fleet.host("kikimora", |_| Ok(()))?;
-    let kikimora = ground.machine("kikimora");
-    let status = states::await_word(&ground.appliance, "kikimora", "new")?;
+    env.fleet.host("kikimora", |_| Ok(()))?;
+    let kikimora = env.machine("kikimora");
+    let status = states::await_word(&env.appliance, "kikimora", "new")?;
     for unknown in ["reported", "seen"] {
         assert_eq!(status[unknown], Value::Null, "{status}");
     }
@@ -291,8 +291,8 @@ fn a_name_that_is_added_again_with_another_key_is_a_new_machine() -> Result<()> 
     let again = kikimora.await_admission()?;
     assert!(again.modified(BEGUN).is_err());
     assert_eq!(again.pull()?.text("config/configuration.nix"), "kikimora's");
-    assert_ne!(account(&ground, "kikimora")?, old_account);
-    let kept = ground.appliance.state_folder()?.join("removed/kikimora");
+    assert_ne!(account(&env, "kikimora")?, old_account);
+    let kept = env.appliance.state_folder()?.join("removed/kikimora");
     assert!(!kept.exists());
     Ok(())
 }
@@ -300,32 +300,31 @@ fn a_name_that_is_added_again_with_another_key_is_a_new_machine() -> Result<()> 
 // Issue 10, line 13.
 #[test]
 fn a_machine_that_is_to_be_forgotten_is_and_comes_back_as_a_new_one() -> Result<()> {
-    let mut ground = Ground::new()?;
-    let kikimora = ground.machine("kikimora");
-    remove_after_a_report(&mut ground, &kikimora)?;
+    let mut env = IsolationEnv::new()?;
+    let kikimora = env.machine("kikimora");
+    remove_after_a_report(&mut env, &kikimora)?;
     let at = jiff::Timestamp::now();
     let record = json!({"format": 1, "at": at.to_string()});
-    ground
-        .fleet
+    env.fleet
         .write(".bento/forgotten/kikimora.json", record.to_string())?;
-    let kept = ground.appliance.state_folder()?.join("removed/kikimora");
+    let kept = env.appliance.state_folder()?.join("removed/kikimora");
     wait::until("it to be forgotten", process::SHORT, || {
         (!kept.exists()).then_some(())
     })?;
-    let status = ground.appliance.status_json()?;
+    let status = env.appliance.status_json()?;
     assert_eq!(status["removed"], json!([]));
-    ground.fleet.host("kikimora", |_| Ok(()))?;
+    env.fleet.host("kikimora", |_| Ok(()))?;
     kikimora.await_admission()?;
-    states::await_word(&ground.appliance, "kikimora", "new")?;
+    states::await_word(&env.appliance, "kikimora", "new")?;
     Ok(())
 }
 
 #[test]
 fn nothing_about_the_keys_and_ciphers_is_known_to_be_weak() -> Result<()> {
-    let ground = Ground::new()?;
+    let env = IsolationEnv::new()?;
     let audit = |options: &[&str]| {
         let mut audit = Command::new("ssh-audit");
-        let port = ground.appliance.port().to_string();
+        let port = env.appliance.port().to_string();
         audit.args(options).args(["-p", &port, "127.0.0.1"]);
         process::run(&mut audit, process::SHORT)
     };
@@ -357,14 +356,14 @@ const MUCH: usize = 40 << 20;
 
 #[test]
 fn a_machine_that_is_removed_is_out_before_anything_else_is_published() -> Result<()> {
-    let mut ground = Ground::new()?;
-    let (kikimora, domovoi) = (ground.machine("kikimora"), ground.machine("domovoi"));
+    let mut env = IsolationEnv::new()?;
+    let (kikimora, domovoi) = (env.machine("kikimora"), env.machine("domovoi"));
     let session = kikimora.log_in()?;
     let old = session.poll()?;
-    ground.fleet.forget("domovoi")?;
+    env.fleet.forget("domovoi")?;
     let mut noise = vec![0; MUCH];
     fs::File::open("/dev/urandom")?.read_exact(&mut noise)?;
-    ground.fleet.write("hosts/kikimora/noise", noise)?;
+    env.fleet.write("hosts/kikimora/noise", noise)?;
     domovoi.await_dismissal()?;
     assert_eq!(kikimora.log_in()?.poll()?, old, "it was published before");
     Ok(())
@@ -372,22 +371,22 @@ fn a_machine_that_is_removed_is_out_before_anything_else_is_published() -> Resul
 
 #[test]
 fn a_key_that_is_replaced_opens_nothing_any_more() -> Result<()> {
-    let ground = Ground::new()?;
-    let old = ground.machine("kikimora");
+    let env = IsolationEnv::new()?;
+    let old = env.machine("kikimora");
     let public = |name: &str| {
-        let path = ground.fleet.key(name).with_added_extension("pub");
+        let path = env.fleet.key(name).with_added_extension("pub");
         Ok::<_, anyhow::Error>(fs::read_to_string(path)?.trim().to_owned())
     };
-    let settings = fs::read_to_string(ground.fleet.path().join("fleet.toml"))?;
+    let settings = fs::read_to_string(env.fleet.path().join("fleet.toml"))?;
     let (kikimoras, domovois) = (public("kikimora")?, public("domovoi")?);
     // Each gets the key of the other.
     let swapped = settings
         .replace(&kikimoras, "KEY")
         .replace(&domovois, &kikimoras)
         .replace("KEY", &domovois);
-    ground.fleet.write("fleet.toml", swapped)?;
+    env.fleet.write("fleet.toml", swapped)?;
     old.await_dismissal()?;
-    let new = Machine::with_key("kikimora", &ground.fleet.key("domovoi"), &ground.appliance);
+    let new = Machine::with_key("kikimora", &env.fleet.key("domovoi"), &env.appliance);
     assert_eq!(new.pull()?.text("config/configuration.nix"), "kikimora's");
     Ok(())
 }
@@ -397,14 +396,14 @@ const STRANGERS: usize = 100;
 
 #[test]
 fn strangers_do_not_fill_the_log() -> Result<()> {
-    let ground = Ground::new()?;
+    let env = IsolationEnv::new()?;
     let lines = || {
-        let log = ground.appliance.logs()?;
+        let log = env.appliance.logs()?;
         anyhow::Ok(log.lines().filter(|line| line.contains("sshd: ")).count())
     };
     let before = lines()?;
     for _ in 0..STRANGERS {
-        let mut stranger = TcpStream::connect(ground.appliance.address())?;
+        let mut stranger = TcpStream::connect(env.appliance.address())?;
         stranger.write_all(b"SSH-2.0-stranger\r\n")?;
         // Who has gone before there is an sshd for it causes no line.
         stranger.read_exact(&mut [0])?;
@@ -414,7 +413,7 @@ fn strangers_do_not_fill_the_log() -> Result<()> {
     let said = lines()? - before;
     assert!((1..STRANGERS).contains(&said), "{said} lines");
     // Of who is known all is told, also now.
-    ground.machine("kikimora").log_in()?.poll()?;
-    states::await_log(&ground.appliance, "Accepted publickey for kikimora")?;
+    env.machine("kikimora").log_in()?.poll()?;
+    states::await_log(&env.appliance, "Accepted publickey for kikimora")?;
     Ok(())
 }

@@ -4,14 +4,14 @@ use anyhow::{Context, Result};
 
 use super::raw::{Answer, NONE, Raw, flag, kind, number, string};
 use super::requests::{
-    BAD_MESSAGE, CANARIES, DENIED, FAILURE, Ground, NO_SUCH_FILE, begin_report, extended, handle,
-    open,
+    BAD_MESSAGE, CANARIES, DENIED, FAILURE, IsolationEnv, NO_SUCH_FILE, begin_report, extended,
+    handle, open,
 };
 
 #[test]
 fn no_path_handle_offset_or_length_leads_anywhere_else() -> Result<()> {
-    let ground = Ground::new()?;
-    let mut raw = Raw::open(&ground.machine)?;
+    let env = IsolationEnv::new()?;
+    let mut raw = Raw::open(&env.machine)?;
     let report = begin_report(&mut raw)?;
     let file = handle(&mut raw, kind::OPEN, &open("/manifest.json", flag::READ))?;
     elsewhere(&mut raw)?;
@@ -43,22 +43,22 @@ fn no_path_handle_offset_or_length_leads_anywhere_else() -> Result<()> {
         ["status 1", BAD_MESSAGE].contains(&brief.as_str()),
         "{brief}"
     );
-    ground.end(raw)?;
+    env.end(raw)?;
 
     // What isn't a packet ends the session.
     let too_long = [&u32::MAX.to_be_bytes()[..], &[kind::STAT]].concat();
     let cut_off = [&string([kind::STAT, 0, 0, 0, 1, 0, 0, 0, 9, b'/'])[..], b""].concat();
     let untimely = string([kind::STAT, 0, 0]);
     for packet in [too_long, cut_off, untimely] {
-        let mut raw = Raw::open(&ground.machine)?;
+        let mut raw = Raw::open(&env.machine)?;
         raw.write_raw(&packet)?;
         assert!(raw.is_ended()?, "{packet:?}");
-        ground.end(raw)?;
+        env.end(raw)?;
     }
-    ground.machine.pull()?;
+    env.machine.pull()?;
 
     // Nobody else has logged in, so that all that is logged of sessions is kikimora's.
-    let logs = ground.appliance.logs()?;
+    let logs = env.appliance.logs()?;
     let sessions: Vec<_> = logs
         .lines()
         .filter(|line| line.contains("session"))

@@ -21,13 +21,13 @@ pub(super) const FAILURE: &str = "status 4";
 pub(super) const BAD_MESSAGE: &str = "status 5";
 const UNSUPPORTED: &str = "status 8";
 
-pub(super) struct Ground {
+pub(super) struct IsolationEnv {
     _fleet: Fleet,
     pub(super) appliance: Appliance,
     pub(super) machine: Machine,
 }
 
-impl Ground {
+impl IsolationEnv {
     pub(super) fn new() -> Result<Self> {
         let mut fleet = Fleet::new()?;
         fleet.host("kikimora", |host| {
@@ -43,7 +43,7 @@ impl Ground {
         })?;
         let appliance = Appliance::start(fleet.path(), Options::default())?;
         let machine = Machine::of(&fleet, "kikimora", &appliance);
-        Ok(Ground {
+        Ok(IsolationEnv {
             _fleet: fleet,
             appliance,
             machine,
@@ -105,8 +105,8 @@ pub(super) fn begin_report(raw: &mut Raw) -> Result<Vec<u8>> {
 
 #[test]
 fn what_is_allowed_over_sftp_is_just_what_a_client_needs() -> Result<()> {
-    let ground = Ground::new()?;
-    let mut raw = Raw::open(&ground.machine)?;
+    let env = IsolationEnv::new()?;
+    let mut raw = Raw::open(&env.machine)?;
     // What the server says it has.
     let advertised: Vec<_> = raw.extensions.keys().map(String::as_str).collect();
     assert_eq!(advertised, ["fsync@openssh.com", "limits@openssh.com"]);
@@ -242,17 +242,17 @@ fn what_is_allowed_over_sftp_is_just_what_a_client_needs() -> Result<()> {
     );
     raw.ask_in_vain((0..=u8::MAX).filter(|kind| !known.contains(kind)))?;
 
-    let written = fs::read(ground.received(REPORT)?)?;
+    let written = fs::read(env.received(REPORT)?)?;
     assert_eq!(written, [&BEGINNING[..], &[0]].concat());
-    let inbox = ground.received("/logs")?;
+    let inbox = env.received("/logs")?;
     assert_eq!(fs::read_dir(inbox)?.count(), 1);
-    ground.end(raw)
+    env.end(raw)
 }
 
 #[test]
 fn no_way_of_opening_a_file_gets_round_what_may_be_done_with_it() -> Result<()> {
-    let ground = Ground::new()?;
-    let mut raw = Raw::open(&ground.machine)?;
+    let env = IsolationEnv::new()?;
+    let mut raw = Raw::open(&env.machine)?;
     begin_report(&mut raw)?;
     let mut ask = |path: &str, flags: u32, expected: &str| -> Result<()> {
         let answer = raw.ask(kind::OPEN, &open(path, flags))?;
@@ -295,7 +295,7 @@ fn no_way_of_opening_a_file_gets_round_what_may_be_done_with_it() -> Result<()> 
     let with_mode = [string(ANOTHER), number(created), number(4), number(0o6777)].concat();
     assert_eq!(raw.ask(kind::OPEN, &with_mode)?.brief(), "handle");
     for path in [REPORT, ANOTHER] {
-        let mode = fs::metadata(ground.received(path)?)?.permissions().mode();
+        let mode = fs::metadata(env.received(path)?)?.permissions().mode();
         assert_eq!(mode & 0o777, 0, "{path}");
     }
     // A handle does what it was opened for, and nothing else.
@@ -305,5 +305,5 @@ fn no_way_of_opening_a_file_gets_round_what_may_be_done_with_it() -> Result<()> 
     let writing = handle(&mut raw, kind::OPEN, &open("/logs/last", created))?;
     let read = [&writing[..], &[0; 8], &number(1)].concat();
     assert_eq!(raw.ask(kind::READ, &read)?.brief(), NO_SUCH_FILE);
-    ground.end(raw)
+    env.end(raw)
 }

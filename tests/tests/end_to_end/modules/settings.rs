@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::nix::Nix;
 use super::{KEY, client, one_server};
-use crate::computer::exits;
+use crate::vm::exits;
 
 #[test]
 fn the_client_takes_the_settings_that_its_module_writes() -> Result<()> {

@@ -1,6 +1,6 @@
 //! Changes that take a while: no tree is published that never lay there as a whole.
 
-mod ground;
+mod env;
 
 use std::fs;
 use std::path::Path;
@@ -11,28 +11,28 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use bento_tests::{process, wait};
 
-use self::ground::{ATTEMPTS, Ground, Tree, tree, tree_of, write_tree};
+use self::env::{ATTEMPTS, CopyEnv, Tree, tree, tree_of, write_tree};
 
 const NAME: &str = "kikimora";
 
 #[test]
 fn a_checkout_is_published_as_a_whole_and_one_that_is_taken_back_not_at_all() -> Result<()> {
     let trees = [tree(0), tree(1)];
-    let ground = Ground::new(&trees[0])?;
-    ground.git(&["init", "-q", "-b", "0"])?;
-    ground.git(&["add", "-A"])?;
-    ground.git(&["commit", "-qm", "0"])?;
-    ground.git(&["checkout", "-qb", "1"])?;
-    fs::remove_dir_all(ground.folder())?;
-    write_tree(&ground.folder(), &trees[1])?;
-    ground.fleet.give_away()?;
-    ground.git(&["add", "-A"])?;
-    ground.git(&["commit", "-qm", "1"])?;
-    ground.await_tree(&trees[1])?;
+    let env = CopyEnv::new(&trees[0])?;
+    env.git(&["init", "-q", "-b", "0"])?;
+    env.git(&["add", "-A"])?;
+    env.git(&["commit", "-qm", "0"])?;
+    env.git(&["checkout", "-qb", "1"])?;
+    fs::remove_dir_all(env.folder())?;
+    write_tree(&env.folder(), &trees[1])?;
+    env.fleet.give_away()?;
+    env.git(&["add", "-A"])?;
+    env.git(&["commit", "-qm", "1"])?;
+    env.await_tree(&trees[1])?;
 
-    let checkout = |branch: usize| ground.git(&["checkout", "-q", &branch.to_string()]);
+    let checkout = |branch: usize| env.git(&["checkout", "-q", &branch.to_string()]);
     let last = |attempt| attempt % 2;
-    ground.only_these_while(&trees, last, |attempt| {
+    env.only_these_while(&trees, last, |attempt| {
         for step in 0..10 {
             checkout((attempt + step + 1) % 2)?;
             thread::sleep(Duration::from_millis(100));
@@ -40,19 +40,19 @@ fn a_checkout_is_published_as_a_whole_and_one_that_is_taken_back_not_at_all() ->
         checkout(last(attempt))
     })?;
 
-    let mut before = ground.published()?;
+    let mut before = env.published()?;
     for _ in 0..ATTEMPTS {
-        let (here, there) = match tree_of(&ground.machine.pull()?)? == trees[0] {
+        let (here, there) = match tree_of(&env.machine.pull()?)? == trees[0] {
             true => (0, 1),
             false => (1, 0),
         };
         let act = |_| {
             checkout(there)?;
             checkout(here)?;
-            ground.let_another_edit_pass()
+            env.let_another_edit_pass()
         };
-        let seen = ground.only_these_while(&trees, |_| here, act)?;
-        let after = ground.published()?;
+        let seen = env.only_these_while(&trees, |_| here, act)?;
+        let after = env.published()?;
         if seen.len() == 1 {
             assert_eq!(after, before);
             return Ok(());
@@ -65,7 +65,7 @@ fn a_checkout_is_published_as_a_whole_and_one_that_is_taken_back_not_at_all() ->
 #[test]
 fn what_rsync_brings_is_published_as_a_whole_and_what_it_brings_again_not_at_all() -> Result<()> {
     let trees = [tree(0), tree(1)];
-    let ground = Ground::new(&trees[0])?;
+    let env = CopyEnv::new(&trees[0])?;
     let sources = tempfile::tempdir()?;
     for (number, tree) in trees.iter().enumerate() {
         write_tree(&sources.path().join(number.to_string()), tree)?;
@@ -74,27 +74,27 @@ fn what_rsync_brings_is_published_as_a_whole_and_what_it_brings_again_not_at_all
         let mut rsync = Command::new("rsync");
         rsync.args(["-a", "--no-owner", "--no-group"]).args(options);
         rsync.arg(format!("{}/{tree}/", sources.path().display()));
-        rsync.arg(format!("{}/", ground.folder().display()));
+        rsync.arg(format!("{}/", env.folder().display()));
         process::run(&mut rsync, process::LONG)?.success()?;
         Ok(())
     };
     let last = |attempt| (attempt + 1) % 2;
-    ground.only_these_while(&trees, last, |attempt| {
+    env.only_these_while(&trees, last, |attempt| {
         rsync(last(attempt), &["--delete", "--bwlimit=150"])
     })?;
 
-    let before = ground.published()?;
-    let here = usize::from(tree_of(&ground.machine.pull()?)? == trees[1]);
-    ground.only_these_while(
+    let before = env.published()?;
+    let here = usize::from(tree_of(&env.machine.pull()?)? == trees[1]);
+    env.only_these_while(
         &trees,
         |_| here,
         |_| {
             // Every file anew, by way of another name.
             rsync(here, &["--ignore-times"])?;
-            ground.let_another_edit_pass()
+            env.let_another_edit_pass()
         },
     )?;
-    assert_eq!(ground.published()?, before);
+    assert_eq!(env.published()?, before);
     Ok(())
 }
 
@@ -147,11 +147,11 @@ fn what_an_editor_saves_is_published_as_a_whole_however_it_saves() -> Result<()>
     };
     let saves: [Save; 4] = [by_rename, with_a_backup, deleted_and_created, in_place];
     let trees: Vec<_> = (0..=saves.len() * ATTEMPTS * EDITS).map(version).collect();
-    let ground = Ground::new(&trees[0])?;
-    let path = ground.folder().join("edited.nix");
+    let env = CopyEnv::new(&trees[0])?;
+    let path = env.folder().join("edited.nix");
     for (number, save) in saves.into_iter().enumerate() {
         let first = |attempt| (number * ATTEMPTS + attempt) * EDITS + 1;
-        ground.only_these_while(
+        env.only_these_while(
             &trees,
             |attempt| first(attempt) + EDITS - 1,
             |attempt| {
@@ -175,8 +175,8 @@ fn what_changes_while_it_is_read_is_read_again() -> Result<()> {
         (0..8).map(file).chain([entry]).collect()
     };
     let mut trees = vec![version(0)];
-    let ground = Ground::new(&trees[0])?;
-    let publications = ground
+    let env = CopyEnv::new(&trees[0])?;
+    let publications = env
         .appliance
         .state_folder()?
         .join("hosts")
@@ -193,16 +193,16 @@ fn what_changes_while_it_is_read_is_read_again() -> Result<()> {
             bail!("there are two");
         };
         let act = || {
-            write_tree(&ground.folder(), settled)?;
+            write_tree(&env.folder(), settled)?;
             wait::until("its publication to begin", process::SHORT, is_being_written)?;
             // The last first: it hasn't been read yet.
             for (path, text) in last.iter().rev() {
-                fs::write(ground.folder().join(path), text)?;
+                fs::write(env.folder().join(path), text)?;
             }
             Ok(())
         };
         // Every byte of what is published is checked against its id.
-        let (seen, _) = ground.collect_while(act, last)?;
+        let (seen, _) = env.collect_while(act, last)?;
         assert!(
             seen.values().all(|tree| trees.contains(tree)),
             "a mixed tree"

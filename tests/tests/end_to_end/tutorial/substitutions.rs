@@ -1,4 +1,4 @@
-//! What the reader of the tutorial has and the test ground hasn't.
+//! What the reader of the tutorial has and the test environment hasn't.
 
 use std::net::Ipv4Addr;
 

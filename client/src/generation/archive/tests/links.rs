@@ -32,7 +32,7 @@ fn listed(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// Pulls and puts in place; gives what lies in its `config/` then.
-fn put(ground: &Ground, new: &Generation, base: Option<(&Generation, Staged)>) -> Staged {
+fn put(env: &ArchiveEnv, new: &Generation, base: Option<(&Generation, Staged)>) -> Staged {
     let archive = match &base {
         Some((old, _)) => new.delta_from(old),
         None => new.bundle(),
@@ -42,14 +42,14 @@ fn put(ground: &Ground, new: &Generation, base: Option<(&Generation, Staged)>) -
     let host = new.manifest.host();
     let pulled = Pulled::unpack(
         archive.as_slice(),
-        &ground.state,
+        &env.state,
         host,
         id,
         source,
         &mut |_, _| {},
     );
-    let verified = verify(&ground.state, pulled.unwrap()).unwrap();
-    crate::generation::stage::stage(&ground.state, verified, &[]).unwrap()
+    let verified = verify(&env.state, pulled.unwrap()).unwrap();
+    crate::generation::stage::stage(&env.state, verified, &[]).unwrap()
 }
 
 fn holds(staged: &Staged, generation: &Generation) {
@@ -72,9 +72,9 @@ fn holds(staged: &Staged, generation: &Generation) {
 
 #[test]
 fn a_bundle_brings_symlinks_as_they_are() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let generation = linked();
-    let staged = put(&ground, &generation, None);
+    let staged = put(&env, &generation, None);
     holds(&staged, &generation);
     let overlay = staged.config.join("common/overlays/default.nix");
     assert_eq!(fs::read_to_string(overlay).unwrap(), "import ./a.nix");
@@ -102,9 +102,9 @@ fn a_delta_turns_anything_into_anything_else() {
             if old.manifest.generation() == new.manifest.generation() {
                 continue;
             }
-            let ground = Ground::new();
-            let base = put(&ground, old, None);
-            let staged = put(&ground, new, Some((old, base)));
+            let env = ArchiveEnv::new();
+            let base = put(&env, old, None);
+            let staged = put(&env, new, Some((old, base)));
             holds(&staged, new);
         }
     }
@@ -112,9 +112,9 @@ fn a_delta_turns_anything_into_anything_else() {
 
 #[test]
 fn a_symlink_that_was_changed_on_the_machine_is_noticed() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let generation = linked();
-    let put_in_place = put(&ground, &generation, None);
+    let put_in_place = put(&env, &generation, None);
     let config = &put_in_place.config;
     type Harm = fn(&Path) -> std::io::Result<()>;
     let harms: [(Harm, &str); 4] = [
@@ -131,17 +131,17 @@ fn a_symlink_that_was_changed_on_the_machine_is_noticed() {
         fs::remove_file(&link).unwrap();
         harm(&link).unwrap();
         let mut complaint = String::new();
-        let found = staged(&ground.state, &put_in_place.id(), &mut |error| {
+        let found = staged(&env.state, &put_in_place.id(), &mut |error| {
             complaint = format!("{error:#}");
         });
         assert!(found.unwrap().is_none(), "{expected}");
         assert!(complaint.contains(expected), "{complaint}");
-        put(&ground, &generation, None);
+        put(&env, &generation, None);
     }
     // A file that became a symlink to the same content isn't the file.
     fs::remove_file(config.join("pkgs/a.nix")).unwrap();
     symlink("../flake.nix", config.join("pkgs/a.nix")).unwrap();
-    let found = staged(&ground.state, &put_in_place.id(), &mut |_| {}).unwrap();
+    let found = staged(&env.state, &put_in_place.id(), &mut |_| {}).unwrap();
     assert!(found.is_none());
 }
 
@@ -172,7 +172,7 @@ fn file(path: &str) -> serde_json::Value {
 
 #[test]
 fn no_symlink_that_leads_out_of_config_is_created() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     for (entries, expected) in [
         (vec![link("config/a", "/etc/passwd")], "the absolute path"),
         (vec![link("config/a", "..")], "leads out of config/"),
@@ -221,14 +221,14 @@ fn no_symlink_that_leads_out_of_config_is_created() {
         (vec![link("config/a", "b"), file("config/a")], "twice"),
     ] {
         let (archive, wanted) = hostile(&entries);
-        let error = ground.error(&archive, &wanted);
+        let error = env.error(&archive, &wanted);
         assert!(error.contains(expected), "{entries:?}: {error}");
     }
 }
 
 #[test]
 fn an_entry_of_an_archive_is_what_its_manifest_says() {
-    let ground = Ground::new();
+    let env = ArchiveEnv::new();
     let wanted = generation(&[
         Content::symlink("config/a", "b"),
         Content::new("config/b", ""),
@@ -239,7 +239,7 @@ fn an_entry_of_an_archive_is_what_its_manifest_says() {
         archive.add("manifest.json", &json);
         add(&mut archive);
         archive.add("config/b", b"");
-        let error = ground.error(&archive.finish(), &wanted);
+        let error = env.error(&archive.finish(), &wanted);
         assert!(error.contains(expected), "{expected:?} isn't in {error:?}");
     };
     says("not a symlink", &|archive| archive.add("config/a", b"b"));
@@ -308,8 +308,8 @@ fn no_chain_of_symlinks_leads_out_of_config() {
                 }
             }
         }
-        let ground = Ground::new();
-        let staged = put(&ground, &generation(&contents), None);
+        let env = ArchiveEnv::new();
+        let staged = put(&env, &generation(&contents), None);
         let config = fs::canonicalize(&staged.config).unwrap();
         for folder in folders {
             for name in names {

@@ -8,24 +8,24 @@ use super::*;
 use crate::settings::Settings;
 
 /// A machine on a disk of 64 MiB, with a Nix of its own.
-struct Ground {
+struct StoreEnv {
     _disk: SmallDisk,
     folder: TempDir,
 }
 
-impl Ground {
+impl StoreEnv {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ground = Ground {
+        let env = StoreEnv {
             _disk: mount_small_disk(folder.path(), 64),
             folder,
         };
         for made in ["conf", "home", "run"] {
-            fs::create_dir(ground.path(made)).unwrap();
+            fs::create_dir(env.path(made)).unwrap();
         }
         let conf = "build-users-group =\nsandbox = false\nsubstituters =\n";
-        fs::write(ground.path("conf/nix.conf"), conf).unwrap();
-        ground
+        fs::write(env.path("conf/nix.conf"), conf).unwrap();
+        env
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -98,27 +98,24 @@ fn disk(settings: &str) -> Disk {
 
 #[test]
 fn old_systems_go_and_those_in_use_stay() {
-    let ground = Ground::new();
-    let systems: Vec<_> = (1..=8).map(|number| ground.install(number)).collect();
-    symlink(&systems[0], ground.path("run/booted-system")).unwrap();
-    symlink(&systems[2], ground.path("run/current-system")).unwrap();
-    assert!(succeeds(
-        ground.nix_env().args(["--switch-generation", "5"])
-    ));
+    let env = StoreEnv::new();
+    let systems: Vec<_> = (1..=8).map(|number| env.install(number)).collect();
+    symlink(&systems[0], env.path("run/booted-system")).unwrap();
+    symlink(&systems[2], env.path("run/current-system")).unwrap();
+    assert!(succeeds(env.nix_env().args(["--switch-generation", "5"])));
     let wanted = 32 << 20;
-    assert!(ground.free() < wanted);
+    assert!(env.free() < wanted);
 
-    let lines = ground
+    let lines = env
         .make_room("keep_systems = 2\nstore_free = \"32MiB\"")
         .unwrap();
-    assert!(ground.free() >= wanted);
+    assert!(env.free() >= wanted);
     assert!(lines[0].contains("less than 32 MiB"), "{lines:?}");
     let is_said = |what: &str| lines.iter().any(|line| line.contains(what));
     assert!(is_said("freed"), "{lines:?}");
     let left: Vec<usize> = (1..=8)
         .filter(|number| {
-            ground
-                .path(&format!("nix/var/nix/profiles/system-{number}-link"))
+            env.path(&format!("nix/var/nix/profiles/system-{number}-link"))
                 .is_symlink()
         })
         .collect();
@@ -127,7 +124,7 @@ fn old_systems_go_and_those_in_use_stay() {
         assert!(systems[number - 1].is_dir(), "system {number} is gone");
     }
 
-    let error = ground
+    let error = env
         .make_room("keep_systems = 2\nstore_free = \"60MiB\"")
         .unwrap_err()
         .to_string();
@@ -144,10 +141,10 @@ fn old_systems_go_and_those_in_use_stay() {
 
 #[test]
 fn garbage_stays_where_the_owner_says_so() {
-    let ground = Ground::new();
-    let systems: Vec<_> = (1..=3).map(|number| ground.install(number)).collect();
+    let env = StoreEnv::new();
+    let systems: Vec<_> = (1..=3).map(|number| env.install(number)).collect();
     let settings = "keep_systems = 2\nstore_free = \"60MiB\"\ncollect_garbage = false";
-    let error = ground.make_room(settings).unwrap_err().to_string();
+    let error = env.make_room(settings).unwrap_err().to_string();
     for text in ["1 old systems", "wasn't collected (disk.collect_garbage)"] {
         assert!(error.contains(text), "{error}");
     }
@@ -156,16 +153,12 @@ fn garbage_stays_where_the_owner_says_so() {
 
 #[test]
 fn with_enough_room_nothing_is_touched() {
-    let ground = Ground::new();
+    let env = StoreEnv::new();
     let missing = |_: &str| Command::new("/nonexistent/nix");
-    let store = ground.path("nix/store");
+    let store = env.path("nix/store");
     let settings = disk("store_free = \"32MiB\"");
-    make_room_in(
-        &store,
-        &missing,
-        &settings,
-        &ground.machine(),
-        &mut |line| panic!("{line}"),
-    )
+    make_room_in(&store, &missing, &settings, &env.machine(), &mut |line| {
+        panic!("{line}")
+    })
     .unwrap();
 }

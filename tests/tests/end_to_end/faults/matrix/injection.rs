@@ -6,8 +6,8 @@ use bento_tests::process::{self, Running};
 use bento_tests::wait;
 
 use super::Fault;
-use crate::computer::exits;
-use crate::faults::ground::{Ground, Whole};
+use crate::faults::env::{FaultEnv, Whole};
+use crate::vm::exits;
 
 /// An update that stands still.
 enum Update {
@@ -16,11 +16,11 @@ enum Update {
     Halted(Halted),
 }
 
-impl Ground {
+impl FaultEnv {
     /// Starts an update and halts it in a phase.
     fn halt(&self, phase: &str) -> Result<Update> {
         if phase != "poll" {
-            return Ok(Update::Halted(self.computer.guest.update_halted_at(phase)?));
+            return Ok(Update::Halted(self.vm.guest.update_halted_at(phase)?));
         }
         self.proxy.stall();
         let before = self.proxy.count().connections;
@@ -38,7 +38,7 @@ impl Ground {
             "commit" => "/run/halt-boot-loader",
             _ => anyhow::bail!("no switch goes on in the phase {phase}"),
         };
-        self.computer.guest.put_file(at, "600", "")?;
+        self.vm.guest.put_file(at, "600", "")?;
         let update = self.start_update()?;
         self.await_removal(at)?;
         Ok(update)
@@ -46,12 +46,12 @@ impl Ground {
 
     fn kill_client(&self) -> Result<()> {
         let kill = "kill -KILL $(cat /var/lib/bento/lock)";
-        self.computer.guest.shell(kill)?.success().map(drop)
+        self.vm.guest.shell(kill)?.success().map(drop)
     }
 
     /// Starts an update, lets this happen to it, and puts right what was broken, for the next one.
     pub(super) fn go_wrong(&mut self, fault: Fault, phase: &str) -> Result<()> {
-        let guest = &mut self.computer.guest;
+        let guest = &mut self.vm.guest;
         match fault {
             Fault::Kill => match self.halt(phase)? {
                 Update::Waiting(update) => {
@@ -69,7 +69,7 @@ impl Ground {
             }
             Fault::Unit if matches!(phase, "activate" | "commit") => {
                 let update = self.halt_halfway(phase)?;
-                self.computer.guest.kill_unit("bento-activate-*")?;
+                self.vm.guest.kill_unit("bento-activate-*")?;
                 exits(&update.end(process::SHORT)?, 3);
             }
             Fault::Unit => {
@@ -86,23 +86,23 @@ impl Ground {
                 let time_is_over = "cd /run/systemd/transient; systemctl start --no-block bento-rollback-*.service";
                 guest.shell(time_is_over)?.success()?;
                 self.await_removal(at)?;
-                self.computer.guest.kill_unit("bento-rollback-*.service")?;
+                self.vm.guest.kill_unit("bento-rollback-*.service")?;
             }
             Fault::Network => self.lose_the_network(phase)?,
             Fault::StateFull | Fault::StoreFull => self.run_out_of_disk(phase)?,
             Fault::Stop => {
                 let update = self.halt(phase)?;
-                self.computer.guest.stop()?;
+                self.vm.guest.stop()?;
                 self.start_again(update)?;
             }
             Fault::PowerCut => {
                 let update = self.halt(phase)?;
-                self.computer.guest.cut_power()?;
+                self.vm.guest.cut_power()?;
                 self.start_again(update)?;
             }
             Fault::PowerCutHalfway => {
                 let update = self.halt_halfway(phase)?;
-                self.computer.guest.cut_power()?;
+                self.vm.guest.cut_power()?;
                 self.start_again(Update::Waiting(update))?;
             }
         }
@@ -111,7 +111,7 @@ impl Ground {
     }
 
     fn lose_the_network(&mut self, phase: &str) -> Result<()> {
-        let boot = self.computer.guest.boot_id()?;
+        let boot = self.vm.guest.boot_id()?;
         let halted = match self.halt(phase)? {
             Update::Waiting(update) => {
                 self.proxy.cut();
@@ -125,7 +125,7 @@ impl Ground {
             let output = halted.go_on()?;
             match phase {
                 "reboot" => {
-                    let booted = self.computer.guest.await_another_boot(&boot);
+                    let booted = self.vm.guest.await_another_boot(&boot);
                     booted.with_context(|| format!("{}{}", output.stdout, output.stderr))?;
                 }
                 "pull" => exits(&output, 4),
@@ -138,7 +138,7 @@ impl Ground {
             let run = scope.spawn(|| halted.go_on());
             let back = wait::until("the old system to come back", process::SHORT, || {
                 let decided = "test -e /var/lib/bento/armed/*.rolled-back";
-                let decided = self.computer.guest.shell(decided).ok()?;
+                let decided = self.vm.guest.shell(decided).ok()?;
                 decided.status.success().then_some(())
             });
             self.proxy.mend();
@@ -150,20 +150,20 @@ impl Ground {
     }
 
     fn run_out_of_disk(&mut self, phase: &str) -> Result<()> {
-        let boot = self.computer.guest.boot_id()?;
+        let boot = self.vm.guest.boot_id()?;
         if phase == "poll" {
-            self.computer.guest.fill()?;
-            let output = self.computer.update()?;
+            self.vm.guest.fill()?;
+            let output = self.vm.update()?;
             ensure!(output.code() != 0, "{}{}", output.stdout, output.stderr);
         } else {
-            let halted = self.computer.guest.update_halted_at(phase)?;
-            self.computer.guest.fill()?;
+            let halted = self.vm.guest.update_halted_at(phase)?;
+            self.vm.guest.fill()?;
             halted.go_on()?;
             if phase == "reboot" {
-                self.computer.guest.await_another_boot(&boot)?;
+                self.vm.guest.await_another_boot(&boot)?;
             }
         }
-        self.computer.guest.free()
+        self.vm.guest.free()
     }
 
     /// After the machine's end: it comes up wholly old or wholly new before any client was started.
@@ -173,7 +173,7 @@ impl Ground {
             Update::Waiting(update) => update.end(process::SHORT)?,
             Update::Halted(halted) => halted.end()?,
         };
-        self.computer.guest.start()?;
+        self.vm.guest.start()?;
         let Whole {
             running, booted, ..
         } = self.whole(false)?;

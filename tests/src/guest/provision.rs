@@ -16,7 +16,7 @@ const CHANNELS: &str = "upper/nix/var/nix/profiles/per-user/root/channels";
 
 impl Guest {
     /// Lays what is this guest's own over the base tree.
-    pub(super) fn furnish(&self) -> Result<()> {
+    pub(super) fn provision(&self) -> Result<()> {
         for folder in [
             "work",
             "root",
@@ -40,7 +40,7 @@ impl Guest {
             disk.make(&self.folder)?;
         }
         if self.features.network {
-            Cable::of(&self.name).furnish(&self.folder)?;
+            Cable::of(&self.name).provision(&self.folder)?;
         }
         self.furnish_channels(&upper)
     }

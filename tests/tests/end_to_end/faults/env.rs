@@ -10,8 +10,8 @@ use bento_tests::process::{self, Running};
 use bento_tests::{Appliance, Fleet, Options, Proxy, wait};
 use serde_json::Value;
 
-use crate::computer::{Computer, configuration, exits, flake};
 use crate::states;
+use crate::vm::{Vm, configuration, exits, flake};
 
 /// The machine's name in its fleet.
 pub(super) const NAME: &str = "kikimora";
@@ -55,10 +55,10 @@ const UNDONE: &str = r#"
 "#;
 
 /// A machine, its appliance, and the way between them.
-pub(super) struct Ground {
+pub(super) struct FaultEnv {
     pub(super) fleet: Fleet,
     pub(super) appliance: Appliance,
-    pub(super) computer: Computer,
+    pub(super) vm: Vm,
     pub(super) proxy: Proxy,
     /// Lines of Nix that every version has.
     pub(super) common: String,
@@ -77,7 +77,7 @@ pub(super) struct Whole {
     pub(super) booted: String,
 }
 
-impl Ground {
+impl FaultEnv {
     /// A machine that runs version 1, and has told so.
     pub(super) fn new(features: Features) -> Result<Self> {
         Self::with(
@@ -99,15 +99,15 @@ impl Ground {
             Ok(())
         })?;
         let appliance = Appliance::start(fleet.path(), Options::default())?;
-        let computer = Computer::boot_with(features, &fleet, NAME, &appliance)?;
-        let here = computer.guest.host_address();
+        let vm = Vm::boot_with(features, &fleet, NAME, &appliance)?;
+        let here = vm.guest.host_address();
         let here = here.map_or([127, 0, 0, 1].into(), Into::into);
         let proxy = Proxy::start_at(here, appliance.address(), Duration::ZERO)?;
-        computer.go_through(proxy.address())?;
-        let mut ground = Ground {
+        vm.go_through(proxy.address())?;
+        let mut env = FaultEnv {
             fleet,
             appliance,
-            computer,
+            vm,
             proxy,
             common: common.to_owned(),
             version: 1,
@@ -116,10 +116,10 @@ impl Ground {
         };
         // A small disk has less than a client wants that wasn't told.
         let wish = "printf '[disk]\nstore_free = \"0B\"\n' >>/etc/bento/client.toml";
-        ground.computer.guest.shell(wish)?.success()?;
-        exits(&ground.computer.update()?, 0);
-        ground.tells(&["switched"])?;
-        Ok(ground)
+        env.vm.guest.shell(wish)?.success()?;
+        exits(&env.vm.update()?, 0);
+        env.tells(&["switched"])?;
+        Ok(env)
     }
 
     /// The version that was published last.
@@ -164,20 +164,20 @@ impl Ground {
 
     /// Pins the inputs of the configuration, so that what has failed counts as the configuration's own fault.
     pub(super) fn pin(&self) -> Result<()> {
-        self.edit("flake.lock", &self.computer.lock(&flake(NAME))?)
+        self.edit("flake.lock", &self.vm.lock(&flake(NAME))?)
     }
 
     /// Runs an update, which ends with this exit code; gives all that it said.
     #[track_caller]
     pub(super) fn update(&self, code: i32) -> Result<String> {
-        let output = self.computer.update()?;
+        let output = self.vm.update()?;
         exits(&output, code);
         Ok(output.stdout + &output.stderr)
     }
 
     /// Starts an update that goes on beside the test.
     pub(super) fn start_update(&self) -> Result<Running> {
-        process::start(&mut self.computer.guest.command(["bento-client", "update"])?)
+        process::start(&mut self.vm.guest.command(["bento-client", "update"])?)
     }
 
     /// What the appliance has of this machine.
@@ -237,14 +237,14 @@ impl Ground {
     /// After something that shouldn't have happened: lets the machine begin anew.
     pub(super) fn forgive(&mut self) -> Result<()> {
         self.proxy.mend();
-        self.computer.update()?;
+        self.vm.update()?;
         self.seen = self.reports()?.len();
         Ok(())
     }
 
     /// What the machine is: every part of it says the same. Its profile and boot loader too, if `boots` says so.
     pub(super) fn whole(&self, boots: bool) -> Result<Whole> {
-        let output = self.computer.guest.run(["sh", "-c", WHOLE])?;
+        let output = self.vm.guest.run(["sh", "-c", WHOLE])?;
         let lines: Vec<_> = output.stdout.lines().filter(|it| !it.is_empty()).collect();
         let [version, secret, runs, running, profile, default, booted] = lines[..] else {
             anyhow::bail!(
@@ -270,7 +270,7 @@ impl Ground {
 
     /// The machine is wholly of this version, nothing of an update goes on or is left, and no lock is held.
     pub(super) fn is_wholly(&self, version: &str) -> Result<()> {
-        let guest = &self.computer.guest;
+        let guest = &self.vm.guest;
         guest.await_quiet()?;
         let whole = self.whole(true)?;
         ensure!(
@@ -291,7 +291,7 @@ impl Ground {
     /// Waits until a file is gone in the guest.
     pub(super) fn await_removal(&self, path: &str) -> Result<()> {
         wait::until(&format!("{path} to go"), LIMIT, || {
-            let output = self.computer.guest.run(["test", "-e", path]).ok()?;
+            let output = self.vm.guest.run(["test", "-e", path]).ok()?;
             (!output.status.success()).then_some(())
         })
     }

@@ -66,13 +66,13 @@ pub(crate) fn stop_timers(guest: &Guest) -> Result<()> {
 
 /// A machine that is up and enrolled.
 #[derive(Debug)]
-pub(crate) struct Computer {
+pub(crate) struct Vm {
     pub(crate) guest: Guest,
     name: String,
     host_key: String,
 }
 
-impl Computer {
+impl Vm {
     /// Boots a machine that has the fleet's key for this name, and settings that lead to the appliance.
     pub(crate) fn boot(fleet: &Fleet, name: &str, appliance: &Appliance) -> Result<Self> {
         Self::enrol(Guest::boot()?, fleet, name, appliance)
@@ -90,18 +90,16 @@ impl Computer {
     }
 
     fn enrol(guest: Guest, fleet: &Fleet, name: &str, appliance: &Appliance) -> Result<Self> {
-        let computer = Computer {
+        let vm = Vm {
             guest,
             name: name.to_owned(),
             host_key: appliance.host_key()?,
         };
         let key = fs::read(fleet.key(name))?;
-        computer
-            .guest
-            .put_file("/var/lib/bento/id_ed25519", "600", key)?;
-        stop_timers(&computer.guest)?;
-        computer.point_at(appliance.address(), &computer.host_key)?;
-        Ok(computer)
+        vm.guest.put_file("/var/lib/bento/id_ed25519", "600", key)?;
+        stop_timers(&vm.guest)?;
+        vm.point_at(appliance.address(), &vm.host_key)?;
+        Ok(vm)
     }
 
     /// Lets the settings lead to this server, and pin this key: those that it has now, and those of every system that

@@ -24,8 +24,8 @@ pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs a test in namespaces of its own.
-pub fn inside<F: FnOnce(Ground)>(body: F) {
-    apart::apart::<F>(&[], || body(Ground::prepare()));
+pub fn inside<F: FnOnce(SessionEnv)>(body: F) {
+    apart::apart::<F>(&[], || body(SessionEnv::prepare()));
 }
 
 /// Makes a key pair; gives the private file.
@@ -35,13 +35,13 @@ pub fn make_key(path: &Path) -> PathBuf {
 }
 
 /// A prepared, empty appliance.
-pub struct Ground {
+pub struct SessionEnv {
     pub state: State,
     pub runtime: Runtime,
     home: PathBuf,
 }
 
-impl Ground {
+impl SessionEnv {
     fn prepare() -> Self {
         let root = Path::new(ROOT);
         let runtime = Runtime::new(root.join("run"));
@@ -52,7 +52,7 @@ impl Ground {
         passwd::write(&runtime, &[]).unwrap();
         assert_eq!(privileges::missing().unwrap(), [""; 0]);
         privileges::drop_unneeded().unwrap();
-        Ground {
+        SessionEnv {
             state: State::new(root.join("state")),
             runtime,
             home,

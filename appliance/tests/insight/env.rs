@@ -19,39 +19,39 @@ use tempfile::TempDir;
 
 use crate::report::{file_name, packed, switched};
 
-pub struct Ground {
+pub struct InsightEnv {
     folder: TempDir,
     pub state: State,
 }
 
-impl Ground {
+impl InsightEnv {
     /// A fleet of these machines, each with a flake.
     pub fn new(names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ground = Ground {
+        let env = InsightEnv {
             state: State::new(folder.path().join("state")),
             folder,
         };
-        fs::create_dir(ground.state.root()).unwrap();
-        fs::write(ground.state.lock(), "").unwrap();
+        fs::create_dir(env.state.root()).unwrap();
+        fs::write(env.state.lock(), "").unwrap();
         let hosts: String = names
             .iter()
             .map(|name| format!("[hosts.{name}]\n"))
             .collect();
-        ground.write("fleet.toml", &format!("[server]\naddress = \"x\"\n{hosts}"));
+        env.write("fleet.toml", &format!("[server]\naddress = \"x\"\n{hosts}"));
         for name in names {
-            ground.write(&format!("hosts/{name}/flake.nix"), "one\n");
+            env.write(&format!("hosts/{name}/flake.nix"), "one\n");
         }
-        atomic_file::write_json(&ground.state.fleet(), &ground.settings()).unwrap();
+        atomic_file::write_json(&env.state.fleet(), &env.settings()).unwrap();
         let mut accounts = Accounts::beginning_after(0);
         for name in names {
             accounts
                 .enrol(&name.parse().unwrap(), Timestamp::UNIX_EPOCH)
                 .unwrap();
-            fs::create_dir_all(ground.state.host(&name.parse().unwrap()).root()).unwrap();
+            fs::create_dir_all(env.state.host(&name.parse().unwrap()).root()).unwrap();
         }
-        accounts.write(&ground.state).unwrap();
-        ground
+        accounts.write(&env.state).unwrap();
+        env
     }
 
     pub fn path(&self, path: &str) -> PathBuf {

@@ -14,16 +14,16 @@ const ROOT: &str = "/mnt";
 const RUNTIME: &str = "run/bento";
 
 /// An empty place for appliances, one at a time.
-pub struct Ground {
+pub struct CrashEnv {
     /// A state mustn't lie in memory.
     disk: Disk,
 }
 
-impl Ground {
+impl CrashEnv {
     /// Runs a test there.
-    pub fn inside<F: FnOnce(&Ground)>(body: F) {
+    pub fn inside<F: FnOnce(&CrashEnv)>(body: F) {
         // A network of its own, so that the port is free.
-        apart::apart::<F>(&["--net"], || body(&Ground::prepare()));
+        apart::apart::<F>(&["--net"], || body(&CrashEnv::prepare()));
     }
 
     fn prepare() -> Self {
@@ -32,7 +32,7 @@ impl Ground {
         run(Command::new("ip").args(["link", "set", "lo", "up"]));
         // ssh-keygen wants to know who it is.
         bento_appliance::sshd::passwd::write(&runtime, &[]).unwrap();
-        Ground {
+        CrashEnv {
             disk: Disk::make(&path("disk"), &path("states")),
         }
     }

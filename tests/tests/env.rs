@@ -1,4 +1,4 @@
-//! The ground itself: what every other end-to-end test takes for granted.
+//! The environment itself: what every other end-to-end test takes for granted.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};

@@ -19,7 +19,7 @@ pub(crate) const CURRENT: &str = "machine/run/current-system";
 /// What was booted.
 const BOOTED: &str = "machine/run/booted-system";
 
-pub(crate) struct Ground {
+pub(crate) struct ClientEnv {
     pub(crate) server: Server,
     folder: TempDir,
 }
@@ -32,21 +32,21 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-impl Ground {
+impl ClientEnv {
     /// A machine that is enrolled, runs version 0 and was never updated, and a server that has published nothing.
     pub(crate) fn new() -> Self {
-        let ground = Self::blank();
-        ground.install_first_system();
-        ground
+        let env = Self::blank();
+        env.install_first_system();
+        env
     }
 
     /// The same without any system.
     pub(crate) fn blank() -> Self {
-        let ground = Self::without_settings();
-        server::make_key(&ground.path("key"));
-        ground.enrol(&server::public_key(&ground.path("key")));
-        ground.write_settings(&ground.settings(&ground.server.host_key, ""));
-        ground
+        let env = Self::without_settings();
+        server::make_key(&env.path("key"));
+        env.enrol(&server::public_key(&env.path("key")));
+        env.write_settings(&env.settings(&env.server.host_key, ""));
+        env
     }
 
     /// A machine on which nobody has run anything yet.
@@ -66,7 +66,7 @@ impl Ground {
         )
         .unwrap();
         let server = Server::start(folder.path(), NAME);
-        let ground = Ground { server, folder };
+        let env = ClientEnv { server, folder };
         for made in [
             "machine/run",
             "machine/etc/bento",
@@ -75,17 +75,17 @@ impl Ground {
             "home",
             "nixpkgs/nixos",
         ] {
-            fs::create_dir_all(ground.path(made)).unwrap();
+            fs::create_dir_all(env.path(made)).unwrap();
         }
         let conf = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\ndownload-attempts = 1\n";
-        fs::write(ground.path("nix/conf/nix.conf"), conf).unwrap();
+        fs::write(env.path("nix/conf/nix.conf"), conf).unwrap();
         fs::write(
-            ground.path("nixpkgs/nixos/default.nix"),
+            env.path("nixpkgs/nixos/default.nix"),
             include_str!("fixtures/nixpkgs-stand-in.nix"),
         )
         .unwrap();
-        ground.begin_boot();
-        ground
+        env.begin_boot();
+        env
     }
 
     /// What an installer leaves: a system that runs, was booted, and is in the profile.

@@ -62,13 +62,13 @@ pub(super) fn tree_of(generation: &Generation) -> Result<Tree> {
 }
 
 /// A machine whose folder is changed by others.
-pub(super) struct Ground {
+pub(super) struct CopyEnv {
     pub(super) fleet: Fleet,
     pub(super) appliance: Appliance,
     pub(super) machine: Machine,
 }
 
-impl Ground {
+impl CopyEnv {
     pub(super) fn new(first: &Tree) -> Result<Self> {
         let mut fleet = fleet(&[CLOCK, NAME])?;
         fleet.publish(DEBOUNCE)?;
@@ -79,7 +79,7 @@ impl Ground {
         let appliance = start(&fleet)?;
         let machine = Machine::of(&fleet, NAME, &appliance);
         assert_eq!(tree_of(&machine.pull()?)?, *first);
-        Ok(Ground {
+        Ok(CopyEnv {
             fleet,
             appliance,
             machine,

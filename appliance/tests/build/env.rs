@@ -28,7 +28,7 @@ const FLAKE: &str = r#"{
 /// The lock file of a flake without inputs.
 pub(crate) const LOCK: &str = r#"{"nodes":{"root":{}},"root":"root","version":7}"#;
 
-pub(crate) struct Ground(TempDir);
+pub(crate) struct BuildEnv(TempDir);
 
 /// What a command did.
 #[derive(Debug)]
@@ -38,24 +38,24 @@ pub(crate) struct Ended {
     pub(crate) complaints: String,
 }
 
-impl Ground {
+impl BuildEnv {
     /// A fleet of these machines, without a folder for any of them.
     pub(crate) fn new(hosts: &[&str]) -> Self {
-        let ground = Ground(tempfile::tempdir().unwrap());
+        let env = BuildEnv(tempfile::tempdir().unwrap());
         for made in ["fleet", "nix/conf", "home", "tmp"] {
-            fs::create_dir_all(ground.path(made)).unwrap();
+            fs::create_dir_all(env.path(made)).unwrap();
         }
         let conf = "build-users-group =\nsandbox = false\nsubstituters =\nflake-registry =\n";
-        fs::write(ground.path("nix/conf/nix.conf"), conf).unwrap();
+        fs::write(env.path("nix/conf/nix.conf"), conf).unwrap();
         let hosts: Vec<_> = hosts
             .iter()
             .map(|host| format!("[hosts.{host}]\n"))
             .collect();
-        ground.write(
+        env.write(
             "fleet.toml",
             &format!("[server]\naddress = \"x\"\n{}", hosts.concat()),
         );
-        ground
+        env
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,4 +1,4 @@
-//! `ground`: runs things where the end-to-end tests run.
+//! `test-env`: runs things where the end-to-end tests run.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use clap::Parser;
 
 /// Runs things where the end-to-end tests of bento run: with rootless podman, and a whole machine to update.
 #[derive(Parser)]
-enum Ground {
+enum TestEnv {
     /// Run a command where rootless podman works, in a private mount namespace if it must be.
     Enter {
         /// The command and its arguments.
@@ -31,31 +31,31 @@ enum Ground {
 }
 
 fn main() -> ExitCode {
-    match run(Ground::parse()) {
+    match run(TestEnv::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ground: {error:#}");
+            eprintln!("env: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(ground: Ground) -> Result<ExitCode> {
+fn run(env: TestEnv) -> Result<ExitCode> {
     namespace::enter()?;
-    match ground {
-        Ground::Enter { command } => {
+    match env {
+        TestEnv::Enter { command } => {
             let (program, arguments) = command.split_first().context("no command was given")?;
             Err(Command::new(program).args(arguments).exec())
                 .with_context(|| format!("cannot run {}", program.display()))
         }
-        Ground::Podman { arguments } => {
+        TestEnv::Podman { arguments } => {
             Err(Podman::new()?.command().args(arguments).exec()).context("cannot run podman")
         }
-        Ground::Base => {
+        TestEnv::Base => {
             println!("{}", guest::base_tree()?.display());
             Ok(ExitCode::SUCCESS)
         }
-        Ground::Guest => {
+        TestEnv::Guest => {
             let guest = Guest::boot()?;
             println!("a {} guest; it goes when this shell ends", guest.kind());
             let terminal = env::var("TERM").unwrap_or_else(|_| "dumb".into());
