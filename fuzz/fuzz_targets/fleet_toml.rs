@@ -52,7 +52,7 @@ fn judge_host(name: &HostName, host: &Host) {
     let stays = |part: &str| !matches!(part, "" | "." | ".." | ".git" | ".bento");
     assert!(source == "." || source.split('/').all(stays), "{source:?}");
     assert!(!source.starts_with("bento-secrets/"), "{source:?}");
-    assert!(host.silent_after.as_duration().as_secs() > 0);
+    assert!(host.silent_after.duration().as_secs() > 0);
     host.keys.iter().for_each(judge_key);
 
     let policy = Policy::from(host.terms.clone());

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::LazyLock;
 
 use bento_appliance::legacy::LegacyLog;
-use bento_appliance::report::{Content, Limits, Store, Writers, take_in};
+use bento_appliance::report::{Content, RetentionLimits, Store, Writers, take_in};
 use bento_appliance::store::paths::{HostState, State};
 use bento_fuzz::{place, recipe, shown};
 use bento_protocol::HostName;
@@ -91,7 +91,7 @@ fuzz_target!(|input: &[u8]| {
     if let (Some(record), Some(log)) = (intake.taken.first(), legacy) {
         assert_eq!(record.content, Content::Legacy(log));
         shown::assert_one_line(&record.line());
-        let store = Store::read(&ENV.keep, Limits::default()).expect("it was written");
+        let store = Store::read(&ENV.keep, RetentionLimits::default()).expect("it was written");
         assert_eq!(
             store.log(1).unwrap().as_deref(),
             Some(b"building\n".as_slice())

@@ -13,7 +13,7 @@ use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::{HostState, Runtime, State};
 use bento_appliance::text::terminal::Terminal;
 use bento_fuzz::{place, recipe, shown};
-use bento_protocol::{HostName, Report, ReportName, RunId, limits};
+use bento_protocol::{HostName, Report, ReportName, limits};
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
