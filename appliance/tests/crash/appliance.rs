@@ -18,11 +18,11 @@ pub struct Appliance<'a> {
     pub env: &'a CrashEnv,
     /// The fleet folder.
     pub config: PathBuf,
-    /// What it keeps.
+    /// Its state.
     pub state: State,
 }
 
-/// One that runs. Dropped, it is killed.
+/// A running appliance. Dropped, it is killed.
 pub struct Running {
     child: Child,
     log: PathBuf,
@@ -37,7 +37,7 @@ impl<'a> Appliance<'a> {
         }
     }
 
-    /// What starts it, as a process that first stops itself.
+    /// The command that starts it, as a process that first stops itself.
     pub fn halted(&self) -> Command {
         let runtime = self.env.runtime();
         // As when a container starts.
@@ -74,7 +74,7 @@ impl<'a> Appliance<'a> {
         running
     }
 
-    /// Lets it do all that it has to do, and kills it.
+    /// Runs it until everything is done, and kills it.
     pub fn run_until_ready(&self) {
         self.start().await_event("ready");
     }
@@ -83,16 +83,16 @@ impl<'a> Appliance<'a> {
         self.env.path("log")
     }
 
-    /// What the one that was started last has logged.
+    /// The log of the last one.
     pub fn logged(&self) -> String {
         fs::read_to_string(self.log()).unwrap()
     }
 }
 
-/// Something that a log tells.
+/// An event of a log.
 pub struct Event<'a>(&'a str);
 
-/// All that a log tells of one kind of event.
+/// All events of one kind in a log.
 pub fn events<'a>(log: &'a str, event: &str) -> Vec<Event<'a>> {
     let texts = log
         .lines()
@@ -104,7 +104,7 @@ pub fn events<'a>(log: &'a str, event: &str) -> Vec<Event<'a>> {
 }
 
 impl Event<'_> {
-    /// What it says beside, as `name=value`.
+    /// Its fields, as `name=value`.
     pub fn field(&self, name: &str) -> String {
         let mut fields = self.0.split(' ').filter_map(|word| word.split_once('='));
         let (_, value) = fields.find(|(field, _)| *field == name).unwrap();

@@ -1,4 +1,4 @@
-//! Reads archives as a machine would, and believes nothing.
+//! Archives, read as a machine reads them, with every check.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bento_protocol::{Digest, ManifestEntry as Listed};
 use flate2::read::GzDecoder;
 
-/// The document of an archive, whose other entries must be these files.
+/// The document of an archive; its other entries must be these files.
 pub fn read(
     path: &Path,
     name: &str,

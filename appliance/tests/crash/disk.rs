@@ -1,8 +1,8 @@
-//! A disk that keeps only what was synced, and whose content can be looked at as after a power cut.
+//! A disk that keeps only synced content, and can be read as after a power cut.
 //!
-//! It is a file, mounted through a loop device. What the file system still holds in memory isn't in that file, so that
-//! a copy of it is what a power cut would leave. The mount options keep the file system from writing anything of its
-//! own accord while a test lasts.
+//! It is a file, mounted through a loop device. Content that the file system has only in memory isn't in that file, so a
+//! copy of the file is the disk after a power cut. With these mount options the file system writes nothing by itself
+//! during a test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,23 +14,23 @@ use nix::mount::umount;
 use crate::apart::until;
 use crate::env::run;
 
-/// Room for some publications, and little enough to be copied in a moment.
+/// Enough space for some publications, and little enough for a quick copy.
 const SIZE: u64 = 24 << 20;
-/// A rename doesn't bring the file's content along, content isn't written before what names it, and nothing is
-/// committed every 5 s: the least that ext4 can promise.
+/// A rename doesn't sync the content, content isn't written before its name, and there is no commit every 5 s: the weakest
+/// guarantees of ext4.
 const FORGETFUL: &str = "loop,noauto_da_alloc,data=writeback,commit=3600";
 
-/// A disk that is mounted. Dropped, it is unmounted.
+/// A mounted disk. Dropped, it is unmounted.
 pub struct Disk {
     image: PathBuf,
     pub mounted: PathBuf,
 }
 
-/// What a power cut leaves of a disk.
+/// A disk after a power cut.
 pub struct Remains(PathBuf);
 
 impl Disk {
-    /// Makes an empty one, and mounts it at a folder.
+    /// Creates an empty disk, and mounts it at a folder.
     pub fn make(image: &Path, at: &Path) -> Self {
         File::create(image).unwrap().set_len(SIZE).unwrap();
         let mut make = Command::new("mke2fs");
@@ -50,12 +50,12 @@ impl Disk {
         }
     }
 
-    /// Brings all to the disk.
+    /// Syncs everything.
     pub fn sync(&self) {
         run(Command::new("sync").arg("-f").arg(&self.mounted));
     }
 
-    /// What would be left if the power were cut now.
+    /// The disk after a power cut now.
     pub fn remains(&self, image: PathBuf) -> Remains {
         run(Command::new("cp")
             .arg("--sparse=always")

@@ -1,4 +1,4 @@
-//! Where the appliance dies: namespaces in which `/etc` and `/run` are as bare as in the container.
+//! The environment of a crashing appliance: namespaces with `/etc` and `/run` as bare as in the container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use bento_appliance::store::paths::Runtime;
 use crate::apart;
 use crate::disk::Disk;
 
-/// Where a file system in memory is mounted.
+/// The mount point of a file system in memory.
 const ROOT: &str = "/mnt";
 const RUNTIME: &str = "run/bento";
 
 /// An empty place for appliances, one at a time.
 pub struct CrashEnv {
-    /// A state mustn't lie in memory.
+    /// Not in memory, which a state must not be.
     disk: Disk,
 }
 
@@ -42,7 +42,7 @@ impl CrashEnv {
         path(name)
     }
 
-    /// What an appliance keeps only as long as it lives.
+    /// The runtime folder of an appliance.
     pub fn runtime(&self) -> Runtime {
         Runtime::new(path(RUNTIME))
     }

@@ -1,4 +1,4 @@
-//! Two states of a fleet folder that differ in everything that can differ.
+//! Two states of a fleet folder with every kind of difference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use crate::env::CrashEnv;
 use crate::key;
 
-/// What has been left alone for so long is published at once.
-const SETTLED: Duration = Duration::from_millis(2_100);
+/// Files of this age are published at once.
+const STABLE_AGE: Duration = Duration::from_millis(2_100);
 
 /// A fleet folder before and after an edit.
 pub struct Fleets {
@@ -70,7 +70,7 @@ impl Fleets {
         write(&fleets.after, "bento-secrets/kikimora/key", "another");
         // Of what is published before, which is noted before anything else is published.
         record_build(&fleets);
-        thread::sleep(SETTLED);
+        thread::sleep(STABLE_AGE);
         fleets
     }
 }

@@ -1,4 +1,4 @@
-//! What a machine would find in a state on disk, every byte and every permission checked.
+//! The inspection of a state: everything that a machine finds, with every byte and every permission.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,18 +14,18 @@ use bento_protocol::{Delta, Digest, GenerationId, HostName, Manifest, chroot};
 
 use crate::archive;
 
-/// What a machine has.
+/// The chroot of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Has {
     /// No chroot: it can't log in.
     Nothing,
     /// One with an inbox only.
     Inbox,
-    /// All of a generation.
+    /// A complete generation.
     Generation(GenerationId),
 }
 
-/// What every machine of a state has: of those that are enrolled, and of those that have a folder.
+/// The chroots of all machines of a state: those with an account, and those with a folder.
 pub fn inspect(state: &State) -> Result<BTreeMap<String, Has>> {
     let accounts = Accounts::read(state)?;
     let mut names: BTreeSet<String> = accounts.names().map(ToString::to_string).collect();
@@ -143,7 +143,7 @@ fn in_plain_sight(root: &Path, manifest: &Manifest, uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Checks that each delta leads from a generation that is known to the published one.
+/// Checks that each delta leads from a known generation to the published one.
 fn deltas(host: &HostState, manifest: &Manifest, uid: u32) -> Result<()> {
     let mut known = BTreeMap::new();
     for name in names(&host.manifests())? {
@@ -185,7 +185,7 @@ fn names(folder: &Path) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// UploadQuotas a folder and all that is in it, with whether it is a folder.
+/// Visits a folder and everything in it, with whether it is a folder.
 pub fn walk(path: &Path, visit: &mut dyn FnMut(&Path, bool) -> Result<()>) -> Result<()> {
     let is_folder = fs::symlink_metadata(path)?.is_dir();
     visit(path, is_folder)?;
@@ -197,7 +197,7 @@ pub fn walk(path: &Path, visit: &mut dyn FnMut(&Path, bool) -> Result<()>) -> Re
     Ok(())
 }
 
-/// The digest of all paths below a folder, and of what the files hold.
+/// The digest of all paths below a folder, and of the content of the files.
 pub fn content(root: &Path) -> Result<String> {
     let mut all = Vec::new();
     walk(root, &mut |path, _| {

@@ -1,4 +1,4 @@
-//! Reports, while the appliance that takes them in dies.
+//! Crashes during the intake of reports.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -132,7 +132,7 @@ fn report(state: &State) -> Report {
     }
 }
 
-/// Whether a step belongs to taking in reports: the office is at work at the same time.
+/// Whether a step belongs to taking in reports: the publish loop runs at the same time.
 fn is_intake(step: &Step) -> bool {
     let path = step.path.to_string_lossy();
     ["/reports", "/summary.json", "/logs/"]
@@ -141,8 +141,8 @@ fn is_intake(step: &Step) -> bool {
         || step.call == "fsync" && path.ends_with(MACHINE)
 }
 
-/// Starts an appliance on what a dead one left, and waits until it has nothing more to take in: then there are the
-/// reports of these runs, in the order of receipt, each of them once, and nothing else.
+/// Starts an appliance on the state of a dead one, and waits until it has taken in everything. Then there must be exactly
+/// the reports of these runs, in the order of receipt, each of them once.
 fn comes_to_have(appliance: &Appliance<'_>, runs: &[RunId]) -> Result<()> {
     let keep = appliance.state.host(&MACHINE.parse()?);
     let running = appliance.start();

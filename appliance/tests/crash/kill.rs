@@ -51,7 +51,7 @@ fn killed_at_any_step_of_an_edit_it_has_every_machine_wholly_old_or_wholly_new()
 
 // Issue 10, line 13.
 #[test]
-fn a_machine_that_comes_back_after_a_crash_gets_nothing_half_of_what_was_published_before() {
+fn a_machine_that_comes_back_after_a_crash_gets_no_half_of_an_old_publication() {
     CrashEnv::inside(|env| {
         let fleets = Fleets::write(env);
         let old = Appliance::new(env, &fleets.before, env.state("old"));
@@ -70,12 +70,12 @@ fn a_machine_that_comes_back_after_a_crash_gets_nothing_half_of_what_was_publish
     });
 }
 
-/// How often the appliance dies in a row: once, unless this variable of the environment asks for more.
+/// The variable of the environment with the number of kills in a row; one without it.
 const DEATHS: &str = "BENTO_CRASH_DEATHS";
 
-/// Kills an appliance before the first of the steps that count, then before the second, until one comes to its end;
-/// looks each time at what is left, and starts another one on it. `undone` is the fleet folder to which the
-/// administrator may go back. Gives all that machines had after deaths.
+/// Kills an appliance before the first of the steps that count, then before the second, until one reaches its end. Each
+/// time it checks the state, and starts another one on it. `undone` is the fleet folder to which the administrator may go
+/// back. Returns all chroots that machines had after kills.
 fn kill_at_every_step(
     trial: &Trial<'_>,
     undone: Option<&Path>,
@@ -93,7 +93,7 @@ fn kill_at_every_step(
         for (name, has) in require(trial.inspect(&appliance.state), &when) {
             seen.entry(name).or_default().insert(has);
         }
-        // The step before was an fsync, or looked for what isn't there: another start would only be the same again.
+        // The step before was an fsync, or a check of a missing file: another start would only be the same again.
         let left = Some(require(listing(&appliance.state), &when));
         if std::mem::replace(&mut last, left.clone()) == left {
             continue;

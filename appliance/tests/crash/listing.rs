@@ -1,4 +1,4 @@
-//! All that a state holds, so that two can be compared.
+//! The listing of a state, for a comparison of two.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,8 +11,8 @@ use bento_appliance::store::paths::State;
 
 use crate::inspection::walk;
 
-/// A line for each file and folder: path, kind and mode, owner, whose group it is. The numbers of publications and of
-/// accounts are left out, because they needn't be the same; times are, too, and so is what depends on them.
+/// A line for each file and folder: path, kind and mode, owner, machine of the group. The numbers of publications and of
+/// accounts are left out, because they may differ; so are times, and everything that depends on them.
 pub fn listing(state: &State) -> Result<BTreeSet<String>> {
     let accounts = Accounts::read(state)?;
     let mut lines = Vec::new();
@@ -59,7 +59,7 @@ fn anonymous(path: &Path) -> String {
     path.iter().map(part).collect::<Vec<_>>().join("/")
 }
 
-/// What of a listing is there only because something died: what is written aside, and publications beside another.
+/// The lines of a listing that only a crash leaves: asides, and publications beside another.
 pub fn debris(listing: &BTreeSet<String>) -> Vec<&String> {
     let is_debris = |line: &&String| {
         let (path, rest) = line.split_once(' ').unwrap();

@@ -1,5 +1,5 @@
-//! What a dying appliance leaves on its disk: the real binary is killed, or its disk's power cut, at every step that
-//! changes its state. These tests need root, to make namespaces and file systems, and fail without it.
+//! Crashes of the appliance: the real binary is killed, or its disk's power cut, at every step that changes its state.
+//! These tests need root, to make namespaces and file systems, and fail without it.
 #![allow(
     clippy::unwrap_used,
     reason = "what fails here should stop the test there, with its line"
@@ -31,7 +31,7 @@ fn is_long() -> bool {
     std::env::var("BENTO_TESTS").is_ok_and(|form| form == "long")
 }
 
-/// How many steps lie between two that are tried.
+/// The number of steps from one that is tried to the next.
 fn stride() -> usize {
     if is_long() { 1 } else { 7 }
 }

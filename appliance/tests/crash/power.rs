@@ -21,7 +21,7 @@ use crate::trial::{Trial, require};
 use crate::{is_long, stride};
 
 #[test]
-fn the_disk_of_these_tests_forgets_what_was_not_synced() {
+fn the_disk_of_these_tests_loses_content_that_was_not_synced() {
     CrashEnv::inside(|env| {
         let disk = Disk::make(&env.path("image"), &env.path("volume"));
         let [synced, unsynced, renamed] =
@@ -50,7 +50,7 @@ fn the_disk_of_these_tests_forgets_what_was_not_synced() {
 }
 
 #[test]
-fn after_a_power_cut_at_any_step_of_its_first_start_what_it_told_is_true() {
+fn after_a_power_cut_at_any_step_of_its_first_start_its_log_is_true() {
     CrashEnv::inside(|env| {
         let fleets = Fleets::write(env);
         let old = State::new(env.state("old"));
@@ -69,7 +69,7 @@ fn after_a_power_cut_at_any_step_of_an_edit_every_machine_is_wholly_old_or_wholl
     });
 }
 
-/// Cuts the power before each step of an appliance: looks at what is left, and starts another one on it.
+/// Cuts the power before each step of an appliance: checks the disk, and starts another one on it.
 fn cut_at_every_step(env: &CrashEnv, trial: &Trial<'_>) {
     let cut = Cut::begin(env, trial.old);
     let appliance = trial.on(&cut.state());
@@ -77,7 +77,7 @@ fn cut_at_every_step(env: &CrashEnv, trial: &Trial<'_>) {
     let counts = |_: &Step| steps.replace(steps.get() + 1).is_multiple_of(stride());
     let kept = cut.before_every_step(&appliance, "ready", counts, |found| {
         trial.inspect(found)?;
-        keeps_what_was_told(&appliance, found)
+        keeps_its_promises(&appliance, found)
     });
     // Fewer would prove nothing: each publication and each file of the state is synced.
     let enough = if is_long() { 10 } else { 3 };
@@ -95,7 +95,7 @@ const STATE: &str = "state";
 pub struct Cut<'a> {
     env: &'a CrashEnv,
     disk: Disk,
-    /// Where the disk is mounted again afterwards.
+    /// The mount point after the cut.
     pub at: PathBuf,
 }
 
@@ -118,14 +118,14 @@ impl<'a> Cut<'a> {
         self.disk.mounted.join(STATE)
     }
 
-    /// Runs an appliance on this disk until its log has an event; looks, for each step that counts, at what a power
-    /// cut before it would leave. Gives all that differs, with when it was.
+    /// Runs an appliance on this disk until its log has an event. Returns the disk after a power cut before each step that
+    /// counts, with the step, unless it is the same as before.
     pub fn before_every_step(
         &self,
         appliance: &Appliance<'_>,
         event: &str,
         counts: impl Fn(&Step) -> bool,
-        look: impl Fn(&State) -> Result<()>,
+        check: impl Fn(&State) -> Result<()>,
     ) -> Vec<(String, Remains)> {
         let mut known = BTreeSet::new();
         let mut kept = Vec::new();
@@ -134,7 +134,7 @@ impl<'a> Cut<'a> {
                 .disk
                 .remains(self.env.path(&format!("image-{}", kept.len())));
             let again = remains.mount(&self.at);
-            require(look(&State::new(self.at.join(STATE))), &when);
+            require(check(&State::new(self.at.join(STATE))), &when);
             // Between two syncs nothing changes on the disk.
             let is_new = known.insert(require(content(&self.at), &when));
             drop(again);
@@ -153,9 +153,9 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// Checks that what an appliance has told, by its log or over the wire, is still so on the disk.
-fn keeps_what_was_told(told: &Appliance<'_>, found: &State) -> Result<()> {
-    let log = told.logged();
+/// Checks that the disk still agrees with everything that an appliance has logged or sent.
+fn keeps_its_promises(before: &Appliance<'_>, found: &State) -> Result<()> {
+    let log = before.logged();
     let all = inspect(found)?;
     for event in events(&log, "published") {
         let (name, generation) = (event.field("host"), event.field("generation").parse()?);
@@ -169,13 +169,13 @@ fn keeps_what_was_told(told: &Appliance<'_>, found: &State) -> Result<()> {
         let name = event.field("host").parse()?;
         let account = |state| anyhow::Ok(Accounts::read(state)?.get(&name).cloned());
         ensure!(
-            account(&told.state)? == account(found)?,
+            account(&before.state)? == account(found)?,
             "{name} has another account"
         );
     }
     // From now on machines have seen it.
     if !events(&log, "listening").is_empty() {
-        let same = fs::read(told.state.host_key())? == fs::read(found.host_key())?;
+        let same = fs::read(before.state.host_key())? == fs::read(found.host_key())?;
         ensure!(same, "the host key is another");
     }
     Ok(())

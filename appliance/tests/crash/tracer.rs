@@ -1,5 +1,5 @@
-//! Sees every system call of the appliance that changes its state, before it is made. The appliance has no hook for
-//! this: it is traced, as by strace, but its threads are counted together.
+//! The tracer: stops before every system call of the appliance that changes its state. The appliance has no hook for this:
+//! it is traced, as by strace, but the steps of its threads are counted together.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,27 +21,27 @@ use crate::appliance::{Appliance, events};
 #[derive(Debug, Clone)]
 pub struct Step {
     pub call: &'static str,
-    /// What it changes, or makes.
+    /// The path that it changes or creates.
     pub path: PathBuf,
 }
 
-/// What becomes of the appliance at a step.
+/// The decision at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     GoOn,
     Kill,
 }
 
-/// How a traced appliance ended.
+/// The end of a traced appliance.
 #[derive(Debug)]
 pub enum End {
-    /// Where it was told to.
+    /// At the wanted step.
     Killed(Step),
-    /// It did all that it had to do, and was killed then.
+    /// After everything was done.
     Done,
 }
 
-/// Where a call says what it is about.
+/// The argument with the path of a call.
 enum Place {
     /// A file descriptor.
     Open(usize),
@@ -53,8 +53,7 @@ enum Place {
 
 use Place::{Below, Open, Path as At};
 
-/// All that change what is on disk, except writes to files that are open: what a file holds counts from its fsync or
-/// its rename on.
+/// All calls that change the disk, except writes to open files: content counts from its fsync or rename on.
 const CALLS: &[(libc::c_long, &str, Place)] = &[
     (libc::SYS_openat, "openat", Below(1)),
     (libc::SYS_mkdirat, "mkdirat", Below(1)),
@@ -81,11 +80,11 @@ const OLD_CALLS: &[(libc::c_long, &str, Place)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD_CALLS: &[(libc::c_long, &str, Place)] = &[];
 
-/// How long an appliance may take, with all that is done at its steps, on a machine that is busy with other tests.
+/// The longest run of an appliance, including the work at its steps, on a machine that is busy with other tests.
 const STANDSTILL: Duration = Duration::from_secs(600);
 
-/// Runs an appliance until its log has an event, or kills it before the step of this number, from 1, of those that
-/// count; gives that step, or none if there are fewer.
+/// Runs an appliance until its log has an event, or kills it before the step of this number, from 1, of those that count.
+/// Returns that step; none if there are fewer.
 pub fn kill_before(
     appliance: &Appliance<'_>,
     event: &str,
@@ -107,7 +106,7 @@ pub fn kill_before(
     }
 }
 
-/// Runs an appliance until its log has an event, and asks at each step below its state what becomes of it.
+/// Runs an appliance until its log has an event, and calls a function at each step below its state.
 pub fn trace(appliance: &Appliance<'_>, event: &str, mut at: impl FnMut(&Step) -> Next) -> End {
     let mut child = appliance.halted().spawn().unwrap();
     let leader = Pid::from_raw(child.id().cast_signed());
@@ -116,9 +115,9 @@ pub fn trace(appliance: &Appliance<'_>, event: &str, mut at: impl FnMut(&Step) -
         Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
     ptrace::seize(leader, options).unwrap();
     kill(leader, Signal::SIGCONT).unwrap();
-    // Threads that have written something since it was last looked for.
+    // Threads that have written something since the last check.
     let mut writers = BTreeSet::new();
-    let mut look = |thread| {
+    let mut check = |thread| {
         let call = Call::of(thread)?;
         if writers.remove(&thread) && !events(&appliance.logged(), event).is_empty() {
             return Some(End::Done);
@@ -132,7 +131,7 @@ pub fn trace(appliance: &Appliance<'_>, event: &str, mut at: impl FnMut(&Step) -
         (at(&step) == Next::Kill).then_some(End::Killed(step))
     };
     let mut end = None;
-    // It looks at its folder each 30 s, so that there always is another call.
+    // It scans its folder every 30 s, so there is always another call.
     let deadline = Instant::now() + STANDSTILL;
     loop {
         assert!(
@@ -143,7 +142,7 @@ pub fn trace(appliance: &Appliance<'_>, event: &str, mut at: impl FnMut(&Step) -
         let any = Pid::from_raw(-1);
         let (thread, signal) = match waitpid(any, Some(WaitPidFlag::__WALL)).unwrap() {
             WaitStatus::PtraceSyscall(thread) if end.is_none() => {
-                end = look(thread);
+                end = check(thread);
                 if end.is_some() {
                     kill(leader, Signal::SIGKILL).unwrap();
                 }
@@ -168,7 +167,7 @@ pub fn trace(appliance: &Appliance<'_>, event: &str, mut at: impl FnMut(&Step) -
     end.unwrap_or_else(|| panic!("it ended by itself:\n{}", appliance.logged()))
 }
 
-/// The system call that a thread has come to a halt before.
+/// The system call before which a thread has stopped.
 struct Call {
     thread: Pid,
     number: libc::c_long,
@@ -176,7 +175,7 @@ struct Call {
 }
 
 impl Call {
-    /// None if the thread halts for another reason, or after the call.
+    /// None if the thread stopped for another reason, or after the call.
     fn of(thread: Pid) -> Option<Self> {
         if ptrace::syscall_info(thread).ok()?.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
             return None;
@@ -193,7 +192,7 @@ impl Call {
         })
     }
 
-    /// What it changes; none if that is nothing.
+    /// The path that it changes; none if it changes nothing.
     fn step(&self) -> Option<Step> {
         let mut known = CALLS.iter().chain(OLD_CALLS);
         let (_, call, place) = known.find(|(number, ..)| *number == self.number)?;
@@ -209,7 +208,7 @@ impl Call {
         Some(Step { call, path })
     }
 
-    /// What is open under the number that is an argument.
+    /// The path of the file descriptor in an argument.
     fn open(&self, index: usize) -> Option<PathBuf> {
         let thread = self.thread;
         // A C int: only the lower half of the register counts.

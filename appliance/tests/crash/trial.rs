@@ -1,4 +1,4 @@
-//! What must become of an appliance, wherever it dies.
+//! The trial of an appliance: the requirements after a crash at any step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,10 +14,10 @@ use crate::env::CrashEnv;
 use crate::inspection::{Has, inspect};
 use crate::listing::listing;
 
-/// The one that is in every fleet.
+/// The machine of every fleet.
 const MACHINE: &str = "kikimora";
 
-/// An appliance that begins with a state and a fleet folder, and what an undisturbed one makes of them.
+/// The start of an appliance, its state and fleet folder, and the result without a crash.
 pub struct Trial<'a> {
     env: &'a CrashEnv,
     config: &'a Path,
@@ -28,7 +28,7 @@ pub struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    /// Lets an undisturbed one do it.
+    /// Runs an appliance without a crash.
     pub fn new(env: &'a CrashEnv, config: &'a Path, old: &'a State) -> Self {
         let undisturbed = Appliance::new(env, config, env.copy(old.root(), "undisturbed"));
         undisturbed.run_until_ready();
@@ -42,17 +42,17 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// One that begins, on a copy of the state.
+    /// An appliance on a copy of the state.
     pub fn appliance(&self) -> Appliance<'a> {
         self.on(&self.env.copy(self.old.root(), "state"))
     }
 
-    /// One with this state.
+    /// An appliance with this state.
     pub fn on(&self, state: &Path) -> Appliance<'a> {
         Appliance::new(self.env, self.config, state)
     }
 
-    /// What a dead one left: every machine must be wholly old or wholly new.
+    /// Checks the state of a dead appliance: every machine must be wholly old or wholly new.
     pub fn inspect(&self, state: &State) -> Result<BTreeMap<String, Has>> {
         let found = inspect(state)?;
         for (name, has) in &found {
@@ -67,8 +67,8 @@ impl<'a> Trial<'a> {
         Ok(found)
     }
 
-    /// Starts one on what a dead one left: it must serve what is new, and have what it would have if none had died, and
-    /// nothing else.
+    /// Starts an appliance on the state of a dead one: it must publish the new fleet, and have exactly the files of one
+    /// without a crash.
     pub fn restart(&self, state: &Path) -> Result<()> {
         let appliance = self.on(state);
         let running = appliance.start();
@@ -100,8 +100,8 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
-    /// Starts one on what a dead one left, with the fleet folder of the state with which that began: it must come
-    /// back to all of it, and leave nothing of what is no longer wanted.
+    /// Starts an appliance on the state of a dead one, with the old fleet folder: it must return to the old fleet, and leave
+    /// nothing of the new one.
     pub fn take_back(&self, state: &State, config: &Path) -> Result<()> {
         let copy = self.env.copy(state.root(), "taken-back");
         let appliance = Appliance::new(self.env, config, copy);
@@ -115,7 +115,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Stops the test, and says when it was.
+/// Fails the test, with the step.
 pub fn require<T>(result: Result<T>, when: &str) -> T {
     result
         .context(when.to_owned())

@@ -1,4 +1,4 @@
-//! Many at once: machines and strangers.
+//! Crowds of machines and strangers.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -32,7 +32,7 @@ fn a_machine_has_at_most_four_sessions() {
 }
 
 #[test]
-fn strangers_who_say_nothing_keep_nobody_out() {
+fn silent_strangers_keep_no_machine_out() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         // Without the eviction they would stay for ever.
@@ -61,7 +61,7 @@ fn strangers_who_say_nothing_keep_nobody_out() {
 }
 
 #[test]
-fn strangers_who_only_introduce_themselves_are_sent_away() {
+fn strangers_without_a_login_are_disconnected() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         let limits = SessionLimits {
@@ -153,7 +153,7 @@ fn five_hundred_machines_in_the_same_second_are_all_served() {
     });
 }
 
-/// The clients share the CPU with the appliance here: none is ended for being slow.
+/// Limits with which no client is ended for being slow: here they share the CPU with the appliance.
 fn patient() -> SessionLimits {
     SessionLimits {
         grace: DAY,

@@ -1,4 +1,4 @@
-//! How sessions end.
+//! The end of sessions.
 
 use std::net::TcpStream;
 
@@ -102,7 +102,7 @@ fn a_stop_lets_sessions_finish() {
 }
 
 #[test]
-fn a_stop_with_nobody_there_is_immediate() {
+fn a_stop_without_sessions_is_immediate() {
     inside(|env| {
         let server = env.open(SessionLimits::default(), &[]);
         server.sessions.close();

@@ -1,4 +1,4 @@
-//! Who gets in, and who must leave.
+//! Logins, and their end.
 
 use std::net::TcpStream;
 
@@ -10,7 +10,7 @@ use crate::libssh::{self, Download};
 use crate::server::{Session, printed, run};
 
 #[test]
-fn only_a_machines_own_key_opens_its_door() {
+fn only_a_machines_own_key_logs_in() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         let other = env.machine("domovoi", 10_001);
@@ -29,7 +29,7 @@ fn only_a_machines_own_key_opens_its_door() {
 }
 
 #[test]
-fn a_removed_machine_is_out() {
+fn a_removed_machine_has_no_session_and_no_login() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         let other = env.machine("domovoi", 10_001);
@@ -41,7 +41,7 @@ fn a_removed_machine_is_out() {
         until("the session begins", || {
             (server.sessions.next_session() == 4).then_some(())
         });
-        // Its key still opens the door, as for one that came in just before the key was removed.
+        // Its key still works, as for a login just before the removal of the key.
         server.sessions.allow([other.account.uid].into());
         open.wait_for_end();
         authenticating.send(()).unwrap();
@@ -59,14 +59,14 @@ fn a_removed_machine_is_out() {
 }
 
 #[test]
-fn a_replaced_key_ends_what_it_opened() {
+fn a_replaced_key_ends_its_sessions() {
     inside(|env| {
         let mut machine = env.machine("kikimora", 10_000);
         let other = env.machine("domovoi", 10_001);
         let server = env.open(gentle(), &[&machine, &other]);
         let open = server.log_in(&machine);
         let mut untouched = server.log_in(&other);
-        // The new key is good for this one, too: it began before, so nobody can tell.
+        // Also for this session, which may have used the new key: it began before.
         let (gate, authenticating) = gate::before(server.address);
         let new = make_key(&env.path("new"));
         let old = std::mem::replace(&mut machine.key, new);
@@ -95,7 +95,7 @@ fn a_replaced_key_ends_what_it_opened() {
 }
 
 #[test]
-fn who_has_agreed_on_keys_when_it_is_removed_does_not_get_in_and_no_download_stops() {
+fn a_machine_removed_during_its_login_is_refused_and_no_download_stops() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         let other = env.machine("domovoi", 10_001);
@@ -129,7 +129,7 @@ fn who_has_agreed_on_keys_when_it_is_removed_does_not_get_in_and_no_download_sto
 }
 
 #[test]
-fn a_refusal_does_not_tell_whether_there_is_such_a_machine() {
+fn a_refusal_does_not_reveal_whether_there_is_such_a_machine() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         let wrong = env.machine("wrong", 10_001);
@@ -156,7 +156,7 @@ fn a_refusal_does_not_tell_whether_there_is_such_a_machine() {
     });
 }
 
-/// Nothing ends for being slow, and nothing is killed: to cut the wire must do.
+/// Limits with which nothing ends for being slow, and nothing is killed: cutting the connection must be enough.
 fn gentle() -> SessionLimits {
     SessionLimits {
         grace: DAY,

@@ -1,5 +1,5 @@
-//! Where the tests run: a real sshd and real clients, in mount and process namespaces of their own, where `/etc` and
-//! `/run` are as bare as in the container and the test is process 1.
+//! The environment of the tests: a real sshd and real clients, in mount and process namespaces of their own, with `/etc` and
+//! `/run` as bare as in the container, and the test as process 1.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -16,7 +16,7 @@ use crate::key;
 pub use crate::key::public;
 use crate::server::Server;
 
-/// Where a file system in memory is mounted; root's, and nobody else can write to it, as sshd demands.
+/// The mount point of a file system in memory. Only root can write to it, as sshd demands.
 const ROOT: &str = "/mnt";
 /// Longer than any test lasts.
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -28,7 +28,7 @@ pub fn inside<F: FnOnce(SessionEnv)>(body: F) {
     apart::apart::<F>(&[], || body(SessionEnv::prepare()));
 }
 
-/// Makes a key pair; gives the private file.
+/// Creates a key pair, and returns the private file.
 pub fn make_key(path: &Path) -> PathBuf {
     key::make(path);
     path.to_owned()
@@ -59,7 +59,7 @@ impl SessionEnv {
         }
     }
 
-    /// A place for the clients' files.
+    /// The folder of the clients' files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.home.join(name)
     }
@@ -69,7 +69,7 @@ impl SessionEnv {
         self.machine_with(name, uid, &make_key(&self.path(name)))
     }
 
-    /// The same, with a key that is there already.
+    /// The same, with an existing key.
     pub fn machine_with(&self, name: &str, uid: u32, key: &Path) -> Machine {
         let account = Login {
             name: name.parse().unwrap(),
@@ -95,7 +95,7 @@ impl SessionEnv {
         }
     }
 
-    /// Starts to serve these machines.
+    /// Serves these machines.
     pub fn open(&self, limits: SessionLimits, machines: &[&Machine]) -> Server {
         Server::open(self, limits, machines)
     }
@@ -116,13 +116,13 @@ impl Machine {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     }
 
-    /// A report, or what passes for one, as it arrived.
+    /// The content of a file in the inbox.
     pub fn received(&self, name: &str) -> Vec<u8> {
         fs::read(self.inbox.join(name)).unwrap()
     }
 }
 
-/// All processes but this one: their number, and what `/proc` tells of them.
+/// All processes but this one: their number, and their status from `/proc`.
 pub fn others() -> Vec<(u32, String)> {
     let numbers = fs::read_dir("/proc")
         .unwrap()

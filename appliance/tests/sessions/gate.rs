@@ -1,12 +1,12 @@
-//! A client that is held while it authenticates.
+//! A login that is held halfway.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-/// A port that leads to the server. It lets one client introduce itself, and holds everything else that it says until
-/// it is told to go on.
+/// A port that forwards to the server. It passes the identification line of one client, and holds everything else until it
+/// gets a message.
 pub fn before(server: SocketAddr) -> (u16, Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! What a machine can do over SFTP, and what it can't.
+//! The requests that a machine may make over SFTP.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use crate::env::{inside, make_file};
 use crate::server::{printed, run};
 
 #[test]
-fn a_machine_reads_what_is_its_own_and_drops_reports() {
+fn a_machine_reads_its_own_files_and_drops_reports() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         let other = env.machine("domovoi", 10_001);
@@ -118,7 +118,7 @@ fn there_is_nothing_beside_sftp() {
             client.args(options).arg("kikimora@127.0.0.1").args(command);
             run(client, "echo uid=0\n")
         };
-        // Whatever is asked for, SFTP is what runs, and it doesn't understand.
+        // SFTP runs whatever the client wants, and doesn't understand it.
         for output in [ssh(&[], &["id"]), ssh(&[], &[]), ssh(&["-tt"], &["id"])] {
             assert!(!printed(&output).contains("uid="), "{}", printed(&output));
         }

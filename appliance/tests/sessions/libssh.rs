@@ -8,7 +8,7 @@ use ssh2::{Error, Session};
 
 use crate::env::Machine;
 
-/// Opens a connection and agrees on keys; who it is, isn't said yet.
+/// Opens a connection and agrees on keys, before the login.
 pub fn shake_hands(connection: TcpStream) -> Result<Session, Error> {
     let mut session = Session::new()?;
     session.set_tcp_stream(connection);
@@ -16,7 +16,7 @@ pub fn shake_hands(connection: TcpStream) -> Result<Session, Error> {
     Ok(session)
 }
 
-/// Says who it is, and proves it with this key.
+/// Logs in with this key.
 pub fn authenticate(session: &Session, name: &str, key: &Path) -> Result<(), Error> {
     session.userauth_pubkey_file(name, None, key, None)
 }
@@ -29,13 +29,13 @@ pub fn log_in(server: SocketAddr, machine: &Machine) -> Result<Session, Error> {
     Ok(session)
 }
 
-/// What an update with nothing new is: one READLINK.
+/// A poll: one READLINK.
 pub fn poll(session: &Session) -> Result<String, Error> {
     let target = session.sftp()?.readlink(Path::new("/generation"))?;
     Ok(target.to_str().expect("it is ASCII").to_owned())
 }
 
-/// A download that has begun, and goes on when it is told to.
+/// A download that has begun, and waits.
 pub struct Download {
     file: ssh2::File,
     got: Vec<u8>,
@@ -56,7 +56,7 @@ impl Download {
         })
     }
 
-    /// Reads the rest, and gives all of it.
+    /// Reads the rest, and returns everything.
     pub fn finish(mut self) -> Vec<u8> {
         self.file.read_to_end(&mut self.got).expect("it goes on");
         self.got

@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to serve these machines.
+    /// Serves these machines.
     pub fn open(env: &SessionEnv, limits: SessionLimits, machines: &[&Machine]) -> Self {
         let sshd = Sshd::prepare(&env.state, &env.runtime, &[]).unwrap();
         sshd.configure().unwrap();
@@ -47,7 +47,7 @@ impl Server {
         server
     }
 
-    /// Makes these the only machines that are served.
+    /// Makes these the only machines.
     pub fn admit(&self, machines: &[&Machine]) {
         let list: Vec<_> = machines
             .iter()
@@ -58,7 +58,7 @@ impl Server {
             .allow(list.iter().map(|account| account.uid).collect());
     }
 
-    /// A client of OpenSSH, as this machine, with any of its programs, which dials this port.
+    /// A program of OpenSSH, as this machine, for this port.
     pub fn client(&self, program: &str, machine: &Machine, port: u16) -> Command {
         let mut command = Command::new(program);
         let port = format!("Port={port}");
@@ -91,7 +91,7 @@ impl Server {
         self.sftp_through(machine, name, self.address.port())
     }
 
-    /// The same by way of another port.
+    /// The same through another port.
     pub fn sftp_through(&self, machine: &Machine, name: &str, port: u16) -> Command {
         let mut command = self.client("sftp", machine, port);
         command.args(["-b", "-"]).arg(format!("{name}@127.0.0.1"));
@@ -106,12 +106,12 @@ impl Server {
         )
     }
 
-    /// Opens a session that stays.
+    /// Opens a session, and keeps it open.
     pub fn log_in(&self, machine: &Machine) -> Session {
         Session::start(self.sftp_command(machine, machine.account.name.as_str()))
     }
 
-    /// A connection by somebody who isn't a machine.
+    /// A connection of a stranger.
     pub fn stranger(&self, says: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.write_all(says.as_bytes()).unwrap();
@@ -150,14 +150,14 @@ pub fn run(mut command: Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// What a client printed, both ways.
+/// The output of a client, and its errors.
 pub fn printed(output: &Output) -> String {
     [&output.stdout, &output.stderr]
         .map(|text| String::from_utf8_lossy(text))
         .concat()
 }
 
-/// A session that is open.
+/// An open session.
 pub struct Session {
     child: Child,
     stdin: ChildStdin,
@@ -165,7 +165,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Logs in, and waits until that is done.
+    /// Logs in, and waits for that.
     pub fn start(command: Command) -> Self {
         let mut session = Self::begin(command);
         assert!(session.works(), "it can log in");
@@ -197,13 +197,13 @@ impl Session {
         lines.any(|line| line.trim_end() == "generation")
     }
 
-    /// Waits until the server has ended it. The client only notices when it wants something.
+    /// Waits until the server has ended it. The client notices only at its next request.
     pub fn wait_for_end(mut self) {
         until("the session ends", || (!self.works()).then_some(()));
         assert!(!self.child.wait().unwrap().success());
     }
 
-    /// Kills the client, as if its machine had died.
+    /// Kills the client, as a crash of its machine does.
     pub fn die(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

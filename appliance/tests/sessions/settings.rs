@@ -1,4 +1,4 @@
-//! What sshd makes of its settings, as it says itself.
+//! The settings of sshd, as it prints them.
 
 use std::process::Command;
 
@@ -45,7 +45,7 @@ fn a_session_is_sftp_and_nothing_else() {
         ] {
             assert!(has(setting), "{setting} isn't in {settings}");
         }
-        // No variable of a client's environment is taken over.
+        // No variable of a client's environment is accepted.
         assert!(!settings.contains("acceptenv"), "{settings}");
         assert!(!settings.contains("setenv"), "{settings}");
         for server in ["forcecommand ", "subsystem sftp "] {

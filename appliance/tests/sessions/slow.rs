@@ -1,4 +1,4 @@
-//! Who is slow, stalls, or never gets in: the others feel nothing of it.
+//! Slow, stalling and refused clients don't affect the others.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,10 +12,10 @@ use bento_appliance::sshd::{SessionEvent, SessionLimits};
 use crate::env::{DAY, SECOND, inside, make_key, until};
 use crate::libssh::{self, Download};
 
-/// More than what two windows and all buffers between a server and a client hold.
+/// More than fits into two windows and all buffers between a server and a client.
 const LARGE: usize = 16 << 20;
 
-/// Introduces itself, and then sends a byte now and then; ends when it is sent away.
+/// Sends its identification line, and then a byte now and then, until it is disconnected.
 fn drip(server: SocketAddr) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         let mut connection = TcpStream::connect(server).unwrap();
@@ -28,7 +28,7 @@ fn drip(server: SocketAddr) -> thread::JoinHandle<()> {
 }
 
 #[test]
-fn who_is_slow_costs_nobody_else_anything() {
+fn a_slow_machine_does_not_delay_others() {
     inside(|env| {
         let [sleepy, machine] =
             [("domovoi", 10_001), ("kikimora", 10_000)].map(|(name, uid)| env.machine(name, uid));
@@ -61,7 +61,7 @@ fn who_is_slow_costs_nobody_else_anything() {
 }
 
 #[test]
-fn who_is_slow_has_a_deadline() {
+fn a_slow_login_has_a_deadline() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         machine.publish("large", &vec![1; LARGE]);
@@ -83,7 +83,7 @@ fn who_is_slow_has_a_deadline() {
 }
 
 #[test]
-fn strangers_who_stall_and_come_again_keep_nobody_out() {
+fn strangers_who_stall_again_and_again_keep_no_machine_out() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         // Without an end to their grace, they are only evicted.
@@ -107,7 +107,7 @@ fn strangers_who_stall_and_come_again_keep_nobody_out() {
             (server.sessions.next_session() > slots).then_some(())
         });
         let before = server.sessions.next_session();
-        // Its first connection gets in.
+        // Its first connection logs in.
         let start = Instant::now();
         let login = libssh::log_in(server.address, &machine).unwrap();
         assert_eq!(libssh::poll(&login).unwrap(), "generation-of-kikimora");
@@ -119,14 +119,14 @@ fn strangers_who_stall_and_come_again_keep_nobody_out() {
             SessionEvent::Authenticated { session, .. } => Some(session),
             _ => None,
         });
-        // Before it, each stranger that was there already had a slot, and while it arrived, each may have come again.
+        // Before it, each earlier stranger had a slot, and may have connected again meanwhile.
         assert!(session <= before + 2 * strangers, "{before} {session}");
         assert!(session > before, "there was no room for it when it came");
     });
 }
 
 #[test]
-fn a_wrong_key_in_a_loop_slows_nobody_down() {
+fn a_wrong_key_in_a_loop_slows_no_machine_down() {
     inside(|env| {
         let machine = env.machine("kikimora", 10_000);
         let wrong = make_key(&env.path("wrong"));

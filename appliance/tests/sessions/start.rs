@@ -1,4 +1,4 @@
-//! What must be right before the appliance is ready.
+//! The checks before the appliance is ready.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -57,7 +57,7 @@ fn the_health_check_sees_a_real_sshd() {
 }
 
 #[test]
-fn an_sshd_that_can_not_serve_says_why() {
+fn an_sshd_that_can_not_serve_is_an_error_with_its_cause() {
     inside(|env| {
         let SessionEnv { state, runtime, .. } = &env;
         let sshd = Sshd::prepare(state, runtime, &[]).unwrap();
@@ -80,7 +80,7 @@ fn an_sshd_that_hangs_is_no_answer_and_does_not_stay() {
     inside(|env| {
         let SessionEnv { state, runtime, .. } = &env;
         let sshd = Sshd::prepare(state, runtime, &[]).unwrap();
-        // sshd waits for somebody to write its configuration.
+        // sshd waits for its configuration, a FIFO.
         mkfifo(&runtime.sshd_config(), Mode::S_IRUSR).unwrap();
         let error = format!("{:#}", sshd.answer(SECOND).unwrap_err());
         assert!(error.contains("it took too long"), "{error}");
@@ -92,7 +92,7 @@ fn an_sshd_that_hangs_is_no_answer_and_does_not_stay() {
 }
 
 #[test]
-fn a_host_key_is_made_once_and_never_replaced() {
+fn a_host_key_is_created_once_and_never_replaced() {
     inside(|env| {
         let SessionEnv { state, runtime, .. } = &env;
         let prepare = || Sshd::prepare(state, runtime, &[]);
@@ -135,7 +135,7 @@ fn a_host_key_is_made_once_and_never_replaced() {
 }
 
 #[test]
-fn a_switch_of_keys_that_a_crash_cut_off_is_whole_after_the_next_start() {
+fn an_interrupted_switch_of_keys_is_complete_after_the_next_start() {
     inside(|env| {
         let SessionEnv { state, runtime, .. } = &env;
         let old = HostKey::read_or_create(state).unwrap();
@@ -148,7 +148,7 @@ fn a_switch_of_keys_that_a_crash_cut_off_is_whole_after_the_next_start() {
         let of_new = fs::read(&public_half).unwrap();
         assert_ne!(of_new, of_old);
 
-        // Cut off before the public half was written, or while another spare one was made.
+        // Interrupted before the public half was written, or while another spare key was created.
         fs::write(&public_half, of_old).unwrap();
         let half = state.spare_host_key().with_added_extension("new");
         fs::write(&half, "half").unwrap();
