@@ -22,7 +22,7 @@ use crate::report::Summary;
 use crate::sshd::Sessions;
 use crate::store::paths::State;
 
-const NOT_REMOVED: &str = "old publications can't be removed";
+const NOT_REMOVED: &str = "old files can't be removed";
 
 /// The publications and user ids that wait for the end of sessions.
 pub(super) struct Cleanup {
@@ -46,35 +46,32 @@ impl Cleanup {
         }
     }
 
-    /// Removes everything that is no longer needed. What can't be removed is a problem, and stops nothing else.
+    /// Removes everything that is no longer needed. A failed removal is a problem, and stops no other.
     pub(super) fn run(&mut self, account_manager: &mut AccountManager, result: &mut PassResult) {
-        let problem =
-            |what: &str, error: &io::Error| Problem::of_state(self.state.root(), what, error);
         let accounts = account_manager.accounts();
-        if let Err(error) = removed::clear(&self.state, |name| accounts.is_kept(name)) {
-            result.problems.push(problem(NOT_REMOVED, &error));
+        let kept = removed::clear(&self.state, |name| accounts.is_kept(name));
+        let leftovers = backup::clear_leftovers(&self.state);
+        let folders = folders(&self.state.hosts());
+        for folder in folders.iter().flatten() {
+            let cleaned = self.clean_folder(account_manager, folder);
+            result.problems.extend(cleaned.err());
         }
-        if let Err(error) = backup::clear_leftovers(&self.state) {
-            let what = "the leftovers of an interrupted backup can't be removed";
-            result.problems.push(problem(what, &error));
-        }
-        match folders(&self.state.hosts()) {
-            Ok(folders) => {
-                for folder in folders {
-                    let problem = self.clean_folder(account_manager, &folder);
-                    result.problems.extend(problem.err());
-                }
-            }
-            Err(error) => result.problems.push(problem(NOT_REMOVED, &error)),
-        }
-        match self.release_uids(account_manager) {
-            Ok(all) => result.unstable |= !all,
-            Err(error) => {
-                let what = "the user ids of removed machines can't be released";
-                let problem = Problem::of_state(self.state.root(), what, &error);
-                result.problems.push(problem);
-                result.unstable = true;
-            }
+        let released = self.release_uids(account_manager);
+        result.unstable |= !matches!(released, Ok(true));
+        for (what, done) in [
+            (NOT_REMOVED, kept),
+            (NOT_REMOVED, folders.map(drop)),
+            (
+                "the leftovers of an interrupted backup can't be removed",
+                leftovers,
+            ),
+            (
+                "the user ids of removed machines can't be released",
+                released.map(drop),
+            ),
+        ] {
+            let problem = |error| Problem::of_state(self.state.root(), what, &error);
+            result.problems.extend(done.map_err(problem).err());
         }
     }
 

@@ -22,17 +22,15 @@ impl<'a> Pass<'a> {
             ReadError::Output(full) if made_room(&self.reconciler.state, &full) => stage(),
             error => Err(error),
         });
-        match staged {
-            Ok(publication) => Ok(Staged {
-                publication,
-                tree: plan.tree,
-            }),
-            Err(error) => {
-                // It mustn't take the space that the next attempt needs.
-                remove_unfinished(&target.state, target.name);
-                Err(self.read_failed(target.name, error))
-            }
-        }
+        let publication = staged.map_err(|error| {
+            // Half a publication mustn't take the space that the next attempt needs.
+            remove_unfinished(&target.state, target.name);
+            self.read_failed(target.name, error)
+        })?;
+        Ok(Staged {
+            publication,
+            tree: plan.tree,
+        })
     }
 
     /// Removes a staged publication if one of its files has changed meanwhile.
