@@ -61,7 +61,7 @@ fn an_sshd_that_stays_broken_ends_the_container() -> Result<()> {
     let log = appliance.logs()?;
     let last = log.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("bento: sshd doesn't serve any more, tried 6 times: "),
+        last.starts_with("bento: sshd doesn't serve any more, after 6 attempts: "),
         "{log}"
     );
     assert!(last.contains(COMPLAINT), "{log}");
@@ -110,7 +110,7 @@ fn an_sshd_that_never_serves_is_tried_again_and_given_up() -> Result<()> {
     assert_eq!(log.matches("it is tried again in ").count(), 3, "{log}");
     let last = log.lines().last().unwrap_or_default();
     assert!(
-        last.starts_with("bento: sshd doesn't serve, tried 4 times; "),
+        last.starts_with("bento: sshd doesn't serve, after 4 attempts; "),
         "{log}"
     );
     assert!(!log.contains("listening"), "{log}");
