@@ -93,11 +93,9 @@ impl Service {
         let notices = start_intake_loop(&intake_loop, reconciler.accounts());
         let publish_loop = PublishLoop::new(
             reconciler,
-            state.clone(),
             runtime.clone(),
             sessions.clone(),
             intake_loop,
-            Arc::clone(&problems),
             Arc::clone(&shared_accounts),
         );
         let wakeups = start_counters_writer(CountersWriter::new(

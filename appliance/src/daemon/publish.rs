@@ -18,12 +18,12 @@ use jiff::Timestamp;
 use tracing::warn;
 
 use super::intake::IntakeLoop;
-use super::problems::{ProblemSource, Problems};
+use super::problems::ProblemSource;
 use crate::problem::Problem;
 use crate::sshd::Sessions;
 use crate::store::accounts::Accounts;
 use crate::store::change_lock;
-use crate::store::paths::{Runtime, State};
+use crate::store::paths::Runtime;
 use crate::store::permissions::{self, Depth, Rule};
 use cleanup::Cleanup;
 use logins::Logins;
@@ -55,9 +55,7 @@ struct PassResult {
 /// Brings accounts, publications and logins into agreement with the fleet folder.
 pub(super) struct PublishLoop {
     reconciler: Reconciler,
-    state: State,
     runtime: Runtime,
-    problems: Arc<Problems>,
     logins: Logins,
     cleanup: Cleanup,
     /// None before the first pass.
@@ -67,20 +65,16 @@ pub(super) struct PublishLoop {
 impl PublishLoop {
     pub(super) fn new(
         reconciler: Reconciler,
-        state: State,
         runtime: Runtime,
         sessions: Sessions,
         intake_loop: Arc<IntakeLoop>,
-        problems: Arc<Problems>,
         shared_accounts: Arc<Mutex<Accounts>>,
     ) -> Self {
         PublishLoop {
-            reconciler,
             logins: Logins::new(runtime.clone(), sessions.clone(), shared_accounts),
-            cleanup: Cleanup::new(state.clone(), sessions, intake_loop),
-            state,
+            cleanup: Cleanup::new(reconciler.state.clone(), sessions, intake_loop),
+            reconciler,
             runtime,
-            problems,
             permissions_checked: None,
         }
     }
@@ -103,7 +97,7 @@ impl PublishLoop {
                 ready();
             }
             let wait = match (unstable, failed) {
-                (true, _) => self.reconciler.debounce(),
+                (true, _) => self.reconciler.settings.debounce(),
                 (false, true) => backoff,
                 (false, false) => RESCAN,
             };
@@ -142,9 +136,9 @@ impl PublishLoop {
         let account_manager = &mut self.reconciler.account_manager;
         self.cleanup.run(account_manager, &mut result);
         result.failed |= !result.problems.is_empty();
-        self.problems
-            .set(ProblemSource::State, std::mem::take(&mut result.problems));
-        self.problems.write();
+        let problems = &self.reconciler.problems;
+        problems.set(ProblemSource::State, std::mem::take(&mut result.problems));
+        problems.write();
         result
     }
 
@@ -157,18 +151,16 @@ impl PublishLoop {
             Some(_) => Depth::Top,
         };
         self.permissions_checked = Some(now);
-        let (state, runtime) = (&self.state, &self.runtime);
+        let (state, runtime) = (&self.reconciler.state, &self.runtime);
+        let problems = &self.reconciler.problems;
         let shared = permissions::shared(state, runtime, Rule::mend);
         let mut mended = shared.mended;
-        self.problems
-            .set(ProblemSource::Permissions, shared.problems);
+        problems.set(ProblemSource::Permissions, shared.problems);
         for (name, uid) in self.reconciler.accounts().all() {
             let of_host = permissions::of_host(state, runtime, name, uid, depth, Rule::mend);
             mended += of_host.mended;
-            self.problems.set(
-                ProblemSource::HostPermissions(name.clone()),
-                of_host.problems,
-            );
+            let source = ProblemSource::HostPermissions(name.clone());
+            problems.set(source, of_host.problems);
         }
         if mended > 0 {
             warn!(

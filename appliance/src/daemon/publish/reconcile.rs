@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bento_protocol::HostName;
 use jiff::Timestamp;
@@ -86,11 +86,6 @@ impl Reconciler {
     pub(super) fn logins(&self) -> Vec<Login> {
         let logins = self.fleet().map(|fleet| self.account_manager.logins(fleet));
         logins.unwrap_or_default()
-    }
-
-    /// The debounce of the fleet in force.
-    pub(super) fn debounce(&self) -> Duration {
-        self.settings.debounce()
     }
 
     /// Reads the settings, and adds and removes accounts. Returns the fleet folder if it may be published now.
