@@ -19,7 +19,7 @@ use signal_hook::iterator::{Handle, Signals};
 /// The signals that interrupt, unless they are ignored at the start.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 /// The time for a program to exit after TERM, before it is killed. Nix ends its builders in it.
-const EXIT_GRACE: Duration = Duration::from_secs(5);
+const EXIT_GRACE: Duration = Duration::from_secs(15);
 
 /// Handles Ctrl-C, TERM and a closed terminal as long as it lives. Afterwards these signals end this program again.
 #[derive(Debug)]
