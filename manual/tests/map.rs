@@ -1,10 +1,5 @@
 //! The map of the code in docs/architecture.md: each file that it names exists.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that can't get its value should stop there"
-)]
-
 use std::fs;
 use std::path::Path;
 

@@ -153,7 +153,7 @@ fn a_client_that_could_not_work_is_not_built() -> Result<()> {
             // Issue 10, line 9.
             (
                 client(&one_server().replace("kikimora", "CORE_PW0D2M1A.example.org")),
-                "\"core-pw0d2m1a\"; there, attribute = \"CORE_PW0D2M1A.example.org\" says",
+                "\"core-pw0d2m1a\"; there, set attribute = \"CORE_PW0D2M1A.example.org\"",
             ),
             (with("operation = \"test\";"), "is not of type `one of"),
             (
