@@ -1,5 +1,5 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# By which profile of cargo the programs are built: "release", or "quick" for tests.
+# The folder of the programs, by cargo's profile: "release", or "debug" for tests.
 PROFILE ?= release
 PROGRAMS := $(TARGET)/$(PROFILE)
 ARCHIVE := $(if $(filter release,$(PROFILE)),$(TARGET),$(PROGRAMS))/bento.oci.tar
@@ -16,7 +16,7 @@ demo: ## set up what is needed and show the main job on this machine
 	@tests/progress 'binaries' $(MAKE) --no-print-directory binaries
 	@tests/progress 'image' $(MAKE) --no-print-directory archive
 	@tests/progress 'base tree of guests' $(PROGRAMS)/test-env base
-	@$(PROGRAMS)/demo up
+	@PROFILE=$(PROFILE) $(PROGRAMS)/demo up
 
 demo-down: ## stop what `make demo` left running
 	@test -x $(PROGRAMS)/demo || tests/progress 'binaries' cargo build --locked --release -p bento-tests --bins
@@ -47,7 +47,7 @@ install: binaries ## put `bento` with its manual and completions into PREFIX=/us
 	$(PROGRAMS)/bento-manual install $(DESTDIR)$(PREFIX) bento
 
 binaries:
-	cargo build --locked --profile $(PROFILE) --workspace --bins
+	cargo build --locked --profile $(PROFILE:debug=dev) --workspace --bins
 
 archive:
 	$(PROGRAMS)/bento-image build --binary $(PROGRAMS)/bento --output $(ARCHIVE)

@@ -12,9 +12,9 @@ pub fn repository() -> &'static Path {
     tests.parent().unwrap_or(tests)
 }
 
-/// The profile of cargo by which they were built.
+/// The folder of the programs: `debug`, or `release` in tests of what is delivered, and in the demo.
 fn profile() -> String {
-    env::var("PROFILE").unwrap_or_else(|_| "release".to_owned())
+    env::var("PROFILE").unwrap_or_else(|_| "debug".to_owned())
 }
 
 /// A binary: `bento`, `bento-client` or `bento-image`.
