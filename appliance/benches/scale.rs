@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bento_protocol::Outcome;
+use bento_tests::files;
 use place::Place;
 
 const BENTO: &str = env!("CARGO_BIN_EXE_bento");
@@ -112,22 +113,20 @@ fn place_of(names: &[String]) -> Place {
 }
 
 /// A fleet of machines that all get the same folder.
-fn shared_fleet(folder: &Path, names: &[String], files: usize) {
-    for number in 0..files {
+fn shared_fleet(folder: &Path, names: &[String], count: usize) {
+    for number in 0..count {
         let path = format!("shared/modules/{}/{number}.nix", number % 10);
-        place::write(
-            &folder.join(path),
-            &format!("{{ number = {number}; }}\n").repeat(50),
-        );
+        let text = format!("{{ number = {number}; }}\n").repeat(50);
+        files::write(&folder.join(path), text).unwrap();
     }
-    place::write(&folder.join("shared/flake.nix"), "{ }");
-    place::write(&folder.join("shared/.gitignore"), "*.log\n");
+    files::write(&folder.join("shared/flake.nix"), "{ }").unwrap();
+    files::write(&folder.join("shared/.gitignore"), "*.log\n").unwrap();
     let mut toml =
         "[server]\naddress = \"bento.example.org\"\n[defaults]\nsource = \"shared\"\n".to_owned();
     for name in names {
         toml += &format!("[hosts.{name}]\n");
     }
-    place::write(&folder.join("fleet.toml"), &toml);
+    files::write(&folder.join("fleet.toml"), &toml).unwrap();
 }
 
 fn run(mut command: Command) {

@@ -5,12 +5,12 @@
     reason = "a test that can't get its value should stop there, with its line"
 )]
 
-use std::io;
 use std::iter;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use bento_appliance::cli::CommandLine;
+use bento_tests::process::{self, Output};
 use clap::CommandFactory;
 
 /// The exit code of a panic, which ends the process, as a shell would show it.
@@ -19,21 +19,12 @@ const PANICKED: Option<i32> = Some(101);
 /// Lets `bento` write to pipes that nobody reads.
 #[track_caller]
 fn unread(fleet: &Path, arguments: &[&str]) {
-    let closed = || {
-        let (reader, writer) = io::pipe().unwrap();
-        drop(reader);
-        writer
-    };
-    let ended = Command::new(env!("CARGO_BIN_EXE_bento"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bento"));
+    command
         .args(arguments)
         .current_dir(fleet)
-        .env("HOME", fleet)
-        .env_remove("BENTO_DIR")
-        .stdin(Stdio::null())
-        .stdout(closed())
-        .stderr(closed())
-        .status()
-        .unwrap();
+        .env("HOME", fleet);
+    let ended = process::run_unread(command.env_remove("BENTO_DIR")).unwrap();
     let code = ended.code();
     assert!(
         code.is_some() && code != PANICKED,
@@ -45,12 +36,8 @@ fn unread(fleet: &Path, arguments: &[&str]) {
 fn no_command_panics_where_nobody_reads_what_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let fleet = folder.path().join("fleet");
-    let init = Command::new(env!("CARGO_BIN_EXE_bento"))
-        .arg("init")
-        .arg(&fleet)
-        .output()
-        .unwrap();
-    assert!(init.status.success(), "{init:?}");
+    let mut init = Command::new(env!("CARGO_BIN_EXE_bento"));
+    Output::of(init.arg("init").arg(&fleet)).with(0);
     for command in CommandLine::command().get_subcommands() {
         let name = command.get_name();
         // What runs here, and what it keeps, is none of a test's: `serve` would even start.

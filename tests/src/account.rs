@@ -1,14 +1,13 @@
 //! The account of somebody who begins: an ordinary user with rootless podman, the image in the home, and nothing else.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self as system, Command};
 
 use anyhow::{Context, Result};
 
 use crate::lifeline::Lifeline;
-use crate::{Podman, artifacts};
+use crate::{Podman, artifacts, files};
 
 /// Removes all that podman and its user have put into the home, and the home. Where that fails halfway, the ids of
 /// containers still own something in it.
@@ -90,8 +89,7 @@ impl Account {
             self.podman.run_options().join(" "),
             self.podman.options().join(" "),
         );
-        fs::write(&podman, script)?;
-        fs::set_permissions(&podman, fs::Permissions::from_mode(0o755))?;
+        files::write_program(&podman, script)?;
         self.podman.own(&self.home)
     }
 }

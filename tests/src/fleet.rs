@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::{Podman, process};
+use crate::{Podman, key};
 
 /// A debounce for whatever isn't about it.
 pub const SHORT: &str = "200ms";
@@ -158,15 +157,9 @@ impl Fleet {
     fn public_key(&self, name: &str) -> Result<String> {
         let key = self.key(name);
         if !key.exists() {
-            let mut command = Command::new("ssh-keygen");
-            command.args(["-q", "-t", "ed25519", "-N", ""]);
-            command
-                .args(["-C", &format!("root@{name}"), "-f"])
-                .arg(&key);
-            process::run(&mut command, process::SHORT)?.success()?;
+            key::make(&key, &format!("root@{name}"))?;
         }
-        let public = fs::read_to_string(key.with_added_extension("pub"))?;
-        Ok(public.trim().to_owned())
+        Ok(key::public(&key)?)
     }
 
     fn save(&self) -> Result<()> {

@@ -9,14 +9,18 @@ pub mod account;
 pub mod appliance;
 pub mod artifacts;
 pub mod demo;
+pub mod files;
 pub mod fleet;
 pub mod guest;
+pub mod key;
 pub mod length;
 mod lifeline;
 pub mod namespace;
 pub mod podman;
 pub mod process;
 pub mod proxy;
+pub mod report;
+pub mod unshare;
 pub mod volume;
 pub mod wait;
 

@@ -1,8 +1,8 @@
-//! Runs a command to its end, within a time limit, and keeps what it said.
+//! Runs a command to its end, within a time limit, and keeps its output.
 
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,14 +18,15 @@ pub const SHORT: Duration = Duration::from_secs(60);
 /// For commands that do real work: a system build, loading an image, making a base tree.
 pub const LONG: Duration = Duration::from_secs(300);
 
-/// How often [`follow`] says that a command is silent.
+/// How often [`follow`] reports that a command is silent.
 const TICK: Duration = Duration::from_millis(100);
 /// How long a finished command's output may stay open: it has left a child that holds it.
 const OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
-/// What a command that ran to its end left.
+/// The output of a command that ran to its end, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Output {
+    /// As it would be typed, in backticks.
     command: String,
     /// How it ended.
     pub status: ExitStatus,
@@ -45,7 +46,7 @@ impl Output {
             return Ok(self);
         }
         bail!(
-            "`{}` ended with {}\n{}{}",
+            "{} ended with {}\n{}{}",
             self.command,
             self.status,
             self.stderr,
@@ -60,6 +61,63 @@ impl Output {
         self.status
             .code()
             .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// Runs a command as its caller has set it up, however long it takes.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output();
+        let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            command: format!("`{}`", line(command)),
+            ..Self::from(output)
+        }
+    }
+
+    /// The same output, with which a test goes on if the exit code is this.
+    #[track_caller]
+    pub fn with(self, code: i32) -> Self {
+        let Self { stdout, stderr, .. } = &self;
+        assert_eq!(self.code(), code, "{}: {stdout}\n{stderr}", self.command);
+        self
+    }
+
+    /// The same output, with which a test goes on if either stream contains this.
+    #[track_caller]
+    pub fn saying(self, text: &str) -> Self {
+        let said = format!("{}{}", self.stdout, self.stderr);
+        assert!(said.contains(text), "{text:?} isn't in {said}");
+        self
+    }
+
+    /// The same output, with which a test goes on if standard error contains this.
+    #[track_caller]
+    pub fn complaining(self, text: &str) -> Self {
+        let said = &self.stderr;
+        assert!(said.contains(text), "{text:?} isn't in {said}");
+        self
+    }
+
+    /// The same output, with which a test goes on if standard error is empty.
+    #[track_caller]
+    pub fn without_complaint(self) -> Self {
+        assert_eq!(self.stderr, "");
+        self
+    }
+}
+
+impl From<process::Output> for Output {
+    fn from(output: process::Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self {
+            command: "the command".to_owned(),
+            status: output.status,
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 }
 
@@ -88,8 +146,21 @@ pub fn run_as_set_up(command: &mut Command, limit: Duration) -> Result<Output> {
     finish(command, None, limit)
 }
 
-/// Runs a command with nothing on its standard input, and tells of it while it runs: each line of its
-/// standard output and standard error as it comes, and nothing, ten times a second, while none comes.
+/// Runs a command whose standard output and standard error are pipes that nobody reads.
+///
+/// # Errors
+/// If it can't be started.
+pub fn run_unread(command: &mut Command) -> io::Result<ExitStatus> {
+    let (stdout, stderr) = (io::pipe()?.1, io::pipe()?.1);
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .status()
+}
+
+/// Runs a command with nothing on its standard input, and reports while it runs: each line of its standard output and
+/// standard error as it comes, and nothing, ten times a second, while none comes.
 ///
 /// Gives all of these lines as its standard output.
 ///
@@ -98,7 +169,7 @@ pub fn run_as_set_up(command: &mut Command, limit: Duration) -> Result<Output> {
 pub fn follow(
     mut command: Command,
     limit: Duration,
-    tell: &mut dyn FnMut(Option<&str>),
+    report: &mut dyn FnMut(Option<&str>),
 ) -> Result<Output> {
     let line = line(&command);
     let deadline = Instant::now() + limit;
@@ -118,11 +189,11 @@ pub fn follow(
     loop {
         match lines.recv_timeout(TICK) {
             Ok(text) => {
-                tell(Some(&text));
+                report(Some(&text));
                 said += &text;
                 said.push('\n');
             }
-            Err(RecvTimeoutError::Timeout) => tell(None),
+            Err(RecvTimeoutError::Timeout) => report(None),
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if Instant::now() > deadline {
@@ -133,7 +204,7 @@ pub fn follow(
     let status = end(&mut child, &line, left)
         .with_context(|| format!("`{line}` was killed; it had said: {said}"))?;
     Ok(Output {
-        command: line,
+        command: format!("`{line}`"),
         status,
         stdout: said,
         stderr: String::new(),
@@ -221,7 +292,7 @@ impl Running {
             status,
             stdout: text(self.stdout)?,
             stderr: text(self.stderr)?,
-            command: line.clone(),
+            command: format!("`{line}`"),
         })
     }
 }
@@ -229,7 +300,7 @@ impl Running {
 fn finish(command: &mut Command, input: Option<Vec<u8>>, limit: Duration) -> Result<Output> {
     let mut running = Running::start(command)?;
     if let (Some(mut pipe), Some(input)) = (running.child.stdin.take(), input) {
-        // A command that ends without having read everything is its own affair: its exit code tells.
+        // A command may end without having read everything: its exit code says whether that is right.
         thread::spawn(move || pipe.write_all(&input).ok());
     }
     running.end(limit)
@@ -263,8 +334,8 @@ fn gather(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<String> {
     receiver
 }
 
-/// A command as it would be typed, for messages: without what only says as whom and where it is run,
-/// which all ends with `env -i` and the variables.
+/// A command as it would be typed, for messages: without the user and the namespaces in which it is run,
+/// which all end with `env -i` and the variables.
 fn line(command: &Command) -> String {
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
@@ -329,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_is_said_in_order_and_that_nothing_is() {
+    fn reports_each_line_in_order_and_silence() {
         let (mut lines, mut silences) = (Vec::new(), 0);
         let script = shell("echo out; echo err >&2; sleep 0.5; printf last; exit 3");
         let output = follow(script, SHORT, &mut |line| match line {

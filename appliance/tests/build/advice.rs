@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::env::{BuildEnv, Ended};
+use bento_tests::process::Output;
+
+use crate::env::BuildEnv;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
@@ -17,14 +19,14 @@ fn commands(text: &str) -> Vec<String> {
 
 impl BuildEnv {
     /// Runs a command in the fleet folder.
-    fn shell(&self, command: &str) -> Ended {
+    fn shell(&self, command: &str) -> Output {
         let bento = std::path::Path::new(env!("CARGO_BIN_EXE_bento"));
         let path = std::env::var("PATH").unwrap();
         let path = format!("{}:{path}", bento.parent().unwrap().display());
         let mut shell = self.environment("sh");
         shell.args(["-c", command]).env("PATH", path);
         shell.env("NIX_CONFIG", "experimental-features = nix-command flakes");
-        Ended::of(shell.current_dir(self.fleet()).output().unwrap())
+        Output::of(shell.current_dir(self.fleet()))
     }
 }
 
@@ -47,7 +49,7 @@ fn every_command_that_check_prints_works() {
     env.write("hosts/desk/default.nix", "import ./gone.nix");
     let user = format!("# sftp_users\n{{ username = \"t470\"; key = \"{KEY_TWO}\"; }}\n");
     env.write("fleet.nix", &user);
-    let said = env.bento(&["check", "--quiet", "--offline"]).with(0).text;
+    let said = env.bento(&["check", "--quiet", "--offline"]).with(0).stdout;
     let mut typed = commands(&said);
     typed.sort();
     let add = format!("bento host add t470 --key \"{KEY_TWO}\"");
@@ -65,7 +67,7 @@ fn every_command_that_check_prints_works() {
     typed.reverse();
     for command in &typed {
         let ended = env.shell(command);
-        assert_eq!(ended.code, Some(0), "{command}: {}", ended.text);
+        assert_eq!(ended.code(), 0, "{command}: {}", ended.stdout);
     }
     assert!(env.read("fleet.toml").contains("[hosts.t470]"));
 }

@@ -5,7 +5,10 @@ use bento_appliance::release::{Build, FolderRecord};
 use bento_protocol::Format;
 use jiff::Timestamp;
 
-use crate::env::{BuildEnv, names};
+use bento_tests::files::names;
+use bento_tests::process::Output;
+
+use crate::env::BuildEnv;
 
 /// A record of an old build.
 fn old_record(env: &BuildEnv, host: &str, generation: &str) -> Build {
@@ -91,7 +94,11 @@ fn a_failed_build_is_printed_and_leaves_no_record_and_the_others_continue() {
     assert_eq!(env.record("bad"), None);
     assert_eq!(env.record("worse"), Some(other));
     assert_eq!(env.record("ugly"), None);
-    assert!(ended.text.contains(".bento/logs/bad.log"), "{}", ended.text);
+    assert!(
+        ended.stdout.contains(".bento/logs/bad.log"),
+        "{}",
+        ended.stdout
+    );
     let log = env.read(".bento/logs/bad.log");
     assert!(log.contains("system-of-bad> it broke"), "{log}");
     assert_eq!(env.leftovers(), [""; 0]);
@@ -109,10 +116,10 @@ fn a_problem_is_printed_and_stops_only_its_machine() {
     let ended = env.bento(&["build", "--json"]).with(1);
     assert!(
         ended
-            .complaints
+            .stderr
             .contains("error: hosts/missing: missing: isn't there")
     );
-    let json: serde_json::Value = serde_json::from_str(&ended.text).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     let outcomes: Vec<_> = (0..2)
         .map(|index| json["hosts"][index]["outcome"].as_str())
         .collect();
@@ -154,7 +161,11 @@ fn systems_are_copied_to_every_reachable_store() {
         .saying("1 built.");
     let system = env.record("good").unwrap().system;
     let hash = &system.as_str().rsplit('/').next().unwrap()[..32];
-    assert!(names(&env.path("cache")).contains(&format!("{hash}.narinfo")));
+    assert!(
+        names(&env.path("cache"))
+            .unwrap()
+            .contains(&format!("{hash}.narinfo"))
+    );
 }
 
 #[test]
@@ -173,7 +184,7 @@ fn a_folder_without_a_flake_is_built_with_the_channels_of_the_current_user() {
         "NIX_PATH",
         format!("nixpkgs={}", env.path("nixpkgs").display()),
     );
-    crate::env::Ended::of(command.output().unwrap()).with(0);
+    Output::of(&mut command).with(0);
     assert!(!env.record("pi").unwrap().comparable);
 }
 
@@ -183,7 +194,7 @@ fn without_nix_the_error_says_so() {
     env.flake("good", ":");
     for command in ["build", "flake-update"] {
         let mut command = env.command(&[command]);
-        let ended = command.env("PATH", env.path("nowhere")).output().unwrap();
-        crate::env::Ended::of(ended).with(1).saying("needs Nix");
+        let ended = Output::of(command.env("PATH", env.path("nowhere")));
+        ended.with(1).saying("needs Nix");
     }
 }

@@ -4,9 +4,11 @@ use bento_appliance::release::{Approval, FolderRecord};
 use bento_appliance::scan::FleetFolder;
 use bento_protocol::GenerationId;
 
-use crate::env::{BuildEnv, Ended};
+use bento_tests::process::Output;
 
-fn deploy(env: &BuildEnv, publish: &str) -> Ended {
+use crate::env::BuildEnv;
+
+fn deploy(env: &BuildEnv, publish: &str) -> Output {
     let toml = env.read("fleet.toml");
     let (head, hosts) = toml.split_once("[hosts.").unwrap();
     let (server, _) = head.split_once("[publish]").unwrap_or((head, ""));
@@ -65,7 +67,7 @@ fn without_nix_machines_that_need_a_build_are_not_approved() {
     let without = |publish: &str| {
         env.write("fleet.toml", &format!("{toml}[publish]\n{publish}\n"));
         let mut command = env.command(&["deploy", "--yes"]);
-        Ended::of(command.env("PATH", env.path("home")).output().unwrap())
+        Output::of(command.env("PATH", env.path("home")))
     };
     let ended = without("when = \"deploy\"\nrequire_build = true").with(1);
     ended

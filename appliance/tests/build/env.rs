@@ -1,13 +1,15 @@
 //! An administrator's machine: a fleet folder, and a Nix of its own.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Command;
 
 use bento_appliance::preview::Preview;
 use bento_appliance::release::{Build, FolderRecord};
 use bento_appliance::scan::FleetFolder;
 use bento_protocol::{GenerationId, HostName};
+use bento_tests::files;
+use bento_tests::process::Output;
 use tempfile::TempDir;
 
 /// Of a flake whose system is `NAME`'s, at once after `SCRIPT` has run.
@@ -29,14 +31,6 @@ const FLAKE: &str = r#"{
 pub(crate) const LOCK: &str = r#"{"nodes":{"root":{}},"root":"root","version":7}"#;
 
 pub(crate) struct BuildEnv(TempDir);
-
-/// What a command did.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) code: Option<i32>,
-    pub(crate) text: String,
-    pub(crate) complaints: String,
-}
 
 impl BuildEnv {
     /// A fleet of these machines, without a folder for any of them.
@@ -68,9 +62,7 @@ impl BuildEnv {
 
     /// Writes a file of the fleet.
     pub(crate) fn write(&self, name: &str, text: &str) {
-        let path = self.fleet().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        files::write(&self.fleet().join(name), text).unwrap();
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
@@ -109,8 +101,8 @@ impl BuildEnv {
         command
     }
 
-    pub(crate) fn bento(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.command(arguments).output().unwrap())
+    pub(crate) fn bento(&self, arguments: &[&str]) -> Output {
+        Output::of(&mut self.command(arguments))
     }
 
     /// The generation that would be published for a machine.
@@ -129,41 +121,6 @@ impl BuildEnv {
 
     /// What nobody has cleaned up after a command.
     pub(crate) fn leftovers(&self) -> Vec<String> {
-        names(&self.path("tmp"))
+        files::names(&self.path("tmp")).unwrap()
     }
-}
-
-impl Ended {
-    pub(crate) fn of(output: Output) -> Self {
-        Ended {
-            code: output.status.code(),
-            text: String::from_utf8(output.stdout).unwrap(),
-            complaints: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// The exit code must be this.
-    #[track_caller]
-    pub(crate) fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.text, self.complaints);
-        self
-    }
-
-    /// It must have printed this.
-    #[track_caller]
-    pub(crate) fn saying(self, text: &str) -> Self {
-        let said = format!("{}{}", self.text, self.complaints);
-        assert!(said.contains(text), "{text:?} isn't in {said}");
-        self
-    }
-}
-
-/// What is in a folder, sorted.
-pub(crate) fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }

@@ -4,7 +4,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::env::{BuildEnv, Ended, names};
+use bento_tests::files::names;
+use bento_tests::process::Output;
+
+use crate::env::BuildEnv;
 
 /// Three machines, one with a name that isn't one in the fleet; the system of each depends on its own folder and on the
 /// modules, and reads nothing else.
@@ -68,7 +71,7 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
         let ended = env.bento(wrong).with(1);
         ended.saying("has a flake but no fleet.toml: run `bento init --existing` in that folder");
     }
-    let before = names(&env.fleet());
+    let before = names(&env.fleet()).unwrap();
     let said = env
         .bento(&["init", "--existing", "--address", "10.0.0.1"])
         .with(0);
@@ -77,7 +80,7 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
         .saying("CORE-PW is named core-pw in the fleet")
         .saying("Not published: README.md.")
         .saying("Can't be published: modules/broken: ");
-    let mut after = names(&env.fleet());
+    let mut after = names(&env.fleet()).unwrap();
     after.retain(|name| name != "fleet.toml");
     assert_eq!(before, after, "only fleet.toml is written");
     let toml = env.read("fleet.toml");
@@ -92,7 +95,11 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
     ] {
         assert!(toml.contains(line), "{line:?} isn't in {toml}");
     }
-    assert!(said.text.contains("core-pw  generation "), "{}", said.text);
+    assert!(
+        said.stdout.contains("core-pw  generation "),
+        "{}",
+        said.stdout
+    );
     // New folders are private until include names them.
     env.write("private/key", "secret");
     env.write("secrets/wifi.env", "secret");
@@ -109,7 +116,7 @@ fn a_repository_with_a_flake_for_all_machines_becomes_a_fleet_that_builds() {
 fn without_nix_the_folders_name_the_machines() {
     let env = repository();
     let mut command = env.command(&["init", "--existing"]);
-    let ended = Ended::of(command.env("PATH", "/nowhere").output().unwrap()).with(0);
+    let ended = Output::of(command.env("PATH", "/nowhere")).with(0);
     ended.saying("3 machines, by the names in hosts/.");
     env.bento(&["build"]).with(0).saying("3 built.");
 }

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::env::{BuildEnv, Ended};
+use bento_tests::process::Output;
+
+use crate::env::BuildEnv;
 
 /// Waits for a condition.
 fn await_that(mut what: impl FnMut() -> bool) {
@@ -39,7 +41,7 @@ fn a_signal_that_was_ignored_at_the_start_ends_nothing() {
     await_that(|| begun.exists());
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP).unwrap();
     fs::write(go_on, "").unwrap();
-    let ended = Ended::of(child.wait_with_output().unwrap());
+    let ended = Output::from(child.wait_with_output().unwrap());
     ended.with(0).saying("1 built.");
     assert!(env.record("first").is_some());
 }
@@ -70,7 +72,7 @@ fn an_interruption_leaves_no_program_no_folder_and_no_record() {
         let builder = Pid::from_raw(builder().unwrap());
         assert!(kill(builder, None).is_ok());
         kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
-        let ended = Ended::of(child.wait_with_output().unwrap());
+        let ended = Output::from(child.wait_with_output().unwrap());
         ended.with(130).saying("2 interrupted.");
         await_that(|| kill(builder, None).is_err());
         assert_eq!(env.record("first"), None);

@@ -71,10 +71,10 @@ fn each_lock_file_is_updated_once_and_nothing_else() {
         .saying("  one: new, ")
         .saying("Lock files: 2 updated.");
     assert_eq!(
-        ended.text.matches("one: new, ").count(),
+        ended.stdout.matches("one: new, ").count(),
         2,
         "{}",
-        ended.text
+        ended.stdout
     );
     env.bento(&["flake-update"])
         .with(0)
@@ -87,8 +87,13 @@ fn each_lock_file_is_updated_once_and_nothing_else() {
     let ended = env
         .bento(&["flake-update", "--host", "right", "--host", "own"])
         .with(0);
-    assert_eq!(ended.text.matches("  one: ").count(), 2, "{}", ended.text);
-    assert!(!ended.text.contains("  two: "), "{}", ended.text);
+    assert_eq!(
+        ended.stdout.matches("  one: ").count(),
+        2,
+        "{}",
+        ended.stdout
+    );
+    assert!(!ended.stdout.contains("  two: "), "{}", ended.stdout);
     let metadata = fs::metadata(&lock).unwrap();
     assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o640, 1234));
     assert_eq!(everything(&env), before);
@@ -100,7 +105,7 @@ fn each_lock_file_is_updated_once_and_nothing_else() {
 fn a_machine_among_the_inputs_gives_a_hint() {
     let env = fleet();
     let before = env.bento(&["flake-update", "--host", "own", "one"]).with(0);
-    assert!(!before.text.contains("hosts/right"), "{}", before.text);
+    assert!(!before.stdout.contains("hosts/right"), "{}", before.stdout);
     env.bento(&["flake-update", "--host", "own", "right"])
         .with(1)
         .saying("no flake has an input right: the inputs are ")
@@ -123,7 +128,7 @@ fn a_single_input_is_updated_alone_and_an_unknown_one_is_an_error() {
         .bento(&["flake-update", "one"])
         .with(0)
         .saying("  one: ");
-    assert!(!ended.text.contains("two: "), "{}", ended.text);
+    assert!(!ended.stdout.contains("two: "), "{}", ended.stdout);
     env.bento(&["flake-update"]).with(0).saying("  two: ");
 }
 

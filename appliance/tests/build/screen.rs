@@ -1,4 +1,6 @@
-use crate::env::{BuildEnv, Ended};
+use bento_tests::process::Output;
+
+use crate::env::BuildEnv;
 
 /// Of a window, which is smaller than the table.
 const LINES: usize = 4;
@@ -32,11 +34,11 @@ fn on_a_terminal_the_table_is_drawn_in_place_and_never_larger_than_the_window() 
         .env("TERM", "xterm")
         .env("SHELL", "/bin/sh")
         .current_dir(env.fleet());
-    let ended = Ended::of(terminal.output().unwrap()).with(1);
+    let ended = Output::of(&mut terminal).with(1);
     // Each redraw begins by clearing the table.
-    let mut frames: Vec<&str> = ended.text.split("\r\u{1b}[J").skip(1).collect();
+    let mut frames: Vec<&str> = ended.stdout.split("\r\u{1b}[J").skip(1).collect();
     let last = frames.pop().unwrap();
-    assert!(frames.len() > 3, "{}", ended.text);
+    assert!(frames.len() > 3, "{}", ended.stdout);
     for frame in &frames {
         let (table, up) = frame.rsplit_once('\n').unwrap();
         let lines: Vec<_> = table.lines().collect();
@@ -48,7 +50,7 @@ fn on_a_terminal_the_table_is_drawn_in_place_and_never_larger_than_the_window() 
     assert!(
         frames.iter().any(|frame| frame.contains(" waiting")),
         "{}",
-        ended.text
+        ended.stdout
     );
     let shown: Vec<_> = last.lines().map(plain).collect();
     for (line, host) in shown.iter().zip(hosts) {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use bento_appliance::store::paths::State;
+use bento_tests::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::apart::until;
 use crate::env::CrashEnv;
 
 /// An appliance that can be started, and dies.
@@ -116,7 +116,7 @@ impl Running {
     /// Waits for an event.
     pub fn await_event(&self, event: &str) {
         let log = || fs::read_to_string(&self.log).unwrap();
-        until(&format!("{event} in its log"), || {
+        wait::expect(&format!("{event} in its log"), || {
             let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
             let ended = status.is_ok_and(|status| status.contains("State:\tZ"));
             assert!(!ended, "it ended: {}", log());

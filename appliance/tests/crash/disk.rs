@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use bento_tests::process::Output;
+use bento_tests::wait;
 use nix::mount::umount;
-
-use crate::apart::until;
-use crate::env::run;
 
 /// Enough space for some publications, and little enough for a quick copy.
 const SIZE: u64 = 24 << 20;
@@ -35,15 +34,18 @@ impl Disk {
         File::create(image).unwrap().set_len(SIZE).unwrap();
         let mut make = Command::new("mke2fs");
         let now = "lazy_itable_init=0,lazy_journal_init=0";
-        run(make.args(["-q", "-t", "ext4", "-E", now]).arg(image));
+        Output::of(make.args(["-q", "-t", "ext4", "-E", now]).arg(image)).with(0);
         Self::mount(image, at, FORGETFUL)
     }
 
     fn mount(image: &Path, at: &Path, options: &str) -> Self {
         fs::create_dir_all(at).unwrap();
-        run(Command::new("mount")
-            .args(["-o", options])
-            .args([image, at]));
+        Output::of(
+            Command::new("mount")
+                .args(["-o", options])
+                .args([image, at]),
+        )
+        .with(0);
         Disk {
             image: image.to_owned(),
             mounted: at.to_owned(),
@@ -52,14 +54,17 @@ impl Disk {
 
     /// Syncs everything.
     pub fn sync(&self) {
-        run(Command::new("sync").arg("-f").arg(&self.mounted));
+        Output::of(Command::new("sync").arg("-f").arg(&self.mounted)).with(0);
     }
 
     /// The disk after a power cut now.
     pub fn remains(&self, image: PathBuf) -> Remains {
-        run(Command::new("cp")
-            .arg("--sparse=always")
-            .args([&self.image, &image]));
+        Output::of(
+            Command::new("cp")
+                .arg("--sparse=always")
+                .args([&self.image, &image]),
+        )
+        .with(0);
         Remains(image)
     }
 }
@@ -71,7 +76,7 @@ impl Drop for Disk {
             return;
         }
         // A session of an appliance that was killed may be about to end.
-        until("the disk isn't used any more", || {
+        wait::expect("the disk isn't used any more", || {
             umount(&self.mounted).ok()
         });
     }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bento_appliance::store::paths::Runtime;
+use bento_tests::process::Output;
+use bento_tests::unshare;
 
-use crate::apart;
 use crate::disk::Disk;
 
 /// The mount point of a file system in memory.
@@ -23,13 +24,13 @@ impl CrashEnv {
     /// Runs a test there.
     pub fn inside<F: FnOnce(&CrashEnv)>(body: F) {
         // A network of its own, so that the port is free.
-        apart::apart::<F>(&["--net"], || body(&CrashEnv::prepare()));
+        unshare::inside::<F>(&["--net"], || body(&CrashEnv::prepare()));
     }
 
     fn prepare() -> Self {
         let runtime = Runtime::new(path(RUNTIME));
-        apart::make_bare(Path::new(ROOT), &runtime);
-        run(Command::new("ip").args(["link", "set", "lo", "up"]));
+        unshare::make_bare(Path::new(ROOT), runtime.root()).unwrap();
+        Output::of(Command::new("ip").args(["link", "set", "lo", "up"])).with(0);
         // ssh-keygen wants to know who it is.
         bento_appliance::sshd::passwd::write(&runtime, &[]).unwrap();
         CrashEnv {
@@ -58,18 +59,11 @@ impl CrashEnv {
         if to.exists() {
             fs::remove_dir_all(&to).unwrap();
         }
-        run(Command::new("cp").arg("-a").args([from, &to]));
+        Output::of(Command::new("cp").arg("-a").args([from, &to])).with(0);
         to
     }
 }
 
 fn path(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
-}
-
-/// Runs a program that must succeed.
-pub fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {message}");
 }

@@ -1,6 +1,5 @@
 //! Two states of a fleet folder with every kind of difference.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -8,10 +7,10 @@ use std::time::Duration;
 use bento_appliance::preview::Preview;
 use bento_appliance::release::{Build, FolderRecord};
 use bento_protocol::{Format, HostName};
+use bento_tests::{files, key};
 use jiff::Timestamp;
 
 use crate::env::CrashEnv;
-use crate::key;
 
 /// Files of this age are published at once.
 const STABLE_AGE: Duration = Duration::from_millis(2_100);
@@ -101,13 +100,11 @@ pub fn private_key(env: &CrashEnv, name: &str) -> PathBuf {
 fn key(env: &CrashEnv, name: &str) -> String {
     let private = private_key(env, name);
     if !private.exists() {
-        key::make(&private);
+        key::make(&private, name).unwrap();
     }
-    key::public(&private)
+    key::public(&private).unwrap()
 }
 
 fn write(folder: &Path, path: &str, text: &str) {
-    let path = folder.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
+    files::write(&folder.join(path), text).unwrap();
 }

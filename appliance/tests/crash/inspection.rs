@@ -11,6 +11,7 @@ use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::{HostState, State};
 use bento_protocol::{Delta, Digest, GenerationId, HostName, Manifest, chroot};
+use bento_tests::files;
 
 use crate::archive;
 
@@ -30,9 +31,7 @@ pub fn inspect(state: &State) -> Result<BTreeMap<String, Has>> {
     let accounts = Accounts::read(state)?;
     let mut names: BTreeSet<String> = accounts.names().map(ToString::to_string).collect();
     if state.hosts().exists() {
-        for entry in fs::read_dir(state.hosts())? {
-            names.insert(entry?.file_name().to_string_lossy().into_owned());
-        }
+        names.extend(files::names(&state.hosts())?);
     }
     let inspect = |name: String| {
         let host: HostName = name.parse()?;
@@ -61,7 +60,7 @@ fn machine(host: &HostState, name: &HostName, uid: Option<u32>) -> Result<Has> {
     let folder = |path: &Path| permissions(path, uid, 0o750);
     folder(&root.join("."))?;
     permissions(&at(chroot::LOGS), uid, 0o730)?;
-    let names: BTreeSet<_> = names(&root)?;
+    let names: BTreeSet<_> = files::names(&root)?.into_iter().collect();
     if names.len() == 1 {
         return Ok(Has::Inbox);
     }
@@ -146,7 +145,7 @@ fn in_plain_sight(root: &Path, manifest: &Manifest, uid: u32) -> Result<()> {
 /// Checks that each delta leads from a known generation to the published one.
 fn deltas(host: &HostState, manifest: &Manifest, uid: u32) -> Result<()> {
     let mut known = BTreeMap::new();
-    for name in names(&host.manifests())? {
+    for name in files::names(&host.manifests())? {
         // What is being written isn't there yet.
         if name.ends_with(".json") {
             let old: Manifest = atomic_file::read_json(&host.manifests().join(name))?
@@ -155,7 +154,7 @@ fn deltas(host: &HostState, manifest: &Manifest, uid: u32) -> Result<()> {
         }
     }
     let folder = host.current().join("delta");
-    for name in names(&folder)? {
+    for name in files::names(&folder)? {
         let path = folder.join(&name);
         permissions(&path, uid, 0o440)?;
         let parse = |json: &[u8]| Ok(serde_json::from_slice::<Delta>(json)?.changed);
@@ -179,18 +178,12 @@ fn permissions(path: &Path, gid: u32, mode: u32) -> Result<()> {
     Ok(())
 }
 
-fn names(folder: &Path) -> Result<BTreeSet<String>> {
-    fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect()
-}
-
 /// Visits a folder and everything in it, with whether it is a folder.
 pub fn walk(path: &Path, visit: &mut dyn FnMut(&Path, bool) -> Result<()>) -> Result<()> {
     let is_folder = fs::symlink_metadata(path)?.is_dir();
     visit(path, is_folder)?;
     if is_folder {
-        for name in names(path)? {
+        for name in files::names(path)? {
             walk(&path.join(name), visit)?;
         }
     }

@@ -11,16 +11,16 @@ use bento_appliance::report::{RetentionLimits, Store, Summary};
 use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::paths::State;
 use bento_protocol::{Report, RunId};
+use bento_tests::report::{file_name, packed, switched};
+use bento_tests::wait;
 use nix::sys::signal::{Signal, kill};
 
-use crate::apart::until;
 use crate::appliance::{Appliance, events};
 use crate::client::sftp;
 use crate::disk::Disk;
 use crate::env::CrashEnv;
 use crate::fleet::Fleets;
 use crate::power::Cut;
-use crate::report::{file_name, packed, switched};
 use crate::tracer::{Step, kill_before};
 use crate::trial::require;
 
@@ -71,7 +71,7 @@ fn a_report_whose_fsync_was_answered_outlives_a_power_cut() {
         running.await_event("ready");
         let report = report(&appliance.state);
         let file = env.path("report");
-        fs::write(&file, packed(&report)).unwrap();
+        fs::write(&file, packed(&report).unwrap()).unwrap();
         let mut session = sftp(env, &appliance.state, MACHINE).spawn().unwrap();
         let mut input = session.stdin.take().unwrap();
         let mut output = BufReader::new(session.stdout.take().unwrap()).lines();
@@ -115,7 +115,7 @@ fn with_reports(env: &CrashEnv) -> (Appliance<'_>, Vec<RunId>) {
             .current()
             .join("logs")
             .join(file_name(&report));
-        fs::write(&path, packed(&report)).unwrap();
+        fs::write(&path, packed(&report).unwrap()).unwrap();
         chown(&path, Some(uid), Some(uid)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         report.run
@@ -149,7 +149,7 @@ fn comes_to_have(appliance: &Appliance<'_>, runs: &[RunId]) -> Result<()> {
     running.await_event("ready");
     let entries = |folder: &Path| fs::read_dir(folder).map_or(0, |entries| entries.count());
     let inbox = keep.current().join("logs");
-    until("the inbox is empty", || {
+    wait::expect("the inbox is empty", || {
         (entries(&inbox) == 0).then_some(())
     });
     drop(running);

@@ -5,8 +5,6 @@
     reason = "what fails here should stop the test there, with its line"
 )]
 
-#[path = "../env/mod.rs"]
-mod apart;
 mod appliance;
 mod archive;
 mod client;
@@ -14,11 +12,7 @@ mod disk;
 mod env;
 mod fleet;
 mod inspection;
-#[path = "../env/key.rs"]
-mod key;
 mod listing;
-#[path = "../env/report.rs"]
-mod report;
 mod tracer;
 mod trial;
 

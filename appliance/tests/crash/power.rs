@@ -10,10 +10,11 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::paths::State;
+use bento_tests::process::Output;
 
 use crate::appliance::{Appliance, events};
 use crate::disk::{Disk, Remains};
-use crate::env::{CrashEnv, run};
+use crate::env::CrashEnv;
 use crate::fleet::Fleets;
 use crate::inspection::{Has, content, inspect};
 use crate::tracer::{Next, Step, trace};
@@ -104,7 +105,7 @@ impl<'a> Cut<'a> {
     pub fn begin(env: &'a CrashEnv, old: &State) -> Self {
         let disk = Disk::make(&env.path("image"), &env.path("volume"));
         let mut copy = Command::new("cp");
-        run(copy.arg("-a").arg(old.root()).arg(disk.mounted.join(STATE)));
+        Output::of(copy.arg("-a").arg(old.root()).arg(disk.mounted.join(STATE))).with(0);
         disk.sync();
         Cut {
             env,

@@ -1,9 +1,8 @@
 //! A fleet, and what an appliance keeps of it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use bento_appliance::fleet;
 use bento_appliance::generation::{self, DigestCache};
@@ -13,11 +12,12 @@ use bento_appliance::scan::{FleetFolder, HostTree};
 use bento_appliance::store::accounts::Accounts;
 use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::State;
-use bento_protocol::{GenerationId, HostName, Report, SystemPath, Systems};
+use bento_protocol::{GenerationId, HostName, Report};
+use bento_tests::files;
+use bento_tests::process::Output;
+use bento_tests::report::{file_name, packed};
 use jiff::Timestamp;
 use tempfile::TempDir;
-
-use crate::report::{file_name, packed, switched};
 
 pub struct InsightEnv {
     folder: TempDir,
@@ -69,17 +69,13 @@ impl InsightEnv {
 
     /// Writes a file of the fleet folder.
     pub fn write(&self, path: &str, text: &str) {
-        let path = self.fleet().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        files::write(&self.fleet().join(path), text).unwrap();
     }
 
     /// Writes a program.
     pub fn program(&self, path: &str, text: &str) -> PathBuf {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        files::write_program(&path, text).unwrap();
         path
     }
 
@@ -114,7 +110,7 @@ impl InsightEnv {
     /// Takes in a report of a machine.
     pub fn report(&self, name: &str, report: &Report) {
         let logs = tempfile::tempdir().unwrap();
-        fs::write(logs.path().join(file_name(report)), packed(report)).unwrap();
+        fs::write(logs.path().join(file_name(report)), packed(report).unwrap()).unwrap();
         let name: HostName = name.parse().unwrap();
         let refuse = &mut |entry: &str, why: &str| panic!("{entry}: {why}");
         let keep = self.state.host(&name);
@@ -172,31 +168,17 @@ fn bento(folder: &Path) -> Command {
 
 /// What a command that succeeds prints.
 pub fn printed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    String::from_utf8(output.stdout).unwrap()
+    Output::of(command).with(0).stdout
 }
 
 /// What a command that fails says.
 pub fn refusal(command: &mut Command) -> String {
-    let output: Output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(output.stdout.is_empty());
-    String::from_utf8(output.stderr).unwrap()
+    let output = Output::of(command).with(1);
+    assert_eq!(output.stdout, "");
+    output.stderr
 }
 
-/// The report of a machine that switched to what it built, and runs it.
+/// The report of a machine that switched to this system.
 pub fn success(generation: GenerationId, system: &str) -> Report {
-    let system: SystemPath = system.parse().unwrap();
-    Report {
-        system: Systems {
-            before: None,
-            built: Some(system.clone()),
-            running: Some(system.clone()),
-            booted: Some(system),
-        },
-        log: "building it\n".to_owned(),
-        ..switched(generation)
-    }
+    bento_tests::report::success(generation, system.parse().unwrap())
 }

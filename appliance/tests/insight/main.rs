@@ -8,5 +8,3 @@
 mod diff;
 mod env;
 mod logs;
-#[path = "../env/report.rs"]
-mod report;

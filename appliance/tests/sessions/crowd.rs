@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bento_appliance::sshd::SessionLimits;
+use bento_tests::wait;
 
-use crate::env::{DAY, SECOND, inside, make_key, until};
+use crate::env::{DAY, SECOND, inside, make_key};
 use crate::libssh;
 use crate::server::{Session, printed, wait_for_close};
 
@@ -25,7 +26,7 @@ fn a_machine_has_at_most_four_sessions() {
             "another machine isn't concerned"
         );
         open.pop().unwrap().log_out();
-        until("a place is free again", || {
+        wait::expect("a place is free again", || {
             server.sftp(&machine, "ls").status.success().then_some(())
         });
     });
@@ -45,7 +46,7 @@ fn silent_strangers_keep_no_machine_out() {
         let server = env.open(limits, &[&machine]);
         let mut strangers: Vec<_> = (0..300).map(|_| server.stranger("")).collect();
         strangers.push(server.stranger("SSH-2."));
-        until("they have all slots", || {
+        wait::expect("they have all slots", || {
             (server.sessions.next_session() > slots).then_some(())
         });
         let output = server.sftp(&machine, "ls");
@@ -75,7 +76,7 @@ fn strangers_without_a_login_are_disconnected() {
             .collect();
         let garbage = server.stranger("GET / HTTP/1.1\r\n");
         // The client, too, may be too slow for this limit, if this machine is.
-        until("a machine is served", || {
+        wait::expect("a machine is served", || {
             server.sftp(&machine, "ls").status.success().then_some(())
         });
         strangers

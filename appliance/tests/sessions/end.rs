@@ -3,10 +3,11 @@
 use std::net::TcpStream;
 
 use bento_appliance::sshd::{SessionEvent, SessionLimits, reap};
+use bento_tests::wait;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::env::{SECOND, inside, others, until};
+use crate::env::{SECOND, inside, others};
 use crate::server::{Session, wait_for_close};
 
 #[test]
@@ -43,7 +44,7 @@ fn a_client_that_dies_leaves_nothing_behind() {
         assert!(server.sftp(&machine, "ls").status.success());
         server.wait_until_quiet();
         let mut reaped = 0;
-        until("no process is left", || {
+        wait::expect("no process is left", || {
             reaped += reap().len();
             others().is_empty().then_some(())
         });
@@ -79,12 +80,12 @@ fn a_stop_lets_sessions_finish() {
         let server = env.open(limits, &[&machine]);
         let [mut open, other] = [(); 2].map(|()| server.log_in(&machine));
         let stranger = server.stranger("");
-        until("the only slot is taken", || {
+        wait::expect("the only slot is taken", || {
             (server.sessions.next_session() == 4).then_some(())
         });
         let pending = server.stranger("");
         server.sessions.close();
-        until("nothing is accepted", || {
+        wait::expect("nothing is accepted", || {
             TcpStream::connect(server.address).is_err().then_some(())
         });
         wait_for_close(pending);
@@ -94,7 +95,7 @@ fn a_stop_lets_sessions_finish() {
         assert!(!server.sessions.is_empty());
         server.sessions.end_all();
         open.wait_for_end();
-        until("the listener stops", || {
+        wait::expect("the listener stops", || {
             (server.event() == SessionEvent::Stopped).then_some(())
         });
         assert!(server.sessions.is_empty());

@@ -3,8 +3,9 @@
 use std::net::TcpStream;
 
 use bento_appliance::sshd::{SessionEvent, SessionLimits};
+use bento_tests::{key, wait};
 
-use crate::env::{DAY, inside, make_key, public, until};
+use crate::env::{DAY, inside, make_key};
 use crate::gate;
 use crate::libssh::{self, Download};
 use crate::server::{Session, printed, run};
@@ -38,7 +39,7 @@ fn a_removed_machine_has_no_session_and_no_login() {
         let mut untouched = server.log_in(&other);
         let (gate, authenticating) = gate::before(server.address);
         let late = Session::begin(server.sftp_through(&machine, "kikimora", gate));
-        until("the session begins", || {
+        wait::expect("the session begins", || {
             (server.sessions.next_session() == 4).then_some(())
         });
         // Its key still works, as for a login just before the removal of the key.
@@ -71,10 +72,10 @@ fn a_replaced_key_ends_its_sessions() {
         let new = make_key(&env.path("new"));
         let old = std::mem::replace(&mut machine.key, new);
         let late = Session::begin(server.sftp_through(&machine, "kikimora", gate));
-        until("the session begins", || {
+        wait::expect("the session begins", || {
             (server.sessions.next_session() == 4).then_some(())
         });
-        machine.account.keys = vec![public(&machine.key).parse().unwrap()];
+        machine.account.keys = vec![key::public(&machine.key).unwrap().parse().unwrap()];
         server.admit(&[&machine, &other]);
         server.sessions.end_account(10_000);
         open.wait_for_end();
@@ -110,7 +111,7 @@ fn a_machine_removed_during_its_login_is_refused_and_no_download_stops() {
 
         server.admit(&[&other]);
         assert!(libssh::authenticate(&removed, "kikimora", &machine.key).is_err());
-        until("its open session ends", || libssh::poll(&open).err());
+        wait::expect("its open session ends", || libssh::poll(&open).err());
         assert!(download.finish() == content);
         drop((removed, open));
         server.wait_until_quiet();

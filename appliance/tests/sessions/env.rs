@@ -9,11 +9,8 @@ use std::time::Duration;
 use bento_appliance::daemon::privileges;
 use bento_appliance::sshd::{Login, SessionLimits, passwd};
 use bento_appliance::store::paths::{Runtime, State};
+use bento_tests::{key, unshare};
 
-use crate::apart;
-pub use crate::apart::{PATIENCE, until};
-use crate::key;
-pub use crate::key::public;
 use crate::server::Server;
 
 /// The mount point of a file system in memory. Only root can write to it, as sshd demands.
@@ -25,12 +22,12 @@ pub const SECOND: Duration = Duration::from_secs(1);
 
 /// Runs a test in namespaces of its own.
 pub fn inside<F: FnOnce(SessionEnv)>(body: F) {
-    apart::apart::<F>(&[], || body(SessionEnv::prepare()));
+    unshare::inside::<F>(&[], || body(SessionEnv::prepare()));
 }
 
 /// Creates a key pair, and returns the private file.
 pub fn make_key(path: &Path) -> PathBuf {
-    key::make(path);
+    key::make(path, "of a test").unwrap();
     path.to_owned()
 }
 
@@ -45,7 +42,7 @@ impl SessionEnv {
     fn prepare() -> Self {
         let root = Path::new(ROOT);
         let runtime = Runtime::new(root.join("run"));
-        apart::make_bare(root, &runtime);
+        unshare::make_bare(root, runtime.root()).unwrap();
         let home = root.join("home");
         fs::create_dir(&home).unwrap();
         // The clients and ssh-keygen want to know who they are.
@@ -74,7 +71,7 @@ impl SessionEnv {
         let account = Login {
             name: name.parse().unwrap(),
             uid,
-            keys: vec![public(key).parse().unwrap()],
+            keys: vec![key::public(key).unwrap().parse().unwrap()],
         };
         let host = self.state.host(&account.name);
         let chroot = host.publications().join("1");

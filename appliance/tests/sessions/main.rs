@@ -5,12 +5,8 @@
     reason = "what fails here should stop the test there, with its line"
 )]
 
-#[path = "../env/mod.rs"]
-mod apart;
 mod env;
 mod gate;
-#[path = "../env/key.rs"]
-mod key;
 mod libssh;
 mod server;
 

@@ -9,8 +9,9 @@ use std::sync::mpsc::{Receiver, channel};
 
 use bento_appliance::sshd::{SessionEvent, SessionLimits, Sessions, Sshd, listen, passwd};
 use bento_appliance::store::paths::Runtime;
+use bento_tests::{process, wait};
 
-use crate::env::{Machine, PATIENCE, SessionEnv, until};
+use crate::env::{Machine, SessionEnv};
 
 /// A serving appliance.
 pub struct Server {
@@ -120,12 +121,12 @@ impl Server {
 
     /// Waits for an event.
     pub fn event(&self) -> SessionEvent {
-        self.events.recv_timeout(PATIENCE).expect("an event")
+        self.events.recv_timeout(process::SHORT).expect("an event")
     }
 
     /// Waits until there is no session.
     pub fn wait_until_quiet(&self) {
-        until("all sessions end", || {
+        wait::expect("all sessions end", || {
             self.sessions.is_empty().then_some(())
         });
     }
@@ -133,7 +134,7 @@ impl Server {
 
 /// Waits until the server has closed a connection.
 pub fn wait_for_close(mut connection: TcpStream) {
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    connection.set_read_timeout(Some(process::SHORT)).unwrap();
     // A reset is an end, too.
     if let Err(error) = connection.read_to_end(&mut Vec::new()) {
         assert_ne!(error.kind(), ErrorKind::WouldBlock, "it is still open");
@@ -199,7 +200,7 @@ impl Session {
 
     /// Waits until the server has ended it. The client notices only at its next request.
     pub fn wait_for_end(mut self) {
-        until("the session ends", || (!self.works()).then_some(()));
+        wait::expect("the session ends", || (!self.works()).then_some(()));
         assert!(!self.child.wait().unwrap().success());
     }
 

@@ -8,8 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bento_appliance::sshd::{SessionEvent, SessionLimits};
+use bento_tests::wait;
 
-use crate::env::{DAY, SECOND, inside, make_key, until};
+use crate::env::{DAY, SECOND, inside, make_key};
 use crate::libssh::{self, Download};
 
 /// More than fits into two windows and all buffers between a server and a client.
@@ -73,7 +74,7 @@ fn a_slow_login_has_a_deadline() {
         let server = env.open(limits, &[&machine]);
         let dripping = drip(server.address);
         // This machine may be too slow for these limits, too.
-        let download = until("a download begins", || {
+        let download = wait::expect("a download begins", || {
             Download::begin(server.address, &machine, "/large").ok()
         });
         dripping.join().unwrap();
@@ -103,7 +104,7 @@ fn strangers_who_stall_again_and_again_keep_no_machine_out() {
                 }
             });
         }
-        until("they have all slots", || {
+        wait::expect("they have all slots", || {
             (server.sessions.next_session() > slots).then_some(())
         });
         let before = server.sessions.next_session();
@@ -115,7 +116,7 @@ fn strangers_who_stall_again_and_again_keep_no_machine_out() {
             "{strangers} strangers who stall: a machine polled after {:.1?}",
             start.elapsed()
         );
-        let session = until("it is known", || match server.event() {
+        let session = wait::expect("it is known", || match server.event() {
             SessionEvent::Authenticated { session, .. } => Some(session),
             _ => None,
         });
@@ -148,7 +149,7 @@ fn a_wrong_key_in_a_loop_slows_no_machine_down() {
             })
         };
         let knocking: Vec<_> = (0..2).map(knock).collect();
-        until("it has been refused many times", || {
+        wait::expect("it has been refused many times", || {
             (attempts.load(Ordering::Relaxed) > 20).then_some(())
         });
         for _ in 0..10 {

@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use bento_appliance::cli::CommandLine;
 use bento_appliance::sshd::{HostKey, SessionLimits, Sshd, handshake, reap};
+use bento_tests::{key, wait};
 use clap::Parser;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::env::{DAY, SECOND, SessionEnv, inside, make_key, others, public, until};
+use crate::env::{DAY, SECOND, SessionEnv, inside, make_key, others};
 
 #[test]
 fn the_health_check_sees_a_real_sshd() {
@@ -22,7 +23,7 @@ fn the_health_check_sees_a_real_sshd() {
         let server = env.open(limits, &[]);
         // The only slot is taken.
         let _stranger = server.stranger("SSH-2.0-stranger\r\n");
-        until("it is", || {
+        wait::expect("it is", || {
             (server.sessions.next_session() == 2).then_some(())
         });
         assert!(
@@ -52,7 +53,7 @@ fn the_health_check_sees_a_real_sshd() {
         assert!(output.starts_with("healthy: SSH-2.0-OpenSSH"), "{output}");
         assert!(output.contains("\nbounding: CAP_"), "{output}");
         server.sessions.close();
-        until("it stops", || health().is_err().then_some(()));
+        wait::expect("it stops", || health().is_err().then_some(()));
     });
 }
 
@@ -84,7 +85,7 @@ fn an_sshd_that_hangs_is_no_answer_and_does_not_stay() {
         mkfifo(&runtime.sshd_config(), Mode::S_IRUSR).unwrap();
         let error = format!("{:#}", sshd.answer(SECOND).unwrap_err());
         assert!(error.contains("it took too long"), "{error}");
-        until("no process is left", || {
+        wait::expect("no process is left", || {
             reap();
             others().is_empty().then_some(())
         });
@@ -99,7 +100,10 @@ fn a_host_key_is_created_once_and_never_replaced() {
         let path = state.host_key();
         let first = prepare().unwrap().host_key().clone();
         assert_eq!(prepare().unwrap().host_key(), &first);
-        let other = public(&make_key(&env.path("other"))).parse().unwrap();
+        let other = key::public(&make_key(&env.path("other")))
+            .unwrap()
+            .parse()
+            .unwrap();
         assert!(
             Sshd::prepare(state, runtime, &[other])
                 .unwrap_err()

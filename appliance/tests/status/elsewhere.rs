@@ -5,21 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bento_protocol::Outcome;
+use bento_tests::{files, wait};
 use serde_json::Value;
 
 use crate::command::{BENTO, here, run, there};
-use crate::place::{Place, write};
+use crate::place::Place;
 use crate::terminal::Terminal;
-use crate::until;
 
 /// A fleet folder whose administrator's command is this script; its arguments are `bento status …`.
 fn fleet(place: &Place, script: &str) -> PathBuf {
     let folder = place.path("checkout");
     let path = place.path("admin.sh");
-    write(&path, script);
+    files::write(&path, script).unwrap();
     let admin = serde_json::to_string(&["sh", path.to_str().unwrap()]).unwrap();
     let toml = format!("[server]\naddress = \"bento.example.org\"\nadmin = {admin}\n");
-    write(&folder.join("fleet.toml"), &toml);
+    files::write(&folder.join("fleet.toml"), &toml).unwrap();
     folder
 }
 
@@ -85,7 +85,7 @@ fn a_slip_in_fleet_toml_is_a_problem_and_hides_no_machine() {
         ),
     ];
     for (slip, told) in slips {
-        write(&file, &slip);
+        files::write(&file, &slip).unwrap();
         let (text, errors, code) = run(there(&folder, []));
         assert_eq!(code, 0, "{slip}: {errors}");
         let first = text.lines().next().unwrap();
@@ -117,10 +117,8 @@ fn what_goes_wrong_on_the_way_is_told() {
         "{errors}"
     );
     let silent = fleet(&place, "");
-    write(
-        &silent.join("fleet.toml"),
-        "[server]\naddress = \"bento.example.org\"\n",
-    );
+    let toml = "[server]\naddress = \"bento.example.org\"\n";
+    files::write(&silent.join("fleet.toml"), toml).unwrap();
     let (_, errors, code) = run(there(&silent, []));
     assert!(
         code == 1 && errors.contains("[server] has no `admin`"),
@@ -163,7 +161,7 @@ fn it_is_followed_and_nothing_runs_there_any_more_when_nobody_looks() {
     assert_eq!(terminal.end().code, Some(0));
     let id = fs::read_to_string(id).unwrap();
     let process = Path::new("/proc").join(id.trim());
-    until("nothing runs there", || (!process.exists()).then_some(()));
+    wait::expect("nothing runs there", || (!process.exists()).then_some(()));
 }
 
 #[test]

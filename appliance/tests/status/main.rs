@@ -11,20 +11,3 @@ mod terminal;
 mod elsewhere;
 mod once;
 mod watch;
-
-use std::time::{Duration, Instant};
-
-/// Whatever the tests wait for comes much sooner.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for something that must come, however slow this machine is.
-fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = attempt() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}

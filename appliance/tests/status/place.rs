@@ -1,10 +1,7 @@
 //! The state of an appliance, made by its own parts: what is published was published, and what was reported taken in.
 
-#[path = "../env/report.rs"]
-mod report;
-
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bento_appliance::fleet::{self, Fleet};
 use bento_appliance::generation::{self, DigestCache};
@@ -15,9 +12,9 @@ use bento_appliance::scan::{FleetFolder, HostTree};
 use bento_appliance::store::atomic_file;
 use bento_appliance::store::paths::{HostState, Runtime, State};
 use bento_protocol::{HostName, Outcome, Report, Systems};
+use bento_tests::files;
+use bento_tests::report::{file_name, packed, switched};
 use jiff::Timestamp;
-
-use self::report::{file_name, packed, switched};
 
 /// A fleet folder, and the state and the runtime files of an appliance that serves it.
 pub struct Place {
@@ -59,7 +56,7 @@ impl Place {
         let reading = fleet::read(&toml).unwrap();
         assert_eq!(reading.problems, []);
         let folder = self.path("fleet");
-        write(&folder.join("fleet.toml"), &toml);
+        files::write(&folder.join("fleet.toml"), &toml).unwrap();
         atomic_file::write_json(&self.state.fleet(), &reading.fleet).unwrap();
     }
 
@@ -75,7 +72,7 @@ impl Place {
     /// Publishes a configuration of one file.
     pub fn publish(&self, name: &str, text: &str) {
         let folder = self.path("fleet");
-        write(&folder.join(format!("hosts/{name}/flake.nix")), text);
+        files::write(&folder.join(format!("hosts/{name}/flake.nix")), text).unwrap();
         let fleet: Fleet = atomic_file::read_json(&self.state.fleet())
             .unwrap()
             .unwrap();
@@ -104,7 +101,7 @@ impl Place {
         let published = Published::read(&keep).unwrap().unwrap();
         let report = report(&published, outcome);
         let inbox = publications.inbox(publications.current().unwrap().unwrap());
-        fs::write(inbox.join(file_name(&report)), packed(&report)).unwrap();
+        fs::write(inbox.join(file_name(&report)), packed(&report).unwrap()).unwrap();
         let mut refuse = |name: &str, why: &str| panic!("{name} was refused: {why}");
         let name = name.parse().unwrap();
         let now = Timestamp::now();
@@ -131,9 +128,4 @@ fn report(published: &Published, outcome: Outcome) -> Report {
         log: "building…\n".repeat(200),
         ..switched(published.generation)
     }
-}
-
-pub fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
 }

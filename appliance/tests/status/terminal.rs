@@ -6,11 +6,10 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bento_tests::{process, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
-
-use crate::{PATIENCE, until};
 
 /// A terminal, and the program that runs on it.
 pub struct Terminal {
@@ -83,7 +82,7 @@ impl Terminal {
 
     /// Waits until what is to be seen satisfies something, and gives it: a text a line.
     pub fn until(&mut self, what: &str, holds: impl Fn(&[String]) -> bool) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + process::SHORT;
         loop {
             self.read();
             let seen = self.seen();
@@ -107,7 +106,7 @@ impl Terminal {
 
     /// Waits until the program has ended; the terminal must be as it was before.
     pub fn end(mut self) -> Left {
-        let status = until("the program ends", || {
+        let status = wait::expect("the program ends", || {
             self.read();
             self.program.try_wait().unwrap()
         });
@@ -138,7 +137,7 @@ impl Terminal {
             ..
         } = self;
         drop((master, slave));
-        until("the program ends", || program.try_wait().unwrap()).code()
+        wait::expect("the program ends", || program.try_wait().unwrap()).code()
     }
 
     fn read(&mut self) {

@@ -5,13 +5,13 @@ use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Stdio};
 
 use bento_protocol::Outcome;
+use bento_tests::wait;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::command::{here, run};
 use crate::place::Place;
 use crate::terminal::Terminal;
-use crate::until;
 
 fn place() -> Place {
     let place = Place::new(&["domovoi", "kikimora"]);
@@ -141,7 +141,7 @@ fn while_nothing_changes_nothing_is_drawn() {
         count.unwrap().trim().parse().unwrap()
     };
     let (before, drawn) = (woken(), terminal.written());
-    until("it looks again", || (woken() >= before + 3).then_some(()));
+    wait::expect("it looks again", || (woken() >= before + 3).then_some(()));
     assert_eq!(terminal.written(), drawn);
     terminal.press("q");
     assert_eq!(terminal.end().code, Some(0));
@@ -171,7 +171,7 @@ impl Pipe {
     }
 
     fn end(&mut self) -> Option<i32> {
-        until("it ends", || self.program.try_wait().unwrap()).code()
+        wait::expect("it ends", || self.program.try_wait().unwrap()).code()
     }
 }
 

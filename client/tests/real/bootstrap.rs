@@ -3,7 +3,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::env::{ClientEnv, Ended, SETTINGS, carrying_on, flake};
+use bento_tests::key;
+use bento_tests::process::Output;
+
+use crate::env::{ClientEnv, SETTINGS, carrying_on, flake};
 use crate::server;
 
 fn bootstrap(env: &ClientEnv, arguments: &[&str]) -> Command {
@@ -17,8 +20,8 @@ fn bootstrap(env: &ClientEnv, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(env: &ClientEnv, arguments: &[&str]) -> Ended {
-    Ended::of(bootstrap(env, arguments).output().unwrap())
+fn run(env: &ClientEnv, arguments: &[&str]) -> Output {
+    Output::of(&mut bootstrap(env, arguments))
 }
 
 #[test]
@@ -39,7 +42,7 @@ fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
     let ended = run(&env, &["--host-key", &host_key])
         .with(0)
         .without_complaint();
-    let public = server::public_key(&env.path("new/key"));
+    let public = key::public(&env.path("new/key")).unwrap();
     let paste = format!("bento host add kikimora --key \"{public}\"");
     assert!(public.ends_with(" root@kikimora"), "{public}");
     assert!(ended.stdout.contains(&paste), "{}", ended.stdout);
@@ -61,7 +64,7 @@ fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
     server::make_key(&env.path("other"));
     run(
         &env,
-        &["--host-key", &server::public_key(&env.path("other"))],
+        &["--host-key", &key::public(&env.path("other")).unwrap()],
     )
     .with(2)
     .complaining("is there already");
@@ -96,7 +99,7 @@ fn a_machine_behind_a_proxy_goes_through_it_from_the_first_contact_on() {
             .arg("--identity-file")
             .arg(env.path("new/key"))
             .args(more);
-        Ended::of(bootstrap.output().unwrap())
+        Output::of(&mut bootstrap)
     };
     bootstrap(&["--accept-new-host-key", "--proxy-command", &command]).with(0);
     assert_eq!(
@@ -107,7 +110,7 @@ fn a_machine_behind_a_proxy_goes_through_it_from_the_first_contact_on() {
         .with(2)
         .complaining("proxy command");
 
-    env.enrol(&server::public_key(&env.path("new/key")));
+    env.enrol(&key::public(&env.path("new/key")).unwrap());
     env.update_with(&["--force"]).with(0);
     assert_eq!(env.running().as_deref(), Some("1"));
     assert!(fs::read_to_string(&used).unwrap().lines().count() > 1);
@@ -130,7 +133,7 @@ fn a_machine_that_waits_is_updated_once_it_is_let_in() {
         assert!(said.read_line(&mut line).unwrap() > 0, "it didn't wait");
     }
     assert!(line.contains("bento host add kikimora"), "{line}");
-    env.enrol(&server::public_key(&env.path("new/key")));
+    env.enrol(&key::public(&env.path("new/key")).unwrap());
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
     assert!(waiting.wait().unwrap().success(), "{rest}");

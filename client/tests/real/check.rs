@@ -1,11 +1,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::env::{ClientEnv, Ended, broken, flake};
+use bento_tests::key;
+use bento_tests::process::Output;
+
+use crate::env::{ClientEnv, broken, flake};
 use crate::server;
 
-fn check(env: &ClientEnv) -> Ended {
-    Ended::of(env.client("check").output().unwrap())
+fn check(env: &ClientEnv) -> Output {
+    Output::of(&mut env.client("check"))
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn what_is_not_good_decides_the_exit_code() {
         "{}",
         ended.stdout
     );
-    let another = server::public_key(&env.path("other"));
+    let another = key::public(&env.path("other")).unwrap();
     env.write_settings(&env.settings(&another, ""));
     let ended = check(&env).with(4);
     for said in ["but pinned is SHA256:", "cp --remove-destination"] {

@@ -186,7 +186,9 @@ fn a_client_that_dies_after_the_old_system_is_back_is_reported_once() {
     running.kill();
     gate.open();
     // What brought it back may tell of it, if the client is dead in time.
-    wait_until("no other client holds the lock", || env.update().code == 0);
+    wait_until("no other client holds the lock", || {
+        env.update().code() == 0
+    });
     let outcomes: Vec<_> = env.reports().iter().map(|it| it.outcome).collect();
     let expected = [Outcome::Switched, Outcome::RolledBack, Outcome::Switched];
     assert_eq!(outcomes, expected);

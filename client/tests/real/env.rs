@@ -3,13 +3,15 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use bento_protocol::{HostName, Policy, Report};
+use bento_tests::process::Output;
+use bento_tests::{files, key};
 use tempfile::TempDir;
 
 use crate::publisher::{Content, Generation};
-use crate::server::{self, Server};
+use crate::server::{Server, make_key};
 
 pub(crate) const NAME: &str = "kikimora";
 /// Where the client's settings are.
@@ -24,14 +26,6 @@ pub(crate) struct ClientEnv {
     folder: TempDir,
 }
 
-/// What a command did.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
 impl ClientEnv {
     /// A machine that is enrolled, runs version 0 and was never updated, and a server that has published nothing.
     pub(crate) fn new() -> Self {
@@ -43,8 +37,8 @@ impl ClientEnv {
     /// The same without any system.
     pub(crate) fn blank() -> Self {
         let env = Self::without_settings();
-        server::make_key(&env.path("key"));
-        env.enrol(&server::public_key(&env.path("key")));
+        make_key(&env.path("key"));
+        env.enrol(&key::public(&env.path("key")).unwrap());
         env.write_settings(&env.settings(&env.server.host_key, ""));
         env
     }
@@ -93,22 +87,15 @@ impl ClientEnv {
         let folder = self.path("first");
         for content in classic("0") {
             let path = folder.join(content.path.strip_prefix("config/").unwrap());
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content.bytes).unwrap();
+            files::write(&path, content.bytes).unwrap();
         }
-        let output = self
-            .environment("nix-build")
-            .arg("--no-out-link")
-            .arg(folder.join("configuration.nix"))
-            .output()
-            .expect("nix-build (of Nix) can't be run");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{said}");
-        let system = String::from_utf8(output.stdout).unwrap();
+        let mut build = self.environment("nix-build");
+        build.arg("--no-out-link");
+        let built = Output::of(build.arg(folder.join("configuration.nix")));
+        let system = built.with(0).stdout;
         let mut set = self.environment("nix-env");
         set.arg("--profile").arg(self.profile());
-        let set = set.args(["--set", system.trim_end()]).status();
-        assert!(set.unwrap().success());
+        Output::of(set.args(["--set", system.trim_end()])).with(0);
         for link in [CURRENT, BOOTED] {
             symlink(system.trim_end(), self.path(link)).unwrap();
         }
@@ -211,17 +198,17 @@ impl ClientEnv {
         command
     }
 
-    pub(crate) fn update(&self) -> Ended {
+    pub(crate) fn update(&self) -> Output {
         self.update_with(&[])
     }
 
-    pub(crate) fn update_with(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn update_with(&self, arguments: &[&str]) -> Output {
         self.ask("update", arguments)
     }
 
     /// Carries out a command of the client.
-    pub(crate) fn ask(&self, command: &str, arguments: &[&str]) -> Ended {
-        Ended::of(self.client(command).args(arguments).output().unwrap())
+    pub(crate) fn ask(&self, command: &str, arguments: &[&str]) -> Output {
+        Output::of(self.client(command).args(arguments))
     }
 
     /// The machine is wholly on this version, now and after a boot.
@@ -235,12 +222,8 @@ impl ClientEnv {
 
     /// What keeps Nix from collecting something as garbage, without processes.
     pub(crate) fn roots(&self) -> Vec<String> {
-        let output = self
-            .environment("nix-store")
-            .args(["--gc", "--print-roots"])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+        let mut roots = self.environment("nix-store");
+        let text = Output::of(roots.args(["--gc", "--print-roots"])).stdout;
         let roots = text.lines().filter(|line| line.starts_with('/'));
         let roots = roots.filter(|line| !line.starts_with("/proc/"));
         roots.map(str::to_owned).collect()
@@ -290,50 +273,7 @@ impl ClientEnv {
 
     /// What is in a folder of the state, sorted.
     pub(crate) fn state_names(&self, folder: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.state(folder)).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-impl Ended {
-    pub(crate) fn of(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ended {
-            code: output
-                .status
-                .code()
-                .expect("the client was ended by a signal"),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-
-    /// The exit code must be this.
-    #[track_caller]
-    pub(crate) fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    /// Standard error must have this in it.
-    #[track_caller]
-    pub(crate) fn complaining(self, text: &str) -> Self {
-        assert!(
-            self.stderr.contains(text),
-            "{text:?} isn't in {}",
-            self.stderr
-        );
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn without_complaint(self) -> Self {
-        assert_eq!(self.stderr, "");
-        self
+        files::names(&self.state(folder)).unwrap()
     }
 }
 

@@ -2,7 +2,10 @@ use std::fs;
 
 use bento_protocol::Outcome;
 
-use crate::env::{ClientEnv, Ended, SETTINGS, flake, with};
+use bento_tests::key;
+use bento_tests::process::Output;
+
+use crate::env::{ClientEnv, SETTINGS, flake, with};
 use crate::processes::{Gate, Running};
 use crate::server;
 
@@ -11,7 +14,7 @@ fn another_host_key_ends_it_before_anything_is_told() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     server::make_key(&env.path("other"));
-    let other = server::public_key(&env.path("other"));
+    let other = key::public(&env.path("other")).unwrap();
     env.write_settings(&env.settings(&other, ""));
     let fingerprint = |key: &str| server::fingerprint(&env.path(key));
     // Issue 10, line 38: both fingerprints, where the pinned key stands, and what prints the right one.
@@ -43,7 +46,7 @@ fn a_machine_that_is_not_enrolled_learns_how_to_be() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     env.enrol("");
-    let key = server::public_key(&env.path("key"));
+    let key = key::public(&env.path("key")).unwrap();
     env.update()
         .with(4)
         .complaining(&format!("bento host add kikimora --key \"{key}\""));
@@ -124,7 +127,7 @@ fn whoever_lacks_the_rights_of_root_is_told_so() {
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(&program)
             .args(client.get_args());
-        Ended::of(nobody.output().unwrap())
+        Output::of(&mut nobody)
             .with(2)
             .complaining("Permission denied")
             .complaining(advice);
@@ -270,7 +273,7 @@ fn dns_that_does_not_answer_takes_no_longer_than_a_connection_may() {
         .arg(env.path(""))
         .arg(client.get_program())
         .args(client.get_args());
-    Ended::of(alone.output().unwrap())
+    Output::of(&mut alone)
         .with(4)
         .complaining("DNS gave no address for bento.example.org within 2s");
 }

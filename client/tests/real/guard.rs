@@ -2,9 +2,11 @@
 
 use bento_protocol::{Outcome, Policy};
 
+use bento_tests::key;
+
 use crate::env::{ClientEnv, carrying_on, flake, with};
 use crate::publisher::Generation;
-use crate::server::{self, RENAMED};
+use crate::server::RENAMED;
 
 fn guarded() -> ClientEnv {
     let env = ClientEnv::new();
@@ -66,7 +68,7 @@ fn a_machine_that_was_renamed_takes_the_system_with_its_new_name_and_no_other() 
     env.is_wholly_on("0");
 
     // As soon as the appliance knows it by that name, without a change of the generation.
-    let key = server::public_key(&env.path("key"));
+    let key = key::public(&env.path("key")).unwrap();
     env.server.enrol(RENAMED, &key);
     let name = RENAMED.parse().unwrap();
     let by_new_name = Generation::new(&name, Policy::default(), by_new_name);

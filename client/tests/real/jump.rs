@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use bento_tests::key;
+
 use crate::env::{ClientEnv, flake};
-use crate::server::{self, JumpHost};
+use crate::server::JumpHost;
 
 #[test]
 fn a_machine_goes_through_a_jump_host_and_its_refusals_are_told_in_its_words() {
@@ -11,7 +13,7 @@ fn a_machine_goes_through_a_jump_host_and_its_refusals_are_told_in_its_words() {
     env.publish(flake("1"), &[]);
     let folder = env.path("jump");
     let allowed = format!("127.0.0.1:{}", env.server.port);
-    let jump = JumpHost::start(&folder, &server::public_key(&env.path("key")), &allowed);
+    let jump = JumpHost::start(&folder, &key::public(&env.path("key")).unwrap(), &allowed);
     let known = env.path("known_hosts");
     let command = format!(
         "ssh -F none -o BatchMode=yes -o UserKnownHostsFile={} -i {} -p {} -W %h:%p kikimora@127.0.0.1",

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bento_protocol::limits;
 
-use crate::env::{ClientEnv, Ended, generation};
+use bento_tests::process::Output;
+
+use crate::env::{ClientEnv, generation};
 use crate::publisher::{Content, Generation};
 
 /// The contract: the most memory that the client may ever have had, in KiB. Unoptimised, its code alone takes 5 MiB more
@@ -48,7 +50,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 /// Updates, and gives the most memory that the client had at any time, in KiB.
-fn update(env: &ClientEnv) -> (Ended, u64) {
+fn update(env: &ClientEnv) -> (Output, u64) {
     let client = env
         .client("update")
         .stdout(Stdio::piped())
@@ -65,7 +67,7 @@ fn update(env: &ClientEnv) -> (Ended, u64) {
         }
         most
     });
-    let ended = Ended::of(client.wait_with_output().unwrap());
+    let ended = Output::from(client.wait_with_output().unwrap());
     (ended, watch.join().unwrap())
 }
 

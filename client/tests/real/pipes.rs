@@ -1,9 +1,9 @@
 //! Output that nobody reads. (Issue 10, line 36.)
 
-use std::io;
 use std::process::Command;
 
 use bento_client::commands::CommandLine;
+use bento_tests::process;
 use clap::CommandFactory;
 
 use crate::env::{ClientEnv, flake};
@@ -30,12 +30,7 @@ const COMMANDS: [(&str, &[&str], i32); 10] = [
 /// Lets a command write to pipes that nobody reads, and gives its exit code.
 #[track_caller]
 fn unread(mut command: Command) -> i32 {
-    let closed = || {
-        let (reader, writer) = io::pipe().unwrap();
-        drop(reader);
-        writer
-    };
-    let ended = command.stdout(closed()).stderr(closed()).status().unwrap();
+    let ended = process::run_unread(&mut command).unwrap();
     ended
         .code()
         .unwrap_or_else(|| panic!("{command:?} was ended by a signal: {ended}"))

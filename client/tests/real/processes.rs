@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::env::{ClientEnv, Ended};
+use bento_tests::process::Output;
+
+use crate::env::ClientEnv;
 
 /// What a script waits for until the test lets it go on.
 pub(crate) struct Gate(PathBuf);
@@ -73,9 +75,9 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) fn end(mut self) -> Ended {
+    pub(crate) fn end(mut self) -> Output {
         let child = self.0.take().expect("it has ended");
-        Ended::of(child.wait_with_output().unwrap())
+        Output::from(child.wait_with_output().unwrap())
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bento_protocol::{Report, ReportName};
+use bento_tests::key;
 use flate2::read::GzDecoder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,7 +42,7 @@ impl Server {
             fs::create_dir_all(folder.join("hosts").join(name)).unwrap();
         }
         make_key(&folder.join("host_key"));
-        let host_key = public_key(&folder.join("host_key"));
+        let host_key = key::public(&folder.join("host_key")).unwrap();
         let account = |name| format!("{name}:*:{ACCOUNT}:{ACCOUNT}::/:/bin/false\n");
         let passwd =
             fs::read_to_string("/etc/passwd").unwrap() + &account(name) + &account(RENAMED);
@@ -207,7 +208,7 @@ impl JumpHost {
             folder: folder.to_owned(),
             public_key: public_key.to_owned(),
             port,
-            host_key: self::public_key(&folder.join("host_key")),
+            host_key: key::public(&folder.join("host_key")).unwrap(),
             sshd,
         };
         jump.allow(allowed);
@@ -298,23 +299,9 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Makes a key, as a person would.
+/// Makes a key, as root of the machine would.
 pub(crate) fn make_key(file: &Path) {
-    let status = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", "root@kikimora", "-f"])
-        .arg(file)
-        .status();
-    assert!(
-        status
-            .expect("ssh-keygen (of OpenSSH) can't be run")
-            .success()
-    );
-}
-
-/// The public half of a key.
-pub(crate) fn public_key(file: &Path) -> String {
-    let text = fs::read_to_string(file.with_extension("pub")).unwrap();
-    text.trim_end().to_owned()
+    key::make(file, "root@kikimora").unwrap();
 }
 
 /// What people compare of a key, as OpenSSH prints it.

@@ -2,12 +2,11 @@
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{Appliance, Guest, Podman, appliance, artifacts};
+use crate::{Appliance, Guest, Podman, appliance, artifacts, files};
 
 /// Every path and name of the demonstration.
 #[derive(Debug)]
@@ -107,7 +106,5 @@ pub(super) fn shown(path: &Path) -> String {
 
 fn write_script(path: &Path, what: &str, command: &str) -> Result<()> {
     let script = format!("#!/bin/sh\n# Written by `make demo`: {what}.\nexec {command} \"$@\"\n");
-    fs::write(path, script)
-        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
-        .with_context(|| format!("cannot write {}", path.display()))
+    files::write_program(path, script).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -3,13 +3,12 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result};
 use bento_tests::process::{self, Output};
-use bento_tests::{Guest, artifacts, wait};
+use bento_tests::{Guest, artifacts, files, key, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -45,12 +44,8 @@ impl PushEnv {
         let guest = Guest::boot()?;
         let folder = TempDir::new()?;
         let path = |name: &str| folder.path().join(name);
-        for key in ["host", "user"] {
-            let mut generate = Command::new("ssh-keygen");
-            generate
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(path(key));
-            process::run(&mut generate, process::SHORT)?.success()?;
+        for name in ["host", "user"] {
+            key::make(&path(name), name)?;
         }
         fs::copy(path("user.pub"), path("authorized"))?;
         // Guests have no sshd, so that none ever opens a port: this machine's leads its sessions into the guest.
@@ -66,8 +61,7 @@ impl PushEnv {
             words.join(" ")
         );
         fs::write(path("banner"), BANNER)?;
-        fs::write(path("enter"), enter)?;
-        fs::set_permissions(path("enter"), fs::Permissions::from_mode(0o755))?;
+        files::write_program(&path("enter"), enter)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let settings = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized\nStrictModes \

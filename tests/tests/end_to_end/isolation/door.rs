@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
-use bento_tests::{process, wait};
+use bento_tests::{key, process, wait};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -166,11 +166,7 @@ fn only_its_own_key_opens_a_machines_door() -> Result<()> {
     let keys = &env.fleet;
     let stranger = TempDir::new()?;
     let strange = stranger.path().join("key");
-    let mut keygen = Command::new("ssh-keygen");
-    keygen
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(&strange);
-    process::run(&mut keygen, process::SHORT)?.success()?;
+    key::make(&strange, "stranger")?;
 
     let attempt =
         |name: &str, key: &Path| Machine::with_key(name, key, &env.appliance).sftp("ls /");

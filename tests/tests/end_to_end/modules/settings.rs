@@ -5,8 +5,7 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use anyhow::Result;
-use bento_tests::artifacts;
-use bento_tests::process;
+use bento_tests::{artifacts, key, process};
 use serde_json::{Value, json};
 
 use super::nix::Nix;
@@ -18,11 +17,7 @@ fn the_client_takes_the_settings_that_its_module_writes() -> Result<()> {
     let nix = Nix::new()?;
     let folder = tempfile::tempdir()?;
     let identity = folder.path().join("key");
-    let mut keygen = Command::new("ssh-keygen");
-    keygen
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(&identity);
-    process::run(&mut keygen, process::SHORT)?.success()?;
+    key::make(&identity, "root@kikimora")?;
 
     let package = folder.path().join("package");
     fs::create_dir_all(package.join("bin"))?;
