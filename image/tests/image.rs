@@ -12,12 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
 use bento_image::elf::Object;
-use common::{run, run_inside};
+use bento_tests::files;
+use bento_tests::process::{self, Output};
+use common::run_inside;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -38,12 +40,10 @@ static BUILT: LazyLock<(Archive, String)> = LazyLock::new(|| build(&["--binary",
 fn build(arguments: &[&str]) -> (Archive, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("bento.oci.tar");
-    let output = run(bento_image()
-        .args(["build", "--output"])
-        .arg(&file)
-        .args(arguments));
-    let said = String::from_utf8(output.stdout).unwrap();
-    (Archive(fs::read(file).unwrap()), said)
+    let mut command = bento_image();
+    command.args(["build", "--output"]).arg(&file);
+    let output = Output::of(command.args(arguments)).with(0);
+    (Archive(fs::read(file).unwrap()), output.stdout)
 }
 
 /// The bytes of an image's archive.
@@ -152,11 +152,14 @@ fn the_same_inputs_give_the_same_bytes() {
 fn name_and_date_are_the_ones_given() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("bento.oci.tar");
-    run(bento_image()
-        .env("SOURCE_DATE_EPOCH", "1700000000")
-        .args(["build", "--name", "example.org/bento:0.1"])
-        .args(["--binary", BINARY, "--output"])
-        .arg(&file));
+    Output::of(
+        bento_image()
+            .env("SOURCE_DATE_EPOCH", "1700000000")
+            .args(["build", "--name", "example.org/bento:0.1"])
+            .args(["--binary", BINARY, "--output"])
+            .arg(&file),
+    )
+    .with(0);
     let archive = Archive(fs::read(file).unwrap());
     assert_eq!(
         archive.json("index.json")["manifests"][0]["annotations"],
@@ -217,9 +220,12 @@ fn nothing_can_be_executed_but_openssh_bento_and_their_loader() {
 fn every_program_finds_all_its_libraries_inside_the_tree() {
     let folder = TempDir::new().unwrap();
     let tree = folder.path().join("rootfs");
-    run(bento_image()
-        .args(["rootfs", "--binary", BINARY, "--output"])
-        .arg(&tree));
+    Output::of(
+        bento_image()
+            .args(["rootfs", "--binary", BINARY, "--output"])
+            .arg(&tree),
+    )
+    .with(0);
     for program in ["/usr/bin/bento", "/usr/sbin/sshd", "/usr/bin/ssh-keygen"] {
         let object = Object::read(&tree.join(&program[1..])).unwrap();
         let loader = object.interpreter.unwrap();
@@ -242,9 +248,12 @@ fn every_program_finds_all_its_libraries_inside_the_tree() {
 fn a_prepared_tree_gives_the_same_files_in_one_layer() {
     let folder = TempDir::new().unwrap();
     let tree = folder.path().join("rootfs");
-    run(bento_image()
-        .args(["rootfs", "--binary", BINARY, "--output"])
-        .arg(&tree));
+    Output::of(
+        bento_image()
+            .args(["rootfs", "--binary", BINARY, "--output"])
+            .arg(&tree),
+    )
+    .with(0);
     // As a Nix store would have it: nothing but "executable" may count.
     for path in ["tmp", "usr/sbin/sshd"] {
         let path = tree.join(path);
@@ -290,23 +299,15 @@ fn a_build_that_fails_says_why_and_leaves_the_old_image() {
         (&script, "bento isn't an ELF program"),
     ];
     for (binary, expected) in cases {
-        let output = bento_image()
-            .args(["build", "--binary"])
-            .arg(binary)
-            .arg("--output")
-            .arg(&old)
-            .output()
-            .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success(), "{said}");
-        assert!(said.contains(expected), "{said}");
+        let mut command = bento_image();
+        command.args(["build", "--binary"]).arg(binary);
+        Output::of(command.arg("--output").arg(&old))
+            .with(1)
+            .complaining(expected);
         assert_eq!(fs::read(&old).unwrap(), b"old");
     }
-    let names: Vec<PathBuf> = fs::read_dir(folder.path())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    assert_eq!(names.len(), 2, "something is left over: {names:?}");
+    let names = files::names(folder.path()).unwrap();
+    assert_eq!(names, ["bento", "bento.oci.tar"]);
 }
 
 // Issue 10, line 36.
@@ -320,16 +321,11 @@ fn nobody_has_to_read_what_is_said() {
         ("rootfs", &tree, 0),
         ("rootfs", &tree, 1),
     ] {
-        let closed = || {
-            let (reader, writer) = std::io::pipe().unwrap();
-            drop(reader);
-            writer
-        };
         let mut bento_image = bento_image();
         bento_image
             .args([command, "--binary", BINARY, "--output"])
             .arg(output);
-        let ended = bento_image.stdout(closed()).stderr(closed()).status();
+        let ended = process::run_unread(&mut bento_image);
         assert_eq!(ended.unwrap().code(), Some(code), "{command}");
         assert!(output.exists());
     }

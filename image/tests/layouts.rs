@@ -17,7 +17,9 @@ use bento_image::elf::Object;
 use bento_image::folder;
 use bento_image::host::Host;
 use bento_image::rootfs::Rootfs;
-use common::{run, run_inside};
+use bento_tests::files;
+use bento_tests::process::Output;
+use common::run_inside;
 use tempfile::TempDir;
 
 const GREETING: &str = "hello from the library\n";
@@ -79,14 +81,16 @@ impl Machine {
 
     fn compile(&self, path: &str, source: &str, options: &[&str]) {
         let output = self.at(path);
-        fs::create_dir_all(output.parent().unwrap()).unwrap();
         let text = output.with_extension("c");
-        fs::write(&text, source).unwrap();
-        run(Command::new("cc")
-            .arg("-o")
-            .arg(&output)
-            .arg(&text)
-            .args(options));
+        files::write(&text, source).unwrap();
+        Output::of(
+            Command::new("cc")
+                .arg("-o")
+                .arg(&output)
+                .arg(&text)
+                .args(options),
+        )
+        .with(0);
         fs::remove_file(text).unwrap();
     }
 
