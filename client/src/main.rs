@@ -18,7 +18,7 @@ fn main() -> ExitCode {
                 true => ". Run it as root",
                 false => "",
             };
-            // Where nobody reads it, the exit code tells.
+            // If standard error is closed, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "bento-client: {failure}{advice}");
             failure.reason.into()
         }

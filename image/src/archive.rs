@@ -1,4 +1,4 @@
-//! Writes an image as one file: an OCI layout in a tar archive, as `podman load` takes it.
+//! An image as one file: an OCI layout in a tar archive, for `podman load`.
 
 use std::collections::BTreeMap;
 use std::fs::{File, Permissions};
@@ -12,8 +12,8 @@ use tar::{EntryType, Header};
 use crate::date::SourceDate;
 use crate::image::Layout;
 
-/// Writes the archive aside and puts it at `output` in one step, so that whatever dies in the
-/// middle, `output` is the old file or the new one. Gives its size in bytes.
+/// Writes the archive to a temporary file and renames it to `output`, so that after a crash
+/// `output` is the old file or the new one. Returns its size in bytes.
 ///
 /// # Errors
 /// When the folder of `output` doesn't exist, or can't be written to.
@@ -31,7 +31,7 @@ pub fn write(layout: &Layout, output: &Path) -> Result<u64> {
     pack(layout, aside.as_file_mut()).with_context(writing)?;
     aside.as_file().sync_all().with_context(writing)?;
     let file = aside.persist(output).with_context(writing)?;
-    // The new name, too, must survive a power cut.
+    // The new name must survive a power cut, too.
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .with_context(writing)?;

@@ -1,9 +1,9 @@
-//! Everything that a program makes its dynamic loader open: the loader itself and libraries, found
-//! as the loader finds them (ld.so(8)), and the paths at which it will look for them in the image.
+//! The files that a program needs from its dynamic loader: the loader itself and the libraries,
+//! found as the loader finds them (ld.so(8)), with their paths in the image.
 //!
 //! The image has no cache of library paths (/etc/ld.so.cache): a library that the host finds only
-//! through it, or in a folder that not every loader knows, is put beside the loader. That folder is
-//! among the ones that a loader searches by default, with any C library.
+//! through it, or in a folder that not every loader knows, is put beside the loader. Every loader
+//! searches that folder by default, with any C library.
 
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -16,17 +16,16 @@ use crate::host::Host;
 /// A file of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Where the host has it.
+    /// Its path on the host.
     pub on_host: PathBuf,
-    /// Where it must be found in the image. Equal to `on_host`, symlinks included, unless the file
-    /// has to move.
+    /// Its path in the image: that of `on_host`, including symlinks, unless the file has to move.
     pub in_image: PathBuf,
 }
 
-/// A library that is nowhere.
+/// A library that wasn't found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Its name, as `DT_NEEDED` gives it; or the loader's path.
+    /// Its name in `DT_NEEDED`, or the path of the loader.
     pub library: String,
     /// The file that needs it, on the host.
     pub needed_by: PathBuf,
@@ -34,10 +33,10 @@ pub struct Missing {
     pub searched: Vec<PathBuf>,
 }
 
-/// What a program needs.
+/// The files that a program needs.
 #[derive(Debug)]
 pub struct Closure {
-    /// What the program runs on.
+    /// The program's machine.
     pub machine: Machine,
     /// The files found.
     pub parts: Vec<Part>,
@@ -73,15 +72,15 @@ struct Loaded {
     object: Object,
     origin: Folder,
     file: PathBuf,
-    /// The folders of `DT_RPATH` that it got from the files that asked for it.
+    /// The folders of `DT_RPATH` of the files that need it.
     inherited: Vec<Folder>,
 }
 
-/// Finds what the program needs. `source` is where this process reads it.
+/// Finds the files that the program needs. `source` is the path at which this process reads it.
 ///
 /// # Errors
-/// When the program isn't ELF, or a file or folder can't be read. Libraries that don't exist are
-/// no error here, so that all can be named at once.
+/// When the program isn't ELF, or a file or folder can't be read. Missing libraries are no error
+/// here, so that all can be named at once.
 pub fn of(host: &Host, source: &Path, program: &Part) -> Result<Closure> {
     let object = Object::read(source)?;
     let mut closure = Closure {
@@ -122,14 +121,14 @@ pub fn of(host: &Host, source: &Path, program: &Part) -> Result<Closure> {
         file: program.on_host.clone(),
         inherited: Vec::new(),
     }]);
-    // Breadth first, as the loader goes, because the first file found under a name serves all.
+    // Breadth first, like the loader, because the first file found for a name serves all.
     while let Some(loaded) = queue.pop_front() {
         search.load_needs(&loaded, &mut closure, &mut queue)?;
     }
     Ok(closure)
 }
 
-/// What stays the same while one program is looked at.
+/// The state of the search for one program.
 struct Search<'a> {
     host: &'a Host,
     machine: Machine,
@@ -153,7 +152,7 @@ impl Search<'_> {
             Vec::new()
         };
         passed_on.extend_from_slice(&loaded.inherited);
-        // DT_RUNPATH also turns off the DT_RPATH of the files that asked for this one.
+        // DT_RUNPATH also disables the DT_RPATH of the files that need this one.
         let own = if object.runpath.is_empty() {
             &passed_on
         } else {
@@ -189,7 +188,7 @@ impl Search<'_> {
     }
 }
 
-/// Looks for one library. A file for another machine is passed over, as the loader does.
+/// Finds one library. Files for other machines are skipped, as by the loader.
 fn find(
     host: &Host,
     machine: Machine,
@@ -220,7 +219,7 @@ fn find(
             continue;
         };
         let object = Object::read(&host.source(&found.real))
-            .with_context(|| format!("looking for the library {name}"))?;
+            .with_context(|| format!("searching for the library {name}"))?;
         if object.machine == machine {
             return Ok(Some((part, object)));
         }
@@ -228,8 +227,8 @@ fn find(
     Ok(None)
 }
 
-/// The folders that every program's loader searches on the host, with the loader's own folder as
-/// the place of their files in the image.
+/// The folders that every loader searches on the host; in the image their files go to the folder of
+/// the loader.
 fn folders_beside(host: &Host, loaders: &Path) -> Result<Vec<Folder>> {
     let mut folders = Vec::new();
     for folder in host.library_folders()? {
@@ -247,8 +246,8 @@ fn folders_beside(host: &Host, loaders: &Path) -> Result<Vec<Folder>> {
 }
 
 /// Replaces `$ORIGIN`, which is one folder on the host and may be another in the image. Relative
-/// paths are left out: they would depend on where a program is started. So are paths with the
-/// loader's other variables: their values differ from one C library to the next.
+/// paths are left out, because they depend on the working directory, and so are paths with other
+/// variables of the loader, whose values depend on the C library.
 fn expand(paths: &[String], origin: &Folder) -> Vec<Folder> {
     let with = |path: &str, origin: &Path| {
         let origin = origin.to_string_lossy();

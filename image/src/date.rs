@@ -5,20 +5,20 @@ use std::env;
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 
-/// The variable that reproducible builds agree on.
+/// The variable of the reproducible-builds specification.
 const VARIABLE: &str = "SOURCE_DATE_EPOCH";
 
-/// Seconds since 1970: when the image and each file in it is said to be made, so that the time of
-/// the build doesn't enter a digest.
+/// The date of the image and of each file in it, so that the time of the build doesn't enter a
+/// digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceDate(Timestamp);
 
 impl SourceDate {
-    /// One second after the start of 1970: what Nix gives every file in its store, so that a tree
-    /// prepared by Nix and one gathered here agree. Not 0, which several tools take for "no date".
+    /// One second after the start of 1970: the date of every file in a Nix store, so that a tree
+    /// from Nix and a tree from this machine agree. Not 0, which several tools take for "no date".
     pub const DEFAULT: SourceDate = SourceDate(Timestamp::constant(1, 0));
 
-    /// Reads `SOURCE_DATE_EPOCH`, or gives [`SourceDate::DEFAULT`] when it isn't set.
+    /// Reads `SOURCE_DATE_EPOCH`; [`SourceDate::DEFAULT`] if it isn't set.
     ///
     /// # Errors
     /// When its value isn't a whole number of seconds since 1970.
@@ -46,7 +46,7 @@ impl SourceDate {
 
     /// For a file's header.
     pub fn seconds(self) -> u64 {
-        // Not negative: made from an unsigned number, or the constant.
+        // Not negative: from an unsigned number, or the constant.
         self.0.as_second().unsigned_abs()
     }
 

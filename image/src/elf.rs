@@ -1,4 +1,4 @@
-//! What the dynamic loader reads of an ELF file.
+//! The parts of an ELF file that the dynamic loader uses.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ use goblin::elf::Elf;
 use goblin::elf::header;
 use oci_spec::image::Arch;
 
-/// The machine that a file runs on. Files of different machines can't be loaded together.
+/// The machine of a file. Files for different machines can't be loaded together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     number: u16,
@@ -32,7 +32,7 @@ impl Machine {
             (header::EM_PPC64, true, true) => Arch::PowerPC64le,
             (header::EM_S390, true, false) => Arch::s390x,
             (header::EM_LOONGARCH, true, true) => Arch::LoongArch64,
-            _ => bail!("no OCI image can be made for {self}"),
+            _ => bail!("there is no OCI architecture for {self}"),
         })
     }
 }
@@ -49,14 +49,14 @@ impl fmt::Display for Machine {
     }
 }
 
-/// A program or library, as far as the loader looks.
+/// A program or library, with the fields that the loader uses.
 #[derive(Debug)]
 pub struct Object {
-    /// What it runs on.
+    /// Its machine.
     pub machine: Machine,
     /// `PT_INTERP`: the loader. A static program and a library have none.
     pub interpreter: Option<PathBuf>,
-    /// `DT_SONAME`: the name under which others ask for this library.
+    /// `DT_SONAME`: the name by which other files need this library.
     pub soname: Option<String>,
     /// `DT_NEEDED`: the libraries to load with it, in order.
     pub needed: Vec<String>,
@@ -75,7 +75,7 @@ impl Object {
         let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
         Object::parse(&bytes).with_context(|| {
             format!(
-                "{} isn't an ELF program or library that can be understood",
+                "{} isn't an ELF program or library of a known format",
                 file.display()
             )
         })
@@ -107,7 +107,7 @@ fn folders(entries: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Absolute paths ending in `/name` that were compiled into a program.
+/// Absolute paths in a program's bytes that end in `/name`.
 ///
 /// # Errors
 /// When the file can't be read.

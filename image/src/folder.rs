@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::tree::{Content, Entry, Tree};
 
-/// Reads a folder as a tree. Owners, times and modes don't count, but for "executable".
+/// Reads a folder as a tree. Of its owners, times and modes, only "executable" counts.
 ///
 /// # Errors
-/// When something can't be read, or is neither folder, file nor symlink.
+/// When an entry can't be read, or isn't a folder, file or symlink.
 pub fn read(folder: &Path) -> Result<Tree> {
     ensure!(folder.is_dir(), "{} isn't a folder", folder.display());
     let mut tree = Tree::default();
@@ -54,11 +54,11 @@ fn read_below(folder: &Path, in_image: &Path, tree: &mut Tree) -> Result<()> {
     Ok(())
 }
 
-/// Makes a folder of a tree, in one step: whatever goes wrong, `output` is whole or not there.
-/// Owner and times are left to whoever packs the folder.
+/// Writes a tree as a folder, atomically: after any failure `output` is complete or missing. Owners
+/// and times are set later, when the folder is packed.
 ///
 /// # Errors
-/// When `output` exists and isn't an empty folder, or something can't be read or written.
+/// When `output` exists and isn't an empty folder, or a file can't be read or written.
 pub fn write(tree: &Tree, output: &Path) -> Result<()> {
     let parent = match output.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -67,7 +67,7 @@ pub fn write(tree: &Tree, output: &Path) -> Result<()> {
     let aside = tempfile::Builder::new()
         .prefix(".bento-rootfs-")
         .tempdir_in(parent)
-        .with_context(|| format!("making a folder in {}", parent.display()))?;
+        .with_context(|| format!("creating a folder in {}", parent.display()))?;
     for (path, entry) in tree.entries() {
         let at = aside.path().join(path.strip_prefix("/").unwrap_or(path));
         write_entry(&at, path, entry).with_context(|| format!("writing {}", at.display()))?;
@@ -76,11 +76,11 @@ pub fn write(tree: &Tree, output: &Path) -> Result<()> {
         .with_context(|| format!("opening {} to all", aside.path().display()))?;
     fs::rename(aside.path(), output).with_context(|| {
         format!(
-            "putting the tree at {}, which must not exist yet, or be an empty folder",
+            "writing {}, which must not exist yet, or be an empty folder",
             output.display()
         )
     })?;
-    // It has moved: there is nothing left to remove.
+    // It was renamed: nothing is left to remove.
     let _moved: PathBuf = aside.keep();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The machine that the image's parts come from.
+//! The machine whose files go into the image.
 
 use std::env;
 use std::fs;
@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 
 use crate::links::{self, Followed};
 
-/// Where glibc keeps the list of the folders that hold libraries.
+/// glibc's list of library folders.
 const LOADER_CONFIGURATION: &str = "/etc/ld.so.conf";
 
-/// Folders that loaders search without being told. One that a loader here doesn't know does no
-/// harm: what is found there is put where the loader does look.
+/// Folders that loaders search by default. One that a loader here doesn't know does no harm: its
+/// libraries are put beside the loader.
 const DEFAULT_FOLDERS: [&str; 4] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib"];
 
 /// A machine's files. Paths are absolute and as that machine sees them.
@@ -39,7 +39,7 @@ impl Host {
         }
     }
 
-    /// Where a path of that machine can be read by this process. It must not lead through symlinks.
+    /// The path at which this process reads a path of that machine, which must have no symlinks.
     pub fn source(&self, real: &Path) -> PathBuf {
         self.root.join(real.strip_prefix("/").unwrap_or(real))
     }
@@ -52,7 +52,7 @@ impl Host {
         links::follow(path, |at| match fs::read_link(self.source(at)) {
             Ok(target) => Ok(Some(target)),
             Err(error) => match error.kind() {
-                // Invalid input is what readlink(2) says of anything but a symlink.
+                // readlink(2) fails with EINVAL for anything but a symlink.
                 ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::NotADirectory => {
                     Ok(None)
                 }
@@ -61,7 +61,7 @@ impl Host {
         })
     }
 
-    /// Follows all symlinks of a path to a regular file, or gives `None` when there is none.
+    /// Follows all symlinks of a path to a regular file; none if there is no file.
     ///
     /// # Errors
     /// As [`Host::follow`].
@@ -72,8 +72,8 @@ impl Host {
         Ok(is_file.then_some(followed))
     }
 
-    /// Finds a program: at its usual path, which an ordinary user's `PATH` may not reach (sshd's
-    /// /usr/sbin), else in `PATH`. Gives its path without symlinks.
+    /// Finds a program: at its usual path, whose folder may not be in an ordinary user's `PATH`
+    /// (sshd's /usr/sbin), else in `PATH`. Returns its path without symlinks.
     ///
     /// # Errors
     /// As [`Host::follow`].
@@ -121,7 +121,7 @@ impl Host {
                         self.read_configuration(&included, folders)?;
                     }
                 }
-                // A retired way to name variants of libraries for some processors.
+                // An obsolete directive for variants of libraries for some processors.
                 Some(("hwcap", _)) => {}
                 _ if line.starts_with('/') => folders.push(line.into()),
                 _ => {}
@@ -130,7 +130,7 @@ impl Host {
         Ok(())
     }
 
-    /// The files that an `include` line of `file` means, in the order in which ldconfig reads them.
+    /// The files of an `include` line of `file`, in the order in which ldconfig reads them.
     fn matching(&self, file: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
         let beside = file.parent().unwrap_or(Path::new("/"));
         let pattern = beside.join(pattern);

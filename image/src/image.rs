@@ -1,4 +1,5 @@
-//! The image as OCI describes it: an index names a manifest, which names a configuration and layers.
+//! The OCI documents of an image: an index names a manifest, which names a configuration and
+//! layers.
 
 use std::collections::HashMap;
 
@@ -15,17 +16,17 @@ use crate::date::SourceDate;
 use crate::layer::{Blob, Layer};
 use crate::name::ImageName;
 
-/// The version of the layout of files that `index.json` and `blobs` make up.
+/// The version of the OCI image layout, the files `index.json` and `blobs`.
 const LAYOUT_VERSION: &str = "1.0.0";
 
-/// An image, ready to be described.
+/// An image, before its OCI documents are generated.
 #[derive(Debug)]
 pub struct Image {
-    /// Its name once it is loaded.
+    /// The name of the loaded image.
     pub name: ImageName,
-    /// What its programs run on.
+    /// The architecture of its programs.
     pub architecture: Arch,
-    /// When it is said to be made.
+    /// Its creation date.
     pub date: SourceDate,
     /// Its layers, from the bottom up.
     pub layers: Vec<Layer>,
@@ -47,17 +48,17 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The digest of the image: of its manifest, which names all the rest.
+    /// The digest of the image: that of its manifest, which names all other parts.
     pub fn digest(&self) -> &Digest {
         &self.manifest.digest
     }
 }
 
 impl Image {
-    /// Describes the image.
+    /// Generates the OCI documents.
     ///
     /// # Errors
-    /// Never in practice: every part that OCI requires is given.
+    /// Never in practice: every required field is set.
     pub fn layout(self) -> Result<Layout> {
         let configuration = Blob::new(json(&self.configuration()?)?)?;
         let layers: Vec<Blob> = self.layers.into_iter().map(|layer| layer.blob).collect();
@@ -73,7 +74,7 @@ impl Image {
             )
             .build()?;
         let manifest = Blob::new(json(&manifest)?)?;
-        // podman load takes the name from here, and wants exactly one descriptor.
+        // podman load takes the name from here, and accepts exactly one descriptor.
         let mut named = descriptor(MediaType::ImageManifest, &manifest);
         named.set_annotations(Some(HashMap::from([(
             ANNOTATION_REF_NAME.to_owned(),
@@ -125,11 +126,11 @@ impl Image {
     }
 }
 
-/// How a container of this image runs. The Containerfile says the same.
+/// The runtime configuration of containers. The Containerfile has the same.
 ///
-/// No volume is declared: without `--volume …:/state`, podman would make an anonymous one, and host
-/// keys and reports would seem to persist until the container is replaced. As it is, a read-only
-/// container without that volume fails at once.
+/// No volume is declared: without `--volume …:/state`, podman would create an anonymous one, and
+/// host keys and reports would seem to persist until the container is replaced. Without a
+/// declaration, a read-only container without that volume fails at once.
 fn run_time() -> Result<Config> {
     let labels = [
         (ANNOTATION_TITLE, "bento"),
@@ -141,7 +142,7 @@ fn run_time() -> Result<Config> {
         (ANNOTATION_LICENSES, env!("CARGO_PKG_LICENSE")),
     ];
     Ok(ConfigBuilder::default()
-        // Apart, so that `podman run … localhost/bento init …` works where there is no other bento.
+        // Separate, so that `podman run … localhost/bento init …` works on a machine without bento.
         .entrypoint(["/usr/bin/bento".to_owned()])
         .cmd(["serve".to_owned()])
         // So that `podman exec <container> bento status` finds it.
@@ -158,11 +159,11 @@ fn descriptor(kind: MediaType, blob: &Blob) -> Descriptor {
     Descriptor::new(kind, blob.size(), blob.digest.clone())
 }
 
-/// JSON with sorted keys. oci-spec keeps labels and annotations in hash maps, which come out in
-/// another order each time (youki-dev/oci-spec-rs#249), and every byte enters a digest.
+/// JSON with sorted keys. oci-spec has labels and annotations in hash maps, whose order changes
+/// from run to run (youki-dev/oci-spec-rs#249), and every byte enters a digest.
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut value = serde_json::to_value(value).context("describing the image")?;
-    // serde_json sorts by itself, unless another crate of the build turns on its `preserve_order`.
+    // serde_json sorts by itself, unless another crate enables its feature `preserve_order`.
     value.sort_all_objects();
     serde_json::to_vec(&value).context("describing the image")
 }
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_is_what_the_appliance_is_run_with() {
+    fn the_configuration_runs_the_appliance() {
         let image = image();
         let unpacked = image.layers[0].unpacked.to_string();
         let configuration = parse(&image.layout().unwrap().configuration.bytes);
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_sorted_whatever_the_hash_maps_say() {
+    fn keys_are_sorted_in_spite_of_hash_maps() {
         let text = String::from_utf8(image().layout().unwrap().configuration.bytes).unwrap();
         let at = |key: &str| text.find(key).unwrap();
         assert!(at("image.description") < at("image.licenses"));

@@ -1,4 +1,4 @@
-//! Packs a tree as a layer, and gives the same bytes for the same tree.
+//! Reproducible layers: the same tree gives the same bytes.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use tar::{EntryType, Header};
 use crate::date::SourceDate;
 use crate::tree::{Entry, Tree};
 
-/// Bytes that are named by their digest.
+/// Bytes with their digest.
 #[derive(Debug)]
 pub struct Blob {
     /// SHA-256 of the bytes.
@@ -22,7 +22,7 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// Names the bytes.
+    /// A blob of these bytes.
     ///
     /// # Errors
     /// Never in practice: a SHA-256 is a valid digest.
@@ -52,15 +52,15 @@ fn digest(bytes: &[u8]) -> Result<Digest> {
 pub struct Layer {
     /// The compressed archive.
     pub blob: Blob,
-    /// The digest of the archive before compression, by which a store knows an unpacked layer.
+    /// The digest of the uncompressed archive, by which a store identifies an unpacked layer.
     pub unpacked: Digest,
-    /// What it holds, for `podman history`.
+    /// Its content, for `podman history`.
     pub holds: String,
 }
 
 impl Layer {
-    /// Packs a tree. All that could differ between two builds is fixed: order, owner (root), modes,
-    /// times, the compressor and its header.
+    /// Packs a tree. Everything that could differ between two builds is fixed: order, owner (root),
+    /// modes, times, the compressor and its header.
     ///
     /// # Errors
     /// When a file can't be read.
@@ -119,7 +119,7 @@ fn append(
 const COMPRESSION: Compression = Compression::new(6);
 
 fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    // No name, no time, and no system (255 means unknown): none of them is the content's.
+    // No name, no time, and no system (255 means unknown): none of them belongs to the content.
     let mut encoder = GzBuilder::new()
         .mtime(0)
         .operating_system(255)
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn every_header_is_roots_of_the_given_date_and_in_order() {
+    fn entries_are_sorted_and_have_owner_root_and_the_given_date() {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("source");
         fs::write(&source, "bytes").unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_knows_its_digests_and_its_header_tells_nothing() {
+    fn a_layer_has_its_digests_and_an_empty_header() {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("source");
         fs::write(&source, "bytes").unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_the_sha_256_that_everybody_knows() {
+    fn a_digest_is_a_sha_256() {
         assert_eq!(
             digest(b"").unwrap().to_string(),
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

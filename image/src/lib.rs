@@ -1,9 +1,9 @@
-//! Assembles the OCI image of the bento appliance from the OpenSSH of the machine it runs on and
-//! the libraries that it needs. No base image and no container tool is involved.
+//! Assembles the OCI image of the bento appliance from this machine's OpenSSH and its libraries,
+//! without a base image or a container tool.
 //!
-//! The way through: [`programs`] finds what the image runs, [`closure`] what those files need,
-//! [`rootfs`] lays it all into one [`tree`], [`layer`] packs trees, [`image`] describes them as OCI
-//! wants it, and [`archive`] writes the one file that `podman load` takes.
+//! The pipeline: [`programs`] finds the programs, [`closure`] the files that they need, [`rootfs`]
+//! collects them in a [`tree`], [`layer`] packs trees, [`image`] generates the OCI documents, and
+//! [`archive`] writes the file for `podman load`.
 
 // They panic where nobody reads any more what is printed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

@@ -1,25 +1,25 @@
-//! Follows symlinks inside a tree that isn't the machine's own root: another root folder, or a tree
-//! that so far exists only in memory. The kernel would follow an absolute link out of it.
+//! Resolution of symlinks in a tree other than the machine's own root: another root folder, or a
+//! tree in memory. The kernel would follow an absolute link out of it.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-/// As many symlinks as Linux itself follows in one path (path_resolution(7)).
+/// The most symlinks that Linux follows in one path (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
-/// Where a path leads.
+/// A resolved path.
 #[derive(Debug)]
 pub struct Followed {
-    /// Each symlink on the way: where it lies, which no symlink is part of, and its text.
+    /// Each symlink on the way: its path, without symlinks, and its target.
     pub links: Vec<(PathBuf, PathBuf)>,
-    /// The absolute path behind all of them. Nothing need exist there.
+    /// The absolute path after all of them, which needn't exist.
     pub real: PathBuf,
 }
 
-/// Follows every symlink in the absolute `path`. `target_of` tells a symlink's text, and `None` for
-/// anything else, what doesn't exist included.
+/// Follows every symlink in the absolute `path`. `target_of` returns a symlink's target, and `None`
+/// for anything else, including missing paths.
 ///
 /// # Errors
 /// When `path` is relative, when symlinks loop, and when `target_of` fails.

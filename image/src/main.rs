@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match CommandLine::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where nobody reads it, the exit code tells.
+            // If standard error is closed, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "bento-image: {error:#}");
             ExitCode::FAILURE
         }

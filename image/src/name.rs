@@ -7,13 +7,13 @@ use anyhow::{Error, Result, ensure};
 
 /// A full image name: registry, path and tag, e.g. `localhost/bento:latest`.
 ///
-/// Full, because tools complete a short name each in their own way: `bento` alone may become
-/// `docker.io/library/bento` in one and `localhost/bento` in another.
+/// Full, because tools complete short names differently: `bento` may become
+/// `docker.io/library/bento` in one tool and `localhost/bento` in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageName(String);
 
 impl ImageName {
-    /// The name as it was given.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -40,7 +40,7 @@ impl fmt::Display for ImageName {
     }
 }
 
-/// What tells a registry from the first part of a path: it has a dot or a port, or is localhost.
+/// Whether a name's first part is a registry: it has a dot or a port, or is localhost.
 fn is_registry(text: &str) -> bool {
     let (host, port) = text.split_once(':').unwrap_or((text, "0"));
     (host == "localhost" || host.contains('.') || text.contains(':'))

@@ -1,4 +1,4 @@
-//! What the image runs, and where this machine has it.
+//! The programs of the image, and their places on this machine.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -10,41 +10,41 @@ use crate::closure::Part;
 use crate::elf;
 use crate::host::Host;
 
-/// Where the image has our own binary.
+/// The path of bento's own binary in the image.
 pub const BENTO: &str = "/usr/bin/bento";
 
-/// The programs of OpenSSH that the appliance starts: the path in the image, and Debian's package.
+/// The programs of OpenSSH that the appliance runs: the path in the image, and Debian's package.
 const OPENSSH: [(&str, &str); 2] = [
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh-keygen", "openssh-client"),
 ];
 
-/// The parts that sshd starts by itself: `sshd-session` since OpenSSH 9.8, `sshd-auth` since 10.0.
+/// The programs that sshd itself runs: `sshd-session` since OpenSSH 9.8, `sshd-auth` since 10.0.
 /// Each distribution has its own folder for them, whose path is compiled into sshd.
 const PARTS_OF_SSHD: [&str; 2] = ["sshd-session", "sshd-auth"];
 
 /// A program of the image.
 #[derive(Debug)]
 pub struct Program {
-    /// Where this process reads it.
+    /// The path at which this process reads it.
     pub source: PathBuf,
-    /// Where the host has it, without symlinks, and where the image has it.
+    /// Its path on the host, without symlinks, and in the image.
     pub part: Part,
-    /// The path under which the image must have it too, whatever the host's layout.
+    /// A further path for it in the image, independent of the host's layout.
     pub usual: PathBuf,
 }
 
 /// Finds all programs. `binary` becomes [`BENTO`].
 ///
 /// # Errors
-/// When one isn't there; the message names each of them and how to get it.
+/// When one is missing; the message lists all missing ones with the commands to install them.
 pub fn find(host: &Host, binary: &Path) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     let mut missing = Vec::new();
     if binary.is_file() {
         programs.push(own(binary)?);
     } else {
-        missing.push(Lacking {
+        missing.push(MissingProgram {
             program: binary.display().to_string(),
             package: None,
         });
@@ -52,7 +52,7 @@ pub fn find(host: &Host, binary: &Path) -> Result<Vec<Program>> {
     for (usual, package) in OPENSSH {
         match host.program(Path::new(usual))? {
             Some(real) => programs.push(of_host(host, &real, Path::new(usual))),
-            None => missing.push(Lacking {
+            None => missing.push(MissingProgram {
                 program: usual.to_owned(),
                 package: Some(package),
             }),
@@ -61,7 +61,7 @@ pub fn find(host: &Host, binary: &Path) -> Result<Vec<Program>> {
     for path in parts_of_sshd(&programs)? {
         match host.program(&path)? {
             Some(real) => programs.push(of_host(host, &real, &path)),
-            None => missing.push(Lacking {
+            None => missing.push(MissingProgram {
                 program: path.display().to_string(),
                 package: Some("openssh-server"),
             }),
@@ -90,7 +90,7 @@ fn own(binary: &Path) -> Result<Program> {
 fn of_host(host: &Host, real: &Path, usual: &Path) -> Program {
     Program {
         source: host.source(real),
-        // It stays where it is: what lies beside it may be found by $ORIGIN.
+        // It keeps its path: files beside it may be found by $ORIGIN.
         part: Part {
             on_host: real.to_owned(),
             in_image: real.to_owned(),
@@ -110,15 +110,15 @@ fn parts_of_sshd(programs: &[Program]) -> Result<BTreeSet<PathBuf>> {
     Ok(paths)
 }
 
-/// A program that isn't there.
-struct Lacking {
+/// A missing program.
+struct MissingProgram {
     program: String,
-    /// Debian's package. Our own binary has none: it is built.
+    /// Debian's package; none for bento's own binary, which is built.
     package: Option<&'static str>,
 }
 
-fn explain(missing: &[Lacking]) -> String {
-    let mut text = "this machine lacks what the image is made of:".to_owned();
+fn explain(missing: &[MissingProgram]) -> String {
+    let mut text = "programs for the image are missing on this machine:".to_owned();
     for lacking in missing {
         let how = match lacking.package {
             Some(package) => format!("apt-get install {package}"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_missing_is_named_at_once_with_the_way_to_get_it() {
+    fn all_missing_programs_are_listed_with_commands_to_install_them() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::new(root.path().to_owned(), Vec::new());
         let error = find(&host, Path::new("no/such/bento"))
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_sshd_brings_the_parts_that_its_own_bytes_name() {
+    fn a_split_sshd_brings_the_programs_whose_paths_are_compiled_in() {
         let root = tempfile::tempdir().unwrap();
         let host = Host::new(root.path().to_owned(), Vec::new());
         put(root.path(), "bento", b"");

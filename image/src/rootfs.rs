@@ -1,4 +1,4 @@
-//! The image's tree, complete: programs, what they need, and the skeleton.
+//! The image's root filesystem: programs, their libraries, and the skeleton.
 
 use std::fmt::Write;
 use std::fs;
@@ -15,21 +15,21 @@ use crate::programs::{self, BENTO};
 use crate::skeleton;
 use crate::tree::{Content, Entry, Tree};
 
-/// A tree that makes an image.
+/// The root filesystem of an image.
 #[derive(Debug)]
 pub struct Rootfs {
     /// Its files.
     pub tree: Tree,
-    /// What its programs run on.
+    /// The architecture of its programs.
     pub architecture: Arch,
 }
 
 impl Rootfs {
-    /// Takes the host's programs and what they need, and `binary` as [`BENTO`].
+    /// Collects the host's programs with their libraries, and `binary` as [`BENTO`].
     ///
     /// # Errors
-    /// When programs or libraries are missing (all are named), or made for different machines, or
-    /// lie where the image can't have them.
+    /// When programs or libraries are missing (all are listed), are for different machines, or have
+    /// paths that the image can't have.
     pub fn gather(host: &Host, binary: &Path) -> Result<Rootfs> {
         let mut tree = Tree::default();
         skeleton::add_merged_folders(&mut tree, host)?;
@@ -42,7 +42,7 @@ impl Rootfs {
             let first = *machine.get_or_insert(closure.machine);
             ensure!(
                 closure.machine == first,
-                "{} is made for {}, but {} for {first}",
+                "{} is for {}, but {} is for {first}",
                 program.part.on_host.display(),
                 closure.machine,
                 binary.display(),
@@ -56,7 +56,7 @@ impl Rootfs {
         if !missing.is_empty() {
             bail!(explain(&missing));
         }
-        // Last, because a folder of the usual path may itself be a symlink that a part brought.
+        // Last, because a folder of the usual path may be a symlink that was added with a part.
         for program in &programs {
             if tree.find(&program.usual)?.is_none() {
                 let link = Entry::Symlink(program.part.in_image.clone());
@@ -71,11 +71,11 @@ impl Rootfs {
         })
     }
 
-    /// Takes a tree that was prepared elsewhere, and adds what it lacks of the skeleton.
+    /// Uses a prepared tree, and adds missing parts of the skeleton.
     ///
     /// # Errors
-    /// When it has no [`BENTO`], has something else in the skeleton's place, or has something where
-    /// the image can't have it.
+    /// When it has no [`BENTO`], another entry in the place of one of the skeleton, or an entry
+    /// that the image can't have.
     pub fn prepared(mut tree: Tree) -> Result<Rootfs> {
         skeleton::add(&mut tree)?;
         skeleton::check_nothing_is_hidden(&tree)?;
@@ -87,14 +87,14 @@ impl Rootfs {
                     executable: true,
                 },
             )) => Object::read(file)?.machine.architecture()?,
-            _ => bail!("the prepared tree has no program at {BENTO}, which the image starts"),
+            _ => bail!("the prepared tree has no program at {BENTO}, the image's entry point"),
         };
         Ok(Rootfs { tree, architecture })
     }
 
-    /// The tree of the layer below, and of the one on top, which holds our binary and nothing else:
-    /// so a new version of bento moves one file, while OpenSSH and all libraries, the ones that only
-    /// bento needs included, stay in a layer that every store already has.
+    /// The trees of the lower and the upper layer. The upper one has only bento's binary, so that a
+    /// new version changes one file, while OpenSSH and all libraries, including bento's, stay in a
+    /// layer that stores already have.
     ///
     /// # Errors
     /// When the tree has no [`BENTO`].
@@ -107,8 +107,7 @@ impl Rootfs {
     }
 }
 
-/// A part that stays at its path comes with every symlink on the way to it, as the host has them; one
-/// that moves is put where it must be found.
+/// Adds a part: at its path on the host, with every symlink on the way, or at its new path.
 fn add_part(tree: &mut Tree, host: &Host, part: &Part) -> Result<()> {
     let found = host.follow(&part.on_host)?;
     let file = copy_of(&host.source(&found.real))?;
@@ -148,6 +147,6 @@ fn explain(missing: &[Missing]) -> String {
             let _ = write!(text, " (not in {})", folders.join(", "));
         }
     }
-    text.push_str("\ninstall the packages that hold them, then try again");
+    text.push_str("\ninstall the packages that contain them, then try again");
     text
 }

@@ -1,4 +1,4 @@
-//! What every image has besides programs and libraries.
+//! Files and folders of every image besides programs and libraries.
 
 use std::path::Path;
 
@@ -7,35 +7,35 @@ use anyhow::{Result, bail};
 use crate::host::Host;
 use crate::tree::{Content, Entry, Tree};
 
-/// Folders for what the container gets at run time. Whatever an image had in them would be hidden.
+/// Mount points of the container. Files of the image in them would be hidden.
 ///
-/// sshd's own empty folder (Debian: /run/sshd) isn't here: /run is a tmpfs in a read-only container,
-/// and the appliance makes it there.
+/// sshd's own empty folder (Debian: /run/sshd) isn't here: /run is a tmpfs in a read-only
+/// container, and the appliance creates the folder there.
 const RUN_TIME: [&str; 7] = ["/config", "/dev", "/proc", "/run", "/state", "/sys", "/tmp"];
 
-/// The root is read-only while the container runs, and machines come and go: the appliance writes
-/// its accounts to a tmpfs.
+/// The root is read-only in a running container, but accounts change with the fleet: so the
+/// appliance writes them to a tmpfs.
 const ACCOUNTS: [(&str, &str); 3] = [
     ("/etc/passwd", "/run/bento/passwd"),
     ("/etc/group", "/run/bento/group"),
     ("/etc/shadow", "/run/bento/shadow"),
 ];
 
-/// Where accounts are looked up. Without it the C library would also try modules that the image
-/// doesn't have.
+/// Limits the lookup of accounts to files. Without it the C library would try modules that the
+/// image doesn't have.
 const NAME_SERVICES: (&str, &str) = (
     "/etc/nsswitch.conf",
     "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
 );
 
-/// Folders of which a host may have merged one into another (Debian: /lib into /usr/lib; Arch and
-/// Fedora: /usr/sbin into /usr/bin).
+/// Folders that may be merged into others on a host (Debian: /lib into /usr/lib; Arch and Fedora:
+/// /usr/sbin into /usr/bin).
 const MERGED: [&str; 5] = ["/bin", "/lib", "/lib64", "/sbin", "/usr/sbin"];
 
 /// Adds the folders and files.
 ///
 /// # Errors
-/// When the tree has something else in the place of one.
+/// When the tree has another entry in the place of one.
 pub fn add(tree: &mut Tree) -> Result<()> {
     for folder in RUN_TIME {
         tree.add(Path::new(folder), Entry::Directory)?;
@@ -51,8 +51,8 @@ pub fn add(tree: &mut Tree) -> Result<()> {
     tree.add(Path::new(path), names)
 }
 
-/// Makes the folders that are symlinks on the host symlinks here, so that a loader's path that is
-/// compiled into a program leads where it does on the host. Comes before all other entries.
+/// Adds the host's merged folders as symlinks, so that the path of the loader in a program leads to
+/// the same place as on the host. They must be added before all other entries.
 ///
 /// # Errors
 /// When the host's symlinks loop.
@@ -69,10 +69,10 @@ pub fn add_merged_folders(tree: &mut Tree, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that nothing lies where it would be hidden at run time.
+/// Checks that no entry would be hidden at run time.
 ///
 /// # Errors
-/// Names the first entry that does.
+/// When one would be; the first one is named.
 pub fn check_nothing_is_hidden(tree: &Tree) -> Result<()> {
     for (path, _) in tree.entries() {
         if let Some(folder) = RUN_TIME
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_below_a_folder_of_the_run_time_is_refused() {
+    fn a_file_below_a_mount_point_is_refused() {
         let mut tree = Tree::default();
         add(&mut tree).unwrap();
         check_nothing_is_hidden(&tree).unwrap();

@@ -1,7 +1,7 @@
-//! The image's files, in memory: where each lies, what it is, and where its bytes come from.
+//! A tree of files in memory: the path, kind and content of each.
 //!
-//! A tree never has an entry below a symlink: whatever is added goes where the symlinks lead. So
-//! the merged /usr of a host stays as it is, and what a layer writes is what a path finds.
+//! A tree never has an entry below a symlink: symlinks in the path of a new entry are followed. So
+//! the merged /usr of a host stays as it is, and no entry of a layer replaces a symlink.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::links::{self, Followed};
 
-/// Where a file's bytes come from.
+/// The source of a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// These.
+    /// A constant.
     Text(&'static str),
-    /// A file that this process can read. Its bytes are taken over unchanged.
+    /// A file that this process can read.
     Copy(PathBuf),
 }
 
@@ -35,8 +35,8 @@ impl Content {
     }
 }
 
-/// What lies at a path. There are no owners, times and modes: an image has one rule for all of
-/// them, see [`Entry::mode`].
+/// A folder, file or symlink. It has no owner, time or mode: they follow from rules, see
+/// [`Entry::mode`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A folder.
@@ -45,17 +45,17 @@ pub enum Entry {
     File {
         /// Its bytes.
         content: Content,
-        /// Whether it can be executed.
+        /// Whether it is executable.
         executable: bool,
     },
-    /// A symlink, with its text.
+    /// A symlink, with its target.
     Symlink(PathBuf),
 }
 
 impl Entry {
-    /// The permissions of this entry at this path. They depend on nothing else, so that a tree has
-    /// the same ones however it was prepared (a Nix store knows neither 0755 nor the sticky bit).
-    /// There is no setuid: nothing in the image changes its user by being started.
+    /// The mode of this entry at this path. It depends on nothing else, so that every way to
+    /// prepare a tree gives the same modes (a Nix store has neither 0755 nor the sticky bit). There
+    /// is no setuid: no program in the image changes its user when it is run.
     pub fn mode(&self, path: &Path) -> u32 {
         match self {
             Entry::Directory if path == Path::new("/tmp") => 0o1777,
@@ -68,7 +68,7 @@ impl Entry {
         }
     }
 
-    fn means_the_same_as(&self, other: &Entry) -> Result<bool> {
+    fn is_equivalent_to(&self, other: &Entry) -> Result<bool> {
         match (self, other) {
             (
                 Entry::File {
@@ -92,14 +92,14 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// All entries by absolute path; a folder comes before what is in it.
+    /// All entries by absolute path; a folder comes before its entries.
     pub fn entries(&self) -> impl Iterator<Item = (&Path, &Entry)> {
         self.entries
             .iter()
             .map(|(path, entry)| (path.as_path(), entry))
     }
 
-    /// The entry at a path, once symlinks are followed; and where that is.
+    /// The entry at a path, after following symlinks, with its path.
     ///
     /// # Errors
     /// When symlinks loop.
@@ -108,11 +108,11 @@ impl Tree {
         Ok(self.entries.get(&real).map(|entry| (real, entry)))
     }
 
-    /// Adds an entry, and the folders that it lies in. Adding the same again changes nothing.
+    /// Adds an entry, and the folders above it. Adding the same again changes nothing.
     ///
     /// # Errors
-    /// When something else lies there already, or in the place of one of its folders; or when the
-    /// name means "delete" in a layer.
+    /// When another entry has the path of this one, or of one of its folders; or when the name
+    /// means "delete" in a layer.
     pub fn add(&mut self, path: &Path, entry: Entry) -> Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Ok(()); // the root
@@ -133,9 +133,9 @@ impl Tree {
 
     fn put(&mut self, path: PathBuf, entry: Entry) -> Result<()> {
         if let Some(present) = self.entries.get(&path) {
-            if !present.means_the_same_as(&entry)? {
+            if !present.is_equivalent_to(&entry)? {
                 bail!(
-                    "{} would be two things in the image: {present:?} and {entry:?}",
+                    "{} is twice in the image, as {present:?} and as {entry:?}",
                     path.display()
                 );
             }
@@ -145,8 +145,8 @@ impl Tree {
         Ok(())
     }
 
-    /// The tree without the entry at `path`, and a tree of that entry and the folders it lies in.
-    /// Both have these folders, because a layer's folder replaces the mode of the one below it.
+    /// The tree without the entry at `path`, and a tree of that entry and the folders above it.
+    /// Both have these folders, because a layer's folder replaces the mode of the lower layer's.
     pub fn split(&self, path: &Path) -> (Tree, Tree) {
         let (mut below, mut top) = (Tree::default(), Tree::default());
         for (at, entry) in &self.entries {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_below_a_symlink_goes_where_it_leads() {
+    fn an_entry_below_a_symlink_is_added_at_its_target() {
         let mut tree = Tree::default();
         tree.add(Path::new("/lib"), Entry::Symlink("usr/lib".into()))
             .unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_twice_is_one_and_two_things_at_one_path_are_an_error() {
+    fn the_same_entry_can_be_added_again_and_another_one_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("copy");
         fs::write(&copy, "a").unwrap();
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(paths(&tree), ["/a"]);
         for other in [text("b"), Entry::Directory, Entry::Symlink("b".into())] {
             let error = tree.add(Path::new("/a"), other).unwrap_err().to_string();
-            assert!(error.starts_with("/a would be two things"), "{error}");
+            assert!(error.starts_with("/a is twice in the image"), "{error}");
         }
         assert!(tree.add(Path::new("/a/below"), text("")).is_err());
     }

@@ -33,7 +33,7 @@ fn bento_image() -> Command {
     command
 }
 
-/// The image that most tests look at, and what was printed when it was built.
+/// The image of most tests, and the output of its build.
 static BUILT: LazyLock<(Archive, String)> = LazyLock::new(|| build(&["--binary", BINARY]));
 
 /// Builds an image into a folder of its own. Gives it, and what was printed.

@@ -1,5 +1,5 @@
-//! Machines that aren't laid out like Debian: programs and libraries are compiled for them, gathered
-//! from them, and then run with the gathered tree as their root.
+//! Machines that aren't laid out like Debian: programs and libraries are compiled for them,
+//! gathered from them, and then run with the gathered tree as their root.
 
 #![expect(
     clippy::unwrap_used,
@@ -57,7 +57,8 @@ impl Machine {
         Host::new(self.root.path().to_owned(), folders)
     }
 
-    /// Compiles a library with one function, `name`, that calls `calls`, or else gives the greeting.
+    /// Compiles a library with one function, `name`, that calls `calls`, or else gives the
+    /// greeting.
     fn library(&self, path: &str, calls: Option<&str>, options: &[&str]) {
         let name = function(path);
         let source = match calls {
@@ -267,7 +268,7 @@ fn programs_for_two_machines_make_no_image() {
     let error = Rootfs::gather(&machine.host(&[]), &machine.at("/bento"))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("/usr/sbin/sshd is made for "), "{error}");
+    assert!(error.contains("/usr/sbin/sshd is for "), "{error}");
 }
 
 /// Changes `e_machine`, the number at byte 18 of an ELF file, to that of a 64-bit MIPS.

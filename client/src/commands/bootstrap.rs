@@ -23,7 +23,7 @@ use crate::settings::{IDENTITY_FILE, Server, Settings, Timeouts};
 use crate::state::atomic_file;
 use crate::update::UpdateOptions;
 
-/// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet.
+/// Set up a machine that doesn't have the NixOS module yet: write its settings, and create its key.
 #[derive(Debug, Args)]
 pub struct Bootstrap {
     /// This machine's name in the fleet
@@ -32,20 +32,21 @@ pub struct Bootstrap {
     /// The appliance: HOST or HOST:PORT
     #[arg(long)]
     server: Server,
-    /// The appliance's host key, as `bento host-key` prints it there: "ssh-ed25519 AAAA…"; both, while one is replaced
+    /// The appliance's host key, as `bento host-key` prints it: "ssh-ed25519 AAAA…"; can be repeated, while one key
+    /// replaces another
     #[arg(long = "host-key", value_name = "KEY")]
     host_keys: Vec<HostKey>,
-    /// Pin whatever host key the appliance shows now; compare the fingerprint that this prints
+    /// Pin the host key that the appliance presents; compare its fingerprint with `bento host-key`
     #[arg(long, conflicts_with = "host_keys")]
     accept_new_host_key: bool,
-    /// A command whose standard input and output are the connection, in place of TCP, for a way through a proxy, Tor or
-    /// a jump host: the shell runs it, with %h and %p replaced by the appliance's address and port, and %% by %
+    /// Connect through the standard input and output of this command instead of TCP, for a proxy, Tor or a jump host;
+    /// a shell runs it, with %h and %p replaced by the appliance's address and port, and %% by %
     #[arg(long, value_name = "CMD")]
     proxy_command: Option<String>,
-    /// Wait until the appliance lets this machine in and has something for it, then update
+    /// Wait until the appliance accepts this machine and publishes a generation for it, then update
     #[arg(long)]
     wait: bool,
-    /// This machine's private key; made if it isn't there
+    /// This machine's private key; it is created if it is missing
     #[arg(long, value_name = "FILE", default_value = IDENTITY_FILE)]
     identity_file: PathBuf,
     #[command(flatten)]
@@ -56,7 +57,7 @@ pub struct Bootstrap {
 const PAUSE: Duration = Duration::from_secs(5);
 
 impl Bootstrap {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         let settings = match self.place.config.exists() {
             true => self.existing_settings().because(ExitReason::Usage)?,
@@ -66,19 +67,19 @@ impl Bootstrap {
             .identity(&settings.identity_file)
             .because(ExitReason::Usage)?;
         say(format_args!(
-            "Enrol this machine on the appliance's side:\n\n    bento host add {} --key \"{}\"\n",
+            "To enrol this machine, run this on the administrator's machine:\n\n    bento host add {} --key \"{}\"\n",
             settings.name,
             identity.public_key().because(ExitReason::Usage)?
         ));
         if !self.wait {
-            say(format_args!("Once that is done: bento-client update"));
+            say(format_args!("Then run this here: bento-client update"));
             return Ok(());
         }
         wait_for_admission(&settings, &identity).because(ExitReason::Server)?;
         run::update(&self.place.environment()?, UpdateOptions::default(), false)
     }
 
-    /// The settings that are there, if they say the same: others aren't overwritten.
+    /// The existing settings, if they agree with the arguments: others aren't overwritten.
     fn existing_settings(&self) -> anyhow::Result<Settings> {
         let file = &self.place.config;
         let settings = Settings::read(file)?;
@@ -93,8 +94,7 @@ impl Bootstrap {
         let same_way = self.proxy_command.is_none() || self.proxy_command == settings.proxy_command;
         ensure!(
             settings.name == self.name && same_server && same_way,
-            "{} is there already and names another machine, server, host key or proxy command: edit it, or remove it \
-             first",
+            "{} already exists, with another machine, server, host key or proxy command: edit it, or remove it first",
             file.display()
         );
         Ok(settings)
@@ -131,9 +131,8 @@ impl Bootstrap {
         if !self.accept_new_host_key {
             let refuse = || {
                 bail!(
-                    "how is {} to be distinguished from another? Run `bento host-key` on the appliance, and give what it \
-                     prints: --host-key \"ssh-ed25519 …\". Or take the key that it shows now, unseen: \
-                     --accept-new-host-key",
+                    "the host key of {} is unknown: pass the key that `bento host-key` prints on the appliance as \
+                     --host-key \"ssh-ed25519 …\", or pin the key that it presents with --accept-new-host-key",
                     self.server
                 )
             };
@@ -147,7 +146,7 @@ impl Bootstrap {
         .because(ExitReason::Server)?;
         let key = greeted.host_key().clone();
         say(format_args!(
-            "Pinned the host key that {} shows. Compare it with what `bento host-key` prints there:",
+            "Pinned the host key that {} presents. Compare it with the output of `bento host-key` there:",
             self.server
         ));
         Ok(key)
@@ -178,11 +177,11 @@ impl Bootstrap {
         )
     }
 
-    /// The machine's key; a new one where there is none.
+    /// The machine's key; a new one if there is none.
     fn identity(&self, file: &Path) -> anyhow::Result<Identity> {
         if !file.exists() {
             make_key(file, &format!("root@{}", self.name))?;
-            say(format_args!("Made the key {}.", file.display()));
+            say(format_args!("Created the key {}.", file.display()));
         }
         Identity::read(file)
     }
@@ -196,7 +195,7 @@ fn make_key(file: &Path, comment: &str) -> anyhow::Result<()> {
             .create(folder)
             .with_context(|| format!("can't make the folder {}", folder.display()))?;
     }
-    // It makes the file with mode 0600.
+    // It creates the file with mode 0600.
     let output = Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
         .arg(file)
@@ -204,7 +203,7 @@ fn make_key(file: &Path, comment: &str) -> anyhow::Result<()> {
         .context("can't run ssh-keygen: install OpenSSH's client")?;
     if !output.status.success() {
         bail!(
-            "ssh-keygen couldn't make {}: {}",
+            "ssh-keygen can't create {}: {}",
             file.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         );
@@ -217,7 +216,7 @@ fn say(text: fmt::Arguments<'_>) {
     Console::new().line(&text.to_string());
 }
 
-/// Waits until a server lets this machine in and publishes something for it.
+/// Waits until a server accepts this machine and publishes a generation for it.
 fn wait_for_admission(settings: &Settings, identity: &Identity) -> anyhow::Result<()> {
     let mut said = String::new();
     loop {

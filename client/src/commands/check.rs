@@ -21,12 +21,12 @@ use crate::state::record;
 use crate::state::record::{Awaiting, Failed, Installed};
 use crate::update::BootState;
 
-/// Find out whether an update could work, and what it would do; changes nothing.
+/// Check that an update can work, and print what it would do; changes nothing.
 #[derive(Debug, Args)]
 pub struct Check {
     #[command(flatten)]
     place: Place,
-    /// Only read the settings, which needs neither root nor a key nor a server
+    /// Check only the settings, without root, a key or a server
     #[arg(long)]
     settings_only: bool,
     /// Print the findings as a JSON array
@@ -45,7 +45,7 @@ struct Finding {
 }
 
 impl Check {
-    /// Carries it out. Whatever was found is printed; the failure only says that something isn't good.
+    /// Runs the command. It prints all findings; the failure only names the first bad one.
     pub fn run(&self) -> Result<(), Failure> {
         let settings = Settings::read(&self.place.config).because(ExitReason::Usage)?;
         let mut findings = vec![good(
@@ -77,7 +77,10 @@ impl Check {
             Some(published) => good("update", would_do(&state, published, &situation)?),
             None => Finding {
                 good: false,
-                ..good("update", "couldn't work: see what is BAD above".to_owned())
+                ..good(
+                    "update",
+                    "couldn't work: see the BAD lines above".to_owned(),
+                )
             },
         });
         self.print(&findings).because(ExitReason::Usage)?;
@@ -137,7 +140,7 @@ fn check_identity(settings: &Settings, identity: &anyhow::Result<Identity>) -> F
         let mode = identity.mode()?;
         if mode & 0o077 != 0 {
             return Err(anyhow!(
-                "others may read {file} (mode {mode:04o}): `chmod 600 {file}`, and if they could have, make a new key"
+                "others may read {file} (mode {mode:04o}): run `chmod 600 {file}`, and replace the key if somebody read it"
             ));
         }
         Ok(format!(
@@ -151,7 +154,7 @@ fn check_identity(settings: &Settings, identity: &anyhow::Result<Identity>) -> F
     }
 }
 
-/// Tries each step with a server, and gives the generation that it publishes.
+/// Tries each step with a server, and returns the generation that it publishes.
 fn check_server(
     server: &Server,
     settings: &Settings,
@@ -220,13 +223,15 @@ fn would_do(
     if let Some(installed) = installed.filter(|installed| installed.generation == published) {
         return Ok(match situation.is_on(&installed.system) {
             true => "would do nothing".to_owned(),
-            false => "would do nothing: another system runs than the one that was installed; \
+            false => "would do nothing: another system runs than the installed one; \
                       `bento-client update --retry` switches back to it"
                 .to_owned(),
         });
     }
     if hold::until(state, now).is_some() {
-        return Ok("would only report: `bento-client hold off` ends that".to_owned());
+        return Ok(
+            "would only report: updates are paused; `bento-client hold off` ends that".to_owned(),
+        );
     }
     let failed = failed.filter(|failed| failed.generation == published && !failed.auto);
     if let Some(failed) = failed.filter(|failed| !failed.is_due(now)) {
@@ -265,7 +270,7 @@ fn would_do_about_boot(
             "would reboot: generation {short} failed its proof after the last boot"
         )),
         BootState::FellBack | BootState::Returned => Some(format!(
-            "would give up generation {short}, from which the last boot went back"
+            "would give up generation {short}: the last boot went back from it"
         )),
         BootState::Idle
         | BootState::Staged

@@ -7,7 +7,7 @@ use crate::exit::{Because, ExitReason, Failure};
 use crate::settings::Settings;
 use crate::state::contact;
 
-/// Succeed unless this machine still waits for its first key.
+/// Fail if this machine has no key yet.
 #[derive(Debug, Args)]
 pub struct HasKey {
     #[command(flatten)]
@@ -15,9 +15,8 @@ pub struct HasKey {
 }
 
 impl HasKey {
-    /// Carries it out. A key that is gone from a machine which was updated before is a fault, as are settings or a state
-    /// folder that can't be used: they are left to the update, which fails for them. Where this fails, systemd skips the
-    /// update, and nobody notices.
+    /// Runs the command. If it fails, systemd skips the update without a failed unit. So it succeeds if the settings or
+    /// the state are unusable, or the key of an updated machine is gone: then the update fails, visibly.
     pub fn run(&self) -> Result<(), Failure> {
         let (Ok(state), Ok(settings)) = (self.place.state(), Settings::read(&self.place.config))
         else {
@@ -27,8 +26,8 @@ impl HasKey {
             return Ok(());
         }
         let error = anyhow!(
-            "this machine has no key yet, and so isn't updated: `ssh-keygen -t ed25519 -N '' -f {file}` makes one, and \
-             `bento host add {name}` with what {file}.pub has then enrols it on the appliance's side",
+            "this machine has no key yet, and so isn't updated: create one with `ssh-keygen -t ed25519 -N '' -f {file}`, \
+             and enrol it with `bento host add {name}` and the content of {file}.pub",
             file = settings.identity_file.display(),
             name = settings.name,
         );

@@ -9,16 +9,16 @@ use crate::exit::{Because, ExitReason, Failure};
 use crate::state::State;
 use crate::state::hold;
 
-/// Pause updates of this machine for a while; it still polls and reports. Without arguments: print until when.
+/// Pause updates of this machine; it still polls and reports.
 #[derive(Debug, Args)]
 pub struct Hold {
-    /// For how long, such as 90m, 4h or 2d; at most 90 days
+    /// The length of the pause, such as 90m, 4h or 2d; at most 90 days
     #[arg(long = "for", value_name = "TIME", group = "what")]
     length: Option<String>,
-    /// Until when: 18:00, "2026-11-24 18:00" where this machine is, or RFC 3339
+    /// The end of the pause: 18:00 or "2026-11-24 18:00" in this machine's time zone, or RFC 3339
     #[arg(long, value_name = "TIME", group = "what")]
     until: Option<String>,
-    /// "off": update again
+    /// "off": resume updates
     #[arg(group = "what", hide_possible_values = true)]
     off: Option<Off>,
     #[command(flatten)]
@@ -28,12 +28,12 @@ pub struct Hold {
 /// The one word that ends a hold.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Off {
-    /// Update again
+    /// Resume updates
     Off,
 }
 
 impl Hold {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         let state = self.place.state()?;
         let text = self
@@ -45,7 +45,7 @@ impl Hold {
     fn carry_out(&self, state: &State, now: &Zoned) -> anyhow::Result<String> {
         if self.off.is_some() {
             hold::end(state)?;
-            return Ok("This machine is updated again from its next run on.".to_owned());
+            return Ok("Updates of this machine resume with its next run.".to_owned());
         }
         let until = match (&self.length, &self.until) {
             (Some(length), _) => {
@@ -63,14 +63,14 @@ impl Hold {
                 Some(until)
             }
             None => hold::read(state, now.timestamp())
-                .context("can't find out whether this machine is held")?,
+                .context("can't read whether updates are paused")?,
         };
         Ok(until.map_or_else(
-            || "This machine isn't held: it is updated as always.".to_owned(),
+            || "Updates of this machine aren't paused.".to_owned(),
             |until| {
                 let until = until.to_zoned(now.time_zone().clone());
                 format!(
-                    "This machine polls and reports as always, but isn't updated until {}. \
+                    "This machine isn't updated until {}; it still polls and reports. \
                      `bento-client hold off` ends that.",
                     until.strftime("%Y-%m-%d %H:%M %Z")
                 )

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::Failure;
 
-/// Keep this NixOS machine up to date with what its bento appliance publishes
+/// Keep this NixOS machine up to date with the configuration that its bento appliance publishes
 #[derive(Debug, Parser)]
 #[command(name = "bento-client", version)]
 pub struct CommandLine {
@@ -28,32 +28,34 @@ pub struct CommandLine {
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the first contact with an appliance, on a machine that doesn't have the NixOS module yet
+    /// Set up a machine that doesn't have the NixOS module yet: write its settings, and create its key
     Bootstrap(Box<bootstrap::Bootstrap>),
-    /// Ask for a new generation, build it, switch to it, and report
+    /// Poll for a new generation, build it, switch to it, and report the result
     Update(update::Update),
-    /// Find out whether an update could work, and what it would do; changes nothing
+    /// Check that an update can work, and print what it would do; changes nothing
     Check(check::Check),
-    /// Show what this machine is on, what is going on, and what comes next
+    /// Show the systems of this machine, the run in progress, and the next step
     Status(status::Status),
-    /// Report what this machine is on now, also if nothing has changed since its last report
+    /// Report the current state of this machine, even if nothing has changed since the last report
     Report(report::Report),
     /// Go back to the system that ran before the last update
     Rollback(rollback::Rollback),
-    /// Reboot, if the system that was installed wants that and its policy allows it now
+    /// Reboot, if the installed system needs it and its policy allows it now
     RebootIfNeeded(reboot_if_needed::RebootIfNeeded),
     /// Switch the secrets to those of the booted system
     #[command(hide = true)]
     SettleSecrets(settle_secrets::SettleSecrets),
-    /// Succeed unless this machine still waits for its first key
+    /// Fail if this machine has no key yet
     #[command(hide = true)]
     HasKey(has_key::HasKey),
-    /// Pause updates of this machine for a while; it still polls and reports
+    /// Pause updates of this machine; it still polls and reports
+    ///
+    /// Without arguments, print when the pause ends.
     Hold(hold::Hold),
 }
 
 impl Command {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         match self {
             Command::Bootstrap(bootstrap) => bootstrap.run(),

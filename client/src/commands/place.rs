@@ -11,14 +11,14 @@ use crate::state::{STATE_FOLDER, State};
 /// Paths that the client works with.
 #[derive(Debug, Args)]
 pub(super) struct Place {
-    /// The settings
+    /// The settings file
     #[arg(long, value_name = "FILE", default_value = SETTINGS_FILE)]
     pub(super) config: PathBuf,
-    /// The folder for what the client keeps: staged generations, secrets, reports that wait
+    /// The folder for the client's state: staged generations, secrets, undelivered reports
     #[arg(long, value_name = "DIR", default_value = STATE_FOLDER)]
     state: PathBuf,
-    /// The root of the machine to update: /run/current-system and the system profile are looked for below it. For a
-    /// NixOS that lies in a folder, and for tests; Nix has variables of its own for where its store is
+    /// The root of the machine to update, with /run/current-system and the system profile: for a NixOS in a folder, and
+    /// for tests; the place of the Nix store is set by Nix' own variables
     #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
     root: PathBuf,
 }

@@ -4,10 +4,10 @@ use super::place::Place;
 use crate::exit::Failure;
 use crate::run;
 
-/// Reboot, if the system that was installed wants that and its policy allows it now.
+/// Reboot, if the installed system needs it and its policy allows it now.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The NixOS module runs it every few minutes; with nothing to do it ends at once, with 0."
+    after_help = "The NixOS module runs it every few minutes; if there is nothing to do, it exits with 0 at once."
 )]
 pub struct RebootIfNeeded {
     #[command(flatten)]
@@ -15,7 +15,7 @@ pub struct RebootIfNeeded {
 }
 
 impl RebootIfNeeded {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         run::reboot_if_needed(&self.place.environment()?)
     }

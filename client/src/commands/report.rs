@@ -4,7 +4,7 @@ use super::place::Place;
 use crate::exit::Failure;
 use crate::run;
 
-/// Report what this machine is on now, also if nothing has changed since its last report.
+/// Report the current state of this machine, even if nothing has changed since the last report.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 delivered, 1 there is nothing to report yet, 2 usage or settings, 4 no usable server, or \
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         run::report(&self.place.environment()?)
     }

@@ -11,14 +11,14 @@ use crate::run;
 /// Go back to the system that ran before the last update.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The appliance shows the machine as drifted then, and the generation isn't installed again until it \
+    after_help = "The appliance then shows the machine as drifted, and the generation isn't installed again until it \
                   changes, or until `bento-client update --retry`. Exit codes: 0 done, 2 usage or settings, 3 the rollback failed, 5 another run holds the lock."
 )]
 pub struct Rollback {
-    /// Go back from this run's system, unless it was confirmed
+    /// Go back from the system of this run, unless it was confirmed
     #[arg(long, value_name = "RUN", value_parser = run_id, hide = true)]
     armed: Option<RunId>,
-    /// Wait for so many seconds before
+    /// Wait for this number of seconds before
     #[arg(long, value_name = "SECONDS", requires = "armed", hide = true)]
     after: Option<u64>,
     #[command(flatten)]
@@ -30,7 +30,7 @@ fn run_id(text: &str) -> Result<RunId, String> {
 }
 
 impl Rollback {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         let environment = self.place.environment()?;
         let Some(run) = self.armed else {

@@ -9,7 +9,7 @@ use crate::run;
 /// Switch the secrets to those of the booted system.
 #[derive(Debug, Args)]
 pub struct SettleSecrets {
-    /// The system that is being booted, while it doesn't run yet
+    /// The system that is being booted, before it runs
     #[arg(long, value_name = "PATH")]
     system: Option<PathBuf>,
     #[command(flatten)]
@@ -17,7 +17,7 @@ pub struct SettleSecrets {
 }
 
 impl SettleSecrets {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         let environment = self.place.environment()?;
         run::switch_secrets_of_boot(&environment, self.system.as_deref())

@@ -7,10 +7,10 @@ use crate::commands::status::overview::Overview;
 use crate::console;
 use crate::exit::{Because, ExitReason, Failure};
 
-/// Show what this machine is on, what is going on, and what comes next.
+/// Show the systems of this machine, the run in progress, and the next step.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -18,7 +18,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         let environment = self.place.environment()?;
         let overview =

@@ -5,20 +5,20 @@ use crate::exit::Failure;
 use crate::run;
 use crate::update::UpdateOptions;
 
-/// Ask for a new generation, build it, switch to it, prove that it works, and report.
+/// Poll for a new generation, build it, switch to it, and report the result.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 done or nothing to do, 1 the rebuild failed or is known to fail, 2 usage or settings, \
-                  3 rolled back, 4 no usable server, 5 another run holds the lock, 6 what the server gave doesn't verify."
+                  3 rolled back, 4 no usable server, 5 another run holds the lock, 6 the server's data doesn't verify."
 )]
 pub struct Update {
-    /// Try again what is known to have failed, and install again what somebody went back from
+    /// Retry a generation that has failed or was rolled back
     #[arg(long)]
     retry: bool,
     /// Accept a system that has no timer for the client, or no settings for this machine
     #[arg(long)]
     force: bool,
-    /// Let the new system take effect at the next boot
+    /// Activate the new system at the next boot
     #[arg(long)]
     at_boot: bool,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub struct Update {
 }
 
 impl Update {
-    /// Carries it out.
+    /// Runs the command.
     pub fn run(&self) -> Result<(), Failure> {
         let options = UpdateOptions {
             retry: self.retry,

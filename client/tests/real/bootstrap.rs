@@ -67,7 +67,7 @@ fn the_administrator_gets_what_to_paste_and_nothing_is_overwritten() {
         &["--host-key", &key::public(&env.path("other")).unwrap()],
     )
     .with(2)
-    .complaining("is there already");
+    .complaining("already exists");
     assert_eq!(fs::read_to_string(env.path(SETTINGS)).unwrap(), settings);
 }
 

@@ -57,7 +57,7 @@ fn status_says_what_the_machine_is_on_and_what_comes_next() {
         &env,
         &[
             &format!("generation {}", id(&first)),
-            "going on nothing",
+            "run none",
             "switched",
         ],
     );
@@ -166,7 +166,7 @@ fn status_says_what_is_going_on_and_what_was_cut_short() {
     gate.open();
     env.update().with(0);
     assert_eq!(status(&env)["armed"], false);
-    says(&env, &["going on nothing"]);
+    says(&env, &["run none"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `bento-image build`: one file for `podman load`.
+//! `bento-image build`: an archive for `podman load`.
 
 use std::path::PathBuf;
 
@@ -14,26 +14,26 @@ use crate::layer::Layer;
 use crate::name::ImageName;
 use crate::rootfs::Rootfs;
 
-/// Builds the image and writes it as one OCI archive, for `podman load -i`
+/// Build the image, and write it as an OCI archive for `podman load -i`
 ///
-/// The image holds this machine's own sshd and ssh-keygen, the libraries that they need, and bento;
-/// no shell, nothing else. The same inputs give the same bytes. SOURCE_DATE_EPOCH, in seconds since
-/// 1970, is the date of the image and of every file in it; without it, 1.
+/// The image contains this machine's sshd and ssh-keygen, their libraries, and bento; no shell,
+/// nothing else. The same inputs give the same bytes. SOURCE_DATE_EPOCH, in seconds since 1970,
+/// sets the date of the image and of every file in it; the default is 1.
 #[derive(Debug, Args)]
-pub struct Build {
-    /// The appliance's binary, which becomes /usr/bin/bento
+pub struct BuildCommand {
+    /// The appliance's binary, for /usr/bin/bento in the image
     #[arg(long, value_name = "FILE", default_value = "target/release/bento")]
     binary: PathBuf,
 
-    /// Take this folder as the image's tree, instead of gathering one from this machine
+    /// Use this folder as the image's root filesystem, instead of files of this machine
     #[arg(long, value_name = "DIR", conflicts_with = "binary")]
     rootfs: Option<PathBuf>,
 
-    /// The archive to write; it is replaced in one step
+    /// The archive to write; an existing one is replaced atomically
     #[arg(long, value_name = "FILE", default_value = "target/bento.oci.tar")]
     output: PathBuf,
 
-    /// The name that the image has once it is loaded
+    /// The name of the loaded image
     #[arg(
         long,
         value_name = "REGISTRY/NAME:TAG",
@@ -42,7 +42,7 @@ pub struct Build {
     name: ImageName,
 }
 
-impl Build {
+impl BuildCommand {
     /// Builds the image, writes it, and prints its digest and size.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The commands, one a file: what each takes, and what it does with it.
+//! Commands of `bento-image`: a module each, with its arguments and its `run`.
 
 pub mod build;
 pub mod rootfs;
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Assemble the OCI image of the bento appliance, without any container tool
+/// Assemble the OCI image of the bento appliance, without a container tool
 #[derive(Debug, Parser)]
 #[command(name = "bento-image", version)]
 pub struct CommandLine {
@@ -19,12 +19,12 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Build(build::Build),
-    Rootfs(rootfs::Rootfs),
+    Build(build::BuildCommand),
+    Rootfs(rootfs::RootfsCommand),
 }
 
 impl CommandLine {
-    /// Carries out what was given.
+    /// Runs the command.
     ///
     /// # Errors
     /// As the command says.
@@ -36,7 +36,7 @@ impl CommandLine {
     }
 }
 
-/// Prints a line. That its reader has gone is no error: what it tells of is done.
+/// Prints a line. A closed pipe is no error: the work is done.
 fn print(text: fmt::Arguments<'_>) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

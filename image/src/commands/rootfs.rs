@@ -1,4 +1,4 @@
-//! `bento-image rootfs`: the image's tree as a folder.
+//! `bento-image rootfs`: the image's root filesystem as a folder.
 
 use std::path::PathBuf;
 
@@ -7,30 +7,33 @@ use clap::Args;
 
 use crate::folder;
 use crate::host::Host;
-use crate::rootfs;
+use crate::rootfs::Rootfs;
 
-/// Lays the image's tree out in a folder, for a Containerfile's last stage
+/// Write the image's root filesystem to a folder, for the last stage of a Containerfile
 ///
-/// `bento-image build --rootfs` makes an image of such a folder.
+/// `bento-image build --rootfs` builds an image from such a folder.
 #[derive(Debug, Args)]
-pub struct Rootfs {
-    /// The appliance's binary, which becomes /usr/bin/bento
+pub struct RootfsCommand {
+    /// The appliance's binary, for /usr/bin/bento in the image
     #[arg(long, value_name = "FILE", default_value = "target/release/bento")]
     binary: PathBuf,
 
-    /// The folder to make; it must not exist yet, or be empty
+    /// The folder to create; an existing one must be empty
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
 }
 
-impl Rootfs {
+impl RootfsCommand {
     /// Gathers the tree and writes it.
     ///
     /// # Errors
-    /// When a program or library is missing, a file can't be read, or the folder can't be made.
+    /// When a program or library is missing, a file can't be read, or the folder can't be created.
     pub fn run(self) -> Result<()> {
-        let rootfs = rootfs::Rootfs::gather(&Host::this(), &self.binary)?;
+        let rootfs = Rootfs::gather(&Host::this(), &self.binary)?;
         folder::write(&rootfs.tree, &self.output)?;
-        super::print(format_args!("{}: the image's tree", self.output.display()))
+        super::print(format_args!(
+            "{}: the image's root filesystem",
+            self.output.display()
+        ))
     }
 }

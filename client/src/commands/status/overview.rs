@@ -46,9 +46,9 @@ pub struct Overview {
     /// The record of that boot.
     #[serde(skip)]
     awaited: Option<Awaiting>,
-    /// The process that carries out a run.
+    /// The process of the run in progress.
     holder: Option<u32>,
-    /// The phase that it is in; without a holder, that in which it was cut short.
+    /// The phase of that run; without a holder, the phase in which it was cut short.
     phase: Option<PhaseName>,
     /// Whether the old system comes back unless the new one is confirmed.
     armed: bool,
@@ -56,7 +56,7 @@ pub struct Overview {
     failed: Option<Failure>,
     /// The reason, if no server can be polled.
     no_contact: Option<NoContact>,
-    /// Until when the machine waits because its owner asked it to.
+    /// The end of the owner's pause of updates.
     held: Option<Timestamp>,
     /// Number of reports that wait for delivery.
     waiting_reports: usize,
@@ -73,7 +73,7 @@ struct Failure {
 }
 
 impl Overview {
-    /// Reads it. Needs no lock, and changes nothing.
+    /// Reads the state and the records. Needs no lock, and changes nothing.
     pub fn of(state: &State, machine: &Machine) -> anyhow::Result<Self> {
         let installed: Option<Installed> = record::read(&state.installed())?;
         let journal: Option<Journal> = record::read(&state.journal())?;
@@ -179,7 +179,7 @@ impl Overview {
         }
     }
 
-    fn going_on(&self) -> String {
+    fn run_in_progress(&self) -> String {
         let armed = match self.armed {
             true => "; the old system comes back unless the new one is confirmed",
             false => "",
@@ -191,11 +191,13 @@ impl Overview {
             (Some(process), None) if self.boot.awaits_proof() => {
                 format!("a run proves the system that was booted (process {process})")
             }
-            (Some(process), None) => format!("a run asks for a new generation (process {process})"),
+            (Some(process), None) => {
+                format!("a run polls for a new generation (process {process})")
+            }
             (None, Some(phase)) => format!(
                 "a run was cut short in its phase {phase}; the next one completes it{armed}"
             ),
-            (None, None) => "nothing".to_owned(),
+            (None, None) => "none".to_owned(),
         }
     }
 }
@@ -229,7 +231,7 @@ impl fmt::Display for Overview {
         if let Some(next) = self.next_boot() {
             row("next boot", &next)?;
         }
-        row("going on", &self.going_on())?;
+        row("run", &self.run_in_progress())?;
         if let Some(Failure { failed, retry_at }) = &self.failed {
             let when = retry_at.map_or(
                 "not tried again until it changes, or `bento-client update --retry`".to_owned(),
