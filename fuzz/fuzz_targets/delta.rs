@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bento_protocol::{
-    Delta, DeltaError, Digest, File, FilePath, Manifest, ManifestEntry, ManifestError, Order,
+    Delta, DeltaError, Digest, File, FilePath, Manifest, ManifestEntry, ManifestError, PathOrder,
     Policy, Symlink, merge, stream,
 };
 use jiff::Timestamp;
@@ -64,7 +64,7 @@ fn merged(
     removed: &[FilePath],
     changed: &[ManifestEntry],
 ) -> Result<Vec<ManifestEntry>, DeltaError> {
-    let (mut order, mut files) = (Order::default(), Vec::new());
+    let (mut order, mut files) = (PathOrder::default(), Vec::new());
     merge(
         old.iter().cloned().map(Ok),
         removed.iter().cloned().map(Ok),

@@ -88,7 +88,7 @@ fn write_file(
         .with_context(failed)?;
     if let Some(link) = &file.symlink {
         return symlink(link.target(), target)
-            .and_then(|()| normal::settle_link(target))
+            .and_then(|()| normal::normalize_link(target))
             .with_context(failed);
     }
     let mut copy = OpenOptions::new()
@@ -107,7 +107,7 @@ fn write_file(
         Err(ReadError::Unreadable(problem)) => return Err(anyhow!("{problem}")),
         Err(ReadError::Output(error)) => return Err(error).with_context(failed),
     }
-    normal::settle(target, normal::file_mode(file.stamp.is_executable())).with_context(failed)
+    normal::normalize(target, normal::file_mode(file.stamp.is_executable())).with_context(failed)
 }
 
 /// Sets modes and times of a folder and its subfolders as the client does. Subfolders come first, because changes in a
@@ -119,7 +119,7 @@ fn set_modes(folder: &Path) -> std::io::Result<()> {
             set_modes(&entry.path())?;
         }
     }
-    normal::settle(folder, normal::FOLDER_MODE)
+    normal::normalize(folder, normal::FOLDER_MODE)
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Interruption {
         line: &mut dyn FnMut(&str),
     ) -> anyhow::Result<ExitStatus> {
         let mut noted = None;
-        let status = process::run_noted(command, line, &mut |child| {
+        let status = process::run_with_pid(command, line, &mut |child| {
             noted = Some(self.children.add(child)?);
             Ok(())
         });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use anyhow::{Context, anyhow};
-use bento_nix::{Kind, Order, Tail, flake_command};
+use bento_nix::{Kind, SystemBuild, Tail, flake_command};
 use bento_protocol::SystemPath;
 
 use super::BuildOptions;
@@ -113,7 +113,7 @@ impl BuildContext<'_> {
         let kind = Kind::of(config).map_err(|_| {
             anyhow!("there is neither a flake.nix nor a configuration.nix at the top of its folder")
         })?;
-        let order = Order {
+        let build = SystemBuild {
             kind: &kind,
             host: job.host(),
             terms: job.terms,
@@ -122,7 +122,7 @@ impl BuildContext<'_> {
             arguments: &[],
             result: &link,
         };
-        let mut command = order.command();
+        let mut command = build.command();
         if self.options.dry_run {
             command.arg("--dry-run");
         }

@@ -613,8 +613,8 @@ fn machines_of_a_2022_server_are_listed_with_advice() {
                 "fleet.nix:4: x1 isn't in fleet.toml: run `bento host add x1 --key \"{KEY}\" --source hosts/desks`"
             ),
             format!(
-                "fleet.nix:5: Old_one isn't in fleet.toml: \"Old_one\" can't be a machine's name: {name}; call it \
-                 old-one and say attribute = \"Old_one\" in [hosts.old-one] of fleet.toml"
+                "fleet.nix:5: Old_one isn't in fleet.toml: \"Old_one\" can't be a machine's name: {name}; name it \
+                 old-one instead, with attribute = \"Old_one\" in its table [hosts.old-one] of fleet.toml"
             ),
             "fleet.nix:6: nas isn't in fleet.toml: create an ed25519 key for it, and run `bento host add nas` with it"
                 .into(),

@@ -435,7 +435,7 @@ mod tests {
                 line + 8
             );
             let way = format!(
-                "; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml: "
+                "; name it {suggested} instead, with attribute = \"{name}\" in its table [hosts.{suggested}] of fleet.toml: "
             );
             assert!(told.starts_with(&place) && told.contains(&way), "{told}");
         }

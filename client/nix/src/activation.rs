@@ -1,23 +1,23 @@
-//! How a system takes over a machine, whoever asks for it.
+//! Activation of a built system, by the client and by `bento build --target`.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-/// Longest time for a switch: one that never ended would keep the machine from every further update.
+/// Time limit for a switch: one that never ended would block every further update.
 pub const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Longest time for a switch back: what keeps it waiting is a unit that never stops, and the machine is on neither
-/// system until it ends.
+/// Time limit for a switch back: it waits for units that never stop, and until it ends the machine is on neither
+/// system.
 pub const LONGEST_RETURN: Duration = Duration::from_secs(600);
 
-/// Arguments with which `systemd-run` starts a system's switch-to-configuration in a transient unit of this name, which
-/// goes on whatever becomes of whoever asked, for at most `limit`. What the unit writes must not go through a pipe: that closes with its
-/// reader, and the switch dies of it (nixpkgs#39118).
+/// Arguments for `systemd-run` to start switch-to-configuration in a transient unit of this name, for at most `limit`.
+/// The unit outlives its caller. Its output must not go through a pipe, which closes with its reader and kills the
+/// switch (nixpkgs#39118).
 ///
-/// `systemd-run` returns once the unit has started, and needs no system bus for that. Its own `--wait` does, and says
-/// that all is well when the bus restarts meanwhile. So the unit stays when it has ended: its end is asked for by
-/// [`UNIT_PROPERTIES`], and then it is to be stopped and reset.
+/// `systemd-run` returns once the unit has started, and needs no system bus for that. Its own `--wait` does, and
+/// reports success if the bus restarts meanwhile. So the unit remains after its end: the caller polls
+/// [`UNIT_PROPERTIES`], and then stops and resets the unit.
 pub fn unit(name: &str, limit: Duration) -> Vec<String> {
     let words = [
         "--remain-after-exit",
@@ -36,23 +36,23 @@ pub fn unit(name: &str, limit: Duration) -> Vec<String> {
     words
 }
 
-/// Properties that `systemctl show` is asked for, to learn how a unit ended that [`unit()`] started.
+/// Option of `systemctl show` for the properties that [`UnitState::parse`] reads.
 pub const UNIT_PROPERTIES: &str =
     "--property=LoadState,ActiveState,SubState,ExecMainCode,ExecMainStatus";
 
-/// How far a unit is that [`unit()`] started.
+/// State of a unit that [`unit()`] started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnitState {
-    /// It hasn't ended.
+    /// Still running.
     Runs,
-    /// Its program ended like this.
+    /// Ended, with the exit status of its program.
     Ended(ExitStatus),
-    /// There is no such unit: it never started, or somebody stopped it.
+    /// No such unit: it never started, or somebody stopped it.
     Gone,
 }
 
 impl UnitState {
-    /// What `systemctl show` says with [`UNIT_PROPERTIES`]; none if it isn't that.
+    /// The state in the output of `systemctl show` with [`UNIT_PROPERTIES`]; none if the output is something else.
     pub fn parse(shown: &str) -> Option<Self> {
         let value = |name: &str| {
             let mut lines = shown.lines().filter_map(|line| line.split_once('='));
@@ -70,7 +70,7 @@ impl UnitState {
         // As wait(2) has it: an exit code, or the signal that ended the program.
         let status = match value("ExecMainCode")? {
             "1" => status << 8,
-            // It wasn't started at all, for which systemd has a status of its own.
+            // The program wasn't started; systemd has a status of its own for that.
             "0" => 1 << 8,
             _ => status,
         };
@@ -78,7 +78,7 @@ impl UnitState {
     }
 }
 
-/// What the end of a switch-to-configuration that failed means.
+/// Explanation of a failed switch-to-configuration's exit status.
 pub fn meaning(status: ExitStatus) -> String {
     let Some(code) = status.code() else {
         return format!("was ended: {status}");
@@ -96,9 +96,9 @@ pub fn meaning(status: ExitStatus) -> String {
 pub mod exit_codes {
     /// Something failed: a check before the switch, the boot loader, or the switch itself.
     pub const CHECK_FAILED: i32 = 1;
-    /// All is done, but some units failed.
+    /// The switch is done, but some units failed.
     pub const SOME_UNITS_FAILED: i32 = 4;
-    /// Another switch goes on; nothing was changed.
+    /// Another switch is running; nothing was changed.
     pub const BUSY: i32 = 11;
     /// The running init can't become the new system's; nothing was changed.
     pub const NEEDS_BOOT: i32 = 100;
@@ -110,7 +110,7 @@ mod tests {
 
     /// As systemd 257 shows them. Issue 10, line 17.
     #[test]
-    fn what_systemd_shows_of_a_unit_tells_how_its_program_ended() {
+    fn the_properties_of_a_unit_show_how_its_program_ended() {
         let state = |load, active, sub, code, status| {
             UnitState::parse(&format!(
                 "Result=any\nExecMainCode={code}\nExecMainStatus={status}\nLoadState={load}\nActiveState={active}\n\

@@ -1,4 +1,4 @@
-//! What Nix is told.
+//! Command lines of Nix.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,27 +9,27 @@ use bento_protocol::{HostName, Terms};
 use crate::configuration::Kind;
 use crate::version::Version;
 
-/// A build of a machine's system.
+/// The build of a machine's system.
 #[derive(Debug, Clone, Copy)]
-pub struct Order<'a> {
-    /// What is built.
+pub struct SystemBuild<'a> {
+    /// The flake or configuration.nix to build.
     pub kind: &'a Kind,
-    /// Whose system it is.
+    /// The machine.
     pub host: &'a HostName,
-    /// What the fleet says about its use.
+    /// The machine's settings in the fleet.
     pub terms: &'a Terms,
-    /// Where `<nixpkgs>` is for what isn't a flake; none where the environment says so.
+    /// `NIX_PATH` for a build without a flake; none: that of the environment.
     pub nix_path: Option<&'a str>,
-    /// With what Nix logs in where the inputs are private.
+    /// Credentials for private inputs.
     pub netrc: Option<&'a Path>,
-    /// Further arguments, of whoever builds.
+    /// Further arguments from the caller.
     pub arguments: &'a [String],
-    /// The link that leads to the result, and keeps it from being collected as garbage.
+    /// The link to the result, which keeps it from garbage collection.
     pub result: &'a Path,
 }
 
-impl Order<'_> {
-    /// The command that builds it.
+impl SystemBuild<'_> {
+    /// The command of the build.
     pub fn command(&self) -> Command {
         let mut command = match self.kind {
             Kind::Flake(folder) => {
@@ -59,7 +59,7 @@ impl Order<'_> {
             }
         };
         command.arg(self.result);
-        hand_over_netrc(&mut command, self.netrc);
+        pass_netrc(&mut command, self.netrc);
         command
             .args(self.terms.nix_args.as_slice())
             .args(self.arguments);
@@ -67,14 +67,14 @@ impl Order<'_> {
     }
 }
 
-/// Hands a netrc to a command of Nix. Where a daemon builds, it reads the same file, as root.
-fn hand_over_netrc(command: &mut Command, netrc: Option<&Path>) {
+/// Passes a netrc to a command of Nix. A build daemon reads the same file, as root.
+fn pass_netrc(command: &mut Command, netrc: Option<&Path>) {
     if let Some(netrc) = netrc {
         command.args(["--option", "netrc-file"]).arg(netrc);
     }
 }
 
-/// A command of `nix` that knows flakes, whatever its nix.conf says.
+/// A command of `nix` with flakes enabled, whatever nix.conf says.
 pub fn flake_command(words: &[&str]) -> Command {
     let mut command = Command::new("nix");
     command
@@ -83,13 +83,13 @@ pub fn flake_command(words: &[&str]) -> Command {
     command
 }
 
-/// A flake in a folder, as Nix names it. Nix before 2.19 takes the path as it is, later ones decode it: only a plain
-/// path, without spaces and signs that mean something in a URL, is the same to both.
+/// The reference of a flake in a folder. Nix before 2.19 takes the path literally, later versions decode it as a URL:
+/// so the path must be plain, without spaces and characters with a meaning in a URL.
 pub fn reference(folder: &Path) -> String {
     format!("path:{}", folder.display())
 }
 
-/// What the system of a machine is called in its flake.
+/// The attribute of a machine's system in its flake.
 pub fn attribute<'a>(host: &'a HostName, terms: &'a Terms) -> &'a str {
     match &terms.attribute {
         Some(attribute) => attribute.as_str(),
@@ -104,7 +104,7 @@ fn installable(folder: &Path, attribute: &str) -> String {
     )
 }
 
-/// Moves the lock file of the flake in a folder on: these inputs, or all if none is named.
+/// The command that updates the lock file of the flake in a folder: these inputs, or all if none is named.
 pub fn update_lock(version: Option<&Version>, folder: &Path, inputs: &[String]) -> Command {
     let names_inputs = version.is_none_or(Version::updates_single_inputs);
     let mut command = match (names_inputs, inputs) {
@@ -126,10 +126,10 @@ pub fn update_lock(version: Option<&Version>, folder: &Path, inputs: &[String]) 
     command
 }
 
-/// Adds the netrc, and what the arguments of builds say about Nix's settings, such as access tokens, to a command that
-/// doesn't build. Arguments of other kinds are for builds alone.
+/// Adds the netrc, and the `--option` arguments of builds, such as access tokens, to a command that doesn't build.
+/// Other arguments are for builds only.
 pub fn add_options(command: &mut Command, netrc: Option<&Path>, arguments: &[&[String]]) {
-    hand_over_netrc(command, netrc);
+    pass_netrc(command, netrc);
     for arguments in arguments {
         let mut arguments = *arguments;
         while let Some((first, rest)) = arguments.split_first() {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn command_of(kind: &Kind, terms: &Terms, netrc: Option<&Path>) -> Command {
-        let order = Order {
+        let build = SystemBuild {
             kind,
             host: &"kikimora".parse().unwrap(),
             terms,
@@ -167,11 +167,11 @@ mod tests {
             arguments: &words(["--fallback"]),
             result: Path::new("/state/result"),
         };
-        order.command()
+        build.command()
     }
 
     #[test]
-    fn a_flake_is_built_by_its_attribute_with_the_own_arguments_last() {
+    fn a_flake_is_built_by_its_attribute_with_the_callers_arguments_last() {
         let terms = Terms {
             attribute: Some("web.1".parse().unwrap()),
             nix_args: words(["--option", "cores", "1"]).try_into().unwrap(),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_is_moved_in_the_words_of_the_nix_that_is_there() {
+    fn a_lock_file_is_updated_with_the_arguments_of_the_installed_nix() {
         let words = |version, inputs: &[&str]| {
             let version = Version::from(version);
             let inputs: Vec<_> = inputs.iter().copied().map(str::to_owned).collect();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_of_nix_go_along_and_what_is_for_builds_does_not() {
+    fn options_of_nix_are_added_and_arguments_for_builds_are_not() {
         let mut command = Command::new("nix");
         let netrc = Path::new("/state/netrc");
         let own = words(["--fallback", "--option", "access-tokens", "a=b", "-L"]);

@@ -1,4 +1,4 @@
-//! What a folder of a machine holds.
+//! The kinds of configuration in a machine's folder.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use anyhow::anyhow;
 /// The lock file of a flake.
 pub const LOCK_FILE: &str = "flake.lock";
 
-/// What Nix is given to build.
+/// A buildable configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// An attribute of the flake in this folder.
@@ -17,10 +17,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Finds out what there is to build in a folder.
+    /// Finds the configuration in a folder.
     ///
     /// # Errors
-    /// When there is nothing.
+    /// When there is none.
     pub fn of(config: &Path) -> anyhow::Result<Self> {
         if is_flake(config) {
             return Ok(Kind::Flake(config.to_owned()));
@@ -42,8 +42,8 @@ pub fn is_flake(config: &Path) -> bool {
     config.join("flake.nix").is_file()
 }
 
-/// Whether all that a configuration is built from is pinned: a flake with its lock file. What else there is may move
-/// by itself, so that what failed may succeed later.
+/// Whether all inputs of a configuration are pinned: a flake with its lock file. Other inputs may change by themselves,
+/// so that a failed build may succeed later.
 pub fn has_lock(config: &Path) -> bool {
     is_flake(config) && config.join(LOCK_FILE).is_file()
 }

@@ -1,14 +1,14 @@
-//! What Nix said when it failed.
+//! The relevant part of the output of a failed Nix.
 
-/// The most lines that are taken over from Nix's output: enough for an error with its place in the source.
+/// The most lines of Nix's output: enough for an error with its place in the source.
 const LINES: usize = 30;
-/// The most lines of a builder's log that are taken over.
+/// The most lines of a builder's log.
 const LOG_LINES: usize = 10;
-/// The most lines about caches and remote builders that are taken over.
+/// The most lines about caches and remote builders.
 const REMOTES: usize = 3;
 
-/// What Nix says went wrong: the last error that isn't merely the consequence of another, with the end of the log of
-/// the builder that failed, or what was said of the caches and remote builders that it lies with. Without any error, the
+/// The cause of a failure in Nix's output: the last error that isn't a consequence of another, with the end of the
+/// failed builder's log, or with the messages about caches and remote builders that caused it. Without any error, the
 /// last lines.
 pub fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let lines: Vec<&str> = lines.collect();
@@ -27,10 +27,10 @@ pub fn essence<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     essence
 }
 
-/// What was said before an error that names no place: complaints about caches and remote builders, and from where a path
-/// came that the error is about.
+/// The lines before an error without a place in the source: messages about caches and remote builders, and the origin
+/// of the path that the error is about.
 fn remotes<'a>(before: &[&'a str], error: &[&str]) -> Vec<&'a str> {
-    // What an expression or a builder fails for is its own.
+    // A failed expression or builder has nothing to do with caches.
     let has_place = |line: &&str| {
         let line = line.trim_start();
         url(line).is_some() || line.starts_with("at ") || line.contains("builder")
@@ -73,9 +73,9 @@ fn store_paths(line: &str) -> impl Iterator<Item = &str> {
     quoted.filter(|part| part.starts_with('/'))
 }
 
-/// The error from which the others follow.
+/// The error that caused the others.
 struct Cause<'l, 'a> {
-    /// All that was said before it.
+    /// The output before it.
     before: &'l [&'a str],
     /// Its own lines.
     error: &'l [&'a str],
@@ -108,8 +108,8 @@ fn outdented(lines: &[&str]) -> String {
     lines.collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 
-/// The end of the log of the builder whose failure this error is. Nix puts it into the error itself, unless the log
-/// was shown while it ran, as we let it.
+/// The end of the failed builder's log. Nix puts it into the error itself, except with `--print-build-logs`, which
+/// bento uses.
 fn log_before<'a>(before: &[&'a str], error: &[&str], count: usize) -> Vec<&'a str> {
     let has_log = error.iter().any(|line| line.contains("log lines:"));
     let is_builders = error
@@ -142,7 +142,7 @@ fn derivation(line: &str) -> Option<&str> {
     name.strip_suffix(".drv")
 }
 
-/// Whether an error only says that something on which it depends has failed, or only begins a trace.
+/// Whether an error only reports a failed dependency, or only begins a trace.
 fn is_consequence(block: &[&str]) -> bool {
     let first = block.first().map_or("", |line| line.trim());
     first == "error:"
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_that_was_shown_already_is_added_to_the_error() {
+    fn the_log_before_an_error_is_added_to_it() {
         let flake = "system> compiling\nother> fine\nsystem> no such thing\n\
                      error: builder for '/nix/store/x-system.drv' failed with exit code 3";
         assert!(
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_error_the_last_lines_are_all_there_is() {
+    fn without_an_error_the_last_lines_are_the_essence() {
         let output: Vec<String> = (0..20).map(|number| format!("line {number}")).collect();
         let said = essence(output.iter().map(String::as_str));
         assert_eq!(said.lines().next(), Some("line 10"));

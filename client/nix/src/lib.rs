@@ -1,5 +1,5 @@
-//! What a machine's client and `bento build` do exactly alike, so that both come to the same system: how files are laid
-//! before Nix, what it is told, and how what it says is understood.
+//! Use of Nix by the client and by `bento build`, so that both build the same system: the metadata of source files, the
+//! command lines, and the parsing of output.
 
 // They panic where nobody reads any more what is printed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -15,7 +15,7 @@ mod tail;
 mod variable;
 mod version;
 
-pub use command::{Order, add_options, attribute, flake_command, reference, update_lock};
+pub use command::{SystemBuild, add_options, attribute, flake_command, reference, update_lock};
 pub use configuration::{Kind, LOCK_FILE, has_lock, is_flake};
 pub use run::{failure, run, system};
 pub use tail::Tail;

@@ -1,4 +1,4 @@
-//! Runs programs whose output is to be seen while they run.
+//! Programs whose output is read line by line while they run.
 
 mod group;
 mod limited;
@@ -16,11 +16,11 @@ use rustix::process::{Pid, WaitId, WaitIdOptions};
 pub use group::Group;
 pub use limited::{Limited, run_limited, run_limited_alone};
 
-/// The longest line that is passed on as one, in bytes: output without a newline must not fill the memory.
+/// The longest line in bytes; longer ones are split, because output without a newline must not fill the memory.
 const LINE_BYTES: usize = 64 << 10;
-/// How many lines may wait to be passed on; a program that writes faster has to wait, or it would fill the memory.
+/// The most unread lines: a program that writes faster has to wait, or it would fill the memory.
 const WAITING_LINES: usize = 16;
-/// How long output is waited for after the program has ended: what it started may hold its output open for ever.
+/// Time for output after the end of the program: its children may hold its output open for ever.
 const LINGER: Duration = Duration::from_secs(1);
 
 enum Event {
@@ -29,37 +29,37 @@ enum Event {
     Ended(io::Result<()>),
 }
 
-/// Runs a program to its end and passes each line that it writes, to either output, to `line`.
+/// Runs a program to its end, and passes each line of both outputs to `line`.
 ///
 /// # Errors
 /// When it can't be run.
 pub fn run(command: Command, line: &mut dyn FnMut(&str)) -> anyhow::Result<ExitStatus> {
-    run_noted(command, line, &mut |_| Ok(()))
+    run_with_pid(command, line, &mut |_| Ok(()))
 }
 
-/// The same in a process group of its own, which `note` is told while it runs.
+/// Runs a program in a process group of its own, and passes the group to `started` while it runs.
 ///
 /// # Errors
-/// When it can't be run, or `note` failed; the program runs to its end all the same.
+/// When it can't be run, or `started` failed; the program runs to its end all the same.
 pub fn run_group(
     mut command: Command,
     line: &mut dyn FnMut(&str),
-    note: &mut dyn FnMut(Group) -> anyhow::Result<()>,
+    started: &mut dyn FnMut(Group) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
     command.process_group(0);
-    run_noted(command, line, &mut |leader| {
-        Group::of(leader).map_or(Ok(()), &mut *note)
+    run_with_pid(command, line, &mut |leader| {
+        Group::of(leader).map_or(Ok(()), &mut *started)
     })
 }
 
-/// The same as [`run`], and `note` is told which process it is before that can have been reaped.
+/// Runs a program as [`run`] does, and passes its process id to `started` before the process can be reaped.
 ///
 /// # Errors
-/// When it can't be run, or `note` failed; the program runs to its end all the same.
-pub fn run_noted(
+/// When it can't be run, or `started` failed; the program runs to its end all the same.
+pub fn run_with_pid(
     mut command: Command,
     line: &mut dyn FnMut(&str),
-    note: &mut dyn FnMut(Pid) -> anyhow::Result<()>,
+    started: &mut dyn FnMut(Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
@@ -77,11 +77,11 @@ pub fn run_noted(
     }
     let leader = Pid::from_child(&child);
     wait_in_background(leader, sender);
-    let noted = note(leader);
+    let accepted = started(leader);
     let status = pass_on(&receiver, line)
         .and_then(|()| child.wait())
         .with_context(|| format!("can't wait for {program}"))?;
-    noted.map(|()| status)
+    accepted.map(|()| status)
 }
 
 fn pass_on(receiver: &Receiver<Event>, line: &mut dyn FnMut(&str)) -> io::Result<()> {
@@ -89,7 +89,7 @@ fn pass_on(receiver: &Receiver<Event>, line: &mut dyn FnMut(&str)) -> io::Result
         match receiver.recv() {
             Ok(Event::Line(text)) => line(&text),
             Ok(Event::Ended(waited)) => break waited?,
-            Err(_) => return Err(io::Error::other("nobody waited for it")),
+            Err(_) => return Err(io::Error::other("its end was not observed")),
         }
     }
     loop {
@@ -101,13 +101,13 @@ fn pass_on(receiver: &Receiver<Event>, line: &mut dyn FnMut(&str)) -> io::Result
     }
 }
 
-/// Says when a program has ended, and leaves it to be reaped: until then its number can't be anybody else's.
+/// Reports the end of a program without reaping it: until then no other process can have its id.
 fn wait_in_background(program: Pid, sender: SyncSender<Event>) {
     thread::spawn(move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let wait = || rustix::process::waitid(WaitId::Pid(program), options);
         let waited = rustix::io::retry_on_intr(wait);
-        // Nobody listens any more once the program was given up.
+        // The receiver is gone if the caller stopped waiting.
         let _ = sender.send(Event::Ended(waited.map(|_| ()).map_err(io::Error::from)));
     });
 }
@@ -123,7 +123,7 @@ fn read_in_background(mut from: impl Read + Send + 'static, sender: SyncSender<E
     });
 }
 
-/// Puts lines together.
+/// Joins chunks of output into lines.
 struct Lines {
     sender: SyncSender<Event>,
     begun: Vec<u8>,
@@ -161,7 +161,7 @@ impl Lines {
             .trim_end_matches('\r')
             .to_owned();
         self.begun.clear();
-        // Nobody listens any more once the program's output has lingered too long.
+        // The receiver is gone if output came after LINGER.
         let _ = self.sender.send(Event::Line(text));
     }
 }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_leaves_running_does_not_hold_us_up() {
+    fn children_that_outlive_a_program_cause_no_delay() {
         let (status, lines) = run_shell("sleep 1000 & echo $!");
         assert!(status.success());
         let number = lines[0]

@@ -1,4 +1,4 @@
-//! Runs Nix, and tells what came of it.
+//! Runs of Nix, with their errors and results.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -14,7 +14,7 @@ use crate::error;
 use crate::process::{self, Limited};
 use crate::tail::Tail;
 
-/// What a program's end and its last words mean; none if it ended well.
+/// The error of a program that failed, with the essence of its output; none if it succeeded.
 pub fn failure(program: &str, status: ExitStatus, said: &Tail) -> Option<anyhow::Error> {
     if status.success() {
         return None;
@@ -22,14 +22,14 @@ pub fn failure(program: &str, status: ExitStatus, said: &Tail) -> Option<anyhow:
     let essence = error::essence(said.lines());
     let is_killed = status.signal().is_some();
     Some(match (essence.is_empty(), is_killed) {
-        (true, _) => anyhow!("{program} ended with {status} and said nothing"),
+        (true, _) => anyhow!("{program} ended with {status}, without any output"),
         (false, true) => anyhow!("{program} ended with {status}: {essence}"),
         (false, false) => anyhow!("{essence}{}", caches(&essence).unwrap_or_default()),
     })
 }
 
-/// Which caches there are, for an error about one that doesn't name it: Nix says so of an answer that isn't what a cache
-/// gives, such as the page on which a network wants a login.
+/// The configured caches, for an error that doesn't name the cache: Nix prints such an error if something else answers,
+/// such as the login page of a network.
 fn caches(essence: &str) -> Option<String> {
     if !essence.contains(".narinfo'") || essence.contains("://") {
         return None;
@@ -40,10 +40,10 @@ fn caches(essence: &str) -> Option<String> {
     Some(format!("\nthe caches are {}", line("substituters = ")?))
 }
 
-/// Runs a command of Nix to its good end, if that comes within a time.
+/// Runs a command of Nix with a time limit.
 ///
 /// # Errors
-/// When it can't be run, takes longer, or fails, with the essence of what it said.
+/// When it can't be run, takes longer, or fails, with the essence of its output.
 pub fn run(
     command: Command,
     limit: Duration,
@@ -51,7 +51,7 @@ pub fn run(
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
-    // What was said before, perhaps by another attempt, is no reason of this one's.
+    // Earlier output, perhaps of another attempt, isn't the cause of this failure.
     let mut said = Tail::default();
     let limited = process::run_limited_alone(command, limit, &mut |text| {
         said.push(text);
@@ -61,23 +61,23 @@ pub fn run(
     let status = match limited {
         Limited::Ended(status) => status,
         Limited::TimedOut => {
-            // What is built by then stays built: the next attempt goes on from there.
+            // Finished derivations stay in the store, so the next attempt continues from there.
             bail!("{program} took longer than {limit:?}, and was ended: timeouts.build limits it");
         }
     };
     failure(&program, status, &said).map_or(Ok(()), Err)
 }
 
-/// The system to which the link of a build leads.
+/// The system at the result link of a build.
 ///
 /// # Errors
-/// When it leads to nothing, or to something else.
+/// When the link is missing, or leads to something else.
 pub fn system(result: &Path) -> anyhow::Result<SystemPath> {
     let path = fs::canonicalize(result)
         .with_context(|| format!("the build left no result at {}", result.display()))?;
     let shown = path.display();
     if !path.join("bin/switch-to-configuration").is_file() {
-        bail!("what was built isn't a NixOS system: {shown} has no bin/switch-to-configuration");
+        bail!("the result isn't a NixOS system: {shown} has no bin/switch-to-configuration");
     }
     let text = path
         .to_str()
@@ -92,7 +92,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     #[test]
-    fn what_hangs_is_ended() {
+    fn a_command_that_hangs_is_ended() {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo begun; exec sleep 1000"]);
         let mut tail = Tail::default();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_the_error_and_so_is_a_signal() {
+    fn the_output_is_the_error_and_so_is_a_signal() {
         let mut tail = Tail::default();
         tail.push("error: unable to download 'https://a/x': HTTP error 503");
         let mut said = Vec::new();
@@ -117,13 +117,13 @@ mod tests {
             let error = run(command, LONG, &mut tail, line).unwrap_err();
             error.to_string()
         };
-        // What another attempt said before is no reason of this one's.
+        // The output of an earlier attempt isn't the cause of this failure.
         let own = fail("echo \"error: undefined variable 'pkgz'\" >&2; exit 1");
         assert_eq!(own, "error: undefined variable 'pkgz'");
         let killed = fail("echo \"error: undefined variable 'pkgz'\"; kill -9 $$");
         assert!(killed.contains("signal: 9"), "{killed}");
         let silent = fail("exit 3");
-        assert!(silent.contains("said nothing"), "{silent}");
+        assert!(silent.contains("without any output"), "{silent}");
         assert_eq!(said.len(), 2);
         assert_eq!(tail.lines().count(), 3);
     }

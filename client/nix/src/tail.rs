@@ -8,10 +8,10 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// How much more than a report may carry is kept, so that not every line moves all others.
+    /// Bytes kept beyond the limit of a report, so that not every line moves all others.
     const SLACK: usize = 64 << 10;
 
-    /// Adds a line; the oldest go when there is more than a report may carry.
+    /// Adds a line; the oldest ones are dropped beyond the limit of a report.
     pub fn push(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
@@ -30,11 +30,11 @@ impl Tail {
         self.text[self.surplus()..].to_owned()
     }
 
-    /// The length of the lines that are too many.
+    /// The length of the lines beyond the limit.
     fn surplus(&self) -> usize {
         match self.text.len().checked_sub(limits::LOG_BYTES) {
             None | Some(0) => 0,
-            // A line that is cut goes whole; one that begins just there stays.
+            // A line that would be cut is dropped as a whole; one that begins at the limit stays.
             Some(too_much) => self.text.as_bytes()[too_much - 1..]
                 .iter()
                 .position(|byte| *byte == b'\n')

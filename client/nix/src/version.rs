@@ -1,10 +1,10 @@
 use std::process::Command;
 
-/// A version of Nix, as its number says.
+/// A version number of Nix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(String);
 
-/// The version of the Nix in PATH; none where there is no Nix.
+/// The version of the Nix in PATH; none if there is no Nix.
 pub fn version() -> Option<Version> {
     let output = Command::new("nix").arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -26,7 +26,7 @@ impl Version {
             });
             Some((parts.next()??, parts.next()??))
         };
-        // One whose version isn't understood is likely newer than this.
+        // An unknown version is likely newer than 2.19.
         parse().is_none_or(|version| version >= (2, 19))
     }
 }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_nix_gets_the_command_line_that_it_takes() {
+    fn each_version_of_nix_gets_its_own_command_line() {
         for (version, takes) in [
             ("2.8.0", false),
             ("2.18.1", false),

@@ -2,8 +2,8 @@ use std::net::Ipv6Addr;
 
 use crate::text_type;
 
-/// The name or the IP address at which an appliance is reached, of characters that also mean nothing to a shell, which a
-/// proxy command passes through.
+/// The host name or IP address of an appliance. Its characters have no meaning in a shell, since a proxy command runs
+/// in one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(String);
 
@@ -19,7 +19,7 @@ impl std::str::FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
-        // A colon elsewhere is that of a port, which is said apart.
+        // Any other colon is that of a port, which is given separately.
         let has_port = || {
             let address = text.split('%').next().unwrap_or_default();
             text.contains(':') && address.parse::<Ipv6Addr>().is_err()
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_no_port_and_nothing_that_a_shell_would_take_apart() {
+    fn an_address_has_no_port_and_no_characters_with_a_meaning_in_a_shell() {
         for good in [
             "bento.example.org",
             "192.0.2.1",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::text_type;
 
-/// A length of time as people write it, such as `"90s"`, `"1h 30m"` or `"2w"`, with bounds in milliseconds.
+/// A length of time, written as `"90s"`, `"1h 30m"` or `"2w"`, with bounds in milliseconds.
 ///
 /// A day has 24 hours. Months and years have no fixed length, and aren't accepted.
 ///
@@ -34,7 +34,7 @@ impl<const MIN: u64, const MAX: u64> BoundedDuration<MIN, MAX> {
     /// The longest one.
     pub const MAX: Duration = Duration::from_millis(MAX);
 
-    /// A length of time that the program itself sets, brought into the bounds.
+    /// A length of time from the program itself, clamped to the bounds.
     pub fn clamped(duration: Duration) -> Self {
         BoundedDuration(duration.clamp(Self::MIN, Self::MAX))
     }
@@ -66,14 +66,14 @@ impl<const MIN: u64, const MAX: u64> fmt::Display for BoundedDuration<MIN, MAX> 
     }
 }
 
-/// Reads a length of time as people write it, without bounds.
+/// Parses a length of time, without bounds.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let span: jiff::Span = text.parse().ok()?;
     let days = jiff::SpanRelativeTo::days_are_24_hours();
     Duration::try_from(span.to_duration(days).ok()?).ok()
 }
 
-/// A length of time in the largest unit of which it is a multiple, down to the millisecond.
+/// A length of time as text, in the largest unit that divides it, down to the millisecond.
 fn written(duration: Duration) -> String {
     let millis = duration.as_millis();
     let (unit, length) = [
@@ -95,7 +95,7 @@ mod tests {
     type Limit = BoundedDuration<1_000, 86_400_000>;
 
     #[test]
-    fn durations_are_read_as_people_write_them() {
+    fn durations_are_parsed() {
         for (text, seconds) in [
             ("20s", 20),
             ("10m", 600),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_written_so_that_they_are_read_again() {
+    fn a_written_duration_parses_to_the_same() {
         for (text, shown) in [
             ("0.2s", "200ms"),
             ("1s 500ms", "1500ms"),

@@ -1,18 +1,18 @@
-//! The names in a machine's chroot, as the machine sees them.
+//! Paths in a machine's chroot, as the machine sees them.
 
 use crate::GenerationId;
 
-/// A symlink whose target text is the generation's id; one READLINK is a whole poll.
+/// A symlink whose target is the generation's id: one READLINK is a whole poll.
 pub const GENERATION: &str = "/generation";
 /// The manifest, also the first entry of the bundle.
 pub const MANIFEST: &str = "/manifest.json";
-/// Everything in one archive.
+/// The whole generation in one archive.
 pub const BUNDLE: &str = "/bundle.tar.gz";
 /// The folder of archives that lead from an older generation to this one.
 pub const DELTA: &str = "/delta";
-/// The only place to which a machine can write.
+/// The inbox: the only folder to which a machine can write.
 pub const LOGS: &str = "/logs";
-/// What a bento 2022 client polls: an empty file whose modification time is the time of publication.
+/// The file that a bento 2022 client polls: empty, with the time of publication as its modification time.
 pub const LAST_CHANGE_DATE: &str = "/last_change_date";
 
 /// The name of the first entry of [`BUNDLE`].

@@ -5,23 +5,23 @@ use crate::{
     FilePath, Format, GenerationId, HostName, Manifest, ManifestEntry, ManifestError, Policy,
 };
 
-/// What leads from one generation of a machine to another.
+/// The difference between two generations of a machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delta {
     format: Format,
-    /// The machine for which it is.
+    /// The machine.
     pub host: HostName,
     /// The generation to which it applies.
     pub from: GenerationId,
-    /// The generation that comes out.
+    /// The resulting generation.
     pub generation: GenerationId,
-    /// When that one was published, by the appliance's clock.
+    /// When the resulting generation was published, by the appliance's clock.
     pub published: Timestamp,
-    /// The policy of that one.
+    /// The policy of the resulting generation.
     pub policy: Policy,
-    /// Files and symlinks that are new or differ, sorted bytewise; the archive carries each, in this order.
+    /// New or changed files and symlinks, sorted bytewise; the archive holds each, in this order.
     pub changed: Vec<ManifestEntry>,
-    /// Those that are no longer there, sorted bytewise; they go before the changed ones come.
+    /// Removed paths, sorted bytewise; they are removed before `changed` is added.
     pub removed: Vec<FilePath>,
 }
 
@@ -29,25 +29,25 @@ pub struct Delta {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeltaError {
     /// For another machine, or from another generation.
-    #[error("the delta leads from generation {from} of {host}, which isn't what is here")]
+    #[error("the delta is for generation {from} of {host}, which isn't what is here")]
     Base {
         /// The machine that the delta names.
         host: HostName,
         /// The generation that it names.
         from: GenerationId,
     },
-    /// It removes what isn't there, or not in order.
-    #[error("the delta removes {0}, which isn't there, or not in its place")]
+    /// It removes a missing path, or a path out of order.
+    #[error("the delta removes {0}, which isn't there, or not in order")]
     Removed(FilePath),
-    /// What comes out isn't what it promises.
-    #[error("the delta promises generation {promised}, but gives {computed}")]
+    /// The result isn't the generation that it names.
+    #[error("the delta names generation {promised}, but results in {computed}")]
     Result {
-        /// What the delta says.
+        /// The generation that the delta names.
         promised: GenerationId,
-        /// What came out.
+        /// The generation of the result.
         computed: GenerationId,
     },
-    /// What comes out isn't a manifest.
+    /// The result isn't a manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
@@ -75,7 +75,7 @@ impl Delta {
         }
     }
 
-    /// The manifest to which it leads from `old`.
+    /// Applies the delta to `old`.
     pub fn apply(&self, old: &Manifest) -> Result<Manifest, DeltaError> {
         if (&self.host, self.from) != (old.host(), old.generation()) {
             return Err(DeltaError::Base {
@@ -109,8 +109,8 @@ impl Delta {
     }
 }
 
-/// Gives `each` of the files to which a delta leads, one after another. All three lists must be sorted; where `old` is
-/// and `changed` isn't, the result isn't either. They may fail, as lists that are read from a disk do.
+/// Passes each file of a delta's result to `each`, in order. All three lists must be sorted: if `old` is and `changed`
+/// isn't, the result isn't either. Their items may be errors, as in lists that are read from a disk.
 pub fn merge<E: From<DeltaError>>(
     old: impl Iterator<Item = Result<ManifestEntry, E>>,
     mut removed: impl Iterator<Item = Result<FilePath, E>>,
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_that_gives_something_else_is_refused() {
+    fn a_delta_with_another_result_is_refused() {
         let old = manifest(&[("config/a", "1"), ("config/b", "1")]);
         let new = manifest(&[("config/a", "2")]);
         let delta = Delta::between(&old, &new);
@@ -192,9 +192,9 @@ mod tests {
         assert!(matches!(tampered.apply(&old), Err(DeltaError::Removed(_))));
     }
     #[test]
-    fn every_mixture_of_lists_leads_to_what_was_meant() {
+    fn every_combination_of_lists_has_the_right_result() {
         let paths = ["config/a", "config/b", "secrets/d"];
-        // Each is there with one content, with another, as a symlink, or not: before and after. Issue 10, line 3.
+        // Each path has one content, another, is a symlink, or is missing: before and after. Issue 10, line 3.
         let contents = |path: &str| match path {
             "secrets/d" => ["1", "2", "3"],
             _ => ["1", "2", "-> elsewhere"],
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_may_be_removed_and_come_again() {
+    fn a_file_may_be_removed_and_added_again() {
         let old = manifest(&[("config/a", "1"), ("config/b", "1")]);
         let new = manifest(&[("config/a", "2"), ("config/b", "1")]);
         let mut delta = Delta::between(&old, &new);

@@ -22,7 +22,7 @@ impl Digest {
         Digest(sha2::Sha256::digest(bytes).into())
     }
 
-    /// The digest that a running SHA-256 has come to.
+    /// The digest of a hasher's input.
     pub fn from_hasher(hasher: sha2::Sha256) -> Self {
         Digest(hasher.finalize().into())
     }
@@ -54,7 +54,7 @@ impl std::str::FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An id is made of a line with a digest for each file: writing each byte by itself was most of what that took.
+        // An id covers a line with a digest for each file: one write for each byte took most of its time.
         const DIGITS: [char; 16] = [
             '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
         ];
@@ -70,18 +70,18 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// The id of a generation: what a machine polls, pulls, installs and reports is named by it.
+/// The id of a generation, by which a machine polls, pulls, installs and reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GenerationId(Digest);
 
 impl GenerationId {
-    /// The id whose lines (see [`crate::Manifest`]) have this digest.
+    /// The id from the digest of its lines (see [`crate::Manifest`]).
     pub(crate) fn from_digest(digest: Digest) -> Self {
         GenerationId(digest)
     }
 
-    /// The first eight digits: enough for a person to tell two generations of a machine apart.
+    /// The first eight digits: enough for a person to distinguish two generations of a machine.
     pub fn short(&self) -> String {
         self.to_string()[..8].to_owned()
     }

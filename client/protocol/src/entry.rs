@@ -4,19 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, File, FileError, FilePath, Symlink, SymlinkError};
 
-/// What a generation holds at one path: a file or a symlink.
+/// A file or a symlink of a generation.
 ///
-/// Its text is one line, from which it can be read back. [`ManifestEntry::id_line`] is the one that enters the id.
+/// Its text is one line, which can be parsed again. [`ManifestEntry::id_line`] is the line that enters the id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Document", into = "Document")]
 pub enum ManifestEntry {
     /// A regular file.
     File(File),
-    /// A symlink, kept as one.
+    /// A symlink.
     Symlink(Symlink),
 }
 
-/// The JSON document: with the fields of a file, or with the target of a symlink.
+/// The JSON document: the fields of a file, or the target of a symlink.
 #[derive(Serialize, Deserialize)]
 struct Document {
     path: FilePath,
@@ -34,18 +34,18 @@ struct Document {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestEntryError {
     /// Neither a whole file nor a symlink, or both.
-    #[error("{0} has neither executable, size and sha256 alone, nor symlink alone")]
+    #[error("{0} must have executable, size and sha256, or only symlink")]
     Kind(FilePath),
-    /// A symlink that no client may create.
+    /// A forbidden symlink.
     #[error(transparent)]
     Symlink(#[from] SymlinkError),
-    /// A line that is neither a file's nor a symlink's.
+    /// A line that is neither of a file nor of a symlink.
     #[error(transparent)]
     Line(#[from] FileError),
 }
 
 impl ManifestEntry {
-    /// Where it lies, below `config/` or `secrets/`.
+    /// The path, below `config/` or `secrets/`.
     pub fn path(&self) -> &FilePath {
         match self {
             ManifestEntry::File(file) => &file.path,
@@ -74,7 +74,7 @@ impl ManifestEntry {
         self.file().map_or(0, |file| file.size)
     }
 
-    /// The line with which it enters the id of its generation, without the newline.
+    /// The line that enters the id of the generation, without the newline.
     pub fn id_line(&self) -> String {
         match self {
             ManifestEntry::File(file) => file.to_string(),
@@ -146,7 +146,7 @@ impl fmt::Display for ManifestEntry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ManifestEntry::File(file) => file.fmt(formatter),
-            // Neither path nor target has a control character, so a tab parts them.
+            // Neither path nor target has a control character, so a tab separates them.
             ManifestEntry::Symlink(link) => {
                 write!(formatter, "symlink {}\t{}", link.path(), link.target())
             }

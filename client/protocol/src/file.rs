@@ -4,7 +4,7 @@ use crate::{Digest, FilePath};
 
 /// A regular file of a generation.
 ///
-/// Its text is the line with which it enters the generation's id, without the newline:
+/// Its text is the line that enters the generation's id, without the newline:
 ///
 /// ```
 /// let line = "file x 0 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 config/run.sh";
@@ -14,9 +14,9 @@ use crate::{Digest, FilePath};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Where it lies, below `config/` or `secrets/`.
+    /// The path, below `config/` or `secrets/`.
     pub path: FilePath,
-    /// Whether its owner may execute it: the only permission that is published.
+    /// Whether its owner may execute it, which is the only published permission.
     pub executable: bool,
     /// Its length in bytes.
     pub size: u64,

@@ -1,6 +1,6 @@
 use crate::text_type;
 
-/// A machine's name: a DNS label of at most 32 characters, which is also the name of its account.
+/// A machine's name: a DNS label of at most 32 characters, and the name of its account.
 ///
 /// ```
 /// use bento_protocol::HostName;
@@ -16,22 +16,22 @@ text_type!(HostName(String));
 /// Why a text isn't a machine's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostNameError {
-    /// Something other than a DNS label.
+    /// Not a DNS label.
     #[error(
         "{0:?} can't be a machine's name: use 1 to 32 lower-case letters, digits and hyphens, \
-         with no hyphen at either end{way}",
-        way = way_out(.0)
+         with no hyphen at either end{advice}",
+        advice = advice(.0)
     )]
     NotALabel(String),
-    /// A name that the accounts of the container need themselves.
-    #[error("{0:?} can't be a machine's name: the appliance needs that account itself")]
+    /// A name of one of the container's own accounts.
+    #[error("{0:?} can't be a machine's name: the appliance itself uses that account")]
     Reserved(String),
 }
 
-/// How a machine that has another name elsewhere is named here, if its name suggests one.
-fn way_out(name: &str) -> String {
+/// Advice for a machine with such a name in its flake, if there is a similar valid name.
+fn advice(name: &str) -> String {
     HostName::suggested_by(name).map_or(String::new(), |suggested| {
-        format!("; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml")
+        format!("; name it {suggested} instead, with attribute = \"{name}\" in its table [hosts.{suggested}] of fleet.toml")
     })
 }
 
@@ -39,7 +39,7 @@ impl HostName {
     /// The longest name, in characters: what Linux accepts as an account's name.
     pub const MAX_LENGTH: usize = 32;
 
-    /// The name that comes closest to one with capitals, underscores or a domain; none if nothing comes close.
+    /// The valid name that is similar to a name with capitals, underscores or a domain; none if there isn't one.
     ///
     /// ```
     /// use bento_protocol::HostName;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_names_and_nothing_else_is() {
+    fn only_labels_are_names() {
         for good in ["a", "0", "a-b", "web1", "abcdefghijklmnopqrstuvwxyz012345"] {
             assert_eq!(good.parse::<HostName>().unwrap().as_str(), good);
         }
@@ -101,7 +101,7 @@ mod tests {
 
     // Issue 10, line 9.
     #[test]
-    fn what_is_no_name_says_which_one_would_do_and_how_the_other_is_kept() {
+    fn an_invalid_name_comes_with_a_valid_one_and_the_attribute_for_it() {
         for (name, suggested) in [
             ("CORE-PW0D2M1A", "core-pw0d2m1a"),
             ("build01.example.org", "build01"),
@@ -113,7 +113,7 @@ mod tests {
         ] {
             let said = name.parse::<HostName>().unwrap_err().to_string();
             let way = format!(
-                "; call it {suggested} and say attribute = \"{name}\" in [hosts.{suggested}] of fleet.toml"
+                "; name it {suggested} instead, with attribute = \"{name}\" in its table [hosts.{suggested}] of fleet.toml"
             );
             assert!(said.ends_with(&way), "{said}");
         }

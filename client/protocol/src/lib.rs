@@ -1,7 +1,7 @@
-//! What the appliance and the client must agree on, and nothing else.
+//! The contract between the appliance and the client.
 //!
-//! Every type here is checked when it is made, also when it is read from JSON, so that the rest of bento never
-//! holds a name, a path, an id or a manifest that breaks the contract. There is no input or output in this crate.
+//! Every type is checked when it is created, also from JSON, so that the rest of bento never holds a name, a path, an
+//! id or a manifest that breaks the contract. This crate does no input or output.
 
 mod address;
 mod bounded_duration;
@@ -34,7 +34,7 @@ pub use file::{File, FileError};
 pub use hasher::GenerationHasher;
 pub use host_name::{HostName, HostNameError};
 pub use manifest::{FileList, Manifest, ManifestError};
-pub use order::Order;
+pub use order::PathOrder;
 pub use path::{Area, FilePath, FilePathError};
 pub use policy::{
     Attribute, LocalTime, NixArguments, Policy, PolicyError, Reboot, RebootWindow, Terms,
@@ -45,10 +45,10 @@ pub use symlink::{Symlink, SymlinkError};
 pub use system_path::{SystemPath, SystemPathError};
 pub use wrong_type::wrong_type;
 
-/// The only version of the wire format that there is so far: `"format": 1` in every JSON document.
+/// The only version of the wire format: `"format": 1` in every JSON document.
 pub const FORMAT: u32 = 1;
 
-/// A `"format"` field that can only hold [`FORMAT`]: a document of another format doesn't parse.
+/// A `"format"` field that only accepts [`FORMAT`]: a document of another format doesn't parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Format;

@@ -1,4 +1,4 @@
-//! Bounds on what one side accepts from the other, so that neither can fill the other's disk or memory.
+//! Limits for received data, so that neither side can fill the other's disk or memory.
 
 /// The largest report file in bytes, compressed. The appliance enforces it with `RLIMIT_FSIZE`.
 pub const REPORT_BYTES: u64 = 4 << 20;
@@ -8,7 +8,7 @@ pub const REPORT_JSON_BYTES: u64 = 8 << 20;
 pub const LOG_BYTES: usize = 1 << 20;
 /// The largest `manifest.json` or `delta.json` in bytes: about 100,000 files with long names.
 pub const MANIFEST_BYTES: u64 = 32 << 20;
-/// The most bytes of a `manifest.json` or `delta.json` in which no file is listed: bounds its policy.
+/// The most bytes of a `manifest.json` or `delta.json` besides its lists of files: bounds its policy.
 pub const HEAD_BYTES: u64 = 256 << 10;
-/// The most reports of one machine that wait for delivery; the oldest go first.
+/// The most undelivered reports of one machine; the oldest are dropped first.
 pub const SPOOLED_REPORTS: usize = 50;

@@ -4,12 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    FilePath, Format, GenerationHasher, GenerationId, HostName, ManifestEntry, Order, Policy,
+    FilePath, Format, GenerationHasher, GenerationId, HostName, ManifestEntry, PathOrder, Policy,
 };
 
-/// What a generation consists of: files and symlinks. Its id always is the one that its host, policy and files give, and its files are
-/// sorted, without doubles, and none is a folder of another: a manifest in which that doesn't hold can't be made,
-/// nor read from JSON.
+/// The files and symlinks of a generation, with its machine and policy. They always match the id, and the files are
+/// sorted, unique, and none is a folder of another: no other manifest can be created, or read from JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Document", into = "Document")]
 pub struct Manifest {
@@ -20,12 +19,12 @@ pub struct Manifest {
     files: Arc<[ManifestEntry]>,
 }
 
-/// Files that may make a generation, as several machines may share them: sorted, without doubles, and none is a folder
-/// of another. What they cost they cost once; each machine's manifest takes only its id.
+/// The files of a generation, which several machines may share: sorted, unique, and none is a folder of another. They
+/// are checked and hashed once, and the manifest of each machine only adds its id.
 #[derive(Debug, Clone)]
 pub struct FileList {
     files: Arc<[ManifestEntry]>,
-    /// The lines with which they enter an id.
+    /// Their lines in an id.
     lines: String,
 }
 
@@ -40,21 +39,21 @@ struct Document {
     files: Vec<ManifestEntry>,
 }
 
-/// Why files don't make a manifest.
+/// Why files or a document aren't a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Not sorted bytewise, or one path twice.
     #[error("{0} is listed out of order, or twice")]
     Order(FilePath),
-    /// A path is a file and a folder at once.
+    /// A path is both a file and a folder.
     #[error("{0} is listed below a file")]
     BelowFile(FilePath),
-    /// The id isn't the one that the rest gives.
+    /// The id doesn't match the rest.
     #[error("the manifest names generation {named}, but what it lists is generation {computed}")]
     Id {
-        /// What the document says.
+        /// The id in the document.
         named: GenerationId,
-        /// What host, policy and files give.
+        /// The id of its host, policy and files.
         computed: GenerationId,
     },
 }
@@ -63,10 +62,10 @@ impl FileList {
     /// The list of these files, in any order.
     ///
     /// # Errors
-    /// When they can't be one generation's.
+    /// When they can't be the files of one generation.
     pub fn new(files: Vec<impl Into<ManifestEntry>>) -> Result<Self, ManifestError> {
         let files = sorted(files);
-        let mut order = Order::default();
+        let mut order = PathOrder::default();
         files.iter().try_for_each(|file| order.check(file.path()))?;
         let lines = files.iter().map(|file| file.id_line() + "\n").collect();
         Ok(FileList {
@@ -106,7 +105,7 @@ impl Manifest {
         })
     }
 
-    /// The machine for which it is.
+    /// The machine.
     pub fn host(&self) -> &HostName {
         &self.host
     }
@@ -121,7 +120,7 @@ impl Manifest {
         self.published
     }
 
-    /// What the client must know beside the files.
+    /// The settings for the client.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -306,7 +305,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn machines_that_share_a_list_have_the_manifests_that_they_would_have_alone() {
+    fn a_shared_list_gives_the_same_manifests_as_separate_ones() {
         let files = ["secrets/s", "config/b", "config/a"].map(|path| file(path, path));
         let list = FileList::new(files.to_vec()).unwrap();
         for host in ["kikimora", "pi"] {

@@ -1,20 +1,19 @@
 use crate::{FilePath, ManifestError};
 
-/// Checks what must hold between the paths of a list, one after another: sorted bytewise, none twice, none a folder
-/// of another: so nothing ever lies below a symlink.
+/// Checks the paths of a list, one after another: sorted bytewise, unique, and none a folder of another, so that
+/// nothing is below a symlink.
 ///
-/// It remembers one path, however long the list is. A path that begins with an earlier one is only ever preceded by
-/// others that begin so too ("a", "a-b", "a/b"), so what could still become a folder of the next path is a beginning
-/// of the last one.
+/// It only keeps the last path. In a sorted list, all paths between "a" and "a/b" begin with "a", too (such as "a-b").
+/// So every file that could be a folder of the next path is a prefix of the last one.
 #[derive(Debug, Clone, Default)]
-pub struct Order {
+pub struct PathOrder {
     last: String,
-    /// The lengths of those beginnings of `last` that are files, `last` itself among them, shortest first.
+    /// The lengths of the prefixes of `last` that are files, including `last`, shortest first.
     files: Vec<usize>,
 }
 
-impl Order {
-    /// Takes the next path of the list, if it may follow those before.
+impl PathOrder {
+    /// Adds the next path of the list, if its order is right.
     pub fn check(&mut self, path: &FilePath) -> Result<(), ManifestError> {
         let next = path.as_str();
         if next <= self.last.as_str() {
@@ -37,7 +36,7 @@ mod tests {
     use super::*;
 
     fn check(paths: &[&str]) -> Result<(), ManifestError> {
-        let mut order = Order::default();
+        let mut order = PathOrder::default();
         paths.iter().try_for_each(|path| {
             let path = format!("config/{path}").parse().unwrap();
             order.check(&path)

@@ -2,8 +2,8 @@ use crate::text_type;
 
 /// The path of a file in a generation: relative, `/`-separated, below `config/` or `secrets/`.
 ///
-/// Its parts are never empty, `.` or `..`, and hold no control characters, so that joining it to a folder can't
-/// leave that folder, and a line that ends with it can't be mistaken for two. Ordered bytewise.
+/// Its parts are never empty, `.` or `..`, so that it stays inside of any folder that it is joined to. It has no
+/// control characters, so that it stays on one line. Ordered bytewise.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilePath(String);
 
@@ -12,7 +12,7 @@ text_type!(FilePath(String));
 /// Why a text isn't the path of a file in a generation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilePathError {
-    /// Below neither of the two folders.
+    /// In neither of the two folders.
     #[error("the path {0:?} starts with neither config/ nor secrets/")]
     Area(String),
     /// Absolute, or with a part that is empty, `.` or `..`.
@@ -21,17 +21,17 @@ pub enum FilePathError {
     /// A control character, such as a newline.
     #[error("the path {0:?} has a control character: rename the file")]
     Control(String),
-    /// More than Linux could open.
+    /// Too long for Linux to open.
     #[error("a path has {0} bytes, more than the {max} that Linux can open", max = FilePath::MAX_BYTES)]
     Length(usize),
 }
 
-/// The two kinds of file that a generation holds.
+/// The two kinds of files in a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Area {
-    /// What Nix evaluates; anyone on the machine may come to read it.
+    /// Sources for Nix; any user of the machine may be able to read them.
     Config,
-    /// What must never enter a Nix store.
+    /// Files that must never enter a Nix store.
     Secrets,
 }
 
@@ -46,7 +46,7 @@ impl Area {
 }
 
 impl FilePath {
-    /// The longest path in bytes: PATH_MAX (4096) less room for the folder in which it is unpacked.
+    /// The longest path in bytes: PATH_MAX (4096) without room for the folder where it is unpacked.
     pub const MAX_BYTES: usize = 3500;
 
     /// A path from its folder and the rest.

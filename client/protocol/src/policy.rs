@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use crate::text_type;
 
-/// What the client must know beside the files, as a JSON object that holds only what differs from the defaults.
+/// The fleet's settings for a machine's client, as a JSON object without the defaults.
 ///
-/// The object is kept as it was received, with keys that this version doesn't know, because the generation's id
-/// covers it. [`Policy::terms`] is what this version understands of it.
+/// The object is kept as it was received, including unknown keys, because the generation's id covers it.
+/// [`Policy::terms`] has the known keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, Value>", into = "BTreeMap<String, Value>")]
 pub struct Policy {
@@ -17,19 +17,19 @@ pub struct Policy {
     terms: Terms,
 }
 
-/// The keys of a policy that this version knows.
+/// The known keys of a policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// `nixosConfigurations.<attribute>`; none means the host's name.
+    /// `nixosConfigurations.<attribute>`; none: the machine's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attribute: Option<Attribute>,
     /// Whether the machine reboots when its kernel, initrd or modules have changed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reboot: Reboot,
-    /// When it may, with [`Reboot::Window`].
+    /// The time for it, with [`Reboot::Window`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot_window: Option<RebootWindow>,
-    /// Whether the client also moves its lock file, or its channels, by itself.
+    /// Whether the client also updates its lock file, or its channels, by itself.
     #[serde(default, skip_serializing_if = "is_default")]
     pub self_update: bool,
     /// Further arguments for the build.
@@ -50,18 +50,18 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// A policy that isn't one.
+/// The reason why a policy is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PolicyError(String);
 
 impl Policy {
-    /// What this version understands of it.
+    /// The known keys.
     pub fn terms(&self) -> &Terms {
         &self.terms
     }
 
-    /// The keys that this version doesn't know; a client says so, and goes on.
+    /// The unknown keys, which cause only a warning of the client.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         self.received
             .keys()
@@ -103,7 +103,7 @@ impl TryFrom<BTreeMap<String, Value>> for Policy {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         let terms = serde_json::from_value(Value::Object(object))
-            .map_err(|error| PolicyError(format!("the policy isn't understood: {error}")))?;
+            .map_err(|error| PolicyError(format!("the policy is invalid: {error}")))?;
         Ok(Policy { received, terms })
     }
 }
@@ -239,14 +239,14 @@ impl std::str::FromStr for Attribute {
 
 /// Further arguments for `nix build` or `nix-build`, such as `--fallback`.
 ///
-/// Options that would change *what* is built or *where* its result goes are refused, because the client relies on
-/// them: a system that was built from something else would be reported as this generation's.
+/// Options that would change the source or the place of the result are refused: the client would report a system of
+/// other sources as the system of this generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct NixArguments(Vec<String>);
 
 impl NixArguments {
-    /// The options that the client sets itself, or that would make it read another result.
+    /// Options that the client sets itself, or that change the place of the result.
     const REFUSED: [&'static str; 24] = [
         "--attr",
         "-A",
@@ -274,8 +274,8 @@ impl NixArguments {
         "--commit-lock-file",
     ];
 
-    /// The options after which a lock file doesn't decide alone what is built, nor what a flake holds.
-    const UNSETTLING: [&'static str; 10] = [
+    /// Options that change the inputs of a flake, in spite of its lock file.
+    const UNLOCKING: [&'static str; 10] = [
         "--arg",
         "--argstr",
         "--impure",
@@ -297,7 +297,7 @@ impl NixArguments {
     pub fn keep_inputs(&self) -> bool {
         !self.0.iter().any(|argument| {
             let option = argument.split('=').next().unwrap_or_default();
-            Self::UNSETTLING.contains(&option) || argument == "pure-eval"
+            Self::UNLOCKING.contains(&option) || argument == "pure-eval"
         })
     }
 }
@@ -308,14 +308,14 @@ impl TryFrom<Vec<String>> for NixArguments {
     fn try_from(arguments: Vec<String>) -> Result<Self, Self::Error> {
         if let Some(first) = arguments.first().filter(|first| !first.starts_with('-')) {
             return Err(PolicyError(format!(
-                "nix_args begins with {first:?}, which isn't an option: what is built is bento's to say"
+                "nix_args begins with {first:?}, which isn't an option: bento itself sets what is built"
             )));
         }
         for argument in &arguments {
             let option = argument.split('=').next().unwrap_or_default();
             if Self::REFUSED.contains(&option) || argument == "--" {
                 return Err(PolicyError(format!(
-                    "nix_args has {option:?}, which bento must set itself: remove it"
+                    "nix_args has {option:?}, which bento itself sets: remove it"
                 )));
             }
             if argument.is_empty()
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_decides_unless_an_argument_does() {
+    fn inputs_are_those_of_the_lock_file_unless_an_option_changes_them() {
         let keep = |arguments: &[&str]| {
             let arguments: Vec<_> = arguments.iter().map(ToString::to_string).collect();
             NixArguments::try_from(arguments).unwrap().keep_inputs()
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_received_enters_the_id() {
+    fn the_received_object_enters_the_id() {
         let policy = parse(r#" {"z": {"b":1, "a":["ä/\"",null]}, "reboot": "never"} "#).unwrap();
         assert_eq!(
             policy.canonical(),
@@ -378,8 +378,8 @@ mod tests {
         assert_eq!(*policy.terms(), Terms::default());
     }
 
-    /// A quick reader of numbers takes this one for its neighbour: the id that was computed when it came wouldn't be
-    /// that of what was written down.
+    /// An inexact parser reads this number as its neighbour: then the id of the stored policy would differ from that of
+    /// the received one.
     #[test]
     fn a_number_is_the_same_when_it_is_read_again() {
         let once = parse(r#"{"new":184467440737095516157777777777777777777777777777777}"#).unwrap();

@@ -3,40 +3,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Format, GenerationId, RunId, SystemPath, limits};
 
-/// What a machine leaves in its inbox after a run: gzipped JSON.
+/// A report of one run: gzipped JSON in the machine's inbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this document.
+    /// The version of the document.
     pub format: Format,
-    /// The run that it reports.
+    /// The run.
     pub run: RunId,
     /// The generation that was polled in that run.
     pub generation: GenerationId,
-    /// How the run ended.
+    /// The result of the run.
     pub outcome: Outcome,
-    /// Whether the machine moved its inputs by itself.
+    /// Whether the run was a self-update of the machine's inputs.
     pub auto: bool,
     /// By the machine's clock, which may be wrong: the appliance orders by its own sequence of receipt.
     pub started: Timestamp,
     /// By the machine's clock.
     pub finished: Timestamp,
-    /// How long each phase took, in order.
+    /// The phases with their durations, in order.
     pub phases: Vec<Phase>,
-    /// Which systems the machine had.
+    /// The systems of the machine.
     pub system: Systems,
     /// Whether a change takes effect only at the next boot.
     pub reboot_required: bool,
-    /// The time until which its owner asked it to wait.
+    /// The end of the owner's pause of updates.
     pub held: Option<Timestamp>,
-    /// What failed, for a person.
+    /// The error, for a person.
     pub error: Option<String>,
     /// The version of the client.
     pub client: String,
-    /// The version of Nix, where a build asked for it.
+    /// The version of Nix, if the run needed it.
     pub nix: Option<String>,
-    /// A digest of /etc/machine-id, which tells two machines with one key apart; none where there is no such file.
+    /// A digest of /etc/machine-id, which distinguishes two machines with one key; none if the file is missing.
     pub machine: Option<Digest>,
-    /// The specialisation of the system that runs, by name; none where the system itself runs.
+    /// The name of the running specialisation; none if the system itself runs.
     pub specialisation: Option<String>,
     /// The tail of the build and activation output, at most [`limits::LOG_BYTES`].
     pub log: String,
@@ -51,20 +51,20 @@ pub struct Phase {
     pub seconds: f64,
 }
 
-/// The systems of a machine around a run, as store paths; none where it isn't known or there is none.
+/// The systems of a machine before and after a run, as store paths; none if unknown or missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Systems {
-    /// What ran when the run began.
+    /// The running system at the start of the run.
     pub before: Option<SystemPath>,
-    /// What was built, or had been built, from the generation.
+    /// The system that was built from the generation, in this run or before.
     pub built: Option<SystemPath>,
-    /// What runs at the end.
+    /// The running system at the end.
     pub running: Option<SystemPath>,
-    /// What was booted.
+    /// The booted system.
     pub booted: Option<SystemPath>,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -74,20 +74,20 @@ pub enum Outcome {
     Switched,
     /// The new system takes effect at the next boot.
     Staged,
-    /// The generation was cut short on its way, or isn't what its id says: nothing of it is used.
+    /// The transfer failed, or the generation doesn't match its id; nothing of it is used.
     PullFailed,
-    /// There is no new system.
+    /// The build failed.
     BuildFailed,
     /// The new system couldn't be activated, and wasn't rolled back.
     ActivationFailed,
-    /// The new system was activated, failed, and the old one runs again.
+    /// The new system was activated and failed; the old one runs again.
     RolledBack,
-    /// The new system failed, and going back did too.
+    /// The new system failed, and so did the rollback.
     RollbackFailed,
 }
 
 impl Outcome {
-    /// Whether the machine came to run, or at the next boot will run, what the generation describes.
+    /// Whether the machine runs the generation's system, or will run it after the next boot.
     pub fn is_success(self) -> bool {
         matches!(
             self,
@@ -95,7 +95,7 @@ impl Outcome {
         )
     }
 
-    /// Its name on the wire.
+    /// The name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Outcome::Unchanged => "unchanged",
@@ -113,11 +113,11 @@ impl Outcome {
 /// Why bytes aren't a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// Not the JSON document of DESIGN.
+    /// Not the JSON document of a report.
     #[error("it isn't a report: {0}")]
     Json(#[from] serde_json::Error),
-    /// A field beyond its bound.
-    #[error("its {0} is longer than a report's may be")]
+    /// A field beyond its limit.
+    #[error("its {0} is too long for a report")]
     TooLong(&'static str),
 }
 
@@ -127,7 +127,7 @@ impl Report {
     /// The most phases; a run has about ten.
     const PHASES: usize = 100;
 
-    /// Reads a report from decompressed JSON and checks the bounds of its fields.
+    /// Parses a report from decompressed JSON, and checks the limits of its fields.
     pub fn parse(json: &[u8]) -> Result<Self, ReportError> {
         let report: Report = serde_json::from_slice(json)?;
         let short = |text: &str| text.len() <= Self::SHORT;
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_report_survives_the_wire() {
         let mut report = report();
-        // One that a quick reader takes for its neighbour.
+        // An inexact parser reads this number as its neighbour.
         report.phases[0].seconds = 2.225_073_858_507_201_9e-209;
         let json = serde_json::to_vec(&report).unwrap();
         assert_eq!(Report::parse(&json).unwrap(), report);

@@ -4,14 +4,14 @@ use uuid::Uuid;
 
 use crate::text_type;
 
-/// The id of one run of the client: a UUIDv7, so that ids sort by the time at which the runs began.
+/// The id of one run of the client: a UUIDv7, so that ids sort by the start of the runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(Uuid);
 
 text_type!(RunId);
 
 impl RunId {
-    /// A new id for a run that begins now.
+    /// A new id for a run that starts now.
     pub fn now() -> Self {
         RunId(Uuid::now_v7())
     }
@@ -25,7 +25,7 @@ impl std::str::FromStr for RunId {
             .ok()
             .filter(|uuid| uuid.get_version_num() == 7);
         match uuid {
-            // One spelling only, so that one run can't have two file names.
+            // Only one spelling, so that one run can't have two file names.
             Some(uuid) if uuid.hyphenated().to_string() == text => Ok(RunId(uuid)),
             _ => Err(ReportNameError(text.chars().take(100).collect())),
         }
@@ -40,11 +40,11 @@ impl fmt::Display for RunId {
 
 /// The name of a report's file: `<run id>.<attempt>.report.gz`.
 ///
-/// A cut upload can neither be overwritten nor resumed by the machine that made it, so it is repeated under the
-/// next attempt; the first complete one of a run counts.
+/// A machine can neither overwrite nor resume an interrupted upload, so the next attempt has another name. The first
+/// complete report of a run counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReportName {
-    /// The run that it reports.
+    /// The run.
     pub run: RunId,
     /// Counted from 1.
     pub attempt: u32,

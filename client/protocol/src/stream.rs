@@ -1,4 +1,4 @@
-//! Reads manifests and deltas of which no more than one file is in memory at a time.
+//! Streaming parsers for manifests and deltas, with only one file in memory at a time.
 
 use std::fmt;
 
@@ -10,31 +10,31 @@ use serde_json::{Map, Value};
 
 use crate::{FilePath, Format, GenerationId, HostName, ManifestEntry, Policy};
 
-/// What a manifest says beside its files. Whether it is true is known when they are.
+/// A manifest without its files. It is verified only once the files are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Head {
     format: Format,
-    /// The machine for which it is.
+    /// The machine.
     pub host: HostName,
-    /// The id that it names.
+    /// The id in the document.
     pub generation: GenerationId,
     /// When it was published, by the appliance's clock.
     pub published: Timestamp,
-    /// What the client must know beside the files.
+    /// The settings for the client.
     pub policy: Policy,
 }
 
-/// What a delta says beside its files.
+/// A delta without its files.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct DeltaHead {
     /// The generation to which it applies.
     pub from: GenerationId,
-    /// What the manifest of the one that comes out says.
+    /// The head of the resulting manifest.
     #[serde(flatten)]
     pub head: Head,
 }
 
-/// Takes the items of a list as they come. A refusal ends the reading, with this text.
+/// Callback for each item of a list. An error ends the parsing, with this text.
 pub type Each<'a, T> = &'a mut dyn FnMut(T) -> Result<(), String>;
 
 /// Reads a manifest.
@@ -74,7 +74,7 @@ fn read<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     serde_json::from_value(Value::Object(rest)).map_err(Error::custom)
 }
 
-/// The fields that are held in memory. Others, which this version doesn't know, are passed over.
+/// The fields that are held in memory. Unknown fields are skipped.
 const HELD: [&str; 6] = [
     "format",
     "from",
@@ -84,7 +84,7 @@ const HELD: [&str; 6] = [
     "published",
 ];
 
-/// The fields that aren't held, each with its name.
+/// The streamed lists, each with the name of its field.
 struct Lists<'a> {
     files: (&'static str, Each<'a, ManifestEntry>),
     removed: Option<(&'static str, Each<'a, FilePath>)>,
@@ -97,7 +97,7 @@ impl<'de> Visitor<'de> for Lists<'_> {
         formatter.write_str("an object")
     }
 
-    /// Gives the fields that are held, and null for each list.
+    /// Returns the held fields, and null for each list.
     fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Self::Value, A::Error> {
         let mut held = Map::new();
         while let Some(name) = fields.next_key::<String>()? {
@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for Lists<'_> {
                 continue;
             }
             if held.insert(name, value).is_some() {
-                return Err(Error::custom("a field is there twice"));
+                return Err(Error::custom("duplicate field"));
             }
         }
         let mut lists = [Some(self.files.0), self.removed.map(|list| list.0)]
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_says_what_the_document_says() {
+    fn the_stream_and_the_document_agree() {
         let manifest = manifest(&[("config/a", "1"), ("config/b", "2"), ("config/c", "-> d")]);
         let json = serde_json::to_string(&manifest).unwrap();
         let (head, streamed) = files(&json).unwrap();
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(&head.host, manifest.host());
         assert_eq!(streamed, manifest.files());
 
-        // In any order, and with what a later version may add.
+        // In any order, and with fields of a later version.
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         let reversed: Vec<_> = value
             .as_object()
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_no_stream() {
+    fn an_invalid_document_is_an_invalid_stream() {
         let json = serde_json::to_string(&manifest(&[("config/a", "1")])).unwrap();
         for (old, new) in [
             ("\"format\":1", "\"format\":2"),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_ends_the_reading() {
+    fn an_error_of_the_callback_ends_the_parsing() {
         let json =
             serde_json::to_string(&manifest(&[("config/a", "1"), ("config/b", "2")])).unwrap();
         let mut taken = 0;

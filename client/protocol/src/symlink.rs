@@ -2,10 +2,10 @@ use crate::{Area, FilePath};
 
 /// A symlink of a generation. Its target stays inside `config/`, whatever the links on the way are.
 ///
-/// The target is relative and has `..` only at its start, where the kernel applies it to the folder that really holds
-/// the link; what follows only descends. A link that is met on the way obeys the same rule from its own folder, so by
-/// induction no chain of them leaves `config/`. A `..` after a name could: `p/../../secrets` is inside as text, and the
-/// kernel applies the `..` to wherever the link `p` leads.
+/// The target is relative and has `..` only at its start, where the kernel applies it to the real folder of the link;
+/// the rest only descends. The same holds for every link on the way, so by induction no chain of links leaves
+/// `config/`. A `..` after a name could leave it: `p/../../secrets` is inside as text, but the kernel applies the `..`
+/// to the target of the link `p`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symlink {
     path: FilePath,
@@ -15,34 +15,34 @@ pub struct Symlink {
 /// Why a generation can't hold a symlink.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SymlinkError {
-    /// Secrets are files: a link among them could lead to what is no secret, or to another's.
-    #[error("{0} is a symlink, and among secrets there are none")]
+    /// Secrets are files: a link could lead out of them, or to the secrets of another machine.
+    #[error("{0} is a symlink, but secrets must be files")]
     Secret(FilePath),
-    /// The target has no text at all.
+    /// The target is empty.
     #[error("{0} is a symlink without a target")]
     Empty(FilePath),
-    /// Absolute: it would name another file on each machine.
+    /// Absolute: it would be another file on each machine.
     #[error("{0} is a symlink to the absolute path {1:?}")]
     Absolute(FilePath, String),
     /// A control character, such as a newline.
     #[error("{0} is a symlink whose target {1:?} has a control character")]
     Control(FilePath, String),
-    /// More than Linux could open.
+    /// Too long for Linux to open.
     #[error("{0} is a symlink whose target has {1} bytes, more than {max}", max = FilePath::MAX_BYTES)]
     Length(FilePath, usize),
-    /// `..` after a name, which may be that of another symlink.
+    /// `..` after a name, which may be another symlink.
     #[error("{0} is a symlink to {1:?}, which has .. after another part")]
     LateParent(FilePath, String),
-    /// More `..` than there are folders.
+    /// More `..` than folders above it.
     #[error("{0} is a symlink to {1:?}, which leads out of config/")]
     Outside(FilePath, String),
 }
 
 impl Symlink {
-    /// A symlink at a path below `config/`, with this text as its target. What it leads to needn't be there.
+    /// A symlink at a path below `config/`, with this target, which needn't exist.
     ///
     /// # Errors
-    /// When a client would have to refuse it.
+    /// When the target isn't allowed.
     pub fn new(path: FilePath, target: String) -> Result<Self, SymlinkError> {
         if path.area() != Area::Config {
             return Err(SymlinkError::Secret(path));
@@ -69,22 +69,22 @@ impl Symlink {
         Ok(Symlink { path, target })
     }
 
-    /// Where it lies, below `config/`.
+    /// The path, below `config/`.
     pub fn path(&self) -> &FilePath {
         &self.path
     }
 
-    /// Its target, as it says itself: relative to the folder in which it lies.
+    /// The target, relative to the folder of the symlink.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// How many folders its target climbs before it descends.
+    /// The number of `..` at the start of the target.
     pub fn climbs(&self) -> usize {
         climbs(&self.target).unwrap_or_default()
     }
 
-    /// The path to which it leads if nothing on the way is a symlink, below `config/`: empty for that folder itself.
+    /// The path of the target below `config/`, without following other symlinks: empty for that folder itself.
     pub fn leads_to(&self) -> String {
         let mut parts: Vec<&str> = self.path.rest().split('/').collect();
         parts.pop();
@@ -101,7 +101,7 @@ impl Symlink {
     }
 }
 
-/// How many folders a relative target climbs before it descends; none where it has `..` after a name.
+/// The number of `..` at the start of a relative target; none if it has `..` after a name.
 fn climbs(target: &str) -> Option<usize> {
     let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
     let climbs = parts.clone().take_while(|part| *part == "..").count();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn it_knows_where_it_leads() {
+    fn targets_are_resolved() {
         for (path, target, leads_to) in [
             ("config/a/b/c", "../../x/y", "x/y"),
             ("config/a/b", "..", ""),

@@ -4,8 +4,8 @@ use crate::text_type;
 
 /// The store path of a built NixOS system (its toplevel), as a machine reports it.
 ///
-/// Stores can lie elsewhere than in `/nix/store`, so this only says: absolute, without `.` or `..`, and of printable
-/// ASCII, which can't steer a terminal nor pass for something else.
+/// A store can have another place than `/nix/store`, so the path is only checked to be absolute, without `.` or `..`,
+/// and in printable ASCII, which can't control a terminal or imitate other text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemPath(String);
 

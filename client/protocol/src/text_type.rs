@@ -1,5 +1,5 @@
-/// Lets serde read a type by its `FromStr` and write it by its `Display`; `text_type!(Name(String))`, for a checked
-/// text, implements `Display` and `as_str` as well.
+/// Implements serde for a type by its `FromStr` and `Display`; `text_type!(Name(String))`, for a checked text,
+/// implements `Display` and `as_str`, too.
 #[macro_export]
 macro_rules! text_type {
     ($name:ident(String)) => {

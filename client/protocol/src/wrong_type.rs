@@ -1,7 +1,7 @@
-//! What is wrong with a value in a settings file, in words of people instead of those of a programming language.
+//! Errors of serde about values in a settings file, in plain words.
 
-/// What serde says of a value of the wrong kind, in plain words: `port is the text "x", and must be a number from 0 to
-/// 65535`. None where it says something else. `before` is the text of the file up to the value.
+/// Translates an error of serde about a value's type: `port is the text "x", and must be a number from 0 to 65535`.
+/// None if it is another error. `before` is the text of the file up to the value.
 #[must_use]
 pub fn wrong_type(message: &str, before: &str) -> Option<String> {
     let rest = message
@@ -15,7 +15,7 @@ pub fn wrong_type(message: &str, before: &str) -> Option<String> {
     ))
 }
 
-/// The key whose value comes next.
+/// The key of the next value.
 fn key(before: &str) -> &str {
     let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
     let key = line.rsplit_once('=').map_or("", |(key, _)| key.trim());
@@ -64,7 +64,7 @@ mod tests {
 
     // Issue 10, line 41.
     #[test]
-    fn a_value_of_the_wrong_kind_is_told_in_words() {
+    fn a_value_of_the_wrong_type_is_explained_in_words() {
         for (message, words) in [
             (
                 "invalid type: string \"x\", expected u16",

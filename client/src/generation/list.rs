@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
-use bento_protocol::{FilePath, ManifestError, Order};
+use bento_protocol::{FilePath, ManifestError, PathOrder};
 
 /// The longest line, in bytes: a path and the target of a symlink; what else stands there takes less than 100.
 const LINE_BYTES: u64 = 2 * FilePath::MAX_BYTES as u64 + 100;
@@ -18,7 +18,7 @@ const LINE_BYTES: u64 = 2 * FilePath::MAX_BYTES as u64 + 100;
 pub(crate) struct Writer {
     path: PathBuf,
     file: BufWriter<File>,
-    order: Order,
+    order: PathOrder,
     written: io::Result<()>,
 }
 
@@ -34,7 +34,7 @@ impl Writer {
         Ok(Writer {
             path,
             file: BufWriter::new(file),
-            order: Order::default(),
+            order: PathOrder::default(),
             written: Ok(()),
         })
     }

@@ -3,7 +3,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use bento_nix::normal::{self, settle};
+use bento_nix::normal::{self, normalize};
 use bento_protocol::stream::Head;
 use bento_protocol::{self as protocol, Area, FilePath, GenerationId, ManifestEntry, Symlink};
 
@@ -74,7 +74,7 @@ impl Partial {
         let path = self.path(link.path());
         make_folder_of(&path)
             .and_then(|()| symlink(link.target(), &path))
-            .and_then(|()| normal::settle_link(&path))
+            .and_then(|()| normal::normalize_link(&path))
             .with_context(|| format!("can't make the symlink {}", path.display()))
     }
 
@@ -130,13 +130,13 @@ impl Partial {
             }
             let path = self.generation.join(HEAD);
             fs::write(&path, serde_json::to_vec(head)?)?;
-            settle(&path, 0o644)?;
-            settle(&self.files(), 0o644)?;
+            normalize(&path, 0o644)?;
+            normalize(&self.files(), 0o644)?;
             folders::walk(list::read(&self.files())?, &mut |_| Ok(()), &mut |folder| {
                 let path = folder.path_in(&self.folder(folder.area));
-                Ok(settle(&path, folder_mode(folder.area))?)
+                Ok(normalize(&path, folder_mode(folder.area))?)
             })?;
-            settle(&self.generation, 0o755)?;
+            normalize(&self.generation, 0o755)?;
             // One call in place of an fsync for each file and folder: those of 5,000 files take minutes on a slow
             // disk.
             rustix::fs::syncfs(File::open(&self.generation)?)?;

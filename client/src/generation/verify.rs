@@ -128,7 +128,7 @@ fn check_symlink(path: &Path, link: &Symlink) -> anyhow::Result<()> {
         .and_then(|metadata| metadata.modified())
         .ok();
     if modified != Some(normal::the_time()) {
-        normal::settle_link(path).with_context(|| format!("can't set the time of {shown}"))?;
+        normal::normalize_link(path).with_context(|| format!("can't set the time of {shown}"))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use bento_nix::{Kind, Order, Tail};
+use bento_nix::{Kind, SystemBuild, Tail};
 use bento_protocol::{Policy, SystemPath};
 
 use crate::generation::staged::Staged;
@@ -47,7 +47,7 @@ pub(crate) fn build(
     // A link that an earlier build left must not pass for this one's.
     atomic_file::remove_if_there(&result)
         .with_context(|| format!("can't remove {}", result.display()))?;
-    let order = Order {
+    let build = SystemBuild {
         kind: &kind,
         host: &settings.name,
         terms: source.policy.terms(),
@@ -57,6 +57,6 @@ pub(crate) fn build(
         result: &result,
     };
     let limit = settings.timeouts.build.duration();
-    bento_nix::run(order.command(), limit, tail, line)?;
+    bento_nix::run(build.command(), limit, tail, line)?;
     bento_nix::system(&result)
 }

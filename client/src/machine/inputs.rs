@@ -154,7 +154,7 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
             fs::hard_link(entry.path(), &target)?;
         }
     }
-    normal::settle(to, FOLDER_MODE)?;
+    normal::normalize(to, FOLDER_MODE)?;
     Ok(())
 }
 
@@ -162,9 +162,9 @@ fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
 fn normalise(working: &Path) -> anyhow::Result<()> {
     let lock_file = working.join(LOCK_FILE);
     if lock_file.exists() {
-        normal::settle(&lock_file, normal::file_mode(false))?;
+        normal::normalize(&lock_file, normal::file_mode(false))?;
     }
-    normal::settle(working, FOLDER_MODE)?;
+    normal::normalize(working, FOLDER_MODE)?;
     Ok(())
 }
 

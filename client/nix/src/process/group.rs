@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// A process group, told from a later one of the same number by the time at which its first process began.
+/// A process group, identified by its number and the start time of its leader, since numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
     leader: Pid,
@@ -13,12 +13,12 @@ pub struct Group {
     started: u64,
 }
 
-/// How long a group has to end after TERM.
+/// Time for a group to end after TERM.
 const TIDY: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 
 impl Group {
-    /// The group of a process that leads one.
+    /// The group of a group leader.
     pub fn of(leader: Pid) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", leader.as_raw_nonzero())).ok()?;
         // The name is in parentheses, and may have any character.
@@ -36,17 +36,17 @@ impl Group {
         })
     }
 
-    /// Ends it, if it is still there: with TERM, and then with KILL.
+    /// Ends the group, if it still exists: with TERM, and then with KILL.
     pub fn end(self) {
         if Group::of(self.leader) != Some(self) {
             return;
         }
         let _ = kill_process_group(self.leader, Signal::TERM);
-        for _ in 0..TIDY.as_millis() / LOOK.as_millis() {
+        for _ in 0..TIDY.as_millis() / POLL.as_millis() {
             if rustix::process::test_kill_process_group(self.leader).is_err() {
                 return;
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
         let _ = kill_process_group(self.leader, Signal::KILL);
     }

@@ -1,4 +1,4 @@
-//! Programs that must not take longer than a certain time, whatever they and their children do.
+//! Programs with a time limit, whatever they and their children do.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -12,22 +12,22 @@ use rustix::process::{Pid, Signal};
 
 use super::{Event, LINGER, WAITING_LINES, read_in_background, wait_in_background};
 
-/// How long a program whose time is over may tidy up before it is killed.
+/// Time between TERM and KILL.
 const TIDY: Duration = Duration::from_secs(5);
 
-/// What became of a program whose time was limited.
+/// Result of a program with a time limit.
 #[derive(Debug)]
 pub enum Limited {
-    /// It ended in time.
+    /// It ended in time, with this status.
     Ended(ExitStatus),
-    /// It didn't, and was ended.
+    /// It exceeded the limit, and was ended.
     TimedOut,
 }
 
-/// Runs a program for at most `limit` (time spent suspended doesn't count) and passes each line that it writes, to
-/// either output, to `line`. It has a process group of its own: when the time is over, the group gets TERM, and KILL
-/// after 5 s more; when the program has ended, what it left behind in the group is killed. So this returns in any
-/// case, also when the program hangs in the kernel or its children hold its output open.
+/// Runs a program for at most `limit` (time spent suspended doesn't count), and passes each line of both outputs to
+/// `line`. The program has a process group of its own, which gets TERM after `limit`, and KILL 5 s later; when the
+/// program has ended, the rest of the group is killed. So this always returns, even if the program hangs in the kernel
+/// or its children hold its output open.
 ///
 /// # Errors
 /// When it can't be run.
@@ -40,8 +40,9 @@ pub fn run_limited(
     run_within(command, limit, Reach::Group, line)
 }
 
-/// The same in the caller's process group, so that what is typed at its terminal reaches the program, too. Only the
-/// program itself is ended when its time is over: this is for those that see to their children, as Nix does.
+/// Runs a program as [`run_limited`] does, but in the caller's process group, so that it gets the signals of the
+/// terminal, too. Only the program itself is ended after `limit`: this is for programs that end their children, as Nix
+/// does.
 ///
 /// # Errors
 /// When it can't be run.
@@ -53,10 +54,10 @@ pub fn run_limited_alone(
     run_within(command, limit, Reach::Program, line)
 }
 
-/// Who is ended.
+/// The processes that a signal reaches.
 #[derive(Debug, Clone, Copy)]
 enum Reach {
-    /// The program's process group, also what is left of it when the program has ended.
+    /// The program's process group, even after the end of the program.
     Group,
     /// The program.
     Program,
@@ -89,7 +90,7 @@ fn run_within(
     let mut deadline = Instant::now() + limit;
     let mut is_late = false;
     let waited = loop {
-        // Asked before the next line is: one that never stops writing must not put this off.
+        // Checked before each line, since a program may never stop writing.
         let left = deadline.saturating_duration_since(Instant::now());
         let event = match left {
             Duration::ZERO => Err(RecvTimeoutError::Timeout),
@@ -101,17 +102,17 @@ fn run_within(
             Err(RecvTimeoutError::Disconnected) => break Err(io::Error::other("nobody waits")),
             Err(RecvTimeoutError::Timeout) => {
                 is_late = true;
-                let Some((signal, patience)) = steps.next() else {
-                    // Not even KILL ends what hangs in the kernel, as on a file server that doesn't answer.
+                let Some((signal, grace)) = steps.next() else {
+                    // Not even KILL ends a process that hangs in the kernel, as on a file server that doesn't answer.
                     reap_in_background(child);
                     return Ok(Limited::TimedOut);
                 };
                 reach.send(leader, signal);
-                deadline = Instant::now() + patience;
+                deadline = Instant::now() + grace;
             }
         }
     };
-    // Before the program is reaped: until then its number, and so the group's, can't be anybody else's.
+    // Before the program is reaped: until then no other process or group can have its number.
     if let Reach::Group = reach {
         reach.send(leader, Signal::KILL);
     }
@@ -138,7 +139,7 @@ fn reap_in_background(mut child: Child) {
 
 impl Reach {
     fn send(self, leader: Pid, signal: Signal) {
-        // It fails when nothing is left to get it.
+        // It fails if no process is left.
         let _ = match self {
             Reach::Group => rustix::process::kill_process_group(leader, signal),
             Reach::Program => rustix::process::kill_process(leader, signal),
@@ -177,7 +178,7 @@ mod tests {
     const SHORT: Duration = Duration::from_secs(2);
 
     #[test]
-    fn what_ends_in_time_gives_its_status_and_all_its_lines() {
+    fn a_program_that_ends_in_time_gives_its_status_and_all_its_lines() {
         let (limited, mut lines) = run_shell("echo one; echo two >&2; exit 7", LONG);
         lines.sort();
         assert_eq!(lines, ["one", "two"]);
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_asked_to_end() {
+    fn a_program_that_hangs_gets_term() {
         let script = "trap 'echo tidied; exit 0' TERM; echo $$; while :; do sleep 0.1; done";
         let (limited, lines) = run_shell(script, SHORT);
         assert!(matches!(limited, Limited::TimedOut));
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ignores_that_is_killed_with_its_children() {
+    fn a_program_that_ignores_term_is_killed_with_its_children() {
         let script = "trap '' TERM; (while :; do sleep 0.1; done) & echo $!; echo $$; wait; wait";
         let (limited, lines) = run_shell(script, SHORT);
         assert!(matches!(limited, Limited::TimedOut));
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_stops_writing_ends() {
+    fn a_program_that_never_stops_writing_is_ended() {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "trap '' TERM; while :; do echo again; done"]);
         let mut lines = 0;
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_left_the_group_does_not_hold_us_up() {
+    fn a_child_that_left_the_group_causes_no_delay() {
         let folder = tempfile::tempdir().unwrap();
         let script = format!(
             "cd {}; setsid sh -c 'echo $$; : > escaped; exec sleep 1000' & until [ -e escaped ]; do sleep 0.05; done",
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_says_so() {
+    fn a_program_that_cannot_be_run_is_an_error() {
         let error = run_limited(Command::new("/nonexistent/check"), LONG, &mut |_| {});
         let error = format!("{:#}", error.unwrap_err());
         assert!(

@@ -73,7 +73,7 @@ fn the_lock_file_of_a_flake_moves_in_a_working_copy() {
     );
     fs::write(config.join("flake.nix"), flake).unwrap();
     fs::write(config.join("modules/run.sh"), "").unwrap();
-    normal::settle(&config.join("modules/run.sh"), 0o755).unwrap();
+    normal::normalize(&config.join("modules/run.sh"), 0o755).unwrap();
     assert_eq!(mark_of(&config).unwrap(), Digest::of(""));
 
     let first = move_config(&folder).unwrap();
