@@ -1,6 +1,6 @@
 //! A state as an appliance leaves it, for tests.
 
-pub(crate) mod listener;
+pub(crate) mod webhook;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -63,7 +63,7 @@ impl Kept {
             _folder: folder,
         };
         kept.set(tables);
-        kept.tell(&[]);
+        kept.set_problems(&[]);
         kept
     }
 
@@ -76,7 +76,7 @@ impl Kept {
     }
 
     /// These are all the problems that there are.
-    pub(crate) fn tell(&self, problems: &[Problem]) {
+    pub(crate) fn set_problems(&self, problems: &[Problem]) {
         atomic_file::write_json(&self.runtime.problems(), &problems).unwrap();
     }
 

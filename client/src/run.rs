@@ -206,10 +206,10 @@ struct LiveEffects<'a> {
     damaged: BTreeSet<PathBuf>,
 }
 
-/// A generation in place, and the folder that is built of it.
-struct Source {
+/// A staged generation, and the folder to build.
+struct StagedSource {
     staged: Staged,
-    /// Its own, or a working copy whose inputs were moved.
+    /// The folder of the generation, or of a working copy with updated inputs.
     config: PathBuf,
 }
 

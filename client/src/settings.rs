@@ -21,7 +21,7 @@ pub use health::{CheckCommand, CheckCommandError, CheckName, CheckNameError, Hea
 pub(crate) use of_system::SystemSettings;
 pub use restart_units::{RestartUnits, UnitName, UnitNameError};
 pub use server::{Server, ServerError};
-pub use update::{Confirm, Operation, RebootSettings, Rollback, SelfUpdate};
+pub use update::{Confirm, Operation, RebootSettings, RollbackSettings, SelfUpdate};
 
 /// Where the settings lie unless a command is told otherwise.
 pub const SETTINGS_FILE: &str = "/etc/bento/client.toml";
@@ -64,7 +64,7 @@ pub struct Settings {
     pub guard: bool,
     /// When the old system comes back by itself.
     #[serde(default)]
-    pub rollback: Rollback,
+    pub rollback: RollbackSettings,
     /// How the new system shows that it can still be reached.
     #[serde(default)]
     pub confirm: Confirm,

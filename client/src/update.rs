@@ -33,8 +33,8 @@ use std::time::Instant;
 use anyhow::anyhow;
 use bento_protocol::{GenerationId, Outcome, Phase, RunId, SystemPath};
 
-pub use boot_state::{Action as BootAction, BootState, Event as BootEvent};
-pub use effects::{Effects, Inputs, Machine, Records, Server};
+pub use boot_state::{BootAction, BootEvent, BootState};
+pub use effects::{Effects, Inputs, MachineEffects, RecordEffects, ServerEffects};
 pub use reboot::reboot_if_needed;
 pub use recovery::{Recovered, recover, secrets_of_boot};
 pub use report::report_now;

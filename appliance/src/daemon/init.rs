@@ -19,7 +19,7 @@ use crate::daemon::{privileges, volume};
 use crate::sshd::Sshd;
 use crate::store::paths::{Runtime, State};
 use crate::store::permissions;
-use crate::store::permissions::{Outcome, Rule};
+use crate::store::permissions::{Rule, RuleSummary};
 use crate::{backup, problem};
 
 /// The timeout of a probe, on a small machine under load.
@@ -124,7 +124,7 @@ fn prepare(options: &Options) -> Result<Startup> {
 
 /// Corrects the owners and modes that every machine depends on: sshd would refuse all logins, and only log it.
 fn mend_permissions(state: &State, runtime: &Runtime) -> Result<()> {
-    let Outcome { mended, problems } = permissions::shared(state, runtime, Rule::mend);
+    let RuleSummary { mended, problems } = permissions::shared(state, runtime, Rule::mend);
     if mended > 0 {
         info!(
             paths = mended,

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{MachineReports, ReportEntry};
 use crate::store::paths::State;
-use crate::store::stamp::Stamp;
+use crate::store::stamp::PathStamp;
 
 /// The interval between two checks for new reports.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub fn follow(
     loop {
         // Before the reports are read, so that a change in between is read twice, not missed. The summary changes with
         // each report, the folder when the machine is removed.
-        let stamps = [host.summary(), host.root().to_owned()].map(|path| Stamp::of(&path));
+        let stamps = [host.summary(), host.root().to_owned()].map(|path| PathStamp::of(&path));
         if known != Some(stamps) {
             known = Some(stamps);
             let reports = MachineReports::open(state, name)?;

@@ -54,7 +54,7 @@ fn kept() -> Kept {
             ..report('b')
         }],
     );
-    kept.tell(&[Problem::new("fleet.toml:3", "is \"wrong\"", "mend it")]);
+    kept.set_problems(&[Problem::new("fleet.toml:3", "is \"wrong\"", "mend it")]);
     let counters = Counters::default();
     counters.reports.add(7);
     let sessions = SessionCounters {

@@ -124,7 +124,7 @@ mod tests {
         let kept = Kept::new("[hosts.a]\n");
         assert!(!of(&kept, false)[&machine("a")].as_ref().unwrap().bad);
         let problem = Problem::new("hosts/a", "is missing", "make it");
-        kept.tell(&[problem.of(&"a".parse().unwrap())]);
+        kept.set_problems(&[problem.of(&"a".parse().unwrap())]);
         assert!(of(&kept, false)[&machine("a")].as_ref().unwrap().bad);
         assert!(!of(&kept, false)[&Subject::Fleet].as_ref().unwrap().bad);
     }

@@ -19,7 +19,7 @@ use crate::store::accounts::{Accounts, Removed};
 use crate::store::atomic_file;
 use crate::store::machines::{former, read_fleet};
 use crate::store::paths::{Runtime, State};
-use crate::store::stamp::Stamp;
+use crate::store::stamp::PathStamp;
 
 /// The number of parallel reads: more than there are processors, because with a cold cache each waits for the disk.
 const AT_ONCE: usize = 8;
@@ -34,8 +34,8 @@ pub struct StatusReading {
     /// None if no appliance runs.
     problems: Option<Vec<Problem>>,
     machines: BTreeMap<HostName, MachineReading>,
-    fleet_stamps: [Stamp; 2],
-    problems_stamp: Stamp,
+    fleet_stamps: [PathStamp; 2],
+    problems_stamp: PathStamp,
 }
 
 impl Status {
@@ -56,7 +56,7 @@ impl StatusReading {
     pub fn of(state: &State, runtime: &Runtime) -> anyhow::Result<Self> {
         // Each stamp is taken before its file is read: a change in between is read twice, but never missed.
         let fleet_stamps = fleet_stamps(state);
-        let problems_stamp = Stamp::of(&runtime.problems());
+        let problems_stamp = PathStamp::of(&runtime.problems());
         let (hosts, accounts) = read_fleet(state)?;
         let machines = read_machines(state, &hosts);
         Ok(StatusReading {
@@ -83,7 +83,7 @@ impl StatusReading {
             self.fleet_stamps = fleet_stamps;
             has_changed = true;
         }
-        let problems_stamp = Stamp::of(&self.runtime.problems());
+        let problems_stamp = PathStamp::of(&self.runtime.problems());
         if self.problems_stamp != problems_stamp {
             self.problems = read_problems(&self.runtime.problems());
             self.problems_stamp = problems_stamp;
@@ -193,8 +193,8 @@ impl StatusReading {
     }
 }
 
-fn fleet_stamps(state: &State) -> [Stamp; 2] {
-    [state.fleet(), state.accounts()].map(|path| Stamp::of(&path))
+fn fleet_stamps(state: &State) -> [PathStamp; 2] {
+    [state.fleet(), state.accounts()].map(|path| PathStamp::of(&path))
 }
 
 fn read_machines(

@@ -33,14 +33,14 @@ pub type Act = fn(&Rule) -> Result<bool, Problem>;
 
 /// What applying rules came to.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct RuleSummary {
     /// How many paths were set right.
     pub mended: usize,
     /// What is in the way.
     pub problems: Vec<Problem>,
 }
 
-impl Outcome {
+impl RuleSummary {
     fn apply(&mut self, act: Act, rule: &Rule) {
         match act(rule) {
             Ok(changed) => self.mended += usize::from(changed),
@@ -50,8 +50,8 @@ impl Outcome {
 }
 
 /// Applies the rules for what every machine passes.
-pub fn shared(state: &State, runtime: &Runtime, act: Act) -> Outcome {
-    let mut outcome = Outcome::default();
+pub fn shared(state: &State, runtime: &Runtime, act: Act) -> RuleSummary {
+    let mut summary = RuleSummary::default();
     // What podman mounts there is everybody's to write to now and then.
     let mounted = runtime.root().parent().unwrap_or(runtime.root());
     let is_new = !Rule::closed(state.hosts()).exists();
@@ -64,15 +64,15 @@ pub fn shared(state: &State, runtime: &Runtime, act: Act) -> Outcome {
     ] {
         // Both folders come into being with the first start.
         if rule.exists() {
-            let before = outcome.mended;
-            outcome.apply(act, &rule);
+            let before = summary.mended;
+            summary.apply(act, &rule);
             // A new mount has the mode that podman gives it: nothing went wrong with what was kept.
             if rule.is_of(mounted) || (is_new && rule.is_of(state.root())) {
-                outcome.mended = before;
+                summary.mended = before;
             }
         }
     }
-    outcome
+    summary
 }
 
 /// Applies the rules for what one machine passes and reads. Its group has the number of its user id.
@@ -83,26 +83,26 @@ pub fn of_host(
     uid: u32,
     depth: Depth,
     act: Act,
-) -> Outcome {
-    let mut outcome = Outcome::default();
+) -> RuleSummary {
+    let mut summary = RuleSummary::default();
     let host = state.host(name);
     let keys = Rule::readable(runtime.authorized_keys().join(name.as_str()));
     // There is none for a machine whose settings name no key.
     if keys.exists() {
-        outcome.apply(act, &keys);
+        summary.apply(act, &keys);
     }
-    if let Err(error) = apply_to_host(&host, uid, depth, act, &mut outcome) {
+    if let Err(error) = apply_to_host(&host, uid, depth, act, &mut summary) {
         let folder = host.root().display().to_string();
         let what = format!("can't be looked at: {error}");
-        outcome
+        summary
             .problems
             .push(Problem::new(folder, what, rule::GIVE));
     }
-    outcome.problems = folded(outcome.problems)
+    summary.problems = folded(summary.problems)
         .into_iter()
         .map(|problem| problem.of(name))
         .collect();
-    outcome
+    summary
 }
 
 /// One problem for all with the same advice: in a tree that was copied badly each file has its own.
@@ -135,22 +135,22 @@ fn apply_to_host(
     gid: u32,
     depth: Depth,
     act: Act,
-    outcome: &mut Outcome,
+    summary: &mut RuleSummary,
 ) -> io::Result<()> {
-    outcome.apply(act, &Rule::closed(host.root()));
-    if !outcome.problems.is_empty() {
+    summary.apply(act, &Rule::closed(host.root()));
+    if !summary.problems.is_empty() {
         // What lies in it can't be looked at either.
         return Ok(());
     }
     if let Some(problem) = not_a_link(&host.current())? {
-        outcome.problems.push(problem);
+        summary.problems.push(problem);
         return Ok(());
     }
     let publications = Publications::of(host);
     let Some(current) = publications.current()? else {
         return Ok(());
     };
-    outcome.apply(act, &Rule::closed(host.publications()));
+    summary.apply(act, &Rule::closed(host.publications()));
     for number in publications.numbers()? {
         let chroot = publications.chroot(number);
         for rule in [
@@ -160,13 +160,13 @@ fn apply_to_host(
         ] {
             // A crash may have cut off the removal of an earlier publication, which begins with its inbox.
             if number == current || rule.exists() {
-                outcome.apply(act, &rule);
+                summary.apply(act, &rule);
             }
         }
         // In an earlier one a session may still stand, and does what it began.
         if number == current {
             let manifest = publications.manifest()?;
-            outcome
+            summary
                 .problems
                 .extend(incomplete(&chroot, manifest.as_ref()));
             let executables = manifest.as_ref().filter(|_| depth == Depth::Everything);
@@ -175,7 +175,7 @@ fn apply_to_host(
                 gid,
                 executables: executables.map(plain_executables).unwrap_or_default(),
             };
-            seen.apply(&chroot, depth, act, outcome)?;
+            seen.apply(&chroot, depth, act, summary)?;
         }
     }
     Ok(())
@@ -196,7 +196,7 @@ impl Seen<'_> {
         folder: &Path,
         depth: Depth,
         act: Act,
-        outcome: &mut Outcome,
+        summary: &mut RuleSummary,
     ) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
@@ -211,9 +211,9 @@ impl Seen<'_> {
             } else {
                 Rule::exactly(&path, self.gid, self.mode(&path))
             };
-            outcome.apply(act, &rule);
+            summary.apply(act, &rule);
             if kind.is_dir() && depth == Depth::Everything {
-                self.apply(&path, depth, act, outcome)?;
+                self.apply(&path, depth, act, summary)?;
             }
         }
         Ok(())

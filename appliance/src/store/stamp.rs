@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 /// A file at one moment. A file that is written, replaced, removed or made readable gets another stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Stamp(Option<Found>);
+pub struct PathStamp(Option<Found>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Found {
@@ -19,7 +19,7 @@ struct Found {
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl PathStamp {
     /// The stamp of a path; a file that isn't there has one, too.
     pub fn of(path: &Path) -> Self {
         let found = |data: fs::Metadata| {
@@ -30,7 +30,7 @@ impl Stamp {
                 changed: (data.ctime(), data.ctime_nsec()),
             })
         };
-        Stamp(fs::symlink_metadata(path).ok().and_then(found))
+        PathStamp(fs::symlink_metadata(path).ok().and_then(found))
     }
 
     /// The modification time; none if there is no file.
@@ -48,12 +48,12 @@ mod tests {
     fn each_kind_of_change_shows() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        let mut before = Stamp::of(&path);
+        let mut before = PathStamp::of(&path);
         let mut changes = |what: &str, change: &dyn Fn()| {
             change();
-            let after = Stamp::of(&path);
+            let after = PathStamp::of(&path);
             assert_ne!(before, after, "{what}");
-            assert_eq!(after, Stamp::of(&path), "{what}");
+            assert_eq!(after, PathStamp::of(&path), "{what}");
             before = after;
         };
         changes("made", &|| atomic_file::write(&path, b"1").unwrap());
@@ -64,7 +64,7 @@ mod tests {
             let time = SystemTime::UNIX_EPOCH;
             fs::File::open(&path).unwrap().set_modified(time).unwrap();
         });
-        assert_eq!(Stamp::of(&path).modified(), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(PathStamp::of(&path).modified(), Some(Timestamp::UNIX_EPOCH));
         changes("removed", &|| fs::remove_file(&path).unwrap());
     }
 }

@@ -13,7 +13,7 @@ use crate::state::atomic_file;
 
 /// Source of a build: a generation as it was published, or a working copy of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Source<'a> {
+pub(crate) struct BuildSource<'a> {
     /// The folder that Nix builds.
     pub(crate) config: &'a Path,
     /// The policy of the generation.
@@ -22,11 +22,11 @@ pub(crate) struct Source<'a> {
     pub(crate) netrc: Option<PathBuf>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> BuildSource<'a> {
     /// A generation as it was published.
     pub(crate) fn published(state: &State, staged: &'a Staged) -> Self {
         let netrc = state.secrets_of(&staged.id()).join("netrc");
-        Source {
+        BuildSource {
             config: &staged.config,
             policy: staged.policy(),
             netrc: netrc.is_file().then_some(netrc),
@@ -38,7 +38,7 @@ impl<'a> Source<'a> {
 pub(crate) fn build(
     settings: &Settings,
     state: &State,
-    source: &Source<'_>,
+    source: &BuildSource<'_>,
     tail: &mut Tail,
     line: &mut dyn FnMut(&str),
 ) -> anyhow::Result<SystemPath> {

@@ -13,7 +13,7 @@ use bento_nix::{LOCK_FILE, Tail};
 use bento_protocol::Digest;
 use jiff::Timestamp;
 
-use crate::machine::build::Source;
+use crate::machine::build::BuildSource;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::state::atomic_file;
@@ -61,7 +61,7 @@ pub(crate) fn mark_of(config: &Path) -> anyhow::Result<Digest> {
 /// Moves the inputs of a configuration on as far as they go. A flake's are moved in a working copy of it, so that
 /// the published one stays as it is; channels are root's own. That nothing moved is no error: the mark is the same.
 pub(crate) fn move_on(
-    source: &Source<'_>,
+    source: &BuildSource<'_>,
     state: &State,
     settings: &Settings,
     tail: &mut Tail,
@@ -124,7 +124,7 @@ fn has_channels() -> anyhow::Result<bool> {
 }
 
 /// Adds the build's options for Nix to a command.
-fn with_options(mut command: Command, source: &Source<'_>, settings: &Settings) -> Command {
+fn with_options(mut command: Command, source: &BuildSource<'_>, settings: &Settings) -> Command {
     let arguments = [&source.policy.terms().nix_args, &settings.nix_args];
     let arguments = arguments.map(|arguments| arguments.as_slice());
     bento_nix::add_options(&mut command, source.netrc.as_deref(), &arguments);

@@ -18,15 +18,15 @@ pub enum Operation {
 /// `[rollback]`: what happens when nobody can tell whether the new system works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Rollback {
+pub struct RollbackSettings {
     /// When nothing has confirmed the new system by then, counted from just before the switch, the old one comes back;
     /// 5 minutes by default. It must leave time for the switch, the health checks and [`Confirm::grace`].
     pub after: Limit,
 }
 
-impl Default for Rollback {
+impl Default for RollbackSettings {
     fn default() -> Self {
-        Rollback {
+        RollbackSettings {
             after: Limit::clamped(Duration::from_secs(5 * 60)),
         }
     }

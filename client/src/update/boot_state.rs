@@ -34,9 +34,9 @@ pub enum BootState {
     Returned,
 }
 
-/// Event that a boot state may change with.
+/// BootEvent that a boot state may change with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum BootEvent {
     /// The machine boots the new system.
     NewBoots,
     /// The machine boots another system: by its boot loader, or by hand.
@@ -69,9 +69,9 @@ pub enum Event {
     RolledBack,
 }
 
-/// Action of the client at an event.
+/// BootAction of the client at an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum BootAction {
     /// Nothing: the event alone leads to the new state.
     None,
     /// Record that the boot is awaited.
@@ -145,53 +145,58 @@ impl BootState {
         }
     }
 
-    /// Action of the client at an event, and the state that it leads to; none if nothing changes.
-    pub fn on(self, event: Event) -> Option<(Action, BootState)> {
+    /// BootAction of the client at an event, and the state that it leads to; none if nothing changes.
+    pub fn on(self, event: BootEvent) -> Option<(BootAction, BootState)> {
+        use BootEvent as E;
         use BootState::{
             FellBack, Idle, Overridden, Rebooting, Returned, Returning, Staged, Stuck, Unproven,
             Withdrawn,
         };
-        use Event as E;
         let transition = match (self, event) {
-            (Staged | Rebooting | Withdrawn | Overridden, E::NewBoots) => (Action::None, Unproven),
-            (FellBack, E::NewBoots) => (Action::None, Unproven),
-            (Returning, E::NewBoots | E::OtherBoots) => (Action::None, Returned),
+            (Staged | Rebooting | Withdrawn | Overridden, E::NewBoots) => {
+                (BootAction::None, Unproven)
+            }
+            (FellBack, E::NewBoots) => (BootAction::None, Unproven),
+            (Returning, E::NewBoots | E::OtherBoots) => (BootAction::None, Returned),
             (Idle | Returned | FellBack, E::OtherBoots) => return None,
-            (_, E::OtherBoots) => (Action::None, FellBack),
-            (Staged | Rebooting | Withdrawn, E::OtherMadeBootable) => (Action::None, Overridden),
-            (Staged, E::TakeBackCut) => (Action::None, Withdrawn),
+            (_, E::OtherBoots) => (BootAction::None, FellBack),
+            (Staged | Rebooting | Withdrawn, E::OtherMadeBootable) => {
+                (BootAction::None, Overridden)
+            }
+            (Staged, E::TakeBackCut) => (BootAction::None, Withdrawn),
 
-            (Withdrawn, E::RunStarts) => (Action::TakeBack, Idle),
-            (Overridden, E::RunStarts) => (Action::Yield, Idle),
-            (Unproven | Stuck, E::RunStarts) => (Action::Prove, self),
-            (FellBack | Returned, E::RunStarts) => (Action::GiveUp, Idle),
-            (Returning, E::RunStarts) => (Action::Reboot, Returning),
+            (Withdrawn, E::RunStarts) => (BootAction::TakeBack, Idle),
+            (Overridden, E::RunStarts) => (BootAction::Yield, Idle),
+            (Unproven | Stuck, E::RunStarts) => (BootAction::Prove, self),
+            (FellBack | Returned, E::RunStarts) => (BootAction::GiveUp, Idle),
+            (Returning, E::RunStarts) => (BootAction::Reboot, Returning),
 
-            (_, E::UpdateStaged) => (Action::Await, Staged),
-            (Staged, E::RebootAllowed) => (Action::Reboot, Staged),
-            (Idle | Rebooting, E::RebootAllowed) => (Action::Reboot, Rebooting),
-            (Rebooting, E::ProofDropped) => (Action::Forget, Idle),
+            (_, E::UpdateStaged) => (BootAction::Await, Staged),
+            (Staged, E::RebootAllowed) => (BootAction::Reboot, Staged),
+            (Idle | Rebooting, E::RebootAllowed) => (BootAction::Reboot, Rebooting),
+            (Rebooting, E::ProofDropped) => (BootAction::Forget, Idle),
 
-            (Idle | FellBack | Returned, E::BootFound) => (Action::Await, Unproven),
-            (Unproven | Stuck, E::Proven) => (Action::Keep, Idle),
-            (Unproven | Stuck, E::ProofFails) => (Action::GoBack, Returning),
-            (Unproven | Stuck, E::WayBackFails) => (Action::Report, Stuck),
+            (Idle | FellBack | Returned, E::BootFound) => (BootAction::Await, Unproven),
+            (Unproven | Stuck, E::Proven) => (BootAction::Keep, Idle),
+            (Unproven | Stuck, E::ProofFails) => (BootAction::GoBack, Returning),
+            (Unproven | Stuck, E::WayBackFails) => (BootAction::Report, Stuck),
 
-            (Staged | Withdrawn, E::OtherPublished) => (Action::TakeBack, Idle),
+            (Staged | Withdrawn, E::OtherPublished) => (BootAction::TakeBack, Idle),
             (Idle, E::Installed | E::RolledBack) => return None,
-            (_, E::Installed | E::RolledBack) => (Action::Forget, Idle),
+            (_, E::Installed | E::RolledBack) => (BootAction::Forget, Idle),
             _ => return None,
         };
         Some(transition)
     }
 
-    /// Action of the client at an event.
-    pub fn action(self, event: Event) -> Action {
-        self.on(event).map_or(Action::None, |(action, _)| action)
+    /// BootAction of the client at an event.
+    pub fn action(self, event: BootEvent) -> BootAction {
+        self.on(event)
+            .map_or(BootAction::None, |(action, _)| action)
     }
 
     /// State after an event.
-    pub fn after(self, event: Event) -> Self {
+    pub fn after(self, event: BootEvent) -> Self {
         self.on(event).map_or(self, |(_, next)| next)
     }
 }

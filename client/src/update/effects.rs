@@ -12,12 +12,18 @@ use crate::machine::{Rejection, Situation};
 use crate::state::record::{Journal, Record, Recorded, ReportedState};
 
 /// Everything that an update acts upon. A process may die at any of these calls; what was done before stays done.
-pub trait Effects: Records + Machine + Server<Staged = <Self as Machine>::Source> {}
+pub trait Effects:
+    RecordEffects + MachineEffects + ServerEffects<Staged = <Self as MachineEffects>::Source>
+{
+}
 
-impl<T> Effects for T where T: Records + Machine + Server<Staged = <T as Machine>::Source> {}
+impl<T> Effects for T where
+    T: RecordEffects + MachineEffects + ServerEffects<Staged = <T as MachineEffects>::Source>
+{
+}
 
 /// Records of the runs before.
-pub trait Records {
+pub trait RecordEffects {
     /// All records; one that is damaged counts as none.
     fn recorded(&mut self) -> Recorded;
     /// Writes a record, whole or not at all.
@@ -27,7 +33,7 @@ pub trait Records {
 }
 
 /// The appliance, and the generations that were fetched from it.
-pub trait Server {
+pub trait ServerEffects {
     /// A generation that could lead to another by a delta.
     type Base;
     /// A generation whose archive has come.
@@ -72,7 +78,7 @@ pub trait Server {
 }
 
 /// The machine, its clock and its terminal.
-pub trait Machine {
+pub trait MachineEffects {
     /// A generation in place, and the folder that is built from it.
     type Source: AsRef<Policy>;
     /// The right to go back, which one process has at a time.

@@ -3,7 +3,7 @@ use std::time::Instant;
 use anyhow::anyhow;
 use bento_protocol::{Format, Outcome, Report, SystemPath, Systems};
 
-use super::boot_state::Event;
+use super::boot_state::BootEvent;
 use super::knowledge::Standing;
 use super::{Effects, Transaction, pending_boot, rollback};
 use crate::exit::{ExitReason, Failure};
@@ -105,7 +105,7 @@ impl<W: Effects> Transaction<'_, W> {
         if let Err(error) = &result {
             self.effects.warn(&format!("{error:#}"));
         }
-        self.or_warn(|effects| pending_boot::set(effects, Event::Installed, None));
+        self.or_warn(|effects| pending_boot::set(effects, BootEvent::Installed, None));
         self.or_warn(|effects| effects.record(Record::Failed(None)));
         // Now, so that a poll with nothing new changes nothing.
         let situation = self.effects.situation();

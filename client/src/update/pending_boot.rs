@@ -7,7 +7,7 @@ mod way_back;
 use anyhow::anyhow;
 use bento_protocol::{Outcome, RunId};
 
-use super::boot_state::{Action, BootState, Event};
+use super::boot_state::{BootAction, BootEvent, BootState};
 use super::{Effects, Transaction, UpdateOptions, rollback};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::switch;
@@ -23,7 +23,7 @@ pub(super) fn state(effects: &mut impl Effects) -> BootState {
 /// Writes the record of the awaited boot after an event.
 pub(super) fn set(
     effects: &mut impl Effects,
-    event: Event,
+    event: BootEvent,
     awaiting: Option<&Awaiting>,
 ) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
@@ -37,7 +37,7 @@ pub(super) fn set(
 }
 
 /// Removes the record of an awaited boot after an event, if there is one: a run that was cut short may have left it.
-pub(super) fn forget(effects: &mut impl Effects, event: Event) -> anyhow::Result<()> {
+pub(super) fn forget(effects: &mut impl Effects, event: BootEvent) -> anyhow::Result<()> {
     match effects.recorded().awaiting {
         Some(_) => set(effects, event, None),
         None => Ok(()),
@@ -50,9 +50,9 @@ pub(super) fn resume(effects: &mut impl Effects) -> Result<(), Failure> {
     let Some(awaiting) = effects.recorded().awaiting else {
         return Ok(());
     };
-    match state(effects).action(Event::RunStarts) {
-        Action::Prove => transaction_of(effects, &awaiting).prove_boot(awaiting),
-        Action::Reboot => Err(reboot_again(effects, &awaiting)),
+    match state(effects).action(BootEvent::RunStarts) {
+        BootAction::Prove => transaction_of(effects, &awaiting).prove_boot(awaiting),
+        BootAction::Reboot => Err(reboot_again(effects, &awaiting)),
         _ => Ok(()),
     }
 }
@@ -62,10 +62,10 @@ pub(super) fn complete(effects: &mut impl Effects) -> Result<(), Failure> {
     let Some(awaiting) = effects.recorded().awaiting else {
         return Ok(());
     };
-    match state(effects).action(Event::RunStarts) {
-        Action::TakeBack => take_back(effects, Event::RunStarts, &awaiting),
-        Action::Yield => yield_to_hand(effects, &awaiting),
-        Action::GiveUp => transaction_of(effects, &awaiting).give_up_boot(&awaiting),
+    match state(effects).action(BootEvent::RunStarts) {
+        BootAction::TakeBack => take_back(effects, BootEvent::RunStarts, &awaiting),
+        BootAction::Yield => yield_to_hand(effects, &awaiting),
+        BootAction::GiveUp => transaction_of(effects, &awaiting).give_up_boot(&awaiting),
         _ => Ok(()),
     }
 }
@@ -121,11 +121,11 @@ pub(super) fn await_proof(
 ) -> anyhow::Result<()> {
     let Some(fallback) = other_fallback(effects, &installed) else {
         effects.warn("nothing is known that the machine could go back to after the reboot");
-        return forget(effects, Event::ProofDropped);
+        return forget(effects, BootEvent::ProofDropped);
     };
     let was_reachable = effects.is_reachable();
     let awaiting = awaiting_proof(installed, fallback, boot, was_reachable);
-    set(effects, Event::RebootAllowed, Some(&awaiting))
+    set(effects, BootEvent::RebootAllowed, Some(&awaiting))
 }
 
 /// The system that the machine could go back to from the installed one.
@@ -179,7 +179,11 @@ pub(super) fn remember_fallback(effects: &mut impl Effects, situation: &Situatio
 }
 
 /// Makes what was before the one that boots, and waits for nothing.
-fn take_back(effects: &mut impl Effects, event: Event, awaiting: &Awaiting) -> Result<(), Failure> {
+fn take_back(
+    effects: &mut impl Effects,
+    event: BootEvent,
+    awaiting: &Awaiting,
+) -> Result<(), Failure> {
     let taken_back = boot_what_was(effects, RunId::now(), &awaiting.before)
         .and_then(|()| forget(effects, event));
     taken_back.map_err(|error| Failure {
@@ -209,7 +213,7 @@ fn yield_to_hand(effects: &mut impl Effects, awaiting: &Awaiting) -> Result<(), 
         transaction.remember_failure(Outcome::ActivationFailed, false);
         transaction.report_outcome(Outcome::ActivationFailed);
     }
-    forget(effects, Event::RunStarts).map_err(unremembered)
+    forget(effects, BootEvent::RunStarts).map_err(unremembered)
 }
 
 /// The proof failed in this very boot: the machine is of no use until it goes down.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::exit::{ExitReason, Failure};
 use crate::state::record::{Rebooted, Record};
 
-use super::boot_state::{Action, BootState, Event};
+use super::boot_state::{BootAction, BootEvent, BootState};
 use super::{Effects, pending_boot};
 
 /// Longest wait of a reboot for the delivery of the report.
@@ -22,7 +22,7 @@ pub fn reboot_if_needed(effects: &mut impl Effects) -> Result<(), Failure> {
 pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
     let state = pending_boot::state(effects);
     // What is on its way back has asked for its reboot; what was booted is to be proven first.
-    let Some((Action::Reboot, next)) = state.on(Event::RebootAllowed) else {
+    let Some((BootAction::Reboot, next)) = state.on(BootEvent::RebootAllowed) else {
         return Ok(());
     };
     let situation = effects.situation();
@@ -66,14 +66,14 @@ pub(super) fn reboot_if_due(effects: &mut impl Effects) -> Result<(), Failure> {
     let awaited = match (is_staged, is_ours) {
         (true, _) => Ok(()),
         (false, true) => pending_boot::await_proof(effects, installed, situation.boot),
-        (false, false) => pending_boot::forget(effects, Event::ProofDropped),
+        (false, false) => pending_boot::forget(effects, BootEvent::ProofDropped),
     };
     let reboot = awaited
         .and_then(|()| effects.record(Record::Rebooted(&rebooted)))
         .and_then(|()| effects.reboot());
     reboot.map_err(|error| {
         // A boot by hand isn't proven.
-        if !is_staged && let Err(error) = pending_boot::forget(effects, Event::ProofDropped) {
+        if !is_staged && let Err(error) = pending_boot::forget(effects, BootEvent::ProofDropped) {
             effects.warn(&format!("{error:#}"));
         }
         Failure {

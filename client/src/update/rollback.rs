@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow, ensure};
 
 use bento_protocol::{Outcome, RunId, SystemPath};
 
-use super::boot_state::Event;
+use super::boot_state::BootEvent;
 use super::{Effects, Transaction, UpdateOptions, pending_boot};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::rollback_timer::Decision;
@@ -94,7 +94,7 @@ fn bring_back(effects: &mut impl Effects, journal: &Journal) -> Result<(), Rollb
     let mut boots_old = before.profile.is_some();
     if let Some(profile) = before.profile.as_ref().filter(|_| touched_boot) {
         let booted = boot(effects, journal.run, profile, Action::BootAgain);
-        let booted = booted.and_then(|()| pending_boot::forget(effects, Event::RolledBack));
+        let booted = booted.and_then(|()| pending_boot::forget(effects, BootEvent::RolledBack));
         boots_old = booted.is_ok();
         failures.extend(booted.err());
     }
@@ -227,7 +227,7 @@ fn leave_by_hand(effects: &mut impl Effects) -> Result<SystemPath, Failure> {
         switch(effects, run, &previous, Action::Test)?;
         check_running(effects, &previous)?;
         boot(effects, run, &boots, Action::BootAgain)?;
-        pending_boot::forget(effects, Event::RolledBack)
+        pending_boot::forget(effects, BootEvent::RolledBack)
     };
     go_back(effects).map_err(failed)?;
     let mut journal = Journal::begun(run, installed.generation, started, before);

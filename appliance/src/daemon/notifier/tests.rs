@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fixture::Kept;
-use crate::fixture::listener::{Answer, Listener};
+use crate::fixture::webhook::{Answer, WebhookReceiver};
 use crate::problem::Problem;
 use crate::publication::published::Published;
 use crate::report::fixture::{failure, generation, report, second};
@@ -77,7 +77,7 @@ fn turn_good(kept: &Kept, name: &str) {
 }
 
 /// The machine of the next notification, and whether it is bad.
-fn next(listener: &Listener) -> (Value, Value) {
+fn next(listener: &WebhookReceiver) -> (Value, Value) {
     let mut message = listener.next().json();
     (message["machine"].take(), message["bad"].take())
 }
@@ -95,7 +95,7 @@ fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
 
 #[test]
 fn each_change_is_sent_once_also_across_a_restart() {
-    let listener = Listener::open(OK);
+    let listener = WebhookReceiver::open(OK);
     let kept = kept(&format!("webhook = \"http://{}/\"", listener.address));
     let running = Running::start(&kept);
     turn_bad(&kept, "a");
@@ -128,7 +128,7 @@ fn each_change_is_sent_once_also_across_a_restart() {
     turn_good(&kept, "a");
     running.wake();
     assert_eq!(next(&listener), (json!("a"), json!(false)));
-    kept.tell(&[Problem::new("fleet.toml:3", "is wrong", "mend it")]);
+    kept.set_problems(&[Problem::new("fleet.toml:3", "is wrong", "mend it")]);
     running.wake();
     let message = listener.next().json();
     assert_eq!(
@@ -139,7 +139,7 @@ fn each_change_is_sent_once_also_across_a_restart() {
             &json!("fleet.toml:3: is wrong: mend it")
         )
     );
-    kept.tell(&[]);
+    kept.set_problems(&[]);
     running.wake();
     assert_eq!(next(&listener), (Value::Null, json!(false)));
     running.wake();
@@ -149,7 +149,7 @@ fn each_change_is_sent_once_also_across_a_restart() {
 
 #[test]
 fn a_webhook_that_hangs_is_given_up_and_later_gets_only_the_last_condition() {
-    let listener = Listener::open(Answer::Never);
+    let listener = WebhookReceiver::open(Answer::Never);
     let kept = kept(&format!(
         "webhook = \"http://{}/\"\ntimeout = \"1s\"",
         listener.address
@@ -189,7 +189,7 @@ fn a_webhook_that_hangs_is_given_up_and_later_gets_only_the_last_condition() {
 
 #[test]
 fn other_settings_are_in_force_at_once() {
-    let (first, second) = (Listener::open(OK), Listener::open(OK));
+    let (first, second) = (WebhookReceiver::open(OK), WebhookReceiver::open(OK));
     let kept = kept(&format!("webhook = \"http://{}/\"", first.address));
     turn_bad(&kept, "a");
     let running = Running::start(&kept);

@@ -1,13 +1,13 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::fixture::listener::{Answer, Listener};
+use crate::fixture::webhook::{Answer, WebhookReceiver};
 
 fn message() -> Message {
     Message::test(None, Timestamp::UNIX_EPOCH)
 }
 
-fn settings(listener: &Listener, seconds: u64) -> Notify {
+fn settings(listener: &WebhookReceiver, seconds: u64) -> Notify {
     let address = format!("http://{}/secret?token=1", listener.address);
     Notify {
         webhook: address.try_into().unwrap(),
@@ -17,7 +17,7 @@ fn settings(listener: &Listener, seconds: u64) -> Notify {
 
 #[test]
 fn a_message_is_one_post() {
-    let listener = Listener::open(Answer::With("200 OK", "thank\nyou"));
+    let listener = WebhookReceiver::open(Answer::With("200 OK", "thank\nyou"));
     let came_back = post(&settings(&listener, 60), &message()).unwrap();
     assert_eq!(came_back, "answered 200 OK: thank you");
     let request = listener.next();
@@ -33,7 +33,7 @@ fn a_failure_is_shown_without_the_secret_part_of_the_address() {
         ("302 Found", ""),
         ("404 Not Found", &"x".repeat(100_000)[..]),
     ] {
-        let listener = Listener::open(Answer::With(status, said.to_owned().leak()));
+        let listener = WebhookReceiver::open(Answer::With(status, said.to_owned().leak()));
         let error = post(&settings(&listener, 60), &message())
             .unwrap_err()
             .to_string();
@@ -50,7 +50,7 @@ fn a_failure_is_shown_without_the_secret_part_of_the_address() {
 
 #[test]
 fn a_webhook_that_never_answers_or_does_not_exist_fails_in_time() {
-    let listener = Listener::open(Answer::Never);
+    let listener = WebhookReceiver::open(Answer::Never);
     let error = post(&settings(&listener, 1), &message()).unwrap_err();
     assert!(
         error.to_string().contains("hasn't answered within 1 s"),

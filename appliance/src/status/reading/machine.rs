@@ -13,7 +13,7 @@ use crate::fleet::Host;
 use crate::publication::published::Published;
 use crate::report::{Content, Record, Summary};
 use crate::store::paths::HostState;
-use crate::store::stamp::Stamp;
+use crate::store::stamp::PathStamp;
 use crate::text::sanitise::one_line;
 
 /// The reading of one machine: two small files, and the time of a third.
@@ -30,17 +30,17 @@ pub(super) struct MachineReading {
 /// The stamps of the three files, taken before they were read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Stamps {
-    published: Stamp,
-    summary: Stamp,
-    seen: Stamp,
+    published: PathStamp,
+    summary: PathStamp,
+    seen: PathStamp,
 }
 
 impl Stamps {
     fn of(keep: &HostState) -> Self {
         Stamps {
-            published: Stamp::of(&keep.published()),
-            summary: Stamp::of(&keep.summary()),
-            seen: Stamp::of(&keep.seen()),
+            published: PathStamp::of(&keep.published()),
+            summary: PathStamp::of(&keep.summary()),
+            seen: PathStamp::of(&keep.seen()),
         }
     }
 }

@@ -26,13 +26,13 @@ impl Way {
         way
     }
 
-    fn apply(&self, depth: Depth, act: Act) -> Outcome {
+    fn apply(&self, depth: Depth, act: Act) -> RuleSummary {
         let (state, runtime) = (&self.kept.state, &self.kept.runtime);
-        let mut outcome = shared(state, runtime, act);
+        let mut summary = shared(state, runtime, act);
         let of_host = of_host(state, runtime, &self.name, gid(), depth, act);
-        outcome.mended += of_host.mended;
-        outcome.problems.extend(of_host.problems);
-        outcome
+        summary.mended += of_host.mended;
+        summary.problems.extend(of_host.problems);
+        summary
     }
 
     fn host(&self) -> HostState {
@@ -112,8 +112,8 @@ fn whatever_mode_or_owner_is_broken_is_set_right() {
                 problem.place == place || problem.what.ends_with(", and 1 more path is wrong")
             };
             assert!(found.iter().any(is_told), "{path:?}: {found:?}");
-            let outcome = way.apply(Depth::Everything, Rule::mend);
-            assert_eq!((outcome.mended, outcome.problems), (1, vec![]), "{path:?}");
+            let summary = way.apply(Depth::Everything, Rule::mend);
+            assert_eq!((summary.mended, summary.problems), (1, vec![]), "{path:?}");
             assert_eq!(attributes(path), right, "{path:?}");
         }
     }
@@ -213,9 +213,9 @@ fn an_earlier_publication_whose_removal_was_cut_off_is_no_problem() {
     let way = Way::new();
     let cut_off = way.host().publications().join("0");
     fs::create_dir_all(cut_off.join("chroot")).unwrap();
-    let outcome = way.apply(Depth::Everything, Rule::mend);
-    assert_eq!(outcome.problems, []);
+    let summary = way.apply(Depth::Everything, Rule::mend);
+    assert_eq!(summary.problems, []);
     fs::remove_dir(way.chroot().join("logs")).unwrap();
-    let outcome = way.apply(Depth::Everything, Rule::mend);
-    assert_eq!(outcome.problems.len(), 1, "the current one needs its inbox");
+    let summary = way.apply(Depth::Everything, Rule::mend);
+    assert_eq!(summary.problems.len(), 1, "the current one needs its inbox");
 }

@@ -47,7 +47,7 @@ fn move_config(folder: &Path) -> anyhow::Result<Moved> {
     let state = State::new(folder).unwrap();
     let policy = Policy::default();
     let config = folder.join("config");
-    let source = Source {
+    let source = BuildSource {
         config: &config,
         policy: &policy,
         netrc: None,

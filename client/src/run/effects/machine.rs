@@ -17,17 +17,17 @@ use crate::machine::secrets;
 use crate::machine::switch;
 use crate::machine::switch::{Action, SwitchError, Switched};
 use crate::machine::{Rejection, Situation};
-use crate::run::{LiveEffects, Source, known_systems, usable};
+use crate::run::{LiveEffects, StagedSource, known_systems, usable};
 use crate::server::poll;
 use crate::settings::{Operation, Settings, SystemSettings};
 use crate::state::RollbackLock;
 use crate::state::hold;
 use crate::state::record;
 use crate::state::record::Journal;
-use crate::update::{Inputs, Machine};
+use crate::update::{Inputs, MachineEffects};
 
-impl Machine for LiveEffects<'_> {
-    type Source = Source;
+impl MachineEffects for LiveEffects<'_> {
+    type Source = StagedSource;
     type RollbackLock = RollbackLock;
 
     fn now(&mut self) -> Timestamp {
@@ -90,7 +90,7 @@ impl Machine for LiveEffects<'_> {
         is_due
     }
 
-    fn inputs(&mut self, source: &mut Source, moves: bool) -> anyhow::Result<Inputs> {
+    fn inputs(&mut self, source: &mut StagedSource, moves: bool) -> anyhow::Result<Inputs> {
         let mark = match moves {
             true => self.move_inputs(source),
             false => inputs::mark_of(&source.config),
@@ -107,15 +107,15 @@ impl Machine for LiveEffects<'_> {
         disk::make_room(&settings.disk, self.machine, &mut |line| console.line(line))
     }
 
-    fn build(&mut self, source: &Source) -> anyhow::Result<SystemPath> {
+    fn build(&mut self, source: &StagedSource) -> anyhow::Result<SystemPath> {
         self.nix_version = bento_nix::version().map(String::from);
-        let published = build::Source::published(self.state, &source.staged);
+        let published = build::BuildSource::published(self.state, &source.staged);
         let settings = &usable(&self.known, self.environment)?.0;
         let console = &mut self.console;
         build::build(
             settings,
             self.state,
-            &build::Source {
+            &build::BuildSource {
                 config: &source.config,
                 ..published
             },
@@ -286,8 +286,8 @@ impl Machine for LiveEffects<'_> {
 }
 
 impl LiveEffects<'_> {
-    fn move_inputs(&mut self, source: &mut Source) -> anyhow::Result<Digest> {
-        let published = build::Source::published(self.state, &source.staged);
+    fn move_inputs(&mut self, source: &mut StagedSource) -> anyhow::Result<Digest> {
+        let published = build::BuildSource::published(self.state, &source.staged);
         let settings = &usable(&self.known, self.environment)?.0;
         let console = &mut self.console;
         let moved = inputs::move_on(

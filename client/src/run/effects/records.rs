@@ -8,9 +8,9 @@ use crate::run::LiveEffects;
 use crate::state::record;
 use crate::state::record::{Delivered, Installed, Record, Recorded, ReportedState};
 use crate::state::spool::Spool;
-use crate::update::Records;
+use crate::update::RecordEffects;
 
-impl Records for LiveEffects<'_> {
+impl RecordEffects for LiveEffects<'_> {
     fn recorded(&mut self) -> Recorded {
         // Without the root it may have been collected.
         let fallback = self

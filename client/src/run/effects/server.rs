@@ -11,7 +11,7 @@ use crate::generation::staged;
 use crate::generation::staged::Staged;
 use crate::generation::verify;
 use crate::generation::verify::Verified;
-use crate::run::{LiveEffects, Source, connection, usable};
+use crate::run::{LiveEffects, StagedSource, connection, usable};
 use crate::server::delivery;
 use crate::server::poll;
 use crate::state::atomic_file;
@@ -19,7 +19,7 @@ use crate::state::contact;
 use crate::state::record;
 use crate::state::record::PastRun;
 use crate::state::spool::Spool;
-use crate::update::{Machine, Server};
+use crate::update::{MachineEffects, ServerEffects};
 
 /// Time for the network to come back with the old system, before its report waits for the next run.
 const NETWORK_COMES_BACK: Duration = Duration::from_secs(60);
@@ -28,11 +28,11 @@ const PAUSE: Duration = Duration::from_secs(3);
 /// Tries to reach the appliance before it counts as out of reach.
 const REACH_TRIES: usize = 3;
 
-impl Server for LiveEffects<'_> {
+impl ServerEffects for LiveEffects<'_> {
     type Base = Staged;
     type Pulled = Pulled;
     type Verified = Verified;
-    type Staged = Source;
+    type Staged = StagedSource;
 
     fn poll(&mut self) -> anyhow::Result<GenerationId> {
         let (settings, identity) = usable(&self.known, self.environment)?;
@@ -113,7 +113,7 @@ impl Server for LiveEffects<'_> {
         true
     }
 
-    fn staged(&mut self, generation: GenerationId) -> anyhow::Result<Option<Source>> {
+    fn staged(&mut self, generation: GenerationId) -> anyhow::Result<Option<StagedSource>> {
         let mut damaged = None;
         let staged = verify::staged(self.state, &generation, &mut |error| damaged = Some(error));
         if let Some(error) = damaged {
@@ -155,20 +155,20 @@ impl Server for LiveEffects<'_> {
         verify::verify(self.state, pulled)
     }
 
-    fn stage(&mut self, verified: Verified, keep: &[GenerationId]) -> anyhow::Result<Source> {
+    fn stage(&mut self, verified: Verified, keep: &[GenerationId]) -> anyhow::Result<StagedSource> {
         let staged = stage::stage(self.state, verified, keep)?;
         Ok(self.source_of(staged))
     }
 }
 
-impl AsRef<Policy> for Source {
+impl AsRef<Policy> for StagedSource {
     fn as_ref(&self) -> &Policy {
         self.staged.policy()
     }
 }
 
 impl LiveEffects<'_> {
-    fn source_of(&mut self, staged: Staged) -> Source {
+    fn source_of(&mut self, staged: Staged) -> StagedSource {
         let unknown = staged.policy().unknown();
         let unknown: Vec<_> = unknown.map(|key| format!("{key:?}")).collect();
         if !unknown.is_empty() {
@@ -177,7 +177,7 @@ impl LiveEffects<'_> {
                 unknown.join(", ")
             ));
         }
-        Source {
+        StagedSource {
             config: staged.config.clone(),
             staged,
         }

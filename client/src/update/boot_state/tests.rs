@@ -2,7 +2,7 @@ use std::fs;
 
 use bento_protocol::{GenerationId, SystemPath};
 
-use super::{Action, BootState, Event};
+use super::{BootAction, BootEvent, BootState};
 use crate::machine::{BootId, Situation};
 use crate::state::record::{Awaiting, Before, Installed, Unkept};
 
@@ -19,22 +19,22 @@ const STATES: [BootState; 10] = [
     BootState::Returned,
 ];
 
-const EVENTS: [Event; 15] = [
-    Event::NewBoots,
-    Event::OtherBoots,
-    Event::OtherMadeBootable,
-    Event::TakeBackCut,
-    Event::RunStarts,
-    Event::UpdateStaged,
-    Event::RebootAllowed,
-    Event::ProofDropped,
-    Event::BootFound,
-    Event::Proven,
-    Event::ProofFails,
-    Event::WayBackFails,
-    Event::OtherPublished,
-    Event::Installed,
-    Event::RolledBack,
+const EVENTS: [BootEvent; 15] = [
+    BootEvent::NewBoots,
+    BootEvent::OtherBoots,
+    BootEvent::OtherMadeBootable,
+    BootEvent::TakeBackCut,
+    BootEvent::RunStarts,
+    BootEvent::UpdateStaged,
+    BootEvent::RebootAllowed,
+    BootEvent::ProofDropped,
+    BootEvent::BootFound,
+    BootEvent::Proven,
+    BootEvent::ProofFails,
+    BootEvent::WayBackFails,
+    BootEvent::OtherPublished,
+    BootEvent::Installed,
+    BootEvent::RolledBack,
 ];
 
 fn name(state: BootState) -> String {
@@ -42,54 +42,54 @@ fn name(state: BootState) -> String {
     format!("`{}`", name.trim_matches('"'))
 }
 
-fn event_in_words(event: Event) -> &'static str {
+fn event_in_words(event: BootEvent) -> &'static str {
     match event {
-        Event::NewBoots => "the machine boots the new system",
-        Event::OtherBoots => "it boots another system, by its boot loader or by hand",
-        Event::OtherMadeBootable => "somebody makes another system the one that boots",
-        Event::TakeBackCut => "a run takes the new system back, and is cut short",
-        Event::RunStarts => "a run starts",
-        Event::UpdateStaged => "an update made a system the one that boots",
-        Event::RebootAllowed => "the policy allows a reboot that is needed",
-        Event::ProofDropped => "the reboot fails, or there is no system to go back to",
-        Event::BootFound => "a run finds that the booted system was never proven",
-        Event::Proven => "the new system is proven",
-        Event::ProofFails => "the new system fails its proof",
-        Event::WayBackFails => "the old system can't be made the one that boots",
-        Event::OtherPublished => "another generation is published",
-        Event::Installed => "an update was switched to and installed",
-        Event::RolledBack => "an update was rolled back, also by hand",
+        BootEvent::NewBoots => "the machine boots the new system",
+        BootEvent::OtherBoots => "it boots another system, by its boot loader or by hand",
+        BootEvent::OtherMadeBootable => "somebody makes another system the one that boots",
+        BootEvent::TakeBackCut => "a run takes the new system back, and is cut short",
+        BootEvent::RunStarts => "a run starts",
+        BootEvent::UpdateStaged => "an update made a system the one that boots",
+        BootEvent::RebootAllowed => "the policy allows a reboot that is needed",
+        BootEvent::ProofDropped => "the reboot fails, or there is no system to go back to",
+        BootEvent::BootFound => "a run finds that the booted system was never proven",
+        BootEvent::Proven => "the new system is proven",
+        BootEvent::ProofFails => "the new system fails its proof",
+        BootEvent::WayBackFails => "the old system can't be made the one that boots",
+        BootEvent::OtherPublished => "another generation is published",
+        BootEvent::Installed => "an update was switched to and installed",
+        BootEvent::RolledBack => "an update was rolled back, also by hand",
     }
 }
 
-fn action_in_words(action: Action) -> &'static str {
+fn action_in_words(action: BootAction) -> &'static str {
     match action {
-        Action::None => "–",
-        Action::Await => "records it",
-        Action::Reboot => "reboots",
-        Action::Prove => "proves the system",
-        Action::Keep => "installs the new system",
-        Action::GoBack => "makes the old system the one that boots, and reboots",
-        Action::Report => "reports `rollback_failed`",
-        Action::GiveUp => {
+        BootAction::None => "–",
+        BootAction::Await => "records it",
+        BootAction::Reboot => "reboots",
+        BootAction::Prove => "proves the system",
+        BootAction::Keep => "installs the new system",
+        BootAction::GoBack => "makes the old system the one that boots, and reboots",
+        BootAction::Report => "reports `rollback_failed`",
+        BootAction::GiveUp => {
             "keeps the old system booting, unless another was chosen by hand; reports `rolled_back` or `rollback_failed`"
         }
-        Action::TakeBack => "makes the old system the one that boots",
-        Action::Yield => "leaves it so; reports `activation_failed` for a staged system",
-        Action::Forget => "forgets the boot",
+        BootAction::TakeBack => "makes the old system the one that boots",
+        BootAction::Yield => "leaves it so; reports `activation_failed` for a staged system",
+        BootAction::Forget => "forgets the boot",
     }
 }
 
 /// The rows of the table: transitions that differ only in their first state share one.
 fn rows() -> Vec<String> {
-    let mut rows: Vec<(Vec<BootState>, Event, Action, Option<BootState>)> = Vec::new();
+    let mut rows: Vec<(Vec<BootState>, BootEvent, BootAction, Option<BootState>)> = Vec::new();
     for event in EVENTS {
         let first = rows.len();
         for state in STATES {
             let Some((action, next)) = state.on(event) else {
                 continue;
             };
-            let next = (next != state || event == Event::UpdateStaged).then_some(next);
+            let next = (next != state || event == BootEvent::UpdateStaged).then_some(next);
             let same = rows[first..]
                 .iter_mut()
                 .find(|(_, _, known, to)| (*known, *to) == (action, next));
@@ -184,8 +184,8 @@ fn example(state: BootState, is_installed: bool) -> (Option<Awaiting>, Situation
         BootState::Staged | BootState::Rebooting => {}
         BootState::Withdrawn => situation.profile = Some(old),
         BootState::Overridden => situation.profile = Some(system("third")),
-        BootState::Unproven | BootState::Stuck => happen(Event::NewBoots, &mut situation),
-        BootState::FellBack => happen(Event::OtherBoots, &mut situation),
+        BootState::Unproven | BootState::Stuck => happen(BootEvent::NewBoots, &mut situation),
+        BootState::FellBack => happen(BootEvent::OtherBoots, &mut situation),
         BootState::Returning | BootState::Returned => {
             awaiting.failure = Some(Unkept {
                 error: "it isn't healthy".into(),
@@ -193,7 +193,7 @@ fn example(state: BootState, is_installed: bool) -> (Option<Awaiting>, Situation
             });
             (situation.running, situation.profile) = (Some(new), Some(old));
             if state == BootState::Returned {
-                happen(Event::OtherBoots, &mut situation);
+                happen(BootEvent::OtherBoots, &mut situation);
             }
         }
     }
@@ -201,15 +201,15 @@ fn example(state: BootState, is_installed: bool) -> (Option<Awaiting>, Situation
 }
 
 /// Changes a machine by an event without its client.
-fn happen(event: Event, situation: &mut Situation) {
+fn happen(event: BootEvent, situation: &mut Situation) {
     let boots = match event {
-        Event::NewBoots => system("new"),
-        Event::OtherBoots => system("old"),
-        Event::OtherMadeBootable => {
+        BootEvent::NewBoots => system("new"),
+        BootEvent::OtherBoots => system("old"),
+        BootEvent::OtherMadeBootable => {
             situation.profile = Some(system("third"));
             return;
         }
-        Event::TakeBackCut => {
+        BootEvent::TakeBackCut => {
             situation.profile = Some(system("old"));
             return;
         }
@@ -249,16 +249,16 @@ fn a_state_follows_from_the_record_and_the_machine() {
 fn what_happens_without_the_client_leads_where_the_table_says() {
     use BootState::{Overridden, Rebooting, Staged, Withdrawn};
     for event in [
-        Event::NewBoots,
-        Event::OtherBoots,
-        Event::OtherMadeBootable,
-        Event::TakeBackCut,
+        BootEvent::NewBoots,
+        BootEvent::OtherBoots,
+        BootEvent::OtherMadeBootable,
+        BootEvent::TakeBackCut,
     ] {
         for state in STATES {
             let (awaiting, mut situation) = example(state, state == Rebooting);
             let is_before_boot = matches!(state, Staged | Rebooting | Withdrawn | Overridden);
-            let is_boot = matches!(event, Event::NewBoots | Event::OtherBoots);
-            let is_cut = event == Event::TakeBackCut;
+            let is_boot = matches!(event, BootEvent::NewBoots | BootEvent::OtherBoots);
+            let is_cut = event == BootEvent::TakeBackCut;
             if is_boot || is_before_boot && !is_cut || state == Staged {
                 happen(event, &mut situation);
             }

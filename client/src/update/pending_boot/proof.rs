@@ -5,7 +5,7 @@ use bento_protocol::{Outcome, SystemPath};
 use super::{remember_fallback, unremembered};
 use crate::exit::{ExitReason, Failure};
 use crate::state::record::{Awaiting, Failed, PhaseName, Record};
-use crate::update::boot_state::Event;
+use crate::update::boot_state::BootEvent;
 use crate::update::{Effects, Transaction, pending_boot};
 
 impl<W: Effects> Transaction<'_, W> {
@@ -53,7 +53,7 @@ impl<W: Effects> Transaction<'_, W> {
         self.forget_failure_of(awaiting);
         self.remember_came_back(&awaiting.installed.system, false);
         self.report_outcome(Outcome::Switched);
-        pending_boot::set(self.effects, Event::Proven, None).map_err(unremembered)
+        pending_boot::set(self.effects, BootEvent::Proven, None).map_err(unremembered)
     }
 
     /// Removes the recorded failure, unless it is of another generation that was tried since the switch.

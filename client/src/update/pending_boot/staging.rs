@@ -4,7 +4,7 @@ use super::take_back;
 use crate::exit::Failure;
 use crate::machine::Rejection;
 use crate::state::record::{Awaiting, PhaseName, Record};
-use crate::update::boot_state::{Action, Event};
+use crate::update::boot_state::{BootAction, BootEvent};
 use crate::update::error::UpdateError;
 use crate::update::knowledge::Knowledge;
 use crate::update::{Effects, Transaction, pending_boot, rollback};
@@ -19,14 +19,14 @@ impl<W: Effects> Transaction<'_, W> {
         self.journal.was_reachable = true;
         self.begin(PhaseName::Commit).map_err(UpdateError::local)?;
         let awaiting = self.new_awaiting(system);
-        let staged = self
-            .make_bootable(system)
-            .and_then(|()| pending_boot::set(self.effects, Event::UpdateStaged, Some(&awaiting)));
+        let staged = self.make_bootable(system).and_then(|()| {
+            pending_boot::set(self.effects, BootEvent::UpdateStaged, Some(&awaiting))
+        });
         if let Err(error) = staged {
             let before = self.journal.before.clone();
             let back = self.boot_what_was(&before);
             let forgotten =
-                back.and_then(|()| pending_boot::forget(self.effects, Event::RolledBack));
+                back.and_then(|()| pending_boot::forget(self.effects, BootEvent::RolledBack));
             if let Err(failure) = forgotten {
                 let error = rollback::both(&error, &failure);
                 return Err(UpdateError {
@@ -73,7 +73,7 @@ impl<W: Effects> Transaction<'_, W> {
             // It was booted already: what remains is to prove it.
             if self.effects.recorded().awaiting.is_none() {
                 self.or_warn(|effects| {
-                    pending_boot::set(effects, Event::BootFound, Some(&awaiting))
+                    pending_boot::set(effects, BootEvent::BootFound, Some(&awaiting))
                 });
             }
             return self.finish(Outcome::Staged);
@@ -94,12 +94,12 @@ impl<W: Effects> Transaction<'_, W> {
         generation: GenerationId,
     ) -> Result<(), Failure> {
         let is_other = |awaiting: &mut Awaiting| awaiting.installed.generation != generation;
-        let takes_back =
-            pending_boot::state(self.effects).action(Event::OtherPublished) == Action::TakeBack;
+        let takes_back = pending_boot::state(self.effects).action(BootEvent::OtherPublished)
+            == BootAction::TakeBack;
         let Some(awaiting) = knowledge.awaiting.take_if(is_other).filter(|_| takes_back) else {
             return Ok(());
         };
-        take_back(self.effects, Event::OtherPublished, &awaiting)?;
+        take_back(self.effects, BootEvent::OtherPublished, &awaiting)?;
         self.journal.before.profile = awaiting.before.profile;
         Ok(())
     }

@@ -5,7 +5,7 @@ use super::{awaiting_proof, other_fallback, reboots_into_old, unremembered};
 use crate::exit::{ExitReason, Failure};
 use crate::machine::{Rejection, Situation};
 use crate::state::record::{Awaiting, Rebooted, Record, Unkept};
-use crate::update::boot_state::Event;
+use crate::update::boot_state::BootEvent;
 use crate::update::{Effects, Transaction, pending_boot, rollback};
 
 impl<W: Effects> Transaction<'_, W> {
@@ -24,8 +24,8 @@ impl<W: Effects> Transaction<'_, W> {
             retry: *retry,
         });
         awaiting.boot = self.effects.situation().boot;
-        let back =
-            back.and_then(|()| pending_boot::set(self.effects, Event::ProofFails, Some(&awaiting)));
+        let back = back
+            .and_then(|()| pending_boot::set(self.effects, BootEvent::ProofFails, Some(&awaiting)));
         match back.and_then(|()| self.effects.reboot()) {
             Ok(()) => Err(reboots_into_old(source)),
             Err(failure) => {
@@ -53,7 +53,7 @@ impl<W: Effects> Transaction<'_, W> {
         if let Some(mut awaiting) = self.effects.recorded().awaiting.filter(|it| !it.is_stuck) {
             awaiting.is_stuck = true;
             self.or_warn(|effects| {
-                pending_boot::set(effects, Event::WayBackFails, Some(&awaiting))
+                pending_boot::set(effects, BootEvent::WayBackFails, Some(&awaiting))
             });
         }
     }
@@ -83,7 +83,7 @@ impl<W: Effects> Transaction<'_, W> {
             self.remember_failure(Outcome::RollbackFailed, false);
             // Its journal stays: the next start tries again.
             self.finish(Outcome::RollbackFailed);
-            pending_boot::set(self.effects, Event::RunStarts, None).map_err(unremembered)?;
+            pending_boot::set(self.effects, BootEvent::RunStarts, None).map_err(unremembered)?;
             return Err(Failure {
                 reason: ExitReason::RolledBack,
                 error,
@@ -99,8 +99,8 @@ impl<W: Effects> Transaction<'_, W> {
         self.report_outcome(outcome);
         let next = self.unproven(awaiting);
         let event = match next {
-            Some(_) => Event::BootFound,
-            None => Event::RunStarts,
+            Some(_) => BootEvent::BootFound,
+            None => BootEvent::RunStarts,
         };
         pending_boot::set(self.effects, event, next.as_ref()).map_err(unremembered)
     }

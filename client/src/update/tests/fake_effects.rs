@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use bento_protocol::{GenerationId, Phase, Policy, Reboot, Report, RunId, SystemPath};
 use jiff::Timestamp;
 
-use super::super::{Inputs, Machine, Records, Server};
+use super::super::{Inputs, MachineEffects, RecordEffects, ServerEffects};
 use super::effects::{NO_BUILD, SERVER};
 use super::fake::{Course, Fake, TIME_TO_CONFIRM};
 use super::machine::{CONSOLE, Nature, console_of, name, system};
@@ -66,7 +66,7 @@ fn short(generation: Option<GenerationId>) -> String {
     }
 }
 
-impl Records for Fake {
+impl RecordEffects for Fake {
     fn recorded(&mut self) -> Recorded {
         let disk = &self.disk;
         Recorded {
@@ -126,7 +126,7 @@ impl Records for Fake {
     }
 }
 
-impl Server for Fake {
+impl ServerEffects for Fake {
     type Base = ();
     type Pulled = GenerationId;
     type Verified = GenerationId;
@@ -227,7 +227,7 @@ impl Server for Fake {
     }
 }
 
-impl Machine for Fake {
+impl MachineEffects for Fake {
     type Source = Source;
     type RollbackLock = RollbackLock;
 
