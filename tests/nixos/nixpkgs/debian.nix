@@ -1,0 +1,48 @@
+# Debian's programs as one store path, and packages that are links into it: they stand in for what nixpkgs compiles.
+{ system, hash }:
+let
+  # It is in the store before anything is evaluated, under this hash; so this is never built.
+  debian = derivation {
+    name = "debian";
+    inherit system;
+    builder = "/the/tree/of/Debian/is/not/in/this/store";
+    outputHashMode = "recursive";
+    outputHashAlgo = "sha256";
+    outputHash = hash;
+  };
+in
+{
+  tree = debian;
+
+  # A package with all files of these packages of Debian.
+  package =
+    {
+      stdenvNoCC,
+      name,
+      packages,
+      version ? "0",
+      outputs ? [ "out" ],
+      postLink ? "",
+      passthru ? { },
+      meta ? { },
+    }:
+    stdenvNoCC.mkDerivation {
+      pname = name;
+      inherit version outputs passthru;
+      meta = { mainProgram = name; } // meta;
+      preferLocalBuild = true;
+      allowSubstitutes = false;
+      inherit debian packages;
+      # One process for all links: there are thousands.
+      buildCommand = ''
+        for output in $outputs; do mkdir -p "''${!output}"; done
+        for package in $packages; do cat "$debian/debian/lists/$package"; done |
+          perl -MFile::Path=make_path -MFile::Basename -ne '
+            chomp; my $from = "$ENV{debian}/$_";
+            next if -d $from && !-l $from or !-l $from && !-e $from;
+            my $to = "$ENV{out}/$_"; make_path(dirname $to); symlink $from, $to;'
+        mkdir -p "$out/bin"; [ -e "$out/sbin" ] || ln -s bin "$out/sbin"
+        ${postLink}
+      '';
+    };
+}

@@ -1,0 +1,44 @@
+# What every machine of these tests is: hardware, kernel and disk are systemd-nspawn's.
+{ config, lib, pkgs, ... }:
+{
+  nixpkgs.pkgs = import ./. { system = "x86_64-linux"; };
+
+  boot.loader.grub.enable = false;
+  boot.loader.initScript.enable = true;
+  fileSystems."/" = {
+    device = "none";
+    fsType = "auto";
+  };
+
+  documentation.enable = false;
+  environment.stub-ld.enable = false;
+  security.pam.services.su.forwardXAuth = lib.mkForce false;
+  services.nscd.enable = false;
+  system.nssModules = lib.mkForce [ ];
+  nix.settings = {
+    sandbox = false;
+    substituters = lib.mkForce [ ];
+    trusted-public-keys = lib.mkForce [ ];
+    flake-registry = "";
+    experimental-features = [ "nix-command" "flakes" ];
+  };
+  # The host has booted the kernel.
+  system.build.initialRamdisk = lib.mkForce (pkgs.writeTextDir "initrd" "");
+  system.build.initialRamdiskSecretAppender = lib.mkForce (pkgs.writeShellScriptBin "append-initrd-secrets" "");
+  systemd.shutdownRamfs.enable = false;
+  system.disableInstallerTools = true;
+  environment.defaultPackages = [ ];
+  boot.enableContainers = false;
+  programs.command-not-found.enable = false;
+  programs.less.lessopen = null;
+  services.logrotate.enable = false;
+  services.udisks2.enable = false;
+  fonts.fontconfig.enable = false;
+  console.enable = false;
+  boot.bcache.enable = false;
+  services.lvm.enable = false;
+  xdg.autostart.enable = false;
+  xdg.icons.enable = false;
+  xdg.mime.enable = false;
+  xdg.sounds.enable = false;
+}

@@ -1,0 +1,173 @@
+# Which packages of Debian stand in for which of nixpkgs'.
+{ debian }:
+final: prev:
+let
+  inherit (prev) lib;
+
+  # A package with the files of packages of Debian; an attribute that NixOS reads from it comes from nixpkgs' own.
+  link =
+    name: packages: more:
+    let
+      package = debian.package (
+        {
+          inherit (final) stdenvNoCC;
+          inherit name packages;
+          passthru = {
+            override = _: package;
+          } // more.passthru or { };
+        }
+        // removeAttrs more [ "passthru" ]
+      )
+      # All in one: whoever wants one output of it gets the whole.
+      // lib.genAttrs [ "bin" "dev" "lib" "man" "doc" "info" ] (_: package);
+    in
+    package;
+
+  plain = lib.mapAttrs (name: packages: link name packages { }) {
+    acl = [ "acl" ];
+    attr = [ "attr" ];
+    bzip2 = [ "bzip2" ];
+    coreutils = [ "coreutils" ];
+    coreutils-full = [ "coreutils" ];
+    cpio = [ "cpio" ];
+    curl = [ "curl" ];
+    dbus-broker = [ "dbus-broker" ];
+    diffutils = [ "diffutils" ];
+    dosfstools = [ "dosfstools" ];
+    e2fsprogs = [ "e2fsprogs" ];
+    file = [ "file" ];
+    findutils = [ "findutils" ];
+    fuse = [ ];
+    fuse3 = [ "fuse3" ];
+    gawk = [ "gawk" ];
+    getent = [ "libc-bin" ];
+    getconf = [ "libc-bin" ];
+    git = [ "git" ];
+    gitMinimal = [ "git" ];
+    gnugrep = [ "grep" ];
+    gnupatch = [ "patch" ];
+    gnused = [ "sed" ];
+    gnutar = [ "tar" ];
+    gzip = [ "gzip" ];
+    host = [ "bind9-host" ];
+    iproute2 = [ "iproute2" ];
+    iptables = [ "iptables" ];
+    iputils = [ "iputils-ping" ];
+    jq = [ "jq" ];
+    kexec-tools = [ "kexec-tools" ];
+    kmod = [ "kmod" ];
+    less = [ "less" ];
+    libcap = [ "libcap2-bin" ];
+    linux-pam = [ "libpam-modules" "libpam-modules-bin" "libpam0g" ];
+    lvm2 = [ "lvm2" "dmsetup" ];
+    nano = [ "nano" ];
+    ncurses = [ "ncurses-bin" "ncurses-base" ];
+    nettools = [ "net-tools" "hostname" ];
+    nftables = [ "nftables" ];
+    openssh = [ "openssh-client" "openssh-server" "openssh-sftp-server" ];
+    procps = [ "procps" ];
+    psmisc = [ "psmisc" ];
+    rsync = [ "rsync" ];
+    strace = [ "strace" ];
+    sudo = [ "sudo" ];
+    time = [ "time" ];
+    tzdata = [ "tzdata" ];
+    which = [ "debianutils" ];
+    libxml2 = [ "libxml2-utils" ];
+    libxslt = [ "xsltproc" ];
+    xz = [ "xz-utils" ];
+    zstd = [ "zstd" ];
+    # Named by NixOS, and in use nowhere here.
+    bcache-tools = [ ];
+    bind = [ ];
+    fish = [ ];
+    iw = [ ];
+    mdadm = [ ];
+    mkpasswd = [ ];
+    mtools = [ ];
+    netcat = [ ];
+    texinfoInteractive = [ ];
+    tpm2-tss = [ ];
+    wirelesstools = [ ];
+    xonsh = [ ];
+    zsh = [ ];
+  };
+in
+plain
+// {
+  bash = link "bash" [ "bash" ] {
+    passthru.shellPath = "/bin/bash";
+    postLink = "ln -s bash $out/bin/sh";
+  };
+  bashInteractive = final.bash;
+  bash-completion = link "bash-completion" [ "bash-completion" ] { };
+  util-linux = link "util-linux" [ "util-linux" "mount" "bsdutils" "login" "eject" "fdisk" ] { };
+  util-linuxMinimal = final.util-linux;
+  shadow = link "shadow" [ "passwd" "login" "login.defs" "uidmap" ] { passthru = { inherit (final) su; shellPath = "/bin/nologin"; }; };
+  su = link "su" [ "util-linux" ] { };
+  cacert = link "nss-cacert" [ ] {
+    passthru.p11kit = final.cacert // { outPath = "${final.cacert}/p11kit"; };
+    postLink = "mkdir -p $out/p11kit/etc/ssl/trust-source; " + "mkdir -p $out/etc/ssl/certs; ln -s $debian/etc/ca-certificates.crt $out/etc/ssl/certs/ca-bundle.crt";
+  };
+  iana-etc = link "iana-etc" [ ] { postLink = "ln -s $debian/etc $out/etc"; };
+  glibcLocales = link "glibc-locales" [ ] {
+    postLink = "mkdir -p $out/lib/locale; touch $out/lib/locale/locale-archive";
+  };
+  libxcrypt = prev.libxcrypt // link "libxcrypt" [ ] { passthru = { inherit (prev.libxcrypt) enabledCryptSchemeIds; }; };
+  # Nobody reads scripts of nixpkgs here.
+  shellcheck = link "shellcheck" [ ] { postLink = "ln -s $debian/bin/true $out/bin/shellcheck"; passthru.compiler = final.perl; };
+  shellcheck-minimal = final.shellcheck;
+  findXMLCatalogs = final.libxslt;
+  nix = link "nix" [ "nix-bin" ] { version = "2.26.3"; };
+  perl = link "perl" [ "perl" "perl-base" ] { passthru.withPackages = _: final.perl; };
+  python3 = link "python3" [ "python3" "python3-minimal" "python3.13-minimal" ] { passthru.withPackages = _: final.python3; };
+  python3Minimal = final.python3;
+
+  dbus = link "dbus" [ "dbus" "dbus-bin" "dbus-daemon" "dbus-system-bus-common" "dbus-session-bus-common" ] { };
+
+  systemd = link "systemd" [ "systemd" "systemd-resolved" "systemd-timesyncd" "udev" "libpam-systemd" ] {
+    version = "257";
+    passthru = {
+      inherit (prev.systemd.passthru) interfaceVersion withBootloader withCryptsetup withEfi withHostnamed withImportd withKmod withLocaled withMachined withPortabled withTimedated withUtmp;
+      inherit (final) util-linux kmod kbd;
+    };
+    postLink = ''
+      mkdir -p $out/example
+      cp -r $debian/debian/systemd $out/example/systemd
+    '';
+  };
+
+  # The kernel is the host's: this one is only there to be another one.
+  linuxPackagesOf =
+    version:
+    lib.makeExtensible (_: {
+      inherit (final) stdenv;
+      kernel = lib.makeOverridable (_: final.runCommand "linux-${version}" {
+        passthru = {
+          inherit version;
+          modDirVersion = version;
+          features = { };
+          config = { };
+          kernelOlder = lib.versionOlder version;
+          kernelAtLeast = lib.versionAtLeast version;
+        };
+      } ''
+        mkdir -p $out/lib/modules/${version}
+        echo ${version} | tee $out/bzImage >$out/lib/modules/${version}/modules.order
+        touch $out/lib/modules/${version}/modules.builtin
+      '') { };
+    });
+  linuxPackages = final.linuxPackagesOf "6.12";
+  # Nothing can be added to it, so that it is used as it is.
+  aggregateModules = modules: { override = _: builtins.head modules; };
+
+  # Whatever else is asked for can't be fetched, and says so when it is built.
+  fetchurl =
+    args:
+    (derivation {
+      name = "unavailable";
+      inherit (final.stdenv.hostPlatform) system;
+      builder = "/not/available/here:${toString (args.url or args.urls or args.name or "")}";
+    })
+    // args;
+}
