@@ -22,6 +22,8 @@ in
       packages,
       version ? "0",
       outputs ? [ "out" ],
+      # Where units and what belongs to them go.
+      units ? "lib",
       postLink ? "",
       passthru ? { },
       meta ? { },
@@ -37,10 +39,22 @@ in
       buildCommand = ''
         for output in $outputs; do mkdir -p "''${!output}"; done
         for package in $packages; do cat "$debian/debian/lists/$package"; done |
-          perl -MFile::Path=make_path -MFile::Basename -ne '
+          perl -MFile::Path=make_path -MFile::Basename -MFile::Copy -ne '
             chomp; my $from = "$ENV{debian}/$_";
             next if -d $from && !-l $from or !-l $from && !-e $from;
-            my $to = "$ENV{out}/$_"; make_path(dirname $to); symlink $from, $to;'
+            my $to = "$ENV{out}/$_"; make_path(dirname $to);
+            if (!m,^debian/,) { symlink $from, $to }
+            elsif (-l $from) { symlink readlink($from), $to }
+            else { copy $from, $to }'
+        # Units and rules are copied, and lead to this package.
+        if [ -d $out/debian ]; then
+          find $out/debian -type f -exec sed -i "s,/usr/s\?bin/,$out/bin/,g" {} +
+          mkdir -p $out/lib $out/${units}
+          [ ! -e $out/debian/udev ] || cp -r $out/debian/udev $out/lib/
+          rm -rf $out/debian/udev
+          cp -r $out/debian/. $out/${units}/
+          rm -r $out/debian
+        fi
         mkdir -p "$out/bin"; [ -e "$out/sbin" ] || ln -s bin "$out/sbin"
         ${postLink}
       '';

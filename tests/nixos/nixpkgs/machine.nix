@@ -13,6 +13,8 @@
   documentation.enable = false;
   environment.stub-ld.enable = false;
   security.pam.services.su.forwardXAuth = lib.mkForce false;
+  # It has the host's network, or a cable whose address a test sets.
+  networking.useDHCP = false;
   services.nscd.enable = false;
   system.nssModules = lib.mkForce [ ];
   nix.settings = {
@@ -25,6 +27,17 @@
   # The host has booted the kernel.
   system.build.initialRamdisk = lib.mkForce (pkgs.writeTextDir "initrd" "");
   system.build.initialRamdiskSecretAppender = lib.mkForce (pkgs.writeShellScriptBin "append-initrd-secrets" "");
+  systemd.coredump.enable = false;
+  systemd.oomd.enable = false;
+  # Debian has these in other packages, or not any more.
+  systemd.suppressedSystemUnits = [
+    "systemd-vconsole-setup.service"
+    "systemd-quotacheck.service"
+    "systemd-boot-random-seed.service"
+    "systemd-nspawn@.service"
+    "systemd-coredump.socket"
+    "systemd-coredump@.service"
+  ];
   systemd.shutdownRamfs.enable = false;
   system.disableInstallerTools = true;
   environment.defaultPackages = [ ];

@@ -37,7 +37,6 @@ let
     e2fsprogs = [ "e2fsprogs" ];
     file = [ "file" ];
     findutils = [ "findutils" ];
-    fuse = [ ];
     fuse3 = [ "fuse3" ];
     gawk = [ "gawk" ];
     getent = [ "libc-bin" ];
@@ -77,7 +76,15 @@ let
     libxslt = [ "xsltproc" ];
     xz = [ "xz-utils" ];
     zstd = [ "zstd" ];
+    kbd = [ "kbd" ];
     # Named by NixOS, and in use nowhere here.
+    audit = [ ];
+    groff = [ ];
+    libidn2 = [ ];
+    linuxHeaders = [ ];
+    man-db = [ ];
+    nix-bash-completions = [ ];
+    openresolv = [ ];
     bcache-tools = [ ];
     bind = [ ];
     fish = [ ];
@@ -101,7 +108,7 @@ plain
   };
   bashInteractive = final.bash;
   bash-completion = link "bash-completion" [ "bash-completion" ] { };
-  util-linux = link "util-linux" [ "util-linux" "mount" "bsdutils" "login" "eject" "fdisk" ] { };
+  util-linux = link "util-linux" [ "util-linux" "mount" "bsdutils" "login" ] { };
   util-linuxMinimal = final.util-linux;
   shadow = link "shadow" [ "passwd" "login" "login.defs" "uidmap" ] { passthru = { inherit (final) su; shellPath = "/bin/nologin"; }; };
   su = link "su" [ "util-linux" ] { };
@@ -109,6 +116,7 @@ plain
     passthru.p11kit = final.cacert // { outPath = "${final.cacert}/p11kit"; };
     postLink = "mkdir -p $out/p11kit/etc/ssl/trust-source; " + "mkdir -p $out/etc/ssl/certs; ln -s $debian/etc/ca-certificates.crt $out/etc/ssl/certs/ca-bundle.crt";
   };
+  fuse = link "fuse" [ "fuse3" ] { postLink = "ln -sf fusermount3 $out/bin/fusermount"; };
   iana-etc = link "iana-etc" [ ] { postLink = "ln -s $debian/etc $out/etc"; };
   glibcLocales = link "glibc-locales" [ ] {
     postLink = "mkdir -p $out/lib/locale; touch $out/lib/locale/locale-archive";
@@ -118,23 +126,46 @@ plain
   shellcheck = link "shellcheck" [ ] { postLink = "ln -s $debian/bin/true $out/bin/shellcheck"; passthru.compiler = final.perl; };
   shellcheck-minimal = final.shellcheck;
   findXMLCatalogs = final.libxslt;
-  nix = link "nix" [ "nix-bin" ] { version = "2.26.3"; };
+  nix = link "nix" [ "nix-bin" "nix-setup-systemd" ] {
+    version = "2.26.3";
+  };
   perl = link "perl" [ "perl" "perl-base" ] { passthru.withPackages = _: final.perl; };
   python3 = link "python3" [ "python3" "python3-minimal" "python3.13-minimal" ] { passthru.withPackages = _: final.python3; };
   python3Minimal = final.python3;
 
-  dbus = link "dbus" [ "dbus" "dbus-bin" "dbus-daemon" "dbus-system-bus-common" "dbus-session-bus-common" ] { };
+  dbus = link "dbus" [ "dbus" "dbus-bin" "dbus-daemon" "dbus-system-bus-common" "dbus-session-bus-common" ] {
+    postLink = "mkdir -p $out/libexec; ln -s ../lib/dbus-1.0/dbus-daemon-launch-helper $out/libexec/; ln -sf $debian/debian/dbus-1/* $out/share/dbus-1/";
+  };
 
   systemd = link "systemd" [ "systemd" "systemd-resolved" "systemd-timesyncd" "udev" "libpam-systemd" ] {
     version = "257";
     passthru = {
-      inherit (prev.systemd.passthru) interfaceVersion withBootloader withCryptsetup withEfi withHostnamed withImportd withKmod withLocaled withMachined withPortabled withTimedated withUtmp;
+      inherit (prev.systemd.passthru) interfaceVersion withBootloader withEfi withHostnamed withKmod withLocaled withTimedated;
+      withUtmp = false;
+      withCryptsetup = false;
+      withImportd = false;
+      withMachined = false;
+      withPortabled = false;
       inherit (final) util-linux kmod kbd;
     };
+    units = "example";
     postLink = ''
-      mkdir -p $out/example
-      cp -r $debian/debian/systemd $out/example/systemd
+      ln -sfn $debian/debian/systemd/systemd $out/lib/systemd/systemd
     '';
+  };
+
+  kmod-blacklist-ubuntu = final.writeTextDir "modprobe.conf" "";
+  kmod-debian-aliases = final.writeText "kmod-debian-aliases.conf" "";
+
+  # By which packages are joined.
+  xorg = prev.xorg // { inherit (final) lndir; };
+  lndir = final.writeShellScriptBin "lndir" ''exec cp -rs --no-preserve=mode --update=none "$2/." "''${3:-.}/"'';
+
+  # Wrappers are linked with libc.so; what they take out of the environment, Debian's loader does as well.
+  pkgsStatic = final // {
+    callPackage =
+      path: given:
+      final.callPackage path (given // { unsecvars = final.writeTextDir "unsecvars.h" "#define UNSECURE_ENVVARS \"LD_PRELOAD\\0\""; });
   };
 
   # The kernel is the host's: this one is only there to be another one.

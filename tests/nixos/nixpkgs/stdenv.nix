@@ -17,7 +17,7 @@ let
           printf '#!${debian}/bin/bash\nexec ${debian}/bin/gcc %s "$@"\n' "$flags" >$out/bin/$name
           chmod +x $out/bin/$name
         done
-        echo 'export CC=cc AR=ar STRIP=strip' >$out/nix-support/setup-hook
+        echo 'export CC=cc AR=ar STRIP=strip RANLIB=ranlib' >$out/nix-support/setup-hook
         exit 0
       ''
     ];
