@@ -10,11 +10,23 @@
     fsType = "auto";
   };
 
+  # Debian's programs look for their loader, libraries and data where Debian has them.
+  environment.ldso = "${pkgs.debian}/lib64/ld-linux-x86-64.so.2";
+  system.activationScripts.debian = ''
+    mkdir -p /usr
+    for folder in lib usr/lib usr/share; do ln -sfn ${pkgs.debian}/''${folder#usr/} /$folder; done
+  '';
+
+  # The host's kernel may have no modules.
+  system.activationScripts.modprobe = lib.mkForce "";
+
   documentation.enable = false;
   environment.stub-ld.enable = false;
   security.pam.services.su.forwardXAuth = lib.mkForce false;
   # It has the host's network, or a cable whose address a test sets.
   networking.useDHCP = false;
+  networking.resolvconf.enable = false;
+  services.udev.enable = false;
   services.nscd.enable = false;
   system.nssModules = lib.mkForce [ ];
   nix.settings = {
@@ -35,12 +47,13 @@
     "systemd-quotacheck.service"
     "systemd-boot-random-seed.service"
     "systemd-nspawn@.service"
+    "dev-hugepages.mount"
+    "sys-fs-fuse-connections.mount"
     "systemd-coredump.socket"
     "systemd-coredump@.service"
   ];
   systemd.shutdownRamfs.enable = false;
   system.disableInstallerTools = true;
-  environment.defaultPackages = [ ];
   boot.enableContainers = false;
   programs.command-not-found.enable = false;
   programs.less.lessopen = null;

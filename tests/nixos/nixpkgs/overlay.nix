@@ -102,6 +102,8 @@ let
 in
 plain
 // {
+  debian = debian.tree;
+
   bash = link "bash" [ "bash" ] {
     passthru.shellPath = "/bin/bash";
     postLink = "ln -s bash $out/bin/sh";
@@ -167,6 +169,21 @@ plain
       path: given:
       final.callPackage path (given // { unsecvars = final.writeTextDir "unsecvars.h" "#define UNSECURE_ENVVARS \"LD_PRELOAD\\0\""; });
   };
+
+  # Cargo has built bento's programs already; the copy of its repository has them among its tests.
+  rustPlatform.buildRustPackage =
+    args:
+    final.runCommand "${args.pname}-${args.version}" { inherit (args) meta; } ''
+      install -D -t $out/bin ${args.src}/tests/programs/${args.pname} ${args.src}/tests/programs/bento-manual
+      ${args.postInstall}
+    '';
+
+  # What writes TOML in nixpkgs.
+  remarshal = final.writeScriptBin "json2toml" ''
+    #!${final.python3}/bin/python3
+    import json, sys, tomli_w
+    tomli_w.dump(json.load(open(sys.argv[1])), open(sys.argv[2], "wb"))
+  '';
 
   # The kernel is the host's: this one is only there to be another one.
   linuxPackagesOf =

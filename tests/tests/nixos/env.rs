@@ -1,0 +1,111 @@
+//! What all scenarios share: one appliance with its fleet, and what the machines have in their stores.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bento_tests::{Appliance, Fleet, Options, guest, wait};
+use serde_json::Value;
+
+/// Publications and reports take some 3 s; a machine that is busy with other things needs more.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An appliance, and the store paths of nixpkgs and bento on every machine.
+pub(crate) struct Env {
+    pub(crate) fleet: RefCell<Fleet>,
+    pub(crate) appliance: Appliance,
+    pub(crate) host_key: String,
+    pub(crate) nixpkgs: String,
+    pub(crate) bento: String,
+}
+
+impl Env {
+    pub(crate) fn new() -> Result<Self> {
+        let base = guest::base_tree()?;
+        let path = |name: &str| -> Result<String> {
+            let file = base.join("nix").join(name);
+            let path = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            Ok(path.trim().to_owned())
+        };
+        let fleet = Fleet::new()?;
+        let appliance = Appliance::start(fleet.path(), Options::default())?;
+        // What follows the key is its fingerprint.
+        let host_key = appliance.host_key()?;
+        let host_key = host_key
+            .split(" SHA256:")
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        Ok(Self {
+            host_key,
+            nixpkgs: path("nixpkgs")?,
+            bento: path("bento")?,
+            fleet: RefCell::new(fleet),
+            appliance,
+        })
+    }
+
+    /// The flake of one machine, as an administrator would write it.
+    pub(crate) fn flake(&self, name: &str) -> String {
+        let (nixpkgs, bento) = (&self.nixpkgs, &self.bento);
+        format!(
+            r#"{{
+  inputs.nixpkgs.url = "path:{nixpkgs}";
+  inputs.bento.url = "path:{bento}";
+  inputs.bento.inputs.nixpkgs.follows = "nixpkgs";
+  outputs = {{ nixpkgs, bento, ... }}: {{
+    nixosConfigurations.{name} = nixpkgs.lib.nixosSystem {{
+      modules = [ bento.nixosModules.client ./configuration.nix ];
+    }};
+  }};
+}}
+"#
+        )
+    }
+
+    /// What the appliance keeps of a machine.
+    pub(crate) fn host_folder(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.appliance.state_folder()?.join("hosts").join(name))
+    }
+
+    /// Waits until the status has this word for a machine, and gives all of its status.
+    pub(crate) fn await_state(&self, name: &str, state: &str) -> Result<Value> {
+        let mut last = Value::Null;
+        wait::until(&format!("{name} to be {state}"), LIMIT, || {
+            let status = self.appliance.status_json().ok()?;
+            let hosts = status["hosts"].as_array()?;
+            last = hosts.iter().find(|host| host["name"] == name)?.clone();
+            (last["state"] == state).then(|| last.clone())
+        })
+        .with_context(|| format!("its status is {last}"))
+    }
+
+    /// Waits until a file of a machine is published with this text.
+    pub(crate) fn await_published(&self, name: &str, file: &str, text: &str) -> Result<()> {
+        let published = self.host_folder(name)?.join("current/config").join(file);
+        wait::until("the publication", LIMIT, || {
+            let now = fs::read_to_string(&published).ok()?;
+            (now == text).then_some(())
+        })
+    }
+
+    /// The reports of a machine, in the order of their receipt.
+    pub(crate) fn reports(&self, name: &str) -> Result<Vec<Value>> {
+        let folder = self.host_folder(name)?.join("reports");
+        let mut paths: Vec<_> = fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|it| it == "json"))
+            .collect();
+        paths.sort();
+        let read = |path| -> Result<Value> {
+            let mut record: Value = serde_json::from_slice(&fs::read(path)?)?;
+            Ok(record["content"]["report"].take())
+        };
+        paths.iter().map(read).collect()
+    }
+}

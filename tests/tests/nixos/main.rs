@@ -1,0 +1,84 @@
+//! The client and the modules on a real NixOS: `make test-nixos NIXPKGS=DIR`.
+//!
+//! Machines boot in systemd-nspawn from the tree that `tests/nixos/base` makes, and update themselves from one
+//! appliance. Every scenario is an entry in [`SCENARIOS`] and has a machine of its own.
+
+mod env;
+mod scenarios;
+mod vm;
+
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use env::Env;
+use scenarios::SCENARIOS;
+
+/// What became of a scenario.
+struct Outcome {
+    name: &'static str,
+    error: Option<anyhow::Error>,
+    took: Duration,
+}
+
+fn main() -> ExitCode {
+    let only = std::env::args().nth(1).unwrap_or_default();
+    match run_all(&only) {
+        Ok(outcomes) => {
+            print_table(&outcomes);
+            let failed = outcomes.iter().any(|outcome| outcome.error.is_some());
+            ExitCode::from(u8::from(failed || outcomes.is_empty()))
+        }
+        Err(error) => {
+            eprintln!("cannot start: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_all(only: &str) -> Result<Vec<Outcome>> {
+    let env = Env::new()?;
+    let chosen = SCENARIOS.iter().filter(|(name, _)| name.contains(only));
+    Ok(chosen
+        .map(|(name, scenario)| run(&env, name, *scenario))
+        .collect())
+}
+
+fn run(env: &Env, name: &'static str, scenario: fn(&Env) -> Result<()>) -> Outcome {
+    print!("{name} ...");
+    std::io::stdout().flush().ok();
+    let started = Instant::now();
+    let result = panic::catch_unwind(AssertUnwindSafe(|| scenario(env)));
+    let error = result.unwrap_or_else(|_| Err(anyhow!("it panicked"))).err();
+    let took = started.elapsed();
+    println!(" {} ({:.1} s)", word(error.as_ref()), took.as_secs_f64());
+    if let Some(error) = &error {
+        println!("{error:?}");
+    }
+    Outcome { name, error, took }
+}
+
+fn print_table(outcomes: &[Outcome]) {
+    println!("\n{:<60} {:<6} {:>8}", "scenario", "", "seconds");
+    for outcome in outcomes {
+        let (name, took) = (outcome.name, outcome.took.as_secs_f64());
+        println!("{name:<60} {:<6} {took:>8.1}", word(outcome.error.as_ref()));
+    }
+    let total: Duration = outcomes.iter().map(|outcome| outcome.took).sum();
+    let failed = outcomes
+        .iter()
+        .filter(|outcome| outcome.error.is_some())
+        .count();
+    println!(
+        "{} ok, {failed} failed, {:.0} s",
+        outcomes.len() - failed,
+        total.as_secs_f64()
+    );
+}
+
+fn word(error: Option<&anyhow::Error>) -> &'static str {
+    if error.is_some() { "FAILED" } else { "ok" }
+}
