@@ -6,12 +6,10 @@
   ...
 }:
 let
-  debian = import ./debian.nix {
-    inherit system;
-    hash = builtins.readFile ./debian.hash;
-  };
+  nixpkgs = import ./stored.nix { name = "checkout"; };
+  debian = import ./debian.nix;
 in
-import ./checkout {
+import nixpkgs {
   inherit system;
   config = config // {
     # Which of Debian's versions they are doesn't matter here.
@@ -21,7 +19,7 @@ import ./checkout {
   };
   overlays = [ (import ./overlay.nix { inherit debian; }) ] ++ overlays;
   stdenvStages = import ./stdenv.nix {
-    nixpkgs = ./checkout;
+    inherit nixpkgs;
     debian = debian.tree;
   };
 }

@@ -1,11 +1,11 @@
 {
-  description = "The nixpkgs in ./checkout with Debian's programs for its packages, for bento's tests";
+  description = "A checkout of nixpkgs with Debian's programs for its packages, for bento's tests";
 
   outputs =
     { self }:
     let
-      checkout = import ./checkout/flake.nix;
-      nixpkgs = checkout.outputs { self = self // { outPath = ./checkout; }; };
+      checkout = import ./stored.nix { name = "checkout"; };
+      nixpkgs = (import "${checkout}/flake.nix").outputs { self = self // { outPath = "${checkout}"; }; };
     in
     {
       lib = nixpkgs.lib // {

@@ -30,7 +30,7 @@ let
     bintools = { inherit libc; dynamicLinker = "/lib64/ld-linux-x86-64.so.2"; isGNU = true; targetPrefix = ""; bintools = debian; };
   };
   libc = debian // rec { out = debian; bin = debian; dev = debian; lib = debian; outPath = debian.outPath; version = "2.41"; pname = "glibc"; };
-  stdenv = import (nixpkgs + "/pkgs/stdenv/generic") {
+  stdenv = import "${nixpkgs}/pkgs/stdenv/generic" {
     name = "stdenv-debian";
     inherit config cc;
     buildPlatform = localSystem;

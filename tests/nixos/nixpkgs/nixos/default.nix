@@ -3,7 +3,7 @@
   configuration ? <nixos-config>,
   system ? builtins.currentSystem,
 }:
-import ../checkout/nixos {
+import "${import ../stored.nix { name = "checkout"; }}/nixos" {
   inherit system;
   configuration.imports = [
     configuration
