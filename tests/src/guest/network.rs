@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use super::Guest;
 
 /// Brings the guest's end up at each boot, as a machine's own configuration would.
-const UNIT: &str = "etc/systemd/system/env-network.service";
+/// Not in /etc/systemd/system, which NixOS has as a symlink.
+const UNIT: &str = "etc/systemd/system.attached/env-network.service";
 
 /// The two ends of a cable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Cable {
              WantedBy=multi-user.target\n"
         );
         let upper = folder.join("upper");
-        let wants = upper.join("etc/systemd/system/multi-user.target.wants");
+        let wants = upper.join("etc/systemd/system.attached/multi-user.target.wants");
         fs::create_dir_all(&wants)?;
         fs::write(upper.join(UNIT), unit)?;
         std::os::unix::fs::symlink(Path::new("/").join(UNIT), wants.join("env-network.service"))?;

@@ -1,22 +1,48 @@
 //! What is tried on a real NixOS.
 
+mod boots;
+mod faults;
+mod first;
+mod health;
+mod switches;
+
 use anyhow::Result;
 
 use crate::env::Env;
-use crate::vm::Vm;
 
 /// A scenario's name, and what it does.
 type Scenario = (&'static str, fn(&Env) -> Result<()>);
 
 /// All scenarios, in the order in which they are run.
-pub(crate) const SCENARIOS: &[Scenario] = &[("first update, and nothing new", first_update)];
-
-fn first_update(env: &Env) -> Result<()> {
-    let mut vm = Vm::updated(env, "first", "")?;
-    vm.is_up_to_date()?;
-    vm.update_by_unit()?;
-    vm.publish("")?;
-    vm.update_by_unit()?;
-    vm.reports(&["switched"])?;
-    vm.is_up_to_date()
-}
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    (
+        "bootstrap to the first update, by a flake",
+        first::bootstrap,
+    ),
+    (
+        "configuration.nix and channels, without a flake",
+        first::classic,
+    ),
+    ("nothing new", first::nothing_new),
+    ("a broken configuration", first::broken),
+    (
+        "the client's own unit, timer and package",
+        switches::own_units,
+    ),
+    ("the network cut by the new configuration", health::network),
+    ("a failing health check", health::failing),
+    ("a late health check", health::late),
+    ("a hanging health check", health::hanging),
+    ("a failing unit", health::unit),
+    ("the client killed in each phase", faults::kill),
+    ("the power cut in each phase", faults::power_cut),
+    ("operation = boot, proven and not proven", boots::operation),
+    ("another kernel, with a reboot at once", boots::kernel),
+    (
+        "secrets: restartUnits and hashedPasswordFile",
+        switches::secrets,
+    ),
+    ("specialisations", switches::specialisations),
+    ("another systemd, executed anew", switches::systemd),
+    ("leaving the fleet", switches::leaving),
+];

@@ -1,5 +1,6 @@
 //! One machine with NixOS, a host of the fleet.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -49,6 +50,8 @@ pub(crate) struct Vm<'a> {
     pub(crate) env: &'a Env,
     pub(crate) guest: Guest,
     pub(crate) name: &'static str,
+    /// What it dials.
+    server: SocketAddr,
     /// Lines of Nix that every version has.
     pub(crate) common: String,
     version: u32,
@@ -59,20 +62,34 @@ pub(crate) struct Vm<'a> {
 impl<'a> Vm<'a> {
     /// A machine with a freshly installed NixOS, whose key is in the fleet; version 1 is published for it.
     pub(crate) fn new(env: &'a Env, name: &'static str, settings: &str) -> Result<Self> {
-        Self::with(env, name, settings, Features::default())
+        Self::boot(env, name, settings, Features::default())
     }
 
     /// The same, with more than other machines have.
-    pub(crate) fn with(
+    pub(crate) fn boot(
         env: &'a Env,
         name: &'static str,
         settings: &str,
         features: Features,
     ) -> Result<Self> {
+        let vm = Self::enrol(env, Guest::boot_with(features)?, name, settings)?;
+        let key = std::fs::read(env.fleet.borrow().key(name))?;
+        vm.guest.put_file("/var/lib/bento/id_ed25519", "600", key)?;
+        vm.write_settings()?;
+        Ok(vm)
+    }
+
+    /// A machine that has a key of its own, whose public half is where the fleet has keys.
+    pub(crate) fn adopt(env: &'a Env, guest: Guest, name: &'static str) -> Result<Self> {
+        Self::enrol(env, guest, name, "")
+    }
+
+    fn enrol(env: &'a Env, guest: Guest, name: &'static str, settings: &str) -> Result<Self> {
         let vm = Self {
             env,
-            guest: Guest::boot_with(features)?,
+            guest,
             name,
+            server: env.appliance.address(),
             common: String::new(),
             version: 1,
             seen: 0,
@@ -84,19 +101,41 @@ impl<'a> Vm<'a> {
             host.settings(settings);
             Ok(())
         })?;
-        let key = std::fs::read(env.fleet.borrow().key(name))?;
-        vm.guest.put_file("/var/lib/bento/id_ed25519", "600", key)?;
-        let (port, host_key) = (env.appliance.port(), &env.host_key);
-        let settings = format!(
-            "name = \"{name}\"\n[[servers]]\naddress = \"127.0.0.1\"\nport = {port}\nhost_keys = [\"{host_key}\"]\n"
-        );
-        vm.guest
-            .put_file("/etc/bento/client.toml", "644", settings)?;
         env.await_published(name, "configuration.nix", &vm.configuration(""))?;
         Ok(vm)
     }
 
-    /// The same, updated for the first time.
+    /// Goes through a proxy from now on.
+    pub(crate) fn go_through(&mut self, proxy: SocketAddr) -> Result<()> {
+        self.server = proxy;
+        self.write_settings()?;
+        self.rewrite()
+    }
+
+    fn write_settings(&self) -> Result<()> {
+        let (name, address, port, host_key) = (
+            self.name,
+            self.server.ip(),
+            self.server.port(),
+            &self.env.host_key,
+        );
+        let settings = format!(
+            "name = \"{name}\"\n[[servers]]\naddress = \"{address}\"\nport = {port}\nhost_keys = [\"{host_key}\"]\n"
+        );
+        self.guest
+            .put_file("/etc/bento/client.toml", "644", settings)
+    }
+
+    /// Publishes version 1 again, as it is now.
+    fn rewrite(&self) -> Result<()> {
+        let text = self.configuration("");
+        let path = format!("hosts/{}/configuration.nix", self.name);
+        self.env.fleet.borrow().write(&path, &text)?;
+        self.env
+            .await_published(self.name, "configuration.nix", &text)
+    }
+
+    /// A machine that was updated to version 1.
     pub(crate) fn updated(env: &'a Env, name: &'static str, settings: &str) -> Result<Self> {
         let mut vm = Self::new(env, name, settings)?;
         vm.update(0)?;
@@ -112,7 +151,7 @@ impl<'a> Vm<'a> {
     /// The text of the configuration, with more lines of Nix.
     pub(crate) fn configuration(&self, more: &str) -> String {
         let (env, name, common, version) = (self.env, self.name, &self.common, self.version);
-        let (port, host_key) = (env.appliance.port(), &env.host_key);
+        let (address, port, host_key) = (self.server.ip(), self.server.port(), &env.host_key);
         format!(
             r#"{{ config, lib, pkgs, ... }}:
 {{
@@ -122,7 +161,7 @@ impl<'a> Vm<'a> {
   environment.etc.version.text = "{version}";
   services.bento-client = {{
     enable = true;
-    servers = [ {{ address = "127.0.0.1"; port = {port}; hostKeys = [ "{host_key}" ]; }} ];
+    servers = [ {{ address = "{address}"; port = {port}; hostKeys = [ "{host_key}" ]; }} ];
   }};
   {BY_HAND}
   {common}
@@ -230,6 +269,40 @@ impl<'a> Vm<'a> {
             self.journal()?
         );
         Ok(())
+    }
+
+    /// A version that is rolled back for this reason.
+    #[track_caller]
+    pub(crate) fn goes_back_from(&mut self, more: &str, why: &str) -> Result<()> {
+        let old = self.shell("cat /etc/version")?;
+        self.publish(more)?;
+        let text = self.update(3)?;
+        ensure!(text.contains(why), "{why:?} isn't in: {text}");
+        let reports = self.reports(&["rolled_back"])?;
+        let error = reports[0]["error"].as_str().unwrap_or_default();
+        ensure!(error.contains(why), "{why:?} isn't in: {error}");
+        self.is_wholly(&old)?;
+        self.env.await_state(self.name, "rolled-back").map(drop)
+    }
+
+    /// Restarts the machine, and lets it prove its boot.
+    pub(crate) fn reboot(&mut self) -> Result<()> {
+        self.guest.reboot()?;
+        ensure!(
+            self.shell("systemctl is-system-running || true")?.trim() == "running",
+            "units failed: {}",
+            self.shell("systemctl --failed --no-pager")?
+        );
+        Ok(())
+    }
+
+    /// Publishes the next version and updates to it.
+    pub(crate) fn switches_to(&mut self, more: &str) -> Result<Value> {
+        self.publish(more)?;
+        self.update(0)?;
+        let report = self.reports(&["switched"])?.remove(0);
+        self.is_up_to_date()?;
+        Ok(report)
     }
 
     /// The end of a story: the machine is wholly of the version that is published, and the appliance shows it so.
