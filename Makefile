@@ -6,7 +6,7 @@ ARCHIVE := $(if $(filter release,$(PROFILE)),$(TARGET),$(PROGRAMS))/bento.oci.ta
 PREFIX ?= /usr/local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down check test test-long bench fuzz image install binaries archive
+.PHONY: help demo demo-down check test test-long test-nixos bench fuzz image install binaries archive
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: ## set up what is needed and run every check; ONLY=NAME: just the tests wi
 test-long: ## the tests that take too long for that: many crashes, long lives, the Containerfile
 	@tests/setup
 	@tests/check long $(ONLY)
+
+test-nixos: ## the client and the modules on a real NixOS: NIXPKGS=DIR of a checkout of nixpkgs; ONLY=NAME
+	@test -z "$(NIXPKGS)" || tests/setup
+	@tests/nixos/check "$(NIXPKGS)" $(if $(ONLY),"$(ONLY)")
 
 bench: ## measure what a large fleet costs
 	cargo bench --locked -p bento-appliance --bench scale

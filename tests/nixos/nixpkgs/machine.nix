@@ -27,6 +27,8 @@
   networking.useDHCP = false;
   networking.resolvconf.enable = false;
   services.udev.enable = false;
+  # The host's kernel may have no netfilter either.
+  networking.firewall.enable = false;
   services.nscd.enable = false;
   system.nssModules = lib.mkForce [ ];
   nix.settings = {

@@ -170,13 +170,19 @@ plain
       final.callPackage path (given // { unsecvars = final.writeTextDir "unsecvars.h" "#define UNSECURE_ENVVARS \"LD_PRELOAD\\0\""; });
   };
 
-  # Cargo has built bento's programs already; the copy of its repository has them among its tests.
+  # Cargo has built these already: bento's programs, which lie among the tests of the copy of its repository, and NixOS'
+  # switch in Rust.
   rustPlatform.buildRustPackage =
     args:
-    final.runCommand "${args.pname}-${args.version}" { inherit (args) meta; } ''
-      install -D -t $out/bin ${args.src}/tests/programs/${args.pname} ${args.src}/tests/programs/bento-manual
-      ${args.postInstall}
-    '';
+    final.runCommand "${args.pname}-${args.version}" { inherit (args) meta; } (
+      if args.pname == "switch-to-configuration" then
+        "mkdir $out; ln -s ${import ./stored.nix { name = "switch"; }}/bin $out/bin"
+      else
+        ''
+          install -D -t $out/bin ${args.src}/tests/programs/${args.pname} ${args.src}/tests/programs/bento-manual
+          ${args.postInstall}
+        ''
+    );
 
   # What writes TOML in nixpkgs.
   remarshal = final.writeScriptBin "json2toml" ''

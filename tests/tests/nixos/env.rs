@@ -17,8 +17,10 @@ pub(crate) struct Env {
     pub(crate) fleet: RefCell<Fleet>,
     pub(crate) appliance: Appliance,
     pub(crate) host_key: String,
-    pub(crate) nixpkgs: String,
-    pub(crate) bento: String,
+    base: PathBuf,
+    checkout: String,
+    nixpkgs: String,
+    bento: String,
 }
 
 impl Env {
@@ -41,11 +43,21 @@ impl Env {
             .to_owned();
         Ok(Self {
             host_key,
+            checkout: path("checkout")?,
             nixpkgs: path("nixpkgs")?,
             bento: path("bento")?,
+            base,
             fleet: RefCell::new(fleet),
             appliance,
         })
+    }
+
+    /// Whether the checkout of nixpkgs has this file or folder.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.base
+            .join(self.checkout.trim_start_matches('/'))
+            .join(path)
+            .exists()
     }
 
     /// The flake of one machine, as an administrator would write it.

@@ -15,7 +15,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use env::Env;
-use scenarios::SCENARIOS;
+use scenarios::{Absent, SCENARIOS};
+
+const OK: &str = "ok";
+const FAILED: &str = "FAILED";
+/// What it needs isn't in this NixOS.
+const ABSENT: &str = "absent";
 
 /// What became of a scenario.
 struct Outcome {
@@ -29,7 +34,7 @@ fn main() -> ExitCode {
     match run_all(&only) {
         Ok(outcomes) => {
             print_table(&outcomes);
-            let failed = outcomes.iter().any(|outcome| outcome.error.is_some());
+            let failed = outcomes.iter().any(|outcome| outcome.word() == FAILED);
             ExitCode::from(u8::from(failed || outcomes.is_empty()))
         }
         Err(error) => {
@@ -54,31 +59,42 @@ fn run(env: &Env, name: &'static str, scenario: fn(&Env) -> Result<()>) -> Outco
     let result = panic::catch_unwind(AssertUnwindSafe(|| scenario(env)));
     let error = result.unwrap_or_else(|_| Err(anyhow!("it panicked"))).err();
     let took = started.elapsed();
-    println!(" {} ({:.1} s)", word(error.as_ref()), took.as_secs_f64());
-    if let Some(error) = &error {
-        println!("{error:?}");
+    let outcome = Outcome { name, error, took };
+    println!(" {} ({:.1} s)", outcome.word(), took.as_secs_f64());
+    if let Some(error) = &outcome.error {
+        println!("{error:#}");
     }
-    Outcome { name, error, took }
+    outcome
 }
 
 fn print_table(outcomes: &[Outcome]) {
     println!("\n{:<60} {:<6} {:>8}", "scenario", "", "seconds");
     for outcome in outcomes {
-        let (name, took) = (outcome.name, outcome.took.as_secs_f64());
-        println!("{name:<60} {:<6} {took:>8.1}", word(outcome.error.as_ref()));
+        let (name, word, took) = (outcome.name, outcome.word(), outcome.took.as_secs_f64());
+        println!("{name:<60} {word:<6} {took:>8.1}");
     }
+    let count = |word| {
+        outcomes
+            .iter()
+            .filter(|outcome| outcome.word() == word)
+            .count()
+    };
     let total: Duration = outcomes.iter().map(|outcome| outcome.took).sum();
-    let failed = outcomes
-        .iter()
-        .filter(|outcome| outcome.error.is_some())
-        .count();
     println!(
-        "{} ok, {failed} failed, {:.0} s",
-        outcomes.len() - failed,
+        "{} {OK}, {} {FAILED}, {} {ABSENT}, {:.0} s",
+        count(OK),
+        count(FAILED),
+        count(ABSENT),
         total.as_secs_f64()
     );
 }
 
-fn word(error: Option<&anyhow::Error>) -> &'static str {
-    if error.is_some() { "FAILED" } else { "ok" }
+impl Outcome {
+    fn word(&self) -> &'static str {
+        match &self.error {
+            None => OK,
+            Some(error) if error.is::<Absent>() => ABSENT,
+            Some(_) => FAILED,
+        }
+    }
 }

@@ -6,12 +6,27 @@ mod first;
 mod health;
 mod switches;
 
+use std::error::Error;
+use std::fmt;
+
 use anyhow::Result;
 
 use crate::env::Env;
 
 /// A scenario's name, and what it does.
 type Scenario = (&'static str, fn(&Env) -> Result<()>);
+
+/// What a scenario needs and this NixOS doesn't have.
+#[derive(Debug)]
+pub(crate) struct Absent(&'static str);
+
+impl fmt::Display for Absent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "this NixOS has no {}", self.0)
+    }
+}
+
+impl Error for Absent {}
 
 /// All scenarios, in the order in which they are run.
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -44,5 +59,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ),
     ("specialisations", switches::specialisations),
     ("another systemd, executed anew", switches::systemd),
+    ("the switch in Rust", switches::rust),
+    ("switch inhibitors", switches::inhibitors),
     ("leaving the fleet", switches::leaving),
 ];

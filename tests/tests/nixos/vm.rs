@@ -153,8 +153,7 @@ impl<'a> Vm<'a> {
         let (env, name, common, version) = (self.env, self.name, &self.common, self.version);
         let (address, port, host_key) = (self.server.ip(), self.server.port(), &env.host_key);
         format!(
-            r#"{{ config, lib, pkgs, ... }}:
-{{
+            r#"{{
   networking.hostName = "{name}";
   nixpkgs.hostPlatform = "x86_64-linux";
   system.stateVersion = "24.05";
@@ -163,9 +162,11 @@ impl<'a> Vm<'a> {
     enable = true;
     servers = [ {{ address = "{address}"; port = {port}; hostKeys = [ "{host_key}" ]; }} ];
   }};
-  {BY_HAND}
-  {common}
-  {more}
+  imports = [
+    ({{ config, lib, options, pkgs, ... }}: {{ {BY_HAND} }})
+    ({{ config, lib, options, pkgs, ... }}: {{ {common} }})
+    ({{ config, lib, options, pkgs, ... }}: {{ {more} }})
+  ];
 }}
 "#
         )

@@ -5,9 +5,8 @@ use anyhow::{Context, Result};
 use crate::env::Env;
 use crate::vm::Vm;
 
-/// The phases, and what is reported of the run that was interrupted where they begin, and of the next one.
-const PHASES: [(&str, &[&str]); 10] = [
-    ("poll", &["switched"]),
+/// The phases that change something, and what is reported of the run that was interrupted where they begin, and of the next one.
+const PHASES: [(&str, &[&str]); 9] = [
     ("pull", &["pull_failed", "switched"]),
     ("verify", &["pull_failed", "switched"]),
     ("stage", &["pull_failed", "switched"]),

@@ -1,7 +1,8 @@
 //! What a switch of NixOS does to units, users and secrets.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
+use super::Absent;
 use crate::env::Env;
 use crate::vm::Vm;
 
@@ -14,12 +15,10 @@ pub(super) fn own_units(env: &Env) -> Result<()> {
         systemd.timers.bento-update.timerConfig.RandomizedDelaySec = lib.mkForce "7min";
         services.bento-client.package = pkgs.runCommand "bento-client-next" { } ''
           mkdir -p $out/bin
-          cp ${pkgs.callPackage "${bento}/nixos/package.nix" { }}/bin/bento-client $out/bin/
+          cp ${options.services.bento-client.package.default}/bin/bento-client $out/bin/
           echo next >$out/next
         '';
-        "#
-        .replace("${bento}", &env.bento)
-        .as_str(),
+        "#,
     )?;
     vm.update_by_unit()?;
     ensure!(
@@ -139,6 +138,48 @@ pub(super) fn systemd(env: &Env) -> Result<()> {
         "systemd wasn't executed anew: {journal}"
     );
     Ok(())
+}
+
+/// From the switch in Perl to the one in Rust, within it, back from a bad system, and to the one in Perl.
+pub(super) fn rust(env: &Env) -> Result<()> {
+    if !env.has("pkgs/by-name/sw/switch-to-configuration-ng") {
+        bail!(Absent("switch-to-configuration-ng"));
+    }
+    let mut vm = Vm::updated(env, "rust", "")?;
+    let kind = |vm: &Vm<'_>| {
+        vm.shell("head -c 2 /run/current-system/bin/.switch-to-configuration-wrapped | tr -d '\\0'")
+    };
+    vm.common = "system.switch = { enable = false; enableNg = true; };".to_owned();
+    vm.switches_to("")?;
+    ensure!(!kind(&vm)?.starts_with("#!"), "it isn't a program");
+    vm.switches_to("systemd.services.new = { wantedBy = [ \"multi-user.target\" ]; script = \"sleep infinity\"; };")?;
+    ensure!(
+        vm.property("new.service", "ActiveState")? == "active",
+        "a new service wasn't started"
+    );
+    vm.goes_back_from(
+        r#"systemd.services.newly = { wantedBy = [ "multi-user.target" ]; serviceConfig.Type = "oneshot"; script = "exit 7"; };"#,
+        "newly.service",
+    )?;
+    vm.common = String::new();
+    vm.switches_to("").map(drop)
+}
+
+/// What may only be booted, by NixOS' own check, is staged and says why.
+pub(super) fn inhibitors(env: &Env) -> Result<()> {
+    if !env.has("nixos/modules/system/activation/switch-inhibitors.nix") {
+        bail!(Absent("switch inhibitors"));
+    }
+    let mut vm = Vm::updated(env, "inhibited", "")?;
+    vm.switches_to("services.dbus.implementation = \"dbus\";")?;
+    vm.publish("services.dbus.implementation = \"broker\";")?;
+    vm.update(0)?;
+    let report = vm.reports(&["staged"])?.remove(0);
+    ensure!(report["error"].to_string().contains("dbus"), "{report}");
+    vm.reboot()?;
+    vm.update(0)?;
+    vm.reports(&["switched"])?;
+    vm.is_up_to_date()
 }
 
 /// A system without the client is refused, unless the one before has said that the machine may leave.
