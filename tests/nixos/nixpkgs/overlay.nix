@@ -130,6 +130,8 @@ plain
   findXMLCatalogs = final.libxslt;
   nix = link "nix" [ "nix-bin" "nix-setup-systemd" ] {
     version = "2.26.3";
+    # Debian gives the socket to a group that NixOS doesn't have.
+    postLink = "echo 'd /nix/var/nix/daemon-socket 0755 root root - -' >$out/lib/tmpfiles.d/nix-daemon.conf";
   };
   perl = link "perl" [ "perl" "perl-base" ] { passthru.withPackages = _: final.perl; };
   python3 = link "python3" [ "python3" "python3-minimal" "python3.13-minimal" ] { passthru.withPackages = _: final.python3; };
@@ -151,9 +153,8 @@ plain
       inherit (final) util-linux kmod kbd;
     };
     units = "example";
-    postLink = ''
-      ln -sfn $debian/debian/systemd/systemd $out/lib/systemd/systemd
-    '';
+    # A file of its own, so that another package is another program.
+    postLink = "cp --remove-destination $debian/debian/systemd/systemd $out/lib/systemd/systemd";
   };
 
   kmod-blacklist-ubuntu = final.writeTextDir "modprobe.conf" "";

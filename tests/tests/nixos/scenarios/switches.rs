@@ -54,6 +54,9 @@ pub(super) fn secrets(env: &Env) -> Result<()> {
         fleet.write(&format!("bento-secrets/secret/{name}"), text)
     };
     vm.common = r#"
+        # Else NixOS reads the file only when it makes the user.
+        users.mutableUsers = false;
+        users.allowNoPasswordLogin = true;
         users.users.alice = { isNormalUser = true; hashedPasswordFile = "/var/lib/bento/secrets/alice"; };
         services.bento-client.secrets.token.restartUnits = [ "reader.service" ];
         systemd.services.reader = {
