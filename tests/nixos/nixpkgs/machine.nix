@@ -14,7 +14,7 @@
   environment.ldso = "${pkgs.debian}/lib64/ld-linux-x86-64.so.2";
   system.activationScripts.debian = ''
     mkdir -p /usr
-    for folder in lib usr/lib usr/share; do ln -sfn ${pkgs.debian}/''${folder#usr/} /$folder; done
+    for folder in lib usr/lib usr/libexec usr/share; do ln -sfn ${pkgs.debian}/''${folder#usr/} /$folder; done
   '';
 
   # The host's kernel may have no modules.

@@ -79,6 +79,7 @@ let
     kbd = [ "kbd" ];
     # Named by NixOS, and in use nowhere here.
     audit = [ ];
+    cni-plugins = [ ];
     groff = [ ];
     libidn2 = [ ];
     linuxHeaders = [ ];
@@ -215,6 +216,24 @@ plain
   linuxPackages = final.linuxPackagesOf "6.12";
   # Nothing can be added to it, so that it is used as it is.
   aggregateModules = modules: { override = _: builtins.head modules; };
+
+  # Podman runs these from its PATH.
+  podman = link "podman" [ "podman" ] {
+    postLink = ''
+      mkdir -p $out/libexec/path
+      for program in crun conmon passt pasta netavark aardvark-dns; do
+        for folder in bin lib/podman; do
+          [ ! -e $debian/$folder/$program ] || ln -s $debian/$folder/$program $out/libexec/path/
+        done
+      done
+      rm $out/bin/podman
+      printf '#!${final.runtimeShell}\nPATH=%s:$PATH exec %s "$@"\n' $out/libexec/path $debian/bin/podman >$out/bin/podman
+      chmod +x $out/bin/podman
+    '';
+  };
+  # Named by NixOS for podman.
+  skopeo.policy = final.writeTextDir "default-policy.json" (builtins.toJSON { default = [ { type = "insecureAcceptAnything"; } ]; });
+  catatonit = final.podman;
 
   # Whatever else is asked for can't be fetched, and says so when it is built.
   fetchurl =

@@ -70,6 +70,7 @@ impl Env {
   inputs.bento.inputs.nixpkgs.follows = "nixpkgs";
   outputs = {{ nixpkgs, bento, ... }}: {{
     nixosConfigurations.{name} = nixpkgs.lib.nixosSystem {{
+      specialArgs = {{ inherit bento; }};
       modules = [ bento.nixosModules.client ./configuration.nix ];
     }};
   }};

@@ -1,5 +1,6 @@
 //! What is tried on a real NixOS.
 
+mod appliance;
 mod boots;
 mod faults;
 mod first;
@@ -61,5 +62,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("another systemd, executed anew", switches::systemd),
     ("the switch in Rust", switches::rust),
     ("switch inhibitors", switches::inhibitors),
+    (
+        "the appliance's module, for its own machine",
+        appliance::itself,
+    ),
     ("leaving the fleet", switches::leaving),
 ];

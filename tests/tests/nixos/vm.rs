@@ -164,7 +164,7 @@ impl<'a> Vm<'a> {
   }};
   imports = [
     ({{ config, lib, options, pkgs, ... }}: {{ {BY_HAND} }})
-    ({{ config, lib, options, pkgs, ... }}: {{ {common} }})
+    ({{ config, lib, options, pkgs, bento ? null, ... }}: {{ {common} }})
     ({{ config, lib, options, pkgs, ... }}: {{ {more} }})
   ];
 }}
