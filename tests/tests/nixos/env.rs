@@ -121,4 +121,32 @@ impl Env {
         };
         paths.iter().map(read).collect()
     }
+
+    /// The median time of each phase, over all updates that ended well, in the order of the phases.
+    pub(crate) fn phases(&self) -> Result<Vec<(String, f64)>> {
+        let mut times: Vec<(String, Vec<f64>)> = Vec::new();
+        for host in fs::read_dir(self.appliance.state_folder()?.join("hosts"))? {
+            for report in self.reports(&host?.file_name().to_string_lossy())? {
+                let phases = report["phases"]
+                    .as_array()
+                    .filter(|_| report["outcome"] == "switched");
+                for phase in phases.into_iter().flatten() {
+                    let (name, seconds) = (
+                        &phase["name"],
+                        phase["seconds"].as_f64().unwrap_or_default(),
+                    );
+                    match times.iter_mut().find(|(known, _)| name == known) {
+                        Some((_, known)) => known.push(seconds),
+                        None => times
+                            .push((name.as_str().unwrap_or_default().to_owned(), vec![seconds])),
+                    }
+                }
+            }
+        }
+        let median = |(name, mut seconds): (String, Vec<f64>)| {
+            seconds.sort_by(f64::total_cmp);
+            (name, seconds[seconds.len() / 2])
+        };
+        Ok(times.into_iter().map(median).collect())
+    }
 }

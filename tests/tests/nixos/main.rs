@@ -47,9 +47,14 @@ fn main() -> ExitCode {
 fn run_all(only: &str) -> Result<Vec<Outcome>> {
     let env = Env::new()?;
     let chosen = SCENARIOS.iter().filter(|(name, _)| name.contains(only));
-    Ok(chosen
+    let outcomes: Vec<_> = chosen
         .map(|(name, scenario)| run(&env, name, *scenario))
-        .collect())
+        .collect();
+    println!("\nmedian seconds of the phases of an update:");
+    for (phase, seconds) in env.phases()? {
+        println!("  {phase:<10} {seconds:>6.2}");
+    }
+    Ok(outcomes)
 }
 
 fn run(env: &Env, name: &'static str, scenario: fn(&Env) -> Result<()>) -> Outcome {

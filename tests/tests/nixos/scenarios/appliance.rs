@@ -49,8 +49,10 @@ pub(super) fn itself(env: &Env) -> Result<()> {
             "environment.etc.version.text = lib.mkForce \"{version}\";"
         ));
         let before = own_status(&vm)?["published"].clone();
-        vm.guest.put_file("/srv/next/flake.nix", "644", env.flake(vm.name))?;
-        vm.guest.put_file("/srv/next/configuration.nix", "644", text)?;
+        vm.guest
+            .put_file("/srv/next/flake.nix", "644", env.flake(vm.name))?;
+        vm.guest
+            .put_file("/srv/next/configuration.nix", "644", text)?;
         vm.shell("mkdir -p /srv/fleet/hosts; rm -rf /srv/fleet/hosts/server; mv /srv/next /srv/fleet/hosts/server")?;
         wait::until("the publication", LIMIT, || {
             (own_status(&vm).ok()?["published"] != before).then_some(())
