@@ -51,12 +51,12 @@ pub fn cache() -> Result<PathBuf> {
     Ok(caches.join("bento-tests"))
 }
 
-/// The base tree: the one that `$BENTO_GROUND_BASE` names, or Debian's; made first, in half a minute, if there is none of these packages yet.
+/// The base tree: the one that `$BENTO_TEST_BASE` names, or Debian's; made first, in half a minute, if there is none of these packages yet.
 ///
 /// # Errors
 /// If mmdebstrap fails, e.g. because no Debian mirror can be reached.
 pub fn base_tree() -> Result<PathBuf> {
-    if let Some(tree) = env::var_os("BENTO_GROUND_BASE") {
+    if let Some(tree) = env::var_os("BENTO_TEST_BASE") {
         return Ok(tree.into());
     }
     let elevation = Elevation::new()?;
