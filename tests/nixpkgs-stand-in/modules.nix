@@ -32,7 +32,7 @@ let
     else value;
 
   # Definitions whose conditions hold, and of these the ones with the strongest priority. What is
-  # outranked isn't looked at: a default may be something that can't be had here.
+  # outranked isn't evaluated: a default may be something that can't be had here.
   discharge = definitions:
     let
       holding = { file, value }:

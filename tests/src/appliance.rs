@@ -1,4 +1,4 @@
-//! The real image in rootless podman, run as the README tells an administrator to run it.
+//! The real image in rootless podman, run with the command of the README.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::lifeline::Lifeline;
 use crate::process::{self, Output};
 use crate::{Podman, artifacts, wait};
 
-/// What the image is told to do without; the README's `podman run` says the same.
+/// The options that confine the container; the README's `podman run` says the same.
 pub const CONFINEMENT: [&str; 5] = [
     "--read-only",
     "--cap-drop=all",
@@ -47,7 +47,7 @@ pub struct Options {
     pub port: Option<u16>,
     /// More options for `podman run`.
     pub podman: Vec<String>,
-    /// What it is told to do without, instead of [`CONFINEMENT`].
+    /// The options that confine it, instead of [`CONFINEMENT`].
     pub confinement: Option<Vec<String>>,
     /// Whether it gets no volume at /state.
     pub stateless: bool,
@@ -302,7 +302,7 @@ impl Appliance {
     /// The container's first process, by its number here.
     ///
     /// # Errors
-    /// If podman can't tell.
+    /// If podman doesn't answer.
     pub fn first_process(&self) -> Result<Pid> {
         let number = self
             .podman
@@ -313,7 +313,7 @@ impl Appliance {
     /// What the appliance sees as /state, as a folder of this machine.
     ///
     /// # Errors
-    /// If podman can't tell.
+    /// If podman doesn't answer.
     pub fn state_folder(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.state {
             return Ok(folder.clone());

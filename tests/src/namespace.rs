@@ -174,7 +174,7 @@ fn join(handle: &Path) -> Result<()> {
 
 /// Rootless podman has a process that keeps the namespaces in which it was first started; it must
 /// be ended once for each new mount namespace. Where it was killed together with its containers,
-/// podman refuses every command until it was told to begin anew.
+/// podman refuses every command until it was reset.
 fn renew_podman(handle: &Path) -> Result<()> {
     let stamp = Path::new(FOLDER).join("podman");
     let namespace = fs::metadata(handle)?.ino().to_string();

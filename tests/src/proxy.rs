@@ -23,7 +23,7 @@ pub struct Count {
     /// Bytes from the server to clients.
     pub received: u64,
     /// How often a client spoke after it had heard something since it last spoke, at most once in
-    /// the time that a round trip takes: what it is told at once may come in pieces, and it may
+    /// the time that a round trip takes: an answer may come in pieces, and it may
     /// speak after each. With the opening of the connection (one more), that is how many round trips
     /// it has waited for.
     pub turns: u64,
@@ -84,16 +84,16 @@ enum State {
 /// What connections pass, and which pass it.
 #[derive(Debug, Default)]
 struct Way {
-    passing: Mutex<(State, Vec<Weak<TcpStream>>)>,
+    connections: Mutex<(State, Vec<Weak<TcpStream>>)>,
     changed: Condvar,
 }
 
 impl Way {
     fn set(&self, state: State) {
-        let mut passing = lock(&self.passing);
-        passing.0 = state;
+        let mut guarded = lock(&self.connections);
+        guarded.0 = state;
         if state == State::Cut {
-            for stream in passing.1.drain(..).filter_map(|it| it.upgrade()) {
+            for stream in guarded.1.drain(..).filter_map(|it| it.upgrade()) {
                 stream.shutdown(Shutdown::Both).ok();
             }
         }
@@ -101,20 +101,20 @@ impl Way {
     }
 
     fn add(&self, stream: &Arc<TcpStream>) {
-        let streams = &mut lock(&self.passing).1;
+        let streams = &mut lock(&self.connections).1;
         streams.retain(|known| known.strong_count() > 0);
         streams.push(Arc::downgrade(stream));
     }
 
     fn is_cut(&self) -> bool {
-        lock(&self.passing).0 == State::Cut
+        lock(&self.connections).0 == State::Cut
     }
 
     fn await_passage(&self) {
-        let passing = lock(&self.passing);
+        let guarded = lock(&self.connections);
         let passage = self
             .changed
-            .wait_while(passing, |(state, _)| *state == State::Stalled);
+            .wait_while(guarded, |(state, _)| *state == State::Stalled);
         drop(passage.unwrap_or_else(PoisonError::into_inner));
     }
 }

@@ -180,7 +180,7 @@ impl Volume {
     /// # Errors
     /// If a program fails.
     pub fn fill(&self) -> Result<()> {
-        // What was removed before is only free once that is on the disk. How many blocks are free doesn't tell: ext4
+        // What was removed before is only free once that is on the disk. The count of free blocks isn't exact: ext4
         // keeps one now and then that it gives to nobody.
         wait::until("the volume to be full", process::SHORT, || {
             self.takes_nothing_more().transpose()

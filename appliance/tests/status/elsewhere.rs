@@ -42,7 +42,7 @@ fn place() -> Place {
 fn it_says_the_same_as_there() {
     let place = place();
     let folder = fleet(&place, &bento(&place));
-    place.tell(r#"[{"place": "hosts/domovoi/x", "host": "domovoi", "what": "is a FIFO", "advice": "remove it"}]"#);
+    place.set_problems(r#"[{"place": "hosts/domovoi/x", "host": "domovoi", "what": "is a FIFO", "advice": "remove it"}]"#);
     for arguments in [&[][..], &["--problems"], &["kikimora"], &["--exit-code"]] {
         let arguments = || arguments.iter().copied();
         let from_here = run(there(&folder, arguments()));
@@ -84,24 +84,24 @@ fn a_slip_in_fleet_toml_is_a_problem_and_hides_no_machine() {
             "fleet.toml:",
         ),
     ];
-    for (slip, told) in slips {
+    for (slip, expected) in slips {
         files::write(&file, &slip).unwrap();
         let (text, errors, code) = run(there(&folder, []));
         assert_eq!(code, 0, "{slip}: {errors}");
         let first = text.lines().next().unwrap();
-        assert!(first.starts_with(told), "{slip}: {text}");
+        assert!(first.starts_with(expected), "{slip}: {text}");
         assert!(text.ends_with(&all), "{slip}: {text}");
         let (json, ..) = run(there(&folder, ["--json"]));
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["problems"][0], first, "{json}");
         assert_eq!(json["hosts"].as_array().unwrap().len(), 2);
         let (_, _, code) = run(there(&folder, ["--exit-code"]));
-        assert_eq!(code, 1, "somebody has to look");
+        assert_eq!(code, 1, "there is a problem");
     }
 }
 
 #[test]
-fn what_goes_wrong_on_the_way_is_told() {
+fn errors_of_the_administrators_command_are_printed() {
     let place = place();
     let ask = |script: &str| run(there(&fleet(&place, script), []));
     let (_, errors, code) = ask("echo 'ssh: no route to host' >&2; exit 255");
@@ -145,7 +145,7 @@ fn a_newer_appliance_is_understood_as_far_as_possible() {
 }
 
 #[test]
-fn it_is_followed_and_nothing_runs_there_any_more_when_nobody_looks() {
+fn watching_from_elsewhere_leaves_no_process_behind() {
     let place = place();
     let id = place.path("id");
     let script = bento(&place).replace(

@@ -44,8 +44,8 @@ fn only_what_needs_attention_and_an_exit_code_that_says_so() {
     let (json, _, _) = print(&["--problems", "--json"]);
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["hosts"].as_array().unwrap().len(), 1);
-    // The fleet as a whole needs it, too, also when nobody could tell.
-    place.tell(
+    // The fleet as a whole needs it, too, also when no machine is named.
+    place.set_problems(
         r#"[{"place": "fleet.toml:7", "host": null, "what": "is wrong", "advice": "mend it"}]"#,
     );
     let (text, _, code) = print(&["--problems", "--exit-code", "domovoi"]);
@@ -91,7 +91,7 @@ fn colours_are_for_terminals_that_want_them() {
 }
 
 #[test]
-fn whoever_asks_wrongly_is_told_what_to_do() {
+fn wrong_arguments_are_refused_with_advice() {
     let place = place();
     let (_, errors, code) = run(here(&place, ["vodyanoy"]));
     assert_eq!(code, 1);

@@ -38,7 +38,7 @@ impl Place {
             runtime,
         };
         place.set_fleet(names);
-        place.tell("[]");
+        place.set_problems("[]");
         place
     }
 
@@ -60,8 +60,8 @@ impl Place {
         atomic_file::write_json(&self.state.fleet(), &reading.fleet).unwrap();
     }
 
-    /// Tells what is wrong, as JSON.
-    pub fn tell(&self, problems: &str) {
+    /// Sets the problems of the fleet, as JSON.
+    pub fn set_problems(&self, problems: &str) {
         atomic_file::write(&self.runtime.problems(), problems.as_bytes()).unwrap();
     }
 

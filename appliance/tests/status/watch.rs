@@ -38,7 +38,7 @@ fn a_report_and_a_publication_are_seen_and_q_leaves_the_terminal_as_it_was() {
     terminal.until("it is pending", |seen| {
         line(seen, "kikimora").contains("rebuild-pending")
     });
-    place.tell(
+    place.set_problems(
         r#"[{"place": "fleet.toml:7", "host": null, "what": "is wrong", "advice": "mend it"}]"#,
     );
     let seen = terminal.until_shows("✗ fleet.toml:7: is wrong: mend it");
@@ -75,7 +75,7 @@ fn ctrl_c_a_signal_and_the_loss_of_the_terminal_end_it() {
 }
 
 #[test]
-fn what_ends_it_is_told_on_the_terminal_as_it_was_before() {
+fn the_error_that_ends_it_is_printed_on_the_restored_terminal() {
     let place = place();
     let mut terminal = Terminal::run(&here(&place, ["--watch"]), 80, 20);
     terminal.until_shows("2 machines");
@@ -133,7 +133,7 @@ fn while_nothing_changes_nothing_is_drawn() {
     let mut terminal = Terminal::run(&here(&place, ["--watch"]), 80, 20);
     terminal.until_shows("2 machines");
     let status = format!("/proc/{}/status", terminal.id());
-    // It looks for changes each time that it was woken up.
+    // It reads the state again each time that it was woken up.
     let woken = || -> u32 {
         let text = fs::read_to_string(&status).unwrap();
         let mut lines = text.lines();
@@ -141,7 +141,7 @@ fn while_nothing_changes_nothing_is_drawn() {
         count.unwrap().trim().parse().unwrap()
     };
     let (before, drawn) = (woken(), terminal.written());
-    wait::expect("it looks again", || (woken() >= before + 3).then_some(()));
+    wait::expect("it reads again", || (woken() >= before + 3).then_some(()));
     assert_eq!(terminal.written(), drawn);
     terminal.press("q");
     assert_eq!(terminal.end().code, Some(0));

@@ -115,7 +115,7 @@ fn a_system_that_fails_its_health_checks_after_the_boot_is_taken_back() {
 }
 
 #[test]
-fn a_boot_that_ends_in_the_old_system_is_told() {
+fn a_boot_that_ends_in_the_old_system_is_reported() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     env.update_with(&["--at-boot"]).with(0);

@@ -67,7 +67,7 @@ fn built_by_administrator(env: &ClientEnv, fleet: &Path) -> SystemPath {
     system.parse().unwrap()
 }
 
-/// Writes a fleet whose files look in no way as they will be published.
+/// Writes a fleet whose files have other modes and owners than those that are published.
 fn write_fleet(fleet: &Path, contents: &[Content]) {
     let folder = fleet.join("hosts/kikimora");
     fs::create_dir_all(folder.join("deep/er")).unwrap();

@@ -12,7 +12,7 @@ fn check(env: &ClientEnv) -> Output {
 }
 
 #[test]
-fn a_machine_that_could_be_updated_is_told_what_would_happen() {
+fn check_prints_what_an_update_would_do() {
     let mut env = ClientEnv::new();
     let generation = env.publish(flake("1"), &[]);
     let ended = check(&env).with(0).without_complaint();

@@ -185,7 +185,7 @@ fn a_client_that_dies_after_the_old_system_is_back_is_reported_once() {
     });
     running.kill();
     gate.open();
-    // What brought it back may tell of it, if the client is dead in time.
+    // What brought it back may report it, if the client is dead in time.
     wait_until("no other client holds the lock", || {
         env.update().code() == 0
     });

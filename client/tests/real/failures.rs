@@ -10,7 +10,7 @@ use crate::processes::{Gate, Running};
 use crate::server;
 
 #[test]
-fn another_host_key_ends_it_before_anything_is_told() {
+fn another_host_key_ends_it_before_anything_is_sent() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     server::make_key(&env.path("other"));
@@ -28,7 +28,7 @@ fn another_host_key_ends_it_before_anything_is_told() {
         .complaining("`bento host-key`")
         .complaining("host_keys in /etc/bento/client.toml")
         .complaining("services.bento-client.servers");
-    // Whoever sits there doesn't even learn the name.
+    // A server of another key doesn't even learn the name.
     assert!(
         !env.server.log().contains("kikimora"),
         "{}",
@@ -114,10 +114,10 @@ fn wrong_settings_and_a_missing_key_are_usage_errors() {
 
 // Issue 10, line 41.
 #[test]
-fn whoever_lacks_the_rights_of_root_is_told_so() {
+fn without_the_rights_of_root_it_says_so() {
     let mut env = ClientEnv::new();
     let advice = ". Run it as root";
-    // Where it was built, others may not look.
+    // Others may not enter the folder in which it was built.
     let program = env.path("bento-client");
     fs::copy(env!("CARGO_BIN_EXE_bento-client"), &program).unwrap();
     for command in ["update", "report", "rollback"] {
@@ -132,7 +132,7 @@ fn whoever_lacks_the_rights_of_root_is_told_so() {
             .complaining("Permission denied")
             .complaining(advice);
     }
-    // Who is root is told nothing of it, whatever is denied.
+    // Root gets no such advice, whatever is denied.
     env.publish(flake("1"), &[]);
     env.enrol("");
     let refused = env.update().with(4).stderr;

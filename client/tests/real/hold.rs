@@ -48,7 +48,7 @@ fn a_held_machine_repeats_how_its_last_attempt_ended() {
 }
 
 #[test]
-fn a_held_machine_that_was_never_updated_has_nothing_to_tell() {
+fn a_held_machine_that_was_never_updated_has_nothing_to_report() {
     let mut env = ClientEnv::new();
     env.ask("hold", &["--for", "1h"]).with(0);
     env.publish(flake("1"), &[]);

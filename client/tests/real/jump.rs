@@ -8,7 +8,7 @@ use crate::env::{ClientEnv, flake};
 use crate::server::JumpHost;
 
 #[test]
-fn a_machine_goes_through_a_jump_host_and_its_refusals_are_told_in_its_words() {
+fn a_machine_goes_through_a_jump_host_and_prints_its_refusals() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     let folder = env.path("jump");

@@ -44,7 +44,7 @@ fn archive(env: &ClientEnv) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// Serves this to whoever logs in, as long as the test runs.
+/// Serves this to every client that logs in, as long as the test runs.
 fn serve_privately(content: Vec<u8>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Clients that go on while a test looks, and what they wait for.
+//! Clients that run while a test does something else, and what they wait for.
 
 use std::fs;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ impl Drop for Running {
     }
 }
 
-/// Looks until something is so.
+/// Waits until something is so.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);

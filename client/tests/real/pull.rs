@@ -161,7 +161,7 @@ fn a_bundle_that_was_tampered_with_changes_nothing_and_is_reported() {
     assert!(report.error.unwrap().contains("has the digest"));
     assert_eq!(env.running().as_deref(), Some("1"));
 
-    // It is tried at every run, and told of once.
+    // It is tried at every run, and reported once.
     env.update().with(6).complaining("has the digest");
     assert_eq!(env.reports().len(), 2);
 }
@@ -189,7 +189,7 @@ fn a_transfer_that_is_cut_changes_nothing() {
         [first.manifest.generation().to_string()]
     );
     assert_eq!(env.running().as_deref(), Some("1"));
-    // Told at once, over another connection.
+    // Reported at once, over another connection.
     assert_eq!(env.reports().len(), 2);
 
     env.write_settings(&env.settings(&env.server.host_key, ""));

@@ -30,7 +30,7 @@ fn reports_wait_and_arrive_in_order() {
     open_inbox(&env, false);
     // A report that waits is no reason to call a success a failure.
     env.update().with(0).complaining("waits for the next run");
-    // Nothing changed since, so there is nothing more to tell.
+    // Nothing changed since, so there is nothing more to report.
     env.update().with(0).complaining("waits for the next run");
     assert_eq!(env.state_names("spool").len(), 3);
     assert_eq!(env.reports().len(), 0);
@@ -85,9 +85,9 @@ fn a_report_that_counts_as_delivered_is_on_the_servers_disk() {
     assert_eq!(env.reports().len(), 1);
 }
 
-/// An appliance that was restored from a copy of its state doesn't know what it was told since.
+/// An appliance that was restored from a copy of its state lacks the reports that came since.
 #[test]
-fn what_was_told_a_day_ago_is_told_again() {
+fn a_report_of_a_day_ago_is_sent_again() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     env.update().with(0);
@@ -104,12 +104,13 @@ fn what_was_told_a_day_ago_is_told_again() {
         }
         assert_eq!(env.reports().len(), reports, "{age} hours");
     }
-    let told: Vec<_> = env.reports();
+    let reports: Vec<_> = env.reports();
     assert!(
-        told.iter()
-            .all(|report| report.generation == told[0].generation)
+        reports
+            .iter()
+            .all(|report| report.generation == reports[0].generation)
     );
-    assert_eq!(told[2].outcome, Outcome::Unchanged);
+    assert_eq!(reports[2].outcome, Outcome::Unchanged);
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn run_by_hand(env: &ClientEnv, system: &Path) -> PathBuf {
 }
 
 #[test]
-fn what_was_told_though_it_could_not_be_kept_is_what_the_server_knows() {
+fn a_report_that_could_not_be_kept_but_was_sent_counts_as_known() {
     let mut env = ClientEnv::new();
     let old = fs::read_link(env.path(CURRENT)).unwrap();
     env.publish(flake("1"), &[]);
@@ -158,7 +159,7 @@ fn what_was_told_though_it_could_not_be_kept_is_what_the_server_knows() {
 }
 
 #[test]
-fn another_server_is_told_what_it_does_not_know() {
+fn another_server_gets_the_reports_that_it_lacks() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     env.update().with(0);

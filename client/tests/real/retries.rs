@@ -38,7 +38,7 @@ fn a_fetch_that_fails_is_tried_again_at_once_and_then_ever_more_rarely() {
     env.is_wholly_on("2");
 }
 
-// Issue 10, line 22: whether the configuration is to blame, only people can tell.
+// Issue 10, line 22: whether the configuration is to blame, only people can know.
 #[test]
 fn an_evaluation_error_is_tried_again_too_and_a_switch_that_failed_is_not() {
     let mut env = ClientEnv::new();

@@ -52,7 +52,7 @@ fn move_packages(env: &ClientEnv, version: &str) {
     fs::write(env.path("packages/version"), version).unwrap();
 }
 
-fn told(reports: &[Report]) -> Vec<(Outcome, bool)> {
+fn outcomes(reports: &[Report]) -> Vec<(Outcome, bool)> {
     reports.iter().map(|it| (it.outcome, it.auto)).collect()
 }
 
@@ -65,7 +65,7 @@ fn inputs_that_move_are_followed_and_nobody_is_taken_back_by_a_new_generation() 
     env.update().with(0);
     env.is_wholly_on("1.0");
     env.update().with(0);
-    assert_eq!(told(&env.reports()), [(Outcome::Switched, false)]);
+    assert_eq!(outcomes(&env.reports()), [(Outcome::Switched, false)]);
     let old_lock = fs::read_to_string(env.state("working/flake.lock")).unwrap();
 
     move_packages(&env, "1.1");
@@ -73,7 +73,7 @@ fn inputs_that_move_are_followed_and_nobody_is_taken_back_by_a_new_generation() 
     env.is_wholly_on("1.1");
     env.update().with(0);
     let expected = [(Outcome::Switched, false), (Outcome::Switched, true)];
-    assert_eq!(told(&env.reports()), expected);
+    assert_eq!(outcomes(&env.reports()), expected);
     let report = env.last_report();
     assert_eq!(report.generation, first.manifest.generation());
     assert_eq!(report.system.built, report.system.running);
@@ -155,11 +155,11 @@ fn a_machine_without_a_flake_moves_its_channels() {
     env.update().with(0);
     env.is_wholly_on("1.0");
     env.update().with(0);
-    assert_eq!(told(&env.reports()), [(Outcome::Switched, false)]);
+    assert_eq!(outcomes(&env.reports()), [(Outcome::Switched, false)]);
 
     move_channel(&env, "1.1");
     env.update().with(0);
     env.is_wholly_on("1.1");
     let expected = [(Outcome::Switched, false), (Outcome::Switched, true)];
-    assert_eq!(told(&env.reports()), expected);
+    assert_eq!(outcomes(&env.reports()), expected);
 }

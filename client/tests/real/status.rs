@@ -106,7 +106,7 @@ fn a_server_that_is_away_and_a_key_that_is_still_to_come_are_said_until_they_are
     let first = since(&env);
     assert!(first.is_string(), "{first}");
     says(&env, &["no contact since", said]);
-    // Whoever asks for an update by hand is told that there can't be one.
+    // An update by hand fails with the reason.
     env.update().with(2);
 
     fs::write(env.path("key"), &key).unwrap();
@@ -260,7 +260,7 @@ fn status_knows_a_boot_loader_that_went_back() {
 }
 
 #[test]
-fn a_rollback_by_hand_is_told_left_alone_and_undone_on_request() {
+fn a_rollback_by_hand_is_reported_left_alone_and_undone_on_request() {
     let mut env = ClientEnv::new();
     let first = env.publish(flake("1"), &[]);
     env.update().with(0);

@@ -55,7 +55,7 @@ fn a_machine_comes_to_run_what_is_published_and_says_so() {
 }
 
 #[test]
-fn a_machine_that_runs_nothing_yet_is_told_that_it_cannot_go_back() {
+fn a_machine_that_runs_nothing_yet_cannot_go_back() {
     let mut env = ClientEnv::blank();
     env.publish(flake("1"), &[]);
     env.update()
@@ -68,7 +68,7 @@ fn a_machine_that_runs_nothing_yet_is_told_that_it_cannot_go_back() {
 }
 
 #[test]
-fn nothing_new_does_nothing_and_tells_nothing() {
+fn nothing_new_does_nothing_and_reports_nothing() {
     let mut env = ClientEnv::new();
     env.publish(flake("1"), &[]);
     env.update().with(0);
@@ -84,7 +84,7 @@ fn nothing_new_does_nothing_and_tells_nothing() {
 }
 
 #[test]
-fn a_switch_by_hand_stays_and_is_told_once() {
+fn a_switch_by_hand_stays_and_is_reported_once() {
     let mut env = ClientEnv::new();
     let first = env.publish(flake("1"), &[]);
     env.update().with(0);

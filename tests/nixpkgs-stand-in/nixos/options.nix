@@ -56,8 +56,8 @@ in
     standIn.exitCode = option types.int 0;
     # Whether switch-to-configuration needs the system bus, as that of recent versions of NixOS does.
     standIn.needsBus = option types.bool false;
-    # A shell script in place of a boot loader's: run by `switch` and `boot` before the machine is told
-    # what to boot. If it fails, so do they.
+    # A shell script in place of a boot loader's: run by `switch` and `boot` before the
+    # system to boot is set. If it fails, so do they.
     standIn.bootLoader = option types.lines "";
     # Another version asks for a reboot.
     standIn.kernel = option types.str "6.12";

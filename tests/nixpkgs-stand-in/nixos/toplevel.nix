@@ -1,4 +1,4 @@
-# config.system.build.toplevel: a folder with everything that a client of NixOS looks at.
+# config.system.build.toplevel: a folder with everything that a client of NixOS reads.
 { config, lib, pkgs, ... }:
 let
   inherit (lib) concatMapStrings escapeShellArg;

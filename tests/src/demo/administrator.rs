@@ -198,7 +198,7 @@ impl Administrator {
         )
     }
 
-    /// When the appliance published a generation of the machine: its log tells more exactly than looking from outside,
+    /// When the appliance published a generation of the machine: its log is more exact than a poll from outside,
     /// which takes a moment on a busy machine.
     fn published_at(&self, generation: &str) -> Result<Timestamp> {
         let log = self.appliance.logs()?;

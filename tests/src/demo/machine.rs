@@ -11,12 +11,12 @@ use crate::process::Output;
 
 /// The guest, and how its root is shown.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(super) struct DemoMachine {
     guest: Guest,
     prompt: String,
 }
 
-impl Machine {
+impl DemoMachine {
     pub(super) fn boot(name: &str) -> Result<Self> {
         Ok(Self {
             guest: Guest::boot_named(Kind::here()?, name)?,
@@ -26,11 +26,11 @@ impl Machine {
 
     /// What it is made of, in a sentence.
     pub(super) fn describe(&self) -> Result<String> {
-        let debian = self.look(r#". /etc/os-release; echo "Debian $VERSION_ID""#)?;
-        let nix = self.look("nix --version | sed 's/.* /Nix /'")?;
+        let debian = self.query(r#". /etc/os-release; echo "Debian $VERSION_ID""#)?;
+        let nix = self.query("nix --version | sed 's/.* /Nix /'")?;
         Ok(match self.guest.kind() {
             Kind::Systemd => {
-                let systemd = self.look("systemctl --version | head -n 1 | cut -d ' ' -f 1,2")?;
+                let systemd = self.query("systemctl --version | head -n 1 | cut -d ' ' -f 1,2")?;
                 format!(
                     "a whole one under\n              systemd-nspawn, with {debian}, {systemd} and {nix}"
                 )
@@ -52,8 +52,8 @@ impl Machine {
         screen.run(&self.prompt, typed, command)
     }
 
-    /// Looks at something without showing it.
-    pub(super) fn look(&self, script: &str) -> Result<String> {
+    /// Runs a script without showing it.
+    pub(super) fn query(&self, script: &str) -> Result<String> {
         Ok(self
             .guest
             .shell(script)?
@@ -84,7 +84,7 @@ impl Machine {
     /// The end of what it has logged.
     pub(super) fn journal(&self) -> Result<String> {
         if self.has_systemd() {
-            self.look("journalctl --no-pager --lines 40")
+            self.query("journalctl --no-pager --lines 40")
         } else {
             Ok(self.guest.console())
         }

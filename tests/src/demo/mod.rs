@@ -1,6 +1,6 @@
 //! `make demo`: the main job on this machine, step by step, with what a person would type and see.
 //!
-//! Every step is looked at: what it should have done is checked, and the demonstration fails where
+//! Every step is checked, and the demonstration fails where
 //! it didn't.
 
 mod administrator;
@@ -16,7 +16,7 @@ use anyhow::{Result, anyhow};
 
 use crate::{Podman, guest};
 use administrator::Administrator;
-use machine::Machine;
+use machine::DemoMachine;
 use place::{Place, shown};
 use screen::Screen;
 
@@ -27,7 +27,7 @@ const LOG_LINES: usize = 30;
 struct Demo {
     screen: Screen,
     administrator: Administrator,
-    machine: Machine,
+    machine: DemoMachine,
 }
 
 /// Shows the main job, and leaves the appliance and the machine running.
@@ -70,7 +70,7 @@ pub fn down() -> Result<()> {
 /// # Errors
 /// If there is no such machine.
 pub fn machine(command: &[String]) -> Result<Command> {
-    Machine::command(Place::of(&Podman::new()?).machine, command)
+    DemoMachine::command(Place::of(&Podman::new()?).machine, command)
 }
 
 fn kept(podman: &Podman) -> Result<String> {
@@ -92,7 +92,7 @@ impl Demo {
         if !removed.is_empty() {
             screen.say("An earlier demonstration was cleared away; this one begins anew.");
         }
-        let machine = screen.wait("booting a machine", || Machine::boot(place.machine))?;
+        let machine = screen.wait("booting a machine", || DemoMachine::boot(place.machine))?;
         let administrator = Administrator::new(podman, place)?;
         Ok(Self {
             screen,
@@ -130,7 +130,7 @@ impl Demo {
         );
         let (container, name) = (place.container, place.machine);
         screen.say(&format!(
-            "Every step did what it says, in {} s. The appliance and {name} go on running. To look around:",
+            "Every step did what it says, in {} s. The appliance and {name} go on running. To try them:",
             started.elapsed().as_secs()
         ));
         screen.say(&format!(

@@ -11,7 +11,7 @@ use crate::{Appliance, Guest, Podman, appliance, artifacts, files};
 /// Every path and name of the demonstration.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// What the person uses to look around.
+    /// The programs that a person uses to try them.
     folder: PathBuf,
     /// The administrator's fleet folder.
     pub(super) fleet: PathBuf,

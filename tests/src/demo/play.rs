@@ -26,7 +26,7 @@ impl Demo {
         self.change_something()?;
         self.make_a_mistake()?;
         self.mend_it()?;
-        self.look_around()
+        self.check_timer()
     }
 
     fn introduce(&mut self) -> Result<()> {
@@ -38,7 +38,7 @@ impl Demo {
              kikimora #  root on the machine to update: {machine}\n\n\
              kikimora isn't NixOS, and in place of nixpkgs, which would have to be\n\
              downloaded, it has tests/nixpkgs-stand-in. All else is real: the image, sshd,\n\
-             Nix and its builds, the switch to a new system. Each ✓ was looked at."
+             Nix and its builds, the switch to a new system. Each ✓ was checked."
         ));
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Demo {
         let health = administrator.bento(screen, &["health"])?;
         screen.check(
             &format!(
-                "ready {:.1} s after its start, of which a folder as new as this one has to settle for 2 s",
+                "ready {:.1} s after its start, of which a folder as new as this one has to be stable for 2 s",
                 took.as_secs_f64()
             ),
             health.code() == 0,
@@ -103,7 +103,7 @@ impl Demo {
         administrator.bento_once(screen, &["host", "add", "kikimora", "--key", key])?;
         let let_in = "until bento-client check >/dev/null 2>&1; do sleep 0.5; done";
         screen.wait("the appliance reads fleet.toml", || {
-            machine.look(&format!("timeout 30 sh -c '{let_in}' || true"))
+            machine.query(&format!("timeout 30 sh -c '{let_in}' || true"))
         })?;
         let check = machine.run(screen, "bento-client check")?;
         screen.check(
@@ -172,7 +172,7 @@ impl Demo {
             output.stdout,
         )?;
         let port = self.administrator.port();
-        let host_key = self.machine.look(&format!(
+        let host_key = self.machine.query(&format!(
             "sed -n 's/.*\\(ssh-ed25519 [^\" ]*\\).*/\\1/p' {SETTINGS}"
         ))?;
         self.machine.write(
@@ -212,7 +212,7 @@ impl Demo {
     fn make_a_mistake(&mut self) -> Result<()> {
         self.screen
             .begin("A mistake: the build fails, and the machine stays as it is");
-        let before = self.machine.look("readlink /run/current-system")?;
+        let before = self.machine.query("readlink /run/current-system")?;
         let old = "  system.stateVersion";
         let new = format!("  environment.etc.\"motto\".text = motto;\n\n{old}");
         let file = "hosts/kikimora/configuration.nix";
@@ -251,12 +251,12 @@ impl Demo {
         self.expect_up_to_date()
     }
 
-    fn look_around(&mut self) -> Result<()> {
+    fn check_timer(&mut self) -> Result<()> {
         self.administrator.place().write_wrappers()?;
         if !self.machine.has_systemd() {
             return Ok(());
         }
-        self.screen.begin("From now on kikimora looks by itself");
+        self.screen.begin("From now on kikimora polls by itself");
         self.screen.say("  Its configuration brought a timer, which was stopped so far, so that it didn't come in between:");
         let timer = "bento-update.timer";
         let listed = self.ask(&format!(
@@ -264,7 +264,7 @@ impl Demo {
         ))?;
         let state = self
             .machine
-            .look(&format!("systemctl is-active {timer} || true"))?;
+            .query(&format!("systemctl is-active {timer} || true"))?;
         self.screen.check(
             "the timer waits for its time",
             state == "active" && listed.contains("bento-update.service"),
@@ -276,7 +276,7 @@ impl Demo {
     fn update(&mut self, code: i32) -> Result<Output> {
         let output = self.machine.run(&mut self.screen, "bento-client update")?;
         if self.machine.has_systemd() {
-            self.machine.look(
+            self.machine.query(
                 "systemctl stop bento-update.timer 2>/dev/null || true
                 while systemctl show --property=ActiveState --value bento-update.service | grep -q activating; do sleep 0.1; done",
             )?;
@@ -296,7 +296,7 @@ impl Demo {
     }
 
     fn expect_up_to_date(&mut self) -> Result<()> {
-        let running = self.machine.look("readlink /run/current-system")?;
+        let running = self.machine.query("readlink /run/current-system")?;
         self.administrator
             .bento(&mut self.screen, &["status"])?
             .success()?;

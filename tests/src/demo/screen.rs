@@ -79,7 +79,7 @@ impl Screen {
 
     /// A line that a program printed.
     pub(super) fn output(&mut self, line: &str) {
-        // Not cut and not wrapped: whoever copies a key wants all of it, and no newline in it.
+        // Not cut and not wrapped: a key that is copied must be whole, without a newline in it.
         let line = match line {
             "" => String::new(),
             line => format!("{MARGIN}{}", self.paint(DIM, line)),

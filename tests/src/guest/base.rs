@@ -36,7 +36,7 @@ experimental-features = nix-command flakes
 /// The folder of the environment's lasting files: `$BENTO_TEST_CACHE`, or where the system keeps such.
 ///
 /// # Errors
-/// If there is no such variable, and nothing tells where this user's caches are.
+/// If there is no such variable, and this user's caches can't be found.
 pub fn cache() -> Result<PathBuf> {
     if let Some(folder) = env::var_os("BENTO_TEST_CACHE") {
         return Ok(folder.into());

@@ -3,7 +3,7 @@
 //! The client has no hook for this: it writes `transaction.json` aside and renames it into place
 //! before each phase, and strace makes every rename of its main thread end in a SIGSTOP. The kernel
 //! delivers that once the rename is done, so the client stands still with the phase on disk and
-//! nothing of it begun. What it then says on disk tells whether this was the rename that is wanted;
+//! nothing of it begun. What is then on disk shows whether this was the rename that is wanted;
 //! phases that are skipped, and files that are renamed for other reasons, don't matter.
 
 use std::ffi::OsStr;
@@ -211,7 +211,7 @@ impl Drop for Halted {
     }
 }
 
-/// Which file tells that a phase begins.
+/// The file that shows that a phase begins.
 fn note(phase: &str) -> &'static str {
     if phase == "reboot" {
         REBOOTED

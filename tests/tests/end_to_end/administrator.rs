@@ -24,7 +24,7 @@ const FLAKE: &str = r#"{
 "#;
 const FLEET: &str = "/root/fleet";
 
-/// What many a machine says to whoever comes: none of it is an answer.
+/// What many a machine prints at every login: none of it is an answer.
 const BANNER: &str = "\n0\n\n  Authorised use only.\n\n";
 /// What a shell that begins may say; on its standard output it would be in Nix' way.
 const GREETING: &str = "printf '\\n4711\\n\\n' >&2";
@@ -224,7 +224,7 @@ fn a_system_that_is_brought_by_hand_takes_over_as_far_as_was_asked() -> Result<(
 }
 
 #[test]
-fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
+fn a_push_that_fails_prints_what_the_machine_runs_and_boots() -> Result<()> {
     let env = PushEnv::new()?;
     env.configure("1", "")?;
     says(
@@ -276,8 +276,8 @@ fn a_push_that_fails_tells_what_the_machine_runs_and_boots() -> Result<()> {
         &format!("now runs {third}, but it may not boot {third}"),
     );
     assert_eq!((env.runs()?, env.boots()?), (third.clone(), third.clone()));
-    let is_told = || (env.leads_to("/boot/default-system").ok()? == third).then_some(());
-    wait::until("the boot loader to be told", process::SHORT, is_told)
+    let is_set = || (env.leads_to("/boot/default-system").ok()? == third).then_some(());
+    wait::until("the boot loader to be set", process::SHORT, is_set)
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn what_is_read_in_one_session_is_always_of_one_generation() -> Result<()> {
         done.store(true, Ordering::Relaxed);
         for reader in readers {
             let seen = reader.join().unwrap()?;
-            // Whoever saw little would have proven little.
+            // A few pulls would prove little.
             assert!(seen.len() > VERSIONS / 2, "only {seen:?} were seen");
         }
         edited
@@ -255,7 +255,7 @@ fn killed_while_it_switches_to_a_publication_it_has_the_old_one_or_the_new_one()
     Ok(())
 }
 
-/// Kills the appliance at each of these moments of a publication, looks at what it has, and starts it again. Gives
+/// Kills the appliance at each of these moments of a publication, checks what it has, and starts it again. Gives
 /// how often that was the old one.
 fn kill_at(moments: &[Progress]) -> Result<usize> {
     let fleet = fleet()?;

@@ -40,7 +40,7 @@ fn fleet() -> Result<Fleet> {
     Ok(fleet)
 }
 
-/// Publishes and reports until it is told to stop; counts the reports that were delivered, of both machines alike.
+/// Publishes and reports until it is stopped; counts the reports that were delivered, of both machines alike.
 fn live(
     fleet: &Fleet,
     appliance: &Appliance,
@@ -87,7 +87,7 @@ fn back_up_slowly(podman: &Podman, appliance: &Appliance) -> Result<Vec<u8>> {
         }
         thread::sleep(PAUSE);
     }
-    // No panic, after which nobody would tell the others to stop.
+    // No panic, after which nobody would stop the others.
     ensure!(backup.wait()?.success(), "the backup failed");
     Ok(archive)
 }
@@ -166,14 +166,14 @@ fn a_backup_of_a_busy_appliance_through_a_slow_pipe_is_whole() -> Result<()> {
             let machine = Machine::of(&fleet, name, &restored);
             let pulled = machine.pull()?;
             // One that waited in its inbox is taken in soon.
-            let told = states::await_that(&restored, name, "have its reports", |host| {
+            let status = states::await_that(&restored, name, "have its reports", |host| {
                 host["runs"].as_u64() >= Some(*before)
             })?;
-            assert_eq!(told["published"]["generation"], pulled.id().to_string());
+            assert_eq!(status["published"]["generation"], pulled.id().to_string());
             let listed = restored.exec(["logs", name, "--json"])?.success()?.stdout;
             let listed: serde_json::Value = serde_json::from_str(&listed)?;
             let kept = listed["reports"].as_array().map_or(0, Vec::len) as u64;
-            assert_eq!(told["runs"], kept, "{listed}");
+            assert_eq!(status["runs"], kept, "{listed}");
             let session = machine.log_in()?;
             session.leave(&reports::success(pulled.id()))?;
             drop(session);
@@ -183,7 +183,7 @@ fn a_backup_of_a_busy_appliance_through_a_slow_pipe_is_whole() -> Result<()> {
     Ok(())
 }
 
-/// How many wait for a lock on a file, as the kernel tells.
+/// The number of processes that wait for a lock on a file, by the kernel's list.
 fn waiting(file: &File) -> Result<usize> {
     let found = file.metadata()?;
     let (device, inode) = (found.dev(), found.ino());

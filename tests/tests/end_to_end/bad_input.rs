@@ -35,15 +35,15 @@ fn only_line<'a>(text: &'a str, parts: &[&str]) -> Result<&'a str> {
     assert_eq!(lines.next(), None, "a second line has {parts:?}:\n{text}");
     Ok(line)
 }
-/// Waits until the status tells of a problem with the whole fleet that has all of these parts.
+/// Waits until the status shows a problem with the whole fleet that has all of these parts.
 fn await_problem(appliance: &Appliance, parts: &[&str]) -> Result<()> {
-    let mut told = String::new();
+    let mut shown = String::new();
     wait::until(&format!("a problem with {parts:?}"), process::SHORT, || {
         let status = appliance.status_json().ok()?;
-        told = lines(&status["problems"]);
-        only_line(&told, parts).is_ok().then_some(())
+        shown = lines(&status["problems"]);
+        only_line(&shown, parts).is_ok().then_some(())
     })
-    .with_context(|| told.clone())
+    .with_context(|| shown.clone())
 }
 
 /// A list of texts, a line each.

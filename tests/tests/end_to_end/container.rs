@@ -73,8 +73,8 @@ fn drops(fleet: &Fleet, granted: &str, left: &[&str]) -> Result<()> {
         ..Options::default()
     };
     let appliance = Appliance::start(fleet.path(), options)?;
-    let told = appliance.exec(["health", "--verbose"])?.success()?.stdout;
-    let sets: BTreeMap<&str, Vec<&str>> = told
+    let output = appliance.exec(["health", "--verbose"])?.success()?.stdout;
+    let sets: BTreeMap<&str, Vec<&str>> = output
         .lines()
         .filter_map(|line| line.split_once(": "))
         .map(|(set, names)| (set, names.split(' ').collect()))
@@ -86,12 +86,12 @@ fn drops(fleet: &Fleet, granted: &str, left: &[&str]) -> Result<()> {
     ] {
         let kept: BTreeSet<_> = sets[set].iter().copied().collect();
         let expected = CAPABILITIES.iter().chain(left).copied().collect();
-        assert_eq!(kept, expected, "{set}: {told}");
+        assert_eq!(kept, expected, "{set}: {output}");
     }
     for set in ["inheritable", "ambient"] {
-        assert_eq!(sets[set], ["none"], "{told}");
+        assert_eq!(sets[set], ["none"], "{output}");
     }
-    assert_eq!(sets["no-new-privileges"], ["yes"], "{told}");
+    assert_eq!(sets["no-new-privileges"], ["yes"], "{output}");
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn it_is_ready_when_the_first_publication_is_done_and_not_before() -> Result<()>
         "{}",
         health.stderr
     );
-    assert!(!systemd.was_told("READY=1")?);
+    assert!(!systemd.was_sent("READY=1")?);
 
     fleet.write("fleet.toml", good)?;
     systemd.await_word("READY=1")?;
@@ -143,17 +143,17 @@ impl Systemd {
         self.folder.path().join("notify")
     }
 
-    /// Whether a word is among what was told since the last call.
-    fn was_told(&self, word: &str) -> Result<bool> {
-        let mut told = false;
+    /// Whether a word is among what was sent since the last call.
+    fn was_sent(&self, word: &str) -> Result<bool> {
+        let mut found = false;
         let mut message = [0; 4096];
         loop {
             match self.socket.recv(&mut message) {
                 Ok(length) => {
                     let text = String::from_utf8_lossy(&message[..length]);
-                    told |= text.lines().any(|line| line == word);
+                    found |= text.lines().any(|line| line == word);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(told),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(found),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -161,7 +161,7 @@ impl Systemd {
 
     fn await_word(&self, word: &str) -> Result<()> {
         wait::until(word, Duration::from_secs(60), || {
-            match self.was_told(word) {
+            match self.was_sent(word) {
                 Ok(false) => None,
                 other => Some(other.map(drop)),
             }

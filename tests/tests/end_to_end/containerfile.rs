@@ -37,8 +37,8 @@ fn the_image_of_the_containerfile_is_an_appliance_like_the_other() -> Result<()>
 
     // They say the same of how they are run, and hold the same kinds of things.
     let configuration = |image: &str| -> Result<Value> {
-        let told = podman.run(["image", "inspect", "--format={{json .Config}}", image])?;
-        Ok(serde_json::from_str(&told)?)
+        let config = podman.run(["image", "inspect", "--format={{json .Config}}", image])?;
+        Ok(serde_json::from_str(&config)?)
     };
     let ours = podman.run(["inspect", "--format={{.ImageName}}", other.name()])?;
     let (mut said, expected) = (configuration(&built)?, configuration(&ours)?);

@@ -1,4 +1,4 @@
-//! A disk that is full, limited, or broken below the appliance: what is published stays, the administrator is told why
+//! A disk that is full, limited, or broken below the appliance: what is published stays, the status says why
 //! nothing new comes, and it goes on by itself when it can.
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::{reports, states};
 const NAME: &str = "kikimora";
 const OTHER: &str = "domovoi";
 const FULL: &str = "No space left on device";
-/// A look at the fleet folder follows an event there within half a second.
+/// A scan of the fleet folder follows an event there within half a second.
 const A_LOOK: Duration = Duration::from_millis(500);
 
 /// Two machines, and the appliance whose state lies on a small volume. It is dropped before the volume.
@@ -54,11 +54,11 @@ impl DiskEnv {
 
     /// Waits until status says of the machine why nothing new is published.
     fn await_error(&self, error: &str) -> Result<()> {
-        let told = |host: &serde_json::Value| {
-            let told = host["error"].as_str().unwrap_or_default();
-            told.contains("/state") && told.contains(error)
+        let is_shown = |host: &serde_json::Value| {
+            let shown = host["error"].as_str().unwrap_or_default();
+            shown.contains("/state") && shown.contains(error)
         };
-        states::await_that(&self.appliance, NAME, &format!("have {error:?}"), told).map(drop)
+        states::await_that(&self.appliance, NAME, &format!("have {error:?}"), is_shown).map(drop)
     }
 
     fn await_no_error(&self) -> Result<()> {
@@ -66,7 +66,7 @@ impl DiskEnv {
         states::await_that(&self.appliance, NAME, "have no error", is_mended).map(drop)
     }
 
-    /// Lets it look at the fleet folder some times more, and fail each time.
+    /// Lets it scan the fleet folder some times more, and fail each time.
     fn let_it_try(&self) -> Result<()> {
         for _ in 0..5 {
             // Never published.
@@ -83,7 +83,7 @@ impl DiskEnv {
     }
 
     /// However often it was tried, there is one line in the log, and that for both machines.
-    fn told_once(&self) -> Result<()> {
+    fn is_logged_once(&self) -> Result<()> {
         let line = format!("/state: {OTHER}, {NAME}: can't be written: ");
         let lines = (self.lines(&line)?, self.lines("can't be written: ")?);
         assert_eq!(lines, (1, 1), "{}", self.appliance.logs()?);
@@ -103,7 +103,7 @@ impl DiskEnv {
         Ok(names)
     }
 
-    /// The promise: whatever `break_it` does to the volume, what is published stays, the error is told, and after
+    /// The promise: whatever `break_it` does to the volume, what is published stays, the error is shown, and after
     /// `mend` what was edited meanwhile is published.
     fn holds(
         self,
@@ -117,7 +117,7 @@ impl DiskEnv {
         self.await_error(&format!("can't be written: {error}"))?;
         self.let_it_try()?;
         assert_eq!(self.machine().pull()?, old);
-        self.told_once()?;
+        self.is_logged_once()?;
         wait::until("debris to be gone", Duration::from_secs(60), || {
             self.debris().ok()?.is_empty().then_some(())
         })?;
@@ -143,7 +143,7 @@ fn await_left(fleet: &Fleet, volume: &Volume, machines: &[(&str, usize)]) -> Res
         "old publications to be gone",
         Duration::from_secs(60),
         || {
-            // It looks when something happens in the fleet folder, and each 30 s.
+            // It scans when something happens in the fleet folder, and each 30 s.
             fleet.write("file~", "").ok()?;
             machines.iter().all(is_left).then_some(())
         },
@@ -266,12 +266,12 @@ fn who_is_removed_while_the_disk_is_full_is_out_and_who_is_added_is_in_when_ther
         host.file("configuration.nix", "{ }")?;
         Ok(())
     })?;
-    let told = wait::until("the status to tell it", Duration::from_secs(60), || {
+    let problems = wait::until("the status to show it", Duration::from_secs(60), || {
         let status = env.appliance.status_json().ok()?;
         let problems = status["problems"].to_string();
         problems.contains("leshy").then_some(problems)
     })?;
-    assert!(told.contains(FULL), "{told}");
+    assert!(problems.contains(FULL), "{problems}");
     let table = env.appliance.exec(["status"])?.success()?.stdout;
     assert!(table.contains(FULL), "{table}");
     env.machine().pull()?;
@@ -325,8 +325,8 @@ fn a_report_that_cannot_be_kept_waits_in_the_inbox_and_is_taken_in_once() -> Res
     states::await_runs(&env.appliance, NAME, 1)?;
     env.await_no_error()?;
     env.machine().log_in()?.leave(&reports::success(id))?;
-    let told = states::await_runs(&env.appliance, NAME, 2)?;
-    assert_eq!(told["reported"]["generation"], id.to_string());
+    let status = states::await_runs(&env.appliance, NAME, 2)?;
+    assert_eq!(status["reported"]["generation"], id.to_string());
     let reported = format!("reported host={NAME}");
     assert_eq!(env.lines(&reported)?, 2, "{}", env.appliance.logs()?);
     Ok(())
@@ -353,8 +353,8 @@ fn a_client_keeps_the_report_that_a_full_disk_does_not_take() -> Result<()> {
 
     volume.free()?;
     exits(&vm.update()?, 0);
-    let told = states::await_word(&appliance, NAME, "up-to-date")?;
-    assert_eq!(told["runs"], 1, "{told}");
+    let status = states::await_word(&appliance, NAME, "up-to-date")?;
+    assert_eq!(status["runs"], 1, "{status}");
     Ok(())
 }
 
@@ -382,7 +382,7 @@ fn under_a_filesystem_that_has_become_read_only_the_old_generation_is_served() -
     env.await_error("Read-only file system")?;
     env.let_it_try()?;
     assert_eq!(env.machine().pull()?, old);
-    env.told_once()?;
+    env.is_logged_once()?;
     env.appliance.exec(["health"])?.success()?;
 
     assert_eq!(env.appliance.stop()?, 0);

@@ -124,11 +124,11 @@ impl EnduranceEnv {
         Ok(seen)
     }
 
-    /// How many publications the log tells of.
+    /// The number of publications in the log.
     fn published(&self) -> Result<usize> {
         let log = self.appliance.logs()?;
-        let told = log.lines().filter(|line| line.contains(" published "));
-        Ok(told.count())
+        let published = log.lines().filter(|line| line.contains(" published "));
+        Ok(published.count())
     }
 
     fn await_published(&self, count: usize) -> Result<()> {
@@ -228,7 +228,7 @@ fn many_publications_under_constant_downloads() -> Result<()> {
             let before = last.pull()?.id();
             write_version(&env.fleet, next)?;
             last.await_other_than(before)?;
-            // Machines settle one by one: the last one may have the edit before the others.
+            // Machines are published one by one: the last one may have the edit before the others.
             env.await_published(MACHINES * (next + 1))?;
             ensure!(staying.pull()? == first, "the session's generation changed");
             Ok(())
@@ -254,7 +254,7 @@ fn many_publications_under_constant_downloads() -> Result<()> {
     assert!(stands_in[0].is_dir());
     drop(staying);
     wait::until("everything old to be gone", LIMIT, || {
-        // It looks when something happens in the fleet folder, and each 30 s.
+        // It scans when something happens in the fleet folder, and each 30 s.
         env.fleet.write("shared/file~", "").ok()?;
         let left = |number| env.publications(number).is_ok_and(|left| left.len() == 1);
         (0..MACHINES).all(left).then_some(())

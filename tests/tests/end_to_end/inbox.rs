@@ -27,7 +27,7 @@ const LESHY: &str = "leshy";
 const KIKIMORA: &str = "kikimora";
 /// What is logged of each thing that isn't a report.
 const REFUSED: &str = "refused an entry of the inbox";
-/// It clears a screen, sets a title, ends a line, begins another, turns writing around, hides, and looks like nothing.
+/// It clears a screen, sets a title, ends a line, begins another, turns writing around, hides, and shows nothing.
 const POISON: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n2026 INFO forged\u{9b}31m\u{85}\u{202e}\u{2066}\u{200b}\u{7f}\0end";
 
 struct InboxEnv {
@@ -237,8 +237,8 @@ fn what_is_no_report_is_refused_in_one_line_and_nothing_is_shown_raw() -> Result
         let (path, content) = poisoned(session.poll()?)?;
         session.put(&path, &content)?;
         drop(session);
-        let told = states::await_runs(&env.appliance, LESHY, 1)?;
-        assert_eq!(told["state"], "failing", "{told}");
+        let status = states::await_runs(&env.appliance, LESHY, 1)?;
+        assert_eq!(status["state"], "failing", "{status}");
         env.hears_of_kikimora()?;
         env.await_empty_inbox(LESHY)?;
         let log = env.appliance.logs()?;
@@ -259,7 +259,7 @@ fn what_is_still_being_written_is_not_taken_for_whole() -> Result<()> {
     let (first, second) = content.split_at(content.len() / 2);
     let mut file = session.create(&report_path(slow.run))?;
     file.write_all(first)?;
-    // One that came later is taken in meanwhile: the first was looked at, too.
+    // One that came later is taken in meanwhile: the first was read, too.
     session.leave(&reports::build_failure(session.poll()?, "no"))?;
     states::await_word(&env.appliance, LESHY, "failing")?;
     env.hears_of_kikimora()?;

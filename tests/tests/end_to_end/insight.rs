@@ -40,7 +40,7 @@ fn what_changed_since_the_generation_that_a_machine_runs_is_shown_though_another
         "old publications to be gone",
         Duration::from_secs(60),
         || {
-            // It looks when something happens in the fleet folder, and each 30 s.
+            // It scans when something happens in the fleet folder, and each 30 s.
             fleet.write("file~", "").ok()?;
             let left = fs::read_dir(host.join("publications")).ok()?;
             (left.count() == 1).then_some(())
@@ -72,8 +72,8 @@ Can't compare packages: Nix isn't installed here.
     follow(&appliance, &machine, last)
 }
 
-/// As `bento logs --follow` asks from elsewhere: each report is told as it comes, and nothing is left running in the
-/// container when whoever asked is gone.
+/// As `bento logs --follow` asks from elsewhere: each report is printed as it comes, and nothing is left running in the
+/// container when the command has ended.
 fn follow(appliance: &Appliance, machine: &Machine, published: GenerationId) -> Result<()> {
     let mut command = Podman::new()?.command();
     command.args(["exec", "-i", appliance.name(), "bento", "logs", NAME]);

@@ -1,4 +1,4 @@
-//! Promise 1: a machine sees only itself. Tried with OpenSSH's own clients, which ask for whatever they are told to.
+//! Promise 1: a machine sees only itself. Tried with OpenSSH's own clients, which ask for anything.
 
 mod chroot;
 mod clients;

@@ -30,12 +30,12 @@ fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<(
     let first = vm.update()?;
     exits(&first, 0);
     assert!(first.stdout.contains("as a bundle"), "{}", first.stdout);
-    let told = states::await_word(&appliance, "kikimora", "up-to-date")?;
+    let status = states::await_word(&appliance, "kikimora", "up-to-date")?;
     assert_eq!(
-        told["reported"]["generation"],
-        told["published"]["generation"]
+        status["reported"]["generation"],
+        status["published"]["generation"]
     );
-    assert_eq!(told["reported"]["running"], vm.system()?);
+    assert_eq!(status["reported"]["running"], vm.system()?);
     assert_eq!(vm.version()?, "1");
     let first_system = vm.system()?;
 
@@ -61,8 +61,8 @@ fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<(
             failed.stderr
         );
     }
-    let told = states::await_word(&appliance, "kikimora", "failing")?;
-    let error = told["error"].as_str().unwrap_or_default();
+    let status = states::await_word(&appliance, "kikimora", "failing")?;
+    let error = status["error"].as_str().unwrap_or_default();
     assert!(error.contains("undefined variable 'pkgz'"), "{error}");
     let table = appliance.exec(["status"])?.success()?.stdout;
     assert!(table.contains("undefined variable 'pkgz'"), "{table}");
@@ -76,8 +76,8 @@ fn a_machine_comes_up_to_date_is_edited_fails_is_mended_and_drifts() -> Result<(
     let by_hand = format!("{first_system}/bin/switch-to-configuration switch");
     vm.guest.shell(&by_hand)?.success()?;
     exits(&vm.update()?, 0);
-    let told = states::await_word(&appliance, "kikimora", "drifted")?;
-    assert_eq!(told["reported"]["running"], first_system);
+    let status = states::await_word(&appliance, "kikimora", "drifted")?;
+    assert_eq!(status["reported"]["running"], first_system);
     assert_eq!(vm.version()?, "1");
 
     assert_eq!(states::word(&appliance, "domovoi")?, "new");

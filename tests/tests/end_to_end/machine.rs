@@ -226,7 +226,7 @@ impl Session {
         self.sftp
             .stat(Path::new(path))?
             .mtime
-            .context("sshd always tells it")
+            .context("sshd always sends it")
     }
 
     /// Leaves a report as a client does.

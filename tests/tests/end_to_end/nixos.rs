@@ -19,7 +19,7 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ1tZ2mWyM7pCVYyUjH0aKl5y1vpXUkNl3jtCqEJ3h3R";
 const SECRET: &str = "psk=nobody else's business";
 
-/// The fleet of `bento init`, told where its appliance is, as its README says.
+/// The fleet of `bento init`, with the address of its appliance, as its README says.
 struct Example {
     fleet: Fleet,
     appliance: Appliance,

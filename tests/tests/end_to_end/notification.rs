@@ -139,9 +139,9 @@ fn a_hanging_webhook_holds_up_nothing_and_hears_what_is_true_once_it_answers() -
     machine
         .log_in()?
         .leave(&reports::build_failure(first, "no luck"))?;
-    let told = webhook.await_that(|_| true)?;
+    let message = webhook.await_that(|_| true)?;
     assert_eq!(
-        (&told["machine"], &told["bad"], &told["error"]),
+        (&message["machine"], &message["bad"], &message["error"]),
         (&NAME.into(), &true.into(), &"no luck".into())
     );
 
@@ -156,9 +156,9 @@ fn a_hanging_webhook_holds_up_nothing_and_hears_what_is_true_once_it_answers() -
     states::await_runs(&appliance, NAME, 3)?;
 
     webhook.hangs.store(false, Ordering::SeqCst);
-    let told = webhook.await_that(|told| told["error"] == "no luck again")?;
+    let message = webhook.await_that(|message| message["error"] == "no luck again")?;
     assert_eq!(
-        (&told["machine"], &told["bad"]),
+        (&message["machine"], &message["bad"]),
         (&NAME.into(), &true.into())
     );
     states::await_log(&appliance, "notified by webhook http://10.0.2.2")?;
@@ -168,7 +168,7 @@ fn a_hanging_webhook_holds_up_nothing_and_hears_what_is_true_once_it_answers() -
         .success()?
         .stdout;
     assert!(test.contains("/…: answered 204 No Content\n"), "{test}");
-    webhook.await_that(|told| told["test"] == true)?;
+    webhook.await_that(|message| message["test"] == true)?;
     let shown = appliance.exec(["notify"])?.success()?.stdout;
     assert_eq!(shown.matches("kikimora: sent at ").count(), 1, "{shown}");
     assert!(

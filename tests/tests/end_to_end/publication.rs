@@ -1,8 +1,9 @@
-//! What of a fleet folder is published for whom, and when.
+//! What of a fleet folder is published for which machine, and when.
 
 mod content;
-mod restless;
+
 mod under_way;
+mod unstable;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -105,7 +106,7 @@ fn what_is_still_being_copied_is_not_published() -> Result<()> {
         Machine::of(&fleet, "clock", &appliance),
         Machine::of(&fleet, "copied", &appliance),
     );
-    // A machine that is too busy makes pauses in which the folder really does look settled.
+    // A machine that is too busy makes pauses in which the folder really is stable.
     for attempt in ["first", "second", "third"] {
         let before = copied.pull()?.id();
         let (longest_pause, meanwhile) = while_copying(&fleet, "copied", || {
@@ -168,7 +169,7 @@ fn nothing_is_published_while_git_is_at_work() -> Result<()> {
     let old = kikimora.pull()?;
     fleet.write(".git/index.lock", "")?;
     fleet.write(&configuration("kikimora"), "half of a commit")?;
-    // Who may come in isn't held back; so once the new machine is let in, the edit before was looked at, too.
+    // Who may come in isn't held back; so once the new machine is let in, the edit before was scanned, too.
     fleet.host("leshy", |host| {
         host.file("configuration.nix", "leshy")?;
         Ok(())

@@ -33,8 +33,8 @@ fn a_machine_finds_what_was_approved_and_nothing_else() -> Result<()> {
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let kikimora = Machine::of(&fleet, "kikimora", &appliance);
     kikimora.await_admission()?;
-    let told = states::await_word(&appliance, "kikimora", "unpublished")?;
-    let error = told["error"].as_str().unwrap_or_default();
+    let status = states::await_word(&appliance, "kikimora", "unpublished")?;
+    let error = status["error"].as_str().unwrap_or_default();
     assert!(error.contains("`bento deploy kikimora`"), "{error}");
 
     let asked = deploy(&fleet, &appliance, &["kikimora"])?;
@@ -53,9 +53,9 @@ fn a_machine_finds_what_was_approved_and_nothing_else() -> Result<()> {
     states::await_log(&appliance, waits)?;
     let table = appliance.exec(["status"])?.success()?.stdout;
     assert!(table.contains(waits), "{table}");
-    let told = states::of(&appliance, "kikimora")?;
+    let status = states::of(&appliance, "kikimora")?;
     assert_eq!(
-        (&told["state"], &told["error"]),
+        (&status["state"], &status["error"]),
         (&"up-to-date".into(), &().into())
     );
     assert_eq!(kikimora.log_in()?.poll()?, first);

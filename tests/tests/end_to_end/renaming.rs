@@ -56,8 +56,8 @@ fn a_machine_comes_over_to_its_new_name_by_itself() -> Result<()> {
         let text = pulled.text("config/configuration.nix");
         text.contains("leshy").then_some(())
     })?;
-    let told = states::of(&appliance, "leshy")?;
-    assert_eq!(told["runs"], 1, "{told}, after {renamed}");
+    let status = states::of(&appliance, "leshy")?;
+    assert_eq!(status["runs"], 1, "{status}, after {renamed}");
 
     // It asks by its old name, and has the new one then.
     exits(&vm.update()?, 0);
@@ -65,12 +65,12 @@ fn a_machine_comes_over_to_its_new_name_by_itself() -> Result<()> {
     let settings = vm.guest.read_file("/etc/bento/client.toml")?;
     assert!(settings.contains("name = \"leshy\""), "{settings}");
     exits(&vm.update()?, 0);
-    let told = states::await_word(&appliance, "leshy", "up-to-date")?;
+    let status = states::await_word(&appliance, "leshy", "up-to-date")?;
     assert_eq!(
-        told["reported"]["generation"],
-        told["published"]["generation"]
+        status["reported"]["generation"],
+        status["published"]["generation"]
     );
-    assert_eq!(told["reported"]["running"], vm.system()?);
+    assert_eq!(status["reported"]["running"], vm.system()?);
     assert!(states::of(&appliance, "kikimora").is_err());
     assert_eq!(
         vm.guest.read_file("/var/lib/bento/secrets/token")?,

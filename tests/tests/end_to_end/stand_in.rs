@@ -17,13 +17,13 @@ const FLAKE: &str = r#"{
 const BUILD: &str = "nix build --no-write-lock-file --out-link /root/result \
     path:/root/config#nixosConfigurations.machine.config.system.build.toplevel";
 
-struct Machine(Guest);
+struct StandInMachine(Guest);
 
-impl Machine {
+impl StandInMachine {
     fn boot(features: Features) -> Result<Self> {
         let guest = Guest::boot_with(features)?;
         guest.put_file("/root/config/flake.nix", "644", FLAKE)?;
-        Ok(Machine(guest))
+        Ok(StandInMachine(guest))
     }
 
     /// Builds a configuration and does something with it.
@@ -46,7 +46,7 @@ impl Machine {
 
 #[test]
 fn a_test_does_not_boot_a_boot_does_not_activate_and_each_fails_in_its_own_way() -> Result<()> {
-    let mut machine = Machine::boot(Features::default())?;
+    let mut machine = StandInMachine::boot(Features::default())?;
     exits(&machine.switch("switch", "1", "")?, 0);
     exits(&machine.switch("test", "2", "")?, 0);
     assert_eq!(machine.versions()?, ["2", "1"]);
@@ -97,7 +97,7 @@ fn a_test_does_not_boot_a_boot_does_not_activate_and_each_fails_in_its_own_way()
 
 #[test]
 fn a_configuration_kills_the_network_and_the_one_before_restores_it() -> Result<()> {
-    let machine = Machine::boot(Features {
+    let machine = StandInMachine::boot(Features {
         network: true,
         ..Features::default()
     })?;

@@ -1,4 +1,4 @@
-//! What the administrator is told: `bento status --json`, and the log.
+//! What the administrator reads: `bento status --json`, and the log.
 
 use std::time::Duration;
 

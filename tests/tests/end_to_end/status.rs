@@ -97,7 +97,7 @@ fn the_administrators_own_bento_shows_and_follows_what_the_appliance_knows() -> 
 
     let asked = |line: &String| line.contains("status --json --watch");
     assert!(guests(&appliance)?.iter().any(asked));
-    // Whoever is killed can't say goodbye.
+    // A killed process can't say goodbye.
     follower.program.kill()?;
     follower.program.wait()?;
     wait::until("nothing follows in the container any more", LIMIT, || {

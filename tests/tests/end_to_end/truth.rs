@@ -108,14 +108,14 @@ fn a_failed_build_is_failing_with_its_own_error_until_one_succeeds() -> Result<(
     let failure = reports::build_failure(published, error);
     assert_eq!(env.state_after(&failure)?, "failing");
     let status = states::of(&env.appliance, "kikimora")?;
-    let told = status["error"].as_str().unwrap_or_default();
-    assert!(told.contains("undefined variable 'pkgz'"), "{told}");
+    let status = status["error"].as_str().unwrap_or_default();
+    assert!(status.contains("undefined variable 'pkgz'"), "{status}");
     // What a machine sent must not steer the administrator's terminal.
     let table = env.appliance.exec(["status"])?.success()?.stdout;
     assert!(table.contains("undefined variable 'pkgz'"), "{table}");
     assert!(
-        !table.contains('\u{1b}') && !told.contains('\u{1b}'),
-        "{table}{told}"
+        !table.contains('\u{1b}') && !status.contains('\u{1b}'),
+        "{table}{status}"
     );
 
     assert_eq!(env.state_after(&reports::success(published))?, "up-to-date");
@@ -125,7 +125,7 @@ fn a_failed_build_is_failing_with_its_own_error_until_one_succeeds() -> Result<(
 }
 
 #[test]
-fn what_is_no_report_and_what_was_told_before_changes_nothing() -> Result<()> {
+fn an_invalid_or_repeated_report_changes_nothing() -> Result<()> {
     let mut env = TruthEnv::new()?;
     let published = env.published()?;
     let success = reports::success(published);
@@ -154,7 +154,7 @@ fn what_is_no_report_and_what_was_told_before_changes_nothing() -> Result<()> {
     }
     drop(session);
     states::await_log(&env.appliance, "notes.txt")?;
-    // Sent last and taken in last; everything before it has been looked at.
+    // Sent last and taken in last; everything before it has been read.
     assert_eq!(env.state_after(&reports::success(published))?, "up-to-date");
     let status = states::of(&env.appliance, "kikimora")?;
     assert_eq!(
@@ -208,16 +208,16 @@ fn a_machine_that_is_renamed_is_one_machine_by_both_names() -> Result<()> {
     assert_eq!(by_old.contents, by_new.contents);
     assert_eq!(by_old.text("secrets/key"), "secret");
     // Status knows one machine, with what it said by its former name, and what it says by that until it has the other.
-    let told = states::await_word(&env.appliance, "leshy", "rebuild-pending")?;
-    assert_eq!(told["runs"], 1);
+    let status = states::await_word(&env.appliance, "leshy", "rebuild-pending")?;
+    assert_eq!(status["runs"], 1);
     assert!(states::of(&env.appliance, "kikimora").is_err());
     kikimora
         .log_in()?
         .leave(&reports::build_failure(by_old.id(), "no"))?;
     states::await_word(&env.appliance, "leshy", "failing")?;
     leshy.log_in()?.leave(&reports::success(by_new.id()))?;
-    let told = states::await_word(&env.appliance, "leshy", "up-to-date")?;
-    assert_eq!(told["runs"], 2, "what it said by both names");
+    let status = states::await_word(&env.appliance, "leshy", "up-to-date")?;
+    assert_eq!(status["runs"], 2, "what it said by both names");
     // The former name's account goes when nothing asks for it any more; what the machine said before stays.
     env.fleet.host("leshy", |_| Ok(()))?;
     kikimora.await_dismissal()?;

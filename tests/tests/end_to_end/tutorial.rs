@@ -26,7 +26,7 @@ const MACHINES: [&str; 2] = ["kikimora", "luna"];
 /// What the machines dial.
 const ADDRESS: &str = "bento.example.org";
 const PORT: u16 = 2222;
-/// How long a reader looks again for what must come. It comes within some seconds; a busy machine needs more.
+/// How long a reader repeats a command for what must come. It comes within some seconds; a busy machine needs more.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A shell couldn't run the command: looking again doesn't help.
 const NO_SUCH_COMMAND: [i32; 2] = [126, 127];
@@ -37,7 +37,7 @@ const CONFIGURATION: &str = include_str!("tutorial/configuration.nix");
 const HARDWARE: &str = include_str!("tutorial/hardware-configuration.nix");
 
 #[test]
-fn whoever_follows_the_tutorial_sees_what_it_says() -> Result<()> {
+fn the_tutorials_commands_print_what_it_shows() -> Result<()> {
     let document = fs::read_to_string(artifacts::repository().join(DOCUMENT))?;
     let blocks = document::blocks(&document).context(DOCUMENT)?;
     let mut reader = Reader::new()?;
@@ -83,11 +83,11 @@ impl Reader {
         let typed = self.typed(block)?;
         let mut latest = None;
         let seen = wait::until("it", PATIENCE, || {
-            let looked = self.look(&block.place, &typed);
-            let goes_on = looked
+            let output = self.run(&block.place, &typed);
+            let goes_on = output
                 .as_ref()
                 .is_ok_and(|output| may_become(block, output));
-            latest = Some(looked);
+            latest = Some(output);
             (!goes_on).then_some(())
         });
         let output = latest.context("it was never typed")??;
@@ -119,7 +119,7 @@ impl Reader {
         Ok(typed)
     }
 
-    fn look(&self, place: &str, typed: &str) -> Result<Output> {
+    fn run(&self, place: &str, typed: &str) -> Result<Output> {
         let command = if place == SERVER {
             self.account.bash(typed)
         } else {

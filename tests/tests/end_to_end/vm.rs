@@ -79,7 +79,7 @@ impl Vm {
     }
 
     /// Boots such a machine with more than others have. With a network of its own it reaches nothing until it is
-    /// told to go through a proxy at [`Guest::host_address`].
+    /// set to go through a proxy at [`Guest::host_address`].
     pub(crate) fn boot_with(
         features: Features,
         fleet: &Fleet,

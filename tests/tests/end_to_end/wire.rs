@@ -50,23 +50,23 @@ fn a_poll_with_nothing_new_takes_few_round_trips_and_changes_nothing() -> Result
     states::await_runs(&appliance, NAME, 1)?;
     let proxy = Proxy::start(appliance.address(), ONE_WAY)?;
     vm.go_through(proxy.address())?;
-    // By its address it is another server, which is told once what is so.
+    // By its address it is another server, which gets one report.
     exits(&vm.update()?, 0);
     states::await_runs(&appliance, NAME, 2)?;
     assert_eq!(proxy.take_count().connections, 1);
-    let looks = || -> Result<String> {
-        let files = "find /var/lib/bento /nix/store /etc /boot /run/current-system \
+    let files = || -> Result<String> {
+        let find = "find /var/lib/bento /nix/store /etc /boot /run/current-system \
                      ! -name lock -printf '%p %T@ %l\\n' | sort";
-        Ok(vm.guest.shell(files)?.success()?.stdout)
+        Ok(vm.guest.shell(find)?.success()?.stdout)
     };
-    let before = looks()?;
+    let before = files()?;
     let poll = vm.update()?;
     exits(&poll, 0);
     assert_eq!(poll.stderr, "");
     let count = proxy.take_count();
     assert_eq!(count.connections, 1);
     assert!(round_trips(count) <= POLL, "{count:?}");
-    assert_eq!(looks()?, before);
+    assert_eq!(files()?, before);
     assert_eq!(states::of(&appliance, NAME)?["runs"], 2);
     Ok(())
 }
@@ -91,7 +91,7 @@ fn many_files_take_no_more_round_trips_than_few() -> Result<()> {
         vm.go_through(proxy.address())?;
     }
     for how in ["as a bundle", "as a delta"] {
-        // On a busy machine a question may cross with an answer and look like one more; so the fewest count.
+        // On a busy machine a question may cross with an answer and count as one more; so the fewest count.
         let mut fewest = [u64::MAX; 2];
         for attempt in 0..ATTEMPTS {
             for (vm, fewest) in [&few, &many].into_iter().zip(&mut fewest) {
@@ -128,7 +128,7 @@ fn write_files(fleet: &Fleet, few: usize, many: usize, text: &str) -> Result<()>
 }
 
 #[test]
-fn a_server_with_another_key_than_the_pinned_one_is_told_nothing() -> Result<()> {
+fn a_server_with_another_key_than_the_pinned_one_gets_nothing() -> Result<()> {
     let fleet = fleet()?;
     let options = Options {
         podman: vec!["--env=BENTO_LOG=debug".to_owned()],
@@ -147,8 +147,8 @@ fn a_server_with_another_key_than_the_pinned_one_is_told_nothing() -> Result<()>
     // Neither a name nor a key went to it: sshd logs both as soon as it hears them.
     states::await_log(&appliance, "[preauth]")?;
     let log = appliance.logs()?;
-    for told in ["publickey", "Postponed", "Failed", "Invalid user"] {
-        assert!(!log.contains(told), "{told} is in {log}");
+    for text in ["publickey", "Postponed", "Failed", "Invalid user"] {
+        assert!(!log.contains(text), "{text} is in {log}");
     }
 
     vm.point_at(appliance.address(), &own)?;
@@ -169,8 +169,8 @@ fn meanwhile(vm: &Vm, act: impl FnOnce() -> Result<()>) -> Result<Output> {
     thread::scope(|scope| {
         let update = scope.spawn(|| vm.update());
         let begun = wait::until("the switch to begin", process::SHORT, || {
-            let looked = vm.guest.run(["test", "-e", "/run/switching"]);
-            (looked.is_ok_and(|output| output.code() == 0) || update.is_finished()).then_some(())
+            let switching = vm.guest.run(["test", "-e", "/run/switching"]);
+            (switching.is_ok_and(|output| output.code() == 0) || update.is_finished()).then_some(())
         });
         let acted = begun.and_then(|()| act());
         // Also after a failure, or the update would wait for ever.
@@ -206,7 +206,7 @@ fn while_one_update_runs_another_is_refused() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_reported_waits_and_is_told_before_anything_newer() -> Result<()> {
+fn an_undelivered_report_waits_and_arrives_before_newer_ones() -> Result<()> {
     let fleet = fleet()?;
     let path = format!("hosts/{NAME}/configuration.nix");
     fleet.write(&path, waiting_configuration("1"))?;
@@ -236,8 +236,8 @@ fn what_cannot_be_reported_waits_and_is_told_before_anything_newer() -> Result<(
     fleet.write(&path, configuration("2", ""))?;
     let second = machine.await_other_than(first)?.id();
     exits(&vm.update()?, 0);
-    let told = states::await_runs(&appliance, NAME, 2)?;
-    assert_eq!(told["state"], "up-to-date");
+    let status = states::await_runs(&appliance, NAME, 2)?;
+    assert_eq!(status["state"], "up-to-date");
     let log = appliance.logs()?;
     let reported: Vec<_> = log
         .lines()

@@ -147,10 +147,10 @@ fn what_is_wrong_with_one_machines_folder_stops_only_that_machine() -> Result<()
 
     let checked = check(&appliance)?;
     for (fault, generation) in FAULTS.iter().zip(&before) {
-        let told = states::await_that(&appliance, fault.host, "be faulty", |host| {
+        let status = states::await_that(&appliance, fault.host, "be faulty", |host| {
             !host["error"].is_null()
         })?;
-        let error = told["error"].as_str().unwrap_or_default();
+        let error = status["error"].as_str().unwrap_or_default();
         only_line(error, &[fault.place, fault.what])?;
         let place = format!(" {}: {}: ", fault.place, fault.host);
         only_line(&checked, &["error:", &place, fault.what])?;
@@ -170,15 +170,15 @@ fn a_machine_that_was_faulty_from_the_start_is_unpublished_until_it_is_mended() 
     let new = Machine::of(&fleet, "new", &appliance);
     // It isn't sent away like a stranger: its client learns that there is nothing yet.
     assert!(new.log_in()?.poll().is_err());
-    let told = states::of(&appliance, "new")?;
-    assert_eq!(told["state"], "unpublished");
-    let error = told["error"].as_str().unwrap_or_default();
+    let status = states::of(&appliance, "new")?;
+    assert_eq!(status["state"], "unpublished");
+    let error = status["error"].as_str().unwrap_or_default();
     assert!(error.contains("hosts/new: isn't there"), "{error}");
     Machine::of(&fleet, "good", &appliance).pull()?;
 
     fleet.write("hosts/new/configuration.nix", "mended")?;
-    let told = states::await_word(&appliance, "new", "new")?;
-    assert!(told["error"].is_null(), "{told}");
+    let status = states::await_word(&appliance, "new", "new")?;
+    assert!(status["error"].is_null(), "{status}");
     assert_eq!(new.pull()?.text("config/configuration.nix"), "mended");
     Ok(())
 }
@@ -202,12 +202,12 @@ fn a_folder_that_is_emptied_removes_nobody_also_over_a_restart() -> Result<()> {
         for name in ["domovoi", "kikimora"] {
             // Meanwhile the appliance may have seen it half removed.
             let gone = format!("hosts/{name}: isn't there");
-            let told = states::await_that(&appliance, name, "be faulty", |host| {
+            let status = states::await_that(&appliance, name, "be faulty", |host| {
                 host["error"]
                     .as_str()
                     .is_some_and(|error| error.contains(&gone))
             })?;
-            assert_eq!(told["state"], "new");
+            assert_eq!(status["state"], "new");
         }
         await_problem(&appliance, &["fleet.toml: ", "can't be read"])?;
         assert_eq!(kikimora.pull()?, generation);

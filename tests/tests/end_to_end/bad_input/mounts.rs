@@ -57,7 +57,7 @@ fn a_fleet_folder_that_is_unmounted_removes_nobody_and_is_followed_again_when_it
     await_problem(&appliance, &["fleet.toml: ", "can't be read"])?;
     for name in ["domovoi", "kikimora"] {
         let gone = format!("hosts/{name}: isn't there");
-        states::await_that(&appliance, name, "be told of", |host| {
+        states::await_that(&appliance, name, "have a problem", |host| {
             host["error"]
                 .as_str()
                 .is_some_and(|error| error.contains(&gone))
@@ -86,7 +86,7 @@ fn a_fleet_folder_that_is_unmounted_removes_nobody_and_is_followed_again_when_it
 }
 
 #[test]
-fn a_fleet_folder_that_is_replaced_is_told_with_what_to_do() -> Result<()> {
+fn a_replaced_fleet_folder_is_reported_with_advice() -> Result<()> {
     let fleet = fleet()?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let kikimora = Machine::of(&fleet, "kikimora", &appliance);

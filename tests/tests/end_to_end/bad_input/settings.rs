@@ -77,13 +77,13 @@ fn what_is_wrong_with_one_machine_in_fleet_toml_stops_only_that_machine() -> Res
     let status = appliance.status_json()?;
     for (line, name, what) in expected {
         let name = name.trim_end_matches(": ");
-        let told = if name.is_empty() {
+        let shown = if name.is_empty() {
             lines(&status["problems"])
         } else {
             let host = states::of(&appliance, name)?;
             host["error"].as_str().unwrap_or_default().to_owned()
         };
-        only_line(&told, &[&format!("fleet.toml:{line}: "), what])?;
+        only_line(&shown, &[&format!("fleet.toml:{line}: "), what])?;
     }
     // Each keeps what it has, and comes in with the key that it had.
     for (name, generation) in faulty.into_iter().zip(&before) {
@@ -123,9 +123,9 @@ fn a_fleet_toml_that_cannot_be_read_removes_nobody_also_over_a_restart() -> Resu
             }
             await_problem(&appliance, &[&place, what])?;
             for name in ["domovoi", "kikimora"] {
-                let told = states::of(&appliance, name)?;
+                let shown = states::of(&appliance, name)?;
                 assert_eq!(
-                    (&told["state"], &told["error"]),
+                    (&shown["state"], &shown["error"]),
                     (&"new".into(), &Value::Null)
                 );
             }

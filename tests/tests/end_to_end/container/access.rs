@@ -12,7 +12,7 @@ use bento_tests::{Appliance, Fleet, Options, process, wait};
 use crate::machine::Machine;
 use crate::{reports, states};
 
-/// They are looked at again each 30 s; a machine that is busy with other tests needs more.
+/// They are checked again each 30 s; a machine that is busy with other tests needs more.
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn fleet() -> Result<Fleet> {
@@ -120,17 +120,17 @@ fn what_can_not_be_set_right_is_said_and_nobody_calls_that_healthy() -> Result<(
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let hosts = appliance.state_folder()?.join("hosts");
     let (user, group) = appliance.ids();
-    // This machine's root is nobody whom the container knows.
+    // The container doesn't know this machine's root.
     let take = |name: &str| lchown(hosts.join(name), Some(0), Some(0));
     let give = |name: &str| lchown(hosts.join(name), Some(user), Some(group));
 
     take("kikimora")?;
-    let told = states::await_that(&appliance, "kikimora", "have a problem", |host| {
+    let status = states::await_that(&appliance, "kikimora", "have a problem", |host| {
         host["error"]
             .as_str()
             .is_some_and(|error| error.contains("instead of root"))
     })?;
-    let error = told["error"].as_str().unwrap_or_default();
+    let error = status["error"].as_str().unwrap_or_default();
     assert!(
         error.contains("/state/hosts/kikimora") && error.contains("chown"),
         "{error}"

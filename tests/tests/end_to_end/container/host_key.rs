@@ -23,7 +23,7 @@ fn refusal(appliance: &Appliance) -> Result<String> {
 }
 
 #[test]
-fn a_host_key_that_is_no_good_is_told_of_and_left_alone() -> Result<()> {
+fn an_invalid_host_key_is_reported_and_left_alone() -> Result<()> {
     let fleet = fleet()?;
     let appliance = Appliance::start(fleet.path(), Options::default())?;
     let known = appliance.host_key()?;

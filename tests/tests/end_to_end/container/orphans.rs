@@ -25,7 +25,7 @@ fn others(namespace: &Path, first: u32) -> Vec<char> {
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let state = |number: u32| {
-        // Any process may go while it is looked at.
+        // Any process may end meanwhile.
         let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
         let theirs = fs::read_link(format!("/proc/{number}/ns/pid")).ok()?;
         let (_, state) = stat.rsplit_once(") ")?;

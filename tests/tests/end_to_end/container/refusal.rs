@@ -27,7 +27,7 @@ fn refusal(fleet: &Fleet, options: Options) -> Result<String> {
     Ok(log)
 }
 
-/// What it is told to do without, with only these capabilities.
+/// The options that leave it only these capabilities.
 fn confined(capabilities: &[&str]) -> Option<Vec<String>> {
     let mut confinement = ["--read-only", "--cap-drop=all", "--security-opt"].to_vec();
     confinement.push("no-new-privileges");
@@ -168,7 +168,7 @@ fn only_who_asks_for_it_gets_an_appliance_that_keeps_nothing() -> Result<()> {
 }
 
 #[test]
-fn groups_that_can_not_be_changed_are_told() -> Result<()> {
+fn groups_that_can_not_be_changed_are_reported() -> Result<()> {
     let folder = tempfile::tempdir()?;
     // What podman falls back to where a user has no subordinate ids.
     let mut serve = Command::new("unshare");

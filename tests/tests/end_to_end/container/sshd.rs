@@ -85,7 +85,7 @@ fn it_is_not_ready_while_sshd_is_broken_and_goes_on_when_it_is_mended() -> Resul
     states::await_log(&appliance, "not ready yet: ")?;
     let doubt = states::await_log(&appliance, "sshd doesn't serve any more: ")?;
     assert!(doubt.contains(COMPLAINT), "{doubt}");
-    assert!(!systemd.was_told("READY=1")?);
+    assert!(!systemd.was_sent("READY=1")?);
     assert_eq!(appliance.exec(["health"])?.code(), 1);
 
     mend_sshd(&appliance)?;

@@ -56,7 +56,7 @@ const SOURCES: [&str; 9] = [
 /// The name of the image that the Containerfile gives. It is built unless just these sources were built here before,
 /// with this toolchain, and that image is still in podman's store.
 pub(super) fn image(podman: &Podman) -> Result<String> {
-    // Whoever else wants it waits, instead of building it as well.
+    // Other tests wait for it, instead of building it as well.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let toolchain = said("rustc", &["--version", "--verbose"])?;
@@ -151,7 +151,7 @@ fn build(podman: &Podman, stand_in: &str, image: &str) -> Result<()> {
     Ok(())
 }
 
-/// Does something while the stand-in has the name of the base image. Whoever has the real one keeps it.
+/// Does something while the stand-in has the name of the base image. A real one is kept.
 fn as_base<T>(podman: &Podman, stand_in: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let real = podman
         .run(["image", "inspect", "--format={{.Id}}", BASE])

@@ -13,7 +13,7 @@ fn a_system_that_is_staged_is_confirmed_by_its_boot_or_goes_back_by_another() ->
     env.common += "services.bento-client.operation = \"boot\";";
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["staged"])?;
+    env.expect_reports(&["staged"])?;
     env.status("reboot-pending")?;
     let whole = env.whole(false)?;
     assert_eq!(whole.version, "1");
@@ -21,13 +21,13 @@ fn a_system_that_is_staged_is_confirmed_by_its_boot_or_goes_back_by_another() ->
     env.vm.guest.reboot()?;
     assert_eq!(env.whole(true)?.version, "2");
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
 
     let sick = "services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];";
     env.publish(sick)?;
     env.update(0)?;
-    env.tells(&["staged"])?;
+    env.expect_reports(&["staged"])?;
     env.vm.guest.reboot()?;
     assert_eq!(env.whole(true)?.version, "3");
     let boot = env.vm.guest.boot_id()?;
@@ -36,9 +36,9 @@ fn a_system_that_is_staged_is_confirmed_by_its_boot_or_goes_back_by_another() ->
     env.vm.guest.await_another_boot(&boot)?;
     assert_eq!(env.whole(true)?.version, "2");
     env.vm.update()?;
-    env.tells(&["rolled_back"])?;
-    let told = env.status("rolled-back")?;
-    let error = told["error"].as_str().unwrap_or_default();
+    env.expect_reports(&["rolled_back"])?;
+    let status = env.status("rolled-back")?;
+    let error = status["error"].as_str().unwrap_or_default();
     assert!(error.contains("shop"), "{error}");
     env.is_wholly("2")
 }
@@ -69,9 +69,9 @@ fn a_boot_proves_itself_however_slow_it_was() -> Result<()> {
     for _ in 0..2 {
         env.publish("")?;
         env.update(0)?;
-        env.tells(&["staged"])?;
+        env.expect_reports(&["staged"])?;
         env.vm.guest.reboot()?;
-        env.tells(&["switched"])?;
+        env.expect_reports(&["switched"])?;
         env.is_up_to_date()?;
     }
     Ok(())
@@ -92,7 +92,7 @@ fn the_secrets_of_a_boot_are_there_before_its_users_are_made() -> Result<()> {
     env.common += common;
     let boot = |env: &mut FaultEnv, version: &str| -> Result<()> {
         env.update(0)?;
-        env.tells(&["staged"])?;
+        env.expect_reports(&["staged"])?;
         env.vm.guest.reboot()?;
         assert_eq!(env.whole(true)?.version, version);
         let guest = &env.vm.guest;
@@ -116,7 +116,7 @@ fn the_secrets_of_a_boot_are_there_before_its_users_are_made() -> Result<()> {
     boot(&mut env, "2")?;
     assert_eq!(password(&env, "alice")?, "$y$j9T$alice");
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
 
     // Where the boot goes back, so do the secrets: by then, too.
     secret(&env, "bob", "$y$j9T$bob")?;
@@ -131,7 +131,7 @@ fn the_secrets_of_a_boot_are_there_before_its_users_are_made() -> Result<()> {
     let guest = &env.vm.guest;
     assert_eq!(guest.read_file("/run/token-at-activation")?, "2");
     env.vm.update()?;
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("2")
 }
 
@@ -143,12 +143,12 @@ fn a_new_kernel_reboots_a_machine_at_once_and_only_once() -> Result<()> {
     env.publish("")?;
     env.vm.update()?;
     env.vm.guest.await_another_boot(&before)?;
-    // Before it rebooted it had told why.
-    let told = env.tells(&["switched"])?;
-    assert_eq!(told[0]["reboot_required"], true);
+    // Before it rebooted it had reported why.
+    let reports = env.expect_reports(&["switched"])?;
+    assert_eq!(reports[0]["reboot_required"], true);
     // The boot is proven as well.
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
 
     // Somehow the boot didn't lead to the new kernel.
@@ -157,7 +157,7 @@ fn a_new_kernel_reboots_a_machine_at_once_and_only_once() -> Result<()> {
     env.vm.guest.shell(old)?.success()?;
     let said = env.update(0)?;
     assert!(said.contains("isn't rebooted again"), "{said}");
-    env.tells(&["unchanged"])?;
+    env.expect_reports(&["unchanged"])?;
     env.status("reboot-pending")?;
     assert_eq!(env.vm.guest.boot_id()?, boot);
     Ok(())
@@ -175,7 +175,7 @@ fn a_new_kernel_that_works_until_it_is_booted_goes_back() -> Result<()> {
     )?;
     env.vm.update()?;
     env.vm.guest.await_another_boot(&before)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     assert_eq!(env.whole(true)?.version, "2");
     let booted = env.vm.guest.boot_id()?;
     // It reboots by itself.
@@ -183,9 +183,9 @@ fn a_new_kernel_that_works_until_it_is_booted_goes_back() -> Result<()> {
     env.vm.guest.await_another_boot(&booted)?;
     assert_eq!(env.whole(true)?.version, "1");
     env.vm.update()?;
-    env.tells(&["rolled_back"])?;
-    let told = env.status("rolled-back")?;
-    let error = told["error"].as_str().unwrap_or_default();
+    env.expect_reports(&["rolled_back"])?;
+    let status = env.status("rolled-back")?;
+    let error = status["error"].as_str().unwrap_or_default();
     assert!(error.contains("driver"), "{error}");
     env.is_wholly("1")
 }
@@ -204,7 +204,7 @@ fn a_machine_waits_for_its_window_to_reboot() -> Result<()> {
     env.change_kernel();
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.status("reboot-pending")?;
     let ask = ["bento-client", "reboot-if-needed"];
     env.vm.guest.run(ask)?.success()?;
@@ -214,7 +214,7 @@ fn a_machine_waits_for_its_window_to_reboot() -> Result<()> {
     env.vm.guest.run_with_clock(3 * 3600, ask)?;
     env.vm.guest.await_another_boot(&boot)?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
     Ok(())
 }
@@ -226,11 +226,11 @@ fn what_may_only_be_booted_by_its_own_check_is_staged_and_says_why() -> Result<(
     let bus = |one: &str| format!("system.switch.inhibitors.dbus-implementation = \"{one}\";");
     env.publish(&bus("dbus"))?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.publish(&bus("broker"))?;
     env.update(0)?;
-    let told = env.tells(&["staged"])?;
-    let why = told[0]["error"].as_str().unwrap_or_default();
+    let reports = env.expect_reports(&["staged"])?;
+    let why = reports[0]["error"].as_str().unwrap_or_default();
     assert!(
         why.contains("dbus-implementation : dbus -> broker"),
         "{why}"
@@ -239,7 +239,7 @@ fn what_may_only_be_booted_by_its_own_check_is_staged_and_says_why() -> Result<(
     assert_eq!(env.whole(false)?.version, "2");
     env.vm.guest.reboot()?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
 
     // What another check says is a failure; and on the way back it says nothing.
@@ -248,17 +248,17 @@ fn what_may_only_be_booted_by_its_own_check_is_staged_and_says_why() -> Result<(
         bus("broker")
     ))?;
     env.update(3)?;
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("3")?;
     env.common += "system.preSwitchChecks.shop = \"[ ! -e /run/closed ]\";";
     env.publish(&bus("broker"))?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     let closes = "system.activationScripts.close = \"touch /run/closed\";\
                   services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];";
     env.publish(&format!("{}{closes}", bus("broker")))?;
     env.update(3)?;
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("5")
 }
 
@@ -266,7 +266,7 @@ fn what_may_only_be_booted_by_its_own_check_is_staged_and_says_why() -> Result<(
 #[test]
 fn a_system_that_wants_no_kexec_is_not_jumped_into() -> Result<()> {
     let mut env = FaultEnv::with(Features::default(), QUICK, "reboot = \"immediate\"\n")?;
-    // What tells which way the machine was to go down.
+    // The files that show how the machine was to go down.
     let systemctl = r#"#!/bin/sh
         case " $* " in *" kexec "*|*" reboot "*) echo "$*" >>/var/lib/asked; exit 0 ;; esac
         exec /usr/bin/systemctl "$@"

@@ -46,8 +46,8 @@ fn a_bus_that_restarts_amid_a_switch_does_not_end_the_wait_for_it() -> Result<()
     let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
     env.publish("system.activationScripts.bus = \"systemctl restart dbus.service; sleep 3\";")?;
     env.update(0)?;
-    let told = env.tells(&["switched"])?;
-    assert_eq!(told[0]["error"], serde_json::Value::Null);
+    let reports = env.expect_reports(&["switched"])?;
+    assert_eq!(reports[0]["error"], serde_json::Value::Null);
     env.is_up_to_date()
 }
 
@@ -58,7 +58,7 @@ fn a_system_whose_bus_is_dead_is_rolled_back_without_it() -> Result<()> {
     let boot = env.vm.guest.boot_id()?;
     env.publish(BUS_DIES)?;
     env.update(3)?;
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     assert!(!env.has_bus()?);
     env.is_wholly("1")?;
 
@@ -73,7 +73,7 @@ fn a_system_whose_bus_is_dead_is_rolled_back_without_it() -> Result<()> {
     let time_is_over = "cd /run/systemd/transient; systemctl start bento-rollback-*.service";
     env.vm.guest.shell(time_is_over)?.success()?;
     assert!(!env.has_bus()?);
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("1")?;
     assert_eq!(env.vm.guest.boot_id()?, boot);
     Ok(())
@@ -90,7 +90,7 @@ fn an_old_system_that_cannot_be_switched_to_comes_back_by_a_boot() -> Result<()>
     env.vm.update()?;
     env.vm.guest.await_another_boot(&boot)?;
     env.vm.update()?;
-    env.tells(&["rollback_failed", "rolled_back"])?;
+    env.expect_reports(&["rollback_failed", "rolled_back"])?;
     assert!(env.has_bus()?);
     env.is_wholly("1")?;
     // It isn't tried, and nothing rebooted, once more.
@@ -110,11 +110,11 @@ fn a_way_back_that_waits_for_a_unit_that_does_not_stop_is_bounded() -> Result<()
     env.publish(NEVER_STOPS)?;
     // It reboots by itself, perhaps before the client has ended.
     env.vm.update()?;
-    let told = env.tells(&["rollback_failed"])?;
-    let error = told[0]["error"].as_str().unwrap_or_default();
+    let reports = env.expect_reports(&["rollback_failed"])?;
+    let error = reports[0]["error"].as_str().unwrap_or_default();
     assert!(error.contains("was ended: signal"), "{error}");
     env.vm.guest.await_another_boot(&boot)?;
     env.vm.update()?;
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("1")
 }

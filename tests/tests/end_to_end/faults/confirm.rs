@@ -11,7 +11,7 @@ fn pinned() -> Result<FaultEnv> {
     let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
     env.pin()?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     Ok(env)
 }
 
@@ -23,8 +23,8 @@ impl FaultEnv {
         self.publish(more)?;
         let said = self.update(3)?;
         assert!(said.contains(why), "{why:?} isn't in: {said}");
-        let told = self.tells(&["rolled_back"])?;
-        let error = told[0]["error"].as_str().unwrap_or_default();
+        let reports = self.expect_reports(&["rolled_back"])?;
+        let error = reports[0]["error"].as_str().unwrap_or_default();
         assert!(error.contains(why), "{why:?} isn't in: {error}");
         self.is_wholly(&old).with_context(|| more.to_owned())?;
         let status = self.status("rolled-back")?;
@@ -66,8 +66,8 @@ fn an_unhealthy_system_is_rolled_back_and_not_tried_again() -> Result<()> {
         "services.bento-client.health.checks.shop = { command = [ \"/bin/false\" ]; required = false; };",
     )?;
     env.update(0)?;
-    let told = env.tells(&["switched"])?;
-    let warning = told[0]["error"].as_str().unwrap_or_default();
+    let reports = env.expect_reports(&["switched"])?;
+    let warning = reports[0]["error"].as_str().unwrap_or_default();
     assert!(warning.contains("shop"), "{warning}");
     env.is_up_to_date()
 }
@@ -90,8 +90,8 @@ fn a_service_that_takes_a_moment_to_listen_is_waited_for() -> Result<()> {
     "#,
     )?;
     env.update(0)?;
-    let told = env.tells(&["switched"])?;
-    assert_eq!(told[0]["error"], serde_json::Value::Null);
+    let reports = env.expect_reports(&["switched"])?;
+    assert_eq!(reports[0]["error"], serde_json::Value::Null);
     env.is_up_to_date()
 }
 
@@ -104,18 +104,18 @@ fn a_system_that_breaks_nix_is_rolled_back() -> Result<()> {
     let mut env = FaultEnv::with(Features::default(), &common, "")?;
     env.pin()?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     // A builder and a cache that are away are no reason.
     env.publish(
         "environment.etc.\"nix/more.conf\".text = \"builders = ssh://away.invalid\\nmax-jobs = 0\\n\
          substituters = https://away.invalid\\n\";",
     )?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.vm.guest.shell("rm /etc/nix/more.conf")?.success()?;
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.goes_back_from(
         "environment.etc.\"nix/more.conf\".text = \"max-jobs = many\\n\";",
         "'max-jobs' should be",
@@ -123,7 +123,7 @@ fn a_system_that_breaks_nix_is_rolled_back() -> Result<()> {
     // What comes next can be built.
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -144,13 +144,13 @@ fn a_system_whose_nix_daemon_does_not_answer_is_rolled_back() -> Result<()> {
     env.pin()?;
     env.publish(daemon)?;
     env.update(0)?;
-    let told = env.tells(&["switched"])?;
-    assert_eq!(told[0]["error"], serde_json::Value::Null);
+    let reports = env.expect_reports(&["switched"])?;
+    assert_eq!(reports[0]["error"], serde_json::Value::Null);
     // By its unit, which builds by way of the daemon.
     env.publish(daemon)?;
     let unit = ["systemctl", "start", "bento-update.service"];
     env.vm.guest.run(unit)?.success()?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
 
     let deaf = daemon.replace("/usr/bin/nix-daemon", "/usr/bin/sleep infinity");
@@ -181,8 +181,8 @@ fn what_the_switch_says_decides_what_becomes_of_the_new_system() -> Result<()> {
         "systemd.services.fine = { wantedBy = [ \"multi-user.target\" ]; script = \"true\"; };",
     )?;
     env.update(0)?;
-    let told = env.tells(&["switched"])?;
-    let warning = told[0]["error"].as_str().unwrap_or_default();
+    let reports = env.expect_reports(&["switched"])?;
+    let warning = reports[0]["error"].as_str().unwrap_or_default();
     assert!(warning.contains("long-since.service"), "{warning}");
     env.is_up_to_date()?;
     let guest = &env.vm.guest;
@@ -193,7 +193,7 @@ fn what_the_switch_says_decides_what_becomes_of_the_new_system() -> Result<()> {
     env.publish("standIn.exitCode = 11;")?;
     for _ in 0..2 {
         env.update(1)?;
-        env.tells(&["activation_failed"])?;
+        env.expect_reports(&["activation_failed"])?;
         env.is_wholly(&old)?;
     }
     let refused = env.update(1)?;
@@ -202,12 +202,12 @@ fn what_the_switch_says_decides_what_becomes_of_the_new_system() -> Result<()> {
     // Another init can only be booted.
     env.publish("standIn.exitCode = 100;")?;
     env.update(0)?;
-    env.tells(&["staged"])?;
+    env.expect_reports(&["staged"])?;
     env.status("reboot-pending")?;
     assert_eq!(env.whole(false)?.version, old);
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -228,14 +228,14 @@ fn a_configuration_that_kills_the_network_is_rolled_back_and_not_tried_for_ever(
     env.pin()?;
     env.publish(&uplink("up"))?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     let old = env.version();
     env.publish(&uplink("down"))?;
     for _ in 0..2 {
         env.update(3)?;
         // By the same run, over the network that has come back.
-        let told = env.tells(&["rolled_back"])?;
-        let error = told[0]["error"].as_str().unwrap_or_default();
+        let reports = env.expect_reports(&["rolled_back"])?;
+        let error = reports[0]["error"].as_str().unwrap_or_default();
         assert!(error.contains("can't be reached"), "{error}");
         env.is_wholly(&old)?;
     }
@@ -243,7 +243,7 @@ fn a_configuration_that_kills_the_network_is_rolled_back_and_not_tried_for_ever(
     assert!(refused.contains("is tried again after"), "{refused}");
     env.publish(&uplink("up"))?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -256,11 +256,11 @@ fn the_machine_comes_back_by_itself_when_nobody_confirms() -> Result<()> {
     let halted = env.vm.guest.update_halted_at("confirm")?;
     assert_eq!(env.vm.version()?, "2");
     halted.kill()?;
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("1")?;
     env.status("rolled-back")?;
 
-    // The client hangs, and holds its lock: the machine comes back, and is told of when it goes on.
+    // The client hangs, and holds its lock: the machine comes back, and the client reports it when it goes on.
     env.publish("")?;
     let halted = env.vm.guest.update_halted_at("commit")?;
     wait::until("the machine to come back", process::SHORT, || {
@@ -268,7 +268,7 @@ fn the_machine_comes_back_by_itself_when_nobody_confirms() -> Result<()> {
     })?;
     let output = halted.go_on()?;
     crate::vm::exits(&output, 3);
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("1")?;
     env.status("rolled-back")?;
     Ok(())
@@ -311,7 +311,7 @@ fn an_update_changes_its_own_unit_its_timer_and_its_package() -> Result<()> {
     .replace("ARCH", std::env::consts::ARCH);
     env.publish(&package)?;
     run(&env)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
     let now = program(&env)?;
     assert!(now.contains("bento-client-of-its-own"), "{now}");
@@ -323,7 +323,7 @@ fn an_update_changes_its_own_unit_its_timer_and_its_package() -> Result<()> {
     // And back, by the new one.
     env.publish("")?;
     run(&env)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     assert!(program(&env)?.contains("/opt/bento/bin/bento-client"));
     env.is_up_to_date()
 }

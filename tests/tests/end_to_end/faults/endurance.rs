@@ -20,7 +20,7 @@ use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::vm::configuration;
 
-/// How many updates there are, unless `BENTO_UPDATES` says so, and without the long form: 1000 take half an hour, and tell of each fifty.
+/// How many updates there are, unless `BENTO_UPDATES` says so, and without the long form: 1000 take half an hour, and print a line for each fifty.
 const UPDATES: u32 = 12;
 /// After so many, all that grows only up to a limit has reached it.
 const ENOUGH: u32 = 8;
@@ -37,7 +37,7 @@ const COUNT: &str = r"
     du -sk --apparent-size /var/lib/bento | cut -f 1
 ";
 
-/// Puts another generation in the place of the one that is published: an edit would take seconds to settle.
+/// Puts another generation in the place of the one that is published: an edit would take seconds to be stable.
 fn replace(current: &Path, published: &Generation, version: &str) -> Result<()> {
     let mut contents = published.contents.clone();
     let text = configuration(version, "");

@@ -65,7 +65,7 @@ pub(super) struct FaultEnv {
     version: u32,
     /// Each other one asks for a reboot.
     kernel: u32,
-    /// How many reports were looked at.
+    /// The number of reports that were checked.
     seen: usize,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct Whole {
 }
 
 impl FaultEnv {
-    /// A machine that runs version 1, and has told so.
+    /// A machine that runs version 1, and has reported it.
     pub(super) fn new(features: Features) -> Result<Self> {
         Self::with(
             features,
@@ -114,11 +114,11 @@ impl FaultEnv {
             kernel: 1,
             seen: 0,
         };
-        // A small disk has less than a client wants that wasn't told.
+        // A small disk has less than a client wants by default.
         let wish = "printf '[disk]\nstore_free = \"0B\"\n' >>/etc/bento/client.toml";
         env.vm.guest.shell(wish)?.success()?;
         exits(&env.vm.update()?, 0);
-        env.tells(&["switched"])?;
+        env.expect_reports(&["switched"])?;
         Ok(env)
     }
 
@@ -202,36 +202,37 @@ impl FaultEnv {
         paths.iter().map(read).collect()
     }
 
-    /// Waits until the machine has told exactly this since the last time, and gives it.
-    pub(super) fn tells(&mut self, outcomes: &[&str]) -> Result<Vec<Value>> {
-        let mut told = Vec::new();
+    /// Waits until the machine has reported exactly these outcomes since the last time, and gives the reports.
+    pub(super) fn expect_reports(&mut self, outcomes: &[&str]) -> Result<Vec<Value>> {
+        let mut reports = Vec::new();
         let waited = wait::until("the reports", LIMIT, || {
-            told = self.reports().ok()?.split_off(self.seen);
-            (told.len() >= outcomes.len()).then_some(())
+            reports = self.reports().ok()?.split_off(self.seen);
+            (reports.len() >= outcomes.len()).then_some(())
         });
-        let mut found: Vec<_> = told
+        let mut found: Vec<_> = reports
             .iter()
             .map(|report| report["outcome"].as_str().unwrap_or_default())
             .collect();
         // Where it went down while it reported, the report may have been written before or after: if before, what was
-        // booted since is told in another one.
+        // booted since is in another one.
         if outcomes == ["switched"] && found == ["switched", "unchanged"] {
             let booted = |report: &Value| report["system"]["booted"].clone();
             ensure!(
-                booted(&told[0]) != booted(&told[1]),
-                "nothing differs in what was told twice: {told:?}"
+                booted(&reports[0]) != booted(&reports[1]),
+                "both reports are the same: {reports:?}"
             );
             found.pop();
         }
         ensure!(
             waited.is_ok() && found == outcomes,
-            "the machine should have told {outcomes:?}, and told {found:?}: {}",
-            told.iter()
+            "the machine should have reported {outcomes:?}, and reported {found:?}: {}",
+            reports
+                .iter()
                 .map(|it| format!("{} ", it["error"]))
                 .collect::<String>()
         );
-        self.seen += told.len();
-        Ok(told)
+        self.seen += reports.len();
+        Ok(reports)
     }
 
     /// After something that shouldn't have happened: lets the machine begin anew.

@@ -42,7 +42,7 @@ fn one_run_at_a_time_and_neither_sleep_nor_shutdown_from_arm_to_commit() -> Resu
         assert_eq!(inhibited()?, expected, "{phase}");
     }
     exits(&halted.go_on()?, 0);
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -51,24 +51,24 @@ fn what_fails_to_build_is_built_again_when_it_changes_or_somebody_says_so() -> R
     let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
     env.pin()?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.publish("environment.etc.broken.text = pkgz.hello;")?;
     let failed = env.update(1)?;
     assert!(failed.contains("undefined variable 'pkgz'"), "{failed}");
-    env.tells(&["build_failed"])?;
+    env.expect_reports(&["build_failed"])?;
     env.status("failing")?;
     // At once, and then ever more rarely.
     env.update(1)?;
-    env.tells(&["build_failed"])?;
+    env.expect_reports(&["build_failed"])?;
     let refused = env.update(1)?;
     assert!(refused.contains("is tried again after"), "{refused}");
     env.is_wholly("1")?;
     let retry = ["bento-client", "update", "--retry"];
     exits(&env.vm.guest.run(retry)?, 1);
-    env.tells(&["build_failed"])?;
+    env.expect_reports(&["build_failed"])?;
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -83,14 +83,14 @@ fn an_owner_can_ask_for_quiet_and_go_back_by_hand() -> Result<()> {
     client(&env, &["hold", "--for", "1h"])?;
     env.publish("")?;
     env.update(0)?;
-    let told = env.tells(&["unchanged"])?;
-    assert!(told[0]["held"].is_string(), "{}", told[0]);
+    let reports = env.expect_reports(&["unchanged"])?;
+    assert!(reports[0]["held"].is_string(), "{}", reports[0]);
     let status = env.status("rebuild-pending")?;
     assert!(status["held"].is_string(), "{status}");
     env.is_wholly("1")?;
     client(&env, &["hold", "off"])?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
 
     // The generation isn't installed again until it changes.
@@ -99,11 +99,11 @@ fn an_owner_can_ask_for_quiet_and_go_back_by_hand() -> Result<()> {
         env.update(0)?;
         assert_eq!(env.vm.system()?, first);
     }
-    env.tells(&["unchanged"])?;
+    env.expect_reports(&["unchanged"])?;
     env.status("drifted")?;
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -114,7 +114,7 @@ fn an_hour_that_the_clock_is_wrong_changes_nothing() -> Result<()> {
         env.publish("")?;
         let update = ["bento-client", "update"];
         exits(&env.vm.guest.run_with_clock(seconds, update)?, 0);
-        env.tells(&["switched"])?;
+        env.expect_reports(&["switched"])?;
         env.is_up_to_date()?;
         // With the right time again there is nothing to do.
         env.update(0)?;
@@ -131,18 +131,18 @@ fn the_state_may_lie_on_another_disk_behind_a_link() -> Result<()> {
     env.vm.guest.shell(move_it)?.success()?;
     env.publish("")?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
     // By its unit, too: systemd doesn't follow the link for a StateDirectory=.
     env.publish("")?;
     let unit = ["systemctl", "start", "bento-update.service"];
     env.vm.guest.run(unit)?.success()?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()?;
 
     env.publish("services.bento-client.health.checks.shop.command = [ \"/bin/false\" ];")?;
     env.update(3)?;
-    env.tells(&["rolled_back"])?;
+    env.expect_reports(&["rolled_back"])?;
     env.is_wholly("3")?;
     env.vm.guest.reboot()?;
     env.is_wholly("3")?;

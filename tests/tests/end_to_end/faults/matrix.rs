@@ -85,11 +85,11 @@ impl Fault {
             .filter(move |phase| self.absence(phase).is_none())
     }
 
-    /// What the machine tells of the run that went wrong, and of the one after it.
-    fn told(self, phase: &str) -> &'static [&'static str] {
+    /// The outcomes of the run that went wrong, and of the one after it.
+    fn outcomes(self, phase: &str) -> &'static [&'static str] {
         const ONLY_THE_NEXT: &[&str] = &["switched"];
         match (self, phase) {
-            // The run hadn't begun to change anything; or it came to its end, told so or not, or the next one brought it
+            // The run hadn't begun to change anything; or it came to its end, reported or not, or the next one brought it
             // there.
             (Fault::StateFull, "poll" | "pull" | "verify" | "stage") => {
                 &["build_failed", "switched"]
@@ -103,7 +103,7 @@ impl Fault {
             (Fault::StateFull, "build") => &["activation_failed", "switched"],
             (Fault::Unit, "confirm") => ONLY_THE_NEXT,
             (Fault::Kill | Fault::KillHalfway | Fault::StateFull, "commit") => ONLY_THE_NEXT,
-            // What can't be kept is told at once, and by the next one, which doesn't know that, once more.
+            // What can't be kept is reported at once, and by the next one, which doesn't know that, once more.
             (Fault::StateFull, "report") => &["switched", "switched"],
             (_, "report") => ONLY_THE_NEXT,
             // The boot is proven as well.
@@ -130,8 +130,8 @@ impl FaultEnv {
             self.vm.guest.await_another_boot(&boot)?;
         }
         self.update(0)?;
-        let told = self.tells(fault.told(phase))?;
-        if let [cut, _] = &told[..]
+        let reports = self.expect_reports(fault.outcomes(phase))?;
+        if let [cut, _] = &reports[..]
             && !matches!(phase, "report" | "reboot")
         {
             // Before it was done again, all was as it had been.
@@ -153,7 +153,7 @@ fn row(features: Features, faults: &[Fault]) -> Result<()> {
     for &fault in faults {
         for phase in cases(fault) {
             tried += 1;
-            // The others tell more of what is wrong.
+            // The others have more problems.
             if let Err(error) = env.case(fault, phase) {
                 failed.push(format!("{fault:?} in the phase {phase}: {error:#}"));
                 env.forgive()?;

@@ -96,8 +96,8 @@ fn no_byte_of_an_archive_can_be_changed() -> Result<()> {
     let archives = archives(&env)?;
     let originals = [fs::read(&archives[0])?, fs::read(&archives[1])?];
     let mut accepted = Vec::new();
-    // Told of once, however often it is tried.
-    let mut told: &[&str] = &["pull_failed"];
+    // Reported once, however often it is tried.
+    let mut expected: &[&str] = &["pull_failed"];
     for (what, change) in CHANGES {
         for (path, original) in archives.iter().zip(&originals) {
             alter(path, &change(original)?)?;
@@ -108,7 +108,7 @@ fn no_byte_of_an_archive_can_be_changed() -> Result<()> {
             accepted.push(format!("{what}: {said}"));
             continue;
         }
-        env.tells(std::mem::take(&mut told))?;
+        env.expect_reports(std::mem::take(&mut expected))?;
         env.is_wholly("1")?;
     }
     assert!(accepted.is_empty(), "{}", accepted.join("\n"));
@@ -121,7 +121,7 @@ fn no_byte_of_an_archive_can_be_changed() -> Result<()> {
         said.contains("the delta can't be used") && said.contains("as a bundle"),
         "{said}"
     );
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -138,14 +138,14 @@ fn a_generation_that_is_announced_and_not_given_is_refused() -> Result<()> {
     };
     announce(Path::new(&"0123456789abcdef".repeat(4)))?;
     env.update(6)?;
-    env.tells(&["pull_failed"])?;
+    env.expect_reports(&["pull_failed"])?;
     env.is_wholly("1")?;
     announce(Path::new("../../../etc"))?;
     env.update(6)?;
     env.is_wholly("1")?;
     announce(&published)?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }
 
@@ -163,6 +163,6 @@ fn a_server_with_another_host_key_learns_and_gives_nothing() -> Result<()> {
     assert!(!impostor.logs()?.contains("Accepted publickey"));
     env.vm.go_through(env.proxy.address())?;
     env.update(0)?;
-    env.tells(&["switched"])?;
+    env.expect_reports(&["switched"])?;
     env.is_up_to_date()
 }

@@ -73,12 +73,12 @@ fn who_leaves_too_much_is_thrown_out_and_nobody_else_feels_it() -> Result<()> {
             largest
         });
         let served = (0..3).try_for_each(|_| env.hears_of_kikimora());
-        let told = states::await_log(&env.appliance, TOO_MUCH);
+        let logged = states::await_log(&env.appliance, TOO_MUCH);
         done.store(true, Ordering::Relaxed);
         for thread in hostile {
             thread.join().expect("it doesn't panic")?;
         }
-        served.and(told)?;
+        served.and(logged)?;
         Ok(watching.join().expect("it doesn't panic"))
     })?;
     println!("most in its inbox: {largest} bytes");
@@ -181,7 +181,7 @@ fn many_hostile_machines_take_no_more_memory_than_one() -> Result<()> {
     let most = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
-        .context("the kernel tells it")?;
+        .context("the kernel shows it")?;
     let most: u64 = most.parse()?;
     println!("most memory: {most} KiB");
     assert!(most <= MOST_MEMORY, "{most} KiB");
@@ -192,7 +192,7 @@ fn many_hostile_machines_take_no_more_memory_than_one() -> Result<()> {
 fn bytes_of(env: &InboxEnv, name: &str) -> u64 {
     let inboxes = env.inboxes(name).unwrap_or_default();
     let entries = inboxes.iter().filter_map(|inbox| fs::read_dir(inbox).ok());
-    // What goes while it is looked at is no longer there.
+    // A file may go meanwhile.
     entries
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))

@@ -90,8 +90,8 @@ fn read_all(folder: &Path) -> Result<String> {
 fn a_machine_changes_nothing_of_what_it_sees() -> Result<()> {
     let env = IsolationEnv::new()?;
     let kikimora = env.machine("kikimora");
-    let looks = "ls -lna /\nls -lna /config\nls -lna /delta";
-    let before = (kikimora.sftp(looks)?.success()?.stdout, kikimora.pull()?);
+    let listing = "ls -lna /\nls -lna /config\nls -lna /delta";
+    let before = (kikimora.sftp(listing)?.success()?.stdout, kikimora.pull()?);
     let file = env.own("file");
     let mut commands: Vec<String> = [
         "rm /manifest.json",
@@ -131,7 +131,7 @@ fn a_machine_changes_nothing_of_what_it_sees() -> Result<()> {
         commands.push(format!("put {file} {target}"));
     }
     all_are_refused(&kikimora, &commands)?;
-    let after = (kikimora.sftp(looks)?.success()?.stdout, kikimora.pull()?);
+    let after = (kikimora.sftp(listing)?.success()?.stdout, kikimora.pull()?);
     assert_eq!(after, before);
     Ok(())
 }

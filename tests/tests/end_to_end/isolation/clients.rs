@@ -44,7 +44,7 @@ impl IsolationEnv {
     }
 }
 
-/// `ssh` as other programs are told to start it.
+/// `ssh` as other programs start it.
 fn transport(machine: &Machine) -> String {
     format!(
         "ssh -a -x -F none -i {} -o BatchMode=yes -o IdentitiesOnly=yes -o IdentityAgent=none \
@@ -117,16 +117,16 @@ fn every_client_in_use_takes_what_is_its_own_and_leaves_a_report() -> Result<()>
 fn the_commands_of_a_client_of_2022_still_do() -> Result<()> {
     let env = IsolationEnv::new()?;
     let kikimora = env.machine("kikimora");
-    let looks =
+    let listing =
         || Ok::<_, anyhow::Error>(kikimora.sftp("ls -l last_change_date")?.success()?.stdout);
-    let state = looks()?;
+    let state = listing()?;
     assert!(
         state
             .lines()
             .last()
             .is_some_and(|line| line.contains("last_change_date"))
     );
-    assert_eq!(looks()?, state);
+    assert_eq!(listing()?, state);
     let folder = env.folder_of("2022")?;
     kikimora
         .sftp(&format!("lcd {folder}\ncd config\nget -R ."))?

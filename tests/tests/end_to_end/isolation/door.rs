@@ -63,7 +63,7 @@ fn there_is_no_shell_no_command_no_terminal_and_no_way_through() -> Result<()> {
         let said = knock(&kikimora, forwarding)?;
         assert!(said.contains("open failed: "), "{forwarding:?}: {said}");
     }
-    // To the client a refusal looks just as if there were no such socket.
+    // To the client a refusal is the same as if there were no such socket.
     states::await_log(&env.appliance, "refused streamlocal port forward")?;
     let mut x11 = kikimora.subsystem(&["-Y"], "sftp");
     x11.env("DISPLAY", "127.0.0.1:99");
@@ -188,7 +188,7 @@ fn only_its_own_key_opens_a_machines_door() -> Result<()> {
             output.stderr
         );
     }
-    // Whether there is a machine of a name can't be told from the outside.
+    // The outside can't find out whether there is a machine of a name.
     let said =
         |name: &str| Ok::<_, anyhow::Error>(attempt(name, &strange)?.stderr.replace(name, "NAME"));
     assert_eq!(said("domovoi")?, said("leshy")?);
@@ -408,7 +408,7 @@ fn strangers_do_not_fill_the_log() -> Result<()> {
     }
     let said = lines()? - before;
     assert!((1..STRANGERS).contains(&said), "{said} lines");
-    // Of who is known all is told, also now.
+    // The status of known machines is complete, also now.
     env.machine("kikimora").log_in()?.poll()?;
     states::await_log(&env.appliance, "Accepted publickey for kikimora")?;
     Ok(())

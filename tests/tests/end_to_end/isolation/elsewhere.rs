@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 
 use super::raw::{Answer, NONE, Raw, flag, kind, number, string};
 use super::requests::{
-    BAD_MESSAGE, CANARIES, DENIED, FAILURE, IsolationEnv, NO_SUCH_FILE, begin_report, extended,
-    handle, open,
+    BAD_MESSAGE, CANARIES, DENIED, FAILURE, NO_SUCH_FILE, RawEnv, begin_report, extended, handle,
+    open,
 };
 
 #[test]
 fn no_path_handle_offset_or_length_leads_anywhere_else() -> Result<()> {
-    let env = IsolationEnv::new()?;
+    let env = RawEnv::new()?;
     let mut raw = Raw::open(&env.machine)?;
     let report = begin_report(&mut raw)?;
     let file = handle(&mut raw, kind::OPEN, &open("/manifest.json", flag::READ))?;
@@ -122,7 +122,7 @@ fn elsewhere(raw: &mut Raw) -> Result<()> {
         let top = [number(1), string("/"), string("/"), NONE.into()].concat();
         assert_eq!(names, Answer::Other(kind::NAME, top), "{path}");
     }
-    // The inbox can be entered, and not be looked at.
+    // The inbox can be entered, but not listed.
     assert_eq!(raw.ask(kind::OPENDIR, &string("/logs"))?.brief(), DENIED);
     let as_file = raw.ask(kind::OPEN, &open("/logs", flag::READ))?;
     assert_eq!(as_file.brief(), DENIED);

@@ -1,4 +1,4 @@
-//! A client of SFTP that sends whatever it is told to: OpenSSH's `ssh` carries the packets, the test writes them.
+//! A client of SFTP that sends any packet: OpenSSH's `ssh` carries the packets, the test writes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -193,7 +193,7 @@ impl Raw {
             self.send(kind, &string("/"))?;
             asked.insert(self.send(kind::REALPATH, &string("/"))?);
         }
-        // After a request that it doesn't answer, sshd looks at the next one only when more comes.
+        // After a request that it doesn't answer, sshd reads the next one only when more comes.
         let deadline = Instant::now() + process::SHORT;
         while answered.len() < asked.len() {
             match self.packets.recv_timeout(Duration::from_millis(5)) {

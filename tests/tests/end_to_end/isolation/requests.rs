@@ -21,13 +21,13 @@ pub(super) const FAILURE: &str = "status 4";
 pub(super) const BAD_MESSAGE: &str = "status 5";
 const UNSUPPORTED: &str = "status 8";
 
-pub(super) struct IsolationEnv {
+pub(super) struct RawEnv {
     _fleet: Fleet,
     pub(super) appliance: Appliance,
     pub(super) machine: Machine,
 }
 
-impl IsolationEnv {
+impl RawEnv {
     pub(super) fn new() -> Result<Self> {
         let mut fleet = Fleet::new()?;
         fleet.host("kikimora", |host| {
@@ -43,7 +43,7 @@ impl IsolationEnv {
         })?;
         let appliance = Appliance::start(fleet.path(), Options::default())?;
         let machine = Machine::of(&fleet, "kikimora", &appliance);
-        Ok(IsolationEnv {
+        Ok(RawEnv {
             _fleet: fleet,
             appliance,
             machine,
@@ -105,7 +105,7 @@ pub(super) fn begin_report(raw: &mut Raw) -> Result<Vec<u8>> {
 
 #[test]
 fn what_is_allowed_over_sftp_is_just_what_a_client_needs() -> Result<()> {
-    let env = IsolationEnv::new()?;
+    let env = RawEnv::new()?;
     let mut raw = Raw::open(&env.machine)?;
     // What the server says it has.
     let advertised: Vec<_> = raw.extensions.keys().map(String::as_str).collect();
@@ -251,7 +251,7 @@ fn what_is_allowed_over_sftp_is_just_what_a_client_needs() -> Result<()> {
 
 #[test]
 fn no_way_of_opening_a_file_gets_round_what_may_be_done_with_it() -> Result<()> {
-    let env = IsolationEnv::new()?;
+    let env = RawEnv::new()?;
     let mut raw = Raw::open(&env.machine)?;
     begin_report(&mut raw)?;
     let mut ask = |path: &str, flags: u32, expected: &str| -> Result<()> {

@@ -81,7 +81,7 @@ fn the_update_outlives_its_own_switch_and_its_timer_makes_up_for_time_asleep() -
 }
 
 #[test]
-fn secrets_are_settled_before_anything_that_reads_them_and_never_for_long() -> Result<()> {
+fn secrets_are_in_place_before_anything_reads_them_and_that_never_takes_long() -> Result<()> {
     let nix = Nix::new()?;
     let unit = nix.evaluate(&format!(
         "{{ inherit ({}.config.systemd.services.bento-secrets)

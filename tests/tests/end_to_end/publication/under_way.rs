@@ -189,11 +189,11 @@ fn what_changes_while_it_is_read_is_read_again() -> Result<()> {
     };
     for round in 0..3 {
         trees.extend([version(2 * round + 1), version(2 * round + 2)]);
-        let [settled, last] = &trees[trees.len() - 2..] else {
+        let [first, last] = &trees[trees.len() - 2..] else {
             bail!("there are two");
         };
         let act = || {
-            write_tree(&env.folder(), settled)?;
+            write_tree(&env.folder(), first)?;
             wait::until("its publication to begin", process::SHORT, is_being_written)?;
             // The last first: it hasn't been read yet.
             for (path, text) in last.iter().rev() {

@@ -1,4 +1,4 @@
-//! What a document tells its reader to type, and what it says that they will see.
+//! The commands that a document has its reader type, and the output that it shows.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -19,7 +19,7 @@ pub(super) struct Block {
     pub(super) shown: Option<String>,
 }
 
-/// All that a document tells to type, in order.
+/// The commands of a document, in order.
 ///
 /// # Errors
 /// If it has a block that isn't for typing, and not what the block right before it prints.

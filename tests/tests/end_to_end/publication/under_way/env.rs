@@ -19,11 +19,11 @@ use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::states;
 
-/// Another machine, whose edits tell that time has passed.
+/// Another machine, whose edits show that time has passed.
 const CLOCK: &str = "clock";
 /// How many files of a tree the other one has, too, with another content; it has as many that this one hasn't.
 const FILES: usize = 300;
-/// A machine that is too busy makes pauses in which the folder really does look settled: then it is tried again.
+/// A machine that is too busy makes pauses in which the folder really is stable: then it is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const ATTEMPTS: usize = 4;
 
@@ -117,12 +117,12 @@ impl CopyEnv {
             Ok(seen)
         };
         let watch = || {
-            let (mut looks, mut since) = (Vec::new(), Instant::now());
+            let (mut state, mut since) = (Vec::new(), Instant::now());
             let mut longest = Duration::ZERO;
             while !still.load(Ordering::Relaxed) {
-                let now = looks_of(&self.folder());
-                if now != looks {
-                    (looks, since) = (now, Instant::now());
+                let now = fingerprint_of(&self.folder());
+                if now != state {
+                    (state, since) = (now, Instant::now());
                 }
                 longest = longest.max(since.elapsed());
                 thread::sleep(Duration::from_millis(10));
@@ -195,18 +195,18 @@ impl CopyEnv {
     }
 }
 
-/// What tells whether anything in a folder has changed.
-fn looks_of(folder: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
-    let mut looks = Vec::new();
+/// What differs when anything in a folder has changed.
+fn fingerprint_of(folder: &Path) -> Vec<(PathBuf, u64, i64, i64)> {
+    let mut fingerprint = Vec::new();
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         if let Ok(data) = fs::symlink_metadata(&path) {
             if data.is_dir() {
-                looks.extend(looks_of(&path));
+                fingerprint.extend(fingerprint_of(&path));
             }
-            looks.push((path, data.ino(), data.ctime(), data.ctime_nsec()));
+            fingerprint.push((path, data.ino(), data.ctime(), data.ctime_nsec()));
         }
     }
-    looks.sort();
-    looks
+    fingerprint.sort();
+    fingerprint
 }

@@ -1,4 +1,4 @@
-//! What never comes to rest, and so is never published: somebody must be told.
+//! A folder that never becomes stable, and so is never published: the status says so.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use super::{DEBOUNCE, configuration, fleet, start};
 use crate::machine::Machine;
 use crate::states;
 
-/// It is told after a minute; a machine that is busy with other tests needs more.
+/// It is reported after a minute; a machine that is busy with other tests needs more.
 const LIMIT: Duration = Duration::from_secs(150);
 
-fn await_telling(
+fn await_status(
     appliance: &Appliance,
     what: &str,
     holds: impl Fn(&serde_json::Value) -> bool,
@@ -30,11 +30,11 @@ fn await_telling(
 }
 
 #[test]
-fn what_holds_a_publication_up_for_a_minute_is_told_by_name_until_it_goes() -> Result<()> {
+fn a_file_that_delays_a_publication_for_a_minute_is_named_until_it_goes() -> Result<()> {
     let (mut logged, locked) = (fleet(&["domovoi", "kikimora"])?, fleet(&["kikimora"])?);
     logged.publish(DEBOUNCE)?;
-    let (restless, stopped) = (start(&logged)?, start(&locked)?);
-    let machine = |name| Machine::of(&logged, name, &restless);
+    let (unstable, stopped) = (start(&logged)?, start(&locked)?);
+    let machine = |name| Machine::of(&logged, name, &unstable);
     let (kikimora, domovoi) = (machine("kikimora"), machine("domovoi"));
     let (old, others) = (kikimora.pull()?.id(), domovoi.pull()?.id());
     let locked_out = Machine::of(&locked, "kikimora", &stopped);
@@ -61,34 +61,34 @@ fn what_holds_a_publication_up_for_a_minute_is_told_by_name_until_it_goes() -> R
             }
             Ok(())
         });
-        let told = (|| {
+        let log = (|| {
             // Another machine's edit goes its way.
             logged.write(&configuration("domovoi"), "changed")?;
             domovoi.await_other_than(others)?;
-            await_telling(&restless, "the file to be named", |status| {
+            await_status(&unstable, "the file to be named", |status| {
                 error_of(status).is_some_and(|error| {
                     error.contains("hosts/kikimora/service.log: has kept changing")
                 })
             })?;
-            await_telling(&stopped, "git's lock to be named", |status| {
+            await_status(&stopped, "git's lock to be named", |status| {
                 status["problems"].to_string().contains(".git/index.lock")
             })
         })();
         done.store(true, Ordering::Relaxed);
         writing.join().expect("it doesn't panic")?;
-        told
+        log
     })?;
-    let told = states::await_log(&restless, "service.log")?;
-    assert!(told.contains("WARN") && told.contains("kikimora"), "{told}");
+    let log = states::await_log(&unstable, "service.log")?;
+    assert!(log.contains("WARN") && log.contains("kikimora"), "{log}");
 
     kikimora.await_other_than(old)?;
     locked.remove(".git/index.lock")?;
     let after = locked_out.await_other_than(before)?;
     assert_eq!(after.text("config/configuration.nix"), "changed");
-    await_telling(&restless, "the problem to go", |status| {
+    await_status(&unstable, "the problem to go", |status| {
         error_of(status).is_some_and(|error| error.is_empty())
     })?;
-    await_telling(&stopped, "the problem to go", |status| {
+    await_status(&stopped, "the problem to go", |status| {
         status["problems"].as_array().is_some_and(Vec::is_empty)
     })
 }
