@@ -16,7 +16,7 @@ use crate::generation::list;
 use crate::generation::partial::Partial;
 use crate::generation::staged::Staged;
 
-/// What an archive must turn out to be.
+/// The generation that an archive must hold.
 pub struct Wanted<'a> {
     /// The machine that it is for.
     pub host: &'a HostName,
@@ -46,9 +46,9 @@ impl From<DeltaError> for ArchiveError {
 /// How many bytes of files were written, of how many.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// What the archive format may use between two files: padding, a header, and a long name with headers of its own.
+/// The most bytes of the archive format between two files: padding, a header, and a long name with headers of its own.
 const BETWEEN_FILES: u64 = 16 << 10;
-/// What may follow the last file: the format's end and the padding to a full record, all zeros.
+/// The most bytes after the last file: the format's end and the padding to a full record, all zeros.
 const AFTER_FILES: u64 = 64 << 10;
 /// How much of a file is hashed and written at a time.
 const PIECE: usize = 64 << 10;
@@ -243,7 +243,7 @@ fn copy(
     Ok(Digest::from_hasher(hasher))
 }
 
-/// Reads to the end of the compressed data, so that its checksum is looked at.
+/// Reads to the end of the compressed data, so that its checksum is verified.
 fn drain(mut rest: impl Read) -> anyhow::Result<()> {
     let mut piece = [0; 4096];
     loop {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bento_protocol::{Area, FilePath, ManifestEntry};
 
-/// A folder of which the last file has passed.
+/// A folder whose last file was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Folder<'a> {
     /// Whether it holds configuration or secrets.

@@ -21,7 +21,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// What is added to a generation's name while it is assembled.
+    /// The suffix of a generation's name while it is assembled.
     pub(crate) const SUFFIX: &'static str = ".partial";
 
     /// Makes two empty folders, in place of any that a run before left behind.
@@ -69,7 +69,7 @@ impl Partial {
         create().with_context(|| format!("can't write {}", path.display()))
     }
 
-    /// Makes a symlink of the generation. What it leads to stays inside `config/`, whatever else lies there.
+    /// Makes a symlink of the generation. Its target stays inside `config/`, whatever else lies there.
     pub(crate) fn symlink(&self, link: &Symlink) -> anyhow::Result<()> {
         let path = self.path(link.path());
         make_folder_of(&path)
@@ -154,7 +154,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // What stays behind here is removed before the next pull.
+        // Leftovers are removed before the next pull.
         let _ = atomic_file::remove_folder_if_there(&self.generation);
         let _ = atomic_file::remove_folder_if_there(&self.secrets);
     }

@@ -19,11 +19,11 @@ use crate::state::State;
 pub enum Source {
     /// All files.
     Bundle,
-    /// What differs from a generation that is staged here.
+    /// The difference from a generation that is staged here.
     Delta(Box<Staged>),
 }
 
-/// What came: the files of the archive are checked, those that a delta leaves out aren't there yet.
+/// An unpacked archive: its files are checked; those that a delta leaves out aren't there yet.
 #[derive(Debug)]
 pub struct Pulled {
     pub(crate) partial: Partial,
@@ -40,7 +40,7 @@ pub enum PullError {
     /// The connection didn't hold.
     #[error("{0:#}")]
     Lost(anyhow::Error),
-    /// What came isn't the generation that was polled.
+    /// The archive isn't the polled generation.
     #[error("{0:#}")]
     Unverified(anyhow::Error),
     /// This machine couldn't keep it.
@@ -49,7 +49,7 @@ pub enum PullError {
 }
 
 impl Pulled {
-    /// Unpacks an archive, from wherever it comes, into folders aside. What isn't the generation wanted leaves nothing
+    /// Unpacks an archive, from any source, into folders aside. An archive of another generation leaves nothing
     /// behind.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl Fetch<'_, '_> {
     }
 }
 
-/// Remembers whether it was the connection that failed: to who reads the archive, that looks like a damaged one.
+/// Remembers whether the connection failed: to the reader of the archive, that looks like damage.
 struct Wire<'a, 'c> {
     file: &'a mut RemoteFile<'c>,
     lost: &'a mut Option<io::Error>,

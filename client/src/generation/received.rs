@@ -1,4 +1,4 @@
-//! What came of an archive before its transfer was cut: the next pull of the same archive goes on there.
+//! The received part of an archive whose transfer was cut: the next pull of the same archive resumes there.
 //!
 //! Nothing of it is believed. It is unpacked and verified as if it came just now, and thrown away if what it begins isn't
 //! the generation wanted: the server may have published the same generation again, in other bytes.
@@ -27,9 +27,9 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// What is kept of this archive. What is kept of other generations goes.
+    /// The part kept of this archive. Parts of other generations are removed.
     pub(crate) fn of(state: &State, generation: &GenerationId, source: &Source) -> Self {
-        // What can't be removed takes room, and keeps nobody from pulling.
+        // A part that can't be removed takes space, and prevents no pull.
         let _ = remove_all_but(state, Some(generation));
         let from = match source {
             Source::Bundle => "bundle".to_owned(),
@@ -72,7 +72,7 @@ impl Received {
     /// Forgets what is kept of this archive, so that it is fetched from its beginning.
     pub(crate) fn forget(&mut self) {
         self.file = None;
-        // What stays behind is shorter or longer than it should be: it won't verify the next time, and go then.
+        // The rest has a wrong length: it won't verify the next time, and is removed then.
         let _ = atomic_file::remove_if_there(&self.path);
         self.length = 0;
     }

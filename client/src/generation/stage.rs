@@ -7,7 +7,7 @@ use crate::generation::staged::Staged;
 use crate::generation::verify::Verified;
 use crate::state::State;
 
-/// Puts a generation in place in one step. What is there beside it and those to `keep` goes.
+/// Puts a generation in place in one step. Others are removed, except those to `keep`.
 pub fn stage(state: &State, verified: Verified, keep: &[GenerationId]) -> anyhow::Result<Staged> {
     let Verified { partial, head } = verified;
     let id = head.generation;

@@ -38,7 +38,7 @@ impl Staged {
         }
     }
 
-    /// What it is beside its files.
+    /// Its head: everything but its files.
     pub(crate) fn head(&self) -> &Head {
         &self.head
     }
@@ -48,7 +48,7 @@ impl Staged {
         self.head.generation
     }
 
-    /// What the fleet says about its use.
+    /// The fleet's policy for it.
     pub fn policy(&self) -> &Policy {
         &self.head.policy
     }

@@ -20,7 +20,7 @@ use crate::generation::staged;
 use crate::generation::staged::Staged;
 use crate::state::State;
 
-/// A generation of which every byte was checked against its manifest, still aside.
+/// A generation whose every byte was checked against its manifest, still aside.
 #[derive(Debug)]
 pub struct Verified {
     pub(crate) partial: Partial,
@@ -50,8 +50,8 @@ pub fn verify(state: &State, pulled: Pulled) -> Result<Verified, PullError> {
     })
 }
 
-/// The generation, if it is staged and still is what its manifest says. Otherwise what is left of it is removed, and
-/// told to `complain`.
+/// The generation, if it is staged and matches its manifest. Otherwise its files are removed, and the reason is passed to
+/// `complain`.
 pub fn staged(
     state: &State,
     id: &GenerationId,
@@ -94,11 +94,11 @@ fn check_all(state: &State, staged: &Staged) -> anyhow::Result<()> {
 /// Checks that there is a folder, not a link to one, with so many files and folders.
 fn check_folder(path: &Path, entries: usize) -> anyhow::Result<()> {
     let shown = path.display();
-    let look = || {
+    let read = || {
         let is_folder = fs::symlink_metadata(path)?.is_dir();
         Ok::<_, std::io::Error>((is_folder, fs::read_dir(path)?.count()))
     };
-    let (is_folder, found) = look().with_context(|| format!("can't list {shown}"))?;
+    let (is_folder, found) = read().with_context(|| format!("can't list {shown}"))?;
     ensure!(is_folder, "{shown} isn't a folder");
     ensure!(
         found == entries,
@@ -144,7 +144,7 @@ fn check_file(path: &Path, file: &protocol::File) -> anyhow::Result<()> {
     let mut opened = opened.with_context(|| format!("can't open {shown}"))?;
     let metadata = opened
         .metadata()
-        .with_context(|| format!("can't look at {shown}"))?;
+        .with_context(|| format!("can't read {shown}"))?;
     ensure!(metadata.is_file(), "{shown} isn't a regular file");
     ensure!(
         metadata.len() == file.size,

@@ -1,4 +1,4 @@
-//! A session on a server: its host key is known before anything is told to it.
+//! A session on a server, whose host key is checked before anything is sent to it.
 
 mod error;
 
@@ -17,7 +17,7 @@ use crate::server::identity::Identity;
 use crate::server::transport::Transport;
 use crate::settings::{Server, Settings, Timeouts};
 
-/// What is offered to a server, best first: names that this libssh2 doesn't know are left out. AES comes before
+/// The algorithms offered to a server, best first: names that this libssh2 doesn't know are left out. AES comes before
 /// ChaCha20, because it has instructions of its own on nearly every machine.
 const METHODS: [(MethodType, &str); 4] = [
     (MethodType::HostKey, "ssh-ed25519"),
@@ -37,9 +37,9 @@ const READ_BUFFER: usize = 640 << 10;
 
 /// Codes of SFTP, version 3.
 const NO_SUCH_FILE: ErrorCode = ErrorCode::SFTP(2);
-/// What a server answers to the exclusive creation of a file that is there.
+/// A server's answer to the exclusive creation of an existing file.
 const FAILURE: ErrorCode = ErrorCode::SFTP(4);
-/// What a server answers to an extension that it doesn't have.
+/// A server's answer to an extension that it doesn't have.
 const UNSUPPORTED: ErrorCode = ErrorCode::SFTP(8);
 /// Codes of libssh2: the server doesn't accept the key, before or after a signature.
 const AUTHENTICATION_FAILED: ErrorCode = ErrorCode::Session(-18);
@@ -77,7 +77,7 @@ impl std::os::fd::AsRawFd for SharedStream {
 /// Whether a file was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// Written, and acknowledged as being on the server's disk, where the server can tell.
+    /// Written, and acknowledged as being on the server's disk if the server supports that.
     Written,
     /// There seems to be one with that name.
     Exists,

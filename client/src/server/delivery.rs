@@ -14,14 +14,14 @@ use crate::state::spool;
 use crate::state::spool::{Spool, Waiting};
 
 /// How many names are tried for one report in one run. An upload that was cut leaves one name taken; more taken ones
-/// mean that the server refuses for a reason of its own, which it doesn't tell apart.
+/// mean that the server refuses for a reason that its answer doesn't show.
 const ATTEMPTS: u32 = 3;
 /// The pause after a report. Those that come within one tick of the server's clock, at most 10 ms, it could only order by
 /// the ids of their runs; these begin with the time, and a clock that was set back would put the later run first.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Delivers the reports that wait, in the order of their runs; the first that can't be delivered stops the rest.
-/// Those that can't even be read are dropped, and told to `complain`.
+/// Reports that can't be read are dropped, and passed to `complain`.
 pub(crate) fn deliver(
     connection: &Connection,
     state: &State,
@@ -32,7 +32,7 @@ pub(crate) fn deliver(
         match spool.report(&waiting) {
             Ok(report) => {
                 let delivered = upload(connection, &spool, waiting)?;
-                note(state, &report, connection.server())?;
+                record_delivery(state, &report, connection.server())?;
                 spool.remove(&delivered)?;
                 std::thread::sleep(PAUSE);
             }
@@ -45,8 +45,8 @@ pub(crate) fn deliver(
     Ok(())
 }
 
-/// Remembers that a server was told.
-pub(crate) fn note(state: &State, report: &Report, server: &str) -> anyhow::Result<()> {
+/// Remembers that a server has a report.
+pub(crate) fn record_delivery(state: &State, report: &Report, server: &str) -> anyhow::Result<()> {
     let path = state.delivered();
     // One that is damaged is as good as none.
     let last = record::read(&path).ok().flatten();
@@ -55,7 +55,7 @@ pub(crate) fn note(state: &State, report: &Report, server: &str) -> anyhow::Resu
 }
 
 /// Delivers a report that is nowhere on disk.
-pub(crate) fn tell(connection: &Connection, report: &Report) -> anyhow::Result<()> {
+pub(crate) fn send(connection: &Connection, report: &Report) -> anyhow::Result<()> {
     let content = spool::compressed(report)?;
     for attempt in 1..=ATTEMPTS {
         let name = ReportName {

@@ -1,4 +1,4 @@
-//! The keys by which servers are told apart.
+//! The keys that identify servers.
 
 use std::fmt;
 
@@ -35,7 +35,7 @@ impl HostKey {
         (key.algorithm() == Algorithm::Ed25519).then_some(HostKey { key })
     }
 
-    /// What people compare: `SHA256:…`, as OpenSSH prints it.
+    /// The fingerprint, for people to compare: `SHA256:…`, as OpenSSH prints it.
     pub fn fingerprint(&self) -> String {
         self.key.fingerprint(HashAlg::Sha256).to_string()
     }

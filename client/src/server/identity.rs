@@ -69,7 +69,7 @@ impl Identity {
     /// The permissions of the file; those of anyone but its owner should be none.
     pub fn mode(&self) -> anyhow::Result<u32> {
         let metadata = fs::metadata(&self.file)
-            .with_context(|| format!("can't look at {}", self.file.display()))?;
+            .with_context(|| format!("can't read {}", self.file.display()))?;
         Ok(metadata.permissions().mode() & 0o7777)
     }
 }

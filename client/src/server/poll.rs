@@ -8,12 +8,12 @@ use crate::server::connection::Connection;
 use crate::server::identity::Identity;
 use crate::settings::{Server, Settings};
 
-/// What a server publishes isn't a generation.
+/// A server's answer that isn't a generation.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Unreadable(String);
 
-/// What it means for the exit code that no server could be polled.
+/// The exit reason when no server could be polled.
 pub(crate) fn reason_of(error: &anyhow::Error) -> ExitReason {
     match error.is::<Unreadable>() {
         true => ExitReason::Unverified,

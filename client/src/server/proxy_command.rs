@@ -16,7 +16,7 @@ use crate::settings::Server;
 
 /// How long a command that has hung up may take to end: only then it is known why.
 const LINGER: Duration = Duration::from_secs(1);
-/// How often it is looked whether it has.
+/// The interval of the checks whether it has.
 const LOOK: Duration = Duration::from_millis(10);
 /// How much is kept of what it says: the end, because that is where a program says why it gives up.
 const KEPT_BYTES: usize = 4 << 10;
@@ -30,7 +30,7 @@ pub(super) struct Proxy {
     words: Words,
 }
 
-/// What became of a proxy command that made no connection.
+/// The end of a proxy command that made no connection.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProxyFate {
     end: End,
@@ -62,7 +62,7 @@ impl Proxy {
         Ok((ours, Proxy { child, words }))
     }
 
-    /// What became of it, where there is no connection.
+    /// Its end, if there is no connection.
     pub(super) fn fate(&self) -> ProxyFate {
         let deadline = Instant::now() + LINGER;
         let is_open = |end: &End| match end {
@@ -134,7 +134,7 @@ impl fmt::Display for ProxyFate {
     }
 }
 
-/// What a program says beside the connection, as far as it is kept.
+/// The kept part of a program's standard error.
 #[derive(Debug)]
 struct Words {
     end: Arc<Mutex<Vec<u8>>>,
@@ -255,14 +255,14 @@ mod tests {
             ("kill -TERM $$", "was ended by a signal"),
             ("kill -TTIN $$", "wanted to ask something"),
             ("echo oh >&2; exec sleep 100", "still runs. It said: oh"),
-            // What it started still holds its output.
+            // A program that it started still holds its output.
             (
                 "echo oh >&2; sleep 100 & exit 3",
                 "ended with exit code 3. It said: oh",
             ),
         ] {
-            let told = fate_of(command);
-            assert!(told.starts_with(fate), "{command}: {told}");
+            let end = fate_of(command);
+            assert!(end.starts_with(fate), "{command}: {end}");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::settings::Server;
 #[derive(Debug)]
 pub(crate) struct Transport {
     socket: Socket,
-    /// What makes the connection, if we don't: it ends with this.
+    /// The proxy command, if one makes the connection: it ends with this.
     proxy: Option<Proxy>,
 }
 
@@ -65,12 +65,12 @@ impl Transport {
         })
     }
 
-    /// What became of the proxy command, if there is one, and it hasn't made a connection.
+    /// The end of the proxy command, if there is one and it made no connection.
     pub(crate) fn proxy_fate(&self) -> Option<ProxyFate> {
         self.proxy.as_ref().map(Proxy::fate)
     }
 
-    /// What the proxy command has said so far, if it has.
+    /// The proxy command's messages so far.
     pub(crate) fn proxy_words(&self) -> Option<String> {
         let said = self.proxy.as_ref().map(Proxy::words);
         said.filter(|said| !said.is_empty())
@@ -86,7 +86,7 @@ impl Transport {
     }
 }
 
-/// The addresses of a server's name. What looks them up has limits of its own, which add up to minutes where DNS doesn't
+/// The addresses of a server's name. The resolver has limits of its own, which add up to minutes where DNS doesn't
 /// answer, and can't be ended: it is left to itself.
 fn addresses(server: &Server, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     let (sender, receiver) = mpsc::channel();

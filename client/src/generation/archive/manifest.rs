@@ -20,7 +20,7 @@ use crate::generation::partial::Partial;
 type Json<'a, R> = serde_json::Deserializer<IoRead<BufReader<Entry<'a, R>>>>;
 
 impl<'a, R: Read> Entries<'a, R> {
-    /// Reads the manifest of the generation wanted, or what leads to it. What it lists is in `partial` then, and not
+    /// Reads the manifest of the wanted generation, or the delta to it. The listed files are in `partial` then, and not
     /// yet known to be the generation's.
     pub(super) fn head(
         &mut self,

@@ -158,7 +158,7 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
 
     let id = generation.manifest.generation();
     let place = env.state.generation(&id);
-    let look = |path: &std::path::Path| {
+    let attributes = |path: &std::path::Path| {
         let metadata = fs::metadata(path).unwrap();
         (
             metadata.permissions().mode() & 0o7777,
@@ -174,13 +174,13 @@ fn a_bundle_becomes_a_generation_with_normal_permissions_and_times() {
         ("head.json", 0o644),
         ("files", 0o644),
     ] {
-        assert_eq!(look(&place.join(path)), (mode, true), "{path:?}");
+        assert_eq!(attributes(&place.join(path)), (mode, true), "{path:?}");
     }
     assert_eq!(fs::read_dir(&place).unwrap().count(), 3);
     let secrets = env.state.secrets_of(&id);
-    assert_eq!(look(&secrets.join("a/token")), (0o600, true));
-    assert_eq!(look(&secrets.join("a")), (0o700, true));
-    assert_eq!(look(&secrets).0, 0o700);
+    assert_eq!(attributes(&secrets.join("a/token")), (0o600, true));
+    assert_eq!(attributes(&secrets.join("a")), (0o700, true));
+    assert_eq!(attributes(&secrets).0, 0o700);
 }
 
 #[test]

@@ -199,9 +199,9 @@ impl LiveEffects<'_> {
             let connection = connection(&mut self.connection, known)?;
             // The record of the last delivery is outdated by that, also if nothing can be written.
             atomic_file::remove_if_there(&self.state.delivered())?;
-            delivery::tell(connection, &report)?;
+            delivery::send(connection, &report)?;
             // Otherwise the next run reports it again.
-            let _ = delivery::note(self.state, &report, connection.server());
+            let _ = delivery::record_delivery(self.state, &report, connection.server());
             Ok(())
         };
         let delivered: anyhow::Result<()> = deliver();

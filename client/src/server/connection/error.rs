@@ -15,7 +15,7 @@ pub enum ConnectionError {
     Unreachable {
         /// Its address and port.
         server: String,
-        /// What the system says.
+        /// The error of the system.
         cause: io::Error,
     },
     /// It doesn't speak SSH, or not as we do.
@@ -23,7 +23,7 @@ pub enum ConnectionError {
     Handshake {
         /// Its address and port.
         server: String,
-        /// What libssh2 says.
+        /// The error of libssh2.
         cause: ssh2::Error,
     },
     /// The same by way of a proxy command, which may not have reached it at all.
@@ -31,9 +31,9 @@ pub enum ConnectionError {
     Proxy {
         /// Its address and port.
         server: String,
-        /// What libssh2 says.
+        /// The error of libssh2.
         cause: ssh2::Error,
-        /// What became of the command.
+        /// The end of the command.
         fate: ProxyFate,
     },
     /// It isn't the server that was pinned.
@@ -42,7 +42,7 @@ pub enum ConnectionError {
          that `bento host-key` prints on the appliance into hostKeys of services.bento-client.servers in the machine's \
          configuration, and for the next update into host_keys in {SETTINGS_FILE}; where that is a link into the Nix \
          store, `cp --remove-destination $(readlink -f {SETTINGS_FILE}) {SETTINGS_FILE}` makes it a file. Or this is \
-         another server, which was told nothing"
+         another server, and nothing was sent to it"
     )]
     HostKey {
         /// Its address and port.
@@ -76,7 +76,7 @@ pub enum ConnectionError {
     NoFiles {
         /// Its address and port.
         server: String,
-        /// What libssh2 says.
+        /// The error of libssh2.
         cause: ssh2::Error,
     },
     /// It was there, and isn't any more, or refuses something.
@@ -84,9 +84,9 @@ pub enum ConnectionError {
     Failed {
         /// Its address and port.
         server: String,
-        /// What was asked of it.
+        /// The request.
         doing: String,
-        /// What libssh2 says.
+        /// The error of libssh2.
         cause: io::Error,
     },
 }
