@@ -1,4 +1,4 @@
-//! A state as an appliance leaves it, for tests.
+//! The state of an appliance that isn't running, for tests.
 
 pub(crate) mod webhook;
 
@@ -21,7 +21,7 @@ use crate::scan::{FleetFolder, HostTree};
 use crate::store::atomic_file;
 use crate::store::paths::{HostState, Runtime, State};
 
-/// Runs git in a folder, as somebody, and whatever this machine says of git.
+/// Runs git in a folder, with an author and without this machine's settings of git.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut git = Command::new("git");
     git.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
@@ -33,7 +33,7 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What an appliance keeps, with nothing that runs.
+/// The state and runtime folders of an appliance that isn't running.
 pub(crate) struct Kept {
     pub(crate) state: State,
     pub(crate) runtime: Runtime,
@@ -41,12 +41,12 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// With these tables in `fleet.toml`, after `[server]`, and nothing wrong.
+    /// A state with these tables in `fleet.toml`, after `[server]`, and no problems.
     pub(crate) fn new(tables: &str) -> Self {
         Self::in_folder(tables, tempfile::tempdir().unwrap())
     }
 
-    /// The same, in memory where that can be: for tests that write thousands of files, each of which waits for a disk.
+    /// The same, in memory if possible: for tests that write thousands of files, each of which waits for a disk.
     pub(crate) fn in_memory(tables: &str) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         Self::in_folder(tables, folder.unwrap())
@@ -75,7 +75,7 @@ impl Kept {
         atomic_file::write_json(&self.state.fleet(), &reading.fleet).unwrap();
     }
 
-    /// These are all the problems that there are.
+    /// Replaces the problems.
     pub(crate) fn set_problems(&self, problems: &[Problem]) {
         atomic_file::write_json(&self.runtime.problems(), &problems).unwrap();
     }
@@ -84,7 +84,8 @@ impl Kept {
         self.state.host(&name.parse().unwrap())
     }
 
-    /// Publishes two files, one of them executable, and a symlink to that, as an appliance does, to a machine whose group has this number.
+    /// Publishes two files, one of them executable, and a symlink to it, as an appliance does, for a machine with this
+    /// group.
     pub(crate) fn publish_files(&self, name: &str, gid: u32) -> HostName {
         let fleet = tempfile::tempdir().unwrap();
         let name: HostName = name.parse().unwrap();
@@ -120,7 +121,7 @@ impl Kept {
         atomic_file::write_json(&host.published(), published).unwrap();
     }
 
-    /// The machine reported these, and nothing else.
+    /// Replaces the reports of a machine.
     pub(crate) fn report(&self, name: &str, reports: &[Report]) {
         let mut summary = Summary::default();
         for report in reports {

@@ -1,7 +1,7 @@
-//! Edits `fleet.toml`, from text to text: whatever an edit isn't about stays byte for byte as the administrator wrote it.
+//! Edits of `fleet.toml` as text: everything else stays byte for byte as the administrator wrote it.
 //!
-//! The file is read for where its keys and values lie, and changed as text. Written anew from what was read, dotted keys
-//! would change places, and line ends and a byte order mark would go.
+//! The file is parsed for the positions of its keys and values, and changed as text. If it were serialised from the
+//! parsed document, dotted keys would move, and line ends and a byte order mark would be lost.
 
 mod inline;
 mod place;
@@ -20,28 +20,28 @@ pub enum EditError {
     /// It isn't TOML.
     #[error("it can't be read: {0}")]
     Syntax(String),
-    /// Something in it is of another kind than it must be.
+    /// A value of the wrong type.
     #[error("line {line}: {what} isn't {kind}: write {advice}")]
     Kind {
         /// Counted from 1.
         line: usize,
-        /// What is.
+        /// The value.
         what: String,
-        /// What it must be.
+        /// The required type.
         kind: &'static str,
-        /// How that is written.
+        /// An example.
         advice: String,
     },
-    /// It names that machine already.
+    /// The machine already exists.
     #[error("it has a machine {0} already")]
     Taken(HostName),
-    /// It doesn't name that machine.
-    #[error("it has no machine {0}: `bento host list` shows which there are")]
+    /// The machine doesn't exist.
+    #[error("it has no machine {0}: `bento host list` lists the machines")]
     Unknown(HostName),
 }
 
-/// Adds a machine, or keys to a machine that is there. What it has already is left out: such keys, and a source that
-/// `[defaults]` gives it.
+/// Adds a machine, or keys to an existing machine. Keys and a source that it already has, also from `[defaults]`, are
+/// left out.
 ///
 /// # Errors
 /// When the text can't be edited.
@@ -79,7 +79,7 @@ fn enrol_keys(text: &str, name: &HostName, keys: &[PublicKey]) -> Result<String,
             array.iter().collect()
         }
     };
-    // Its own list replaces that of [defaults], so what it has from there must be in it to stay.
+    // Its own list replaces that of [defaults], so the inherited keys must be in it to remain.
     let inherited = inherited_keys(text, name);
     let has = |key: &PublicKey| {
         let key_of = |value: &&Value| value.as_str().and_then(|text| text.parse().ok());
@@ -108,7 +108,7 @@ fn enrol_keys(text: &str, name: &HostName, keys: &[PublicKey]) -> Result<String,
     Ok(text)
 }
 
-/// The keys that a machine has from `[defaults]`. One that is refused for them, because they are another's, has none.
+/// The keys of a machine from `[defaults]`. A machine that was refused because another one has them has none.
 pub fn inherited_keys(text: &str, name: &HostName) -> Vec<PublicKey> {
     let draft = Draft::of(text).ok();
     let host = draft.as_ref().and_then(|draft| draft.host(name).ok()?);
@@ -122,8 +122,7 @@ pub fn inherited_keys(text: &str, name: &HostName) -> Vec<PublicKey> {
     host.map(|host| host.keys).unwrap_or_default()
 }
 
-/// Takes machines out, each with the comments that stand right above or below it; a comment that a blank line sets apart
-/// stays.
+/// Removes machines, each with the comments right above or below it; a comment after a blank line stays.
 ///
 /// # Errors
 /// When the text can't be edited.
@@ -147,7 +146,7 @@ pub fn remove(text: &str, names: &[HostName]) -> Result<String, EditError> {
     Ok(text)
 }
 
-/// The text without a machine of a table on one line, where it has so many entries: several if they are written with dots.
+/// The text without the entries of a machine in a table on one line: several, if they are dotted keys.
 fn without_entries(mut text: String, name: &HostName, entries: usize) -> Result<String, EditError> {
     for _ in 0..entries {
         let draft = Draft::of(&text)?;
@@ -158,10 +157,10 @@ fn without_entries(mut text: String, name: &HostName, entries: usize) -> Result<
     Ok(text)
 }
 
-/// Gives a machine another name, with the old one as `renamed_from`.
+/// Renames a machine, with the old name as `renamed_from`.
 ///
 /// # Errors
-/// When the text can't be edited, or the new name is another machine's.
+/// When the text can't be edited, or another machine has the new name.
 pub fn rename(text: &str, old: &HostName, new: &HostName) -> Result<String, EditError> {
     let draft = Draft::of(text)?;
     draft.known_host(old)?;
@@ -170,7 +169,7 @@ pub fn rename(text: &str, old: &HostName, new: &HostName) -> Result<String, Edit
     }
     let replaced =
         |text: &str, at: usize| applied(text, (at..at + old.as_str().len(), new.to_string()));
-    // Where the old name is the machine's key, the new one alone in its place makes a machine of that name.
+    // If the old name is the key of a whole table, replacing the key is enough.
     let is_key = |at: &usize| {
         let text = replaced(text, *at);
         let draft = Draft::of(&text);
@@ -182,7 +181,7 @@ pub fn rename(text: &str, old: &HostName, new: &HostName) -> Result<String, Edit
     set(&text, new, "renamed_from", &quoted(old))
 }
 
-/// Gives a machine a source.
+/// Sets the source of a machine.
 ///
 /// # Errors
 /// When the text can't be edited.
@@ -190,7 +189,7 @@ pub fn set_source(text: &str, name: &HostName, source: &SourcePath) -> Result<St
     set(text, name, "source", &quoted(source))
 }
 
-/// Says what the flake calls a machine.
+/// Sets the attribute of a machine in its flake.
 ///
 /// # Errors
 /// When the text can't be edited.
@@ -198,7 +197,7 @@ pub fn set_attribute(text: &str, name: &HostName, attribute: &str) -> Result<Str
     set(text, name, "attribute", &quoted(attribute))
 }
 
-/// Lets machines keep the generation that they have, or no longer so.
+/// Pauses or resumes machines.
 ///
 /// # Errors
 /// When the text can't be edited.
@@ -219,7 +218,7 @@ fn set_paused_of(text: &str, name: &HostName, paused: bool) -> Result<String, Ed
         .and_then(|defaults| defaults.get("paused"))
         .and_then(Item::as_bool)
         .unwrap_or_default();
-    // Its own key counts if it has one.
+    // Its own key replaces the default.
     match own.map(Item::as_bool) {
         Some(Some(own)) if own == paused => Ok(text.to_owned()),
         None if default == paused => Ok(text.to_owned()),
@@ -231,21 +230,21 @@ fn set_paused_of(text: &str, name: &HostName, paused: bool) -> Result<String, Ed
     }
 }
 
-/// Gives a key of a machine a value, written as TOML.
+/// Sets a key of a machine to a value in TOML.
 fn set(text: &str, name: &HostName, key: &str, value: &str) -> Result<String, EditError> {
     let draft = Draft::of(text)?;
     let host = draft.known_host(name)?;
     Ok(applied(text, draft.setting(name, host, key, value)))
 }
 
-/// A range of the text, and what comes in its place.
+/// A range of the text, and its replacement.
 type Edit = (Range<usize>, String);
 
 fn applied(text: &str, (range, new): Edit) -> String {
     [&text[..range.start], &new, &text[range.end..]].concat()
 }
 
-/// A text that was read.
+/// A parsed text.
 struct Draft<'t> {
     text: &'t str,
     document: Document<&'t str>,
@@ -301,13 +300,12 @@ impl<'t> Draft<'t> {
             .ok_or_else(|| EditError::Unknown(name.clone()))
     }
 
-    /// All that says a key of a machine, if it can go: nobody has written a comment on it, and the machine is named
-    /// without it.
+    /// The line of a machine's key, if it can be removed: it has no comment, and isn't the machine's only entry.
     fn line_of(&self, name: &HostName, key: &str) -> Option<Range<usize>> {
         let host = self.host(name).ok().flatten()?;
         if let Some(table) = host.as_inline_table() {
             let entry = match self.dotted_in(host) {
-                // Without its only entry it wouldn't be there.
+                // Without its only entry, the machine would be gone.
                 Some(_) if table.len() == 1 => None,
                 Some(hosts) => inline::entry(self.text, hosts, &[name.as_str(), key]),
                 None => inline::entry(self.text, table, &[key]),
@@ -322,7 +320,7 @@ impl<'t> Draft<'t> {
         (bare && (named || table.len() > 1)).then_some(line)
     }
 
-    /// The table on one line that holds a machine whose settings are written in it with dots.
+    /// The table on one line that has the machine's settings as dotted keys.
     fn dotted_in(&self, host: &Item) -> Option<&toml_edit::InlineTable> {
         let hosts = self.document.get("hosts").and_then(Item::as_inline_table);
         hosts.filter(|_| {
@@ -339,7 +337,7 @@ impl<'t> Draft<'t> {
         }
     }
 
-    /// The text with one more machine, below the others.
+    /// The text with another machine, below the others.
     fn with_host(&self, name: &HostName, keys: &[PublicKey]) -> String {
         let keys: Vec<String> = keys.iter().map(quoted).collect();
         let setting = format!("keys = [{}]", keys.join(", "));
@@ -363,7 +361,7 @@ impl<'t> Draft<'t> {
         applied(self.text, (at..at, block))
     }
 
-    /// The edit that gives a key of a machine a value.
+    /// The edit that sets a key of a machine.
     fn setting(&self, name: &HostName, host: &Item, key: &str, value: &str) -> Edit {
         if let Some(old) = host.get(key).and_then(Item::span) {
             return (old, value.to_owned());

@@ -1,4 +1,4 @@
-//! The keys of a machine in `fleet.toml`, and those of `[defaults]`.
+//! The table of a machine in `fleet.toml`, and `[defaults]`.
 
 use bento_protocol::{Attribute, HostName, NixArguments, Reboot, RebootWindow, Terms};
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::template::Template;
 use super::{Host, Overruled, PublicKey, SilentAfter, SourcePath, SourceTemplate};
 
-/// Any key of a machine, or of `[defaults]`.
+/// The keys of a machine, or of `[defaults]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HostTable {
@@ -25,10 +25,10 @@ pub(super) struct HostTable {
 }
 
 impl HostTable {
-    /// The machine's settings: its own keys replace the defaults', lists included.
+    /// The machine's settings: its own keys replace those of the defaults, including lists.
     ///
     /// # Errors
-    /// What is wrong with them together, or with one of them.
+    /// When one of them is invalid, or they contradict each other.
     pub(super) fn resolve(self, name: &HostName, defaults: &HostTable) -> Result<Host, String> {
         let defaults = defaults.clone();
         let renamed_from = self

@@ -12,7 +12,7 @@ text_type!(PublicKey);
 /// Why a text isn't a public key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
-    /// Not in the form of a `.pub` file.
+    /// Not a line of a `.pub` file.
     #[error("{0:?} isn't an SSH public key such as \"ssh-ed25519 AAAA… comment\"")]
     Form(String),
     /// An algorithm that current OpenSSH refuses.
@@ -21,25 +21,25 @@ pub enum PublicKeyError {
 }
 
 impl PublicKey {
-    /// The line for an `authorized_keys` file, without the comment, which is anybody's text.
+    /// The line for an `authorized_keys` file, without the comment, which is arbitrary text.
     pub fn authorized_line(&self) -> String {
         let mut key = self.0.clone();
         key.set_comment("");
         key.to_string().trim_end().to_owned()
     }
 
-    /// The same line with the fingerprint as its comment: what is pasted, and what people compare.
+    /// The same line with the fingerprint as its comment: a key to paste, and a fingerprint to compare.
     pub fn line_with_fingerprint(&self) -> String {
         format!("{} {}", self.authorized_line(), self.fingerprint())
     }
 
-    /// Such as `SHA256:…`, as OpenSSH prints it.
+    /// The fingerprint as OpenSSH prints it, such as `SHA256:…`.
     pub fn fingerprint(&self) -> String {
         self.0.fingerprint(HashAlg::Sha256).to_string()
     }
 }
 
-/// Keys are equal when they open the same door: comments don't count.
+/// Compares the keys without their comments.
 impl PartialEq for PublicKey {
     fn eq(&self, other: &Self) -> bool {
         self.0.key_data() == other.0.key_data()

@@ -1,4 +1,4 @@
-//! The fleet: which machines there are, and what the administrator wants for each, as `fleet.toml` says.
+//! The fleet: the machines and their settings in `fleet.toml`.
 
 pub mod edit;
 mod host_table;
@@ -21,14 +21,14 @@ pub use notify::{Notify, Webhook};
 pub use settings::{FILE_NAME, Reading, admin, decode, read};
 pub use source::{SourcePath, SourceTemplate};
 
-/// A whole fleet, as read from `fleet.toml`, or as it last was good.
+/// A fleet, from `fleet.toml` or from its last valid version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
-    /// Where the machines find the appliance.
+    /// The appliance's address, as the machines use it.
     pub server: Server,
-    /// When something is published.
+    /// The conditions of a publication.
     pub publish: Publish,
-    /// Who is told when a machine's state turns bad, if anybody.
+    /// The webhook for notifications, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
     /// The machines.
@@ -42,8 +42,8 @@ impl Fleet {
         hosts.any(|host| host.renamed_from.as_ref() == Some(name))
     }
 
-    /// The same fleet with an account for every former name that isn't another machine's: a machine logs in by that name
-    /// until it runs the system with its new one.
+    /// The fleet with an account for every former name that no other machine has: a renamed machine logs in with it
+    /// until it runs the system with its new name.
     #[must_use]
     pub fn with_former_names(mut self) -> Self {
         let renamed = self.hosts.iter().filter_map(|(name, host)| {
@@ -65,19 +65,19 @@ impl Fleet {
     }
 }
 
-/// Where the machines find the appliance.
+/// The appliance's address, as the machines use it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// The name or address that the clients dial.
+    /// The name or address to connect to.
     pub address: Address,
-    /// The port that they dial.
+    /// The port to connect to.
     #[serde(default = "default_port")]
     pub port: u16,
-    /// If not empty, the only host keys with which the appliance may run.
+    /// The allowed host keys of the appliance; empty: any.
     #[serde(default)]
     pub host_keys: Vec<PublicKey>,
-    /// How `status`, `logs` and `diff` reach the appliance from the administrator's machine.
+    /// The command by which `status`, `logs` and `diff` reach the appliance from the administrator's machine.
     #[serde(default)]
     pub admin: Vec<String>,
 }
@@ -86,15 +86,15 @@ fn default_port() -> u16 {
     2222
 }
 
-/// How long nothing may change in a folder before it counts as stable: longer than a tick of any clock by which a kernel
-/// dates changes, and shorter than what is a problem, a folder that doesn't stop changing.
+/// Time without a change after which a folder is stable: longer than a tick of any kernel's clock for timestamps, and
+/// shorter than the time after which a folder that keeps changing is a problem.
 pub type Debounce = BoundedDuration<100, 30_000>;
 
-/// The default of [`Debounce`]: longer than the pauses of a copy in progress, and short enough for a change to be
-/// published within 5 s.
+/// The default of [`Debounce`]: longer than the pauses of a copy in progress, and short enough to publish a change
+/// within 5 s.
 pub const DEBOUNCE: Duration = Duration::from_secs(2);
 
-/// How long no contact is normal: up to a hundred years.
+/// Time without a contact after which a machine is silent: up to a hundred years.
 pub type SilentAfter = BoundedDuration<1_000, { 36_500 * DAY }>;
 
 /// The default of [`SilentAfter`].
@@ -103,15 +103,15 @@ const SILENT_AFTER: Duration = Duration::from_millis(DAY);
 /// A day in milliseconds.
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
-/// When something is published.
+/// The conditions of a publication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Publish {
-    /// What makes a generation publishable.
+    /// The trigger of a publication.
     pub when: When,
-    /// How long nothing may change in a machine's folder before it is published.
+    /// Time without a change in a machine's folder before its publication.
     pub debounce: Debounce,
-    /// Whether only what was built may be published.
+    /// Whether a generation must have been built before.
     pub require_build: bool,
 }
 
@@ -125,18 +125,18 @@ impl Default for Publish {
     }
 }
 
-/// What makes a generation publishable.
+/// The trigger of a publication.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum When {
-    /// That it is in the folder, once that is stable.
+    /// A change in the folder, once it is stable.
     #[default]
     Change,
-    /// That `bento deploy` approved it.
+    /// An approval by `bento deploy`.
     Deploy,
 }
 
-/// Which of the marker files in a machine's folder count for nothing.
+/// Marker files in a machine's folder that `fleet.toml` overrides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overruled {
     /// `REBOOT`.
@@ -145,30 +145,30 @@ pub struct Overruled {
     pub self_update: bool,
 }
 
-/// One machine, with the defaults applied.
+/// A machine's settings, with the defaults applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
-    /// The keys with which it logs in.
+    /// The public keys for its login.
     pub keys: Vec<PublicKey>,
-    /// Where its configuration lies.
+    /// The folder of its configuration.
     pub source: SourcePath,
-    /// Patterns that bring back what `exclude` took.
+    /// Patterns of files that it gets in spite of `exclude`.
     pub include: Vec<String>,
-    /// Patterns that take something from what it gets of its source.
+    /// Patterns of files in its source that it doesn't get.
     pub exclude: Vec<String>,
-    /// What its client must know; the marker files in its folder may add to it.
+    /// Settings for its client; marker files in its folder may add to them.
     pub terms: Terms,
-    /// Which marker files count for nothing, because its own table says what they would.
+    /// Marker files that its own table overrides.
     #[serde(default)]
     pub overruled: Overruled,
-    /// The name that it had before.
+    /// Its former name.
     pub renamed_from: Option<HostName>,
-    /// Of the account of a former name: the name that the machine has now. It is told what that one is told, until its
-    /// new system has the new name.
+    /// For an account of a former name: the machine's current name. Both accounts get the same generation, until the
+    /// machine's system has the new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_to: Option<HostName>,
-    /// Whether it keeps the generation that it has.
+    /// Whether it keeps its current generation.
     pub paused: bool,
-    /// How long no contact is normal.
+    /// Time without a contact after which it is silent.
     pub silent_after: SilentAfter,
 }

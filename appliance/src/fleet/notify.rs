@@ -6,16 +6,16 @@ use ureq::http::Uri;
 
 use bento_protocol::BoundedDuration;
 
-/// The time that a notification may take; others wait for it.
+/// Time limit for one notification; others wait for it.
 pub type PostTimeout = BoundedDuration<1_000, 600_000>;
 
-/// The webhook that hears when a machine's state turns bad, or good again.
+/// The webhook for changes of a machine's state to bad, and back to good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notify {
-    /// The address to which a message is posted.
+    /// The URL for messages.
     pub webhook: Webhook,
-    /// The time that one post may take; at most ten minutes.
+    /// Time limit for one post, at most ten minutes.
     #[serde(default = "default_timeout")]
     pub timeout: PostTimeout,
 }
@@ -24,13 +24,13 @@ fn default_timeout() -> PostTimeout {
     PostTimeout::clamped(Duration::from_secs(30))
 }
 
-/// An address to which messages are posted. It is a secret, and shown without its path.
+/// The URL of a webhook. It is a secret, and shown without its path.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Webhook(Uri);
 
 impl Webhook {
-    /// The whole address.
+    /// The whole URL.
     pub fn uri(&self) -> &Uri {
         &self.0
     }
@@ -40,7 +40,7 @@ impl TryFrom<String> for Webhook {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // What is wrong with it isn't repeated: it may be a secret but for one letter.
+        // The error doesn't quote the text: it may be a secret with one wrong letter.
         let uri: Uri = text
             .parse()
             .map_err(|error| format!("the webhook isn't an address: {error}"))?;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_shown_without_what_is_secret() {
+    fn a_webhook_is_shown_without_its_secret() {
         let notify = notify("webhook = \"https://ntfy.example.org:8443/secret?token=1\"").unwrap();
         assert_eq!(notify.timeout.duration(), Duration::from_secs(30));
         assert_eq!(
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_line() {
+    fn errors_name_the_line() {
         for (lines, line, what) in [
             ("", 3, "missing field `webhook`"),
             (

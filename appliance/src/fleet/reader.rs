@@ -1,4 +1,4 @@
-//! Gathers all that is wrong with `fleet.toml`, each with its line.
+//! Collects all problems of `fleet.toml`, each with its line.
 
 use std::ops::Range;
 
@@ -9,14 +9,14 @@ use toml_edit::{Document, Item, Key};
 use super::FILE_NAME;
 use crate::problem::Problem;
 
-/// Reads parts of the file, and keeps what is wrong with them.
+/// Parser for parts of the file, which collects their problems.
 pub(super) struct Reader<'text> {
     text: &'text str,
     pub(super) problems: Vec<Problem>,
 }
 
 impl<'text> Reader<'text> {
-    /// Nothing is wrong yet.
+    /// A reader without problems.
     pub(super) fn new(text: &'text str) -> Self {
         Reader {
             text,
@@ -24,7 +24,7 @@ impl<'text> Reader<'text> {
         }
     }
 
-    /// Something is wrong at this place of the text, or with the file as a whole.
+    /// Adds a problem at this position of the text, or of the whole file.
     pub(super) fn add(
         &mut self,
         span: Option<Range<usize>>,
@@ -35,7 +35,7 @@ impl<'text> Reader<'text> {
             Some(span) => format!("{FILE_NAME}:{}", self.line(span.start)),
             None => FILE_NAME.to_owned(),
         };
-        // The parser puts its expectations on lines of their own.
+        // The parser's messages may have several lines.
         let what = what.into().replace('\n', ", ");
         self.problems.push(Problem::new(place, what, advice));
     }
@@ -46,7 +46,7 @@ impl<'text> Reader<'text> {
         before.iter().filter(|byte| **byte == b'\n').count() + 1
     }
 
-    /// Reads one table; what is wrong with it becomes a problem.
+    /// Parses one table; its error becomes a problem.
     pub(super) fn section<T: DeserializeOwned>(&mut self, item: &Item, name: &str) -> Option<T> {
         let value = item.clone().into_value();
         let result = match value {
@@ -67,13 +67,13 @@ impl<'text> Reader<'text> {
             .ok()
     }
 
-    /// Tells of sections that are missing or unknown.
+    /// Adds problems for missing and unknown sections.
     pub(super) fn check_sections(&mut self, document: &Document<&str>) {
         if document.get("server").is_none() {
             self.add(
                 None,
                 "there is no [server]",
-                "say what the clients dial: [server] with address = \"…\"",
+                "add [server] with address = \"…\", the address for the clients",
             );
         }
         for (key, item) in document.iter() {

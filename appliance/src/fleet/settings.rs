@@ -1,4 +1,4 @@
-//! Reads `fleet.toml`: finds all that is wrong with it at once, each with its line.
+//! Parser of `fleet.toml`, which reports all problems at once, each with its line.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::problem::Problem;
 /// The name of the file in the fleet folder.
 pub const FILE_NAME: &str = "fleet.toml";
 
-/// What a readable `fleet.toml` gives.
+/// The content of a readable `fleet.toml`.
 #[derive(Debug)]
 pub struct Reading {
-    /// The fleet, without the machines that are in `faulty`.
+    /// The fleet, without the machines in `faulty`.
     pub fleet: Fleet,
-    /// What is wrong with single machines; their last good settings stay in force.
+    /// Problems of single machines; their last valid settings stay in force.
     pub problems: Vec<Problem>,
-    /// The machines that the file names, but whose settings can't be used.
+    /// Machines in the file with invalid settings.
     pub faulty: Vec<HostName>,
 }
 
@@ -73,7 +73,7 @@ pub fn read(text: &str) -> Result<Reading, Vec<Problem>> {
 /// The text of a `fleet.toml`.
 ///
 /// # Errors
-/// When it isn't in UTF-8: the error names the line.
+/// When it isn't UTF-8; the error names the line.
 pub fn decode(bytes: Vec<u8>) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -83,7 +83,7 @@ pub fn decode(bytes: Vec<u8>) -> std::io::Result<String> {
     })
 }
 
-/// How the appliance is reached, from a text in which anything else may be wrong; none if that is, too.
+/// The `admin` command of a text that may be invalid otherwise; none if the command is invalid, too.
 pub fn admin(text: &str) -> Option<Vec<String>> {
     let words = |document: &Document<&str>, section: Option<&str>| {
         let admin = match section {
@@ -101,7 +101,7 @@ pub fn admin(text: &str) -> Option<Vec<String>> {
 
 const ADMIN: &str = "admin";
 
-/// The fewest lines of `[server]` that are this setting, in a text that isn't TOML as a whole.
+/// The lines of this setting in `[server]`, in a text that isn't valid TOML.
 fn admin_lines(text: &str) -> Option<&str> {
     let header = text.match_indices("[server]").map(|(place, _)| place);
     let is_line = |place: &usize| *place == 0 || text[..*place].ends_with('\n');
@@ -127,7 +127,7 @@ fn admin_lines(text: &str) -> Option<&str> {
     Some(&rest[..end])
 }
 
-/// Reads every machine; names of those that can't be used come second.
+/// Parses every machine; the names of faulty ones come second.
 fn read_hosts(
     reader: &mut Reader<'_>,
     tables: &dyn TableLike,
@@ -141,7 +141,7 @@ fn read_hosts(
             Ok(name) => name,
             Err(error) => {
                 let advice = match HostName::suggested_by(key) {
-                    Some(_) => "where its folder keeps that name, say source, too",
+                    Some(_) => "if its folder keeps that name, set source, too",
                     None => "rename the machine",
                 };
                 reader.add(span, error.to_string(), advice);
@@ -178,7 +178,7 @@ fn read_hosts(
     (hosts, faulty)
 }
 
-/// What a table was meant for that has a dotted name, such as `[hosts.build01.example.org]`: tables in tables.
+/// The intended name of a table with a dotted name, such as `[hosts.build01.example.org]`, which is a table in tables.
 fn domain(key: &str, item: &Item) -> Option<String> {
     let mut domain = key.to_owned();
     let mut table = item.as_table_like()?;
@@ -195,8 +195,8 @@ fn domain(key: &str, item: &Item) -> Option<String> {
     (domain != key).then_some(domain)
 }
 
-/// A key must open one machine's door only, or one machine could read the other's configuration. The machine that
-/// comes later in the file is the one that is refused; a machine that was renamed may share with its old name.
+/// A key must belong to one machine only, or one machine could read the other's configuration. The later machine in the
+/// file is refused; a renamed machine may share a key with its old name.
 fn shares_a_key(
     reader: &mut Reader<'_>,
     name: &HostName,
@@ -222,7 +222,7 @@ fn shares_a_key(
             reader.add(
                 span,
                 what,
-                "give each machine a key of its own, or say renamed_from where it is one machine",
+                "give each machine its own key, or set renamed_from if they are the same machine",
             );
             shares = true;
         }
@@ -240,7 +240,7 @@ mod tests {
 
     const SERVER: &str = "[server]\naddress = \"bento.example.org\"\n";
 
-    /// The only problem of a file that stops it as a whole.
+    /// The only problem of a file that is refused as a whole.
     fn refusal(text: &str) -> String {
         let problems = read(text).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machines_key_replaces_the_default_lists_included() {
+    fn a_machines_keys_replace_the_defaults_including_lists() {
         let text = format!(
             "{SERVER}[defaults]\nnix_args = [\"--fallback\", \"-L\"]\nself_update = true\n\
              [hosts.a]\nnix_args = []\n[hosts.b]\nattribute = \"b\"\n"
@@ -277,7 +277,7 @@ mod tests {
 
     // Issue 10, line 41.
     #[test]
-    fn a_value_of_the_wrong_kind_and_another_encoding_are_told_in_words() {
+    fn wrong_types_and_other_encodings_are_explained_in_words() {
         let port = refusal("[server]\naddress = \"a\"\nport = \"x\"\n");
         let words =
             "fleet.toml:3: [server]: port is the text \"x\", and must be a number from 0 to 65535";
@@ -310,7 +310,7 @@ mod tests {
 
     // Issue 10, line 7.
     #[test]
-    fn the_machines_name_stands_for_its_placeholder_in_paths_and_patterns() {
+    fn the_machines_name_replaces_its_placeholder_in_paths_and_patterns() {
         let text = format!(
             "{SERVER}[defaults]\nsource = \"{{name}}\"\nexclude = [\"*.{{nix,md}}\"]\ninclude = [\"/{{name}}/\", \"/x\"]\n\
              [hosts.a]\n[hosts.b]\nsource = \"hosts/{{name}}/{{name}}\"\ninclude = []\n[hosts.bento-secrets]\n\
@@ -330,7 +330,7 @@ mod tests {
         let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
         for (problem, beginning) in problems.iter().zip([
             "fleet.toml:11: bento-secrets: \"bento-secrets\" can't be a source",
-            "fleet.toml:13: c: [hosts.c]: {host} in \"/hosts/{host}/\" means nothing",
+            "fleet.toml:13: c: [hosts.c]: {host} in \"/hosts/{host}/\" is no placeholder",
             "fleet.toml:15: d: [hosts.d]: {host} in",
         ]) {
             assert!(problem.starts_with(beginning), "{problem}");
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stops_the_whole_file_names_its_line() {
+    fn errors_of_the_whole_file_name_their_line() {
         assert!(refusal("").starts_with("fleet.toml: there is no [server]"));
         assert!(refusal("[server]\naddress = \n").starts_with("fleet.toml:2: "));
         assert!(
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stops_one_machine_names_its_line_and_spares_the_others() {
+    fn errors_of_one_machine_name_their_line_and_spare_the_others() {
         for (table, line) in [
             ("kyes = []", 5),
             ("keys = [\"ssh-ed25519 nonsense\"]", 5),
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_name_is_told_and_spares_the_others() {
+    fn a_bad_name_is_a_problem_and_spares_the_others() {
         let reading = read(&format!(
             "{SERVER}[hosts.good]\n[hosts.\"../bad\"]\n[hosts.root]\n"
         ))
@@ -407,44 +407,47 @@ mod tests {
         assert_eq!(debounce("").duration().as_millis(), 2000);
         assert_eq!(debounce("debounce = \"0.2s\"").duration().as_millis(), 200);
         let problems = publish("debounce = \"0s\"").unwrap_err();
-        let told = problems[0].to_string();
+        let problem = problems[0].to_string();
         assert!(
-            told.starts_with("fleet.toml:4: [publish]: \"0s\" isn't"),
-            "{told}"
+            problem.starts_with("fleet.toml:4: [publish]: \"0s\" isn't"),
+            "{problem}"
         );
     }
 
     // Issue 10, line 9.
     #[test]
-    fn a_name_with_capitals_or_dots_is_told_with_the_name_and_the_attribute_that_would_do() {
+    fn a_name_with_capitals_or_dots_comes_with_a_valid_name_and_attribute() {
         let table = "[hosts.desk]\nreboot = \"window\"\n[hosts.desk.reboot_window]\nfrom = \"01:00\"\nto = \"02:00\"\n";
         let names = "[hosts.CORE-PW0D2M1A]\n[hosts.\"build01.example.org\"]\n[hosts.build02.example.org]\nkeys = []\n";
         let reading = read(&format!("{SERVER}{table}{names}")).unwrap();
-        let told: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
+        let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
         let begin = [
             "CORE-PW0D2M1A",
             "build01.example.org",
             "build02.example.org",
         ];
         let suggested = ["core-pw0d2m1a", "build01", "build02"];
-        assert_eq!(told.len(), 3, "{told:?}");
-        for (line, told) in told.iter().enumerate() {
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        for (line, problem) in problems.iter().enumerate() {
             let (name, suggested) = (begin[line], suggested[line]);
             let place = format!(
                 "fleet.toml:{}: \"{name}\" can't be a machine's name",
                 line + 8
             );
-            let way = format!(
+            let advice = format!(
                 "; name it {suggested} instead, with attribute = \"{name}\" in its table [hosts.{suggested}] of fleet.toml: "
             );
-            assert!(told.starts_with(&place) && told.contains(&way), "{told}");
+            assert!(
+                problem.starts_with(&place) && problem.contains(&advice),
+                "{problem}"
+            );
         }
         assert_eq!(reading.faulty, ["build02".parse().unwrap()]);
         assert_eq!(reading.fleet.hosts.len(), 1);
     }
 
     #[test]
-    fn one_key_opens_one_door() {
+    fn a_key_belongs_to_one_machine() {
         let hosts = |more: &str| {
             format!(
                 "{SERVER}[hosts.a]\nkeys = [\"{ONE} one\"]\n[hosts.b]\n{more}keys = [\n\"{ONE} two\"\n]\n"

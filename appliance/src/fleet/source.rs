@@ -12,12 +12,12 @@ pub struct SourcePath(String);
 text_type!(SourcePath(String));
 
 impl SourcePath {
-    /// Where a machine's configuration lies if nothing else is said.
+    /// The default folder of a machine's configuration.
     pub fn default_of(host: &HostName) -> Self {
         SourcePath(format!("hosts/{host}"))
     }
 
-    /// Relative to the fleet folder.
+    /// The path, relative to the fleet folder.
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)
     }
@@ -47,17 +47,17 @@ impl std::str::FromStr for SourcePath {
     }
 }
 
-/// A [`SourcePath`] in which `{name}` may stand for the machine's name.
+/// A [`SourcePath`] with `{name}` as a placeholder for the machine's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceTemplate(Template);
 
 text_type!(SourceTemplate);
 
 impl SourceTemplate {
-    /// Where one machine's configuration lies.
+    /// The source of a machine.
     ///
     /// # Errors
-    /// When its name makes a path of it that can't be a source.
+    /// When the path with its name can't be a source.
     pub fn of(&self, name: &HostName) -> Result<SourcePath, String> {
         self.0.of(name).parse()
     }

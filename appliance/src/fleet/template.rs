@@ -1,14 +1,14 @@
-//! `{name}` in settings that machines share.
+//! The placeholder `{name}` in settings that machines share.
 
 use bento_protocol::{HostName, text_type};
 
-/// What stands for the machine's name.
+/// The placeholder for the machine's name.
 const NAME: &str = "name";
 
-/// A text of `fleet.toml` in which `{name}` stands for the machine's name.
+/// A text of `fleet.toml` with `{name}` as a placeholder for the machine's name.
 ///
-/// Other braces are what they are, since gitignore patterns may have them. Only another lone word in braces is
-/// refused: whoever wrote it meant a placeholder.
+/// Other braces are literal, since gitignore patterns may have them. But another single word in braces is refused: it
+/// was meant as a placeholder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(String);
 
@@ -30,7 +30,7 @@ impl std::str::FromStr for Template {
         match words.find(|word| *word != NAME && is_word(word)) {
             None => Ok(Template(text.to_owned())),
             Some(word) => Err(format!(
-                "{{{word}}} in {text:?} means nothing: only {{{NAME}}} stands for something, the machine's name"
+                "{{{word}}} in {text:?} is no placeholder: the only one is {{{NAME}}}, for the machine's name"
             )),
         }
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_machines_name_stands_for_something() {
+    fn the_machines_name_is_the_only_placeholder() {
         let of = |text: &str| {
             let template = text.parse::<Template>()?;
             Ok::<_, String>(template.of(&"moon".parse().unwrap()))
@@ -61,7 +61,7 @@ mod tests {
             assert_eq!(of(text).as_deref(), Ok(filled));
         }
         for bad in ["hosts/{host}", "{Name}", "{{name}/{nmae}}"] {
-            assert!(of(bad).unwrap_err().contains("only {name}"), "{bad}");
+            assert!(of(bad).unwrap_err().contains("the only one is {name}"), "{bad}");
         }
     }
 }

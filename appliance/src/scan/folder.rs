@@ -1,4 +1,4 @@
-//! Opens what lies in the fleet folder, and never anything outside of it.
+//! Access to the fleet folder, and to nothing outside of it.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -11,51 +11,51 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-/// How often a small file is read anew that changes while it is being read.
+/// The most attempts to read a small file that changes while it is being read.
 const TRIES: usize = 10;
-const RESTLESS: &str = "it changes while it is being read";
+const UNSTABLE: &str = "it changes while it is being read";
 
-/// The fleet folder, held open: paths are resolved below it by the kernel, so that a symlink that is swapped while
-/// it is being followed can't lead outside.
+/// The open fleet folder: the kernel resolves paths below it, so that a symlink that is swapped while it is being
+/// followed can't lead outside.
 #[derive(Debug)]
 pub struct FleetFolder {
     root: OwnedFd,
-    /// Where it lies, to turn the kernel's answers into relative paths.
+    /// Its absolute path, to make paths from the kernel relative.
     real_root: PathBuf,
 }
 
-/// Something below the fleet folder that was found and is pinned.
+/// An open entry below the fleet folder.
 #[derive(Debug)]
 pub struct Found {
     /// Opened with `O_PATH`.
     pub fd: OwnedFd,
     /// Relative to the fleet folder, without symlinks.
     pub real: PathBuf,
-    /// What it is.
+    /// Its metadata.
     pub stat: Stat,
 }
 
-/// A folder, as it was found.
+/// A listed folder.
 #[derive(Debug)]
 pub struct Folder {
-    /// What it is.
+    /// Its stamp.
     pub stamp: Stamp,
-    /// What lies in it, sorted by name.
+    /// Its entries, sorted by name.
     pub entries: Vec<Entry>,
 }
 
-/// What lies in a folder under one name.
+/// An entry of a folder.
 #[derive(Debug)]
 pub struct Entry {
     /// Its name: any bytes but a slash.
     pub name: Vec<u8>,
-    /// What it is, without following it.
+    /// Its stamp, without following a symlink.
     pub found: Result<Stamp, Errno>,
-    /// Where it leads, as it says itself; none if it isn't a symlink.
+    /// Its target; none if it isn't a symlink.
     pub target: Option<PathBuf>,
 }
 
-/// What tells whether a file is still the same: any change moves at least its ctime.
+/// Identity and times of a file, to detect changes: every change sets at least its ctime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp {
     device: u64,
@@ -68,7 +68,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of a file of which this is the metadata.
+    /// The stamp of a file with this metadata.
     pub fn of(stat: &Stat) -> Self {
         Stamp {
             device: stat.st_dev,
@@ -80,24 +80,24 @@ impl Stamp {
         }
     }
 
-    /// Whether it is a file, a folder, a symlink or something else.
+    /// Its kind: a file, a folder, a symlink or something else.
     pub fn kind(&self) -> FileType {
         FileType::from_raw_mode(self.mode)
     }
 
-    /// What it has in common with nothing else that is there at the same time: its device and inode.
+    /// Its device and inode, which no two existing files share.
     pub fn identity(&self) -> (u64, u64) {
         (self.device, self.inode)
     }
 
-    /// When it last changed in any way.
+    /// The time of its last change of any kind.
     pub fn changed_at(&self) -> Option<SystemTime> {
         let seconds = u64::try_from(self.changed.0).ok()?;
         SystemTime::UNIX_EPOCH
             .checked_add(Duration::new(seconds, u32::try_from(self.changed.1).ok()?))
     }
 
-    /// Whether its last change was at least so long ago; not where that lies in the future.
+    /// Whether its last change was at least this long ago; false for a time in the future.
     pub fn is_older_than(&self, age: Duration) -> bool {
         self.changed_at()
             .and_then(|changed| SystemTime::now().duration_since(changed).ok())
@@ -111,7 +111,7 @@ impl Stamp {
 }
 
 impl FleetFolder {
-    /// Opens the fleet folder itself.
+    /// Opens the fleet folder.
     pub fn open(path: &Path) -> io::Result<Self> {
         let root = rustix::fs::open(
             path,
@@ -122,7 +122,7 @@ impl FleetFolder {
         Ok(FleetFolder { root, real_root })
     }
 
-    /// Finds what a relative path names, following relative symlinks that stay inside.
+    /// Opens the entry at a relative path, following relative symlinks that stay inside.
     pub fn find(&self, path: &Path) -> io::Result<Found> {
         let fd = self.resolve(path, OFlags::PATH, ResolveFlags::NO_MAGICLINKS)?;
         let real = real_path(&fd)?;
@@ -137,14 +137,13 @@ impl FleetFolder {
         })
     }
 
-    /// Whether somebody has removed the folder since it was mounted: what lies at its place by now can't be seen from
-    /// here.
+    /// Whether the folder was removed since it was mounted: a new folder at its path isn't visible from here.
     pub fn is_removed(&self) -> bool {
         self.real_root.as_os_str().as_bytes().ends_with(REMOVED)
     }
 
-    /// The text of a small file, and its stamp: read as a whole, as it was between two of its changes. Symlinks are
-    /// followed only if `follow` says so.
+    /// The text of a small file, and its stamp, read without a change in between. Symlinks are followed only with
+    /// `follow`.
     ///
     /// # Errors
     /// Also when it isn't a regular file, is longer than `limit` bytes, isn't UTF-8, or doesn't stop changing.
@@ -159,17 +158,17 @@ impl FleetFolder {
                 return Ok((text, Stamp::of(&found.stat)));
             }
         }
-        Err(io::Error::other(RESTLESS))
+        Err(io::Error::other(UNSTABLE))
     }
 
-    /// The same of a file that was found; none if it isn't any more what it was then.
+    /// The text of an open file; none if it has changed since it was opened.
     pub fn text_of(&self, found: &Found, limit: u64) -> io::Result<Option<String>> {
         let bytes = self.bytes_of(found, limit)?;
         bytes.map(crate::fleet::decode).transpose()
     }
 
-    /// The bytes of a small file, and its stamp, as [`Self::text`] reads one without following symlinks; none if the
-    /// stamp is known.
+    /// The bytes of a small file, and its stamp, read like [`Self::text`] without following symlinks; none if the stamp
+    /// is known.
     pub(super) fn bytes(
         &self,
         path: &Path,
@@ -186,7 +185,7 @@ impl FleetFolder {
                 return Ok(Some((bytes, stamp)));
             }
         }
-        Err(io::Error::other(RESTLESS))
+        Err(io::Error::other(UNSTABLE))
     }
 
     fn bytes_of(&self, found: &Found, limit: u64) -> io::Result<Option<Vec<u8>>> {
@@ -234,7 +233,7 @@ impl FleetFolder {
             .map(File::from)
     }
 
-    /// What lies in a folder, by its path without symlinks.
+    /// Lists a folder at a path without symlinks.
     pub fn list(&self, real: &Path) -> io::Result<Folder> {
         // The kernel resolves no empty path.
         let path = if real == Path::new("") {
@@ -270,7 +269,7 @@ impl FleetFolder {
                 Mode::empty(),
                 resolve,
             ) {
-                // The kernel couldn't be sure because something was renamed meanwhile, and asks to try again.
+                // A concurrent rename: the kernel asks to try again.
                 Err(Errno::AGAIN) => {}
                 result => return Ok(result?),
             }
@@ -297,7 +296,7 @@ impl Entry {
             },
             Err(error) => Entry {
                 name,
-                // Something else by now is as good as gone.
+                // Replaced meanwhile, which counts as removed.
                 found: Err(if error == Errno::INVAL {
                     Errno::NOENT
                 } else {
@@ -309,10 +308,10 @@ impl Entry {
     }
 }
 
-/// What the kernel adds to the name of what isn't there any more.
+/// The kernel's suffix for the path of a removed file.
 const REMOVED: &[u8] = b" (deleted)";
 
-/// Where the kernel says that an open file lies.
+/// The kernel's path of an open file.
 fn real_path(fd: &impl AsFd) -> io::Result<PathBuf> {
     use std::os::fd::AsRawFd;
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))

@@ -1,4 +1,4 @@
-//! What a `.gitignore` or `.bentoignore` of the fleet names, and what is never published whatever they say.
+//! Files that aren't published: those of `.gitignore` and `.bentoignore`, and those that never are.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-/// Names that are never published: the administrator's own, version control, results of builds, editors' leavings.
+/// Whether a name is never published: bento's own files, version control, build results, temporary files of editors.
 pub fn is_never_published(name: &str) -> bool {
     const NAMES: [&str; 8] = [
         "fleet.toml",
@@ -37,39 +37,39 @@ struct Level {
     patterns: Patterns,
 }
 
-/// What the ignore files of one folder say.
+/// The patterns of one folder's ignore files.
 #[derive(Debug, Clone)]
-pub struct Patterns(Rc<Said>);
+pub struct Patterns(Rc<Compiled>);
 
 #[derive(Debug)]
-struct Said {
-    /// All of it.
+struct Compiled {
+    /// The patterns of both files.
     all: Gitignore,
-    /// What counts for files that git tracks, too.
+    /// The patterns of `.bentoignore`, which apply to files that git tracks, too.
     own: Gitignore,
 }
 
 impl Patterns {
-    /// From the text of a `.gitignore` and of a `.bentoignore`, which has the last word; empty where there is none.
+    /// The patterns of a `.gitignore` and a `.bentoignore`, which takes precedence; empty for a missing file.
     pub fn new(gitignore: &str, bentoignore: &str) -> Result<Self, BadPattern> {
-        Ok(Patterns(Rc::new(Said {
+        Ok(Patterns(Rc::new(Compiled {
             all: patterns(gitignore.lines().chain(bentoignore.lines()))?,
             own: patterns(bentoignore.lines())?,
         })))
     }
 }
 
-/// A line of an ignore file that isn't a pattern.
+/// An invalid pattern of an ignore file.
 #[derive(Debug)]
 pub struct BadPattern {
     /// The pattern.
     pub pattern: String,
-    /// What is wrong with it.
+    /// The error.
     pub what: String,
 }
 
 impl Chain {
-    /// The chain of a folder below, and what its own ignore files say.
+    /// The chain of a folder below, with the patterns of its own ignore files.
     pub fn below(&self, folder: &Path, patterns: Option<&Patterns>) -> Self {
         let mut chain = self.clone();
         chain.0.extend(patterns.map(|patterns| Level {
@@ -79,19 +79,19 @@ impl Chain {
         chain
     }
 
-    /// Whether a path, relative to the fleet folder, is ignored, supposing that no folder above it is, and that git
-    /// doesn't track it. The innermost file that says something about it decides, as in git.
+    /// Whether a path, relative to the fleet folder, is ignored, if no folder above it is, and git doesn't track it.
+    /// The innermost file with a matching pattern decides, as in git.
     pub fn ignores(&self, path: &Path, is_folder: bool) -> bool {
-        self.names(path, is_folder, |said| &said.all)
+        self.names(path, is_folder, |compiled| &compiled.all)
     }
 
-    /// The same of what git tracks, or tracks something of: only what a `.bentoignore` says counts.
+    /// Whether a path is ignored although git tracks it, or something in it: only `.bentoignore` counts.
     pub fn ignores_tracked(&self, path: &Path, is_folder: bool) -> bool {
-        self.names(path, is_folder, |said| &said.own)
+        self.names(path, is_folder, |compiled| &compiled.own)
     }
 
-    fn names(&self, path: &Path, is_folder: bool, of: impl Fn(&Said) -> &Gitignore) -> bool {
-        let verdict = self.0.iter().rev().find_map(|level| {
+    fn names(&self, path: &Path, is_folder: bool, of: impl Fn(&Compiled) -> &Gitignore) -> bool {
+        let ignored = self.0.iter().rev().find_map(|level| {
             let below = path.strip_prefix(&level.folder).ok()?;
             match of(&level.patterns.0).matched(below, is_folder) {
                 Match::None => None,
@@ -99,11 +99,11 @@ impl Chain {
                 Match::Whitelist(_) => Some(false),
             }
         });
-        verdict.unwrap_or(false)
+        ignored.unwrap_or(false)
     }
 }
 
-/// What a host gets of its source: `exclude` takes away, `include` brings back.
+/// The part of its source that a machine gets: without `exclude`, but with `include`.
 #[derive(Debug)]
 pub struct Narrowing {
     exclude: Gitignore,
@@ -111,7 +111,7 @@ pub struct Narrowing {
 }
 
 impl Narrowing {
-    /// From the patterns of a host's table.
+    /// The patterns of a machine's table.
     pub fn new(exclude: &[String], include: &[String]) -> Result<Self, BadPattern> {
         let compile = |lines: &[String]| patterns(lines.iter().map(String::as_str));
         Ok(Narrowing {
@@ -120,20 +120,20 @@ impl Narrowing {
         })
     }
 
-    /// Whether the host gets a file, at a path relative to its source. A folder that is excluded doesn't hide what
-    /// `include` names below it, unlike in git, where "everything but this" takes a line for each folder.
+    /// Whether the machine gets a file, at a path relative to its source. `include` also applies to files in an
+    /// excluded folder, unlike in git, where "everything but this" needs a line for each folder.
     pub fn keeps(&self, path: &Path) -> bool {
         !is_named(&self.exclude, path, false) || is_named(&self.include, path, false)
     }
 
-    /// Whether the host gets nothing of a folder, whatever lies in it.
+    /// Whether the machine gets nothing of a folder, whatever its content.
     pub fn hides(&self, folder: &Path) -> bool {
         let brings_back = !self.include.is_empty() || self.exclude.num_whitelists() > 0;
         !brings_back && is_named(&self.exclude, folder, true)
     }
 }
 
-/// Whether patterns name a path, or a folder above it.
+/// Whether patterns match a path, or a folder above it.
 fn is_named(patterns: &Gitignore, path: &Path, is_folder: bool) -> bool {
     patterns
         .matched_path_or_any_parents(path, is_folder)
@@ -141,7 +141,7 @@ fn is_named(patterns: &Gitignore, path: &Path, is_folder: bool) -> bool {
 }
 
 fn patterns<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Gitignore, BadPattern> {
-    // The empty root: all paths are given relative to where the patterns stand.
+    // The empty root: all paths are relative to the folder of the patterns.
     let mut builder = GitignoreBuilder::new("");
     for line in lines {
         let bad = |error: ignore::Error| BadPattern {
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn editors_leavings_and_results_are_never_published() {
+    fn temporary_files_of_editors_and_build_results_are_never_published() {
         for name in [
             "fleet.toml",
             ".git",
@@ -196,7 +196,7 @@ mod tests {
         let patterns = |text: &str| Patterns::new(text, "").unwrap();
         let outer = patterns("*.log\n/hosts/a/tmp/\n");
         let outer = Chain::default().below(Path::new(""), Some(&outer));
-        let inner = patterns("!keep.log\n# note\n");
+        let inner = patterns("!keep.log\n# comment\n");
         let inner = outer.below(Path::new("hosts/a"), Some(&inner));
         assert!(inner.ignores(Path::new("hosts/a/x.log"), false));
         assert!(!inner.ignores(Path::new("hosts/a/keep.log"), false));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_bentoignore_counts_for_what_git_tracks() {
+    fn only_a_bentoignore_counts_for_tracked_files() {
         let patterns = Patterns::new("*.log\n*.tmp\n", "*.tmp\n!keep.log\n").unwrap();
         let chain = Chain::default().below(Path::new(""), Some(&patterns));
         let ignores = |path| chain.ignores(Path::new(path), false);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn include_brings_back_what_exclude_took() {
+    fn include_takes_precedence_over_exclude() {
         let list = |items: &[&str]| {
             items
                 .iter()
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_hidden_only_where_nothing_below_can_come_back() {
+    fn a_folder_is_hidden_only_if_nothing_below_can_be_included() {
         let hides = |exclude: &[&str], include: &[&str]| {
             let list = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
             let narrowing = Narrowing::new(&list(exclude), &list(include)).unwrap();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_pattern_is_told() {
+    fn a_bad_pattern_is_an_error() {
         assert_eq!(
             Narrowing::new(&["[z-a]".into()], &[]).unwrap_err().pattern,
             "[z-a]"

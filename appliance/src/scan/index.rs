@@ -1,4 +1,4 @@
-//! What git tracks in the fleet folder: its index, where `.git` is a folder there.
+//! The files that git tracks in the fleet folder, from its index, if `.git` is a folder there.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,35 +15,35 @@ use rustix::io::Errno;
 
 use super::folder::{FleetFolder, Stamp};
 
-/// Where it lies, relative to the fleet folder.
+/// Its path, relative to the fleet folder.
 pub(super) const PATH: &str = ".git/index";
 
 /// The largest index in bytes: about half a million files.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// The paths that git tracks, conflicts and what is only intended to be added included.
+/// The paths that git tracks, including conflicts and files that are only intended to be added.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// None where git has no index yet, or none that can be seen from here.
+    /// None if git has no index yet, or none that is visible from here.
     stamp: Option<Stamp>,
     files: BTreeSet<Box<[u8]>>,
-    /// Folders that are checkouts of other repositories, which have indexes of their own.
+    /// Folders that are submodules, which have indexes of their own.
     submodules: BTreeSet<Box<[u8]>>,
 }
 
-/// Why what git tracks can't be told.
+/// Why the index can't be used.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     File(io::Error),
-    /// Part of it lies in another file.
+    /// A part of it is in another file.
     Split,
-    /// Folders that aren't checked out stand for what is in them.
+    /// It has entries for folders that aren't checked out, instead of their files.
     Sparse,
     Damaged(String),
 }
 
 impl Index {
-    /// Reads the index, or takes the one from before if it is still the same.
+    /// Reads the index, or returns the previous one if it hasn't changed.
     pub(super) fn read(fleet: &FleetFolder, before: Arc<Index>) -> Result<Arc<Index>, Unreadable> {
         let is_known = |stamp: &Stamp| before.stamp == Some(*stamp);
         match fleet.bytes(Path::new(PATH), MAX_BYTES, is_known) {
@@ -85,12 +85,12 @@ impl Index {
         Ok(index)
     }
 
-    /// Whether git tracks a file or a symlink at this place, relative to the fleet folder.
+    /// Whether git tracks a file or a symlink at this path, relative to the fleet folder.
     pub(super) fn has_file(&self, path: &Path) -> bool {
         self.files.contains(path.as_os_str().as_bytes())
     }
 
-    /// Whether git tracks a folder as the checkout of another repository.
+    /// Whether git tracks a folder as a submodule.
     pub(super) fn has_submodule(&self, path: &Path) -> bool {
         self.submodules.contains(path.as_os_str().as_bytes())
     }
@@ -105,12 +105,12 @@ impl Index {
         })
     }
 
-    /// Whether there is one, and it could be seen.
+    /// Whether there is a visible index.
     pub(super) fn is_there(&self) -> bool {
         self.stamp.is_some()
     }
 
-    /// When git last wrote it.
+    /// The time of git's last write.
     pub(super) fn changed_at(&self) -> Option<SystemTime> {
         self.stamp?.changed_at()
     }
@@ -121,15 +121,15 @@ fn state(bytes: &[u8], kind: Kind) -> Result<State, String> {
         thread_limit: Some(1),
         ..Options::default()
     };
-    // Only who compares files with it needs the time at which it was written.
+    // The time of the index is only needed for comparing files with it.
     let written = State::new(kind).timestamp();
     State::from_bytes(bytes, written, kind, options)
         .map(|(state, _)| state)
         .map_err(|error| error.to_string())
 }
 
-/// The kinds of hashes that a repository may use, as its checksum at the end of the index says; either where git was
-/// told to leave it at zeros; none where it fits neither.
+/// The possible kinds of hashes of a repository, by the checksum at the end of its index: both for a checksum of zeros
+/// (index.skipHash), none if the checksum is wrong.
 fn kinds(bytes: &[u8]) -> Vec<Kind> {
     let fits = |kind: &Kind| {
         let Some(end) = bytes.len().checked_sub(kind.len_in_bytes()) else {
@@ -142,7 +142,7 @@ fn kinds(bytes: &[u8]) -> Vec<Kind> {
         checksum.iter().all(|byte| *byte == 0)
             || found.is_ok_and(|found| found.as_slice() == checksum)
     };
-    // The longer first: more zeros also end in fewer.
+    // The longer first, because a long checksum of zeros ends with a short one.
     [Kind::Sha256, Kind::Sha1]
         .into_iter()
         .filter(fits)

@@ -1,11 +1,10 @@
-//! Where paths lead in a tree that has symlinks.
+//! Resolution of paths in a tree with symlinks.
 
-/// How many symlinks are followed on the way to one place, as many as the kernel follows.
+/// The most symlinks in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// The path to which a path leads once every symlink is followed: with no symlink in it, empty for the tree's root.
-/// `target_of` gives the target of the symlink at a path. None where a loop, or a target, leads nowhere in the tree;
-/// whether something lies at the end isn't looked at.
+/// Resolves all symlinks of a path; the result is empty for the tree's root, and needn't exist. `target_of` returns the
+/// target of the symlink at a path. None for a loop, or a target outside of the tree.
 pub fn real_path<'t>(path: &str, target_of: impl Fn(&str) -> Option<&'t str>) -> Option<String> {
     let parts = |path: &str| path.split('/').rev().map(str::to_owned).collect::<Vec<_>>();
     let mut ahead = parts(path);

@@ -1,4 +1,4 @@
-//! The host tree: every file of the fleet folder that one machine gets, before anything of it is read.
+//! The host tree: every file of the fleet folder that one machine gets, before its content is read.
 
 mod folder;
 mod ignored;
@@ -25,36 +25,36 @@ pub use sources::{Listings, Sources};
 use crate::fleet::Host;
 use crate::problem::Problem;
 
-/// Where the files for one machine lie that must never enter a Nix store.
+/// The folder of files that must never enter a Nix store, with a folder for each machine.
 pub const SECRETS: &str = "bento-secrets";
 
-/// What Nix begins with: one of the two must be at the top of what a machine gets, and the first one wins.
+/// The entry points for Nix: one must be at the top of a machine's files, and the first one takes precedence.
 pub const ENTRIES: [&str; 2] = ["flake.nix", "configuration.nix"];
 
 /// Everything that one machine gets, sorted by path.
 ///
-/// Two are equal if they look the same: the same files, and the same ignore files. When folders changed doesn't count,
-/// because an editor's swap file, which is never published, would change them. A clone costs next to nothing.
+/// Two are equal if they have the same files and the same ignore files. The times of folders don't count, because an
+/// editor's swap file, which is never published, changes them. A clone is cheap.
 #[derive(Debug, Clone)]
 pub struct HostTree {
-    /// What it gets of its source: one for all machines that get the same of it.
+    /// The files of its source, shared by all machines that get the same.
     source: Arc<Listing>,
     secrets: Arc<Listing>,
-    /// When any of these, or a folder on the way, last changed.
+    /// The time of the last change of any of these, or of a folder above them.
     changed: Option<SystemTime>,
     unseen: Arc<[PathBuf]>,
 }
 
-/// What a machine gets of one folder.
+/// The files that a machine gets of one folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Listing {
     /// The files, sorted by path.
     files: Vec<TreeFile>,
-    /// The ignore files that were followed, in the order of the walk.
+    /// The ignore files that applied, in the order of the walk.
     rules: Vec<Rules>,
 }
 
-/// An ignore file: where it lies, relative to the fleet folder, and what tells whether it is still the same.
+/// The path of an ignore file, relative to the fleet folder, and its stamp.
 type Rules = (PathBuf, Stamp);
 
 /// A file or a symlink that a machine gets.
@@ -62,16 +62,16 @@ type Rules = (PathBuf, Stamp);
 pub struct TreeFile {
     /// Its path in the generation.
     pub path: FilePath,
-    /// Where it really lies: relative to the fleet folder, symlinks on the way resolved.
+    /// Its real path: relative to the fleet folder, with symlinks above it resolved.
     pub real: PathBuf,
-    /// What tells whether it is still the same.
+    /// Its stamp.
     pub stamp: Stamp,
-    /// The symlink that it stays; none of a file.
+    /// The published symlink; none for a file.
     pub symlink: Option<Symlink>,
 }
 
 impl HostTree {
-    /// Walks a machine's source and its secrets. All that is wrong is found at once.
+    /// Walks a machine's source and its secrets. All problems are reported at once.
     pub fn walk(fleet: &FleetFolder, name: &HostName, host: &Host) -> Result<Self, Vec<Problem>> {
         Sources::new(fleet, Listings::default()).walk(name, host)
     }
@@ -86,7 +86,7 @@ impl HostTree {
         &self.secrets.files
     }
 
-    /// Whether another machine, found in the same look, gets exactly the same.
+    /// Whether another machine of the same scan gets exactly the same.
     pub fn shares_all_with(&self, other: &HostTree) -> bool {
         Arc::ptr_eq(&self.source, &other.source) && self.secrets == other.secrets
     }
@@ -96,29 +96,28 @@ impl HostTree {
         self.source.files.iter().chain(&self.secrets.files)
     }
 
-    /// How many files there are.
+    /// The number of files.
     pub fn count(&self) -> usize {
         self.source.files.len() + self.secrets.files.len()
     }
 
-    /// Whether something of it lies at this place, relative to the fleet folder, symlinks resolved.
+    /// Whether one of its files has this real path, relative to the fleet folder.
     pub fn holds(&self, real: &Path) -> bool {
         self.files().any(|file| file.real == real)
     }
 
-    /// When anything of it last changed: a file, an ignore file, or a folder that lost or got one.
+    /// The time of the last change of a file, an ignore file, or a folder.
     pub fn changed_at(&self) -> Option<SystemTime> {
         self.changed
     }
 
-    /// What a `.gitignore` keeps from it although git may track it, because no index can be seen: the first of it,
+    /// Files that a `.gitignore` excludes although git may track them, because no index is visible: the first ones,
     /// relative to the fleet folder.
     pub fn unseen(&self) -> &[PathBuf] {
         &self.unseen
     }
 
-    /// A file that is only in one of them, or changed from one to the other: where it really lies, relative to the
-    /// fleet folder.
+    /// A file that is only in one of the trees, or differs: its real path, relative to the fleet folder.
     pub fn difference(&self, other: &HostTree) -> Option<PathBuf> {
         let (mine, others) = (self.stamps(), other.stamps());
         let differs = |(path, stamp): &(&&Path, &&Stamp), in_other: &BTreeMap<&Path, &Stamp>| {
@@ -129,7 +128,7 @@ impl HostTree {
         changed.map(|(path, _)| path.to_path_buf())
     }
 
-    /// Every file that counts, by where it really lies.
+    /// The stamps of all files and ignore files, by their real paths.
     fn stamps(&self) -> BTreeMap<&Path, &Stamp> {
         let files = self.files().map(|file| (file.real.as_path(), &file.stamp));
         let rules = self.source.rules.iter().chain(&self.secrets.rules);
@@ -137,7 +136,7 @@ impl HostTree {
         files.chain(rules).collect()
     }
 
-    /// Where a path in the configuration leads, symlinks followed; none where it leads nowhere in it.
+    /// A path in the configuration with all symlinks resolved; none if it leads out of it.
     pub fn real_config(&self, path: &str) -> Option<String> {
         let files = self.config();
         let target_of = |path: &str| {
@@ -148,7 +147,7 @@ impl HostTree {
         real_path(path, target_of)
     }
 
-    /// The file to which a path in the configuration leads, symlinks followed.
+    /// The file at a path in the configuration, after following symlinks.
     pub fn config_file(&self, path: &str) -> Option<&TreeFile> {
         let real = FilePath::new(Area::Config, &self.real_config(path)?).ok()?;
         let files = self.config();
@@ -156,13 +155,13 @@ impl HostTree {
         Some(&files[place])
     }
 
-    /// Whether a path in the configuration leads to a file that the machine gets, symlinks followed.
+    /// Whether the machine gets a file at a path in the configuration, after following symlinks.
     fn leads_to_file(&self, path: &str) -> bool {
         let file = self.config_file(path);
         file.is_some_and(|file| file.symlink.is_none())
     }
 
-    /// Whether the machine gets a file or folder at this path of its configuration, symlinks followed.
+    /// Whether the machine gets a file or folder at a path in the configuration, after following symlinks.
     pub fn has_config_path(&self, path: &str) -> bool {
         let Some(real) = self.real_config(path) else {
             return false;
@@ -170,7 +169,7 @@ impl HostTree {
         if real.is_empty() {
             return true;
         }
-        // The files are sorted: it is one of them, or the first one below it follows its name with a slash.
+        // The files are sorted: the path is one of them, or the next one begins with it and a slash.
         let files = self.config();
         let first_from = |path: &str| {
             let index = files.partition_point(|file| file.path.as_str() < path);

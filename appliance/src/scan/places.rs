@@ -1,5 +1,5 @@
-//! What is seen of the fleet folder in one look: each place once, whoever gets something of it. So machines that share
-//! files see the same of them, however long the look takes, and a thousand of them cost the kernel what one does.
+//! Cache of the fleet folder in one scan: each path is read once, for all machines. So machines that share files get
+//! the same state of them, however long the scan takes, and a thousand machines cost the kernel as much as one.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,20 +15,20 @@ use super::index::{self, Index};
 /// The largest ignore file in bytes; git's own are a few kilobytes.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
-/// All that was seen so far.
+/// Everything that was read so far.
 #[derive(Debug)]
 pub(super) struct Survey<'f> {
     pub(super) fleet: &'f FleetFolder,
     folders: HashMap<PathBuf, Rc<io::Result<Folder>>>,
     targets: HashMap<PathBuf, Rc<io::Result<Target>>>,
     ignore_files: HashMap<PathBuf, Rc<Result<IgnoreFiles, Unusable>>>,
-    /// What git tracked in the last look.
+    /// The index of the last scan.
     before: Arc<Index>,
-    /// What it tracks; none before that is asked.
+    /// The index; none before it is read.
     index: Option<Rc<Result<Arc<Index>, index::Unreadable>>>,
 }
 
-/// Where a path leads.
+/// A resolved path.
 #[derive(Debug)]
 pub(super) struct Target {
     /// Relative to the fleet folder, without symlinks.
@@ -52,7 +52,7 @@ pub(super) enum Unusable {
 }
 
 impl<'f> Survey<'f> {
-    /// With what git tracked in the last look.
+    /// An empty cache, with the index of the last scan.
     pub(super) fn new(fleet: &'f FleetFolder, before: Arc<Index>) -> Self {
         let (folders, targets, ignore_files, index) = Default::default();
         Survey {
@@ -65,12 +65,12 @@ impl<'f> Survey<'f> {
         }
     }
 
-    /// What lies in a folder, by a path without symlinks.
+    /// The content of a folder, at a path without symlinks.
     pub(super) fn folder(&mut self, real: &Path) -> Rc<io::Result<Folder>> {
         once(&mut self.folders, real, || self.fleet.list(real))
     }
 
-    /// Where a path leads, its last part included.
+    /// A path with all symlinks resolved, including the last part.
     pub(super) fn target(&mut self, path: &Path) -> Rc<io::Result<Target>> {
         once(&mut self.targets, path, || {
             let found = self.fleet.find(path)?;
@@ -81,20 +81,20 @@ impl<'f> Survey<'f> {
         })
     }
 
-    /// The ignore files that lie in a folder.
+    /// The ignore files of a folder.
     pub(super) fn ignore_files(&mut self, folder: &Path) -> Rc<Result<IgnoreFiles, Unusable>> {
         once(&mut self.ignore_files, folder, || {
             IgnoreFiles::read(self.fleet, folder)
         })
     }
 
-    /// What git tracks.
+    /// The index of git.
     pub(super) fn index(&mut self) -> Rc<Result<Arc<Index>, index::Unreadable>> {
         let read = || Rc::new(Index::read(self.fleet, Arc::clone(&self.before)));
         Rc::clone(self.index.get_or_insert_with(read))
     }
 
-    /// What git tracks, as it was read last.
+    /// The last index that was read.
     pub(super) fn into_index(self) -> Arc<Index> {
         match self.index.as_deref() {
             Some(Ok(index)) => Arc::clone(index),
@@ -104,7 +104,7 @@ impl<'f> Survey<'f> {
 }
 
 impl IgnoreFiles {
-    /// As in git, one that is a symlink isn't followed.
+    /// Reads the ignore files of a folder. As in git, symlinks aren't followed.
     fn read(fleet: &FleetFolder, folder: &Path) -> Result<Self, Unusable> {
         let mut rules = Vec::new();
         let mut text = |name: &str| {
@@ -127,7 +127,7 @@ impl IgnoreFiles {
     }
 }
 
-/// The answer that is known, or that is found now.
+/// The cached value, or a new one.
 fn once<T>(known: &mut HashMap<PathBuf, Rc<T>>, path: &Path, find: impl FnOnce() -> T) -> Rc<T> {
     if let Some(answer) = known.get(path) {
         return Rc::clone(answer);

@@ -1,4 +1,4 @@
-//! What is wrong with a place in the fleet folder, in words, and what to do about it.
+//! Problems of paths in the fleet folder, with advice.
 
 use std::io;
 use std::path::Path;
@@ -15,18 +15,19 @@ pub(super) fn problem(place: &Path, what: &str, advice: &str) -> Problem {
     Problem::new(place.to_string_lossy(), what, advice)
 }
 
-/// That a machine gets nothing that Nix could begin with, though perhaps something is there.
+/// A machine gets neither a flake.nix nor a configuration.nix, though its source may have one.
 pub(super) fn unbuildable(source: &Path, kept_back: Option<&str>, is_empty: bool) -> Problem {
     if let Some(name) = kept_back {
         let what =
-            format!("has a {name}, but this machine doesn't get it, and can build nothing without");
-        let advice = "bring it back: with include where exclude takes it, or with a line with ! in a .bentoignore";
+            format!("has a {name}, but this machine doesn't get it, and can't build without it");
+        let advice =
+            "add it to include if exclude removes it, or to a .bentoignore with a leading !";
         return problem(source, &what, advice);
     }
     let what = match is_empty {
         true => "holds nothing to publish",
         false => {
-            "holds neither a flake.nix nor a configuration.nix, and this machine can build nothing without"
+            "holds neither a flake.nix nor a configuration.nix, and this machine can't build without one"
         }
     };
     problem(
@@ -44,13 +45,13 @@ pub(super) fn pattern(folder: &Path, bad: &BadPattern) -> Problem {
     problem(folder, &what, "correct the pattern")
 }
 
-/// Which of the ignored files git tracks can't be told.
+/// The index can't be used, so it is unknown which ignored files git tracks.
 pub(super) fn index(unreadable: &Unreadable) -> Problem {
     let (why, advice) = match unreadable {
         Unreadable::File(error) => (format!("can't be read: {error}"), UNREADABLE),
         Unreadable::Damaged(why) => (
             format!("can't be read: {why}"),
-            "`git status` there says what to do",
+            "`git status` there shows what to do",
         ),
         Unreadable::Split => (
             "is split over two files".to_owned(),
@@ -61,7 +62,7 @@ pub(super) fn index(unreadable: &Unreadable) -> Problem {
             "fill it with `git sparse-checkout reapply --no-sparse-index`",
         ),
     };
-    let what = format!("{why}; so it isn't known which of the ignored files git tracks");
+    let what = format!("{why}; so it is unknown which ignored files git tracks");
     problem(Path::new(index::PATH), &what, advice)
 }
 
@@ -88,7 +89,7 @@ pub(super) fn link(place: &Path, error: &io::Error) -> Problem {
         Some(Errno::LOOP) => ("is a symlink that leads to itself", "remove it"),
         Some(Errno::NOENT | Errno::NOTDIR) => (
             "is a symlink to something that isn't there",
-            "mend or remove it",
+            "correct or remove it",
         ),
         _ => {
             let what = format!("is a symlink that can't be followed: {error}");

@@ -1,4 +1,4 @@
-//! The walks of one look at a fleet: machines that get the same of the same folder share one.
+//! The walks of one scan: machines that get the same of the same folder share one.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::{ENTRIES, FleetFolder, HostTree, Listing, SECRETS};
 use crate::fleet::Host;
 use crate::problem::Problem;
 
-/// What is seen of a fleet in one look, and the sources that were walked in it.
+/// The state of a scan: the cache of paths, and the walked sources.
 #[derive(Debug)]
 pub struct Sources<'f> {
     survey: Survey<'f>,
@@ -23,21 +23,21 @@ pub struct Sources<'f> {
     before: HashMap<Part, Arc<Listing>>,
 }
 
-/// What was found in an earlier look: what still looks the same is neither kept nor read twice.
+/// The listings of an earlier scan: those that haven't changed are reused.
 #[derive(Debug, Default)]
 pub struct Listings {
     sources: HashMap<Part, Arc<Listing>>,
     index: Arc<Index>,
 }
 
-/// A folder of the fleet, and the patterns that narrow what a machine gets of it.
+/// A folder of the fleet, with the patterns of `exclude` and `include`.
 type Part = (PathBuf, Vec<String>, Vec<String>);
 
-/// What was found in a source.
+/// A walked source.
 #[derive(Debug)]
 struct Walked {
     listing: Arc<Listing>,
-    /// How many files and folders there are.
+    /// The number of files and folders.
     entries: usize,
     changed: Option<SystemTime>,
     problems: Vec<Problem>,
@@ -45,7 +45,7 @@ struct Walked {
 }
 
 impl<'f> Sources<'f> {
-    /// Nothing is walked yet.
+    /// A new scan, with the listings of the last one.
     pub fn new(fleet: &'f FleetFolder, before: Listings) -> Self {
         Sources {
             survey: Survey::new(fleet, before.index),
@@ -54,7 +54,7 @@ impl<'f> Sources<'f> {
         }
     }
 
-    /// As [`HostTree::walk`], without looking again at what was looked at for another machine.
+    /// Like [`HostTree::walk`], but reuses walks and paths that were read for other machines.
     pub fn walk(&mut self, name: &HostName, host: &Host) -> Result<HostTree, Vec<Problem>> {
         let part = (
             host.source.as_path().to_owned(),
@@ -91,7 +91,7 @@ impl<'f> Sources<'f> {
         Err(vec![problem.of(name)])
     }
 
-    /// What was found, for the next look.
+    /// The listings, for the next scan.
     pub fn into_listings(self) -> Listings {
         let walked = self.walked.into_iter();
         Listings {

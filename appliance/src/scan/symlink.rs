@@ -1,23 +1,23 @@
-//! Which symlinks stay symlinks.
+//! Classification of symlinks: published as symlinks, or followed.
 
 use std::path::Path;
 
 use bento_protocol::{Area, FilePath, Symlink, SymlinkError};
 
-/// What becomes of a symlink.
+/// Treatment of a symlink.
 #[derive(Debug)]
 pub(super) enum LinkKind {
-    /// It stays inside what is published as it is, and so stays a symlink.
+    /// Published as a symlink: its target is inside the same published folder.
     Kept(Symlink),
-    /// It leaves that: what it leads to is published in its place.
+    /// Followed: its target is outside of that, and is published in its place.
     Followed,
-    /// It can be neither: what is wrong, and what to do about it.
+    /// An error, with advice.
     Wrong(String, &'static str),
 }
 
 impl LinkKind {
-    /// What becomes of the symlink that a machine sees at `seen`, which lies `depth` folders deep in what is published
-    /// as it is. Its text alone decides.
+    /// The treatment of a symlink that a machine sees at `seen`, `depth` folders below the top of the published folder.
+    /// Only its text counts.
     pub(super) fn of(area: Area, seen: &Path, depth: usize, target: &Path) -> Self {
         if target.is_absolute() {
             let what = format!("is a symlink to the absolute path {}", target.display());
@@ -26,7 +26,7 @@ impl LinkKind {
                 "make it relative, and let it stay inside the fleet folder",
             );
         }
-        // Secrets hold no symlinks: whoever reads one gets a file.
+        // Secrets hold no symlinks: a machine gets a file in its place.
         if area == Area::Secrets {
             return LinkKind::Followed;
         }

@@ -43,7 +43,7 @@ fn walk(folder: &Path, table: &str) -> Result<Vec<String>, Vec<String>> {
 }
 
 #[test]
-fn what_a_host_does_not_get_is_not_wrong_for_it() {
+fn files_that_a_machine_does_not_get_cause_no_problems() {
     let folder = folder();
     let home = folder.path().join("hosts/a/home");
     fs::create_dir_all(home.join("below")).unwrap();
@@ -108,7 +108,7 @@ fn a_host_gets_its_folder_and_its_secrets() {
 }
 
 #[test]
-fn ignored_files_stay_behind() {
+fn ignored_files_are_not_published() {
     let folder = folder();
     for path in [
         "hosts/a/x.log",
@@ -132,7 +132,7 @@ fn ignored_files_stay_behind() {
 
 // Issue 10, line 11.
 #[test]
-fn what_editors_leave_is_never_published_and_never_wrong() {
+fn temporary_files_of_editors_are_neither_published_nor_problems() {
     let folder = folder();
     let (host, secrets) = (
         folder.path().join("hosts/a"),
@@ -195,7 +195,7 @@ fn links_inside_the_fleet_are_followed() {
 }
 
 #[test]
-fn a_link_to_what_is_ignored_where_it_lies_is_left_out() {
+fn a_link_to_an_ignored_file_is_left_out() {
     let folder = folder();
     write(folder.path(), ".gitignore", "/private/\n");
     write(folder.path(), "private/key", "");
@@ -205,7 +205,7 @@ fn a_link_to_what_is_ignored_where_it_lies_is_left_out() {
 }
 
 #[test]
-fn every_bad_entry_is_told_at_once() {
+fn every_bad_entry_is_reported_at_once() {
     let folder = folder();
     let a = folder.path().join("hosts/a");
     let outside = tempfile::tempdir().unwrap();
@@ -282,7 +282,7 @@ fn a_link_cannot_name_another_machines_secrets() {
 }
 
 #[test]
-fn a_missing_or_empty_source_is_told() {
+fn a_missing_or_empty_source_is_a_problem() {
     let folder = tempfile::tempdir().unwrap();
     assert!(walk(folder.path(), "").unwrap_err()[0].starts_with("hosts/a: a: isn't there"));
     fs::create_dir_all(folder.path().join("hosts/a")).unwrap();
@@ -298,14 +298,14 @@ fn a_missing_or_empty_source_is_told() {
 
 // Issue 10, line 4.
 #[test]
-fn what_nix_begins_with_must_be_among_what_a_machine_gets() {
+fn a_machine_must_get_a_flake_or_a_configuration() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "hosts/a/deep/flake.nix", "{}");
-    let told = |table: &str| walk(folder.path(), table).unwrap_err();
+    let problems = |table: &str| walk(folder.path(), table).unwrap_err();
     assert_eq!(
-        told(""),
+        problems(""),
         [
-            "hosts/a: a: holds neither a flake.nix nor a configuration.nix, and this machine can build nothing without: put \
+            "hosts/a: a: holds neither a flake.nix nor a configuration.nix, and this machine can't build without one: put \
           one of them there, or correct the host's source"
         ]
     );
@@ -316,13 +316,17 @@ fn what_nix_begins_with_must_be_among_what_a_machine_gets() {
         "exclude = [\"/*.nix\"]",
         "exclude = [\"*\"]\ninclude = [\"/deep\"]",
     ] {
-        assert!(told(table)[0].starts_with(kept_back), "{:?}", told(table));
+        assert!(
+            problems(table)[0].starts_with(kept_back),
+            "{:?}",
+            problems(table)
+        );
     }
     write(folder.path(), ".bentoignore", "/hosts/a/flake.nix");
-    assert!(told("")[0].starts_with(kept_back));
+    assert!(problems("")[0].starts_with(kept_back));
     let configuration = folder.path().join("hosts/a/configuration.nix");
     symlink("deep/nowhere.nix", &configuration).unwrap();
-    assert!(told("")[0].starts_with(kept_back), "it leads nowhere");
+    assert!(problems("")[0].starts_with(kept_back), "it leads nowhere");
     fs::remove_file(&configuration).unwrap();
     symlink("deep/flake.nix", &configuration).unwrap();
     assert!(walk(folder.path(), "").is_ok(), "that is enough");
@@ -348,34 +352,34 @@ fn any_change_of_a_file_changes_its_stamp() {
 }
 
 #[test]
-fn an_ignore_file_counts_as_a_whole_or_is_told() {
+fn an_unreadable_ignore_file_is_a_problem() {
     let folder = folder();
     write(folder.path(), "hosts/a/key", "");
     let path = folder.path().join("hosts/a/.bentoignore");
-    let told = |what: &str| {
+    let assert_problem = |what: &str| {
         let problems = walk(folder.path(), "").unwrap_err();
         assert!(problems[0].contains(what), "{problems:?}");
         fs::remove_file(&path).unwrap();
     };
-    // What it would ignore, if it were followed, would be published if it were left out.
+    // If it were skipped, files that it ignores would be published.
     write(folder.path(), "rules", "key\n");
     symlink("../../rules", &path).unwrap();
-    told("it is a symlink");
+    assert_problem("it is a symlink");
     symlink("/etc/passwd", &path).unwrap();
-    told("it is a symlink");
+    assert_problem("it is a symlink");
     let mode = 0o600.into();
     rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
-    told("it isn't a file");
+    assert_problem("it isn't a file");
     fs::write(&path, format!("{}\nkey\n", "#".repeat(1 << 20))).unwrap();
-    told("longer than");
+    assert_problem("longer than");
     fs::write(&path, b"caf\xe9\nkey\n").unwrap();
-    told("isn't in UTF-8");
+    assert_problem("isn't in UTF-8");
     fs::write(&path, "key\n").unwrap();
     assert_eq!(walk(folder.path(), "").unwrap(), ["config/flake.nix"]);
 }
 
 #[test]
-fn a_text_is_what_was_found_as_a_whole_or_is_not_given() {
+fn a_text_is_complete_or_none() {
     let folder = folder();
     let path = Path::new("hosts/a/flake.nix");
     let fleet = FleetFolder::open(folder.path()).unwrap();
@@ -391,7 +395,7 @@ fn a_text_is_what_was_found_as_a_whole_or_is_not_given() {
 }
 
 #[test]
-fn a_tree_that_is_multiplied_or_nested_without_end_is_told() {
+fn a_tree_with_too_many_or_too_deep_entries_is_a_problem() {
     let folder = folder();
     // 2^40 folders and not one file.
     for number in 0..40 {
@@ -417,7 +421,7 @@ fn a_tree_that_is_multiplied_or_nested_without_end_is_told() {
 }
 
 #[test]
-fn secrets_that_are_a_link_are_told_wherever_it_leads() {
+fn a_folder_of_secrets_that_is_a_link_is_a_problem() {
     let folder = folder();
     write(folder.path(), "elsewhere/a/key", "");
     let secrets = folder.path().join(SECRETS);
@@ -438,7 +442,7 @@ fn secrets_that_are_a_link_are_told_wherever_it_leads() {
 }
 
 #[test]
-fn what_loses_a_file_has_just_changed() {
+fn removing_a_file_is_a_change() {
     let folder = folder();
     write(folder.path(), "hosts/a/sub/gone", "");
     let fleet = FleetFolder::open(folder.path()).unwrap();
@@ -446,7 +450,7 @@ fn what_loses_a_file_has_just_changed() {
     let flake = fs::metadata(folder.path().join("hosts/a/flake.nix")).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(50));
     fs::remove_file(folder.path().join("hosts/a/sub/gone")).unwrap();
-    // No file of it is as young, but half of a deletion mustn't pass for a tree that lay there for long.
+    // No file has changed since, but a tree in the middle of a deletion mustn't count as stable.
     let after = tree();
     assert_eq!(after.count(), 1);
     assert!(after.changed_at().unwrap() > flake.modified().unwrap());
@@ -456,9 +460,9 @@ fn what_loses_a_file_has_just_changed() {
 }
 
 #[test]
-fn machines_that_get_the_same_of_a_folder_share_one_walk_and_nothing_else() {
+fn only_machines_that_get_the_same_of_a_folder_share_a_walk() {
     let folder = folder();
-    write(folder.path(), "hosts/a/notes.md", "");
+    write(folder.path(), "hosts/a/readme.md", "");
     write(folder.path(), "bento-secrets/one/wifi", "");
     let fleet = FleetFolder::open(folder.path()).unwrap();
     let mut sources = Sources::new(&fleet, Listings::default());
@@ -467,14 +471,14 @@ fn machines_that_get_the_same_of_a_folder_share_one_walk_and_nothing_else() {
         let paths = tree.files().map(|file| file.path.to_string());
         paths.collect()
     };
-    let all = ["config/flake.nix", "config/notes.md"];
+    let all = ["config/flake.nix", "config/readme.md"];
     assert_eq!(paths("one", &host("")), [all[0], all[1], "secrets/wifi"]);
-    // Whoever looked again would find it.
+    // A second walk would find it.
     write(folder.path(), "hosts/a/later.nix", "");
     assert_eq!(paths("two", &host("")), all);
     let narrowed = host("exclude = [\"*.md\"]\n");
     assert_eq!(paths("three", &narrowed), ["config/flake.nix"]);
-    let back = host("exclude = [\"*.md\"]\ninclude = [\"notes.md\"]\n");
+    let back = host("exclude = [\"*.md\"]\ninclude = [\"readme.md\"]\n");
     assert_eq!(paths("four", &back), all);
     fs::create_dir_all(folder.path().join("hosts/b")).unwrap();
     let empty = host("source = \"hosts/b\"\n");

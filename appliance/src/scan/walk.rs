@@ -1,4 +1,4 @@
-//! Walks folders and the symlinks in them.
+//! The walk of a folder, with its symlinks.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -19,38 +19,37 @@ use super::{Listing, SECRETS, TreeFile};
 use crate::fleet::{FILE_NAME, Host};
 use crate::problem::Problem;
 
-/// More files and folders than any configuration has: a symlink in a shared folder can multiply a tree without being
-/// a loop.
+/// Limit of files and folders, more than any configuration has: symlinks can multiply a tree without a loop.
 const MAX_ENTRIES: usize = 100_000;
-/// Folders in folders, symlinks followed: more than any configuration has, and few enough for the stack of a thread.
+/// Limit of nested folders, after following symlinks: more than any configuration has, and within a thread's stack.
 const MAX_DEPTH: usize = 100;
 
-/// More than anybody reads.
+/// Limit of files in [`Everything::unseen`].
 const MAX_UNSEEN: usize = 100;
 
 /// One walk.
 struct Walk<'s, 'f> {
     survey: &'s mut Survey<'f>,
     narrowing: Option<Narrowing>,
-    /// How many files and folders the machine has from elsewhere.
+    /// The number of the machine's files and folders from other walks.
     others: usize,
     found: Everything,
 }
 
-/// All that a walk has found.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Everything {
     pub(super) listing: Listing,
-    /// How many folders were walked.
+    /// The number of walked folders.
     folders: usize,
-    /// When anything of it last changed.
+    /// The time of the last change.
     pub(super) changed: Option<SystemTime>,
     pub(super) problems: Vec<Problem>,
-    /// What was left out without an index that could have brought it back, up to [`MAX_UNSEEN`].
+    /// Ignored files that git may track, without a visible index, up to [`MAX_UNSEEN`].
     pub(super) unseen: Vec<PathBuf>,
 }
 
-/// Walks the folder that holds a machine's configuration.
+/// Walks the folder of a machine's configuration.
 pub(super) fn source(survey: &mut Survey<'_>, host: &Host) -> Everything {
     let mut walk = Walk::new(survey, host);
     let source = host.source.as_path();
@@ -58,7 +57,7 @@ pub(super) fn source(survey: &mut Survey<'_>, host: &Host) -> Everything {
     walk.found.sorted()
 }
 
-/// Walks the folder of a machine's secrets; it has so many files and folders from elsewhere.
+/// Walks the folder of a machine's secrets; `others` is the number of its other files and folders.
 pub(super) fn secrets(survey: &mut Survey<'_>, others: usize, folder: &Path) -> Everything {
     let mut walk = Walk {
         survey,
@@ -71,7 +70,7 @@ pub(super) fn secrets(survey: &mut Survey<'_>, others: usize, folder: &Path) -> 
 }
 
 impl Everything {
-    /// How many files and folders there are.
+    /// The number of files and folders.
     pub(super) fn count(&self) -> usize {
         self.listing.files.len() + self.folders
     }
@@ -83,37 +82,37 @@ impl Everything {
     }
 }
 
-/// A folder on the way, as the machine will see it and as it really is.
+/// A folder of the walk, with its path for the machine and its real path.
 struct Step {
-    /// Which half of the generation it belongs to.
+    /// Configuration or secrets.
     area: Area,
-    /// Relative to the source, as the machine will see it.
+    /// The path for the machine, relative to the source.
     seen: PathBuf,
-    /// Relative to the fleet folder, as the path to it was written; named in problems.
+    /// The path relative to the fleet folder, with symlinks, for problems.
     written: PathBuf,
-    /// Relative to the fleet folder, symlinks resolved.
+    /// The real path, relative to the fleet folder.
     real: PathBuf,
-    /// How many folders lie above it in the folder that is published as it is: the source, or what a symlink that left
-    /// one led to. A symlink that climbs no further stays one.
+    /// The number of folders above it in the same published folder, which is the source or the target of a followed
+    /// symlink. A symlink with no more `..` than that stays a symlink.
     depth: usize,
-    /// Ignore files along the written path, and along each real path to which a symlink led.
+    /// Ignore files along the written path, and along the real path of each followed symlink.
     chains: Vec<(Chain, PathBuf)>,
-    /// Whether it is ignored itself, so that only what git tracks of it counts.
+    /// Whether it is ignored itself, so that only its tracked files count.
     only_tracked: bool,
-    /// The folders in which this one lies, by device and inode: one that comes again is a loop.
+    /// The folders above this one, by device and inode, to detect loops.
     above: Vec<(u64, u64)>,
 }
 
-/// What ignore files and git's index leave of something.
+/// The part of an entry that ignore files and git's index leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
     All,
-    /// Of a folder: what git tracks below it.
+    /// Of a folder: its tracked files.
     Tracked,
     Nothing,
 }
 
-/// A way into a folder by a symlink, or from the top.
+/// Ignore files of a folder that is entered by a symlink, or from the top.
 struct Entered {
     /// The ignore files along the real path.
     chain: Chain,
@@ -153,16 +152,16 @@ impl<'s, 'f> Walk<'s, 'f> {
         self.refuse(refusal::path(place, error, advice));
     }
 
-    fn note_change(&mut self, changed: Option<SystemTime>) {
+    fn record_change(&mut self, changed: Option<SystemTime>) {
         self.found.changed = self.found.changed.max(changed);
     }
 
-    /// Something went while the folder was being read: the next look sees the folder without it.
+    /// Skips an entry that was removed during the scan: the next scan doesn't find it.
     fn skip_vanished(&mut self) {
-        self.note_change(Some(SystemTime::now()));
+        self.record_change(Some(SystemTime::now()));
     }
 
-    /// Walks the folder that holds the configuration.
+    /// Walks the folder of the configuration.
     fn source(&mut self, source: &Path) {
         let found = match self.survey.fleet.find(source) {
             Ok(found) if Stamp::of(&found.stat).kind() == FileType::Directory => found,
@@ -184,7 +183,7 @@ impl<'s, 'f> Walk<'s, 'f> {
             self.folder(&Step {
                 area: Area::Config,
                 seen: PathBuf::new(),
-                // "." would stand in front of every path in a message.
+                // Otherwise "." would be in front of every path in a message.
                 written: if source == Path::new(".") {
                     PathBuf::new()
                 } else {
@@ -199,8 +198,8 @@ impl<'s, 'f> Walk<'s, 'f> {
         }
     }
 
-    /// Walks the folder of secrets, if there is one. Ignore files don't count there: secrets are kept out of git by
-    /// just these, and are to be published all the same.
+    /// Walks the folder of secrets, if there is one. Ignore files don't count there: they keep secrets out of git, but
+    /// secrets must be published.
     fn secrets(&mut self, folder: &Path) {
         let found = match self.survey.fleet.find(folder) {
             Ok(found) => found,
@@ -228,7 +227,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         });
     }
 
-    /// A machine without secrets has no folder of them; a symlink that leads nowhere is a mistake.
+    /// Reports a dangling symlink in the place of the folder of secrets. A missing folder is fine.
     fn refuse_dangling_secrets(&mut self, folder: &Path) {
         let parts = [Path::new(SECRETS), folder];
         if let Some(link) = parts
@@ -245,11 +244,11 @@ impl<'s, 'f> Walk<'s, 'f> {
         let folder = self.survey.folder(&step.real);
         let folder = match folder.as_ref() {
             Ok(folder) => folder,
-            // Gone, or something else by now.
+            // Removed or replaced during the scan.
             Err(error) if is_vanished(error) => return self.skip_vanished(),
             Err(error) => return self.refuse_path(&step.written, error, UNREADABLE),
         };
-        self.note_change(folder.stamp.changed_at());
+        self.record_change(folder.stamp.changed_at());
         for entry in &folder.entries {
             if self.others + self.found.count() >= MAX_ENTRIES {
                 let what =
@@ -299,7 +298,7 @@ impl<'s, 'f> Walk<'s, 'f> {
     fn link(&mut self, step: &Step, name: &str, written: &Path, target: &Path, stamp: Stamp) {
         let kind = LinkKind::of(step.area, &step.seen.join(name), step.depth, target);
         let found = self.survey.target(&step.real.join(name));
-        // What a machine doesn't get can't be wrong for it; but below a folder there may be something that it gets.
+        // An entry that the machine doesn't get is no problem; but it may get files in an excluded folder.
         let leads_to_folder = found
             .as_ref()
             .as_ref()
@@ -319,7 +318,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         }
     }
 
-    /// Takes a symlink as it is. Whether what it leads to is there doesn't matter.
+    /// Publishes a symlink as a symlink. Its target needn't exist.
     fn kept_link(
         &mut self,
         step: &Step,
@@ -347,7 +346,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         if let Some(private) = places.find_map(|place| private_folder(place, None)) {
             return self.refuse(refusal::private(written, private));
         }
-        self.note_change(stamp.changed_at());
+        self.record_change(stamp.changed_at());
         self.found.listing.files.push(TreeFile {
             path: link.path().clone(),
             real: step.real.join(name),
@@ -356,7 +355,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         });
     }
 
-    /// Publishes what a symlink leads to in its place.
+    /// Publishes the target of a symlink in its place.
     fn followed_link(
         &mut self,
         step: &Step,
@@ -376,7 +375,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         if step.area == Area::Secrets {
             return self.found(step, name, written.to_owned(), found, false, None);
         }
-        // Where a link leads, the ignore files of that place count too.
+        // The ignore files of the target's folder count, too.
         let parent = found.real.parent().map(Path::to_owned).unwrap_or_default();
         let Some(Entered {
             chain,
@@ -420,13 +419,13 @@ impl<'s, 'f> Walk<'s, 'f> {
         }
     }
 
-    /// Whether the machine gets an entry of a folder, by what narrows its source.
+    /// Whether the machine gets an entry of a folder, by `exclude` and `include`.
     fn keeps(&self, step: &Step, name: &str) -> bool {
         let keeps = |narrowing: &Narrowing| narrowing.keeps(&step.seen.join(name));
         step.area == Area::Secrets || self.narrowing.as_ref().is_none_or(keeps)
     }
 
-    /// Whether it gets nothing of a folder of a folder.
+    /// Whether it gets nothing of a subfolder.
     fn hides(&self, step: &Step, name: &str) -> bool {
         let hides = |narrowing: &Narrowing| narrowing.hides(&step.seen.join(name));
         step.area == Area::Config && self.narrowing.as_ref().is_some_and(hides)
@@ -436,7 +435,7 @@ impl<'s, 'f> Walk<'s, 'f> {
         match FilePath::new(area, &seen.to_string_lossy()) {
             Ok(path) => {
                 let stamp = found.stamp;
-                self.note_change(stamp.changed_at());
+                self.record_change(stamp.changed_at());
                 self.found.listing.files.push(TreeFile {
                     path,
                     real: found.real.clone(),
@@ -485,7 +484,7 @@ impl<'s, 'f> Walk<'s, 'f> {
             chains.extend(inherited.chain(linked).map(below));
         }
         let above = step.above.iter().copied().chain([identity]).collect();
-        // What a followed symlink leads to is published as it is, too.
+        // The target of a followed symlink is a new published folder.
         let is_followed = found.real != step.real.join(written.file_name().unwrap_or_default());
         let depth = if is_followed { 0 } else { step.depth + 1 };
         self.folder(&Step {
@@ -500,9 +499,8 @@ impl<'s, 'f> Walk<'s, 'f> {
         });
     }
 
-    /// What is left of something, by ignore files along all its paths, and by git's index where those ignore it:
-    /// ignored means what it means to git, which doesn't count what it tracks. `is_inside` says that a folder above is
-    /// ignored, so that nothing else of it counts.
+    /// The part of an entry that is left by the ignore files along all its paths, and by git's index: as in git,
+    /// tracked files aren't ignored. With `is_inside`, a folder above is ignored, so that only tracked files are left.
     fn left<'c>(
         &mut self,
         chains: impl Iterator<Item = (&'c Chain, PathBuf)> + Clone,
@@ -532,11 +530,11 @@ impl<'s, 'f> Walk<'s, 'f> {
         }
     }
 
-    /// What git tracks; none, and a problem, if that can't be told.
+    /// The index of git; none, and a problem, if it can't be used.
     fn index(&mut self) -> Option<Arc<Index>> {
         match self.survey.index().as_ref() {
             Ok(index) => {
-                self.note_change(index.changed_at());
+                self.record_change(index.changed_at());
                 Some(Arc::clone(index))
             }
             Err(unreadable) => {
@@ -549,8 +547,8 @@ impl<'s, 'f> Walk<'s, 'f> {
         }
     }
 
-    /// The ignore files from the fleet folder down to a folder; none if one can't be used, or if they ignore the
-    /// folder itself, which is then left out as a whole.
+    /// The ignore files from the fleet folder down to a folder; none if one can't be used, or if they ignore the whole
+    /// folder.
     fn chain_to(&mut self, real: &Path) -> Option<Entered> {
         let (mut chain, mut only_tracked) = (Chain::default(), false);
         let mut folder = PathBuf::new();
@@ -575,13 +573,13 @@ impl<'s, 'f> Walk<'s, 'f> {
         })
     }
 
-    /// What the ignore files of a folder say; none if they can't be used. `written` is named where a pattern is wrong.
+    /// The patterns of a folder's ignore files; none if they can't be used. `written` is the path for problems.
     fn ignore_files(&mut self, folder: &Path, written: &Path) -> Option<Option<Patterns>> {
         let answer = self.survey.ignore_files(folder);
         match answer.as_ref() {
             Ok(IgnoreFiles { patterns, rules }) => {
                 for (path, stamp) in rules {
-                    self.note_change(stamp.changed_at());
+                    self.record_change(stamp.changed_at());
                     self.found.listing.rules.push((path.clone(), *stamp));
                 }
                 Some(patterns.clone())
@@ -604,12 +602,12 @@ fn is_vanished(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
 }
 
-/// The private folder in which a real path lies, unless it is the machine's own folder of secrets.
+/// The private folder of a real path, except for the machine's own folder of secrets.
 fn private_folder(real: &Path, own_secrets: Option<&Path>) -> Option<&'static str> {
     if own_secrets.is_some_and(|own| real.starts_with(own)) {
         return None;
     }
-    // The settings may hold the address of a webhook, which is as good as a password.
+    // The settings may hold the URL of a webhook, which is a secret.
     if real == Path::new(FILE_NAME) {
         return Some(FILE_NAME);
     }

@@ -1,4 +1,4 @@
-//! Which machine has which account.
+//! Accounts of the machines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,20 +14,20 @@ use crate::sshd::passwd::UIDS;
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
-/// How long a removed machine can come back as the same one.
+/// Time in which a removed machine can be added again as the same one.
 pub const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The machines that have an account, by name, and those that had one within the last [`KEPT`].
+/// Accounts of the machines, by name, and of those that were removed within the last [`KEPT`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounts {
-    /// The user id that was given last, so that a removed machine's id comes again as late as possible.
+    /// The last assigned user id, so that a removed machine's id is reused as late as possible.
     last_uid: u32,
     hosts: BTreeMap<HostName, AccountRecord>,
-    /// User ids of removed machines of which a session or a published file may still be there: nobody else's until
+    /// User ids of removed machines that may still have a session or a published file: they aren't reused before
     /// [`Self::release`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     leaving: BTreeSet<u32>,
-    /// Machines that were removed, and can come back as they were.
+    /// Removed machines that can be added again as the same ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     removed: BTreeMap<HostName, Removed>,
 }
@@ -35,19 +35,19 @@ pub struct Accounts {
 /// A machine's account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountRecord {
-    /// Its user id, and its group's id.
+    /// Its user id, which is also the id of its group.
     pub uid: u32,
-    /// When it was enrolled; a name that is removed, and added again with another key, is a new account.
+    /// When it was enrolled; a removed name that is added again with another key is a new account.
     pub since: Timestamp,
-    /// The keys that let it in, by which it is known when it comes back.
+    /// Its keys, by which it is recognised when it is added again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     keys: Vec<PublicKey>,
 }
 
-/// The account that a removed machine had.
+/// The account of a removed machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
-    /// What it was; nobody else gets its user id meanwhile.
+    /// The account; its user id isn't reused meanwhile.
     #[serde(flatten)]
     account: AccountRecord,
     /// When it was removed.
@@ -55,15 +55,15 @@ pub struct Removed {
 }
 
 impl Removed {
-    /// Whether one of these keys let it in.
+    /// Whether it had one of these keys.
     pub fn had_one_of(&self, keys: &[PublicKey]) -> bool {
         keys.iter().any(|key| self.account.keys.contains(key))
     }
 }
 
 impl Accounts {
-    /// Nobody, and a place in [`UIDS`] after which the first id is looked for. A machine sees its id in the attributes
-    /// of its files: a place that differs from state to state tells it nothing about how many were before it.
+    /// No accounts, with a position in [`UIDS`] for the first id. A machine sees its id in the attributes of its files:
+    /// a random position hides the number of machines before it.
     pub fn beginning_after(place: u32) -> Self {
         Accounts {
             last_uid: UIDS.start + place % (UIDS.end - UIDS.start),
@@ -73,25 +73,25 @@ impl Accounts {
         }
     }
 
-    /// What the state holds; a random beginning if it holds nothing.
+    /// Reads the accounts from the state; without any, ids begin at a random position.
     pub fn read(state: &State) -> io::Result<Self> {
         match atomic_file::read_json(&state.accounts())? {
             Some(accounts) => Ok(accounts),
             None => {
                 let mut place = [0; 4];
-                // At most 256 bytes come whole or not at all.
+                // Up to 256 bytes are read completely or not at all.
                 getrandom(&mut place, GetRandomFlags::empty())?;
                 Ok(Self::beginning_after(u32::from_ne_bytes(place)))
             }
         }
     }
 
-    /// Keeps them in the state.
+    /// Writes the accounts to the state.
     pub fn write(&self, state: &State) -> io::Result<()> {
         atomic_file::write_json(&state.accounts(), self)
     }
 
-    /// The account of a machine, new if it has none. None when every id is taken.
+    /// The user id of a machine, new if it has none; none if every id is taken.
     pub fn enrol(&mut self, name: &HostName, now: Timestamp) -> Option<u32> {
         if let Some(account) = self.hosts.get(name) {
             return Some(account.uid);
@@ -114,8 +114,8 @@ impl Accounts {
         Some(uid)
     }
 
-    /// Gives a removed machine the account that it had. False if there was none of this name that one of these keys let
-    /// in: then it is another machine.
+    /// Restores the account of a removed machine. False if no removed machine had this name and one of these keys: then
+    /// it is another machine.
     pub fn bring_back(&mut self, name: &HostName, keys: &[PublicKey]) -> bool {
         let removed = self.removed.get(name);
         let Some(removed) = removed.filter(|removed| removed.had_one_of(keys)) else {
@@ -127,14 +127,14 @@ impl Accounts {
         true
     }
 
-    /// Takes note of the keys that let a machine in.
+    /// Records the keys of a machine.
     pub fn set_keys(&mut self, name: &HostName, keys: &[PublicKey]) {
         if let Some(account) = self.hosts.get_mut(name) {
             account.keys = keys.to_vec();
         }
     }
 
-    /// Since when a machine that was renamed is enrolled: what it said by its former name is its own.
+    /// Copies the time of enrolment from a renamed machine's former name, whose reports are its own.
     pub fn carry_over(&mut self, former: &HostName, name: &HostName) {
         let since = self.hosts.get(former).map(|account| account.since);
         if let (Some(since), Some(account)) = (since, self.hosts.get_mut(name)) {
@@ -142,7 +142,7 @@ impl Accounts {
         }
     }
 
-    /// Takes a machine's account away. It can come back within [`KEPT`].
+    /// Removes a machine's account. It can be restored within [`KEPT`].
     pub fn remove(&mut self, name: &HostName, now: Timestamp) {
         if let Some(account) = self.hosts.remove(name) {
             self.leaving.insert(account.uid);
@@ -151,18 +151,18 @@ impl Accounts {
         }
     }
 
-    /// The machines that were removed and can come back.
+    /// The removed machines that can be restored.
     pub fn removed(&self) -> impl Iterator<Item = (&HostName, &Removed)> {
         self.removed.iter()
     }
 
-    /// Whether a removed machine can come back.
+    /// Whether a removed machine can be restored.
     pub fn is_kept(&self, name: &HostName) -> bool {
         self.removed.contains_key(name)
     }
 
-    /// Forgets the machines that were removed longer than [`KEPT`] ago, and those of which this says that they were to be
-    /// forgotten at a time after they were enrolled.
+    /// Drops the machines that were removed longer than [`KEPT`] ago, and those for which `forgotten` returns a time
+    /// after their enrolment.
     pub fn forget(&mut self, now: Timestamp, forgotten: impl Fn(&HostName) -> Option<Timestamp>) {
         self.removed.retain(|name, removed| {
             let age = Duration::try_from(now.duration_since(removed.at));
@@ -171,12 +171,12 @@ impl Accounts {
         });
     }
 
-    /// The user ids that removed machines had and that aren't released yet.
+    /// User ids of removed machines that aren't released yet.
     pub fn leaving(&self) -> impl Iterator<Item = u32> {
         self.leaving.iter().copied()
     }
 
-    /// Nothing is left of the removed machine that had this user id: neither a session nor a published file.
+    /// Releases the user id of a removed machine that has neither a session nor a published file any more.
     pub fn release(&mut self, uid: u32) {
         self.leaving.remove(&uid);
     }
@@ -186,7 +186,7 @@ impl Accounts {
         self.hosts.get(name)
     }
 
-    /// Whose account a user id is.
+    /// The machine with this user id.
     pub fn name(&self, uid: u32) -> Option<&HostName> {
         self.hosts
             .iter()
@@ -194,13 +194,13 @@ impl Accounts {
             .map(|(name, _)| name)
     }
 
-    /// Every machine that has an account, with its user id.
+    /// Every machine with an account, and its user id.
     pub fn all(&self) -> impl Iterator<Item = (&HostName, u32)> {
         let hosts = self.hosts.iter();
         hosts.map(|(name, account)| (name, account.uid))
     }
 
-    /// Every machine that has an account.
+    /// Every machine with an account.
     pub fn names(&self) -> impl Iterator<Item = &HostName> {
         self.hosts.keys()
     }
@@ -233,14 +233,14 @@ mod tests {
         }
     }
 
-    /// When nobody who was removed can come back any more.
+    /// A time when no removed machine can be restored any more.
     fn later() -> Timestamp {
         NOW + WEEK
     }
 
     // Issue 10, line 13.
     #[test]
-    fn who_comes_back_within_a_week_with_one_of_its_keys_is_the_same() {
+    fn a_machine_added_again_within_a_week_with_one_of_its_keys_is_the_same() {
         let keys: Vec<PublicKey> = serde_json::from_value(serde_json::json!([ONE, TWO])).unwrap();
         let (one, two) = (&keys[..1], &keys[1..]);
         let mut accounts = Accounts::beginning_after(0);
@@ -261,7 +261,7 @@ mod tests {
         let mut again = accounts.clone();
         assert!(again.bring_back(&name("a"), &keys));
         assert_eq!(again, before);
-        // Its user id is nobody else's meanwhile, also when its sessions have ended and there is no other.
+        // Its user id isn't reused meanwhile, even if its sessions have ended and no other id is free.
         accounts.release(uid);
         for other in UIDS.filter(|other| *other != uid) {
             accounts.give(&name(&format!("m{other}")), other);
@@ -270,7 +270,7 @@ mod tests {
         let mut again = accounts.clone();
         assert!(again.bring_back(&name("a"), one));
         assert_eq!(again.get(&name("a")).unwrap().uid, uid);
-        // To be forgotten counts for who was enrolled before that.
+        // A machine is only forgotten if it was enrolled before that time.
         let forget = |at: Timestamp| move |_: &HostName| Some(at);
         let mut again = accounts.clone();
         again.forget(removed_at, forget(NOW - Duration::from_secs(1)));
@@ -282,7 +282,7 @@ mod tests {
         accounts.forget(removed_at + WEEK, |_| None);
         assert!(!accounts.bring_back(&name("a"), one));
         assert_eq!(accounts.enrol(&name("late"), NOW), Some(uid));
-        // Who comes with another key is new, and nothing is kept of the one before.
+        // With another key it is a new machine, and nothing of the old one is kept.
         let mut other = before;
         other.remove(&name("a"), removed_at);
         assert_ne!(other.enrol(&name("a"), removed_at), Some(uid));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_machines_id_comes_again_last() {
+    fn a_removed_machines_id_is_reused_last() {
         let mut accounts = Accounts::beginning_after(SIZE - 3);
         let last = UIDS.end - 1;
         assert_eq!(accounts.enrol(&name("a"), NOW), Some(last - 1));
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_who_is_still_leaving_is_nobodys_also_after_a_restart() {
+    fn an_unreleased_id_is_not_reused_even_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path());
         // Every id is taken but the last.
@@ -330,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_id_tells_nothing() {
+    fn the_first_id_is_random() {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path());
         let first = |_| {
             let mut accounts = Accounts::read(&state).unwrap();
             accounts.enrol(&name("a"), NOW).unwrap()
         };
-        // That ten random ones are all the same doesn't happen in the lifetime of this project.
+        // Ten equal random ids don't happen in the lifetime of this project.
         let firsts: BTreeSet<_> = (0..10).map(first).collect();
         assert!(firsts.len() > 1, "{firsts:?}");
         for place in [0, SIZE - 1, SIZE, u32::MAX] {

@@ -1,7 +1,7 @@
-//! A moment in which nobody changes the state, for whoever copies it: a lock that reaches across processes.
+//! A lock across processes, so that a backup copies the state while nothing changes it.
 //!
-//! Whoever changes the state holds it shared, whoever copies it alone. A second lock is the door to the first: it is
-//! shut while somebody waits to be alone, who would otherwise wait for as long as two threads take turns.
+//! A change holds the lock shared, a copy exclusively. A second lock, the door, is taken before the first: a waiting
+//! copy holds it, so that further changes wait and can't starve the copy.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,10 +18,10 @@ pub struct Guard {
     _lock: File,
 }
 
-/// Waits until nobody copies the state, and lets nobody begin to before the guard goes. Whoever holds one mustn't ask
-/// for another.
+/// Locks the state for a change: waits for a copy in progress, and blocks copies until the guard is dropped. A thread
+/// with a guard mustn't take another.
 ///
-/// Where there can't be a lock nobody is kept from changing anything: only a backup would suffer, and it says so.
+/// If the lock fails, the change proceeds: only a backup would suffer, and it reports the failure itself.
 pub fn change(runtime: &Runtime) -> Option<Guard> {
     let guard = || {
         let door = open(&runtime.door())?;
@@ -31,14 +31,16 @@ pub fn change(runtime: &Runtime) -> Option<Guard> {
         io::Result::Ok(Guard { _lock: lock })
     };
     guard()
-        .inspect_err(|error| warn!("a backup can't be kept from what is changed now: {error}"))
+        .inspect_err(|error| {
+            warn!("can't lock the state for a change, so a backup may be inconsistent: {error}")
+        })
         .ok()
 }
 
-/// Waits until nobody changes the state, and lets nobody before the guard goes.
+/// Locks the state for a copy: waits for changes in progress, and blocks changes until the guard is dropped.
 ///
 /// # Errors
-/// When the locks can't be had, such as where no appliance runs.
+/// When the locks can't be taken, such as when no appliance runs.
 pub fn alone(runtime: &Runtime) -> io::Result<Guard> {
     let existing = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
     let door = existing(&runtime.door())?;
@@ -62,11 +64,11 @@ mod tests {
 
     use super::*;
 
-    /// How long a lock may take before it never comes.
+    /// Time after which a lock counts as never taken.
     const MISSING: Duration = Duration::from_secs(60);
 
     #[test]
-    fn who_copies_is_alone_however_many_take_turns_in_changing() {
+    fn a_copy_gets_the_lock_in_spite_of_continuous_changes() {
         let folder = tempfile::tempdir().unwrap();
         let runtime = &Runtime::new(folder.path());
         assert!(alone(runtime).is_err(), "nobody runs");
@@ -74,7 +76,7 @@ mod tests {
         let mut held = change(runtime).unwrap();
         thread::scope(|scope| {
             scope.spawn(move || sender.send(alone(runtime)));
-            // One of them holds it at any time, until the door is shut.
+            // One of them holds it at any time, until the door is locked.
             let began = Instant::now();
             let late = loop {
                 let (sender, changes) = mpsc::channel();
@@ -83,10 +85,10 @@ mod tests {
                     Ok(next) => held = next.unwrap(),
                     Err(_) => break changes,
                 }
-                assert!(began.elapsed() < MISSING, "they take turns for ever");
-                assert!(copies.try_recv().is_err(), "somebody changes something");
+                assert!(began.elapsed() < MISSING, "the copy starves");
+                assert!(copies.try_recv().is_err(), "a change is in progress");
             };
-            assert!(copies.try_recv().is_err(), "somebody changes something");
+            assert!(copies.try_recv().is_err(), "a change is in progress");
             drop(held);
             let copy = copies.recv_timeout(MISSING).unwrap().unwrap();
             assert!(late.try_recv().is_err(), "somebody copies");

@@ -1,4 +1,4 @@
-//! Which machines there are, as a state on disk says.
+//! The machines of a state on disk.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,13 +12,13 @@ use crate::store::accounts::Accounts;
 use crate::store::atomic_file;
 use crate::store::paths::State;
 
-/// The machines of the fleet, with the time since when each is enrolled: reports of before are another machine's, which
-/// had its name. None where it has no account yet.
+/// The machines of the fleet, each with the time of its enrolment; none without an account. Earlier reports belong to
+/// another machine that had the same name.
 #[derive(Debug)]
 pub struct KnownMachines(BTreeMap<HostName, Option<Timestamp>>);
 
 impl KnownMachines {
-    /// Reads who is in the fleet.
+    /// Reads the machines of the fleet.
     ///
     /// # Errors
     /// When there is no state, or it can't be read.
@@ -31,7 +31,7 @@ impl KnownMachines {
         ))
     }
 
-    /// Since when a machine is enrolled.
+    /// The time of a machine's enrolment.
     ///
     /// # Errors
     /// When there is no such machine.
@@ -40,10 +40,10 @@ impl KnownMachines {
         since.with_context(|| unknown(name))
     }
 
-    /// These machines with the time since when they are enrolled; all, when none is named.
+    /// These machines with the times of their enrolment; all, if none is named.
     ///
     /// # Errors
-    /// When there isn't one of them.
+    /// When one of them doesn't exist.
     pub fn selection(
         &self,
         names: &[HostName],
@@ -56,7 +56,7 @@ impl KnownMachines {
     }
 }
 
-/// The machines of the fleet with their settings, and who has which account since when.
+/// The machines of the fleet with their settings, and the accounts.
 ///
 /// # Errors
 /// When there is no state, or it can't be read.
@@ -80,14 +80,14 @@ pub fn read_fleet(state: &State) -> anyhow::Result<(BTreeMap<HostName, Host>, Ac
     Ok((hosts, accounts))
 }
 
-/// The former name of a machine that still has an account by it.
+/// The former name of a machine that still has an account.
 pub fn former<'h>(hosts: &'h BTreeMap<HostName, Host>, name: &HostName) -> Option<&'h HostName> {
     let former = hosts.get(name)?.renamed_from.as_ref()?;
     let account = hosts.get(former)?;
     (account.renamed_to.as_ref() == Some(name)).then_some(former)
 }
 
-/// What to say of a machine that isn't there.
+/// The error for an unknown machine.
 pub fn unknown(name: impl Display) -> String {
-    format!("there is no machine {name} in the fleet: `bento host list` names those that there are")
+    format!("there is no machine {name} in the fleet: `bento host list` lists the machines")
 }

@@ -1,4 +1,4 @@
-//! What persists: the paths of `/state` and `/run`, files that are replaced as a whole, accounts, owners and modes.
+//! Storage: the paths of `/state` and `/run`, atomic files, accounts, owners and modes.
 
 pub mod accounts;
 pub mod atomic_file;

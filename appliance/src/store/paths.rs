@@ -1,10 +1,10 @@
-//! Everything that the appliance keeps: one struct holds every path there is in `/state` and `/run/bento`.
+//! All paths in `/state` and `/run/bento`.
 
 use std::path::{Path, PathBuf};
 
 use bento_protocol::HostName;
 
-/// The folder that persists: host keys, the last good fleet, generations and reports.
+/// The persistent folder: host keys, the last valid fleet, generations and reports.
 #[derive(Debug, Clone)]
 pub struct State {
     root: PathBuf,
@@ -21,7 +21,7 @@ impl State {
         &self.root
     }
 
-    /// Held by the one appliance that may use this state.
+    /// The lock of the one appliance that uses this state.
     pub fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
@@ -31,22 +31,22 @@ impl State {
         self.root.join("keys/ssh_host_ed25519_key")
     }
 
-    /// The private key beside sshd's: the next one, or the last one, while one replaces the other.
+    /// The second private host key, while one replaces the other: the next or the previous one.
     pub fn spare_host_key(&self) -> PathBuf {
         self.root.join("keys/spare_ssh_host_ed25519_key")
     }
 
-    /// The last good fleet, as JSON.
+    /// The last valid fleet, as JSON.
     pub fn fleet(&self) -> PathBuf {
         self.root.join("fleet.json")
     }
 
-    /// Who is enrolled, with which account, as JSON.
+    /// The accounts of the machines, as JSON.
     pub fn accounts(&self) -> PathBuf {
         self.root.join("accounts.json")
     }
 
-    /// Who was notified of what, as JSON ([`crate::notify::LastSentFile`]).
+    /// The last notifications, as JSON ([`crate::notify::LastSentFile`]).
     pub fn notified(&self) -> PathBuf {
         self.root.join("notified.json")
     }
@@ -56,19 +56,19 @@ impl State {
         self.root.join("hosts")
     }
 
-    /// The folder of what is kept of machines that were removed.
+    /// The folder of removed machines.
     pub fn removed(&self) -> PathBuf {
         self.root.join("removed")
     }
 
-    /// What is kept of one machine that was removed: [`HostState::OUTLAST`].
+    /// The folder of one removed machine, with [`HostState::OUTLAST`].
     pub fn removed_host(&self, name: &HostName) -> HostState {
         HostState {
             root: self.removed().join(name.as_str()),
         }
     }
 
-    /// What is kept for one machine.
+    /// The folder of one machine.
     pub fn host(&self, name: &HostName) -> HostState {
         HostState {
             root: self.hosts().join(name.as_str()),
@@ -76,15 +76,15 @@ impl State {
     }
 }
 
-/// What is kept for one machine.
+/// The persistent folder of one machine.
 #[derive(Debug, Clone)]
 pub struct HostState {
     root: PathBuf,
 }
 
 impl HostState {
-    /// What outlasts the removal of a machine: what it reported, and when it was seen, but nothing that was published for
-    /// it.
+    /// Files that are kept after the removal of a machine: its reports and the time of its last contact, but no
+    /// publication.
     pub const OUTLAST: [&str; 3] = ["reports", "summary.json", "seen"];
 
     /// The folder itself.
@@ -102,19 +102,18 @@ impl HostState {
         self.root.join("publications")
     }
 
-    /// What is published, and since when, as JSON ([`crate::publication::published::Published`]). It lies beside the chroot to
-    /// which [`Self::current`] leads, so that both change in one step.
+    /// The published generation and its time, as JSON ([`crate::publication::published::Published`]). It is beside the
+    /// chroot of [`Self::current`], so that both change in one step.
     pub fn published(&self) -> PathBuf {
         self.current().join("../published.json")
     }
 
-    /// Manifests of the last few generations, from which deltas lead to the published one.
+    /// Manifests of the last few generations, for deltas to the published one.
     pub fn manifests(&self) -> PathBuf {
         self.root.join("manifests")
     }
 
-    /// What is kept of publications that aren't the published ones any more, by number, to be compared with later ones.
-    /// No machine can reach it.
+    /// Earlier publications, by number, for comparison with later ones. No machine can access them.
     pub fn kept(&self) -> PathBuf {
         self.root.join("kept")
     }
@@ -124,18 +123,18 @@ impl HostState {
         self.root.join("seen")
     }
 
-    /// The folder of reports that were taken in.
+    /// The folder of received reports.
     pub fn reports(&self) -> PathBuf {
         self.root.join("reports")
     }
 
-    /// What status needs of the reports, as JSON.
+    /// The summary of the reports for status, as JSON.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
     }
 }
 
-/// What lives only as long as the container does.
+/// The folder of files that last as long as the container.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     root: PathBuf,
@@ -152,22 +151,22 @@ impl Runtime {
         &self.root
     }
 
-    /// Where `/etc/passwd` of the image leads.
+    /// The target of the image's symlink `/etc/passwd`.
     pub fn passwd(&self) -> PathBuf {
         self.root.join("passwd")
     }
 
-    /// Where `/etc/group` of the image leads.
+    /// The target of the image's symlink `/etc/group`.
     pub fn group(&self) -> PathBuf {
         self.root.join("group")
     }
 
-    /// Where `/etc/shadow` of the image leads.
+    /// The target of the image's symlink `/etc/shadow`.
     pub fn shadow(&self) -> PathBuf {
         self.root.join("shadow")
     }
 
-    /// One file of public keys a machine, named by it.
+    /// The folder of authorized keys, one file for each machine.
     pub fn authorized_keys(&self) -> PathBuf {
         self.root.join("keys")
     }
@@ -177,23 +176,23 @@ impl Runtime {
         self.root.join("sshd_config")
     }
 
-    /// What is wrong at the moment, as JSON: a list of [`crate::problem::Problem`]. It lies here because it must be
-    /// writable just when the state isn't, and means nothing once the appliance has stopped.
+    /// The current problems, as JSON: a list of [`crate::problem::Problem`]. The file is here because it must be
+    /// writable even if the state isn't, and means nothing once the appliance has stopped.
     pub fn problems(&self) -> PathBuf {
         self.root.join("problems.json")
     }
 
-    /// What the appliance counts about itself, as JSON ([`crate::metrics::counters::CounterValues`]); gone once it has stopped.
+    /// The appliance's own counters, as JSON ([`crate::metrics::counters::CounterValues`]); gone once it has stopped.
     pub fn activity(&self) -> PathBuf {
         self.root.join("activity.json")
     }
 
-    /// Held shared by whoever changes the state, and alone by whoever copies it.
+    /// The lock of the state: shared for a change, exclusive for a copy.
     pub fn changes(&self) -> PathBuf {
         self.root.join("changes.lock")
     }
 
-    /// Held for the moment in which somebody takes [`Self::changes`]; for as long as they wait by whoever wants it alone.
+    /// The lock that is held while taking [`Self::changes`], so that a waiting copy isn't starved.
     pub fn door(&self) -> PathBuf {
         self.root.join("door.lock")
     }

@@ -1,8 +1,8 @@
-//! Owners and modes of everything between a machine and its chroot: what they must be, and setting them right.
+//! Owners and modes of all files and folders of a machine's chroot: the rules, their check and their repair.
 //!
-//! sshd lets nobody in whose chroot, or whose file of keys, lies below a folder that others could change; a machine
-//! reads by its group, and can list what the mode of its inbox allows. The appliance makes all of it, so that each
-//! path has exactly one right owner and mode.
+//! sshd refuses a login if others could change a folder above the chroot or above the file of keys. A machine reads by
+//! its group, and can list its inbox as far as the mode allows. The appliance creates all of these files, so each path
+//! has exactly one right owner and mode.
 
 mod rule;
 
@@ -19,24 +19,24 @@ use crate::problem::Problem;
 use crate::publication::{EXECUTABLE, FILE, FOLDER, INBOX, Publications, plain_executables};
 use crate::store::paths::{HostState, Runtime, State};
 
-/// How much of a chroot is looked at.
+/// The checked part of a chroot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// What stands at its top: cheap enough to be looked at again and again.
+    /// Only its top: cheap enough for frequent checks.
     Top,
     /// Every file of it.
     Everything,
 }
 
-/// What is done about a rule: [`Rule::check`] or [`Rule::mend`]. True where something was changed.
+/// The action for a rule: [`Rule::check`] or [`Rule::mend`]. True if something was changed.
 pub type Act = fn(&Rule) -> Result<bool, Problem>;
 
-/// What applying rules came to.
+/// Result of applying rules.
 #[derive(Debug, Default)]
 pub struct RuleSummary {
-    /// How many paths were set right.
+    /// Number of repaired paths.
     pub mended: usize,
-    /// What is in the way.
+    /// Problems that remain.
     pub problems: Vec<Problem>,
 }
 
@@ -49,10 +49,10 @@ impl RuleSummary {
     }
 }
 
-/// Applies the rules for what every machine passes.
+/// Applies the rules for the paths that all machines share.
 pub fn shared(state: &State, runtime: &Runtime, act: Act) -> RuleSummary {
     let mut summary = RuleSummary::default();
-    // What podman mounts there is everybody's to write to now and then.
+    // Podman's mount may be writable by everybody.
     let mounted = runtime.root().parent().unwrap_or(runtime.root());
     let is_new = !Rule::closed(state.hosts()).exists();
     for rule in [
@@ -62,11 +62,11 @@ pub fn shared(state: &State, runtime: &Runtime, act: Act) -> RuleSummary {
         Rule::passable(runtime.root()),
         Rule::passable(runtime.authorized_keys()),
     ] {
-        // Both folders come into being with the first start.
+        // Both folders are created by the first start.
         if rule.exists() {
             let before = summary.mended;
             summary.apply(act, &rule);
-            // A new mount has the mode that podman gives it: nothing went wrong with what was kept.
+            // A new mount has podman's mode: that isn't damage of an existing state.
             if rule.is_of(mounted) || (is_new && rule.is_of(state.root())) {
                 summary.mended = before;
             }
@@ -75,7 +75,7 @@ pub fn shared(state: &State, runtime: &Runtime, act: Act) -> RuleSummary {
     summary
 }
 
-/// Applies the rules for what one machine passes and reads. Its group has the number of its user id.
+/// Applies the rules for the paths of one machine. Its group has the number of its user id.
 pub fn of_host(
     state: &State,
     runtime: &Runtime,
@@ -87,13 +87,13 @@ pub fn of_host(
     let mut summary = RuleSummary::default();
     let host = state.host(name);
     let keys = Rule::readable(runtime.authorized_keys().join(name.as_str()));
-    // There is none for a machine whose settings name no key.
+    // A machine without keys has no such file.
     if keys.exists() {
         summary.apply(act, &keys);
     }
     if let Err(error) = apply_to_host(&host, uid, depth, act, &mut summary) {
         let folder = host.root().display().to_string();
-        let what = format!("can't be looked at: {error}");
+        let what = format!("can't be read: {error}");
         summary
             .problems
             .push(Problem::new(folder, what, rule::GIVE));
@@ -105,7 +105,7 @@ pub fn of_host(
     summary
 }
 
-/// One problem for all with the same advice: in a tree that was copied badly each file has its own.
+/// Merges problems with the same advice: in a badly copied tree each file has one.
 fn folded(problems: Vec<Problem>) -> Vec<Problem> {
     let mut folded: Vec<(Problem, usize)> = Vec::new();
     for problem in problems {
@@ -139,7 +139,7 @@ fn apply_to_host(
 ) -> io::Result<()> {
     summary.apply(act, &Rule::closed(host.root()));
     if !summary.problems.is_empty() {
-        // What lies in it can't be looked at either.
+        // Its content can't be read either.
         return Ok(());
     }
     if let Some(problem) = not_a_link(&host.current())? {
@@ -163,7 +163,7 @@ fn apply_to_host(
                 summary.apply(act, &rule);
             }
         }
-        // In an earlier one a session may still stand, and does what it began.
+        // A session may still be using an earlier one.
         if number == current {
             let manifest = publications.manifest()?;
             summary
@@ -181,16 +181,16 @@ fn apply_to_host(
     Ok(())
 }
 
-/// What a machine sees.
+/// The chroot of a machine.
 struct Seen<'a> {
     chroot: &'a Path,
     gid: u32,
-    /// The files that are executable, all of which lie deeper than its top.
+    /// The executable files, all below its top.
     executables: BTreeSet<String>,
 }
 
 impl Seen<'_> {
-    /// Applies the rules for what lies in a folder of it.
+    /// Applies the rules for the content of a folder.
     fn apply(
         &self,
         folder: &Path,
@@ -228,12 +228,12 @@ impl Seen<'_> {
     }
 }
 
-/// What a copy that followed the symlink, or left it out, made of it.
+/// The problem if a copy has followed the symlink, or left it out.
 fn not_a_link(path: &Path) -> io::Result<Option<Problem>> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_symlink() => Ok(Some(Problem::new(
             path.display().to_string(),
-            "is no symlink: whatever copied it has followed it",
+            "is no symlink: a copy has followed it",
             REPUBLISH,
         ))),
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -241,7 +241,7 @@ fn not_a_link(path: &Path) -> io::Result<Option<Problem>> {
     }
 }
 
-/// What is missing in a chroot that has a manifest.
+/// The problem if a chroot with a manifest is incomplete.
 fn incomplete(chroot: &Path, manifest: Option<&Manifest>) -> Option<Problem> {
     let manifest = manifest?;
     let generation = chroot.join(chroot::GENERATION.trim_start_matches('/'));
@@ -250,7 +250,7 @@ fn incomplete(chroot: &Path, manifest: Option<&Manifest>) -> Option<Problem> {
     (!is_right).then(|| {
         Problem::new(
             generation.display().to_string(),
-            format!("isn't the symlink to {id} that it was"),
+            format!("isn't the symlink to {id} any more"),
             REPUBLISH,
         )
     })

@@ -1,4 +1,4 @@
-//! The identity and times of a file, by which a change shows without reading it.
+//! Identity and times of a file, to detect changes without reading it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-/// A file at one moment. A file that is written, replaced, removed or made readable gets another stamp.
+/// State of a path: it changes when the file is written, replaced, removed or made readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathStamp(Option<Found>);
 
@@ -20,7 +20,7 @@ struct Found {
 }
 
 impl PathStamp {
-    /// The stamp of a path; a file that isn't there has one, too.
+    /// The stamp of a path; a missing file has one, too.
     pub fn of(path: &Path) -> Self {
         let found = |data: fs::Metadata| {
             Some(Found {

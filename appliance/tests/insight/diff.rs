@@ -105,7 +105,7 @@ fn an_unknown_machine_is_one_error_with_advice() {
     let said = refusal(&mut env.here(&["diff", "leshy"]));
     assert_eq!(
         said,
-        "bento: there is no machine leshy in the fleet: `bento host list` names those that there are\n"
+        "bento: there is no machine leshy in the fleet: `bento host list` lists the machines\n"
     );
     let said = refusal(&mut env.nowhere(&["diff"]));
     assert!(

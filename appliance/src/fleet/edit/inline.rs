@@ -1,4 +1,4 @@
-//! Entries of tables in braces, which may be written with dots, on one line or several, and with a comma behind the last.
+//! Entries of inline tables, with dotted keys, on one or several lines, and with or without a trailing comma.
 
 use std::ops::Range;
 
@@ -7,13 +7,13 @@ use toml_edit::{InlineTable, Item, Value};
 use super::Edit;
 use super::place::{extent, line_end, line_start};
 
-/// An entry: the keys by which it is written, and where it lies, without its comma.
+/// An entry: its keys, and its range without the comma.
 struct Entry<'t> {
     keys: Vec<&'t str>,
     place: Range<usize>,
 }
 
-/// How many entries these keys begin.
+/// The number of entries that begin with these keys.
 pub(super) fn count(text: &str, table: &InlineTable, keys: &[&str]) -> usize {
     let entries = entries(text, table);
     entries
@@ -22,8 +22,8 @@ pub(super) fn count(text: &str, table: &InlineTable, keys: &[&str]) -> usize {
         .count()
 }
 
-/// What has to go for the first entry that these keys begin: with the comma that nobody needs any more, or with its line
-/// if there is nothing else on it.
+/// The range to remove for the first entry that begins with these keys: with its comma, or with its line if nothing
+/// else is on it.
 pub(super) fn entry(text: &str, table: &InlineTable, keys: &[&str]) -> Option<Range<usize>> {
     let entries = entries(text, table);
     let index = entries.iter().position(|it| it.keys.starts_with(keys))?;
@@ -31,14 +31,14 @@ pub(super) fn entry(text: &str, table: &InlineTable, keys: &[&str]) -> Option<Ra
     let behind = behind_comma(text, own.end).unwrap_or(own.end);
     let line = line_start(text, own.start)..line_end(text, behind);
     let rest = text[behind..line.end].trim();
-    // A comment may be about an entry before it.
+    // A comment may belong to the entry before it.
     let ends_line = rest.is_empty() || rest.starts_with('#');
     let begins_line = text[line.start..own.start].trim().is_empty();
     let previous = index.checked_sub(1).map(|previous| &entries[previous]);
     Some(match (previous, entries.get(index + 1)) {
         _ if begins_line && ends_line => line,
         (_, Some(next)) if !ends_line => own.start..next.place.start,
-        // A comment on the one before stays, and then its comma with it.
+        // A comment on the entry before stays, and so does the comma.
         (Some(previous), _) if !text[previous.place.end..own.start].contains('#') => {
             previous.place.end..own.end
         }
@@ -46,7 +46,7 @@ pub(super) fn entry(text: &str, table: &InlineTable, keys: &[&str]) -> Option<Ra
     })
 }
 
-/// The edit that adds an entry behind the others.
+/// The edit that adds an entry after the others.
 pub(super) fn added(table: &InlineTable, entry: &str) -> Edit {
     let last = table
         .iter()
@@ -57,12 +57,12 @@ pub(super) fn added(table: &InlineTable, entry: &str) -> Edit {
     }
 }
 
-/// All entries, in the order in which they are written.
+/// All entries, in the order of the text.
 fn entries<'t>(text: &str, table: &'t InlineTable) -> Vec<Entry<'t>> {
     let mut entries = Vec::new();
     collect(table, &[], &mut entries);
     entries.sort_by_key(|entry| entry.place.start);
-    // So far only values: what stands before each of them, and behind the comma of the one before, is its key.
+    // So far only values: the text before each of them, after the previous comma, is its key.
     let mut from = table.span().unwrap_or_default().start + 1;
     for entry in &mut entries {
         entry.place.start = behind_blank(text, from);
@@ -81,13 +81,13 @@ fn collect<'t>(table: &'t InlineTable, above: &[&'t str], entries: &mut Vec<Entr
     }
 }
 
-/// Behind the comma that follows, if one does.
+/// The position after the next comma, if there is one.
 fn behind_comma(text: &str, at: usize) -> Option<usize> {
     let comma = behind_blank(text, at);
     text[comma..].starts_with(',').then_some(comma + 1)
 }
 
-/// Behind what means nothing: spaces, newlines and comments.
+/// The position after spaces, newlines and comments.
 fn behind_blank(text: &str, mut at: usize) -> usize {
     loop {
         let rest = text[at..].trim_start();

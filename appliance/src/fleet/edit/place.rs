@@ -1,10 +1,10 @@
-//! Where in the text something lies: byte ranges, and the lines that hold them.
+//! Positions in the text: byte ranges, and the lines around them.
 
 use std::ops::Range;
 
 use toml_edit::{Item, Key};
 
-/// From the first to the last byte of a value, or of what is written below a table.
+/// The range of a value, or of a table with everything below it.
 pub(super) fn extent(item: &Item) -> Option<Range<usize>> {
     let own = match item {
         Item::Table(table) if table.is_implicit() || table.is_dotted() => None,
@@ -12,7 +12,7 @@ pub(super) fn extent(item: &Item) -> Option<Range<usize>> {
     };
     let table = match item {
         Item::Table(table) => Some(table as &dyn toml_edit::TableLike),
-        // One that isn't there but for dotted keys spans only its name.
+        // The span of a table of dotted keys is only its name.
         Item::Value(toml_edit::Value::InlineTable(table)) if table.is_dotted() => Some(table as _),
         _ => None,
     };
@@ -21,7 +21,7 @@ pub(super) fn extent(item: &Item) -> Option<Range<usize>> {
     parts.reduce(|one, other| one.start.min(other.start)..one.end.max(other.end))
 }
 
-/// Every range that is a part of a table: headers, and keys with their values.
+/// Every range of a table: headers, and keys with their values.
 pub(super) fn lines_of(key: Option<&Key>, item: &Item) -> Vec<Range<usize>> {
     let Item::Table(table) = item else {
         let ends = key.and_then(Key::span).zip(item.span());
@@ -37,7 +37,7 @@ pub(super) fn lines_of(key: Option<&Key>, item: &Item) -> Vec<Range<usize>> {
     header.into_iter().chain(below).collect()
 }
 
-/// The end of what is written below the last header among these tables.
+/// The end of the section below the last header of these tables.
 pub(super) fn last_header(item: &Item) -> Option<usize> {
     let table = item.as_table()?;
     let own = (!table.is_implicit() && !table.is_dotted()).then(|| {
@@ -64,18 +64,18 @@ pub(super) fn line_end(text: &str, at: usize) -> usize {
         .map_or(text.len(), |newline| at + newline + 1)
 }
 
-/// Where the first line begins below a place that isn't a comment on what stands there.
+/// The start of the first line below a position that isn't a comment on it.
 pub(super) fn first_line_below(text: &str, at: usize) -> usize {
     let below = line_end(text, at);
     let comments = comments_from(text, below);
     match next_line(text, comments) {
-        // They stand right above something else.
+        // The comments are right above something else.
         Some(line) if !line.trim().is_empty() => below,
         _ => comments,
     }
 }
 
-/// The end of the comment lines that begin here.
+/// The end of the comment lines from here on.
 fn comments_from(text: &str, mut at: usize) -> usize {
     while next_line(text, at).is_some_and(is_comment) {
         at = line_end(text, at);
@@ -95,8 +95,7 @@ fn is_blank(line: &str) -> bool {
     line.trim().is_empty()
 }
 
-/// The lines that hold these ranges, with the comments that belong to them and the blank lines that aren't needed any
-/// more; in order, each once.
+/// The lines of these ranges, with their comments, and with blank lines that would be left over; in order, each once.
 pub(super) fn whole_lines(text: &str, ranges: &[Range<usize>]) -> Vec<Range<usize>> {
     let mut blocks: Vec<Range<usize>> = Vec::new();
     let mut ranges = ranges.to_vec();
@@ -116,7 +115,7 @@ pub(super) fn whole_lines(text: &str, ranges: &[Range<usize>]) -> Vec<Range<usiz
         .collect()
 }
 
-/// Whether nothing but comments and blank lines lie between two parts of one machine.
+/// Whether there are only comments and blank lines between two parts of one machine.
 fn is_gap(between: &str) -> bool {
     between
         .lines()
@@ -129,7 +128,7 @@ fn with_comments(text: &str, mut block: Range<usize>) -> Range<usize> {
     while let Some(line) = previous(start).filter(|line| is_comment(&text[line.clone()])) {
         start = line.start;
     }
-    // What stands at the very top is about the file.
+    // A comment at the very top is about the file.
     if start > 0 {
         block.start = start;
     }

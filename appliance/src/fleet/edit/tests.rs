@@ -6,8 +6,7 @@ const ONE: &str =
 const TWO: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 
-/// A fleet in which the machine a is written in one way, and b, beside it, in the same; each part is its own, so that
-/// what must stay is known.
+/// A fleet with the machines a and b in one style of TOML; each part is separate, so that the expected rest is known.
 struct Style {
     above: &'static str,
     a: &'static str,
@@ -120,7 +119,7 @@ fn fleet(text: &str) -> super::super::Fleet {
     reading.fleet
 }
 
-/// Whether the text is the old one with something put in at one place.
+/// Whether the text is the old one with one insertion.
 fn is_insertion(old: &str, new: &str) -> bool {
     let same = old
         .bytes()
@@ -133,7 +132,7 @@ fn is_insertion(old: &str, new: &str) -> bool {
 }
 
 #[test]
-fn a_machine_that_goes_leaves_everybody_elses_lines_as_they_were() {
+fn removing_a_machine_keeps_all_other_lines() {
     for style in &STYLES {
         let text = style.text();
         let left = remove(&text, &[name("a")]).unwrap();
@@ -156,7 +155,7 @@ fn a_machine_that_goes_leaves_everybody_elses_lines_as_they_were() {
 }
 
 #[test]
-fn what_a_machine_gets_is_put_in_and_nothing_else_moves() {
+fn additions_to_a_machine_change_nothing_else() {
     for style in &STYLES {
         let text = style.text();
         for host in ["a", "b", "c"] {
@@ -224,7 +223,7 @@ fn pausing_and_resuming_change_one_value_of_one_machine() {
 }
 
 #[test]
-fn a_machine_that_is_written_in_several_places_goes_from_all_of_them() {
+fn a_machine_in_several_places_is_removed_from_all_of_them() {
     let text =
         "hosts.a.keys = []\nhosts.b.keys = []\nhosts.a.paused = true\nserver.address = \"x\"\n";
     let left = remove(text, &[name("a")]).unwrap();
@@ -238,7 +237,7 @@ fn a_machine_that_is_written_in_several_places_goes_from_all_of_them() {
 }
 
 #[test]
-fn settings_that_are_written_with_dots_among_others_go_with_their_machine_and_no_others() {
+fn dotted_keys_are_removed_with_their_machine_and_no_others() {
     let text = |hosts: &str| format!("server.address = \"x\"\nhosts = {{ {hosts} }}\n");
     let mixed = text("a.keys = [], b.keys = [], a.source = \"x\"");
     assert_eq!(remove(&mixed, &[name("a")]).unwrap(), text("b.keys = []"));
@@ -260,14 +259,14 @@ fn settings_that_are_written_with_dots_among_others_go_with_their_machine_and_no
 }
 
 #[test]
-fn a_machine_that_has_its_key_from_the_defaults_keeps_it_beside_a_new_one() {
+fn a_machine_keeps_an_inherited_key_beside_a_new_one() {
     let defaults =
         format!("[server]\naddress = \"x\"\n[defaults]\nkeys = [\"{ONE}\"]\n[hosts.a]\n");
     let same = enrol(&defaults, &name("a"), &keys(&[ONE]), None).unwrap();
     assert_eq!(same, defaults);
     let both = enrol(&defaults, &name("a"), &keys(&[TWO]), None).unwrap();
     assert_eq!(fleet(&both).hosts[&name("a")].keys, keys(&[ONE, TWO]));
-    // It was refused for a key that another machine has.
+    // It was refused because another machine has the key.
     let text = format!("{defaults}[hosts.b]\n");
     let own = enrol(&text, &name("b"), &keys(&[TWO]), None).unwrap();
     let hosts = fleet(&own).hosts;
@@ -276,7 +275,7 @@ fn a_machine_that_has_its_key_from_the_defaults_keeps_it_beside_a_new_one() {
 }
 
 #[test]
-fn what_is_no_fleet_is_told() {
+fn a_file_that_is_no_fleet_is_an_error() {
     assert!(matches!(
         remove("[hosts", &[name("a")]),
         Err(EditError::Syntax(_))
@@ -284,17 +283,17 @@ fn what_is_no_fleet_is_told() {
     for text in ["hosts = 1\n", "hosts.a = 1\n", "[hosts.a]\nkeys = 1\n"] {
         let error = enrol(text, &name("a"), &keys(&[ONE]), None).unwrap_err();
         let line = text.lines().count();
-        let told = error.to_string();
+        let message = error.to_string();
         assert!(
-            told.starts_with(&format!("line {line}: ")),
-            "{text}: {told}"
+            message.starts_with(&format!("line {line}: ")),
+            "{text}: {message}"
         );
-        assert!(told.contains(": write "), "{text}: {told}");
+        assert!(message.contains(": write "), "{text}: {message}");
     }
 }
 
 #[test]
-fn what_is_said_of_one_entry_in_braces_outlives_the_next_one() {
+fn a_comment_on_an_inline_entry_survives_the_removal_of_the_next_one() {
     let server = "server.address = \"x\"\n";
     let text = |entries: &str| format!("{server}hosts = {{{entries}}}\n");
     for (before, after) in [
@@ -319,7 +318,7 @@ fn what_is_said_of_one_entry_in_braces_outlives_the_next_one() {
 
 // Issue 10, line 28.
 #[test]
-fn a_machine_that_gets_another_name_keeps_all_else_in_its_place() {
+fn renaming_a_machine_changes_nothing_else() {
     for style in &STYLES {
         let text = style.text();
         let new = name("new-a");

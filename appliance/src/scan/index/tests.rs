@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::fixture::git;
 
-/// A checkout in which git tracks `a/b.nix` and `a/c/d.nix`, and its index.
+/// A checkout where git tracks `a/b.nix` and `a/c/d.nix`, and its index.
 fn checkout() -> (tempfile::TempDir, Vec<u8>) {
     let folder = tempfile::tempdir().unwrap();
     git(folder.path(), &["init", "-q"]);
@@ -18,7 +18,7 @@ fn checkout() -> (tempfile::TempDir, Vec<u8>) {
 }
 
 #[test]
-fn what_is_tracked_is_found_by_its_path() {
+fn tracked_files_are_found_by_path() {
     let (_folder, bytes) = checkout();
     let index = Index::parse(&bytes).unwrap();
     let has = |path| index.has_file(Path::new(path));
@@ -28,7 +28,7 @@ fn what_is_tracked_is_found_by_its_path() {
 }
 
 #[test]
-fn it_is_read_again_only_when_git_has_written_it() {
+fn an_unchanged_index_is_not_read_again() {
     let (folder, _) = checkout();
     let fleet = FleetFolder::open(folder.path()).unwrap();
     let first = Index::read(&fleet, Arc::default()).unwrap();
@@ -39,7 +39,7 @@ fn it_is_read_again_only_when_git_has_written_it() {
     assert!(!then.has_file(Path::new("a/b.nix")) && then.has_file(Path::new("a/c/d.nix")));
 }
 
-/// A panic would end the appliance, and its next start would meet the same index.
+/// A panic would end the appliance, at every start.
 #[test]
 fn a_damaged_index_is_an_error_or_another_index() {
     let (folder, bytes) = checkout();
@@ -51,7 +51,7 @@ fn a_damaged_index_is_an_error_or_another_index() {
         damaged[place] ^= 0x55;
         assert!(Index::parse(&damaged).is_err(), "damaged at {place}");
     }
-    // Without a checksum, with each version, with everything that git writes behind the entries.
+    // Without a checksum, with each version, with every extension of git.
     let settings = [
         ["index.skipHash", "true"],
         ["core.untrackedCache", "true"],
@@ -83,7 +83,7 @@ fn a_damaged_index_is_an_error_or_another_index() {
                 parsed += usize::from(Index::parse(&damaged).is_ok());
             }
         }
-        assert!(parsed > 0, "whoever asks for no checksum gets none");
+        assert!(parsed > 0, "without a checksum, damage isn't found");
     }
 }
 

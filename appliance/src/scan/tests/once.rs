@@ -1,4 +1,4 @@
-//! How often the kernel is asked in one look.
+//! The number of system calls in one scan.
 
 use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
@@ -7,7 +7,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use super::*;
 
-/// How often each of these was opened for reading while something was done.
+/// The number of times that each of these was opened for reading by `done`.
 fn opened(folder: &Path, paths: &[&str], done: impl FnOnce()) -> BTreeMap<String, usize> {
     let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
     let watched: BTreeMap<i32, &str> = paths
@@ -23,7 +23,7 @@ fn opened(folder: &Path, paths: &[&str], done: impl FnOnce()) -> BTreeMap<String
     let mut events = Reader::new(watch, &mut buffer);
     while let Ok(event) = events.next() {
         assert!(!event.events().contains(ReadFlags::QUEUE_OVERFLOW));
-        // What lies in a folder is told of it, too.
+        // Events of a folder's entries are reported for the folder, too.
         if event.file_name().is_none() {
             *counts.entry(watched[&event.wd()].to_owned()).or_default() += 1;
         }
@@ -32,7 +32,7 @@ fn opened(folder: &Path, paths: &[&str], done: impl FnOnce()) -> BTreeMap<String
 }
 
 #[test]
-fn what_many_machines_get_is_looked_at_once() {
+fn shared_files_are_read_once_for_many_machines() {
     let folder = folder();
     write(folder.path(), ".gitignore", "*.log\n");
     write(folder.path(), "shared/flake.nix", "{}");
@@ -73,11 +73,11 @@ fn what_many_machines_get_is_looked_at_once() {
 }
 
 #[test]
-fn what_looks_as_in_the_look_before_is_kept_once() {
+fn an_unchanged_listing_is_shared_between_scans() {
     let folder = folder();
     let fleet = FleetFolder::open(folder.path()).unwrap();
     let mut before = Listings::default();
-    let mut look = || {
+    let mut scan = || {
         let mut sources = Sources::new(&fleet, std::mem::take(&mut before));
         let [one, other] = ["a", "b"].map(|name| {
             let host = host("source = \"hosts/a\"\n");
@@ -87,9 +87,9 @@ fn what_looks_as_in_the_look_before_is_kept_once() {
         before = sources.into_listings();
         one
     };
-    let (first, second) = (look(), look());
+    let (first, second) = (scan(), scan());
     assert!(Arc::ptr_eq(&first.source, &second.source));
     write(folder.path(), "hosts/a/new.nix", "");
-    let third = look();
+    let third = scan();
     assert!(first != third && third.has_config("new.nix"));
 }

@@ -1,4 +1,4 @@
-//! Symlinks and folders that change places while they are being followed and read.
+//! Symlinks and folders that are swapped while they are followed and read.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -12,16 +12,16 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::*;
 use crate::generation;
 
-/// What may be read: all that lies in the fleet folder for this machine.
+/// The texts inside the fleet folder, which may be read.
 const INSIDE: [&str; 2] = ["inside", "another inside"];
 const CANARY: &str = "from outside";
-/// How often the tree is walked and read.
+/// The number of walks of the tree.
 const ROUNDS: usize = 1000;
-/// How often two names change places before they rest; an even number, so that each is in its place then.
+/// The number of swaps of two names before a pause; even, so that each is at its own place then.
 const SWAPS: usize = 2000;
 const REST: Duration = Duration::from_millis(1);
 
-/// A fleet folder, and beside it what lies outside.
+/// A fleet folder, and a folder outside of it.
 struct SwapEnv {
     place: TempDir,
 }
@@ -42,8 +42,8 @@ impl SwapEnv {
         self.place.path().join("fleet")
     }
 
-    /// Two names in the machine's folder that change places all the time while it is walked and read: gives every
-    /// text that was read as a part of it, and checks that it was something of the fleet.
+    /// Walks and reads the machine's folder while pairs of names in it are swapped all the time. Checks that every text
+    /// is from the fleet folder, and returns their number.
     fn read_while_swapping(&self, pairs: &[(PathBuf, PathBuf)]) -> usize {
         let fleet = FleetFolder::open(&self.fleet()).unwrap();
         let (name, host) = ("a".parse().unwrap(), host(""));
@@ -56,7 +56,7 @@ impl SwapEnv {
                         for _ in 0..SWAPS {
                             swap().unwrap();
                         }
-                        // With all in its place: some of the walks must come to something.
+                        // During the pause: some of the walks must succeed.
                         thread::sleep(REST);
                     }
                 });
@@ -94,7 +94,7 @@ impl SwapEnv {
 }
 
 #[test]
-fn a_link_that_is_swapped_while_it_is_followed_leads_nowhere_outside() {
+fn a_link_that_is_swapped_while_it_is_followed_never_leads_outside() {
     for (number, outside) in [
         "../../../outside",
         "../../../../../../../../../../etc",
@@ -122,7 +122,7 @@ fn a_link_that_is_swapped_while_it_is_followed_leads_nowhere_outside() {
 }
 
 #[test]
-fn a_folder_that_is_swapped_for_a_link_while_it_is_walked_leads_nowhere_outside() {
+fn a_folder_that_is_swapped_for_a_link_while_it_is_walked_never_leads_outside() {
     let env = SwapEnv::new();
     write(&env.fleet(), "hosts/a/flake.nix", INSIDE[0]);
     write(&env.fleet(), "hosts/a/sub/x.nix", INSIDE[0]);
@@ -143,7 +143,7 @@ fn a_folder_that_is_swapped_for_a_link_while_it_is_walked_leads_nowhere_outside(
         pair("hosts/a/deep", "hosts/three", env.place.path()),
         pair("hosts/a", "four", &outside),
     ];
-    // One after the other: each lies in the next.
+    // In this order, because each is in the next.
     for pair in pairs {
         assert!(env.read_while_swapping(&[pair]) > 0);
     }

@@ -1,4 +1,4 @@
-//! Which symlinks stay symlinks. Issue 10, line 3.
+//! Published and followed symlinks. Issue 10, line 3.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn tree(folder: &Path, table: &str) -> HostTree {
     HostTree::walk(&fleet, &"a".parse().unwrap(), &host(table)).unwrap()
 }
 
-/// What the machine gets: `path`, or `path -> target`.
+/// The machine's files: `path`, or `path -> target`.
 fn seen(folder: &Path, table: &str) -> Vec<String> {
     let tree = tree(folder, table);
     let seen = tree.files().map(|file| match &file.symlink {
@@ -24,7 +24,7 @@ fn link(folder: &Path, path: &str, target: &str) {
 }
 
 #[test]
-fn what_stays_in_the_source_stays_a_symlink() {
+fn a_symlink_inside_the_source_stays_a_symlink() {
     let folder = folder();
     let a = folder.path().join("hosts/a");
     write(&a, "pkgs/default.nix", "import ./hello.nix");
@@ -64,7 +64,7 @@ fn what_stays_in_the_source_stays_a_symlink() {
 }
 
 #[test]
-fn what_leaves_the_source_is_followed_and_in_there_the_same_holds() {
+fn a_symlink_out_of_the_source_is_followed_and_its_target_treated_the_same_way() {
     let folder = folder();
     let root = folder.path();
     write(root, "utils/sub/x.nix", "");
@@ -80,7 +80,7 @@ fn what_leaves_the_source_is_followed_and_in_there_the_same_holds() {
     link(root, "hosts/a/utils", "../../utils");
     link(root, "hosts/a/y.nix", "../../other/y.nix");
     link(root, "hosts/a/x.nix", "utils/sub/x.nix");
-    // It lies in the source, but its text leads out of `config/`.
+    // Its target is in the source, but its text leads out of `config/`.
     link(root, "hosts/a/round.nix", "../a/flake.nix");
     assert_eq!(
         seen(root, ""),
@@ -89,7 +89,7 @@ fn what_leaves_the_source_is_followed_and_in_there_the_same_holds() {
             "config/round.nix",
             "config/utils/.gitignore",
             "config/utils/back.nix",
-            // As in git, which tracks the symlink and not what it leads to.
+            // As in git, which tracks the symlink and not its target.
             "config/utils/key -> private",
             "config/utils/lost -> sub/gone",
             "config/utils/other/y.nix",
@@ -100,7 +100,7 @@ fn what_leaves_the_source_is_followed_and_in_there_the_same_holds() {
             "config/y.nix",
         ]
     );
-    // The source is where the path to it really leads.
+    // The source is its real path.
     fs::create_dir_all(root.join("elsewhere")).unwrap();
     fs::rename(root.join("hosts/a"), root.join("elsewhere/a")).unwrap();
     link(root, "hosts/a", "../elsewhere/a");
@@ -131,7 +131,7 @@ fn a_fleet_in_one_folder_keeps_all_its_symlinks() {
             "secrets/key",
         ]
     );
-    // What is private is refused before anybody asks where it lies, also where it isn't there yet.
+    // A private target is refused, even if it is missing or inside the source.
     for target in [
         "../fleet.toml",
         "../bento-secrets/b/key",
@@ -169,7 +169,7 @@ fn symlinks_among_secrets_are_followed() {
 }
 
 #[test]
-fn a_symlink_is_narrowed_and_ignored_by_its_own_name() {
+fn patterns_match_a_symlink_by_its_own_name() {
     let folder = folder();
     let a = folder.path().join("hosts/a");
     write(&a, "private/x.nix", "");
@@ -179,7 +179,7 @@ fn a_symlink_is_narrowed_and_ignored_by_its_own_name() {
         seen(folder.path(), table),
         ["config/flake.nix", "config/link -> private"]
     );
-    // It is no folder, so what names folders doesn't name it.
+    // It isn't a folder, so patterns for folders don't match it.
     let table = "exclude = [\"link/\"]\n";
     assert!(seen(folder.path(), table).contains(&"config/link -> private".to_owned()));
     for table in [
@@ -198,7 +198,7 @@ fn a_symlink_is_narrowed_and_ignored_by_its_own_name() {
 }
 
 #[test]
-fn a_symlink_that_leads_elsewhere_now_has_changed() {
+fn another_target_is_a_change() {
     let folder = folder();
     link(folder.path(), "hosts/a/link", "flake.nix");
     let before = tree(folder.path(), "");

@@ -1,10 +1,10 @@
-//! Ignored means what git means: matched by a `.gitignore` and not tracked. With real git.
+//! Ignored files as in git: matched by a `.gitignore` and not tracked. With real git.
 // Issue 10, line 1.
 
 use super::*;
 use crate::fixture::git;
 
-/// A checkout with `flake.nix`, `hosts/a/flake.nix`, and a `.gitignore` of `lib/` and `*.key`, made by `git init` with
+/// A checkout with `flake.nix`, `hosts/a/flake.nix`, and a `.gitignore` of `lib/` and `*.key`, from `git init` with
 /// these options.
 fn checkout(options: &[&str]) -> TempDir {
     let folder = folder();
@@ -19,7 +19,7 @@ fn checkout(options: &[&str]) -> TempDir {
     folder
 }
 
-/// What git would commit with `git add .`, or has.
+/// The files that git tracks, or would track after `git add .`.
 fn known_to_git(folder: &Path) -> Vec<String> {
     let list = [
         "ls-files",
@@ -39,7 +39,7 @@ fn known_to_git(folder: &Path) -> Vec<String> {
 const ROOT: &str = "source = \".\"\n";
 
 #[test]
-fn what_is_published_is_what_git_knows() {
+fn files_that_git_tracks_or_would_add_are_published() {
     let ways: [(&[&str], &[&[&str]]); 6] = [
         (&[], &[]),
         (&["--object-format=sha256"], &[]),
@@ -91,7 +91,7 @@ fn what_is_published_is_what_git_knows() {
 }
 
 #[test]
-fn what_is_tracked_is_narrowed_and_hidden_as_anything_else() {
+fn exclude_and_bentoignore_apply_to_tracked_files() {
     let folder = checkout(&[]);
     git(folder.path(), &["add", "-f", "lib", "a.key"]);
     let narrowed = "source = \".\"\nexclude = [\"/hosts/*\", \"/lib/kept\"]\ninclude = [\"/hosts/a/flake.nix\"]\n";
@@ -112,7 +112,7 @@ fn what_is_tracked_is_narrowed_and_hidden_as_anything_else() {
         "config/hosts/a/flake.nix",
     ];
     assert_eq!(walk(folder.path(), narrowed).unwrap(), rest);
-    // It brings back what git neither tracks nor is to take.
+    // It includes a file that git neither tracks nor would add.
     write(folder.path(), ".bentoignore", "!b.key\n");
     assert!(
         walk(folder.path(), ROOT)
@@ -122,7 +122,7 @@ fn what_is_tracked_is_narrowed_and_hidden_as_anything_else() {
 }
 
 #[test]
-fn what_is_tracked_in_an_ignored_folder_is_reached_by_a_symlink_too() {
+fn tracked_files_in_an_ignored_folder_are_reached_by_a_symlink() {
     let folder = checkout(&[]);
     write(folder.path(), ".gitignore", "lib/\n*.key\n/hosts/\n");
     symlink("../../lib", folder.path().join("hosts/a/shared")).unwrap();
@@ -168,7 +168,7 @@ fn a_submodule_is_tracked_as_a_whole() {
 }
 
 #[test]
-fn where_the_index_cannot_be_read_nothing_that_it_might_bring_back_is_left_out_in_silence() {
+fn an_unreadable_index_is_a_problem_of_machines_with_ignored_files() {
     let ways: [(&[&[&str]], &str, &str); 2] = [
         (
             &[&["update-index", "--split-index"]],
@@ -208,7 +208,7 @@ fn where_the_index_cannot_be_read_nothing_that_it_might_bring_back_is_left_out_i
             "{problems:?}"
         );
         assert!(problems[0].contains(remedy), "{problems:?}");
-        // The remedy is one.
+        // The advice works.
         git(
             folder.path(),
             &remedy.split(' ').skip(1).collect::<Vec<_>>(),
@@ -219,13 +219,13 @@ fn where_the_index_cannot_be_read_nothing_that_it_might_bring_back_is_left_out_i
     fs::write(folder.path().join(".git/index"), "DIRC").unwrap();
     let problems = walk(folder.path(), ROOT).unwrap_err();
     assert_eq!(problems.len(), 1, "{problems:?}");
-    // Where nothing is ignored, nobody asks.
+    // Without ignored files the index isn't needed.
     fs::remove_file(folder.path().join(".gitignore")).unwrap();
     walk(folder.path(), ROOT).unwrap();
 }
 
 #[test]
-fn where_there_is_no_index_nothing_is_tracked() {
+fn without_an_index_nothing_is_tracked() {
     let folder = checkout(&[]);
     let without = walk(folder.path(), ROOT).unwrap();
     git(folder.path(), &["add", "-f", "."]);

@@ -8,18 +8,18 @@ use rustix::process::geteuid;
 
 use crate::problem::Problem;
 
-/// What to do where the appliance itself can't.
-pub(super) const GIVE: &str = "give it, with all that is in it, to the user who runs podman (sudo chown -R USER: FOLDER, where \
+/// Advice if the appliance can't repair a path.
+pub(super) const GIVE: &str = "give it, with its content, to the user who runs podman (sudo chown -R USER: FOLDER, where \
      `podman volume inspect` says which folder it is); owners and modes within it are then set right";
 
-/// What to do where nothing was tried yet.
-const CHECKED: &str = "a running appliance sets it right within half a minute; where it can't, its log and `bento status` say why";
+/// Advice after a check without a repair.
+const CHECKED: &str = "a running appliance repairs it within half a minute; if it can't, its log and `bento status` show the reason";
 
-/// The bits of others than the owner that let them change a folder or file.
+/// The write permissions of group and others.
 const CHANGE: u32 = 0o022;
 const ALL: u32 = 0o7777;
 
-/// The owner, the group and the mode that a path must have.
+/// The right owner, group and mode of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     path: PathBuf,
@@ -29,36 +29,36 @@ pub struct Rule {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Nobody but the owner may change it, and others have at least these bits.
+    /// Writable only for the owner, with at least these bits.
     Closed(u32),
-    /// Exactly this.
+    /// Exactly this mode.
     Exactly(u32),
-    /// A symlink, which has none.
+    /// A symlink, which has no mode.
     Link,
 }
 
 impl Rule {
-    /// sshd enters a chroot only below folders of root's that nobody else can change.
+    /// A folder of root that nobody else can change, as sshd requires above a chroot.
     pub fn closed(path: impl Into<PathBuf>) -> Self {
         Self::new(path, None, Mode::Closed(0))
     }
 
-    /// The same, and everybody may pass: sshd opens a file of keys as the user who logs in.
+    /// A closed folder that everybody may enter: sshd opens a file of keys as the user who logs in.
     pub fn passable(path: impl Into<PathBuf>) -> Self {
         Self::new(path, None, Mode::Closed(0o055))
     }
 
-    /// A file of root's that everybody may read and nobody else change.
+    /// A file of root that everybody can read and nobody else can change.
     pub fn readable(path: impl Into<PathBuf>) -> Self {
         Self::new(path, None, Mode::Exactly(0o644))
     }
 
-    /// Root's and this group's, with this mode.
+    /// A path of root and this group, with this mode.
     pub fn exactly(path: impl Into<PathBuf>, group: u32, mode: u32) -> Self {
         Self::new(path, Some(group), Mode::Exactly(mode))
     }
 
-    /// A symlink of root's and this group's.
+    /// A symlink of root and this group.
     pub fn link(path: impl Into<PathBuf>, group: u32) -> Self {
         Self::new(path, Some(group), Mode::Link)
     }
@@ -68,20 +68,20 @@ impl Rule {
         Rule { path, group, mode }
     }
 
-    /// Whether there is anything at its path.
+    /// Whether its path exists.
     pub fn exists(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok()
     }
 
-    /// Whether it is the rule for this path.
+    /// Whether this is the rule for this path.
     pub fn is_of(&self, path: &Path) -> bool {
         self.path == path
     }
 
-    /// Says what is wrong; nothing is changed.
+    /// Checks the path without changing it.
     ///
     /// # Errors
-    /// When something is.
+    /// When the path breaks the rule.
     pub fn check(&self) -> Result<bool, Problem> {
         match self.faults() {
             Ok(faults) if faults.is_empty() => Ok(false),
@@ -90,10 +90,10 @@ impl Rule {
         }
     }
 
-    /// Sets right what is wrong: true if there was anything.
+    /// Repairs the path: true if anything was wrong.
     ///
     /// # Errors
-    /// When it can't be set right.
+    /// When it can't be repaired.
     pub fn mend(&self) -> Result<bool, Problem> {
         let Err(found) = self.check() else {
             return Ok(false);
@@ -112,7 +112,7 @@ impl Rule {
         let mut faults = Vec::new();
         if found.is_symlink() != (self.mode == Mode::Link) {
             return Err(io::Error::other(
-                "is a symlink, or isn't one, against what it was",
+                "is a symlink and must not be one, or the reverse",
             ));
         }
         if !is_roots(&found) {
@@ -150,7 +150,7 @@ impl Rule {
         if self.mode == Mode::Link {
             return lchown(&self.path, Some(0), self.group);
         }
-        // Through a handle, so that nobody can put something else there in between.
+        // Through a file descriptor, so that the path can't be replaced in between.
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
         let file = OpenOptions::new()
             .read(true)
@@ -161,7 +161,7 @@ impl Rule {
         if owner.is_some() || self.group.is_some_and(|group| group != found.gid()) {
             fchown(&file, owner, self.group)?;
         }
-        // After the owner, because a change of that takes bits away.
+        // After the owner, because a change of owner clears bits.
         file.set_permissions(Permissions::from_mode(self.right_mode(found.mode() & ALL)))
     }
 
@@ -170,7 +170,7 @@ impl Rule {
     }
 }
 
-/// sshd takes root's only. Outside of a container the appliance is who else it may be.
+/// Whether root is the owner, as sshd requires; outside of a container, the appliance's user may be.
 fn is_roots(found: &Metadata) -> bool {
     found.uid() == 0 || found.uid() == geteuid().as_raw()
 }

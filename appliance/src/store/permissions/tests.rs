@@ -8,22 +8,22 @@ use rustix::process::{getegid, geteuid};
 use super::*;
 use crate::fixture::Kept;
 
-/// A machine for which something is published.
-struct Way {
+/// A state with one published machine.
+struct Env {
     kept: Kept,
     name: HostName,
 }
 
-impl Way {
+impl Env {
     fn new() -> Self {
         let kept = Kept::new("");
         let name = kept.publish_files("a", gid());
         let keys = kept.runtime.authorized_keys();
         fs::create_dir(&keys).unwrap();
         fs::write(keys.join("a"), "ssh-ed25519 …").unwrap();
-        let way = Way { kept, name };
-        way.apply(Depth::Everything, Rule::mend);
-        way
+        let env = Env { kept, name };
+        env.apply(Depth::Everything, Rule::mend);
+        env
     }
 
     fn apply(&self, depth: Depth, act: Act) -> RuleSummary {
@@ -72,7 +72,7 @@ impl Way {
     }
 }
 
-/// A group that needs no privilege to give files to.
+/// A group to which files can be given without privileges.
 fn gid() -> u32 {
     getegid().as_raw()
 }
@@ -84,11 +84,11 @@ fn attributes(path: &Path) -> (u32, u32, u32) {
 
 // Issue 10, line 34.
 #[test]
-fn whatever_mode_or_owner_is_broken_is_set_right() {
-    let way = Way::new();
-    let nothing = way.apply(Depth::Everything, Rule::mend);
+fn every_wrong_mode_or_owner_is_repaired() {
+    let env = Env::new();
+    let nothing = env.apply(Depth::Everything, Rule::mend);
     assert_eq!((nothing.mended, nothing.problems), (0, vec![]));
-    let paths = way.paths();
+    let paths = env.paths();
     // The chroot has a link, an inbox, three files, three folders of the configuration and their two files.
     assert!(paths.len() > 16, "{paths:?}");
     for path in &paths {
@@ -105,14 +105,14 @@ fn whatever_mode_or_owner_is_broken_is_set_right() {
         }
         for break_it in breaks {
             break_it();
-            let found = way.apply(Depth::Everything, Rule::check).problems;
-            // A file that is seen at two paths is one, told by either.
+            let found = env.apply(Depth::Everything, Rule::check).problems;
+            // A file at two paths is one file, and reported at either.
             let place = path.display().to_string();
-            let is_told = |problem: &Problem| {
+            let is_reported = |problem: &Problem| {
                 problem.place == place || problem.what.ends_with(", and 1 more path is wrong")
             };
-            assert!(found.iter().any(is_told), "{path:?}: {found:?}");
-            let summary = way.apply(Depth::Everything, Rule::mend);
+            assert!(found.iter().any(is_reported), "{path:?}: {found:?}");
+            let summary = env.apply(Depth::Everything, Rule::mend);
             assert_eq!((summary.mended, summary.problems), (1, vec![]), "{path:?}");
             assert_eq!(attributes(path), right, "{path:?}");
         }
@@ -121,9 +121,9 @@ fn whatever_mode_or_owner_is_broken_is_set_right() {
 
 // Issue 10, line 34.
 #[test]
-fn a_copy_that_gave_everything_to_another_user_with_a_narrow_mask_is_set_right_at_once() {
-    let way = Way::new();
-    let paths = way.paths();
+fn a_copy_with_another_owner_and_a_narrow_mask_is_repaired_at_once() {
+    let env = Env::new();
+    let paths = env.paths();
     let right: Vec<_> = paths.iter().map(|path| attributes(path)).collect();
     for path in &paths {
         if !path.is_symlink() {
@@ -134,12 +134,12 @@ fn a_copy_that_gave_everything_to_another_user_with_a_narrow_mask_is_set_right_a
             lchown(path, Some(1234), Some(4321)).unwrap();
         }
     }
-    assert_eq!(way.apply(Depth::Everything, Rule::mend).problems, []);
-    assert_eq!(way.apply(Depth::Everything, Rule::check).problems, []);
-    let is_closed = |path: &PathBuf| !path.starts_with(way.chroot());
+    assert_eq!(env.apply(Depth::Everything, Rule::mend).problems, []);
+    assert_eq!(env.apply(Depth::Everything, Rule::check).problems, []);
+    let is_closed = |path: &PathBuf| !path.starts_with(env.chroot());
     for (path, right) in paths.iter().zip(right) {
         let found = attributes(path);
-        // Nobody but root has to pass the folders above a chroot.
+        // Only root has to enter the folders above a chroot.
         if is_closed(path) {
             assert_eq!(found.2 & 0o722, right.2 & 0o722, "{path:?}");
         } else {
@@ -150,39 +150,40 @@ fn a_copy_that_gave_everything_to_another_user_with_a_narrow_mask_is_set_right_a
 
 // Issue 10, line 34.
 #[test]
-fn what_a_copy_that_follows_symlinks_leaves_is_told_with_what_to_do() {
-    let way = Way::new();
-    let current = way.host().current();
-    let generation = way.chroot().join("generation");
+fn a_copy_that_follows_symlinks_is_reported_with_advice() {
+    let env = Env::new();
+    let current = env.host().current();
+    let generation = env.chroot().join("generation");
     let id = fs::read_link(&generation).unwrap();
     fs::remove_file(&generation).unwrap();
     fs::write(&generation, id.as_os_str().as_encoded_bytes()).unwrap();
-    let told = way.apply(Depth::Top, Rule::mend).problems;
+    let found = env.apply(Depth::Top, Rule::mend).problems;
     assert!(
-        told.iter()
+        found
+            .iter()
             .any(|problem| problem.place == generation.display().to_string()
                 && problem.advice.contains("bento restore")),
-        "{told:?}"
+        "{found:?}"
     );
     fs::remove_file(&current).unwrap();
     fs::create_dir(&current).unwrap();
-    let told = way.apply(Depth::Top, Rule::mend).problems;
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].place, current.display().to_string());
-    assert!(told[0].what.contains("symlink"), "{told:?}");
-    assert_eq!(told[0].host, Some(way.name.clone()));
+    let found = env.apply(Depth::Top, Rule::mend).problems;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].place, current.display().to_string());
+    assert!(found[0].what.contains("symlink"), "{found:?}");
+    assert_eq!(found[0].host, Some(env.name.clone()));
 }
 
 // Issue 10, line 34.
 #[test]
-fn a_tree_that_is_wrong_throughout_is_one_problem_of_its_machine() {
-    let way = Way::new();
+fn a_tree_with_many_wrong_paths_is_one_problem_of_its_machine() {
+    let env = Env::new();
     let files = ["manifest.json", "bundle.tar.gz", "config"];
-    for path in files.map(|file| way.chroot().join(file)) {
+    for path in files.map(|file| env.chroot().join(file)) {
         fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
     }
-    let (state, runtime) = (&way.kept.state, &way.kept.runtime);
-    let found = of_host(state, runtime, &way.name, gid(), Depth::Top, Rule::check).problems;
+    let (state, runtime) = (&env.kept.state, &env.kept.runtime);
+    let found = of_host(state, runtime, &env.name, gid(), Depth::Top, Rule::check).problems;
     assert_eq!(found.len(), 1, "{found:?}");
     let what = &found[0].what;
     assert!(what.ends_with(", and 2 more paths are wrong"), "{what}");
@@ -191,7 +192,7 @@ fn a_tree_that_is_wrong_throughout_is_one_problem_of_its_machine() {
 
 // Issue 10, line 34.
 #[test]
-fn the_modes_of_a_new_mount_are_set_right_without_a_word() {
+fn the_modes_of_a_new_mount_are_repaired_silently() {
     let kept = Kept::new("");
     let (state, runtime) = (&kept.state, &kept.runtime);
     fs::remove_dir_all(state.hosts()).ok();
@@ -210,12 +211,12 @@ fn the_modes_of_a_new_mount_are_set_right_without_a_word() {
 
 #[test]
 fn an_earlier_publication_whose_removal_was_cut_off_is_no_problem() {
-    let way = Way::new();
-    let cut_off = way.host().publications().join("0");
+    let env = Env::new();
+    let cut_off = env.host().publications().join("0");
     fs::create_dir_all(cut_off.join("chroot")).unwrap();
-    let summary = way.apply(Depth::Everything, Rule::mend);
+    let summary = env.apply(Depth::Everything, Rule::mend);
     assert_eq!(summary.problems, []);
-    fs::remove_dir(way.chroot().join("logs")).unwrap();
-    let summary = way.apply(Depth::Everything, Rule::mend);
+    fs::remove_dir(env.chroot().join("logs")).unwrap();
+    let summary = env.apply(Depth::Everything, Rule::mend);
     assert_eq!(summary.problems.len(), 1, "the current one needs its inbox");
 }
