@@ -24,7 +24,7 @@ impl Console {
         }
     }
 
-    /// A phase that has ended, and its result.
+    /// Prints a finished phase and its result.
     pub fn phase(&mut self, phase: &Phase, result: &str) {
         self.line(&format!(
             "{:<9}{:>7.1} s  {result}",
@@ -32,20 +32,20 @@ impl Console {
         ));
     }
 
-    /// A line of output.
+    /// Prints a line.
     pub fn line(&mut self, line: &str) {
         self.clear_progress();
         // A closed terminal must not end an update halfway.
         let _ = writeln!(io::stdout().lock(), "{line}");
     }
 
-    /// Something that went wrong and didn't stop the run.
+    /// Prints a warning.
     pub fn warn(&mut self, warning: &str) {
         self.clear_progress();
         let _ = writeln!(io::stderr().lock(), "bento-client: warning: {warning}");
     }
 
-    /// Progress of a transfer; only a terminal shows it.
+    /// Shows the progress of a transfer, on a terminal only.
     pub fn progress(&mut self, name: &str, done: u64, total: u64) {
         let now = Instant::now();
         let is_due = self.progress.is_none_or(|last| now - last >= Self::REDRAW) || done == total;
@@ -65,7 +65,7 @@ impl Console {
     }
 }
 
-/// Prints the output of a command. A reader that has gone is no error: `head` has read enough.
+/// Prints the output of a command. A closed pipe is no error, as with `head`.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

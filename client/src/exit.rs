@@ -16,8 +16,8 @@ pub enum ExitReason {
     Usage = 2,
     /// Rolled back, or the rollback failed.
     RolledBack = 3,
-    /// No usable server: none can be reached, is the pinned one, lets this machine in and has something for it. That
-    /// passes, and isn't a failed unit.
+    /// No usable server, that is, one that is reachable, has the pinned key, accepts this machine and has a generation
+    /// for it. That is transient, and doesn't fail the systemd unit.
     Server = 4,
     /// Another run holds the lock.
     Locked = 5,
@@ -31,17 +31,17 @@ impl From<ExitReason> for ExitCode {
     }
 }
 
-/// A command that didn't succeed: what to print, once, and what to exit with.
+/// The failure of a command: its error and its exit code.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
     pub reason: ExitReason,
-    /// The failure, where it happened, and what to do.
+    /// The error, with its place and advice.
     pub error: anyhow::Error,
 }
 
 impl Failure {
-    /// Whether it failed for lack of rights that root has.
+    /// Whether it failed for missing permissions that root has.
     pub fn lacks_rights(&self) -> bool {
         let is_denied = |error: &(dyn std::error::Error + 'static)| {
             let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
@@ -59,7 +59,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Gives an error an exit code.
+/// Adds an exit code to an error.
 pub trait Because<T> {
     /// The same result, with the reason for the exit.
     fn because(self, reason: ExitReason) -> Result<T, Failure>;

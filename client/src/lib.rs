@@ -1,10 +1,9 @@
-//! The client of bento: polls, pulls, rebuilds, checks itself, rolls back if it must, and reports.
+//! The client of bento: polls, pulls, rebuilds, checks the new system, rolls back if necessary, and reports.
 //!
-//! [`update`] says which phase follows which, and what follows when one fails; what a phase does is in
-//! [`server`], [`generation`] and [`machine`]. [`state`] is what is remembered between runs. [`run`] carries all of it
-//! out on this machine.
+//! [`update`] has the order of the phases and the handling of failures; the phases themselves are in [`server`],
+//! [`generation`] and [`machine`]. [`state`] has the records between runs. [`run`] runs all of it on this machine.
 
-// They panic where nobody reads any more what is printed.
+// These macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod commands;

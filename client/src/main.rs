@@ -1,6 +1,6 @@
 //! Wires the command line to the library.
 
-// They panic where nobody reads any more what is printed.
+// These macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! `/etc/bento/client.toml`: what this machine is called, where its server is, and what its owner wants of an update.
+//! `/etc/bento/client.toml`: this machine's name, its servers, and its owner's settings for updates.
 
 mod byte_size;
 mod disk;
@@ -23,12 +23,11 @@ pub use restart_units::{RestartUnits, UnitName, UnitNameError};
 pub use server::{Server, ServerError};
 pub use update::{Confirm, Operation, RebootSettings, RollbackSettings, SelfUpdate};
 
-/// Where the settings lie unless a command is told otherwise.
+/// The default path of the settings.
 pub const SETTINGS_FILE: &str = "/etc/bento/client.toml";
-/// Where the machine's private key lies unless the settings say otherwise.
+/// The default path of the machine's private key.
 pub const IDENTITY_FILE: &str = "/var/lib/bento/id_ed25519";
-/// Where `<nixpkgs>` and other channels are looked for, for a machine without a flake, unless the settings say
-/// otherwise: the channels of root, as NixOS itself has them.
+/// The default `NIX_PATH` for a machine without a flake: root's channels, as in NixOS itself.
 pub const NIX_PATH: &str = "nixpkgs=/nix/var/nix/profiles/per-user/root/channels/nixos:\
                             /nix/var/nix/profiles/per-user/root/channels";
 
@@ -44,7 +43,7 @@ pub struct Settings {
     /// This machine's own arguments for the build; they come after the policy's.
     #[serde(default)]
     pub nix_args: NixArguments,
-    /// `NIX_PATH` for the build of a `configuration.nix`; a flake doesn't look at it.
+    /// `NIX_PATH` for the build of a `configuration.nix`; flakes ignore it.
     #[serde(default = "nix_path")]
     pub nix_path: String,
     /// A command whose standard input and output are the connection, in place of TCP; the shell runs it, with `%h`
@@ -52,35 +51,35 @@ pub struct Settings {
     pub proxy_command: Option<String>,
     /// The servers, tried in order.
     pub servers: Vec<Server>,
-    /// How long to wait for what.
+    /// Time limits.
     #[serde(default)]
     pub timeouts: Timeouts,
-    /// When a new system takes effect: `"switch"`, at once, by default; `"boot"`, at the next boot.
+    /// When a new system is activated: `"switch"`, at once, by default; `"boot"`, at the next boot.
     #[serde(default)]
     pub operation: Operation,
-    /// Whether a system is refused that has no timer for the client or no settings for this machine, and so could
+    /// Whether to refuse a system without a timer for the client or without settings for this machine, which could
     /// never be updated again; true by default.
     #[serde(default = "guard")]
     pub guard: bool,
-    /// When the old system comes back by itself.
+    /// The rollback timer.
     #[serde(default)]
     pub rollback: RollbackSettings,
-    /// How the new system shows that it can still be reached.
+    /// The check that the appliance is reachable from the new system.
     #[serde(default)]
     pub confirm: Confirm,
-    /// What must work on the new system.
+    /// Health checks of the new system.
     #[serde(default)]
     pub health: Health,
-    /// Which units are restarted when a secret changes.
+    /// Units to restart when a secret changes.
     #[serde(default)]
     pub restart_units: RestartUnits,
-    /// What may be thrown away so that a build has room.
+    /// What may be deleted to free space for a build.
     #[serde(default)]
     pub disk: Disk,
-    /// How the client moves the lock file or the channels by itself.
+    /// Settings of self-updates, which update the lock file or the channels.
     #[serde(default)]
     pub self_update: SelfUpdate,
-    /// How the machine reboots.
+    /// Settings of reboots.
     #[serde(default)]
     pub reboot: RebootSettings,
 }
@@ -94,17 +93,17 @@ pub type TransferLimit = BoundedDuration<1_000, 60_000>;
 /// The least time between two events, from a minute to a year.
 pub type Interval = BoundedDuration<60_000, 31_536_000_000>;
 
-/// How long the client waits for the network, and for Nix.
+/// Time limits for the network, and for Nix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// For each step up to the login: TCP, handshake, authentication, start of SFTP.
     pub connect: Limit,
-    /// For each answer after it; data comes in answers of at most 30,000 bytes, so with the default a transfer may be
-    /// as slow as 500 bytes a second, and one that stands still ends.
+    /// For each answer after it. Data comes in answers of at most 30,000 bytes, so with the default a transfer may be
+    /// as slow as 500 bytes a second, and a stalled one ends.
     pub transfer: TransferLimit,
-    /// For each call of Nix that builds or moves inputs: one that hangs must not keep the machine from what is published
-    /// next. What was built by then stays built, so that the next attempt goes on from there.
+    /// For each call of Nix that builds or updates inputs: one that hangs must not block later generations. Finished
+    /// derivations stay in the store, so that the next attempt continues from there.
     pub build: Limit,
 }
 
@@ -130,7 +129,7 @@ fn guard() -> bool {
     true
 }
 
-/// Which line of a file isn't in UTF-8.
+/// The error of a file that isn't UTF-8, with the line.
 fn not_utf8(error: std::string::FromUtf8Error) -> std::io::Error {
     let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
     let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -170,7 +169,7 @@ impl Settings {
             .find(|server| server.host_keys.is_empty())
         {
             bail!(
-                "the server {server} has no host_keys, so that it couldn't be told from another: \
+                "the server {server} has no host_keys to identify it: \
                  `bento host-key` on the appliance prints its key"
             );
         }

@@ -1,5 +1,5 @@
-//! What a server gives as a bundle or a delta: either it becomes exactly the generation that was polled, or nothing of
-//! it stays; and nothing is ever written beside it.
+//! Bundles and deltas from a server: either they become exactly the polled generation, or nothing of them stays; and
+//! nothing is ever written outside of it.
 
 #![no_main]
 
@@ -26,10 +26,10 @@ const IS_DELTA: u8 = 1;
 const IS_TAR: u8 = 2;
 /// The rest is a compressed archive.
 const IS_GZIP: u8 = 4;
-/// Bytes of the archive that go.
+/// The end of the archive is cut off.
 const IS_CUT: u8 = 8;
 
-/// The generation from which deltas lead.
+/// The generation to which deltas apply.
 const BASE: &[u8] = b"0manifest.json\n{\"format\":1,\"host\":\"kikimora\",\"generation\":\"?\",\
     \"published\":\"2026-01-01T00:00:00Z\",\"policy\":{},\"files\":[\
     {\"path\":\"config/flake.nix\",\"executable\":false,\"size\":@1,\"sha256\":\"#1\"},\
@@ -37,7 +37,7 @@ const BASE: &[u8] = b"0manifest.json\n{\"format\":1,\"host\":\"kikimora\",\"gene
     {\"path\":\"secrets/token\",\"executable\":false,\"size\":@3,\"sha256\":\"#3\"}]}\xff\
     0config/flake.nix\n{ }\xff0config/sub/run.sh\n#!/bin/sh\n\xff0secrets/token\nhush\xff";
 
-/// A machine with one generation in place, and something beside it.
+/// A machine with one generation, and other files beside it.
 struct ArchiveEnv {
     folder: TempDir,
     state: State,
@@ -86,7 +86,7 @@ fn unpack(
 }
 
 impl ArchiveEnv {
-    /// The files to which a document leads, in the order in which the client must come by them.
+    /// The files of the resulting generation, in the order of the client.
     fn listed(&self, document: &Document, is_delta: bool) -> Option<Vec<Listed>> {
         match is_delta {
             true => document.applied_to(&self.files),
@@ -115,7 +115,7 @@ impl ArchiveEnv {
         }
     }
 
-    /// What was unpacked is put in place, and must be the generation byte for byte.
+    /// Stages the unpacked generation, which must be right byte for byte.
     fn judge(&self, pulled: Pulled, id: GenerationId, document: &Document, is_delta: bool) {
         let files = self.listed(document, is_delta).expect("it was understood");
         assert_listable(&files);
@@ -135,7 +135,7 @@ impl ArchiveEnv {
         for (area, folder) in [("config", config), ("secrets", self.state.secrets_of(&id))] {
             let root = fs::canonicalize(&folder).unwrap();
             for (path, content) in place::content(&folder) {
-                // Whatever the kernel makes of symlinks, it stays in the folder.
+                // The kernel's resolution of symlinks must stay in the folder.
                 if let Ok(real) = fs::canonicalize(folder.join(&path)) {
                     assert!(real.starts_with(&root), "{path:?} leads to {real:?}");
                 }
@@ -167,7 +167,7 @@ impl ArchiveEnv {
     }
 }
 
-/// A disk takes no name of more than 255 bytes: that of a file which can't lie there is no fault of the reader.
+/// A filesystem allows no name of more than 255 bytes: that isn't an error of the reader.
 fn is_too_long(document: Option<&Document>) -> bool {
     let lists = ["files", "changed"].map(|list| document?.files(list));
     let mut files = lists.iter().flatten().flatten();

@@ -1,5 +1,5 @@
-//! Lists that a delta merges. An input is a list of lines: `o` and a path for a file that is there, `c` for one that
-//! changes or comes, `r` for one that goes, and `n` for one of another generation. `path -> target` is a symlink.
+//! Lists that a delta merges. An input is a list of lines: `o` and a path for an old file, `c` for a changed or new
+//! one, `r` for a removed one, and `n` for one of another generation. `path -> target` is a symlink.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use bento_protocol::{
 use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 
-/// What the lines of a letter say, in their order; those that hold no path say nothing.
+/// The paths of a letter's lines, in order; lines without a path are skipped.
 fn paths(text: &str, letter: char) -> Vec<FilePath> {
     let lines = text.lines().filter_map(|line| line.strip_prefix(letter));
     lines
@@ -44,7 +44,7 @@ fn manifest(files: Vec<ManifestEntry>) -> Result<Manifest, ManifestError> {
     Manifest::new(host, Policy::default(), files, Timestamp::UNIX_EPOCH)
 }
 
-/// What a delta means, whatever its order: removals first.
+/// The right result of a delta, whatever its order: removals first.
 fn meant(
     old: &[ManifestEntry],
     removed: &[FilePath],
@@ -78,7 +78,7 @@ fn merged(
     Ok(files)
 }
 
-/// Between any two generations there is a delta that leads from one to the other, also as it is read in pieces.
+/// The delta between any two generations leads from one to the other, also when it is streamed.
 fn leads_from_one_to_the_other(old: &Manifest, new: &Manifest) {
     let delta = Delta::between(old, new);
     assert_eq!(delta.apply(old).as_ref(), Ok(new));
@@ -118,7 +118,7 @@ fuzz_target!(|text: &str| {
     let meant = meant(old.files(), &removed, &changed);
     match merged(old.files(), &removed, &changed) {
         Ok(files) => assert_eq!(Some(files), meant),
-        // In order, and of a generation that there can be, nothing is refused.
+        // A delta in order, with a possible result, isn't refused.
         Err(error) => {
             let in_order = removed.is_sorted_by(|one, other| one < other)
                 && changed.is_sorted_by(|one, other| one.path() < other.path());

@@ -1,5 +1,4 @@
-//! What an administrator writes: it becomes a fleet that survives a restart and lets nobody through another's door, or
-//! problems that can be shown.
+//! A fleet.toml: it becomes a fleet that survives a restart and shares no key between machines, or printable problems.
 
 #![no_main]
 
@@ -24,7 +23,7 @@ fn judge_problem(problem: &Problem, lines: usize) {
     }
 }
 
-/// A key stands on a line of `authorized_keys`: it must be that line, and nothing before it.
+/// A key is a line of `authorized_keys`: it must be one line, without options before it.
 fn judge_key(key: &PublicKey) {
     let line = key.authorized_line();
     shown::assert_one_line(&line);

@@ -1,4 +1,4 @@
-//! Names in an inbox: a bento 2022 log's says what it says and nothing else, and whatever has another name goes.
+//! Names in an inbox: the name of a bento 2022 log has one meaning, and files with other names are removed.
 
 #![no_main]
 
@@ -34,7 +34,7 @@ static ENV: LazyLock<LogEnv> = LazyLock::new(|| {
     }
 });
 
-/// A name that is understood has one spelling, and is fit for a terminal.
+/// A valid name has one spelling, and is printable.
 fn judge(name: &str, log: &LegacyLog) {
     assert_eq!(log.to_string(), name);
     shown::assert_one_line(name);

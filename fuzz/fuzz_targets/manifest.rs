@@ -1,5 +1,5 @@
-//! A manifest that is read in one piece and one that is read file by file are the same, or both are refused; what is
-//! accepted is sorted, stays in its folders, and has the id that it names.
+//! A manifest that is parsed as a whole and one that is streamed are the same, or both are refused; an accepted one is
+//! sorted, stays in its folders, and has the right id.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use bento_protocol::stream::{self, Head};
 use bento_protocol::{GenerationHasher, GenerationId, Manifest, ManifestEntry};
 use libfuzzer_sys::fuzz_target;
 
-/// As a client reads it: its head, its files, and the id that they give.
+/// Streams a manifest as a client does: its head, its files, and their id.
 fn read(json: &[u8]) -> Result<(Head, Vec<ManifestEntry>, GenerationId), String> {
     let mut files = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(json);

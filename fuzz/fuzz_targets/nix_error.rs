@@ -1,11 +1,11 @@
-//! What Nix, and any builder that it runs, says before it fails.
+//! Output of Nix, and of any builder, before a failure.
 
 #![no_main]
 
 use bento_client::nix_error::essence;
 use libfuzzer_sys::fuzz_target;
 
-/// The most lines of an error and of a builder's log that are taken over.
+/// The most lines of an error and of a builder's log.
 const LINES: usize = 40;
 
 fuzz_target!(|text: &str| {

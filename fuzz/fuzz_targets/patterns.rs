@@ -27,7 +27,7 @@ fn chain(folder: &str, texts: &[&str]) -> Result<Chain, BadPattern> {
 
 fuzz_target!(|input: &str| {
     let (path, text) = input.split_once('\n').unwrap_or((input, ""));
-    // Only such paths are asked about.
+    // Other paths don't occur.
     if FilePath::new(Area::Config, path).is_err() {
         return;
     }
@@ -38,17 +38,17 @@ fuzz_target!(|input: &str| {
     };
     let below = Path::new(FOLDER).join(path);
     let inner = chain(FOLDER, &[text]).expect("the same patterns");
-    let twice = chain("", &[text, "# a note\n\n", text]).expect("the same patterns");
+    let twice = chain("", &[text, "# a comment\n\n", text]).expect("the same patterns");
     for is_folder in [false, true] {
-        let verdict = outer.ignores(path, is_folder);
+        let ignored = outer.ignores(path, is_folder);
         assert_eq!(
             twice.ignores(path, is_folder),
-            verdict,
+            ignored,
             "the last line decides"
         );
         assert_eq!(
             inner.ignores(&below, is_folder),
-            verdict,
+            ignored,
             "a file counts from where it lies"
         );
         if !path.starts_with(FOLDER) {

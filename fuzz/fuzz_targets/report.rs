@@ -1,5 +1,5 @@
-//! What a machine leaves in its inbox, up to the table that an administrator sees: it is a report and kept whole, or
-//! it is refused; either way the inbox is empty afterwards, and nothing is shown raw.
+//! A file in a machine's inbox, up to the administrator's table: it is a report and stored completely, or refused;
+//! either way the inbox is empty afterwards, and only printable text is shown.
 
 #![no_main]
 
@@ -19,15 +19,15 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The first byte of an input: the rest is gzip, not JSON that is to be compressed.
+/// The first byte of an input: the rest is gzip, not JSON to compress.
 const IS_GZIP: u8 = 1;
 /// The machine is still connected.
 const IS_OPEN: u8 = 2;
 
 const FLEET: &str = "[server]\naddress = \"bento.example.org\"\n[hosts.kikimora]\n";
-/// The run that the name is of when the content names none.
+/// The run in the name if the content has none.
 const RUN: &str = "01920000-0000-7000-8000-000000000000";
-/// The most bytes that the summary holds of one report.
+/// The most bytes of one report in the summary.
 const BRIEF_BYTES: usize = 8 << 10;
 
 struct ReportEnv {
@@ -53,7 +53,7 @@ static ENV: LazyLock<ReportEnv> = LazyLock::new(|| {
     }
 });
 
-/// What is kept of a report must be all of it, and fit for a log and a table.
+/// A stored report must be complete, and printable in a log and a table.
 fn judge(record: &Record, report: &Report) {
     let store = Store::read(&ENV.keep, RetentionLimits::default()).expect("it was written");
     assert_eq!(
@@ -80,7 +80,7 @@ fn judge(record: &Record, report: &Report) {
     assert_eq!(summary.newest, Some(record.brief()));
 }
 
-/// Shows the fleet to a person, and to a program.
+/// Prints the status as text and as JSON.
 fn show() {
     let now = Timestamp::from_second(1_800_000_000).unwrap();
     let status = Status::read(&ENV.state, &ENV.runtime, now).expect("the fleet was written");

@@ -1,4 +1,4 @@
-//! What sshd says, of which a stranger chooses parts: one line of printable ASCII that says all of it.
+//! Messages of sshd, with parts from strangers: each becomes one line of printable ASCII without loss.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use bento_appliance::text::sanitise;
 use bento_fuzz::shown;
 use libfuzzer_sys::fuzz_target;
 
-/// The most characters that one byte becomes: `\u{fffd}`, for one that isn't text.
+/// The most characters for one byte: `\u{fffd}`, for one that isn't text.
 const ESCAPED: usize = 8;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     if bytes.iter().copied().all(printable) {
         assert_eq!(line.text.as_bytes(), bytes.trim_ascii_end());
     }
-    // What was said once is said so again.
+    // A clean line doesn't change.
     assert_eq!(Line::new(7, line.text.as_bytes()), line);
 
     let text = String::from_utf8_lossy(bytes);

@@ -1,4 +1,4 @@
-//! Manifests and deltas as the contract describes them, read without any of bento's types.
+//! Manifests and deltas as in the contract, parsed without bento's types.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,17 +6,17 @@ use std::fmt::Write;
 use bento_protocol::Digest;
 use serde_json::Value;
 
-/// Stands in an input where the id must be that of what is listed: no mutation would ever find it.
+/// Placeholder in an input for the right id, which no mutation would find.
 const ID: &str = "\"generation\":\"?\"";
 
-/// A file or a symlink as listed.
+/// A listed file or symlink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     pub path: String,
     pub kind: Kind,
 }
 
-/// What lies at a path.
+/// The kind of a listed path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     File {
@@ -34,7 +34,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// None where it isn't JSON at all.
+    /// Parses a document; none if it isn't JSON.
     pub fn read(json: &[u8]) -> Option<Self> {
         let value = serde_json::from_slice(json).ok()?;
         Some(Document { value })
@@ -45,7 +45,7 @@ impl Document {
         self.value.get("generation")?.as_str()
     }
 
-    /// The files and symlinks of this list, in its order; none when one of them can't be understood.
+    /// The files and symlinks of this list, in order; none if one is invalid.
     pub fn files(&self, list: &str) -> Option<Vec<Listed>> {
         let file = |file: &Value| {
             let kind = match file.get("symlink") {
@@ -62,7 +62,7 @@ impl Document {
         self.value.get(list)?.as_array()?.iter().map(file).collect()
     }
 
-    /// The files to which it leads from these, sorted.
+    /// The result of the delta for these files, sorted.
     pub fn applied_to(&self, base: &[Listed]) -> Option<Vec<Listed>> {
         let by_path = |file: Listed| (file.path.clone(), file);
         let mut files: BTreeMap<_, _> = base.iter().cloned().map(by_path).collect();
@@ -73,7 +73,7 @@ impl Document {
         Some(files.into_values().collect())
     }
 
-    /// The id of a generation with these files, in this order, and what else the document says.
+    /// The id of a generation with these files, in this order, and the rest of the document.
     pub fn id_of(&self, files: &[Listed]) -> Option<String> {
         let host = self.value.get("host")?.as_str()?;
         let policy = self.value.get("policy")?;
@@ -98,7 +98,7 @@ impl Document {
     }
 }
 
-/// The document, with the id that it must have where the input asks for it. `files` finds what the id covers.
+/// The document with the right id in the place of [`ID`]. `files` returns the files of the id.
 pub fn with_id(json: &[u8], files: impl FnOnce(&Document) -> Option<Vec<Listed>>) -> Vec<u8> {
     let fill = || {
         let text = std::str::from_utf8(json).ok()?;
@@ -111,8 +111,8 @@ pub fn with_id(json: &[u8], files: impl FnOnce(&Document) -> Option<Vec<Listed>>
     fill().unwrap_or_else(|| json.to_owned())
 }
 
-/// Stops at a list that isn't sorted bytewise, that has a path twice, or a file that is a folder of another; at a path
-/// that could lead anywhere but below its folder, and at a symlink from which one could.
+/// Asserts that a list is sorted bytewise and unique, that no file is a folder of another, and that no path or symlink
+/// leads out of its folder.
 pub fn assert_listable(files: &[Listed]) {
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     for pair in paths.windows(2) {
@@ -150,8 +150,8 @@ pub fn assert_listable(files: &[Listed]) {
     }
 }
 
-/// Stops at a symlink among secrets, and at a target that is absolute, climbs out of `config/`, or climbs after it has
-/// descended: by another symlink it could have descended elsewhere.
+/// Asserts that a symlink isn't among secrets, and that its target isn't absolute, doesn't leave `config/`, and has no
+/// `..` after a name, which could be another symlink.
 fn assert_leads_below_config(path: &str, target: &str) {
     assert!(path.starts_with("config/"), "{path:?} is a symlink");
     assert!(

@@ -1,6 +1,6 @@
-//! What the fuzz targets share: places to work in, inputs with digests that are right, and judges of what comes out.
+//! Shared parts of the fuzz targets: folders, inputs with right digests, and checks of results.
 //!
-//! Whatever a judge says is computed from the contract, not by the code that is judged.
+//! The checks are computed from the contract, not by the code under test.
 
 pub mod document;
 pub mod place;

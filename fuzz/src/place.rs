@@ -1,4 +1,4 @@
-//! Folders to work in.
+//! Folders for fuzz targets.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// A folder for the whole run. It stays behind, because a fuzzer's process just ends: `tests/fuzz` says by TMPDIR where
-/// it lies, and removes it.
+/// A folder for the whole run. It isn't removed, because a fuzzer's process just ends: `tests/fuzz` sets TMPDIR, and
+/// removes it.
 pub fn folder() -> TempDir {
     tempfile::tempdir().expect("there is a place for temporary files")
 }
 
-/// Everything below a folder: the content of files by path, relative to it, of a symlink what [`symlink`] says, and none
-/// for a folder. Anything else stops the run.
+/// The content of all files below a folder, by relative path; for a symlink that of [`symlink`], none for a folder.
+/// Panics at anything else.
 pub fn content(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -43,7 +43,7 @@ pub fn content(folder: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
-/// What stands for the content of a symlink.
+/// Representation of a symlink as content.
 pub fn symlink(target: &str) -> Vec<u8> {
     format!("\0symlink to {target}").into_bytes()
 }

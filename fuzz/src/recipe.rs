@@ -1,8 +1,9 @@
 //! Recipes for archives: short, so that every byte of an input matters, with headers and digests that are right.
 //!
 //! A recipe is a list of entries, each ended by the byte 0xff. An entry is a line, and its content. The line is the
-//! type of the entry, one byte as in a tar header, and its name; perhaps a tab follows, and what the header says of the
-//! size. The content of a symlink is its target, and stands in its header. In the first entry `"size":@1` and `"sha256":"#1"` stand for those of the second one, and so on up to 9.
+//! type of the entry, one byte as in a tar header, and its name, with an optional tab and size for the header. The
+//! content of a symlink is its target, in its header. In the first entry `"size":@1` and `"sha256":"#1"` stand for
+//! those of the second one, and so on up to 9.
 
 use std::io::{Read, Write};
 
@@ -20,7 +21,7 @@ const SYMLINK: u8 = b'2';
 pub struct Entry {
     kind: u8,
     name: Vec<u8>,
-    /// What the header says of the size, if it isn't the content's.
+    /// The size in the header, if it isn't that of the content.
     size: Option<Vec<u8>>,
     pub content: Vec<u8>,
 }
@@ -48,7 +49,7 @@ impl Entry {
         }
     }
 
-    /// What follows the header.
+    /// The bytes after the header.
     fn body(&self) -> &[u8] {
         match self.kind {
             SYMLINK => b"",
@@ -70,7 +71,7 @@ impl Entry {
         put(124, 12, self.size.as_deref().unwrap_or(size.as_bytes()));
         put(136, 12, b"00000000001\0");
         put(156, 1, &[self.kind]);
-        // Where a link leads.
+        // The target of a link.
         let target = match self.kind {
             SYMLINK => &self.content[..],
             _ => b"../../../beside/canary",
@@ -88,7 +89,7 @@ pub fn entries(recipe: &[u8]) -> Vec<Entry> {
         .split(|byte| *byte == END_OF_ENTRY)
         .map(Entry::parse)
         .collect();
-    // What follows the last end.
+    // The rest after the last end.
     if entries.len() > 1 {
         entries.pop();
     }
@@ -123,7 +124,7 @@ pub fn tar(entries: &[Entry]) -> Vec<u8> {
     tar
 }
 
-/// Puts the right checksums into headers, where headers are to be expected.
+/// Sets the right checksums in all headers.
 pub fn sealed(mut tar: Vec<u8>) -> Vec<u8> {
     let mut at = 0;
     while let Some(header) = tar.get_mut(at..at + BLOCK) {
@@ -145,17 +146,17 @@ fn seal(header: &mut [u8]) {
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// Gzip that takes no time.
+/// Gzip without compression.
 pub fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
     let written = encoder.write_all(content).and_then(|()| encoder.finish());
     written.expect("writing into memory doesn't fail")
 }
 
-/// As much as can be decompressed, within a limit in bytes.
+/// Decompresses as much as possible, within a limit in bytes.
 pub fn gunzip(bytes: &[u8], limit: u64) -> Vec<u8> {
     let mut content = Vec::new();
-    // What comes before an error is all that is asked for.
+    // The bytes before an error are enough.
     let _ = GzDecoder::new(bytes).take(limit).read_to_end(&mut content);
     content
 }

@@ -5,7 +5,7 @@
 //! collects them in a [`tree`], [`layer`] packs trees, [`image`] generates the OCI documents, and
 //! [`archive`] writes the file for `podman load`.
 
-// They panic where nobody reads any more what is printed.
+// These macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod archive;

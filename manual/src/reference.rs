@@ -61,11 +61,11 @@ fn describe(command: &Command, level: usize, text: &mut String) {
 
 /// Whether an argument is listed; `--help` and `--version` are described once, at the top.
 fn is_shown(argument: &Arg) -> bool {
-    let says_of_itself = matches!(
+    let is_builtin = matches!(
         argument.get_action(),
         ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
     );
-    !argument.is_hide_set() && !says_of_itself
+    !argument.is_hide_set() && !is_builtin
 }
 
 /// An argument as an item of a list.
@@ -93,13 +93,13 @@ fn item(argument: &Arg) -> String {
         names.join(", "),
         // Further paragraphs stay in the list.
         sentence(&help).replace("\n\n", "\n\n  "),
-        notes(argument)
+        details(argument)
     )
 }
 
 /// The values, default and variable of an argument.
-fn notes(argument: &Arg) -> String {
-    let mut notes = String::new();
+fn details(argument: &Arg) -> String {
+    let mut details = String::new();
     let values: Vec<String> = argument
         .get_possible_values()
         .iter()
@@ -107,7 +107,7 @@ fn notes(argument: &Arg) -> String {
         .map(|value| format!("`{}`", value.get_name()))
         .collect();
     if argument.get_action().takes_values() && !values.is_empty() {
-        _ = write!(notes, " One of {}.", values.join(", "));
+        _ = write!(details, " One of {}.", values.join(", "));
     }
     let defaults: Vec<String> = argument
         .get_default_values()
@@ -115,12 +115,12 @@ fn notes(argument: &Arg) -> String {
         .map(|value| format!("`{}`", value.to_string_lossy()))
         .collect();
     if argument.get_action().takes_values() && !defaults.is_empty() {
-        _ = write!(notes, " Default: {}.", defaults.join(", "));
+        _ = write!(details, " Default: {}.", defaults.join(", "));
     }
     if let Some(variable) = argument.get_env() {
-        _ = write!(notes, " Also by `{}`.", variable.to_string_lossy());
+        _ = write!(details, " Also by `{}`.", variable.to_string_lossy());
     }
-    notes
+    details
 }
 
 /// The first paragraph of a help text ends without a full stop; in running text it has one.

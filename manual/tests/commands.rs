@@ -1,4 +1,4 @@
-//! Every command that bento names in a message, a help text or an example is one that its command line takes.
+//! Every command in a message, a help text or an example is valid.
 
 #![expect(
     clippy::unwrap_used,
@@ -70,7 +70,7 @@ fn words(command: &str) -> Vec<String> {
 
 // Issue 10, line 37.
 #[test]
-fn every_command_that_is_named_is_one_that_there_is() {
+fn every_named_command_is_valid() {
     let mut paths = Vec::new();
     for folder in FOLDERS {
         files(

@@ -29,7 +29,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_command_that_is_shown_has_a_page() {
+fn every_visible_command_has_a_page() {
     let prefix = tempfile::tempdir().unwrap();
     install(prefix.path());
     let pages = names(&prefix.path().join("share/man/man1"));

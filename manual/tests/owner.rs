@@ -37,7 +37,7 @@ fn files(path: &Path, found: &mut Vec<PathBuf>) {
 
 // Issue 10, line 44.
 #[test]
-fn whose_bento_it_is_stands_everywhere_for_one_word_that_is_explained() {
+fn documents_name_the_owner_by_one_explained_placeholder() {
     let mut paths = Vec::new();
     for place in [
         "README.md",

@@ -1,7 +1,7 @@
 //! Use of Nix by the client and by `bento build`, so that both build the same system: the metadata of source files, the
 //! command lines, and the parsing of output.
 
-// They panic where nobody reads any more what is printed.
+// These macros panic if the output is closed.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod activation;

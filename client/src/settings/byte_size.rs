@@ -2,8 +2,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// An amount of storage, written as `"500MiB"`, `"1 GiB"` or `"0B"`: a whole number and a unit, of which each is 1024
-/// times the one before.
+/// An amount of storage, written as `"500MiB"`, `"1 GiB"` or `"0B"`: a whole number and a binary unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ByteSize(u64);
@@ -16,11 +15,11 @@ pub struct ByteSize(u64);
 pub struct ByteSizeError(String);
 
 impl ByteSize {
-    /// Units, and how many times a byte is doubled for one.
+    /// Units, each as a power of two.
     const UNITS: [(&'static str, u32); 5] =
         [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
 
-    /// So many bytes.
+    /// An amount in bytes.
     pub const fn new(bytes: u64) -> Self {
         ByteSize(bytes)
     }
@@ -48,7 +47,7 @@ impl TryFrom<String> for ByteSize {
     }
 }
 
-/// For people: in the largest unit of which it has at least one, with one decimal.
+/// For people: in the largest unit that isn't larger than the amount, with one decimal.
 impl fmt::Display for ByteSize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, doublings) = Self::UNITS

@@ -5,14 +5,13 @@ use serde::Deserialize;
 
 use super::Limit;
 
-/// `[health]`: what must work on the new system.
+/// `[health]`: health checks of the new system.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
-    /// How long a check may take that has no limit of its own, those in `/etc/bento/health.d` included; a minute by
-    /// default.
+    /// Time limit for checks without their own, including those in `/etc/bento/health.d`; a minute by default.
     pub timeout: Limit,
-    /// `[[health.checks]]`, carried out in this order.
+    /// `[[health.checks]]`, which run in this order.
     pub checks: Vec<HealthCheck>,
 }
 
@@ -29,14 +28,14 @@ impl Default for Health {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HealthCheck {
-    /// What it is called in messages.
+    /// The name in messages.
     pub name: CheckName,
-    /// What is run, without a shell.
+    /// The command, without a shell.
     pub command: CheckCommand,
     /// Whether a system that fails it is rolled back, as by default, or only warned about.
     #[serde(default = "yes")]
     pub required: bool,
-    /// How long it may take; [`Health::timeout`] by default.
+    /// Time limit; [`Health::timeout`] by default.
     pub timeout: Option<Limit>,
 }
 
@@ -44,7 +43,7 @@ fn yes() -> bool {
     true
 }
 
-/// The name of a check: something to see, on one line.
+/// The name of a check: visible text on one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckName(String);
 

@@ -6,23 +6,23 @@ use toml_edit::DocumentMut;
 
 use super::{Operation, RebootSettings};
 
-/// Where a system has the client's settings.
+/// The path of the client's settings in a system.
 const SETTINGS: &str = "etc/bento/client.toml";
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// What a system that doesn't run yet says of how it wants to come to run. Another version of the client may have
-/// written it: what isn't understood is `None`, and no error.
+/// Settings for the activation of a system that doesn't run yet. They may be for another version of the client: unknown
+/// values are `None`, not errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SystemSettings {
-    /// When it takes effect.
+    /// When to activate it.
     pub(crate) operation: Option<Operation>,
-    /// Whether its kernel may be started by the one that runs.
+    /// Whether the running kernel may start its kernel.
     pub(crate) kexec: Option<bool>,
 }
 
 impl SystemSettings {
-    /// Those of a system in the store.
+    /// The settings of a system in the store.
     pub(crate) fn of(system: &SystemPath) -> Self {
         let read = || {
             let mut text = String::new();
@@ -60,7 +60,7 @@ mod tests {
 
     // Issue 10, line 31.
     #[test]
-    fn what_a_new_system_says_is_read_and_what_is_not_understood_is_left_open() {
+    fn settings_of_a_new_system_are_read_and_unknown_values_are_none() {
         let of = |text: &str| {
             let SystemSettings { operation, kexec } = SystemSettings::parse(text);
             (operation, kexec)

@@ -3,18 +3,18 @@ use std::collections::BTreeMap;
 use bento_protocol::{Area, FilePath, FilePathError, text_type};
 use serde::Deserialize;
 
-/// `[restart_units]`: which units are restarted when a secret changes, by the secret's path below `secrets/`.
+/// `[restart_units]`: units to restart when a secret changes, by the secret's path below `secrets/`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "BTreeMap<String, Vec<UnitName>>")]
 pub struct RestartUnits(BTreeMap<FilePath, Vec<UnitName>>);
 
 impl RestartUnits {
-    /// The units named for a secret, a file in `secrets/`.
+    /// The units of a secret, a file in `secrets/`.
     pub fn of(&self, secret: &FilePath) -> &[UnitName] {
         self.0.get(secret).map_or(&[], Vec::as_slice)
     }
 
-    /// Every secret that is named, with its units.
+    /// Every listed secret, with its units.
     pub fn iter(&self) -> impl Iterator<Item = (&FilePath, &[UnitName])> {
         self.0
             .iter()

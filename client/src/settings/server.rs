@@ -5,21 +5,21 @@ use serde::Deserialize;
 
 use crate::server::host_key::HostKey;
 
-/// One of the servers in the settings.
+/// A server of the settings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// A name or an IP address.
+    /// The host name or IP address.
     pub address: Address,
-    /// The port of its SSH.
+    /// The port of SSH.
     #[serde(default = "port")]
     pub port: u16,
-    /// The keys of which it must show one; several, while one replaces another.
+    /// The allowed host keys; several, while one replaces another.
     #[serde(default)]
     pub host_keys: Vec<HostKey>,
 }
 
-/// The port on which the appliance is published.
+/// The default port of the appliance.
 const PORT: u16 = 2222;
 
 fn port() -> u16 {
@@ -36,13 +36,13 @@ impl fmt::Display for Server {
     }
 }
 
-/// What can't be a server on a command line.
+/// Why a text isn't a server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Its name or address isn't one.
+    /// An invalid name or address.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// Its port isn't one.
+    /// An invalid port.
     #[error("{0:?} isn't a port: a number from 1 to 65535")]
     Port(String),
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_written_as_people_write_it() {
+    fn a_server_is_parsed_from_its_usual_forms() {
         for (text, shown) in [
             ("bento.example.org", "bento.example.org:2222"),
             ("bento.example.org:22", "bento.example.org:22"),

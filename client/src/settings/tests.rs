@@ -14,7 +14,7 @@ fn text() -> String {
 
 // Issue 10, line 41.
 #[test]
-fn a_value_of_the_wrong_kind_is_told_in_words() {
+fn a_value_of_the_wrong_type_is_explained_in_words() {
     let text = "name = \"a\"\n[[servers]]\naddress = \"b\"\nport = \"x\"\nhost_keys = []\n";
     let error = Settings::parse(text).unwrap_err().to_string();
     let words = "line 4: port is the text \"x\", and must be a number from 0 to 65535";
@@ -22,7 +22,7 @@ fn a_value_of_the_wrong_kind_is_told_in_words() {
 }
 
 #[test]
-fn what_is_not_said_has_its_default() {
+fn missing_settings_have_their_defaults() {
     let settings = Settings::parse(&text()).unwrap();
     assert_eq!(settings.identity_file, Path::new(IDENTITY_FILE));
     assert_eq!(settings.nix_path, NIX_PATH);
@@ -49,7 +49,7 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
-fn everything_that_can_be_said() {
+fn all_settings_are_read() {
     let text = text()
         + r#"
         [rollback]
@@ -107,7 +107,7 @@ fn everything_that_can_be_said() {
 }
 
 #[test]
-fn errors_in_what_is_optional_name_the_line_too() {
+fn errors_in_optional_settings_name_the_line_too() {
     for (more, line, says) in [
         ("[rollback]\nafter = \"soon\"", 6, "soon"),
         ("[rollback]\nafer = \"5m\"", 6, "unknown field `afer`"),
@@ -156,7 +156,7 @@ fn errors_in_what_is_optional_name_the_line_too() {
 }
 
 #[test]
-fn the_old_system_does_not_come_back_while_the_appliance_is_being_tried() {
+fn the_rollback_timer_must_be_longer_than_the_grace_time() {
     let with = |after: &str, grace: &str| {
         Settings::parse(&format!(
             "{}[rollback]\nafter = \"{after}\"\n[confirm]\ngrace = \"{grace}\"\n",

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{Interval, Limit};
 
-/// `operation`: when a new system takes effect.
+/// `operation`: when a new system is activated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
@@ -15,12 +15,12 @@ pub enum Operation {
     Boot,
 }
 
-/// `[rollback]`: what happens when nobody can tell whether the new system works.
+/// `[rollback]`: the rollback timer, for a new system that isn't confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RollbackSettings {
-    /// When nothing has confirmed the new system by then, counted from just before the switch, the old one comes back;
-    /// 5 minutes by default. It must leave time for the switch, the health checks and [`Confirm::grace`].
+    /// Time from just before the switch until the old system comes back, unless the new one is confirmed; 5 minutes by
+    /// default. It must be enough for the switch, the health checks and [`Confirm::grace`].
     pub after: Limit,
 }
 
@@ -32,11 +32,11 @@ impl Default for RollbackSettings {
     }
 }
 
-/// `[confirm]`: how the new system shows that it can still be reached.
+/// `[confirm]`: the check that the appliance is reachable from the new system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Confirm {
-    /// How long the appliance is tried again after the switch; a minute by default.
+    /// Time for retries after the switch; a minute by default.
     pub grace: Limit,
 }
 
@@ -48,20 +48,19 @@ impl Default for Confirm {
     }
 }
 
-/// `[self_update]`: how the client moves the lock file or the channels by itself, where the fleet's policy wants it.
+/// `[self_update]`: self-updates of the lock file or the channels, if the fleet's policy allows them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelfUpdate {
-    /// The least time between two moves; none, as by default: at every run.
+    /// The least time between two self-updates; none: at every run, which is the default.
     pub every: Option<Interval>,
 }
 
-/// `[reboot]`: how the machine reboots, where the fleet's policy wants it.
+/// `[reboot]`: reboots of the machine, if the fleet's policy allows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RebootSettings {
-    /// Whether the new kernel is started by the old one, without the firmware, where the system supports it; true by
-    /// default.
+    /// Whether the old kernel starts the new one, without the firmware, if the system supports it; true by default.
     pub kexec: bool,
 }
 

@@ -34,7 +34,7 @@ pub enum BootState {
     Returned,
 }
 
-/// BootEvent that a boot state may change with.
+/// Event that a boot state may change with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootEvent {
     /// The machine boots the new system.
@@ -69,7 +69,7 @@ pub enum BootEvent {
     RolledBack,
 }
 
-/// BootAction of the client at an event.
+/// Action of the client at an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootAction {
     /// Nothing: the event alone leads to the new state.
@@ -145,7 +145,7 @@ impl BootState {
         }
     }
 
-    /// BootAction of the client at an event, and the state that it leads to; none if nothing changes.
+    /// Action of the client at an event, and the state that it leads to; none if nothing changes.
     pub fn on(self, event: BootEvent) -> Option<(BootAction, BootState)> {
         use BootEvent as E;
         use BootState::{
@@ -189,7 +189,7 @@ impl BootState {
         Some(transition)
     }
 
-    /// BootAction of the client at an event.
+    /// Action of the client at an event.
     pub fn action(self, event: BootEvent) -> BootAction {
         self.on(event)
             .map_or(BootAction::None, |(action, _)| action)
