@@ -50,6 +50,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ("a late health check", health::late),
     ("a hanging health check", health::hanging),
     ("a failing unit", health::unit),
+    (
+        "a failing unit that systemd starts again",
+        health::restarted_unit,
+    ),
     ("the client killed in each phase", faults::kill),
     ("the power cut in each phase", faults::power_cut),
     ("operation = boot, proven and not proven", boots::operation),

@@ -18,11 +18,13 @@ pub(super) fn itself(env: &Env) -> Result<()> {
     let mut vm = Vm::updated(env, "server", "")?;
     // What a machine's own kernel gives and systemd-nspawn hides: /proc and /sys for containers, tun, and a file system
     // on which another overlay can stand.
-    vm.shell("for name in proc sysfs; do mkdir -p /run/full/$name; mount -t $name $name /run/full/$name; done")?;
+    vm.shell(
+        "for name in proc sysfs; do mkdir -p /run/full/$name; mount -t $name $name /run/full/$name; done
+         mkdir -p /var/lib/bento-appliance; mount -t tmpfs -o mode=1777 tmpfs /var/lib/bento-appliance",
+    )?;
     vm.common = format!(
         r#"imports = [ bento.nixosModules.appliance ];
-        services.bento-appliance = {{ enable = true; fleet = "/srv/fleet"; port = {PORT}; }};
-        fileSystems."/var/lib/bento-appliance" = {{ device = "tmpfs"; fsType = "tmpfs"; }};"#
+        services.bento-appliance = {{ enable = true; fleet = "/srv/fleet"; port = {PORT}; }};"#
     );
     let public =
         std::fs::read_to_string(env.fleet.borrow().key(vm.name).with_added_extension("pub"))?;
@@ -34,7 +36,8 @@ pub(super) fn itself(env: &Env) -> Result<()> {
     vm.switches_to("")?;
     ensure!(
         vm.property("bento-appliance.service", "ActiveState")? == "active",
-        "the appliance doesn't run"
+        "the appliance doesn't run: {}",
+        vm.shell("journalctl --no-pager --output cat --unit bento-appliance")?
     );
 
     // From now on its own appliance is the only one that it knows.

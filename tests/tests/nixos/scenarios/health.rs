@@ -82,3 +82,16 @@ pub(super) fn unit(env: &Env) -> Result<()> {
         "newly.service",
     )
 }
+
+/// At no time is it a failed unit, because systemd is about to start it again.
+pub(super) fn restarted_unit(env: &Env) -> Result<()> {
+    let mut vm = Vm::updated(env, "again", "")?;
+    vm.goes_back_from(
+        r#"systemd.services.newly = {
+          wantedBy = [ "multi-user.target" ];
+          serviceConfig = { Type = "notify"; Restart = "always"; RestartSec = "1s"; };
+          script = "sleep 4; exit 7";
+        };"#,
+        "newly.service",
+    )
+}
