@@ -24,7 +24,16 @@ pub(super) fn itself(env: &Env) -> Result<()> {
     )?;
     vm.common = format!(
         r#"imports = [ bento.nixosModules.appliance ];
-        services.bento-appliance = {{ enable = true; fleet = "/srv/fleet"; port = {PORT}; }};"#
+        services.bento-appliance = {{
+          enable = true;
+          fleet = "/srv/fleet";
+          port = {PORT};
+          # Podman's own folder is in memory here.
+          stateVolume = "/srv/state";
+        }};
+        systemd.tmpfiles.rules = [ "d /srv/state 0700 bento bento" ];
+        # systemd-nspawn keeps keyrings and /proc/sys from what runs in it.
+        virtualisation.containers.containersConf.settings.containers = {{ keyring = false; default_sysctls = [ ]; }};"#
     );
     let public =
         std::fs::read_to_string(env.fleet.borrow().key(vm.name).with_added_extension("pub"))?;
@@ -46,20 +55,12 @@ pub(super) fn itself(env: &Env) -> Result<()> {
     vm.common += &format!(
         "services.bento-client.servers = lib.mkForce [ {{ address = \"127.0.0.1\"; port = {PORT}; hostKeys = [ \"{key}\" ]; }} ];"
     );
-    vm.switches_to("")?;
+    publish(&vm, "own-0")?;
+    // What it reports goes there already.
+    vm.publish("")?;
+    vm.update(0)?;
     for version in ["own-1", "own-2"] {
-        let text = vm.configuration(&format!(
-            "environment.etc.version.text = lib.mkForce \"{version}\";"
-        ));
-        let before = own_status(&vm)?["published"].clone();
-        vm.guest
-            .put_file("/srv/next/flake.nix", "644", env.flake(vm.name))?;
-        vm.guest
-            .put_file("/srv/next/configuration.nix", "644", text)?;
-        vm.shell("mkdir -p /srv/fleet/hosts; rm -rf /srv/fleet/hosts/server; mv /srv/next /srv/fleet/hosts/server")?;
-        wait::until("the publication", LIMIT, || {
-            (own_status(&vm).ok()?["published"] != before).then_some(())
-        })?;
+        publish(&vm, version)?;
         vm.update_by_unit()?;
         ensure!(
             vm.shell("cat /etc/version")? == version,
@@ -70,6 +71,22 @@ pub(super) fn itself(env: &Env) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Lets the machine's own appliance publish a version, all at once.
+fn publish(vm: &Vm<'_>, version: &str) -> Result<()> {
+    let text = vm.configuration(&format!(
+        "environment.etc.version.text = lib.mkForce \"{version}\";"
+    ));
+    let before = own_status(vm)?["published"].clone();
+    vm.guest
+        .put_file("/srv/next/flake.nix", "644", vm.env.flake(vm.name))?;
+    vm.guest
+        .put_file("/srv/next/configuration.nix", "644", text)?;
+    vm.shell("mkdir -p /srv/fleet/hosts; rm -rf /srv/fleet/hosts/server; mv /srv/next /srv/fleet/hosts/server")?;
+    wait::until("the publication", LIMIT, || {
+        (own_status(vm).ok()?["published"] != before).then_some(())
+    })
 }
 
 /// The status of the machine, as its own appliance shows it.
