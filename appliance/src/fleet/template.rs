@@ -61,7 +61,10 @@ mod tests {
             assert_eq!(of(text).as_deref(), Ok(filled));
         }
         for bad in ["hosts/{host}", "{Name}", "{{name}/{nmae}}"] {
-            assert!(of(bad).unwrap_err().contains("the only one is {name}"), "{bad}");
+            assert!(
+                of(bad).unwrap_err().contains("the only one is {name}"),
+                "{bad}"
+            );
         }
     }
 }
