@@ -106,10 +106,21 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the names in the folder of `path` last.
+/// Makes the names in the folder of `path` last: a path without a folder is one in the current folder.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_a_bare_file_name_is_the_current_one() {
+        sync_folder_of(Path::new("archive.tar")).unwrap();
     }
 }
