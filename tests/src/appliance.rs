@@ -323,6 +323,34 @@ impl Appliance {
         Ok(self.podman.run(inspect)?.into())
     }
 
+    /// The folder of a machine in the state.
+    ///
+    /// # Errors
+    /// If podman doesn't answer.
+    pub fn host_folder(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.state_folder()?.join("hosts").join(name))
+    }
+
+    /// The reports of a machine, in the order of their receipt.
+    ///
+    /// # Errors
+    /// If podman doesn't answer, or a report can't be read.
+    pub fn reports(&self, name: &str) -> Result<Vec<serde_json::Value>> {
+        let folder = self.host_folder(name)?.join("reports");
+        let mut paths: Vec<_> = fs::read_dir(&folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|it| it == "json"))
+            .collect();
+        paths.sort();
+        let read = |path| -> Result<serde_json::Value> {
+            let mut record: serde_json::Value = serde_json::from_slice(&fs::read(path)?)?;
+            Ok(record["content"]["report"].take())
+        };
+        paths.iter().map(read).collect()
+    }
+
     /// Leaves the container running when this process ends.
     pub fn keep(mut self) {
         if let Some(lifeline) = self.lifeline.take() {

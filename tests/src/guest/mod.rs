@@ -38,6 +38,18 @@ pub use kind::Kind;
 use crate::lifeline::Lifeline;
 use crate::{namespace, process, wait};
 
+/// A shell command that prints the leftovers of an unfinished update, one a line: files, locks and inhibitors.
+pub const UNDONE: &str = r#"
+    cd /var/lib/bento
+    for file in transaction.json awaiting.json activation.log previous reserve switching armed/* *.partial* *.new .??*; do
+        [ ! -e "$file" -a ! -L "$file" ] || echo "file $file"
+    done
+    for lock in lock rollback.lock /run/nixos/switch-to-configuration.lock; do
+        [ ! -e $lock ] || flock --nonblock $lock true || echo "lock $lock"
+    done
+    systemd-inhibit --list --no-legend --no-pager | grep bento || true
+"#;
+
 /// Booting takes half a second; a machine that is busy with other tests needs more.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// A unit that doesn't stop keeps a machine that is busy with other tests from going down for 90 s.

@@ -141,7 +141,7 @@ enum Progress {
 
 impl Disk {
     fn of(appliance: &Appliance) -> Result<Self> {
-        Ok(Disk(appliance.state_folder()?.join("hosts").join(NAME)))
+        Ok(Disk(appliance.host_folder(NAME)?))
     }
 
     /// The number of the published folder.

@@ -35,7 +35,7 @@ fn what_changed_since_the_generation_that_a_machine_runs_is_shown_though_another
         fleet.write(&format!("hosts/{NAME}/configuration.nix"), text)?;
         last = machine.await_other_than(last)?.id();
     }
-    let host = appliance.state_folder()?.join("hosts").join(NAME);
+    let host = appliance.host_folder(NAME)?;
     wait::until(
         "old publications to be gone",
         Duration::from_secs(60),

@@ -79,11 +79,6 @@ impl Env {
         )
     }
 
-    /// What the appliance keeps of a machine.
-    pub(crate) fn host_folder(&self, name: &str) -> Result<PathBuf> {
-        Ok(self.appliance.state_folder()?.join("hosts").join(name))
-    }
-
     /// Waits until the status has this word for a machine, and gives all of its status.
     pub(crate) fn await_state(&self, name: &str, state: &str) -> Result<Value> {
         let mut last = Value::Null;
@@ -98,35 +93,25 @@ impl Env {
 
     /// Waits until a file of a machine is published with this text.
     pub(crate) fn await_published(&self, name: &str, file: &str, text: &str) -> Result<()> {
-        let published = self.host_folder(name)?.join("current/config").join(file);
+        let published = self
+            .appliance
+            .host_folder(name)?
+            .join("current/config")
+            .join(file);
         wait::until("the publication", LIMIT, || {
             let now = fs::read_to_string(&published).ok()?;
             (now == text).then_some(())
         })
     }
 
-    /// The reports of a machine, in the order of their receipt.
-    pub(crate) fn reports(&self, name: &str) -> Result<Vec<Value>> {
-        let folder = self.host_folder(name)?.join("reports");
-        let mut paths: Vec<_> = fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|it| it == "json"))
-            .collect();
-        paths.sort();
-        let read = |path| -> Result<Value> {
-            let mut record: Value = serde_json::from_slice(&fs::read(path)?)?;
-            Ok(record["content"]["report"].take())
-        };
-        paths.iter().map(read).collect()
-    }
-
     /// The median time of each phase, over all updates that ended well, in the order of the phases.
     pub(crate) fn phases(&self) -> Result<Vec<(String, f64)>> {
         let mut times: Vec<(String, Vec<f64>)> = Vec::new();
         for host in fs::read_dir(self.appliance.state_folder()?.join("hosts"))? {
-            for report in self.reports(&host?.file_name().to_string_lossy())? {
+            for report in self
+                .appliance
+                .reports(&host?.file_name().to_string_lossy())?
+            {
                 let phases = report["phases"]
                     .as_array()
                     .filter(|_| report["outcome"] == "switched");

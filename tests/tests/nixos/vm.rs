@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bento_tests::guest::Features;
+use bento_tests::guest::{Features, UNDONE};
 use bento_tests::process::Output;
 use bento_tests::{Guest, wait};
 use serde_json::Value;
@@ -32,18 +32,8 @@ const WHOLE: &str = r"
     sed -n 's,^exec \(.*\)/init$,\1,p' /sbin/init
 ";
 
-/// One a line: what an update may leave behind only while it goes on.
-const UNDONE: &str = r#"
-    cd /var/lib/bento
-    for file in transaction.json awaiting.json activation.log previous reserve switching armed/* *.partial* *.new .??*; do
-        [ ! -e "$file" -a ! -L "$file" ] || echo "file $file"
-    done
-    for lock in lock rollback.lock /run/nixos/switch-to-configuration.lock; do
-        [ ! -e $lock ] || flock --nonblock $lock true || echo "lock $lock"
-    done
-    systemd-inhibit --list --no-legend --no-pager | grep bento || true
-    systemctl list-units --failed --plain --no-legend --no-pager
-"#;
+/// The units that failed, one a line.
+const FAILED_UNITS: &str = "systemctl list-units --failed --plain --no-legend --no-pager";
 
 /// A machine of the fleet.
 pub(crate) struct Vm<'a> {
@@ -226,7 +216,12 @@ impl<'a> Vm<'a> {
     pub(crate) fn reports(&mut self, outcomes: &[&str]) -> Result<Vec<Value>> {
         let mut new = Vec::new();
         let waited = wait::until("the reports", LIMIT, || {
-            new = self.env.reports(self.name).ok()?.split_off(self.seen);
+            new = self
+                .env
+                .appliance
+                .reports(self.name)
+                .ok()?
+                .split_off(self.seen);
             (new.len() >= outcomes.len()).then_some(())
         });
         let found: Vec<_> = new
@@ -263,7 +258,7 @@ impl<'a> Vm<'a> {
             [profile, boots] == [running; 2],
             "{running} runs, the profile is {profile}, a boot leads to {boots}"
         );
-        let undone = self.shell(UNDONE)?;
+        let undone = self.shell(&format!("{UNDONE}{FAILED_UNITS}"))?;
         ensure!(
             undone.is_empty(),
             "this is left: {undone}{}",

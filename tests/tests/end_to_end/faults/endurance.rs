@@ -94,7 +94,7 @@ fn many_updates_leave_no_garbage() -> Result<()> {
     };
     let env = FaultEnv::with(Features::default(), "", "")?;
     let published = Machine::of(&env.fleet, NAME, &env.appliance).pull()?;
-    let current = env.host_folder()?.join("current");
+    let current = env.appliance.host_folder(NAME)?.join("current");
     let count = || -> Result<Vec<u64>> {
         let counted = env.vm.guest.shell(COUNT)?.success()?.stdout;
         let numbers = counted.lines().map(|line| line.trim().parse::<u64>());

@@ -1,11 +1,10 @@
 //! A machine whose updates go wrong, and what must hold of it afterwards.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bento_tests::guest::Features;
+use bento_tests::guest::{Features, UNDONE};
 use bento_tests::process::{self, Running};
 use bento_tests::{Appliance, Fleet, Options, Proxy, wait};
 use serde_json::Value;
@@ -42,17 +41,6 @@ const WHOLE: &str = r"
         readlink -f $link
     done
 ";
-/// One a line: what an update may leave behind only while it goes on.
-const UNDONE: &str = r#"
-    cd /var/lib/bento
-    for file in transaction.json awaiting.json activation.log previous reserve switching armed/* *.partial* *.new .??*; do
-        [ ! -e "$file" -a ! -L "$file" ] || echo "file $file"
-    done
-    for lock in lock rollback.lock /run/nixos/switch-to-configuration.lock; do
-        [ ! -e $lock ] || flock --nonblock $lock true || echo "lock $lock"
-    done
-    systemd-inhibit --list --no-legend --no-pager | grep bento || true
-"#;
 
 /// A machine, its appliance, and the way between them.
 pub(super) struct FaultEnv {
@@ -155,7 +143,11 @@ impl FaultEnv {
     }
 
     fn await_file(&self, file: &str, text: &str) -> Result<()> {
-        let published = self.host_folder()?.join("current/config").join(file);
+        let published = self
+            .appliance
+            .host_folder(NAME)?
+            .join("current/config")
+            .join(file);
         wait::until("the publication", LIMIT, || {
             let now = fs::read_to_string(&published).ok()?;
             (now == text).then_some(())
@@ -180,33 +172,11 @@ impl FaultEnv {
         process::start(&mut self.vm.guest.command(["bento-client", "update"])?)
     }
 
-    /// What the appliance has of this machine.
-    pub(super) fn host_folder(&self) -> Result<PathBuf> {
-        Ok(self.appliance.state_folder()?.join("hosts").join(NAME))
-    }
-
-    /// The reports that the appliance has taken in, in the order of their receipt.
-    pub(super) fn reports(&self) -> Result<Vec<Value>> {
-        let folder = self.host_folder()?.join("reports");
-        let mut paths: Vec<_> = fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|it| it == "json"))
-            .collect();
-        paths.sort();
-        let read = |path| -> Result<Value> {
-            let mut record: Value = serde_json::from_slice(&fs::read(path)?)?;
-            Ok(record["content"]["report"].take())
-        };
-        paths.iter().map(read).collect()
-    }
-
     /// Waits until the machine has reported exactly these outcomes since the last time, and gives the reports.
     pub(super) fn expect_reports(&mut self, outcomes: &[&str]) -> Result<Vec<Value>> {
         let mut reports = Vec::new();
         let waited = wait::until("the reports", LIMIT, || {
-            reports = self.reports().ok()?.split_off(self.seen);
+            reports = self.appliance.reports(NAME).ok()?.split_off(self.seen);
             (reports.len() >= outcomes.len()).then_some(())
         });
         let mut found: Vec<_> = reports
@@ -239,7 +209,7 @@ impl FaultEnv {
     pub(super) fn forgive(&mut self) -> Result<()> {
         self.proxy.mend();
         self.vm.update()?;
-        self.seen = self.reports()?.len();
+        self.seen = self.appliance.reports(NAME)?.len();
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use super::env::{FaultEnv, QUICK};
+use super::env::{FaultEnv, NAME, QUICK};
 
 /// A block of the tar format.
 const BLOCK: usize = 512;
@@ -75,7 +75,7 @@ fn next(tar: &[u8]) -> usize {
 
 /// The bundle that is published, and the delta from what the machine has.
 fn archives(env: &FaultEnv) -> Result<[PathBuf; 2]> {
-    let current = env.host_folder()?.join("current");
+    let current = env.appliance.host_folder(NAME)?.join("current");
     let installed = env.vm.guest.read_file("/var/lib/bento/installed.json")?;
     let installed: serde_json::Value = serde_json::from_str(&installed)?;
     let installed = installed["generation"].as_str().context("it has an id")?;
@@ -129,7 +129,7 @@ fn no_byte_of_an_archive_can_be_changed() -> Result<()> {
 fn a_generation_that_is_announced_and_not_given_is_refused() -> Result<()> {
     let mut env = FaultEnv::with(Features::default(), QUICK, "")?;
     env.publish("")?;
-    let link = env.host_folder()?.join("current/generation");
+    let link = env.appliance.host_folder(NAME)?.join("current/generation");
     let published = fs::read_link(&link)?;
     let announce = |id: &Path| -> Result<()> {
         let aside = link.with_extension("aside");

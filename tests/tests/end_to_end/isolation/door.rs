@@ -215,7 +215,7 @@ const BEGUN: &str = "/logs/0198c0de-0000-7000-8000-000000000000.1.report.gz";
 
 /// Whose files those of a machine are.
 fn account(env: &IsolationEnv, name: &str) -> Result<u32> {
-    let host = env.appliance.state_folder()?.join("hosts").join(name);
+    let host = env.appliance.host_folder(name)?;
     Ok(fs::metadata(host.join("current/"))?.gid())
 }
 
